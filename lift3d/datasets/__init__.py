@@ -1,0 +1,1 @@
+"""Readers, one outside format per file."""

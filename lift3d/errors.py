@@ -1,0 +1,34 @@
+"""What lift3d raises when the input, not the code, is at fault."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Bad input or a bad option: what came, what was expected, the next step.
+
+    The command prints the message alone and exits with status 2.
+    """
+
+
+class FrameError(InputError):
+    """One frame cannot be used (unreadable image, empty depth); the rest of the scan can.
+
+    Raised by a view's loaders; stages skip the frame and count it.
+    """
+
+
+class MissingExtra(ImportError):
+    """An optional library is absent; the message names the extra that brings it."""
+
+
+def did_you_mean(word: str, known: Iterable[str], what: str) -> str:
+    """One line for an unknown name, with the nearest known one.
+
+    >>> did_you_mean("samm", ["regions", "sam"], "segmenter")
+    "unknown segmenter 'samm'; did you mean 'sam'? (known: regions, sam)"
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(word, names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"unknown {what} {word!r}{hint} (known: {', '.join(names)})"

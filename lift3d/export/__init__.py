@@ -1,0 +1,1 @@
+"""Writers, one outside format per file."""

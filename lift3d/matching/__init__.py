@@ -1,0 +1,1 @@
+"""Two views to correspondences, one backend per file."""

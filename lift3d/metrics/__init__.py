@@ -1,0 +1,1 @@
+"""Scores against a truth, one benchmark per file."""

@@ -1,0 +1,49 @@
+"""What a backend of each kind must offer. A backend is one file: frozen config, then class."""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from lift3d.scene import LabelMap, Masks, Matches, Prompt, Scene, View
+
+
+class Reconstructor(Protocol):
+    """Images to cameras and depth."""
+
+    def reconstruct(self, scene: Scene) -> Scene:
+        """The scene with every view posed; views that cannot be are skipped and counted."""
+        ...
+
+
+class Matcher(Protocol):
+    """Two views to correspondences."""
+
+    def match(self, a: View, b: View) -> Matches:
+        """Pixels of `a` and `b` that show the same place; empty where nothing is shared."""
+        ...
+
+
+class Segmenter(Protocol):
+    """An image to masks."""
+
+    def segment(self, view: View) -> Masks:
+        """Masks of everything in the view."""
+        ...
+
+    def prompt(self, view: View, prompts: Sequence[Prompt]) -> Masks:
+        """One mask per prompt, in their order: the best answer to each."""
+        ...
+
+    def alternatives(self, view: View, prompt: Prompt) -> Masks:
+        """Up to three answers to one prompt, small to large (subpart, part, whole)."""
+        ...
+
+
+class Tracker(Protocol):
+    """Masks of single views to masks whose ids persist."""
+
+    def track(self, scene: Scene) -> Iterator[LabelMap]:
+        """One label map per view, in view order, streaming.
+
+        An id that appears in two views claims to be the same object in both.
+        """
+        ...

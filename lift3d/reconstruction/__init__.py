@@ -1,0 +1,1 @@
+"""Images to cameras and depth, one backend per file."""

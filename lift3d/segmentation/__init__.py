@@ -1,0 +1,1 @@
+"""Images to masks, one backend per file."""
