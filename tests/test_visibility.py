@@ -1,0 +1,110 @@
+from dataclasses import replace
+
+import numpy as np
+
+from lift3d.geometry import project
+from lift3d.scene import Camera, Points, View
+from lift3d.visibility import DepthTolerance, front_points, sightings
+
+
+def camera(**changes):
+    K = np.array([[20.0, 0, 7.5], [0, 20.0, 5.5], [0, 0, 1]])
+    return Camera(**{"K": K, "width": 16, "height": 12, "world_from_camera": np.eye(4), **changes})
+
+
+def view_of(depth, **changes):
+    lens = camera()
+    return View(
+        **{
+            "name": "0",
+            "camera": lens,
+            "load_image": lambda: np.zeros((lens.height, lens.width, 3), np.uint8),
+            "load_depth": lambda: depth,
+            **changes,
+        }
+    )
+
+
+def points(xyz, normal=None):
+    xyz = np.asarray(xyz, np.float32)
+    normal = np.zeros_like(xyz) if normal is None else np.asarray(normal, np.float32)
+    return Points(xyz, np.zeros((len(xyz), 3), np.uint8), normal, np.ones(len(xyz), np.float32))
+
+
+WALL = np.full((12, 16), 2.0, np.float32)
+
+
+def test_a_view_sees_the_wall_and_not_what_is_behind_or_before_it():
+    cloud = points([[0, 0, 2], [0, 0, 3], [0, 0, 1], [0, 0, -2], [5, 0, 2], [np.nan, 0, 2]])
+    seen = sightings(cloud, view_of(WALL))
+    assert seen.point.tolist() == [0]
+    assert (seen.column[0], seen.row[0]) == (8, 6)  # 7.5 and 5.5 round up
+
+
+def test_a_missing_depth_sees_nothing():
+    assert len(sightings(points([[0, 0, 2]]), view_of(np.zeros_like(WALL)))) == 0
+
+
+def test_the_tolerance_grows_with_distance():
+    cloud = points([[0, 0, 2.05]])
+    assert not len(sightings(cloud, view_of(WALL), DepthTolerance(0.02, 0.01)))
+    assert len(sightings(cloud, view_of(WALL), DepthTolerance(0.02, 0.02)))
+
+
+def test_a_slanted_look_weighs_less():
+    slanted = [np.sin(1.0), 0, -np.cos(1.0)]
+    cloud = points([[0, 0, 2], [0, 0, 2]], [[0, 0, -1], slanted])
+    np.testing.assert_allclose(sightings(cloud, view_of(WALL)).weight, [1, np.cos(1.0)], rtol=1e-5)
+
+
+def test_the_pixel_comes_from_the_colour_camera_where_it_differs():
+    moved = np.eye(4)
+    moved[0, 3] = 0.2  # colour camera 20 cm to the right: things appear 2 px to the left
+    view = view_of(WALL, camera=camera(world_from_camera=moved), depth_camera=camera())
+    seen = sightings(points([[0.02, 0.02, 2]]), view)
+    assert (seen.column[0], seen.row[0]) == (6, 6)
+
+
+def test_without_depth_the_cloud_hides_itself():
+    x, y = np.meshgrid(np.linspace(-0.5, 0.5, 41), np.linspace(-0.5, 0.5, 41))
+    wall = np.stack([x.ravel(), y.ravel(), np.full(x.size, 2.0)], 1)
+    cloud = points(np.concatenate([wall, wall + [0, 0, 1.0]]))
+    seen = sightings(cloud, view_of(None, load_depth=None))
+    assert len(seen) > 1000
+    front = seen.point < x.size
+    assert front.sum() > 0.95 * x.size
+    # What shows of the wall behind shows beside the front one.
+    behind = cloud.xyz[seen.point[~front]]
+    assert (np.abs(behind[:, :2] / 3.0).max(1) > 0.5 / 2.0 - 0.05).all()
+
+
+def test_the_kernel_agrees_with_plain_numpy():
+    rng = np.random.default_rng(0)
+    depth = rng.uniform(1, 3, (12, 16)).astype(np.float32)
+    pose = np.eye(4)
+    pose[:3, 3] = [0.1, -0.2, 0.05]
+    lens = camera(world_from_camera=pose, distortion=(0.1, -0.05, 0.01, 0.002, 0.0))
+    view = replace(view_of(depth), camera=lens)
+    cloud = points(rng.uniform([-1, -1, -1], [1, 1, 3], (40_000, 3)))
+    seen = sightings(cloud, view)
+    xy, z = project(lens, cloud.xyz)
+    with np.errstate(invalid="ignore"):
+        pixel = np.floor(xy + 0.5)
+        inside = (pixel >= 0).all(1) & (pixel < [16, 12]).all(1)
+    column, row = np.where(inside[:, None], pixel, 0).astype(int).T
+    expected = inside & (np.abs(z - depth[row, column]) <= 0.02 + 0.01 * z)
+    assert expected.sum() > 200
+    np.testing.assert_array_equal(seen.point, np.flatnonzero(expected))
+    np.testing.assert_array_equal(seen.column, column[expected])
+    np.testing.assert_array_equal(seen.row, row[expected])
+
+
+def test_the_nearest_point_is_in_front_and_covers_its_splat():
+    xyz = np.array([[0, 0, 2], [0, 0, 1], [0.31, 0.01, 2]], np.float32)
+    index, z = front_points(xyz, camera(), splat=0.1)
+    assert index[6, 8] == 1
+    assert z[6, 8] == 1
+    assert (index == 1).sum() == 4  # 0.1 m at 1 m with f = 20: two pixels wide
+    assert (index == 2).sum() == 1
+    assert (index == 0).sum() == 0
+    assert np.isinf(z[0, 0])
