@@ -73,9 +73,8 @@ def test_looks_without_a_label_lower_the_score_by_their_factor():
     ballot = Ballot(1)
     cast(ballot, 0, 4)
     cast(ballot, 0, 0)
-    assert [ballot.result(background=b)[1][0] for b in (0, 0.5, 1)] == pytest.approx(
-        [1, 2 / 3, 0.5]
-    )
+    scores = [ballot.result(background=factor)[1][0] for factor in (0.0, 0.5, 1.0)]
+    assert scores == pytest.approx([1, 2 / 3, 1 / 2])
     assert ballot.unlabelled.tolist() == [1]
 
 
