@@ -1,1 +1,5 @@
-"""Images to cameras and depth, one backend per file."""
+"""Images to cameras and depth: one file per backend."""
+
+from lift3d.reconstruction.sensor import SensorConfig
+
+BACKENDS: dict[str, type] = {"sensor": SensorConfig}

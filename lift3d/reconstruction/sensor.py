@@ -1,0 +1,129 @@
+"""Cameras and depth as the sensor recorded them, checked once, bad frames left out."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lift3d.errors import FrameError, InputError
+from lift3d.geometry import is_rigid
+from lift3d.scene import Scene, Skipped, View
+
+
+@dataclass(frozen=True)
+class SensorConfig:
+    """Take the depth and the poses that came with the scan."""
+
+    min_depth_share: float = 0.01
+    """A frame with depth at less than this share of its pixels is left out."""
+    threads: int = 2
+    """Frames decoded at a time."""
+
+    def build(self) -> Sensor:
+        """The reconstructor with these settings."""
+        return Sensor(self)
+
+
+class Sensor:
+    """Reconstructs nothing: finds out which frames are whole, before any stage relies on them."""
+
+    def __init__(self, config: SensorConfig = SensorConfig()) -> None:
+        self.config = config
+
+    def reconstruct(
+        self, scene: Scene, progress: Callable[[int, int], None] | None = None
+    ) -> Scene:
+        """The scene without the frames that cannot be used; these are in `skipped`, with why.
+
+        Every image and depth map is decoded once. Raises InputError where the scan has no
+        depth or no poses at all, or where more than half of its frames go.
+        """
+        _check_there_is_something(scene)
+        kept: list[View] = []
+        skipped: list[Skipped] = []
+        with ThreadPoolExecutor(self.config.threads) as pool:
+            try:
+                for view, reason in zip(
+                    scene.views, pool.map(self._reason, scene.views), strict=True
+                ):
+                    if reason is None:
+                        kept.append(view)
+                    else:
+                        skipped.append(Skipped(view.name, reason))
+                    if progress is not None:
+                        progress(len(kept) + len(skipped), len(scene))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)  # an interrupted run ends now
+                raise
+        result = replace(scene, views=tuple(kept), skipped=(*scene.skipped, *skipped))
+        _check_enough_is_left(result)
+        return result
+
+    def _reason(self, view: View) -> str | None:
+        """Why this frame cannot be used; None where it can."""
+        try:
+            for camera in (view.camera, view.geometry_camera):
+                if camera.world_from_camera is None:
+                    return "no pose"
+                if not is_rigid(camera.world_from_camera):
+                    return "pose is not a finite rotation and translation"
+            view.image()
+            depth = view.depth()
+        except FrameError as error:
+            return str(error)
+        if depth is None:
+            return "no depth"
+        present = np.count_nonzero(np.isfinite(depth) & (depth > 0)) / depth.size
+        if present == 0:
+            return "depth is empty"
+        if present < self.config.min_depth_share:
+            return f"depth at less than {self.config.min_depth_share:.0%} of the pixels"
+        return None
+
+
+def _check_there_is_something(scene: Scene) -> None:
+    if not scene.views:
+        raise InputError(
+            f"{scene.source}: no frames to work with"
+            + _commonest(scene.skipped)
+            + "; expected colour, depth and pose for at least one"
+        )
+    for what, missing in (
+        ("depth", all(view.load_depth is None for view in scene.views)),
+        ("a pose", all(view.geometry_camera.world_from_camera is None for view in scene.views)),
+    ):
+        if missing:
+            raise InputError(
+                f"{scene.source}: none of the {len(scene)} frames has {what}, and reconstruction "
+                "'sensor' takes depth and poses from the scan. Add the files that hold them, or "
+                "choose a backend that reconstructs from the images alone"
+            )
+
+
+def _check_enough_is_left(scene: Scene) -> None:
+    total = len(scene) + len(scene.skipped)
+    if 2 * len(scene.skipped) > total:
+        raise InputError(
+            f"{scene.source}: {len(scene.skipped)} of {total} frames cannot be used"
+            + _commonest(scene.skipped)
+            + "; expected at most half. Check the scan with `lift3d info`"
+        )
+
+
+def _commonest(skipped: tuple[Skipped, ...]) -> str:
+    """The most frequent reason with its first frame, as a clause."""
+    if not skipped:
+        return ""
+    reason, count = Counter(_kind(frame) for frame in skipped).most_common(1)[0]
+    first = next(frame for frame in skipped if _kind(frame) == reason)
+    return f" ({count} x {reason}; first: {first.name})"
+
+
+def _kind(frame: Skipped) -> str:
+    """The reason without the frame's own name, so that equal reasons count together."""
+    return re.sub(rf"\b{re.escape(frame.name)}\b", "…", frame.reason)
