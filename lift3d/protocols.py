@@ -1,11 +1,12 @@
 """What a backend of each kind must offer. A backend is one file: frozen config, then class."""
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from lift3d.scene import LabelMap, Masks, Matches, Prompt, Scene, View
 
 
+@runtime_checkable
 class Reconstructor(Protocol):
     """Images to cameras and depth."""
 
@@ -14,6 +15,7 @@ class Reconstructor(Protocol):
         ...
 
 
+@runtime_checkable
 class Matcher(Protocol):
     """Two views to correspondences."""
 
@@ -22,6 +24,7 @@ class Matcher(Protocol):
         ...
 
 
+@runtime_checkable
 class Segmenter(Protocol):
     """An image to masks."""
 
@@ -38,6 +41,7 @@ class Segmenter(Protocol):
         ...
 
 
+@runtime_checkable
 class Tracker(Protocol):
     """Masks of single views to masks whose ids persist."""
 

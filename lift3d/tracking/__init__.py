@@ -1,1 +1,9 @@
 """Masks of single views to masks whose ids persist, one backend per file."""
+
+from lift3d.tracking.independent import IndependentConfig
+from lift3d.tracking.mastsam import MastsamConfig
+
+BACKENDS: dict[str, type] = {
+    "independent": IndependentConfig,
+    "mastsam": MastsamConfig,
+}

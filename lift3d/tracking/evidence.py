@@ -1,0 +1,133 @@
+"""What the matches say: where each mask of the last view went, and whether an answer agrees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int32, Int64
+
+from lift3d.scene import LabelMap, Matches
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Matches from one view to the next, each with the label it starts from."""
+
+    xy_before: Float64[np.ndarray, "matches 2"]
+    xy_now: Float64[np.ndarray, "matches 2"]
+    label: Int32[np.ndarray, " matches"]
+    """Label at `xy_before`; 0 = unlabelled."""
+    pixel: Int64[np.ndarray, " matches"]
+    """Flat index of the pixel at `xy_now`."""
+    height: int
+    """Of the view now."""
+    width: int
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def take(self, index: np.ndarray) -> Evidence:
+        """The matches at `index` (positions or a boolean mask)."""
+        return Evidence(
+            self.xy_before[index], self.xy_now[index], self.label[index], self.pixel[index],
+            self.height, self.width,
+        )  # fmt: skip
+
+    def agreement(
+        self, stack: Bool[np.ndarray, "masks height width"], ids: Int32[np.ndarray, " masks"]
+    ) -> Float64[np.ndarray, " masks"]:
+        """How well mask i of now agrees with label `ids[i]` of before, 0 to 1.
+
+        Intersection over union, counted in matches: those of the label that land in the mask,
+        over those of the label and those of other labels that land in the mask. Matches that
+        were unlabelled speak neither for nor against.
+        """
+        hit = stack[:, self.pixel // self.width, self.pixel % self.width]
+        own = self.label[None] == ids[:, None]
+        foreign = hit & ~own & (self.label > 0)[None]
+        union = own.sum(1) + foreign.sum(1)
+        both = (hit & own).sum(1)
+        return np.divide(both, union, out=np.zeros(len(ids)), where=union > 0)
+
+    def warped(self) -> LabelMap | None:
+        """The labels of before where the matches put them now; None where matches are sparse.
+
+        As coarse as the matches are dense, so a hint for a segmenter, not a mask.
+        """
+        spacing = np.sqrt(self.height * self.width / max(len(self), 1))
+        if spacing > 0.03 * max(self.height, self.width):
+            return None
+        cell = int(np.ceil(spacing))
+        rows, columns = -(-self.height // cell), -(-self.width // cell)
+        at = (self.pixel // self.width // cell) * columns + (self.pixel % self.width) // cell
+        coarse = np.full(rows * columns, -1, np.int32)
+        coarse[at] = self.label
+        filled = _fill(coarse.reshape(rows, columns))
+        full = np.repeat(np.repeat(filled, cell, axis=0), cell, axis=1)
+        return np.ascontiguousarray(full[: self.height, : self.width])
+
+
+def gather(
+    matches: Matches, before: LabelMap, height: int, width: int, border: float, confidence: float
+) -> Evidence:
+    """The matches that may be used: away from the borders of both images and confident enough."""
+    inside = _within(matches.xy_in_a, before.shape[0], before.shape[1], border)
+    inside &= _within(matches.xy_in_b, height, width, border)
+    kept = inside & (matches.confidence >= confidence)
+    xy_before = matches.xy_in_a[kept].astype(np.float64)
+    xy_now = matches.xy_in_b[kept].astype(np.float64)
+    x, y = np.rint(xy_before).astype(np.int64).T
+    u, v = np.rint(xy_now).astype(np.int64).T
+    return Evidence(xy_before, xy_now, before[y, x], v * width + u, height, width)
+
+
+def steady(evidence: Evidence, factor: float) -> Bool[np.ndarray, " matches"]:
+    """Which matches move as the rest of their label does.
+
+    The motion of each label is fitted by an affine map, robustly; a match is stray whose
+    residual is more than `factor` times the label's median residual (as a standard deviation)
+    and more than 1 % of the image's diagonal, the jump it takes to land on another object.
+    """
+    keep = np.ones(len(evidence), bool)
+    least = 0.01 * np.hypot(evidence.height, evidence.width)
+    motion = evidence.xy_now - evidence.xy_before
+    order = np.argsort(evidence.label, kind="stable")
+    starts = np.flatnonzero(np.diff(evidence.label[order], prepend=-1))
+    for mine in np.split(order, starts[1:]):
+        if len(mine) < 3:
+            continue
+        centred = (evidence.xy_before[mine] - evidence.xy_before[mine].mean(0)) / 100
+        affine = np.concatenate([np.ones((len(mine), 1)), centred], axis=1)
+        offset = np.median(motion[mine], axis=0)
+        left = motion[mine] - offset
+        residual = np.hypot(*left.T)
+        for _ in range(3):
+            scale = max(1.4826 * float(np.median(residual)), 1e-3)
+            weight = 1 / (1 + (residual / scale) ** 2)
+            # A ridge on the slopes only: a handful of points cannot tell a turn from a stray.
+            normal = (affine * weight[:, None]).T @ affine + np.diag([1e-9, 1.0, 1.0])
+            fitted = affine @ np.linalg.solve(normal, (affine * weight[:, None]).T @ left)
+            residual = np.hypot(*(left - fitted).T)
+        scale = 1.4826 * float(np.median(residual))
+        keep[mine] = residual <= max(factor * scale, least)
+    return keep
+
+
+def _within(xy: np.ndarray, height: int, width: int, border: float) -> Bool[np.ndarray, " matches"]:
+    # Never nearer than half a pixel: rounding must stay in the image.
+    low = max(border, 0.0) - 0.5
+    return (
+        (xy[:, 0] > low) & (xy[:, 1] > low) & (xy[:, 0] < width - 1 - low)
+        & (xy[:, 1] < height - 1 - low)
+    )  # fmt: skip
+
+
+def _fill(coarse: Int32[np.ndarray, "rows columns"]) -> Int32[np.ndarray, "rows columns"]:
+    """Cells without a match (-1) take a neighbour's label, once; the rest become 0."""
+    padded = np.pad(coarse, 1, constant_values=-1)
+    filled = coarse.copy()
+    for dy, dx in ((0, 1), (2, 1), (1, 0), (1, 2), (0, 0), (0, 2), (2, 0), (2, 2)):
+        neighbour = padded[dy : dy + coarse.shape[0], dx : dx + coarse.shape[1]]
+        filled = np.where(filled < 0, neighbour, filled)
+    return np.maximum(filled, 0)

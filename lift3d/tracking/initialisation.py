@@ -1,0 +1,45 @@
+"""New objects: automatic masks where no track is (MastSAM's unmasked-region initialisation)."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Int32
+
+from lift3d.scene import LabelMap, Masks
+from lift3d.tracking.overlap import groups, paint, shared_pixels
+
+PAPER_AREA = 1000 / (854 * 480)
+"""The scripts' 1000 pixels as a share of the image they were meant for."""
+
+
+def disjoint(masks: Masks, overlap: float, whole: bool) -> LabelMap:
+    """Automatic masks without overlap, numbered from 1: one becomes of those that should."""
+    group = groups(shared_pixels(masks.stack), overlap, whole)
+    return paint(masks.stack, (group + 1).astype(np.int32))
+
+
+def uncovered(labels: LabelMap, share: float) -> Bool[np.ndarray, "height width"]:
+    """The connected unlabelled regions of at least `share` of the image."""
+    import cv2
+
+    count, part, stats, _ = cv2.connectedComponentsWithStats(
+        (labels == 0).astype(np.uint8), connectivity=8
+    )
+    large = stats[:, cv2.CC_STAT_AREA] >= share * labels.size
+    large[0] = False  # what is labelled
+    return large[part] if count > 1 else np.zeros(labels.shape, bool)
+
+
+def fresh(
+    automatic: LabelMap, free: Bool[np.ndarray, "height width"], least: float = 0.5
+) -> Int32[np.ndarray, "height width"]:
+    """The parts in the free region of those automatic masks that lie mostly in it; 0 elsewhere.
+
+    A mask that mostly lies on tracks is one of them, seen a little wider: its rim is no object.
+    """
+    size = int(automatic.max(initial=0)) + 1
+    area = np.bincount(automatic.reshape(-1), minlength=size)
+    inside = np.bincount(automatic[free], minlength=size)
+    new = inside >= least * np.maximum(area, 1)
+    new[0] = False
+    return np.where(free & new[automatic], automatic, 0).astype(np.int32)

@@ -1,0 +1,170 @@
+"""The few points that stand for each mask (MastSAM's representative selection)."""
+
+from __future__ import annotations
+
+from typing import no_type_check
+
+import numba
+import numpy as np
+from jaxtyping import Float64, Int32, Int64
+
+from lift3d.scene import LabelMap
+
+SAMPLE = 1000
+"""Pixels of a mask that K-Means looks at; more do not move the centres by a pixel's worth."""
+ROUNDS = 10
+
+
+def choose(
+    labels: LabelMap,
+    ids: Int32[np.ndarray, " masks"],
+    match_xy: Float64[np.ndarray, "matches 2"],
+    match_label: Int32[np.ndarray, " matches"],
+    total: int,
+    seed: int | tuple[int, ...],
+) -> Int64[np.ndarray, " chosen"]:
+    """The matches that stand for the masks `ids` of `labels`, about `total` of them.
+
+    K-Means centres of each mask's pixels, each snapped to the nearest match of that mask.
+    A mask with a match gets one at least.
+    """
+    areas = np.bincount(labels.reshape(-1), minlength=int(ids.max(initial=0)) + 1)[ids]
+    xy, owner = centres(labels, ids, allot(areas, total), seed)
+    return snap(xy, ids[owner], match_xy, match_label)
+
+
+def allot(areas: Int64[np.ndarray, " masks"], total: int) -> Int64[np.ndarray, " masks"]:
+    """How many of `total` points each mask gets: in proportion to its area, at least one.
+
+    What rounding down leaves goes to the largest remainders. More masks than points: one each.
+
+    >>> allot(np.array([600, 390, 10]), 10)
+    array([5, 4, 1])
+    """
+    if not len(areas):
+        return np.zeros(0, np.int64)
+    spare = max(total - len(areas), 0)
+    exact = areas / max(areas.sum(), 1) * total
+    wish = np.maximum(exact - 1, 0)  # beyond the one each has
+    wish *= spare / max(wish.sum(), 1e-9)
+    points = np.floor(wish).astype(np.int64)
+    order = np.argsort(points - wish, kind="stable")
+    points[order[: spare - points.sum()]] += 1
+    return points + 1
+
+
+def centres(
+    labels: LabelMap,
+    ids: Int32[np.ndarray, " masks"],
+    points: Int64[np.ndarray, " masks"],
+    seed: int | tuple[int, ...],
+) -> tuple[Float64[np.ndarray, "points 2"], Int64[np.ndarray, " points"]]:
+    """K-Means centres (x, y) of each mask's pixel coordinates, and the mask each belongs to.
+
+    Seeded as k-means++ is, then Lloyd's rounds; a mask with fewer pixels than points gets one
+    point a pixel. `ids` must be in `labels`.
+    """
+    flat = labels.reshape(-1)
+    pixels = np.flatnonzero(flat)
+    order = np.argsort(flat[pixels], kind="stable")
+    pixels = pixels[order]
+    start = np.searchsorted(flat[pixels], ids, side="left")
+    end = np.searchsorted(flat[pixels], ids, side="right")
+    sampled, wanted = [], []
+    for low, high, count in zip(start, end, points, strict=True):
+        # Every n-th pixel of a scan-line order would fall into columns; a fixed shuffle does not.
+        mine = pixels[low:high]
+        if len(mine) > SAMPLE:
+            mine = mine[_spread(len(mine), SAMPLE)]
+        sampled.append(mine)
+        wanted.append(min(int(count), len(mine)))
+    owner = np.repeat(np.arange(len(ids)), wanted)
+    if not len(owner):
+        return np.zeros((0, 2)), owner.astype(np.int64)
+    bounds = np.concatenate([[0], np.cumsum([len(s) for s in sampled])])
+    together = np.concatenate(sampled)
+    xy = np.stack([together % labels.shape[1], together // labels.shape[1]], 1).astype(np.float64)
+    chance = np.random.default_rng(seed).random(len(owner))
+    return _kmeans(xy, bounds, np.array(wanted), chance, ROUNDS), owner.astype(np.int64)
+
+
+def snap(
+    xy: Float64[np.ndarray, "points 2"],
+    owner: Int32[np.ndarray, " points"],
+    match_xy: Float64[np.ndarray, "matches 2"],
+    match_owner: Int32[np.ndarray, " matches"],
+) -> Int64[np.ndarray, " chosen"]:
+    """The matches nearest to the points, among those on the point's own mask; each once.
+
+    In order of the points. A point whose mask has no match gives none.
+    """
+    nearest = _snap(xy, owner, match_xy, match_owner)
+    nearest = nearest[nearest >= 0]
+    _, first = np.unique(nearest, return_index=True)
+    return nearest[np.sort(first)]
+
+
+def _spread(size: int, sample: int) -> Int64[np.ndarray, " sample"]:
+    """`sample` of `size` positions, evenly spread but without the rhythm of a stride."""
+    golden = (np.arange(sample) * 0.6180339887498949) % 1.0
+    return np.unique((np.arange(sample) + golden) * (size / sample)).astype(np.int64)
+
+
+@numba.njit(cache=True)
+@no_type_check
+def _kmeans(xy, bounds, wanted, chance, rounds):
+    """K-Means of each mask's own pixels; its centres one after another."""
+    centres = np.empty((wanted.sum(), 2))
+    at = 0
+    for mask in range(len(wanted)):
+        mine = xy[bounds[mask] : bounds[mask + 1]]
+        k, n = wanted[mask], bounds[mask + 1] - bounds[mask]
+        found = centres[at : at + k]
+        nearest = np.full(n, np.inf)
+        for c in range(k):
+            # k-means++: the next centre is a pixel, by the square of its distance to the others.
+            pick = min(int(chance[at + c] * n), n - 1)
+            if c > 0:
+                goal = chance[at + c] * nearest.sum()
+                total = 0.0
+                for p in range(n):
+                    total += nearest[p]
+                    if nearest[p] > 0:
+                        pick = p
+                        if total >= goal:
+                            break
+            found[c] = mine[pick]
+            for p in range(n):
+                dx, dy = mine[p, 0] - found[c, 0], mine[p, 1] - found[c, 1]
+                nearest[p] = min(nearest[p], dx * dx + dy * dy)
+        for _ in range(rounds):
+            total_xy = np.zeros((k, 2))
+            members = np.zeros(k)
+            for p in range(n):
+                best, best_c = np.inf, 0
+                for c in range(k):
+                    dx, dy = mine[p, 0] - found[c, 0], mine[p, 1] - found[c, 1]
+                    if dx * dx + dy * dy < best:
+                        best, best_c = dx * dx + dy * dy, c
+                total_xy[best_c] += mine[p]
+                members[best_c] += 1
+            for c in range(k):
+                if members[c] > 0:
+                    found[c] = total_xy[c] / members[c]
+        at += k
+    return centres
+
+
+@numba.njit(cache=True)
+@no_type_check
+def _snap(xy, owner, match_xy, match_owner):
+    nearest = np.full(len(xy), -1)
+    distance = np.full(len(xy), np.inf)
+    for m in range(len(match_xy)):
+        for p in range(len(xy)):
+            if owner[p] == match_owner[m]:
+                dx, dy = match_xy[m, 0] - xy[p, 0], match_xy[m, 1] - xy[p, 1]
+                if dx * dx + dy * dy < distance[p]:
+                    distance[p] = dx * dx + dy * dy
+                    nearest[p] = m
+    return nearest

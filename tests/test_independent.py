@@ -1,0 +1,31 @@
+import numpy as np
+from walls import TrueMasks, wall_scene
+
+from lift3d.scene import Masks
+from lift3d.tracking.independent import IndependentConfig
+
+SQUARES = ((20, 20, 30, 2), (90, 40, 40, 3))
+
+
+def test_no_id_appears_in_two_views():
+    maps = list(IndependentConfig().build(TrueMasks()).track(wall_scene(SQUARES, [0, 5, 10])))
+    ids = [set(np.unique(labels)) for labels in maps]
+    assert ids == [{1, 2, 3}, {4, 5, 6}, {7, 8, 9}]
+
+
+def test_masks_keep_their_pixels():
+    scene = wall_scene(SQUARES, [0])
+    (labels,) = IndependentConfig().build(TrueMasks()).track(scene)
+    np.testing.assert_array_equal(labels, scene.views[0].instances())
+
+
+def test_a_part_stays_visible_on_its_whole():
+    class Nested(TrueMasks):
+        def segment(self, view):
+            stack = np.zeros((2, 120, 160), bool)
+            stack[0, 10:20, 10:20] = True  # the part comes first
+            stack[1, :50, :50] = True
+            return Masks(stack, np.ones(2, np.float32))
+
+    (labels,) = IndependentConfig().build(Nested()).track(wall_scene(SQUARES, [0]))
+    assert np.bincount(labels.reshape(-1)).tolist() == [120 * 160 - 2500, 100, 2400]

@@ -1,0 +1,379 @@
+"""MastSAM on a wall of squares, with a segmenter that knows the truth or errs on purpose."""
+
+import itertools
+
+import numpy as np
+import pytest
+from walls import HEIGHT, WIDTH, TrueMasks, wall_labels, wall_scene, wall_view
+
+from lift3d.errors import InputError
+from lift3d.matching.depth import DepthMatcherConfig
+from lift3d.scene import Masks, Matches, Scene
+from lift3d.tracking.evidence import Evidence, gather, steady
+from lift3d.tracking.initialisation import disjoint, fresh, uncovered
+from lift3d.tracking.mastsam import MastsamConfig
+from lift3d.tracking.overlap import connected_parts, groups, paint, shared_pixels
+from lift3d.tracking.representatives import allot, centres, choose
+
+SQUARES = ((20, 20, 30, 2), (90, 40, 40, 3))
+
+
+def tracked(scene, segmenter=None, **settings):
+    tracker = MastsamConfig(**settings).build(
+        segmenter or TrueMasks(), DepthMatcherConfig().build()
+    )
+    return list(tracker.track(scene))
+
+
+def ids_on(labels, truth):
+    """The ids found on each true object."""
+    return {int(one): set(labels[truth == one].tolist()) for one in np.unique(truth)}
+
+
+# The tracker as a whole.
+
+
+def test_an_object_keeps_its_id_while_the_camera_moves():
+    scene = wall_scene(SQUARES, range(0, 50, 10))
+    maps = tracked(scene)
+    names = [ids_on(m, v.instances()) for m, v in zip(maps, scene.views, strict=True)]
+    assert names == [{1: {1}, 2: {2}, 3: {3}}] * 5
+
+
+def test_a_new_object_gets_a_new_id():
+    scene = wall_scene((*SQUARES, (165, 20, 50, 9)), range(0, 60, 10))
+    maps = tracked(scene)
+    names = [ids_on(m, v.instances()) for m, v in zip(maps, scene.views, strict=True)]
+    assert names[0] == {1: {1}, 2: {2}, 3: {3}}
+    # 2 has left on the left. The new square was first seen as a sliver by the border, where
+    # matches do not count; once it is well in the view it keeps its id.
+    assert names[-1] == {1: {1}, 3: {3}, 9: {5}}
+    assert names[-2][9] == names[-3][9] == {5}
+
+
+def test_without_initialisation_a_new_object_stays_unlabelled():
+    scene = wall_scene((*SQUARES, (165, 20, 50, 9)), range(0, 60, 10))
+    maps = tracked(scene, init_every=0)
+    assert ids_on(maps[-1], scene.views[-1].instances())[9] == {0}
+
+
+def test_initialisation_waits_for_its_period():
+    scene = wall_scene((*SQUARES, (165, 20, 50, 9)), range(0, 60, 10))
+    maps = tracked(scene, init_every=5)
+    assert [bool((m > 3).any()) for m in maps] == [False] * 5 + [True]
+
+
+def test_an_object_that_left_comes_back_under_a_new_id():
+    maps = tracked(wall_scene(SQUARES, [*range(0, 80, 10), *range(80, -1, -10)]))
+    first, last = (ids_on(m, wall_labels(SQUARES, 0)) for m in (maps[0], maps[-1]))
+    assert first[2] == {2}
+    assert last[2] == {4}  # joining the two is association's work, in 3D
+    assert last[3] == {3}
+
+
+def test_a_cut_ends_all_tracks_and_no_id_is_used_again():
+    scene = wall_scene(SQUARES, [0, 5, 500, 505])
+    ids = [set(np.unique(m).tolist()) for m in tracked(scene)]
+    assert ids == [{1, 2, 3}, {1, 2, 3}, {4}, {4}]
+
+
+def test_an_answer_that_the_matches_contradict_ends_the_track():
+    class Drifting(TrueMasks):
+        def prompt(self, view, prompts):
+            # Whatever it is asked for, it answers with the right square.
+            stack = np.repeat((view.instances() == 3)[None], len(prompts), axis=0)
+            return Masks(stack, np.ones(len(prompts), np.float32))
+
+    scene = wall_scene(SQUARES, [0, 10])
+    maps = tracked(scene, Drifting())
+    assert ids_on(maps[1], scene.views[1].instances()) == {1: {4}, 2: {5}, 3: {3}}
+    # The scripts keep every answer: the smallest of the merged ids takes the square.
+    kept = tracked(scene, Drifting(), min_agreement=0.0, sure_agreement=0.0, nested="merge")
+    assert ids_on(kept[1], scene.views[1].instances())[3] != {3}
+
+
+def test_the_alternative_that_agrees_best_is_taken():
+    class WholeFirst(TrueMasks):
+        def prompt(self, view, prompts):
+            everything = np.ones((len(prompts), HEIGHT, WIDTH), bool)
+            return Masks(everything, np.ones(len(prompts), np.float32))
+
+        def alternatives(self, view, prompt):
+            right, whole = super().prompt(view, [prompt]), self.prompt(view, [prompt])
+            return Masks(np.concatenate([right.stack, whole.stack]), np.ones(2, np.float32))
+
+    scene = wall_scene(SQUARES, [0, 10])
+    maps = tracked(scene, WholeFirst())
+    assert ids_on(maps[1], scene.views[1].instances()) == {1: {1}, 2: {2}, 3: {3}}
+
+
+def test_prompts_are_points_on_the_object_with_neighbours_as_negatives():
+    class Listening(TrueMasks):
+        heard = None
+
+        def prompt(self, view, prompts):
+            self.heard = [
+                (view.instances()[tuple(np.rint(p.xy).astype(int).T[::-1])], p) for p in prompts
+            ]
+            return super().prompt(view, prompts)
+
+    segmenter = Listening()
+    tracked(wall_scene(SQUARES, [0, 10]), segmenter, negatives=3)
+    assert len(segmenter.heard) == 3
+    for one, (labels, prompt) in enumerate(segmenter.heard, start=1):
+        assert prompt.positive.sum() >= 1
+        assert (~prompt.positive).sum() == 3
+        assert set(labels[prompt.positive]) == {one}
+        assert one not in labels[~prompt.positive]
+        moved = wall_labels(SQUARES, 10) == one
+        overlap = (prompt.mask & moved).sum() / (prompt.mask | moved).sum()
+        assert overlap > 0.7
+    counts = [p.positive.sum() for _, p in segmenter.heard]
+    assert 90 <= sum(counts) <= 100
+    assert counts[0] > counts[2] > counts[1]  # wall, large square, small square
+
+
+def test_a_part_behind_a_bar_keeps_its_id():
+    # A bar 0.5 m before the wall's square cuts it in two in the second view.
+    scene = wall_scene(((40, 20, 60, 2), (20, 0, 8, 3), (20, 8, 8, 3)), [0])
+    bar = np.zeros((HEIGHT, WIDTH), bool)
+    bar[:, 70:76] = True
+    labels = np.where(bar, 3, wall_labels(((40, 20, 60, 2),), 0)).astype(np.int32)
+    view = wall_view(((40, 20, 60, 2),), 0)
+    from dataclasses import replace
+
+    cut = replace(view, name="cut", load_instances=lambda: labels)
+    for parts, expected in (("matched", {1: {1}, 2: {2}, 3: {3}}), ("largest", None)):
+        maps = tracked(scene.with_views([view, cut]), parts=parts, min_uncovered=0.02)
+        found = ids_on(maps[1], labels)
+        if expected:
+            assert found == expected
+        else:
+            assert len(found[2]) == 2  # one half lost its id
+
+
+def test_memory_holds_no_more_than_the_last_view():
+    import gc
+    import weakref
+
+    alive = []
+
+    class MadeOnDemand(tuple):
+        def __iter__(self):
+            for shift in range(0, 60, 10):
+                view = wall_view(SQUARES, shift)
+                alive.append(weakref.ref(view))
+                yield view
+
+    scene = Scene("wall", MadeOnDemand(), True, "test")
+    tracker = MastsamConfig().build(TrueMasks(), DepthMatcherConfig().build())
+    for _ in tracker.track(scene):
+        gc.collect()
+        assert sum(ref() is not None for ref in alive) <= 2
+    assert len(alive) == 6
+
+
+def test_a_senseless_setting_is_refused():
+    with pytest.raises(InputError, match="points >= 1"):
+        MastsamConfig(points=0).build(TrueMasks(), DepthMatcherConfig().build())
+
+
+# Representative selection.
+
+
+def test_every_mask_gets_at_least_one_point():
+    areas = np.array([100000, 5, 1, 1, 1])
+    assert allot(areas, 100).tolist() == [96, 1, 1, 1, 1]
+    assert allot(areas, 3).tolist() == [1] * 5
+    assert allot(areas[:0], 3).tolist() == []
+
+
+def test_points_are_shared_by_area_and_none_is_lost():
+    counts = allot(np.array([5000, 3000, 2000]), 100)
+    assert counts.sum() == 100
+    np.testing.assert_allclose(counts, [50, 30, 20], atol=1)
+
+
+def test_centres_of_two_separate_blobs_are_their_middles():
+    labels = np.zeros((40, 100), np.int32)
+    labels[10:21, 10:21] = labels[10:21, 80:91] = 7
+    xy, owner = centres(labels, np.array([7], np.int32), np.array([2]), seed=0)
+    assert sorted(xy.round(6).tolist()) == [[15, 15], [85, 15]]
+    assert owner.tolist() == [0, 0]
+
+
+def test_centres_spread_as_well_as_a_library_spreads_them():
+    from sklearn.cluster import KMeans
+
+    labels = np.zeros((120, 160), np.int32)
+    labels[20:100, 30:140] = 1
+    labels[60:, 80:] = 0
+    y, x = np.nonzero(labels)
+    pixels = np.stack([x, y], 1).astype(float)
+
+    def inertia(xy):
+        return ((pixels[:, None] - xy[None]) ** 2).sum(2).min(1).sum()
+
+    library = KMeans(12, n_init=1, random_state=0).fit(pixels).inertia_
+    ours = [
+        inertia(centres(labels, np.array([1], np.int32), np.array([12]), seed)[0])
+        for seed in range(5)
+    ]
+    assert np.mean(ours) < 1.1 * library
+    assert len(set(ours)) > 1  # the seed matters
+
+
+def test_a_mask_smaller_than_its_points_gives_one_a_pixel():
+    labels = np.zeros((5, 5), np.int32)
+    labels[2, 1:3] = 4
+    xy, _ = centres(labels, np.array([4], np.int32), np.array([9]), seed=0)
+    assert sorted(xy.tolist()) == [[1, 2], [2, 2]]
+
+
+def test_a_representative_is_the_nearest_match_on_the_same_mask():
+    labels = np.zeros((20, 20), np.int32)
+    labels[:, :10], labels[:, 10:] = 1, 2
+    match_xy = np.array([[9.0, 10], [10, 10], [2, 2], [15, 11]])
+    match_label = labels[match_xy[:, 1].astype(int), match_xy[:, 0].astype(int)]
+    chosen = choose(labels, np.array([1, 2], np.int32), match_xy, match_label, 2, 0)
+    # Middles are (4.5, 9.5) and (14.5, 9.5).
+    assert chosen.tolist() == [0, 3]
+    only_left = choose(labels, np.array([1, 2], np.int32), match_xy[:1], match_label[:1], 2, 0)
+    assert only_left.tolist() == [0]
+
+
+# Evidence.
+
+
+def evidence_of(before, xy, motion, now=None):
+    xy = np.asarray(xy, np.float32)
+    matches = Matches(xy, xy + np.asarray(motion, np.float32), np.ones(len(xy), np.float32))
+    return gather(matches, before, *(now or before.shape), border=0.0, confidence=0.0)
+
+
+def test_unsure_matches_and_those_near_a_border_are_not_used():
+    xy = np.array([[10, 10], [11, 10], [2, 10], [10, 17], [10, 11]], np.float32)
+    shifted = xy + np.array([[0, 0], [0, 0], [3, 0], [0, 0], [7, 0]], np.float32)
+    confidence = np.array([0.9, 0.1, 0.9, 0.9, 0.9], np.float32)
+    found = gather(Matches(xy, shifted, confidence), np.ones((20, 20), np.int32), 20, 20, 3.0, 0.5)
+    # Left over: the first; 2 is near the left border before, 17 near the lower, 17 near the right.
+    assert found.xy_before.tolist() == [[10, 10]]
+
+
+@pytest.mark.parametrize("border", [0.0, 0.5, 3.0])
+def test_a_match_on_the_outermost_half_pixel_never_leaves_the_image(border):
+    xy = np.array([[-0.49, -0.49], [19.49, 9.49], [-0.6, 5], [5, 9.6], [5, 5]], np.float32)
+    labels = np.arange(200, dtype=np.int32).reshape(10, 20) + 1
+    found = gather(Matches(xy, xy, np.ones(5, np.float32)), labels, 10, 20, border, 0.0)
+    assert set(found.label.tolist()) <= {1, 106, 200}
+    assert 106 in found.label
+
+
+def test_strays_are_dropped_and_a_zoom_is_not_a_stray():
+    y, x = np.mgrid[5:95:10, 5:95:10]
+    xy = np.stack([x.ravel(), y.ravel()], 1)
+    zoom = 0.3 * (xy - 50)
+    zoom[40] = [25, -3]  # the middle one jumps
+    zoom[3] += [0, 30]
+    evidence = evidence_of(np.ones((130, 130), np.int32), xy + 20, zoom)
+    assert np.flatnonzero(~steady(evidence, 4.0)).tolist() == [3, 40]
+
+
+def test_agreement_is_the_overlap_counted_in_matches():
+    before = np.zeros((10, 10), np.int32)
+    before[:, :4], before[:, 4:8] = 1, 2
+    evidence = evidence_of(before, [[0, 0], [1, 0], [2, 0], [3, 0], [5, 0], [9, 0]], [0, 0])
+    stack = np.zeros((2, 10, 10), bool)
+    stack[0, :, 1:6] = True  # three of label 1's four, one of 2's
+    stack[1, :, 5:] = True  # all of label 2's, and an unlabelled one, which does not count
+    np.testing.assert_allclose(evidence.agreement(stack, np.array([1, 2], np.int32)), [3 / 5, 1])
+    # A label without matches agrees with nothing.
+    assert evidence.agreement(stack[:1], np.array([8], np.int32)).tolist() == [0]
+
+
+def test_warped_labels_move_with_the_matches_and_need_many():
+    before = np.zeros((40, 60), np.int32)
+    before[10:20, 10:30] = 5
+    y, x = np.mgrid[0:40, 0:50]
+    xy = np.stack([x.ravel(), y.ravel()], 1)
+    warped = evidence_of(before, xy, [8, 0]).warped()
+    moved = np.roll(before, 8, axis=1)
+    assert ((warped > 0) & (moved > 0)).sum() > 0.7 * ((warped > 0) | (moved > 0)).sum()
+    assert evidence_of(before, xy[:5], [8, 0]).warped() is None
+
+
+def test_evidence_can_be_thinned():
+    evidence = evidence_of(np.ones((10, 10), np.int32), [[1, 1], [2, 2]], [1, 0])
+    assert isinstance(evidence.take(np.array([1])), Evidence)
+    assert evidence.take(np.array([1])).pixel.tolist() == [23]
+
+
+# Overlap filtering.
+
+
+def test_shared_pixels_are_those_of_each_two_masks():
+    rng = np.random.default_rng(0)
+    stack = rng.random((70, 31, 47)) < 0.3
+    shared = shared_pixels(stack)
+    for a, b in itertools.product(range(70), repeat=2):
+        assert shared[a, b] == (stack[a] & stack[b]).sum()
+
+
+def test_two_masks_that_cover_each_other_become_one():
+    stack = np.zeros((4, 20, 20), bool)
+    stack[0, :10, :10] = True
+    stack[1, 15:, 15:] = True
+    stack[2, :10, 1:11] = True  # 90 of 100 pixels on mask 0
+    stack[3, 2:4, 2:4] = True  # a part of mask 0
+    assert groups(shared_pixels(stack), 0.5, whole=False).tolist() == [0, 1, 0, 3]
+    assert groups(shared_pixels(stack), 0.5, whole=True).tolist() == [0, 1, 0, 0]
+    labels = disjoint(Masks(stack, np.ones(4, np.float32)), 0.5, whole=False)
+    assert np.bincount(labels.reshape(-1)).tolist() == [400 - 110 - 25, 106, 25, 0, 4]
+
+
+def test_merging_is_transitive():
+    stack = np.zeros((3, 1, 30), bool)
+    stack[2, 0, 0:10] = stack[0, 0, 4:14] = stack[1, 0, 8:18] = True
+    assert groups(shared_pixels(stack), 0.5).tolist() == [0, 0, 0]
+
+
+def test_smaller_masks_are_painted_on_larger_ones():
+    stack = np.zeros((2, 10, 10), bool)
+    stack[0, 2:4, 2:4] = True
+    stack[1] = True
+    assert np.bincount(paint(stack, np.array([8, 3], np.int32)).reshape(-1)).tolist() == [
+        0, 0, 0, 96, 0, 0, 0, 0, 4,
+    ]  # fmt: skip
+
+
+def test_parts_are_connected_over_corners_but_not_over_labels():
+    labels = np.array([[1, 0, 2], [0, 1, 2], [0, 0, 1]], np.int32)
+    part = connected_parts(labels)
+    assert len(np.unique(part[labels == 1])) == 1
+    assert part[0, 2] != part[1, 1]
+    assert (part[labels == 0] == 0).all()
+
+
+# Initialisation.
+
+
+def test_only_large_connected_regions_are_uncovered():
+    labels = np.ones((20, 20), np.int32)
+    labels[0:4, 0:5] = 0  # 20 pixels
+    labels[10:12, 10:12] = 0  # 4
+    free = uncovered(labels, 10 / 400)
+    assert np.flatnonzero(free.any(1)).tolist() == [0, 1, 2, 3]
+    assert not uncovered(np.ones((4, 4), np.int32), 0.0).any()
+
+
+def test_new_masks_are_the_automatic_ones_and_not_the_whole_region():
+    automatic = np.zeros((10, 30), np.int32)
+    automatic[:, :10], automatic[:, 10:20], automatic[:, 20:28] = 1, 2, 3
+    free = np.zeros((10, 30), bool)
+    free[:, 8:] = True
+    new = fresh(automatic, free)
+    # Mask 1 lies on a track but for a rim; columns 28 and 29 have no automatic mask.
+    assert np.unique(new[:, :10]).tolist() == [0]
+    assert np.unique(new[:, 10:20]).tolist() == [2]
+    assert np.unique(new[:, 20:28]).tolist() == [3]
+    assert np.unique(new[:, 28:]).tolist() == [0]

@@ -1,0 +1,80 @@
+"""What every tracker must keep, whatever it does."""
+
+import numpy as np
+import pytest
+from walls import HEIGHT, WIDTH, TrueMasks, wall_scene
+
+from lift3d.errors import FrameError
+from lift3d.matching.depth import DepthMatcherConfig
+from lift3d.scene import Scene, View
+from lift3d.tracking import BACKENDS
+
+SQUARES = ((20, 20, 30, 2), (90, 40, 40, 3), (150, 10, 30, 4), (230, 60, 30, 5))
+
+
+@pytest.fixture(params=sorted(BACKENDS))
+def tracker(request):
+    return BACKENDS[request.param]().build(TrueMasks(), DepthMatcherConfig().build())
+
+
+def test_there_is_one_int32_map_of_colour_size_for_each_view_in_order(tracker):
+    maps = list(tracker.track(wall_scene(SQUARES, [0, 10, 20])))
+    assert len(maps) == 3
+    for labels, shift in zip(maps, [0, 10, 20], strict=True):
+        assert labels.dtype == np.int32
+        assert labels.shape == (HEIGHT, WIDTH)
+        # The second square starts at column 90 - shift, so its edge tells the order.
+        assert labels[60, 90 - shift] != labels[60, 89 - shift]
+        assert labels.min() >= 0
+
+
+def test_it_asks_for_no_view_before_the_last_one_is_taken(tracker):
+    asked = []
+
+    class Views(tuple):
+        def __iter__(self):
+            for view in super().__iter__():
+                asked.append(view.name)
+                yield view
+
+    scene = wall_scene(SQUARES, [0, 10, 20, 30])
+    maps = tracker.track(Scene("wall", Views(scene.views), True, "test"))
+    assert asked == []
+    for count in range(1, 5):
+        next(maps)
+        assert len(asked) == count
+
+
+def test_the_same_seed_gives_the_same_bytes(tracker):
+    scene = wall_scene(SQUARES, range(0, 60, 10))
+    one, two = (np.stack(list(tracker.track(scene))) for _ in range(2))
+    assert one.tobytes() == two.tobytes()
+    assert len(np.unique(one)) > 3
+
+
+def test_a_caller_may_write_into_the_maps_it_gets(tracker):
+    scene = wall_scene(SQUARES, [0, 10, 20])
+    clean = [labels.copy() for labels in tracker.track(scene)]
+    for labels, expected in zip(tracker.track(scene), clean, strict=True):
+        np.testing.assert_array_equal(labels, expected)
+        labels[:] = 7
+
+
+def test_an_unreadable_view_is_unlabelled_and_the_others_are_not(tracker):
+    def broken():
+        raise FrameError("view bad: cannot read")
+
+    scene = wall_scene(SQUARES, [0, 10, 20])
+    middle = scene.views[1]
+    bad = View("bad", middle.camera, broken, middle.load_depth, load_instances=broken)
+    maps = list(tracker.track(scene.with_views([scene.views[0], bad, scene.views[2]])))
+    assert [bool(m.any()) for m in maps] == [True, False, True]
+
+
+def test_a_scene_without_views_has_no_maps(tracker):
+    assert list(tracker.track(wall_scene(SQUARES, []))) == []
+
+
+def test_a_view_without_masks_is_unlabelled(tracker):
+    squares = ((0, 0, 400, 0),)  # one square of label 0 over everything
+    assert not any(m.any() for m in tracker.track(wall_scene(squares, [0, 10])))
