@@ -1,1 +1,81 @@
-"""Readers, one outside format per file."""
+"""Readers, one outside format per file, and how the right one is found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from lift3d.datasets.patterns import contents
+from lift3d.datasets.recipes import RECIPES
+from lift3d.datasets.rgbd_folder import OPTIONS, RgbdFolder, from_file
+from lift3d.datasets.scannet_folder import ScanNetFolder
+from lift3d.datasets.sens import Sens
+from lift3d.datasets.seven_scenes import SevenScenes
+from lift3d.errors import InputError, did_you_mean
+from lift3d.scene import Scene
+
+
+class Reader(Protocol):
+    """The options of one outside format; frozen, and all there is to a reader."""
+
+    expects: ClassVar[str]
+    """What it reads, in words, for the message when nothing matches."""
+
+    def matches(self, path: Path) -> bool:
+        """Whether `path` looks like this format; cheap, decodes nothing."""
+        ...
+
+    def read(self, path: Path) -> Scene:
+        """The scene, lazily: no image is decoded. InputError where it cannot be read."""
+        ...
+
+
+READERS: dict[str, Any] = {
+    "sens": Sens,
+    "scannet-folder": ScanNetFolder,
+    "seven-scenes": SevenScenes,
+    "rgbd": RgbdFolder,
+}
+"""Name -> config class, in the order they are asked; all fields have defaults."""
+
+
+def detect(path: Path) -> Reader:
+    """The reader for `path`, options filled in.
+
+    First the folder's own `rgbd.json`, then the readers, then the recipes.
+    """
+    if not path.exists():
+        raise InputError(f"{path} does not exist")
+    if (path / OPTIONS).is_file():
+        return from_file(path / OPTIONS)
+    particular = [READERS[name]() for name in READERS if name != "rgbd"]
+    # The plain RGB-D folder comes last: its defaults are a guess where a recipe is none.
+    for reader in (*particular, *RECIPES.values(), RgbdFolder()):
+        if reader.matches(path):
+            return reader
+    expected = "".join(f"\n  {name}: {reader.expects}" for name, reader in READERS.items())
+    raise InputError(
+        f"{path}: no reader knows this (found: {contents(path)}). Expected one of:{expected}\n"
+        f"  or one of the recipes {', '.join(RECIPES)}.\n"
+        f"For a layout of your own, describe it in {path / OPTIONS} (see data/README.md)"
+    )
+
+
+def read_scene(path: Path, reader: str | Reader | None = None) -> Scene:
+    """The scene at `path`; the reader is found, or given by name (a recipe's too) or as options.
+
+    `scene.source` says which it was.
+    """
+    if reader is None:
+        return detect(path).read(path)
+    if not isinstance(reader, str):
+        return reader.read(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist")
+    if reader == "rgbd" and (path / OPTIONS).is_file():
+        return from_file(path / OPTIONS).read(path)
+    if reader in RECIPES:
+        return RECIPES[reader].read(path)
+    if reader not in READERS:
+        raise InputError(did_you_mean(reader, [*READERS, *RECIPES], "reader"))
+    return READERS[reader]().read(path)

@@ -1,0 +1,106 @@
+"""From frames to a scene: which are complete and posed, and when too many are not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lift3d.datasets.images import image_size
+from lift3d.datasets.intrinsics import Size
+from lift3d.datasets.patterns import Files
+from lift3d.datasets.poses import fault
+from lift3d.errors import FrameError, InputError
+from lift3d.scene import Scene, Skipped, Transform, View
+
+
+def complete(
+    root: Path, images: tuple[str, Files], *others: tuple[str, Mapping[str, object]]
+) -> tuple[list[str], list[Skipped]]:
+    """Keys of the images that have everything else too; the rest, skipped with the reason.
+
+    Each argument is what the files are called (`depth/*.png`) and frame key -> file.
+    More than half of the images incomplete is an InputError with the counts.
+    """
+    label, files = images
+    keys, skipped = [], []
+    for key, found in files.items():
+        lacking = [other for other, known in others if key not in known]
+        if lacking:
+            skipped.append(Skipped(found.name, f"nothing for it in {' and '.join(lacking)}"))
+        else:
+            keys.append(key)
+    if 2 * len(skipped) > len(files):
+        counts = "; ".join(
+            f"{root / other} has {len(known)} but {label} has {len(files)}"
+            f" ({sum(key in known for key in files)} of them in both)"
+            for other, known in others
+            if any(key not in known for key in files)
+        )
+        raise InputError(f"{counts}; most frames are incomplete: copy or export the scan again")
+    return keys, skipped
+
+
+def usable(matrix: Transform, name: str, skipped: list[Skipped]) -> bool:
+    """Whether a frame's stored pose can be used; where not, the frame is noted as skipped."""
+    reason = fault(matrix)
+    if reason:
+        skipped.append(Skipped(name, reason))
+    return reason is None
+
+
+def first_size(paths: Iterable[Path]) -> Size:
+    """Size of the first image whose header can be read, of at most ten."""
+    problem: FrameError | None = None
+    for path, _ in zip(paths, range(10), strict=False):
+        try:
+            return image_size(path)
+        except FrameError as error:
+            problem = error
+    raise InputError(str(problem or "no image to take the size from"))
+
+
+def finish(
+    path: Path,
+    views: Sequence[View],
+    skipped: Sequence[Skipped],
+    source: str,
+    notes: Sequence[str | None] = (),
+    metric: bool = True,
+    name: str | None = None,
+) -> Scene:
+    """The scene, or an InputError where too little is left of it."""
+    if 2 * len(skipped) > len(views) + len(skipped):
+        reasons = Counter(frame.reason for frame in skipped).most_common(4)
+        raise InputError(
+            f"{path}: {len(skipped)} of {len(views) + len(skipped)} frames cannot be used: "
+            + "; ".join(f"{reason} ({count})" for reason, count in reasons)
+        )
+    if len(views) < 2:
+        raise InputError(
+            f"{path}: found {len(views)} usable frame{'s' * (len(views) != 1)}; "
+            "a scene needs at least 2 views of one place"
+        )
+    twice = [n for n, count in Counter(view.name for view in views).items() if count > 1]
+    if twice:
+        raise InputError(f"{path}: more than one frame is called {twice[0]!r}; rename the files")
+    return Scene(
+        name=name or path.resolve().name,
+        views=tuple(views),
+        metric=metric,
+        source=source,
+        skipped=tuple(skipped),
+        notes=tuple(note for note in notes if note),
+    )
+
+
+def extrinsic(matrix: Transform | None, what: str) -> tuple[Transform, str | None]:
+    """A usable body_from_camera; identity and a note where the file holds nonsense."""
+    if matrix is None:
+        return np.eye(4), None
+    reason = fault(matrix)
+    if reason:
+        return np.eye(4), f"the extrinsic of {what} is ignored: {reason}"
+    return matrix, None

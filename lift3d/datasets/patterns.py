@@ -1,0 +1,106 @@
+"""Which files belong to one frame: what the stars of a pattern stand for is the frame's key."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from lift3d.datasets.images import SUFFIXES
+from lift3d.errors import InputError
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file that a pattern found."""
+
+    path: Path
+    name: str
+    """What a view made of it is called."""
+
+
+Files = dict[str, Found]
+"""Frame key -> file, in capture order."""
+
+
+def collect(root: Path, pattern: str) -> Files:
+    """The files under `root` that match, by key, numbers in numeric order (2 before 10).
+
+    `frame-*.color.png` finds `frame-000007.color.png` with key "7", name "frame-000007".
+    A pattern that ends in a star finds images of any format. Two files with one key are an
+    InputError: nobody could say which is meant.
+    """
+    matcher = _regex(pattern)
+    any_image = pattern.endswith("*")
+    files: Files = {}
+    for relative in glob.glob(pattern, root_dir=root):
+        relative = relative.replace("\\", "/")
+        match = matcher.fullmatch(relative)
+        if match is None or (any_image and Path(relative).suffix.lower() not in SUFFIXES):
+            continue
+        key = "/".join(str(int(part)) if part.isdigit() else part for part in match.groups())
+        found = Found(root / relative, _name(pattern, relative))
+        if key in files:
+            raise InputError(
+                f"{files[key].path} and {found.path} both claim frame {key!r}; keep one of them"
+            )
+        files[key] = found
+    return {key: files[key] for key in sorted(files, key=natural)}
+
+
+def any_match(root: Path, pattern: str) -> bool:
+    """Whether the pattern (stars or not) finds at least one file."""
+    return any(True for _ in glob.iglob(pattern, root_dir=root))
+
+
+def natural(key: str) -> tuple[int, float, list[tuple[int, int, str]]]:
+    """Sort key: numbers by value, before text; numbers inside text by value too.
+
+    >>> sorted(["b", "10", "2", "seq/10", "seq/9"], key=natural)
+    ['2', '10', 'b', 'seq/9', 'seq/10']
+    """
+    try:
+        return 0, float(key), []
+    except ValueError:
+        parts = re.findall(r"\d+|\D+", key)
+        return 1, 0.0, [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts]
+
+
+def contents(root: Path) -> str:
+    """What a folder holds, for error messages: counts per suffix, folders by name."""
+    if not root.is_dir():
+        return "not a folder"
+    counts: Counter[str] = Counter()
+    folders = []
+    for entry in sorted(root.iterdir()):
+        if entry.is_dir():
+            folders.append(f"{entry.name}/ ({sum(1 for _ in entry.iterdir())} entries)")
+        else:
+            counts[entry.suffix.lower() or "without suffix"] += 1
+    kinds = [f"{n} {suffix}" for suffix, n in counts.most_common(8)]
+    return ", ".join(kinds + folders[:8]) or "nothing"
+
+
+def _regex(pattern: str) -> re.Pattern[str]:
+    if "**" in pattern or any(c in pattern for c in "?[]") or "*" not in pattern:
+        raise InputError(
+            f"pattern {pattern!r}: use single stars for what changes from frame to frame, "
+            "such as depth/*.png"
+        )
+    body = "([^/]*)".join(re.escape(piece) for piece in pattern.split("*"))
+    return re.compile(body + r"\.[^/.]+" if pattern.endswith("*") else body)
+
+
+def _name(pattern: str, relative: str) -> str:
+    """The folders a star stands in, and the file name without what follows its last star."""
+    *pattern_folders, pattern_file = pattern.split("/")
+    *folders, file = relative.split("/")
+    words = [f for p, f in zip(pattern_folders, folders, strict=True) if "*" in p]
+    if pattern_file.endswith("*"):
+        words.append(Path(file).stem)
+    elif "*" in pattern_file:
+        tail = pattern_file.rpartition("*")[2]
+        words.append(file[: len(file) - len(tail)])
+    return "-".join(words)

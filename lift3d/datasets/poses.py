@@ -1,0 +1,147 @@
+"""Camera poses out of text: the formats, the conventions, and what makes one unusable."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64
+
+from lift3d.errors import InputError
+from lift3d.geometry import invert, is_rigid, orthonormal
+from lift3d.scene import Transform
+
+Poses = dict[str, Transform]
+"""Frame key -> matrix as stored; conventions are applied afterwards."""
+
+OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
+
+
+def numbers(text: str, where: str) -> Float64[np.ndarray, " values"]:
+    """Every number of a text, separated by white space or commas.
+
+    Microsoft's `-1.#INF` and `1.#IND`, which ScanNet exports contain, become NaN.
+    """
+    words = text.replace(",", " ").split()
+    try:
+        return np.array([np.nan if "#" in word else float(word) for word in words])
+    except ValueError as error:
+        raise InputError(f"{where}: expected numbers, found {str(error)[-40:]}") from error
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, or an InputError that names it."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def matrix4(values: Float64[np.ndarray, " values"], where: str) -> Transform:
+    """16 or 12 (last row left out) numbers, row by row, as a 4x4 matrix."""
+    if len(values) == 12:
+        values = np.concatenate([values, [0, 0, 0, 1]])
+    if len(values) != 16:
+        raise InputError(f"{where}: found {len(values)} numbers, a pose has 16 (or 12)")
+    return values.reshape(4, 4)
+
+
+def read_matrix(path: Path) -> Transform:
+    """One 4x4 (or 3x4) matrix in a text file."""
+    return matrix4(numbers(read_text(path), str(path)), str(path))
+
+
+def read_rows(path: Path) -> list[Transform]:
+    """One flattened matrix a line; `#` starts a comment."""
+    lines = [line.partition("#")[0].strip() for line in read_text(path).splitlines()]
+    return [
+        matrix4(numbers(line, f"{path} line {i + 1}"), f"{path} line {i + 1}")
+        for i, line in enumerate(lines)
+        if line
+    ]
+
+
+def read_log(path: Path) -> Poses:
+    """Open3D's .log: three integers (the first is the frame's number), then a 4x4 matrix."""
+    values = numbers(read_text(path), str(path))
+    if len(values) % 19 or not len(values):
+        raise InputError(
+            f"{path}: found {len(values)} numbers; an Open3D .log has 19 a pose (3 + 16)"
+        )
+    blocks = values.reshape(-1, 19)
+    return {str(int(block[0])): block[3:].reshape(4, 4) for block in blocks}
+
+
+def read_headed(path: Path) -> dict[str, Float64[np.ndarray, " values"]]:
+    """Numbers under `# heading` lines, by heading (as in the APC scans' cam.info.txt)."""
+    pieces = re.split(r"^#[ \t]*(.*)$", read_text(path), flags=re.MULTILINE)
+    blocks = {}
+    for heading, body in zip(pieces[1::2], pieces[2::2], strict=True):
+        if body.strip():
+            blocks[heading.strip()] = numbers(body, f"{path} under {heading.strip()!r}")
+    return blocks
+
+
+def read_tum(path: Path) -> tuple[Float64[np.ndarray, " poses"], Float64[np.ndarray, "poses 4 4"]]:
+    """TUM trajectory `time tx ty tz qx qy qz qw`: times ascending, and matrices."""
+    lines = (line.partition("#")[0] for line in read_text(path).splitlines())
+    values = numbers(" ".join(lines), str(path))
+    if len(values) % 8 or not len(values):
+        raise InputError(f"{path}: found {len(values)} numbers; a TUM trajectory has 8 a line")
+    table = values.reshape(-1, 8)
+    table = table[np.argsort(table[:, 0], kind="stable")]
+    matrices = np.tile(np.eye(4), (len(table), 1, 1))
+    matrices[:, :3, 3] = table[:, 1:4]
+    matrices[:, :3, :3] = _rotations(table[:, 4:])
+    return table[:, 0], matrices
+
+
+def nearest(times: Float64[np.ndarray, " known"], at: float, tolerance: float) -> int | None:
+    """Index of the time nearest to `at` (times ascending), None where none is near enough."""
+    right = int(np.searchsorted(times, at))
+    best = min(
+        (i for i in (right - 1, right) if 0 <= i < len(times)),
+        key=lambda i: abs(times[i] - at),
+        default=None,
+    )
+    return best if best is not None and abs(times[best] - at) <= tolerance else None
+
+
+def fault(matrix: Transform) -> str | None:
+    """Why a pose cannot be used; None where it can."""
+    if not np.isfinite(matrix).all():
+        return "pose is not finite"
+    if abs(np.linalg.det(matrix)) < 1e-6:
+        return "pose is not invertible"
+    if np.abs(matrix[3] - [0, 0, 0, 1]).max() > 1e-6:
+        return f"the last row of the pose is {matrix[3].tolist()}, not 0 0 0 1"
+    if np.linalg.det(matrix[:3, :3]) < 0:
+        return "pose mirrors (determinant below 0)"
+    if not is_rigid(matrix):
+        return "pose is not a rotation and a translation"
+    return None
+
+
+def world_from_camera(matrix: Transform, inverted: bool, opengl: bool) -> Transform:
+    """A usable stored pose in our convention, its rotation made exact.
+
+    `inverted`: the file holds camera_from_world. `opengl`: its camera looks along -z, y up.
+    """
+    rigid = orthonormal(matrix)
+    if inverted:
+        rigid = invert(rigid)
+    return rigid @ OPENCV_FROM_OPENGL if opengl else rigid
+
+
+def _rotations(xyzw: Float64[np.ndarray, "poses 4"]) -> Float64[np.ndarray, "poses 3 3"]:
+    """Rotation matrices of quaternions; a zero quaternion gives NaN."""
+    with np.errstate(invalid="ignore"):
+        x, y, z, w = (xyzw / np.linalg.norm(xyzw, axis=1, keepdims=True)).T
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    ).transpose(2, 0, 1)

@@ -1,0 +1,206 @@
+"""Any folder of colour, depth and poses; how it is laid out and encoded is all options."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from lift3d.datasets import rgbd_poses
+from lift3d.datasets.frames import complete, finish, first_size, usable
+from lift3d.datasets.images import DepthCode, read_color, read_confidence, read_depth, read_labels
+from lift3d.datasets.intrinsics import Size, fit, pinhole, read_intrinsics
+from lift3d.datasets.patterns import Files, any_match, collect, contents
+from lift3d.datasets.poses import matrix4, world_from_camera
+from lift3d.datasets.typed import checked
+from lift3d.errors import InputError
+from lift3d.scene import Camera, Scene, Transform, View
+
+OPTIONS = "rgbd.json"
+"""A folder that holds this file is read with the options in it."""
+
+
+@dataclass(frozen=True)
+class RgbdFolder:
+    """One folder with images, depth maps and poses. Patterns are relative to it.
+
+    What the stars of a pattern stand for is the frame's key: files with one key belong to
+    one frame (numbers by value: 7 is 0007).
+    """
+
+    expects: ClassVar[str] = (
+        f"images, depth and poses laid out as the options or the folder's own {OPTIONS} say"
+    )
+
+    images: str = "color/*"
+    """Colour images."""
+    depth: str = "depth/*"
+    """Depth maps along z, 16-bit PNG, or float TIFF or .npy; empty where there are none."""
+    confidence: str = ""
+    """Confidence maps of the depth."""
+    instances: str = ""
+    """True instance ids, at colour resolution."""
+    poses: str = "pose/*.txt"
+    """One pose file a frame (a pattern), or the one file with all of them."""
+    pose_format: Literal["files", "rows", "log", "headed", "tum"] = "files"
+    """files: a 4x4 each; rows: one flattened 4x4 a line, i-th line for the i-th image;
+    log: Open3D's trajectory, the row's first number is the frame; headed: 4x4 under a line
+    `# ... <view name>`; tum: `time tx ty tz qx qy qz qw`, images are named by their time."""
+    pose_convention: Literal["world_from_camera", "camera_from_world"] = "world_from_camera"
+    """Which way the stored matrices map."""
+    pose_axes: Literal["opencv", "opengl"] = "opencv"
+    """opencv: x right, y down, z forward; opengl: x right, y up, z backward."""
+    frame_index: str = ""
+    """For `rows`: a file with `row filename` lines, where not every row has its image."""
+    time_tolerance: float = 0.02
+    """For `tum`: an image takes the nearest pose and depth within this many seconds."""
+    intrinsics: str = "intrinsics.txt"
+    """fx fy cx cy, a 3x3 or 4x4 matrix, or Open3D's JSON; `file#heading` under a heading."""
+    K: tuple[float, float, float, float] | None = None
+    """fx fy cx cy as numbers, instead of the file; pixel (0, 0) is the top-left's centre."""
+    distortion: tuple[float, ...] = ()
+    """OpenCV's k1 k2 p1 p2 k3 of the colour images; empty where they are undistorted."""
+    depth_K: tuple[float, float, float, float] | None = None
+    """fx fy cx cy of a depth camera of its own; unset where depth is registered to colour."""
+    depth_from_color: tuple[float, ...] = ()
+    """4x4, row by row: from the colour to the depth camera's frame. Poses are colour's."""
+    depth_scale: float = 1000.0
+    """Stored units per metre."""
+    depth_invalid: tuple[float, ...] = ()
+    """Stored values that mean missing, besides 0 and NaN."""
+    depth_rotate_right: int = 0
+    """Bits by which 16-bit depth values are rotated right before scaling."""
+    depth_max: float | None = None
+    """Depth beyond this many metres is taken as missing."""
+    confidence_full: float = 255.0
+    """The stored confidence that means 1."""
+    instances_divide: int = 1
+    """Stored instance values are divided by this."""
+    metric: bool = True
+    """Whether depth and poses are in metres after scaling."""
+    recipe: str = ""
+    """The recipe these options came from, shown as the source."""
+
+    def matches(self, path: Path) -> bool:
+        """Whether every file these options name is there (at least one per pattern)."""
+        if not path.is_dir():
+            return False
+        named = [self.images, self.depth, self.confidence, self.instances, self.poses]
+        named += [self.frame_index, "" if self.K else self.intrinsics.partition("#")[0]]
+        return all(any_match(path, pattern) for pattern in named if pattern)
+
+    def read(self, path: Path) -> Scene:
+        """The scene; InputError where the folder is not as the options say."""
+        images = self._collect(path, self.images)
+        depth = self._collect(path, self.depth) if self.depth else {}
+        if self.pose_format == "tum" and depth:
+            depth = rgbd_poses.by_time(images, depth, self.time_tolerance)
+        confidence = collect(path, self.confidence) if self.confidence else {}
+        instances = collect(path, self.instances) if self.instances else {}
+        poses, skipped = rgbd_poses.find(self, path, images)
+        wanted: list[tuple[str, Any]] = [(self.poses, poses), (self.depth, depth)]
+        unreadable = {frame.name for frame in skipped}
+        readable = {key: f for key, f in images.items() if f.name not in unreadable}
+        keys, incomplete = complete(path, (self.images, readable), *(w for w in wanted if w[0]))
+        skipped += incomplete
+        color_camera, depth_camera, notes = self._cameras(path, images, depth)
+        code = self.depth_code
+        views = []
+        for key in keys:
+            name = images[key].name
+            if not usable(poses[key], name, skipped):
+                continue
+            pose = world_from_camera(
+                poses[key], self.pose_convention == "camera_from_world", self.pose_axes == "opengl"
+            )
+            views.append(
+                View(
+                    name=name,
+                    camera=color_camera.at(pose),
+                    load_image=partial(read_color, images[key].path),
+                    load_depth=partial(read_depth, depth[key].path, code) if depth else None,
+                    depth_camera=depth_camera and depth_camera.at(pose @ self._color_from_depth),
+                    load_confidence=partial(
+                        read_confidence, confidence[key].path, self.confidence_full
+                    )
+                    if key in confidence
+                    else None,
+                    load_instances=partial(read_labels, instances[key].path, self.instances_divide)
+                    if key in instances
+                    else None,
+                )
+            )
+        source = f"recipe {self.recipe} (rgbd folder)" if self.recipe else "reader rgbd"
+        return finish(path, views, skipped, f"{source} at {path}", notes, self.metric)
+
+    @property
+    def depth_code(self) -> DepthCode:
+        """How depth is stored."""
+        return DepthCode(
+            self.depth_scale, self.depth_invalid, self.depth_rotate_right, self.depth_max
+        )
+
+    @property
+    def _color_from_depth(self) -> Transform:
+        if not self.depth_from_color:
+            return np.eye(4)
+        return np.linalg.inv(matrix4(np.array(self.depth_from_color, float), "depth_from_color"))
+
+    def _collect(self, path: Path, pattern: str) -> Files:
+        files = collect(path, pattern)
+        if not files:
+            raise InputError(
+                f"{path} has no {pattern} (found: {contents(path)}); "
+                f"name the files in the reader's options or in {path / OPTIONS}"
+            )
+        return files
+
+    def _cameras(
+        self, path: Path, images: Files, depth: Files
+    ) -> tuple[Camera, Camera | None, list[str | None]]:
+        """Colour camera, depth camera where it differs, and what to tell about them."""
+        made_for: Size | None = None
+        if self.K:
+            K = pinhole(self.K, "option K")
+        else:
+            K, made_for = read_intrinsics(path, self.intrinsics)
+        size = first_size(found.path for found in images.values())
+        color, note = fit(K, made_for or size, size, "colour", self.distortion)
+        if not depth:
+            return color, None, [note, "there is no depth: it has to be reconstructed"]
+        depth_size = first_size(found.path for found in depth.values())
+        if self.depth_K:
+            return color, Camera(pinhole(self.depth_K, "option depth_K"), *depth_size), [note]
+        if self.depth_from_color:
+            raise InputError("depth_from_color needs depth_K: the depth camera's fx fy cx cy")
+        if depth_size == size:
+            return color, None, [note]
+        if abs(depth_size[0] * size[1] / (depth_size[1] * size[0]) - 1) > 0.02:
+            raise InputError(
+                f"{path}: colour is {size[0]}x{size[1]} and depth {depth_size[0]}x{depth_size[1]}, "
+                "not the same picture at another size; give depth_K (and depth_from_color)"
+            )
+        told = (
+            f"depth is {depth_size[0]}x{depth_size[1]}, colour {size[0]}x{size[1]}: depth is "
+            "taken as registered to colour at its own size"
+        )
+        return color, color.resized(*depth_size), [note, told]
+
+
+def from_file(path: Path) -> RgbdFolder:
+    """Options from an `rgbd.json`: the fields of `RgbdFolder`, any subset of them."""
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not readable JSON: {error}") from error
+    return checked(RgbdFolder, given, str(path))
+
+
+def named(recipe: str, options: RgbdFolder) -> RgbdFolder:
+    """The same options under a recipe's name."""
+    return dataclasses.replace(options, recipe=recipe)

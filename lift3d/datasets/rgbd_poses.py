@@ -1,0 +1,111 @@
+"""The pose of each image of an RGB-D folder, whatever file they come in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lift3d.datasets.patterns import Files, collect
+from lift3d.datasets.poses import (
+    Poses,
+    matrix4,
+    nearest,
+    read_headed,
+    read_log,
+    read_matrix,
+    read_rows,
+    read_text,
+    read_tum,
+)
+from lift3d.errors import InputError
+from lift3d.scene import Skipped
+
+if TYPE_CHECKING:
+    from lift3d.datasets.rgbd_folder import RgbdFolder
+
+
+def find(options: RgbdFolder, root: Path, images: Files) -> tuple[Poses, list[Skipped]]:
+    """Frame key -> pose as stored, and the images whose own pose file cannot be read."""
+    if options.pose_format == "files":
+        return read_files(collect(root, options.poses), images)
+    path = root / options.poses
+    if not path.is_file():
+        raise InputError(f"{path} is missing: the poses are expected there; copy the scan again")
+    if options.pose_format == "rows":
+        return _rows(path, root / options.frame_index if options.frame_index else None, images), []
+    if options.pose_format == "log":
+        return read_log(path), []
+    if options.pose_format == "headed":
+        return _headed(path, images), []
+    times, matrices = read_tum(path)
+    near = {key: nearest(times, seconds(key), options.time_tolerance) for key in images}
+    return {key: matrices[i] for key, i in near.items() if i is not None}, []
+
+
+def read_files(files: Files, images: Files) -> tuple[Poses, list[Skipped]]:
+    """A matrix per file, for the images there are; unreadable ones are skipped frames."""
+    poses: Poses = {}
+    skipped = []
+    for key, found in files.items():
+        if key not in images:
+            continue
+        try:
+            poses[key] = read_matrix(found.path)
+        except InputError as error:
+            skipped.append(Skipped(images[key].name, f"pose cannot be read: {error}"))
+    return poses, skipped
+
+
+def by_time(images: Files, depth: Files, tolerance: float) -> Files:
+    """Depth files under the key of the image nearest in time; both are named by seconds."""
+    keys = list(depth)
+    times = np.array([seconds(key) for key in keys])
+    near = {key: nearest(times, seconds(key), tolerance) for key in images}
+    return {key: depth[keys[i]] for key, i in near.items() if i is not None}
+
+
+def seconds(key: str) -> float:
+    """The time in an image's name."""
+    try:
+        return float(key)
+    except ValueError as error:
+        raise InputError(
+            f"image {key!r} is not named by its time in seconds, as the tum format needs"
+        ) from error
+
+
+def _rows(path: Path, index: Path | None, images: Files) -> Poses:
+    rows = read_rows(path)
+    if index is None:
+        if len(rows) != len(images):
+            raise InputError(
+                f"{path} has {len(rows)} poses but there are {len(images)} images; "
+                "give frame_index, a file with `row filename` lines"
+            )
+        return dict(zip(images, rows, strict=True))
+    row_of = {}
+    for number, line in enumerate(read_text(index).splitlines(), 1):
+        words = line.partition("#")[0].split()
+        if not words:
+            continue
+        if len(words) != 2 or not words[0].isdigit() or int(words[0]) >= len(rows):
+            raise InputError(
+                f"{index} line {number} is {line!r}; expected `row filename`, row below {len(rows)}"
+            )
+        row_of[words[1]] = int(words[0])
+    return {
+        key: rows[row_of[found.path.name]]
+        for key, found in images.items()
+        if found.path.name in row_of
+    }
+
+
+def _headed(path: Path, images: Files) -> Poses:
+    last_words = {h.split()[-1]: (h, v) for h, v in read_headed(path).items() if h}
+    return {
+        key: matrix4(last_words[found.name][1], f"{path} under {last_words[found.name][0]!r}")
+        for key, found in images.items()
+        if found.name in last_words
+    }

@@ -1,0 +1,101 @@
+"""ScanNet's annotation: a mesh whose vertices carry the true object ids."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int, Int32
+
+from lift3d.errors import InputError
+from lift3d.scene import LabelledPoints, Points
+
+
+def surface_loader(folder: Path, scene: str) -> Callable[[], LabelledPoints] | None:
+    """A loader of the labelled surface; None where mesh, segments or aggregation are absent."""
+    paths = annotation_files(folder, scene)
+    return partial(read_surface, *paths) if all(p.is_file() for p in paths[:3]) else None
+
+
+def annotation_files(folder: Path, scene: str) -> tuple[Path, Path, Path, Path]:
+    """Mesh, segments, aggregation and class labels, as ScanNet names them."""
+    return (
+        folder / f"{scene}_vh_clean_2.ply",
+        folder / f"{scene}_vh_clean_2.0.010000.segs.json",
+        folder / f"{scene}.aggregation.json",
+        folder / f"{scene}_vh_clean_2.labels.ply",
+    )
+
+
+def read_surface(mesh: Path, segments: Path, aggregation: Path, labels: Path) -> LabelledPoints:
+    """Mesh vertices in file order; `instance` is ScanNet's objectId + 1, 0 = none.
+
+    `semantic` is the `label` of the labels mesh (nyu40 in ScanNet v2) where that exists.
+    """
+    from plyfile import PlyData
+
+    ply = PlyData.read(mesh)
+    vertex = ply["vertex"].data
+    xyz = np.stack([vertex[axis] for axis in "xyz"], axis=1).astype(np.float32)
+    rgb = np.stack([vertex[channel] for channel in ("red", "green", "blue")], axis=1)
+    instance = vertex_instances(_json(segments), _json(aggregation), str(segments))
+    if len(instance) != len(xyz):
+        raise InputError(
+            f"{segments} has {len(instance)} entries but {mesh} has {len(xyz)} vertices; "
+            "they belong to different meshes: get both again"
+        )
+    semantic = None
+    if labels.is_file():
+        semantic = np.asarray(PlyData.read(labels)["vertex"].data["label"]).astype(np.int32)
+        if len(semantic) != len(xyz):
+            raise InputError(f"{labels} has {len(semantic)} vertices but {mesh} has {len(xyz)}")
+    faces = np.stack(ply["face"].data["vertex_indices"]) if "face" in ply else np.zeros((0, 3), int)
+    points = Points(
+        xyz,
+        rgb.astype(np.uint8),
+        vertex_normals(xyz, faces.astype(np.int64)),
+        np.ones(len(xyz), np.float32),
+    )
+    return LabelledPoints(points, instance, (instance > 0).astype(np.float32), semantic)
+
+
+def vertex_instances(segments: Any, aggregation: Any, where: str) -> Int32[np.ndarray, " vertices"]:
+    """objectId + 1 per vertex, from the segment each vertex is in and each object's segments."""
+    try:
+        segment = np.asarray(segments["segIndices"], np.int64)
+        object_of = np.zeros(segment.max(initial=0) + 1, np.int32)
+        for group in aggregation["segGroups"]:
+            members = np.asarray(group["segments"], np.int64)
+            # An aggregation may name segments that a mesh cut smaller no longer has.
+            object_of[members[members < len(object_of)]] = int(group["objectId"]) + 1
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{where} or its aggregation is not ScanNet's: {error!r}") from error
+    return object_of[segment]
+
+
+def vertex_normals(
+    xyz: Float32[np.ndarray, "vertices 3"], faces: Int[np.ndarray, "faces 3"]
+) -> Float32[np.ndarray, "vertices 3"]:
+    """Mean of the faces' normals by area; zeros for a vertex without faces."""
+    a, b, c = (xyz[faces[:, i]].astype(np.float64) for i in range(3))
+    normal = np.cross(b - a, c - a)
+    total = np.stack(
+        [
+            sum(np.bincount(faces[:, i], normal[:, axis], len(xyz)) for i in range(3))
+            for axis in range(3)
+        ],
+        axis=1,
+    )
+    length = np.linalg.norm(total, axis=1, keepdims=True)
+    return np.divide(total, length, out=np.zeros_like(total), where=length > 0).astype(np.float32)
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not readable JSON: {error}; get it again") from error

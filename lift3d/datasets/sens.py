@@ -1,0 +1,131 @@
+"""ScanNet's .sens file as a scene: opened by index, frames decoded when asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from lift3d.datasets.frames import extrinsic, finish, usable
+from lift3d.datasets.images import DepthCode
+from lift3d.datasets.intrinsics import Size, pinhole
+from lift3d.datasets.poses import world_from_camera
+from lift3d.datasets.scannet_surface import surface_loader
+from lift3d.datasets.sens_file import SensIndex, load_color, load_depth, read_index
+from lift3d.errors import InputError
+from lift3d.scene import Camera, Scene, Skipped, View
+
+
+@dataclass(frozen=True)
+class Sens:
+    """ScanNet's .sens, version 4, or a folder that holds one."""
+
+    expects: ClassVar[str] = "a ScanNet .sens file, or a folder with exactly one"
+
+    depth_max: float | None = None
+    """Depth beyond this many metres is taken as missing."""
+
+    def matches(self, path: Path) -> bool:
+        """Whether `path` is a .sens file or holds exactly one."""
+        return _file(path) is not None
+
+    def read(self, path: Path) -> Scene:
+        """The scene; InputError where the file is none, is empty or is coded in `occi`."""
+        file = _file(path)
+        if file is None:
+            raise InputError(f"{path}: expected {self.expects}")
+        index = read_index(file)
+        _check(index)
+        color_from, color_note = extrinsic(index.extrinsic_color.astype(float), "colour")
+        depth_from, depth_note = extrinsic(index.extrinsic_depth.astype(float), "depth")
+        color = _camera(index.intrinsic_color, index.color_size, f"{file} intrinsic_color")
+        depth = _camera(index.intrinsic_depth, index.depth_size, f"{file} intrinsic_depth")
+        registered = (
+            index.color_size == index.depth_size
+            and np.allclose(color.K, depth.K)
+            and np.allclose(color_from, depth_from)
+        )
+        units = DepthCode(scale=index.depth_shift, max_metres=self.depth_max)
+        views: list[View] = []
+        skipped: list[Skipped] = []
+        for frame, (offset, color_bytes, depth_bytes) in enumerate(index.spans.tolist()):
+            stored = index.poses[frame].astype(np.float64)
+            if not usable(stored, str(frame), skipped):
+                continue
+            # Assumed: the stored pose is the rig's, and an extrinsic takes its camera's frame
+            # to the rig's. ScanNet's extrinsics are nearly identity, so little hangs on it.
+            world_from_rig = world_from_camera(stored, inverted=False, opengl=False)
+            image = partial(
+                load_color, file, frame, offset, color_bytes, index.color_code, index.color_size
+            )
+            measured = partial(
+                load_depth,
+                file,
+                frame,
+                offset + color_bytes,
+                depth_bytes,
+                index.depth_code,
+                index.depth_size,
+                units,
+            )
+            views.append(
+                View(
+                    name=str(frame),
+                    camera=color.at(world_from_rig @ color_from),
+                    load_image=image,
+                    load_depth=measured,
+                    depth_camera=None if registered else depth.at(world_from_rig @ depth_from),
+                )
+            )
+        scene = finish(
+            file,
+            views,
+            skipped,
+            f"reader sens at {path}",
+            [_lost(index), color_note, depth_note],
+            name=file.stem,
+        )
+        return dataclasses.replace(scene, load_surface=surface_loader(file.parent, file.stem))
+
+
+def _file(path: Path) -> Path | None:
+    """The .sens file meant by `path`; None where it is not one file."""
+    if path.is_file():
+        return path if path.suffix == ".sens" else None
+    files = list(path.glob("*.sens")) if path.is_dir() else []
+    return files[0] if len(files) == 1 else None
+
+
+def _camera(intrinsic: np.ndarray, size: Size, where: str) -> Camera:
+    return Camera(pinhole(intrinsic.astype(np.float64).ravel(), where), *size)
+
+
+def _check(index: SensIndex) -> None:
+    if not len(index):
+        raise InputError(
+            f"{index.path} holds no complete frame (its header promises {index.promised}); "
+            "copy or download it again"
+        )
+    if index.color_code not in ("raw", "png", "jpeg"):
+        raise InputError(f"{index.path}: colour coded as {index.color_code}; known: raw, png, jpeg")
+    if index.depth_code not in ("raw", "zlib"):
+        raise InputError(
+            f"{index.path}: depth coded as {index.depth_code}; known: raw, zlib. Export it with "
+            "the tool of its makers to a folder of images, which lift3d reads as well"
+        )
+    if index.depth_shift <= 0:
+        raise InputError(f"{index.path}: depth shift is {index.depth_shift}, expected above 0")
+
+
+def _lost(index: SensIndex) -> str | None:
+    lost = index.promised - len(index)
+    if not lost:
+        return None
+    return (
+        f"the header promises {index.promised} frames, the file holds {len(index)} complete "
+        f"ones: {lost} lost (truncated file, or one of ScanNet's miscounted scans)"
+    )
