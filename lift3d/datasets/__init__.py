@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from lift3d.datasets.patterns import contents
 from lift3d.datasets.recipes import RECIPES
@@ -15,6 +15,7 @@ from lift3d.errors import InputError, did_you_mean
 from lift3d.scene import Scene
 
 
+@runtime_checkable
 class Reader(Protocol):
     """The options of one outside format; frozen, and all there is to a reader."""
 
