@@ -1,0 +1,225 @@
+"""The inner loop of the voxel fusion: one pass over the pixels of a frame, one thread.
+
+One thread, so that the sums come in the same order and the result in the same bytes.
+"""
+
+from __future__ import annotations
+
+from typing import no_type_check
+
+import numba
+import numpy as np
+
+SUMS = 12
+"""Per voxel: offset xyz, rgb, normal xyz, weight, weight with colour, confidence."""
+HALF = 1 << 20
+"""Voxels reach this far from the origin along each axis (21 bits of the key each)."""
+REACH = 2
+"""Pixels to either side that a normal is taken over: 1 is noisy on quantised depth."""
+GRAZING = 0.05
+"""The least cosine of the viewing angle that counts."""
+UNKNOWN = 0.5
+"""The cosine taken for pixels without a normal."""
+
+
+@numba.njit(cache=True, inline="always")
+@no_type_check
+def _same_surface(a, b, edge, steps):
+    """Whether two depths, that many pixels apart, may lie on one surface. NaN and 0 do not."""
+    return a > 0.0 and b > 0.0 and abs(a - b) <= edge * steps * min(a, b)
+
+
+@numba.njit(cache=True, inline="always")
+@no_type_check
+def _difference(depth, ray_x, ray_y, v, u, down, right, edge):
+    """Change of the surface point per two steps along a pixel axis; 0 0 0 where unknown.
+
+    Central where both sides continue, else one-sided.
+    """
+    height, width = depth.shape
+    z = depth[v, u]
+    v0, u0, v1, u1 = v, u, v, u
+    a, b = v - down * REACH, u - right * REACH
+    if a >= 0 and b >= 0 and _same_surface(depth[a, b], z, edge, REACH):
+        v0, u0 = a, b
+    a, b = v + down * REACH, u + right * REACH
+    if a < height and b < width and _same_surface(depth[a, b], z, edge, REACH):
+        v1, u1 = a, b
+    z0, z1 = depth[v0, u0], depth[v1, u1]
+    x = ray_x[v1, u1] * z1 - ray_x[v0, u0] * z0
+    y = ray_y[v1, u1] * z1 - ray_y[v0, u0] * z0
+    return x, y, z1 - z0
+
+
+@numba.njit(cache=True, inline="always")
+@no_type_check
+def _find(table, key):
+    """Position of `key` in the table, or of the empty place where it belongs."""
+    mask = len(table) - 1
+    # Fibonacci hashing of the mixed key; linear probing.
+    mixed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
+    at = np.int64(mixed >> np.uint64(20)) & mask
+    while table[at] != -1 and table[at] != key:
+        at = (at + 1) & mask
+    return at
+
+
+@numba.njit(cache=True)
+@no_type_check
+def _grow(table, slot, keys, sums, views, count):
+    """Twice the room; every key finds its new place."""
+    room = 2 * len(sums)
+    new_table = np.full(2 * room, -1, np.int64)
+    new_slot = np.zeros(2 * room, np.int32)
+    new_keys = np.zeros(room, np.int64)
+    new_sums = np.zeros((room, SUMS), np.float32)
+    new_views = np.zeros((room, 2), np.int32)
+    new_keys[:count] = keys[:count]
+    new_sums[:count] = sums[:count]
+    new_views[:count] = views[:count]
+    for i in range(count):
+        at = _find(new_table, keys[i])
+        new_table[at] = keys[i]
+        new_slot[at] = i
+    return new_table, new_slot, new_keys, new_sums, new_views
+
+
+@numba.njit(cache=True, nogil=True)
+@no_type_check
+def integrate(
+    depth,
+    confidence,
+    image,
+    ray,
+    pose,
+    other_colour,
+    colour_from_depth,
+    colour_K,
+    lens,
+    focal,
+    voxel,
+    edge,
+    max_depth,
+    clear_depth,
+    stride,
+    number,
+    table,
+    slot,
+    keys,
+    sums,
+    views,
+    count,
+):
+    """Add every pixel of one frame to its voxel; the table comes back, grown where needed."""
+    height, width = depth.shape
+    ray_x, ray_y = ray[0], ray[1]
+    has_confidence = confidence.shape[0] > 1 or confidence.shape[1] > 1
+    checked = not np.isinf(edge)
+    if not checked:
+        edge = 0.05  # normals need a step all the same
+    bent = False
+    for k in range(5):
+        bent |= lens[k] != 0.0
+    last_key, i = np.int64(-1), 0
+    for v in range(0, height, stride):
+        if count + width > len(sums):
+            table, slot, keys, sums, views = _grow(table, slot, keys, sums, views, count)
+        for u in range(0, width, stride):
+            z = depth[v, u]
+            if not (z > 0.0 and z <= max_depth and z < np.inf):  # written so that NaN fails
+                continue
+            quality = 1.0
+            if has_confidence:
+                quality = confidence[v, u]
+                if not quality > 0.0:
+                    continue
+            if checked:
+                left = u == 0 or _same_surface(depth[v, u - 1], z, edge, 1)
+                right = u == width - 1 or _same_surface(depth[v, u + 1], z, edge, 1)
+                above = v == 0 or _same_surface(depth[v - 1, u], z, edge, 1)
+                below = v == height - 1 or _same_surface(depth[v + 1, u], z, edge, 1)
+                if not ((left or right) and (above or below)):
+                    continue
+                if not (left and right and above and below):
+                    quality *= 0.25  # the rim of a surface: sensors smear it
+            cx, cy = ray_x[v, u] * z, ray_y[v, u] * z
+            # The normal in the camera: down x right points back at the camera.
+            rx, ry, rz = _difference(depth, ray_x, ray_y, v, u, 0, 1, edge)
+            dx, dy, dz = _difference(depth, ray_x, ray_y, v, u, 1, 0, edge)
+            nx, ny, nz = dy * rz - dz * ry, dz * rx - dx * rz, dx * ry - dy * rx
+            length = np.sqrt(nx * nx + ny * ny + nz * nz)
+            cosine = UNKNOWN
+            if length > 0.0:
+                nx, ny, nz = nx / length, ny / length, nz / length
+                range_ = np.sqrt(cx * cx + cy * cy + z * z)
+                cosine = max(-(nx * cx + ny * cy + nz * z) / range_, GRAZING)
+            quality *= cosine / (1.0 + (z / clear_depth) ** 2)
+            # A voxel that fills its share of the image sums up to one look.
+            edge_length = stride * z / (focal * voxel)
+            share = min(1.0, edge_length * edge_length / cosine)
+
+            wx = pose[0, 0] * cx + pose[0, 1] * cy + pose[0, 2] * z + pose[0, 3]
+            wy = pose[1, 0] * cx + pose[1, 1] * cy + pose[1, 2] * z + pose[1, 3]
+            wz = pose[2, 0] * cx + pose[2, 1] * cy + pose[2, 2] * z + pose[2, 3]
+            fx, fy, fz = np.floor(wx / voxel), np.floor(wy / voxel), np.floor(wz / voxel)
+            if not (abs(fx) < HALF - 1 and abs(fy) < HALF - 1 and abs(fz) < HALF - 1):
+                continue
+            key = (
+                ((np.int64(fx) + HALF) << 42)
+                | ((np.int64(fy) + HALF) << 21)
+                | (np.int64(fz) + HALF)
+            )
+            if key != last_key:  # neighbours mostly share a voxel
+                at = _find(table, key)
+                if table[at] == -1:
+                    table[at] = key
+                    slot[at] = count
+                    keys[count] = key
+                    count += 1
+                i = slot[at]
+                last_key = key
+                if views[i, 1] != number:
+                    views[i, 1] = number
+                    views[i, 0] += 1
+
+            sums[i, 0] += quality * (wx - (fx + 0.5) * voxel)
+            sums[i, 1] += quality * (wy - (fy + 0.5) * voxel)
+            sums[i, 2] += quality * (wz - (fz + 0.5) * voxel)
+            sums[i, 6] += quality * (pose[0, 0] * nx + pose[0, 1] * ny + pose[0, 2] * nz)
+            sums[i, 7] += quality * (pose[1, 0] * nx + pose[1, 1] * ny + pose[1, 2] * nz)
+            sums[i, 8] += quality * (pose[2, 0] * nx + pose[2, 1] * ny + pose[2, 2] * nz)
+            sums[i, 9] += quality
+            sums[i, 11] += quality * share
+
+            row, column = v, u
+            if other_colour:
+                row, column = _colour_pixel(colour_from_depth, colour_K, lens, bent, cx, cy, z)
+                if not (0 <= row < image.shape[0] and 0 <= column < image.shape[1]):
+                    continue
+            sums[i, 3] += quality * image[row, column, 0]
+            sums[i, 4] += quality * image[row, column, 1]
+            sums[i, 5] += quality * image[row, column, 2]
+            sums[i, 10] += quality
+    return table, slot, keys, sums, views, count
+
+
+@numba.njit(cache=True, inline="always")
+@no_type_check
+def _colour_pixel(transform, K, lens, bent, px, py, pz):
+    """Nearest pixel (row, column) of the colour image; -1 -1 where the point is behind it."""
+    z = transform[2, 0] * px + transform[2, 1] * py + transform[2, 2] * pz + transform[2, 3]
+    if not z > 1e-6:
+        return -1, -1
+    x = (transform[0, 0] * px + transform[0, 1] * py + transform[0, 2] * pz + transform[0, 3]) / z
+    y = (transform[1, 0] * px + transform[1, 1] * py + transform[1, 2] * pz + transform[1, 3]) / z
+    if bent:
+        r2 = x * x + y * y
+        radial = 1.0 + r2 * (lens[0] + r2 * (lens[1] + r2 * lens[4]))
+        bent_x = x * radial + 2.0 * lens[2] * x * y + lens[3] * (r2 + 2.0 * x * x)
+        y = y * radial + lens[2] * (r2 + 2.0 * y * y) + 2.0 * lens[3] * x * y
+        x = bent_x
+    column = K[0, 0] * x + K[0, 1] * y + K[0, 2]
+    row = K[1, 1] * y + K[1, 2]
+    if not (abs(column) < 1e6 and abs(row) < 1e6):
+        return -1, -1
+    return int(np.floor(row + 0.5)), int(np.floor(column + 0.5))
