@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import no_type_check
 
+import numba
 import numpy as np
 from jaxtyping import Bool, Float64, Int32, Int64
 
@@ -89,28 +91,42 @@ def steady(evidence: Evidence, factor: float) -> Bool[np.ndarray, " matches"]:
     residual is more than `factor` times the label's median residual (as a standard deviation)
     and more than 1 % of the image's diagonal, the jump it takes to land on another object.
     """
-    keep = np.ones(len(evidence), bool)
+    order = np.argsort(evidence.label, kind="stable")
+    bounds = np.flatnonzero(np.diff(evidence.label[order], prepend=-1, append=-1))
+    keep = np.empty(len(evidence), bool)
     least = 0.01 * np.hypot(evidence.height, evidence.width)
     motion = evidence.xy_now - evidence.xy_before
-    order = np.argsort(evidence.label, kind="stable")
-    starts = np.flatnonzero(np.diff(evidence.label[order], prepend=-1))
-    for mine in np.split(order, starts[1:]):
-        if len(mine) < 3:
+    keep[order] = _steady(evidence.xy_before[order], motion[order], bounds, factor, least)
+    return keep
+
+
+@numba.njit(cache=True)
+@no_type_check
+def _steady(xy, motion, bounds, factor, least):
+    """Fit and judge each group of rows between two bounds."""
+    keep = np.ones(len(xy), np.bool_)
+    for group in range(len(bounds) - 1):
+        low, high = bounds[group], bounds[group + 1]
+        n = high - low
+        if n < 3:
             continue
-        centred = (evidence.xy_before[mine] - evidence.xy_before[mine].mean(0)) / 100
-        affine = np.concatenate([np.ones((len(mine), 1)), centred], axis=1)
-        offset = np.median(motion[mine], axis=0)
-        left = motion[mine] - offset
-        residual = np.hypot(*left.T)
+        affine = np.ones((n, 3))
+        left = np.empty((n, 2))
+        for axis in range(2):
+            affine[:, 1 + axis] = (xy[low:high, axis] - xy[low:high, axis].mean()) / 100
+            left[:, axis] = motion[low:high, axis] - np.median(motion[low:high, axis])
+        residual = np.sqrt((left**2).sum(1))
         for _ in range(3):
-            scale = max(1.4826 * float(np.median(residual)), 1e-3)
-            weight = 1 / (1 + (residual / scale) ** 2)
+            scale = max(1.4826 * np.median(residual), 1e-3)
+            weighted = affine.copy()
+            for row in range(n):
+                weighted[row] /= 1 + (residual[row] / scale) ** 2
             # A ridge on the slopes only: a handful of points cannot tell a turn from a stray.
-            normal = (affine * weight[:, None]).T @ affine + np.diag([1e-9, 1.0, 1.0])
-            fitted = affine @ np.linalg.solve(normal, (affine * weight[:, None]).T @ left)
-            residual = np.hypot(*(left - fitted).T)
-        scale = 1.4826 * float(np.median(residual))
-        keep[mine] = residual <= max(factor * scale, least)
+            normal = weighted.T @ affine + np.diag(np.array([1e-9, 1.0, 1.0]))
+            fitted = affine @ np.linalg.solve(normal, weighted.T @ left)
+            residual = np.sqrt(((left - fitted) ** 2).sum(1))
+        scale = 1.4826 * np.median(residual)
+        keep[low:high] = residual <= max(factor * scale, least)
     return keep
 
 

@@ -215,10 +215,10 @@ class Mastsam:
 
 def _numbered(labels: LabelMap, next_id: int) -> LabelMap:
     """The same masks under ids from `next_id` up."""
-    ids, index = np.unique(labels, return_inverse=True)
-    new = np.arange(len(ids)) + next_id - (1 if ids[0] == 0 else 0)
-    new[ids == 0] = 0
-    return new[index].reshape(labels.shape).astype(np.int32)
+    present = np.bincount(labels.reshape(-1)) > 0
+    present[0] = False
+    new = np.where(present, next_id - 1 + np.cumsum(present), 0).astype(np.int32)
+    return new[labels]
 
 
 def _nearest(

@@ -10,7 +10,7 @@ from jaxtyping import Float64, Int32, Int64
 
 from lift3d.scene import LabelMap
 
-SAMPLE = 1000
+SAMPLE = 500
 """Pixels of a mask that K-Means looks at; more do not move the centres by a pixel's worth."""
 ROUNDS = 10
 
@@ -66,10 +66,11 @@ def centres(
     """
     flat = labels.reshape(-1)
     pixels = np.flatnonzero(flat)
-    order = np.argsort(flat[pixels], kind="stable")
-    pixels = pixels[order]
-    start = np.searchsorted(flat[pixels], ids, side="left")
-    end = np.searchsorted(flat[pixels], ids, side="right")
+    label = flat[pixels]
+    order = np.argsort(label, kind="stable")
+    pixels, label = pixels[order], label[order]
+    start = np.searchsorted(label, ids, side="left")
+    end = np.searchsorted(label, ids, side="right")
     sampled, wanted = [], []
     for low, high, count in zip(start, end, points, strict=True):
         # Every n-th pixel of a scan-line order would fall into columns; a fixed shuffle does not.
@@ -107,7 +108,7 @@ def snap(
 def _spread(size: int, sample: int) -> Int64[np.ndarray, " sample"]:
     """`sample` of `size` positions, evenly spread but without the rhythm of a stride."""
     golden = (np.arange(sample) * 0.6180339887498949) % 1.0
-    return np.unique((np.arange(sample) + golden) * (size / sample)).astype(np.int64)
+    return ((np.arange(sample) + golden) * (size / sample)).astype(np.int64)
 
 
 @numba.njit(cache=True)
