@@ -76,7 +76,7 @@ class SevenScenes:
             and np.allclose(color_K, depth_K)
             and np.allclose(depth_from_color, np.eye(4))
         )
-        code = DepthCode(self.depth_scale, invalid=(65535,), max_metres=self.depth_max)
+        code = DepthCode(self.depth_scale, invalid=(65535.0,), max_metres=self.depth_max)
         views = []
         for key, stored in poses.items():
             name = images[key].name

@@ -24,29 +24,40 @@ def checked(kind: type[T], given: Any, where: str) -> T:
     for name, value in given.items():
         if name not in hints:
             raise InputError(f"{where}: {did_you_mean(name, hints, 'option')}")
-        values[name] = tuple(value) if isinstance(value, list) else value
-        if not _fits(values[name], hints[name]):
-            raise InputError(f"{where}: option {name} is {value!r}; expected {_words(hints[name])}")
+        try:
+            values[name] = _as(value, hints[name])
+        except ValueError as error:
+            raise InputError(
+                f"{where}: option {name} is {value!r}; expected {_words(hints[name])}"
+            ) from error
     return kind(**values)
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def _as(value: Any, hint: Any) -> Any:
+    """The value as the type `hint` says, ValueError where it is of another."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        return value in arguments
     if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, option) for option in arguments)
-    if origin is tuple:
-        if not isinstance(value, tuple):
-            return False
-        if arguments[-1] is Ellipsis:
-            return all(_fits(item, arguments[0]) for item in value)
-        return len(value) == len(arguments) and all(map(_fits, value, arguments))
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint)
+        for option in arguments:
+            try:
+                return _as(value, option)
+            except ValueError:
+                continue
+        raise ValueError(value)
+    if origin is tuple and isinstance(value, list):
+        each = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
+        return tuple(_as(item, kind) for item, kind in zip(value, each, strict=True))
+    is_bool = isinstance(value, bool)
+    if hint is float and isinstance(value, int | float) and not is_bool:
+        return float(value)
+    if origin is Literal:
+        fits = value in arguments
+    elif hint is int:
+        fits = isinstance(value, int) and not is_bool
+    else:
+        fits = isinstance(hint, type) and origin is None and isinstance(value, hint)
+    if not fits:
+        raise ValueError(value)
+    return value
 
 
 def _words(hint: Any) -> str:
