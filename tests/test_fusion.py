@@ -341,11 +341,11 @@ def test_large_world_coordinates_keep_the_voxels_apart():
 def test_the_voxel_is_chosen_from_the_scene_and_said():
     assert default_voxel(scene(view("a", partial(plain, 20.0)))) == 0.02
     # 2 m away: the middle of the wall is about 2.1 x 1.6 m, 2.6 m across.
-    assert default_voxel(scene(view("a"))) == 0.005
-    assert default_voxel(scene(view("a", partial(plain, 200.0)), metric=False)) == 0.5
+    assert default_voxel(scene(view("a"))) == 0.01
+    assert default_voxel(scene(view("a", partial(plain, 200.0)), metric=False)) == 1.0
     fusion = VoxelConfig().build()
     fusion.fuse(scene(view("a")))
-    assert fusion.notes[0].startswith("voxel 0.005 m, chosen from the scene")
+    assert fusion.notes[0].startswith("voxel 0.01 m, chosen from the scene")
 
 
 # --- a given cloud ----------------------------------------------------------------------

@@ -65,7 +65,7 @@ def default_voxel(scene: Scene, sample: int = 16) -> float:
     """A voxel size that suits the scene: 0.02 m for rooms, finer for what is smaller.
 
     The extent (diagonal of the box around the middle 98 % of the surface, over `sample` views)
-    over 300, at most 0.02 m where the scene is metric, and never below extent / 2000; cut to
+    over 200, at most 0.02 m where the scene is metric, and never below extent / 2000; cut to
     1, 2 or 5 times a power of ten. Raises InputError where no view has depth.
     """
     seen = []
@@ -82,7 +82,7 @@ def default_voxel(scene: Scene, sample: int = 16) -> float:
         )
     low, high = np.percentile(np.concatenate(seen), [1, 99], axis=0)
     extent = float(np.linalg.norm(high - low))
-    voxel = extent / 300
+    voxel = extent / 200
     if scene.metric:
         voxel = max(min(0.02, voxel), extent / 2000)
     return one_two_five(voxel)
