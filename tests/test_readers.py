@@ -2,6 +2,7 @@
 
 import pickle
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -177,7 +178,7 @@ def test_image_and_depth_come_back_within_what_the_format_can_hold(case):
 def test_depth_seen_from_one_view_lies_where_the_next_measured_it(case):
     views = read(case).views
     compared = 0
-    for a, b in zip(views, views[1:], strict=False):
+    for a, b in pairwise(views):
         xyz = unproject(a.geometry_camera, a.depth()).reshape(-1, 3)
         xy, z = project(b.geometry_camera, xyz[np.isfinite(xyz[:, 0])])
         column, row = np.round(xy).astype(int).T

@@ -11,7 +11,7 @@ import numpy as np
 from lift3d.datasets.images import image_size
 from lift3d.datasets.intrinsics import Size
 from lift3d.datasets.patterns import Files
-from lift3d.datasets.poses import fault
+from lift3d.datasets.poses import fault, faults, world_from_camera
 from lift3d.errors import FrameError, InputError
 from lift3d.scene import Scene, Skipped, Transform, View
 
@@ -43,12 +43,27 @@ def complete(
     return keys, skipped
 
 
-def usable(matrix: Transform, name: str, skipped: list[Skipped]) -> bool:
-    """Whether a frame's stored pose can be used; where not, the frame is noted as skipped."""
-    reason = fault(matrix)
-    if reason:
-        skipped.append(Skipped(name, reason))
-    return reason is None
+def posed(
+    stored: Mapping[str, Transform],
+    names: Mapping[str, str],
+    inverted: bool = False,
+    opengl: bool = False,
+) -> tuple[dict[str, Transform], list[Skipped]]:
+    """Frame key -> world_from_camera where the stored pose can be used, and the other frames.
+
+    `names`: what the views are called; the conventions are those of `world_from_camera`.
+    """
+    skipped = []
+    usable = []
+    stack = np.stack(list(stored.values())) if stored else np.zeros((0, 4, 4))
+    for key, reason in zip(stored, faults(stack), strict=True):
+        if reason:
+            skipped.append(Skipped(names[key], reason))
+        else:
+            usable.append(key)
+    kept = np.stack([stored[key] for key in usable]) if usable else np.zeros((0, 4, 4))
+    poses = world_from_camera(kept, inverted, opengl)
+    return dict(zip(usable, poses, strict=True)), skipped
 
 
 def first_size(paths: Iterable[Path]) -> Size:

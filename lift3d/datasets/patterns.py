@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ def collect(root: Path, pattern: str) -> Files:
     for relative in glob.glob(pattern, root_dir=root):
         relative = relative.replace("\\", "/")
         match = matcher.fullmatch(relative)
-        if match is None or (any_image and Path(relative).suffix.lower() not in SUFFIXES):
+        if match is None or (any_image and os.path.splitext(relative)[1].lower() not in SUFFIXES):
             continue
         key = "/".join(str(int(part)) if part.isdigit() else part for part in match.groups())
         found = Found(root / relative, _name(pattern, relative))
@@ -99,7 +100,7 @@ def _name(pattern: str, relative: str) -> str:
     *folders, file = relative.split("/")
     words = [f for p, f in zip(pattern_folders, folders, strict=True) if "*" in p]
     if pattern_file.endswith("*"):
-        words.append(Path(file).stem)
+        words.append(os.path.splitext(file)[0])
     elif "*" in pattern_file:
         tail = pattern_file.rpartition("*")[2]
         words.append(file[: len(file) - len(tail)])

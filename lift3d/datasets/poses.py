@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Float64
 
 from lift3d.errors import InputError
-from lift3d.geometry import invert, is_rigid, orthonormal
 from lift3d.scene import Transform
 
 Poses = dict[str, Transform]
@@ -108,29 +107,45 @@ def nearest(times: Float64[np.ndarray, " known"], at: float, tolerance: float) -
     return best if best is not None and abs(times[best] - at) <= tolerance else None
 
 
+def faults(stack: Float64[np.ndarray, "poses 4 4"]) -> list[str | None]:
+    """Why each pose cannot be used; None where it can."""
+    finite = np.isfinite(stack).all((1, 2))
+    safe = np.where(finite[:, None, None], stack, np.eye(4))
+    rotation = safe[:, :3, :3]
+    determinant = np.linalg.det(rotation)
+    skew = np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max((1, 2))
+    last_row = np.abs(safe[:, 3] - [0, 0, 0, 1]).max(1)
+    # The first that holds is told; is_rigid's tolerances, for all poses at once.
+    reasons = (
+        (~finite, "pose is not finite"),
+        (np.abs(np.linalg.det(safe)) < 1e-6, "pose is not invertible"),
+        (last_row > 1e-6, "the last row of the pose is not 0 0 0 1"),
+        (determinant < 0, "pose mirrors (determinant below 0)"),
+        (skew > 1e-2, "pose is not a rotation and a translation"),
+    )
+    return [next((text for wrong, text in reasons if wrong[i]), None) for i in range(len(stack))]
+
+
 def fault(matrix: Transform) -> str | None:
     """Why a pose cannot be used; None where it can."""
-    if not np.isfinite(matrix).all():
-        return "pose is not finite"
-    if abs(np.linalg.det(matrix)) < 1e-6:
-        return "pose is not invertible"
-    if np.abs(matrix[3] - [0, 0, 0, 1]).max() > 1e-6:
-        return f"the last row of the pose is {matrix[3].tolist()}, not 0 0 0 1"
-    if np.linalg.det(matrix[:3, :3]) < 0:
-        return "pose mirrors (determinant below 0)"
-    if not is_rigid(matrix):
-        return "pose is not a rotation and a translation"
-    return None
+    return faults(matrix[None])[0]
 
 
-def world_from_camera(matrix: Transform, inverted: bool, opengl: bool) -> Transform:
-    """A usable stored pose in our convention, its rotation made exact.
+def world_from_camera(
+    stack: Float64[np.ndarray, "poses 4 4"], inverted: bool = False, opengl: bool = False
+) -> Float64[np.ndarray, "poses 4 4"]:
+    """Usable stored poses in our convention, their rotations made exact (nearest, by SVD).
 
     `inverted`: the file holds camera_from_world. `opengl`: its camera looks along -z, y up.
     """
-    rigid = orthonormal(matrix)
+    left, _, right = np.linalg.svd(stack[:, :3, :3])
+    rigid = np.tile(np.eye(4), (len(stack), 1, 1))
+    rigid[:, :3, :3] = left @ right  # both turn the same way, as faults() saw to it
+    rigid[:, :3, 3] = stack[:, :3, 3]
     if inverted:
-        rigid = invert(rigid)
+        rotation = rigid[:, :3, :3].transpose(0, 2, 1).copy()
+        rigid[:, :3, 3] = -(rotation @ rigid[:, :3, 3:])[..., 0]
+        rigid[:, :3, :3] = rotation
     return rigid @ OPENCV_FROM_OPENGL if opengl else rigid
 
 

@@ -12,11 +12,11 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from lift3d.datasets import rgbd_poses
-from lift3d.datasets.frames import complete, finish, first_size, usable
+from lift3d.datasets.frames import complete, finish, first_size, posed
 from lift3d.datasets.images import DepthCode, read_color, read_confidence, read_depth, read_labels
 from lift3d.datasets.intrinsics import Size, fit, pinhole, read_intrinsics
 from lift3d.datasets.patterns import Files, any_match, collect, contents
-from lift3d.datasets.poses import matrix4, world_from_camera
+from lift3d.datasets.poses import matrix4
 from lift3d.datasets.typed import checked
 from lift3d.errors import InputError
 from lift3d.scene import Camera, Scene, Transform, View
@@ -102,25 +102,25 @@ class RgbdFolder:
             depth = rgbd_poses.by_time(images, depth, self.time_tolerance)
         confidence = collect(path, self.confidence) if self.confidence else {}
         instances = collect(path, self.instances) if self.instances else {}
-        poses, skipped = rgbd_poses.find(self, path, images)
-        wanted: list[tuple[str, Any]] = [(self.poses, poses), (self.depth, depth)]
+        stored, skipped = rgbd_poses.find(self, path, images)
+        wanted: list[tuple[str, Any]] = [(self.poses, stored), (self.depth, depth)]
         unreadable = {frame.name for frame in skipped}
         readable = {key: f for key, f in images.items() if f.name not in unreadable}
         keys, incomplete = complete(path, (self.images, readable), *(w for w in wanted if w[0]))
-        skipped += incomplete
+        poses, unusable = posed(
+            {key: stored[key] for key in keys},
+            {key: images[key].name for key in keys},
+            inverted=self.pose_convention == "camera_from_world",
+            opengl=self.pose_axes == "opengl",
+        )
+        skipped += incomplete + unusable
         color_camera, depth_camera, notes = self._cameras(path, images, depth)
         code = self.depth_code
         views = []
-        for key in keys:
-            name = images[key].name
-            if not usable(poses[key], name, skipped):
-                continue
-            pose = world_from_camera(
-                poses[key], self.pose_convention == "camera_from_world", self.pose_axes == "opengl"
-            )
+        for key, pose in poses.items():
             views.append(
                 View(
-                    name=name,
+                    name=images[key].name,
                     camera=color_camera.at(pose),
                     load_image=partial(read_color, images[key].path),
                     load_depth=partial(read_depth, depth[key].path, code) if depth else None,

@@ -10,11 +10,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from lift3d.datasets.frames import complete, extrinsic, finish, first_size, usable
+from lift3d.datasets.frames import complete, extrinsic, finish, first_size, posed
 from lift3d.datasets.images import DepthCode, read_color, read_depth
 from lift3d.datasets.intrinsics import fit, pinhole, read_intrinsics
 from lift3d.datasets.patterns import Files, any_match, collect, contents
-from lift3d.datasets.poses import numbers, read_matrix, read_text, world_from_camera
+from lift3d.datasets.poses import numbers, read_matrix, read_text
 from lift3d.datasets.rgbd_poses import read_files
 from lift3d.datasets.scannet_surface import surface_loader
 from lift3d.errors import InputError
@@ -62,20 +62,17 @@ class ScanNetFolder:
         keys, skipped = complete(
             path, (layout[0], images), (layout[1], depth), (layout[2], pose_files)
         )
-        poses, unreadable = read_files(pose_files, {key: images[key] for key in keys})
-        skipped += unreadable
+        stored, unreadable = read_files(pose_files, {key: images[key] for key in keys})
+        poses, unusable = posed(stored, {key: images[key].name for key in stored})
+        skipped += unreadable + unusable
         rig = _rig(path, images, depth)
         code = DepthCode(self.depth_scale, max_metres=self.depth_max)
         views = []
-        for key, stored in poses.items():
-            name = images[key].name
-            if not usable(stored, name, skipped):
-                continue
+        for key, world_from_rig in poses.items():
             # As in the .sens file: the pose is the rig's, extrinsics take a camera to the rig.
-            world_from_rig = world_from_camera(stored, inverted=False, opengl=False)
             views.append(
                 View(
-                    name=name,
+                    name=images[key].name,
                     camera=rig.color.at(world_from_rig @ rig.rig_from_color),
                     load_image=partial(read_color, images[key].path),
                     load_depth=partial(read_depth, depth[key].path, code),

@@ -10,14 +10,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from lift3d.datasets.frames import extrinsic, finish, usable
+from lift3d.datasets.frames import extrinsic, finish, posed
 from lift3d.datasets.images import DepthCode
 from lift3d.datasets.intrinsics import Size, pinhole
-from lift3d.datasets.poses import world_from_camera
 from lift3d.datasets.scannet_surface import surface_loader
 from lift3d.datasets.sens_file import SensIndex, load_color, load_depth, read_index
 from lift3d.errors import InputError
-from lift3d.scene import Camera, Scene, Skipped, View
+from lift3d.scene import Camera, Scene, View
 
 
 @dataclass(frozen=True)
@@ -50,15 +49,15 @@ class Sens:
             and np.allclose(color_from, depth_from)
         )
         units = DepthCode(scale=index.depth_shift, max_metres=self.depth_max)
-        views: list[View] = []
-        skipped: list[Skipped] = []
-        for frame, (offset, color_bytes, depth_bytes) in enumerate(index.spans.tolist()):
-            stored = index.poses[frame].astype(np.float64)
-            if not usable(stored, str(frame), skipped):
-                continue
+        stored = {str(i): pose for i, pose in enumerate(index.poses.astype(np.float64))}
+        poses, skipped = posed(stored, {name: name for name in stored})
+        spans = index.spans.tolist()
+        views = []
+        for name, world_from_rig in poses.items():
             # Assumed: the stored pose is the rig's, and an extrinsic takes its camera's frame
             # to the rig's. ScanNet's extrinsics are nearly identity, so little hangs on it.
-            world_from_rig = world_from_camera(stored, inverted=False, opengl=False)
+            frame = int(name)
+            offset, color_bytes, depth_bytes = spans[frame]
             image = partial(
                 load_color, file, frame, offset, color_bytes, index.color_code, index.color_size
             )
@@ -74,7 +73,7 @@ class Sens:
             )
             views.append(
                 View(
-                    name=str(frame),
+                    name=name,
                     camera=color.at(world_from_rig @ color_from),
                     load_image=image,
                     load_depth=measured,

@@ -9,11 +9,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from lift3d.datasets.frames import complete, finish, first_size, usable
+from lift3d.datasets.frames import complete, finish, first_size, posed
 from lift3d.datasets.images import DepthCode, read_color, read_depth
 from lift3d.datasets.intrinsics import pinhole, read_intrinsics
 from lift3d.datasets.patterns import any_match, collect, contents
-from lift3d.datasets.poses import fault, matrix4, world_from_camera
+from lift3d.datasets.poses import fault, matrix4
 from lift3d.datasets.rgbd_poses import read_files
 from lift3d.errors import InputError
 from lift3d.scene import Camera, Scene, Transform, View
@@ -64,8 +64,9 @@ class SevenScenes:
         keys, skipped = complete(
             path, (patterns[0], images), (patterns[1], depth), (patterns[2], pose_files)
         )
-        poses, unreadable = read_files(pose_files, {key: images[key] for key in keys})
-        skipped += unreadable
+        stored, unreadable = read_files(pose_files, {key: images[key] for key in keys})
+        poses, unusable = posed(stored, {key: images[key].name for key in stored})
+        skipped += unreadable + unusable
         color_size = first_size(found.path for found in images.values())
         depth_size = first_size(found.path for found in depth.values())
         color_K, depth_K, note = self._intrinsics(path)
@@ -78,14 +79,10 @@ class SevenScenes:
         )
         code = DepthCode(self.depth_scale, invalid=(65535.0,), max_metres=self.depth_max)
         views = []
-        for key, stored in poses.items():
-            name = images[key].name
-            if not usable(stored, name, skipped):
-                continue
-            world_from_depth = world_from_camera(stored, inverted=False, opengl=False)
+        for key, world_from_depth in poses.items():
             views.append(
                 View(
-                    name=name,
+                    name=images[key].name,
                     camera=color.at(world_from_depth @ depth_from_color),
                     load_image=partial(read_color, images[key].path),
                     load_depth=partial(read_depth, depth[key].path, code),
