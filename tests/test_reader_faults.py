@@ -13,6 +13,13 @@ from lift3d.datasets.images import DepthCode, read_depth
 from lift3d.datasets.rgbd_folder import RgbdFolder
 from lift3d.errors import FrameError, InputError
 
+TUM = {
+    "images": "rgb/*.png",
+    "poses": "groundtruth.txt",
+    "pose_format": "tum",
+    "K": (COLOR_K[0, 0], COLOR_K[1, 1], COLOR_K[0, 2], COLOR_K[1, 2]),
+}
+
 
 @pytest.fixture
 def scan(tmp_path):
@@ -234,6 +241,14 @@ def test_the_folders_own_options_are_checked_by_name_and_type(tmp_path):
         ({"K": [1, 2, 3]}, r"option K is \[1, 2, 3\]"),
         ({"images": "pictures/img_0.png"}, "use single stars"),
         ({"depth": "nowhere/*.png"}, r"has no nowhere/\*.png"),
+        ({"depth_scale": True}, "option depth_scale is True"),
+        ({"depth_scale": 0}, "option depth_scale is 0.0; expected above 0"),
+        (
+            {"depth_K": good["K"], "depth_from_color": [0] * 16},
+            "option depth_from_color: pose is not invertible",
+        ),
+        ({"depth_from_color": [1, 0]}, "depth_from_color needs depth_K"),
+        ({"depth_K": good["K"], "depth_from_color": [1, 0]}, "depth_from_color: found 2 numbers"),
         ({"K": None}, "intrinsics.txt is missing"),
         ({"K": [0, 0, 0, 0]}, "is not the K of a pinhole camera"),
     ):
@@ -251,6 +266,19 @@ def test_poses_in_rows_must_be_as_many_as_the_images(tmp_path):
     (tmp_path / "frame_index.txt").unlink()
     with pytest.raises(InputError, match="has 8 poses but there are 4 images; give frame_index"):
         read_scene(tmp_path)
+
+
+def test_an_image_without_a_pose_near_in_time_is_skipped(tmp_path):
+    names = [f"{i}.500000" for i in (8, 9, 10, 11)]
+    tiny.write_tum(tmp_path, tiny_scan(names=names))
+    trajectory = tmp_path / "groundtruth.txt"
+    lines = trajectory.read_text().splitlines()
+    trajectory.write_text("\n".join(line for line in lines if not line.startswith("9.")))
+    scene = read_scene(tmp_path, RgbdFolder(**TUM))
+    assert [view.name for view in scene.views] == ["8.500000", "10.500000", "11.500000"]
+    assert [(s.name, s.reason) for s in scene.skipped] == [
+        ("9.500000", "nothing for it in groundtruth.txt")
+    ]
 
 
 def test_depth_of_another_shape_than_colour_needs_its_own_camera(tmp_path):

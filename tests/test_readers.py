@@ -79,6 +79,13 @@ def own_layout(root):
     return Case(root, scan, "reader rgbd", step=0.0002)
 
 
+def own_layout_two_cameras(root):
+    scan = tiny_scan(**TWO, names=[f"img_{i}" for i in range(4)], extrinsic=RIG)
+    K = [DEPTH_K[0, 0], DEPTH_K[1, 1], DEPTH_K[0, 2], DEPTH_K[1, 2]]
+    tiny.write_rgbd_json(root, scan, depth_K=K, depth_from_color=RIG.ravel().tolist())
+    return Case(root, scan, "reader rgbd", step=0.0002)
+
+
 def hololens(root):
     scan = tiny_scan(names=["00051", "00055", "00060", "00063"])
     tiny.write_hololens(root, scan)
@@ -125,6 +132,7 @@ CASES = {
     "seven-scenes": seven_scenes,
     "seven-scenes-sequences": seven_scenes_sequences,
     "own-layout": own_layout,
+    "own-layout-two-cameras": own_layout_two_cameras,
     "hololens": hololens,
     "apc": apc,
     "open3d": open3d,
@@ -247,6 +255,15 @@ def test_true_instances_come_back_where_the_format_has_them(tmp_path):
         for view, expected in zip(read(case).views, case.scan.instances, strict=True):
             np.testing.assert_array_equal(view.instances(), expected)
             assert set(np.unique(expected)) == {1, 2}
+
+
+def test_a_scan_without_its_truth_is_read_and_says_so(tmp_path):
+    case = apc(tmp_path)
+    for file in (tmp_path / "segm").iterdir():
+        file.unlink()
+    scene = read(case)
+    assert scene.views[0].instances() is None
+    assert scene.notes == ("no segm/frame-*.segm.png found: going without",)
 
 
 def test_confidence_is_scaled_to_one(tmp_path):

@@ -168,7 +168,7 @@ def write_seven_scenes(root: Path, scan: TinyScan, folders=("",), intrinsics=Tru
         text(root / "camera-intrinsics.txt", scan.K)
 
 
-def write_rgbd_json(root: Path, scan: TinyScan) -> None:
+def write_rgbd_json(root: Path, scan: TinyScan, **more) -> None:
     """Someone's own layout: OpenGL cameras, world to camera, 0.2 mm depth, confidence."""
     flip = np.diag([1.0, -1, -1, 1])
     for i in range(len(scan.names)):
@@ -190,7 +190,7 @@ def write_rgbd_json(root: Path, scan: TinyScan) -> None:
         "K": [K[0, 0], K[1, 1], K[0, 2], K[1, 2]],
         "depth_scale": 5000,
     }
-    (root / "rgbd.json").write_text(json.dumps(options))
+    (root / "rgbd.json").write_text(json.dumps(options | more))
 
 
 def write_hololens(root: Path, scan: TinyScan) -> None:
@@ -198,10 +198,9 @@ def write_hololens(root: Path, scan: TinyScan) -> None:
     for i, name in enumerate(scan.names):
         save(root / f"images/{name}.png", scan.images[i])
         save(root / f"depth/{name}.png", stored(scan.depths[i]))
-    rows = [pose.ravel() for pose in scan.poses for _ in range(2)]
-    for row in rows[::2]:
-        row[3] += 9.0  # a row without an image must not be used
-    text(root / "poses.txt", np.array([row.copy() for row in rows]))
+    rows = np.array([pose.ravel() for pose in scan.poses for _ in range(2)])
+    rows[::2, 3] += 9.0  # a row without an image must not be used
+    text(root / "poses.txt", rows)
     lines = [f"{2 * i + 1} {name}.png" for i, name in enumerate(scan.names)]
     (root / "frame_index.txt").write_text("# row -> file\n" + "\n".join(lines))
     text(root / "K.txt", scan.K)

@@ -131,6 +131,17 @@ def fault(matrix: Transform) -> str | None:
     return faults(matrix[None])[0]
 
 
+def rigid_option(values: tuple[float, ...], what: str) -> Transform:
+    """A transform given as an option, 16 numbers row by row; identity where it is unset."""
+    if not values:
+        return np.eye(4)
+    matrix = matrix4(np.array(values, np.float64), f"option {what}")
+    reason = fault(matrix)
+    if reason:
+        raise InputError(f"option {what}: {reason}")
+    return world_from_camera(matrix[None])[0]
+
+
 def world_from_camera(
     stack: Float64[np.ndarray, "poses 4 4"], inverted: bool = False, opengl: bool = False
 ) -> Float64[np.ndarray, "poses 4 4"]:

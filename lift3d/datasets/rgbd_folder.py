@@ -9,17 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-
 from lift3d.datasets import rgbd_poses
 from lift3d.datasets.frames import complete, finish, first_size, posed
 from lift3d.datasets.images import DepthCode, read_color, read_confidence, read_depth, read_labels
 from lift3d.datasets.intrinsics import Size, fit, pinhole, read_intrinsics
 from lift3d.datasets.patterns import Files, any_match, collect, contents
-from lift3d.datasets.poses import matrix4
+from lift3d.datasets.poses import rigid_option
 from lift3d.datasets.typed import checked
 from lift3d.errors import InputError
-from lift3d.scene import Camera, Scene, Transform, View
+from lift3d.geometry import invert
+from lift3d.scene import Camera, Scene, View
 
 OPTIONS = "rgbd.json"
 """A folder that holds this file is read with the options in it."""
@@ -86,12 +85,17 @@ class RgbdFolder:
     recipe: str = ""
     """The recipe these options came from, shown as the source."""
 
+    def __post_init__(self) -> None:
+        for option in ("depth_scale", "confidence_full", "instances_divide"):
+            if getattr(self, option) <= 0:
+                raise InputError(f"option {option} is {getattr(self, option)}; expected above 0")
+
     def matches(self, path: Path) -> bool:
-        """Whether every file these options name is there (at least one per pattern)."""
+        """Whether the files these options need are there; confidence and instances are extras."""
         if not path.is_dir():
             return False
-        named = [self.images, self.depth, self.confidence, self.instances, self.poses]
-        named += [self.frame_index, "" if self.K else self.intrinsics.partition("#")[0]]
+        named = [self.images, self.depth, self.poses, self.frame_index]
+        named += ["" if self.K else self.intrinsics.partition("#")[0]]
         return all(any_match(path, pattern) for pattern in named if pattern)
 
     def read(self, path: Path) -> Scene:
@@ -115,6 +119,10 @@ class RgbdFolder:
         )
         skipped += incomplete + unusable
         color_camera, depth_camera, notes = self._cameras(path, images, depth)
+        for pattern, files in ((self.confidence, confidence), (self.instances, instances)):
+            if pattern and not files:
+                notes.append(f"no {pattern} found: going without")
+        color_from_depth = invert(rigid_option(self.depth_from_color, "depth_from_color"))
         code = self.depth_code
         views = []
         for key, pose in poses.items():
@@ -124,7 +132,7 @@ class RgbdFolder:
                     camera=color_camera.at(pose),
                     load_image=partial(read_color, images[key].path),
                     load_depth=partial(read_depth, depth[key].path, code) if depth else None,
-                    depth_camera=depth_camera and depth_camera.at(pose @ self._color_from_depth),
+                    depth_camera=depth_camera and depth_camera.at(pose @ color_from_depth),
                     load_confidence=partial(
                         read_confidence, confidence[key].path, self.confidence_full
                     )
@@ -144,12 +152,6 @@ class RgbdFolder:
         return DepthCode(
             self.depth_scale, self.depth_invalid, self.depth_rotate_right, self.depth_max
         )
-
-    @property
-    def _color_from_depth(self) -> Transform:
-        if not self.depth_from_color:
-            return np.eye(4)
-        return np.linalg.inv(matrix4(np.array(self.depth_from_color, float), "depth_from_color"))
 
     def _collect(self, path: Path, pattern: str) -> Files:
         files = collect(path, pattern)

@@ -13,10 +13,10 @@ from lift3d.datasets.frames import complete, finish, first_size, posed
 from lift3d.datasets.images import DepthCode, read_color, read_depth
 from lift3d.datasets.intrinsics import pinhole, read_intrinsics
 from lift3d.datasets.patterns import any_match, collect, contents
-from lift3d.datasets.poses import fault, matrix4
+from lift3d.datasets.poses import rigid_option
 from lift3d.datasets.rgbd_poses import read_files
 from lift3d.errors import InputError
-from lift3d.scene import Camera, Scene, Transform, View
+from lift3d.scene import Camera, Scene, View
 
 FOLDERS = ("", "seq-*/", "rgbd-frames/")
 """Where the frames may lie; tsdf-fusion uses the last."""
@@ -71,7 +71,7 @@ class SevenScenes:
         depth_size = first_size(found.path for found in depth.values())
         color_K, depth_K, note = self._intrinsics(path)
         color, measured = Camera(color_K, *color_size), Camera(depth_K, *depth_size)
-        depth_from_color = self._depth_from_color()
+        depth_from_color = rigid_option(self.depth_from_color, "depth_from_color")
         registered = (
             color_size == depth_size
             and np.allclose(color_K, depth_K)
@@ -113,15 +113,6 @@ class SevenScenes:
             f"no {INTRINSICS}: assumed the Kinect's nominal {' and '.join(assumed)}; labels may "
             "sit some pixels beside their objects, set color_K, depth_K, depth_from_color to mend",
         )
-
-    def _depth_from_color(self) -> Transform:
-        if not self.depth_from_color:
-            return np.eye(4)
-        matrix = matrix4(np.array(self.depth_from_color, np.float64), "option depth_from_color")
-        reason = fault(matrix)
-        if reason:
-            raise InputError(f"option depth_from_color: {reason.replace('pose', 'it')}")
-        return matrix
 
 
 def _folder(path: Path) -> str | None:
