@@ -163,7 +163,9 @@ def test_names_poses_and_intrinsics_come_back_in_capture_order(case):
     assert [view.name for view in scene.views] == case.scan.names
     assert scene.skipped == ()
     assert scene.metric
-    for view, pose in zip(scene.views, case.scan.poses, strict=True):
+    cameras = zip(scene.views, case.scan.poses, case.scan.depth_poses, strict=True)
+    for view, pose, depth_pose in cameras:
+        np.testing.assert_allclose(view.geometry_camera.pose, depth_pose, atol=1e-6)
         np.testing.assert_allclose(view.camera.pose, pose, atol=1e-6)
         np.testing.assert_allclose(view.camera.K, case.scan.K, atol=1e-5)
         np.testing.assert_allclose(view.geometry_camera.K, case.scan.depth_K, atol=1e-5)

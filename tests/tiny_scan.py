@@ -25,6 +25,7 @@ class TinyScan:
 
     names: list[str]
     poses: list[np.ndarray]
+    depth_poses: list[np.ndarray]
     K: np.ndarray
     depth_K: np.ndarray
     images: list[np.ndarray]
@@ -61,7 +62,7 @@ def tiny_scan(
 
     `nearer`: metres by which the cameras stand nearer to the wall.
     """
-    poses, images, depths, instances = [], [], [], []
+    poses, depth_poses, images, depths, instances = [], [], [], [], []
     for i in range(views):
         turn = cv2.Rodrigues(np.array([0.02 * i, -0.03 * i, 0.01 * i]))[0]
         pose = np.eye(4)
@@ -71,9 +72,10 @@ def tiny_scan(
         poses.append(pose)
         images.append(image)
         instances.append(ids)
-        depths.append(render(*depth, pose @ from_depth)[1])
+        depth_poses.append(pose @ from_depth)
+        depths.append(render(*depth, depth_poses[-1])[1])
     names = names or [str(i) for i in range(views)]
-    return TinyScan(names, poses, color[0], depth[0], images, depths, instances)
+    return TinyScan(names, poses, depth_poses, color[0], depth[0], images, depths, instances)
 
 
 def save(path: Path, image: np.ndarray) -> None:
