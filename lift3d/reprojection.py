@@ -1,0 +1,276 @@
+"""The labelled cloud seen from each view, against what the view says itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int32, Int64
+
+from lift3d.errors import InputError
+from lift3d.geometry import project
+from lift3d.scene import Depth, LabelledPoints, LabelMap, Scene, View
+from lift3d.visibility import DepthTolerance, front_points
+
+
+@dataclass(frozen=True, eq=False)
+class ViewReprojection:
+    """How one view and the cloud agree. NaN where there is nothing to compare."""
+
+    name: str
+    seen: float
+    """Share of the image where the cloud shows a point."""
+    agreement: float
+    """Where both are labelled: share of those pixels with the same id."""
+    agreement_overall: float
+    """Where the cloud shows a point and either is labelled: share with the same id."""
+    ids: Int32[np.ndarray, " instances"]
+    """Ids that occur in either, ascending."""
+    iou: Float64[np.ndarray, " instances"]
+    """Of each id's pixels in the view and in the cloud, over pixels that show a point."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reprojection:
+    """The check over all views; pixels of all views weigh the same."""
+
+    agreement: float
+    """Where both the cloud and the view are labelled: share with the same id."""
+    agreement_overall: float
+    """Where the cloud shows a point and either is labelled: share with the same id."""
+    seen: float
+    """Share of all pixels where the cloud shows a point."""
+    per_view: tuple[ViewReprojection, ...]
+    ids: Int32[np.ndarray, " instances"]
+    """Ids that occur in any view or its rendering, ascending."""
+    iou: Float64[np.ndarray, " instances"]
+    """Mean of each id's IoU over the views where it occurs in either."""
+    views: Int64[np.ndarray, " instances"]
+    """How many views those are."""
+
+    @property
+    def mean_iou(self) -> float:
+        """Mean over the instances; NaN without any."""
+        return float(self.iou.mean()) if len(self.iou) else float("nan")
+
+    def summary(self) -> dict[str, Any]:
+        """Ready for JSON; NaN becomes None."""
+        return {
+            "agreement": _number(self.agreement),
+            "agreement_overall": _number(self.agreement_overall),
+            "seen": _number(self.seen),
+            "mean_iou": _number(self.mean_iou),
+            "instances": [
+                {"id": int(i), "iou": float(iou), "views": int(views)}
+                for i, iou, views in zip(self.ids, self.iou, self.views, strict=True)
+            ],
+            "per_view": [
+                {
+                    "name": view.name,
+                    "seen": _number(view.seen),
+                    "agreement": _number(view.agreement),
+                    "agreement_overall": _number(view.agreement_overall),
+                    "iou": {str(i): float(iou) for i, iou in zip(view.ids, view.iou, strict=True)},
+                }
+                for view in self.per_view
+            ],
+        }
+
+    def __str__(self) -> str:
+        return (
+            f"reprojection: {_percent(self.agreement)} of doubly labelled pixels agree, "
+            f"{_percent(self.agreement_overall)} of pixels labelled in either, mean IoU "
+            f"{self.mean_iou:.3f} of {len(self.ids)} instances; the cloud shows a point in "
+            f"{_percent(self.seen)} of the pixels"
+        )
+
+
+def reproject(
+    labelled: LabelledPoints,
+    view: View,
+    splat: float,
+    tolerance: DepthTolerance = DepthTolerance(),
+) -> LabelMap:
+    """The cloud's ids as the view's colour camera sees them; 0 where it shows none.
+
+    Each point covers a square of `splat` world units (about the voxel's size); the nearest
+    wins. Where the view measured depth, a point must also lie at that depth.
+    """
+    front = visible_points(labelled, view, splat, tolerance)
+    return _instances(labelled, front)
+
+
+def visible_points(
+    labelled: LabelledPoints,
+    view: View,
+    splat: float,
+    tolerance: DepthTolerance = DepthTolerance(),
+) -> Int32[np.ndarray, "height width"]:
+    """Index of the point that each pixel of the colour image shows, -1 for none."""
+    if not splat >= 0:
+        raise InputError(f"splat is {splat}; expected a size in world units, 0 for one pixel")
+    front, z = front_points(labelled.points.xyz, view.camera, splat)
+    depth = view.depth()
+    if depth is None:
+        return front
+    hit = np.flatnonzero(front.ravel() >= 0)
+    if view.depth_camera is None:
+        keep = _at_measured_depth(z.ravel()[hit], depth.ravel()[hit], tolerance)
+    else:
+        keep = _in_depth_camera(labelled, front.ravel()[hit], view, depth, tolerance)
+    front.ravel()[hit[~keep]] = -1
+    return front
+
+
+def _in_depth_camera(
+    labelled: LabelledPoints,
+    index: Int32[np.ndarray, " pixels"],
+    view: View,
+    depth: Depth,
+    tolerance: DepthTolerance,
+) -> Bool[np.ndarray, " pixels"]:
+    """Whether each point passes the test where the depth camera, another one, sees it."""
+    camera = view.geometry_camera
+    xy, z = project(camera, labelled.points.xyz[index])
+    column, row = np.floor(np.nan_to_num(xy, nan=-1.0) + 0.5).T
+    inside = (column >= 0) & (row >= 0) & (column < camera.width) & (row < camera.height)
+    measured = np.zeros(len(z), np.float32)
+    measured[inside] = depth[row[inside].astype(np.intp), column[inside].astype(np.intp)]
+    return _at_measured_depth(z, measured, tolerance)
+
+
+def _at_measured_depth(
+    z: np.ndarray, measured: np.ndarray, tolerance: DepthTolerance
+) -> Bool[np.ndarray, " pixels"]:
+    # In front of it is as wrong as behind: splats overhang silhouettes. No depth: no test.
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(z - measured) > tolerance.absolute + tolerance.relative * z
+    return np.asarray(~(measured > 0) | ~apart)
+
+
+def _instances(labelled: LabelledPoints, front: Int32[np.ndarray, "height width"]) -> LabelMap:
+    labels = np.zeros(front.shape, np.int32)
+    seen = front >= 0
+    labels[seen] = labelled.instance[front[seen]]
+    return labels
+
+
+def reprojection_check(
+    labelled: LabelledPoints,
+    scene: Scene,
+    label_maps: Sequence[LabelMap] | Callable[[int], LabelMap],
+    splat: float,
+    tolerance: DepthTolerance = DepthTolerance(),
+) -> Reprojection:
+    """Render the cloud into every view and compare with the view's label map.
+
+    `label_maps` gives view i's ids at colour resolution, in the ids of the cloud. Only
+    pixels where the cloud shows a point are compared: what the cloud lacks is `seen`.
+    """
+    if not callable(label_maps) and len(label_maps) != len(scene):
+        raise InputError(
+            f"{len(label_maps)} label maps for {len(scene)} views; expected one per view, in order"
+        )
+    lookup = label_maps if callable(label_maps) else label_maps.__getitem__
+    tallies, per_view = [], []
+    for index, view in enumerate(scene.views):
+        front = visible_points(labelled, view, splat, tolerance)
+        labels = lookup(index)
+        if labels.shape != front.shape:
+            raise InputError(
+                f"view {view.name}: label map is {labels.shape[1]}x{labels.shape[0]}, expected "
+                f"the colour image's {front.shape[1]}x{front.shape[0]}"
+            )
+        seen = front >= 0
+        tally = _compare(labelled.instance[front[seen]], labels[seen], front.size)
+        tallies.append(tally)
+        per_view.append(
+            ViewReprojection(
+                view.name, *tally.shares(), tally.ids, tally.equal / np.maximum(tally.union, 1)
+            )
+        )
+    every = np.concatenate([tally.ids for tally in tallies] or [np.zeros(0, np.int32)])
+    ids, place = np.unique(every, return_inverse=True)
+    ious = np.concatenate([view.iou for view in per_view] or [np.zeros(0)])
+    views = np.bincount(place, minlength=len(ids))
+    whole = _Tally.total(tallies)
+    seen_share, agreement, overall = whole.shares()
+    return Reprojection(
+        agreement=agreement,
+        agreement_overall=overall,
+        seen=seen_share,
+        per_view=tuple(per_view),
+        ids=ids.astype(np.int32),
+        iou=np.bincount(place, ious, len(ids)) / np.maximum(views, 1),
+        views=views,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Tally:
+    """Pixel counts of one view: in all, with a point, labelled in both, in either; per id."""
+
+    size: int
+    seen: int
+    both: int
+    either: int
+    ids: Int32[np.ndarray, " instances"]
+    equal: Int64[np.ndarray, " instances"]
+    union: Int64[np.ndarray, " instances"]
+
+    def shares(self) -> tuple[float, float, float]:
+        """Seen, agreement, agreement overall."""
+        equal = int(self.equal.sum())
+        return _ratio(self.seen, self.size), _ratio(equal, self.both), _ratio(equal, self.either)
+
+    @staticmethod
+    def total(tallies: list[_Tally]) -> _Tally:
+        """All views together, ids side by side."""
+        nothing = [np.zeros(0, np.int64)]
+        return _Tally(
+            sum(tally.size for tally in tallies),
+            sum(tally.seen for tally in tallies),
+            sum(tally.both for tally in tallies),
+            sum(tally.either for tally in tallies),
+            np.concatenate([tally.ids for tally in tallies] or [np.zeros(0, np.int32)]),
+            np.concatenate([tally.equal for tally in tallies] or nothing),
+            np.concatenate([tally.union for tally in tallies] or nothing),
+        )
+
+
+def _compare(
+    cloud: Int32[np.ndarray, " pixels"], view: Int32[np.ndarray, " pixels"], size: int
+) -> _Tally:
+    """Count two labellings of the same pixels; `size` is the whole image."""
+    if len(cloud) and min(cloud.min(), view.min()) < 0:
+        raise InputError("labels must be 0 or more; label 0 is no object")
+    ids, place = np.unique(np.concatenate([[0], cloud, view]), return_inverse=True)
+    n = len(ids)
+    of_cloud, of_view = place[1 : len(cloud) + 1], place[len(cloud) + 1 :]
+    in_cloud = np.bincount(of_cloud, minlength=n)
+    in_view = np.bincount(of_view, minlength=n)
+    equal = np.bincount(of_cloud[of_cloud == of_view], minlength=n)
+    either = len(cloud) - int(equal[0])
+    return _Tally(
+        size=size,
+        seen=len(cloud),
+        both=int(np.count_nonzero((cloud > 0) & (view > 0))),
+        either=either,
+        ids=ids[1:].astype(np.int32),
+        equal=equal[1:],
+        union=(in_cloud + in_view - equal)[1:],
+    )
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else float("nan")
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else value
+
+
+def _percent(value: float) -> str:
+    return "undefined" if np.isnan(value) else f"{100 * value:.2f} %"

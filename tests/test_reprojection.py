@@ -1,0 +1,154 @@
+"""The cloud rendered into a view shows what the view would see, and is compared fairly."""
+
+import json
+
+import numpy as np
+import pytest
+
+from lift3d.errors import InputError
+from lift3d.reprojection import reproject, reprojection_check
+from lift3d.scene import Camera, LabelledPoints, Points, Scene, View
+
+K = np.array([[4.0, 0, 2], [0, 4, 1], [0, 0, 1]])
+
+
+def camera(x=0.0):
+    pose = np.eye(4)
+    pose[0, 3] = x
+    return Camera(K, 5, 3, pose)
+
+
+def view_of(depth=None, depth_camera=None, name="a"):
+    return View(
+        name,
+        camera(),
+        load_image=lambda: np.zeros((3, 5, 3), np.uint8),
+        load_depth=None if depth is None else lambda: depth,
+        depth_camera=depth_camera,
+    )
+
+
+def cloud(xyz, instance):
+    xyz, n = np.array(xyz, np.float32), len(instance)
+    grey, up = np.zeros((n, 3), np.uint8), np.zeros((n, 3), np.float32)
+    points = Points(xyz, grey, up, np.ones(n, np.float32))
+    return LabelledPoints(points, np.array(instance, np.int32), np.ones(n, np.float32))
+
+
+def wall(instance, z=1.0):
+    """One point behind each of the 5 x 3 pixels, at depth z."""
+    row, column = np.mgrid[:3, :5]
+    xyz = np.stack([(column - 2) / 4 * z, (row - 1) / 4 * z, np.full((3, 5), z)], -1)
+    return cloud(xyz.reshape(-1, 3), np.asarray(instance, np.int32).ravel())
+
+
+def scene_of(*views):
+    return Scene("wall", tuple(views), True, "test")
+
+
+LABELS = np.array([[0, 1, 1, 2, 2], [0, 1, 1, 2, 2], [3, 3, 3, 3, 3]], np.int32)
+
+
+def test_a_wall_shows_its_own_ids():
+    np.testing.assert_array_equal(reproject(wall(LABELS), view_of(), 0.0), LABELS)
+
+
+def test_the_nearer_point_hides_the_farther():
+    labelled = cloud([[0, 0, 2], [0, 0, 1], [0, 0, 3]], [7, 8, 9])
+    found = reproject(labelled, view_of(), 0.0)
+    assert found[1, 2] == 8
+    assert np.count_nonzero(found) == 1
+
+
+def test_a_point_away_from_the_measured_depth_is_not_seen():
+    depth = np.zeros((3, 5), np.float32)
+    depth[1] = [1.0, 1.0, 1.0, 0.0, 2.0]
+    points = [
+        [(c - 2) / 4 * z, 0, z] for c, z in zip(range(5), [1, 1.2, 0.8, 1, 2.01], strict=True)
+    ]
+    found = reproject(cloud(points, [1, 2, 3, 4, 5]), view_of(depth), 0.0)
+    # Behind and in front of the measurement go; where nothing was measured, nothing is tested.
+    assert found[1].tolist() == [1, 0, 0, 4, 5]
+
+
+def test_depth_is_tested_in_the_depth_camera():
+    # One pixel to the right at depth 1: its column 1 sees what colour sees in column 2.
+    depth = np.zeros((3, 5), np.float32)
+    depth[:, 1] = 5.0
+    found = reproject(wall(LABELS), view_of(depth, camera(x=0.25)), 0.0)
+    expected = LABELS.copy()
+    expected[:, 2] = 0
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_perfect_labels_agree_perfectly():
+    found = reprojection_check(wall(LABELS), scene_of(view_of()), [LABELS], 0.0)
+    assert (found.agreement, found.agreement_overall, found.seen) == (1.0, 1.0, 1.0)
+    assert found.ids.tolist() == [1, 2, 3]
+    assert found.iou.tolist() == [1.0, 1.0, 1.0]
+    assert found.mean_iou == 1.0
+
+
+def test_shares_and_iou_by_hand():
+    # The view misses one pixel of 1, calls one pixel of 2 by 1, and has a stray 4 on nothing.
+    seen = LABELS.copy()
+    seen[0, 1], seen[0, 3], seen[0, 0] = 0, 1, 4
+    found = reprojection_check(wall(LABELS), scene_of(view_of()), [seen], 0.0)
+    assert found.agreement == pytest.approx(11 / 12)  # of 13 labelled in the cloud, 1 lost
+    assert found.agreement_overall == pytest.approx(11 / 14)
+    assert found.ids.tolist() == [1, 2, 3, 4]
+    assert found.iou.tolist() == pytest.approx([3 / 5, 3 / 4, 1.0, 0.0])
+    assert found.per_view[0].iou.tolist() == found.iou.tolist()
+
+
+def test_pixels_without_a_point_are_not_compared():
+    labelled = wall(LABELS)
+    half = labelled.points.xyz[:, 0] < -0.1  # the two left columns
+    part = LabelledPoints(labelled.points.take(half), labelled.instance[half], labelled.score[half])
+    found = reprojection_check(part, scene_of(view_of()), [LABELS], 0.0)
+    assert found.seen == pytest.approx(6 / 15)
+    assert found.agreement_overall == 1.0
+    assert found.ids.tolist() == [1, 3]
+
+
+def test_instances_are_averaged_over_the_views_that_know_them():
+    other = np.where(LABELS == 2, 1, LABELS)
+    scene = scene_of(view_of(name="a"), view_of(name="b"))
+    found = reprojection_check(wall(LABELS), scene, lambda index: [LABELS, other][index], 0.0)
+    assert found.iou.tolist() == pytest.approx([(1 + 4 / 8) / 2, (1 + 0) / 2, 1.0])
+    assert found.views.tolist() == [2, 2, 2]
+    assert found.agreement == pytest.approx((13 + 9) / 26)
+    assert [view.agreement for view in found.per_view] == pytest.approx([1.0, 9 / 13])
+    assert json.loads(json.dumps(found.summary()))["per_view"][1]["iou"]["2"] == 0.0
+
+
+def test_random_labellings_equal_a_slow_twin():
+    rng = np.random.default_rng(0)
+    of_cloud, of_view = rng.integers(0, 5, (2, 3, 5)).astype(np.int32)
+    found = reprojection_check(wall(of_cloud), scene_of(view_of()), [of_view], 0.0)
+    for instance, iou in zip(found.ids, found.iou, strict=True):
+        a, b = of_cloud == instance, of_view == instance
+        assert iou == pytest.approx((a & b).sum() / (a | b).sum())
+    both = (of_cloud > 0) & (of_view > 0)
+    assert found.agreement == pytest.approx((of_cloud == of_view)[both].mean())
+    either = (of_cloud > 0) | (of_view > 0)
+    assert found.agreement_overall == pytest.approx((of_cloud == of_view)[either].mean())
+
+
+def test_a_cloud_that_no_view_sees_is_undefined_not_perfect():
+    behind = cloud([[0, 0, -1]], [1])
+    found = reprojection_check(behind, scene_of(view_of()), [LABELS], 0.0)
+    assert found.seen == 0.0
+    assert np.isnan(found.agreement)
+    assert np.isnan(found.mean_iou)
+    assert "undefined" in str(found)
+
+
+def test_bad_input_says_what_is_wrong():
+    scene = scene_of(view_of())
+    with pytest.raises(InputError, match="0 label maps for 1 views"):
+        reprojection_check(wall(LABELS), scene, [], 0.0)
+    with pytest.raises(InputError, match=r"view a: label map is 3x5, expected .*5x3"):
+        reprojection_check(wall(LABELS), scene, [np.ascontiguousarray(LABELS.T)], 0.0)
+    with pytest.raises(InputError, match="splat is -1"):
+        reproject(wall(LABELS), view_of(), -1.0)
