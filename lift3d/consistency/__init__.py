@@ -2,7 +2,7 @@
 
 from lift3d.consistency.counts import NeighbourCounts, neighbour_counts
 from lift3d.consistency.scenes import SceneConsistency, scene_consistencies, scene_consistency
-from lift3d.consistency.score import Consistency, Exclude, consistency, score
+from lift3d.consistency.scoring import Consistency, Exclude, consistency, score
 
 __all__ = [
     "Consistency",

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Int32
 
 from lift3d.consistency.counts import neighbour_counts
-from lift3d.consistency.score import Consistency, Exclude, score
+from lift3d.consistency.scoring import Consistency, Exclude, score
 from lift3d.errors import InputError
 from lift3d.geometry import project, unproject
 from lift3d.scene import LabelMap, Scene, View
