@@ -1,0 +1,53 @@
+# From a clean clone: `make demo` or `make test`; everything is installed into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OUT ?= out/demo
+# What Open3D needs of the system: files to look for, packages that bring them.
+APT := libusb-1.0-0 libgl1 libegl1 libx11-6
+
+.PHONY: demo test lint format install system clean
+.DEFAULT_GOAL := install
+
+install: $(BIN)/.installed
+
+# Only when pyproject.toml changed since the last time.
+$(BIN)/.installed: pyproject.toml | system
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+# Linux with apt only; elsewhere Open3D brings what it needs.
+system:
+	@command -v dpkg >/dev/null || exit 0; \
+	missing=$$(for each in $(APT); do \
+	    dpkg -s $$each 2>/dev/null | grep -q '^Status: .* installed' || echo $$each; done); \
+	test -n "$$missing" || exit 0; \
+	if [ "$$(id -u)" = 0 ]; then as_root=; \
+	elif sudo -n true 2>/dev/null; then as_root='sudo -n'; \
+	else echo "Open3D needs: sudo apt-get install $$missing" | tr '\n' ' ' >&2; echo >&2; exit 1; fi; \
+	$$as_root apt-get update -qq && \
+	$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
+	    $$missing >/dev/null
+
+demo: install
+	$(BIN)/lift3d demo --out $(OUT)
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# One worker per core would each start threads of their own: two workers of one thread.
+test: lint
+	NUMBA_NUM_THREADS=$${NUMBA_NUM_THREADS:-2} OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} \
+	    $(BIN)/pytest -q -n 2
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

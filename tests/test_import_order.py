@@ -1,0 +1,106 @@
+"""Imports point one way, and starting the command loads nothing heavy."""
+
+import ast
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "lift3d"
+LAYERS = [
+    {"errors", "storage", "scene", "protocols"},
+    {"geometry", "labelmaps", "colours"},
+    {"visibility"},
+    {"datasets", "reconstruction", "matching", "segmentation"},
+    {"tracking"},
+    {"fusion", "voting", "association"},
+    {"consistency", "reprojection", "metrics", "export", "rendering", "report"},
+    {"stages", "selection", "lifting", "evaluation", "viewing"},
+    {"cli", "__main__"},
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+OUTSIDE = {"pipelines", "viewers", "data", "benchmarks", "tests"}
+HEAVY = ("open3d", "torch", "sklearn", "skimage", "cv2", "ray", "viser", "higra")
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names that a file imports, wherever in it: at the top or inside a function."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import; write it in full"
+            assert node.module is not None
+            if node.module == "lift3d":  # from lift3d import stages
+                names |= {f"lift3d.{alias.name}" for alias in node.names}
+            else:
+                names.add(node.module)
+    return names
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def part(dotted: str) -> str | None:
+    """The module or package right under lift3d; None for its version."""
+    pieces = dotted.split(".")
+    return pieces[1] if len(pieces) > 1 and pieces[1] != "__version__" else None
+
+
+def test_every_module_has_a_place_in_the_order():
+    parts = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in FILES}
+    assert parts - {"__init__"} <= LEVEL.keys()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_from_right_to_left(path):
+    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    for name in imports(path):
+        assert name.split(".")[0] not in OUTSIDE, f"{path} imports {name}"
+        other = part(name) if name.split(".")[0] == "lift3d" else None
+        if other is not None and other != own:
+            assert LEVEL[other] <= LEVEL[own], f"{path} imports {name}, which comes after it"
+            same_kind = LEVEL[other] == LEVEL[own] == LEVEL["segmentation"]
+            assert not same_kind, f"{path} imports {name}: backends do not know each other"
+
+
+def test_no_import_goes_in_a_circle():
+    """Between the parts of lift3d, also where two share a layer."""
+    needs: dict[str, set[str]] = {}
+    for path in FILES:
+        own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        others = {part(name) for name in imports(path) if name.split(".")[0] == "lift3d"}
+        needs.setdefault(own, set()).update(other for other in others - {own} if other)
+    placed: set[str] = set()
+    while needs:
+        free = {name for name, others in needs.items() if not (others & needs.keys())}
+        assert free, f"in a circle: {sorted(needs)}"
+        placed |= free
+        needs = {name: others for name, others in needs.items() if name not in free}
+    assert "scene" in placed
+
+
+def test_the_command_starts_light():
+    code = (
+        "import sys, lift3d.cli\n"
+        f"heavy = sorted(set({HEAVY!r}) & sys.modules.keys())\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_help_comes_at_once():
+    command = [sys.executable, "-m", "lift3d", "--help"]
+    best = float("inf")
+    for _ in range(3):  # the best of three: the machine may be busy with other tests
+        began = time.perf_counter()
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        best = min(best, time.perf_counter() - began)
+        if best < 1.5:
+            break
+    assert "lift" in done.stdout
+    assert best < 1.5
