@@ -1,16 +1,13 @@
-"""The counting kernel: cells against the pixels around them, in vector instructions.
+"""The kernels: pixels into cells, and each cell against the pixels around it.
 
-For one cell at a time, the pixels around it fall into three classes by their distance to
-the cell's tight box: farther than the radius from all of it (dropped), within the radius of
-all of it (sure: tallied once for the whole cell, by label, by view, by both), and open.
-Only the open ones meet the cell's pixels one by one.
+A cell's surroundings are a few runs of the sorted pixels. They are copied side by side, as
+float32 relative to the cell in units of epsilon, and meet the cell's pixels in loops that the
+compiler turns into vector instructions: sixteen pairs at a time where the CPU can.
 
 Nothing of this is approximate. A pair is within the radius where (dx*dx + dy*dy) + dz*dz <=
-epsilon*epsilon in float64. Rounding is monotone, so the nearest and farthest corner of a box
-bound the *rounded* distance of every pixel in it. The pairwise loop runs on float32
-coordinates relative to the cell, in units of epsilon. With coordinates up to M that makes the
-squared distance wrong by less than 4e-7 * (M + 1) near 1; where any pixel falls within
-`DOUBT` * (M + 1) of the radius, the loop is done again in float64.
+epsilon*epsilon in float64. With coordinates up to M the float32 squared distance is wrong by
+less than 4e-7 * (M + 1) near 1; where any pixel falls within `DOUBT` * (M + 1) of the radius,
+the pixel is counted again in float64.
 """
 
 from __future__ import annotations
@@ -23,226 +20,268 @@ import numpy as np
 DOUBT = 1e-5
 """Squared distances about this close to the radius (in its units) are decided in float64."""
 LANES = 64
-"""Open lists are padded to a multiple of this: four vectors of sixteen, no scalar tail."""
+"""Lists are padded to a multiple of this: four vectors of sixteen, no scalar tail."""
 FAR = np.float32(1e18)
 """Coordinate of the padding: its squared distance is beyond any radius, and finite."""
-FEW = 8
-"""Cells of fewer pixels do not repay the tally; their sure pixels stay open."""
+DIGIT = 11
+"""Bits that one pass of the sort takes."""
 i4 = np.int32
 
 
 @numba.njit(cache=True, parallel=True)
 @no_type_check
+def cell_keys(xyz, label, low, side, margin, bits):
+    """The cell of each pixel in one number: labelled or not, then x, y, z in `bits` each.
+
+    `margin` is added to each so that no neighbour of a cell is below 0.
+    """
+    keys = np.empty(len(xyz), np.int64)
+    for i in numba.prange(len(xyz)):
+        key = np.int64(label[i] > 0)
+        for axis in range(3):
+            cell = np.int64((np.float64(xyz[i, axis]) - low[axis]) / side) + margin
+            key = (key << bits[axis]) | cell
+        keys[i] = key
+    return keys
+
+
+@numba.njit(cache=True)
+@no_type_check
+def sort_keys(keys, bits):
+    """Keys ascending and where each came from, stable; a radix sort over the lowest `bits`."""
+    n = len(keys)
+    order = np.arange(n).astype(i4)
+    other_keys, other = np.empty(n, np.int64), np.empty(n, i4)
+    mask = (1 << DIGIT) - 1
+    for shift in range(0, bits, DIGIT):
+        place = np.zeros(mask + 2, np.int64)
+        for i in range(n):
+            place[((keys[i] >> shift) & mask) + 1] += 1
+        place = np.cumsum(place)
+        for i in range(n):
+            digit = (keys[i] >> shift) & mask
+            to = place[digit]
+            place[digit] = to + 1
+            other_keys[to] = keys[i]
+            other[to] = order[i]
+        keys, other_keys = other_keys, keys
+        order, other = other, order
+    return keys, order
+
+
+@numba.njit(cache=True, parallel=True)
+@no_type_check
 def count(
-    x, y, z, label, view, group, tallies, order, cell_key, start, bounds, rows, spans, epsilon, out
+    x, y, z, label, view, order, cell_key, start, bounds, rows, spans, kind, doubt, epsilon, out
 ):
     """Fill `out` (pixels, 6) with the fields of `NeighbourCounts`, at `order` of each pixel.
 
     Pixels are sorted by cell; cell c holds `start[c]` up to `start[c + 1]` and `cell_key`
     ascends. A cell's surroundings are runs of keys: `rows` are their offsets, `spans` their
-    half lengths. `bounds` cuts the cells into chunks for the threads. `tallies` holds the
-    numbers of labels, views and groups (a group is a label in a view).
+    half lengths. `kind` is the bit of a key that labelled cells have. `bounds` cuts the
+    cells into chunks for the threads.
     """
-    square, unit = epsilon * epsilon, 1.0 / epsilon
+    doubt, unit = np.float32(doubt), np.float32(1.0 / epsilon)
     for chunk in numba.prange(len(bounds) - 1):
         first, last = bounds[chunk], bounds[chunk + 1]
         if first == last:
             continue
-        by_label = np.zeros(tallies[0], i4)
-        by_view = np.zeros((tallies[1], 2), i4)  # unlabelled, labelled
-        by_group = np.zeros(tallies[2], i4)
-        room = 4096
-        sure = np.empty(room, i4)
-        # Open pixels, unlabelled and labelled apart: so "kin" needs no counter of its own.
-        near = np.empty((2, 3, room), np.float32)
-        tags = np.empty((2, 2, room), i4)
-        index = np.empty((2, room), i4)
+        near = np.empty((3, 4096), np.float32)
+        tags = np.empty((2, 4096), i4)
+        runs = np.empty((len(rows), 2), np.int64)
         # Cells ascend and so do the keys of each run: these only ever move forward.
-        at = np.searchsorted(cell_key, cell_key[first] + rows - spans)
+        kin_at = np.searchsorted(cell_key, cell_key[first] + rows - spans)
+        other_at = kin_at
         for cell in range(first, last):
             begin, end = start[cell], start[cell + 1]
-            x0, x1 = _range(x, begin, end)
-            y0, y1 = _range(y, begin, end)
-            z0, z1 = _range(z, begin, end)
-            cx, cy, cz = 0.5 * (x0 + x1), 0.5 * (y0 + y1), 0.5 * (z0 + z1)
-            # Cells are small but for scenes so vast that their keys would not fit.
-            largest = 0.5 * max(x1 - x0, y1 - y0, z1 - z0) * unit + 1.0
-            doubt = DOUBT * (largest + 1.0)
-            tally = end - begin >= FEW
-            surely = surely_labelled = 0
-            unlabelled = labelled = 0
-            for run in range(len(rows)):
-                middle = cell_key[cell] + rows[run]
-                here = at[run]
-                while here < len(cell_key) and cell_key[here] < middle - spans[run]:
-                    here += 1
-                at[run] = here
-                stop = here
-                while stop < len(cell_key) and cell_key[stop] <= middle + spans[run]:
-                    stop += 1
-                needed = max(surely, unlabelled, labelled) + start[stop] - start[here] + LANES
-                if needed > room:
-                    room = 2 * needed
-                    sure = _grown(sure, room)
-                    near = _grown3(near, room)
-                    tags = _grown3(tags, room)
-                    index = np.stack((_grown(index[0], room), _grown(index[1], room)))
-                for q in range(start[here], start[stop]):
-                    qx, qy, qz = np.float64(x[q]), np.float64(y[q]), np.float64(z[q])
-                    dx = max(x0 - qx, qx - x1, 0.0)
-                    dy = max(y0 - qy, qy - y1, 0.0)
-                    dz = max(z0 - qz, qz - z1, 0.0)
-                    if (dx * dx + dy * dy) + dz * dz > square:
-                        continue
-                    kind = i4(label[q] > 0)
-                    dx, dy, dz = max(qx - x0, x1 - qx), max(qy - y0, y1 - qy), max(qz - z0, z1 - qz)
-                    if tally and (dx * dx + dy * dy) + dz * dz <= square:
-                        sure[surely] = q
-                        surely += 1
-                        surely_labelled += kind
-                        by_label[label[q]] += i4(1)
-                        by_view[view[q], kind] += i4(1)
-                        by_group[group[q]] += i4(1)
-                        continue
-                    k = labelled if kind else unlabelled
-                    near[kind, 0, k] = (qx - cx) * unit
-                    near[kind, 1, k] = (qy - cy) * unit
-                    near[kind, 2, k] = (qz - cz) * unit
-                    tags[kind, 0, k] = label[q]
-                    tags[kind, 1, k] = view[q]
-                    index[kind, k] = q
-                    labelled += kind
-                    unlabelled += 1 - kind
-            _pad(near[0], tags[0], unlabelled)
-            _pad(near[1], tags[1], labelled)
+            key = cell_key[cell]
+            labelled = key & kind
+            if cell == first or labelled != cell_key[cell - 1] & kind:
+                other_at = np.searchsorted(cell_key, (key ^ kind) + rows - spans)
+            cx, cy, cz = x[begin], y[begin], z[begin]
+
+            # Pixels that are labelled as the cell's are: everything about them counts.
+            found = _runs(cell_key, start, key, rows, spans, kin_at, runs)
+            size = _total(runs, found)
+            if size + LANES > near.shape[1]:
+                near, tags = np.empty((3, 2 * size + LANES), np.float32), _tags(size)
+            padded = _fill(x, y, z, label, view, runs, found, cx, cy, cz, unit, near, tags)
+            nx, ny, nz, labels, views = near[0], near[1], near[2], tags[0], tags[1]
+            one = labelled == 0 or _one_label(labels, size)
             for p in range(begin, end):
-                la, vi, kind = label[p], view[p], i4(label[p] > 0)
-                n0, s0, o0, b0 = _open(
-                    near[0],
-                    tags[0],
-                    index[0],
-                    unlabelled,
-                    x,
-                    y,
-                    z,
-                    p,
-                    cx,
-                    cy,
-                    cz,
-                    epsilon,
-                    doubt,
-                    la,
-                    vi,
-                )
-                n1, s1, o1, b1 = _open(
-                    near[1],
-                    tags[1],
-                    index[1],
-                    labelled,
-                    x,
-                    y,
-                    z,
-                    p,
-                    cx,
-                    cy,
-                    cz,
-                    epsilon,
-                    doubt,
-                    la,
-                    vi,
-                )
+                px = (x[p] - cx) * unit
+                py = (y[p] - cy) * unit
+                pz = (z[p] - cz) * unit
+                la, vi = label[p], view[p]
+                if one:
+                    n, o, most = _pairs(nx, ny, nz, views, padded, px, py, pz, doubt, vi)
+                    s, b = n, o
+                else:
+                    n, s, o, b, most = _pairs_by_label(
+                        nx, ny, nz, labels, views, padded, px, py, pz, doubt, la, vi
+                    )
+                if most != n:
+                    n, s, o, b = _exactly(x, y, z, label, view, p, runs, found, epsilon)
                 i = order[p]
-                out[i, 0] = surely + n0 + n1
-                out[i, 1] = by_label[la] + s0 + s1
-                out[i, 2] = surely_labelled + n1 if kind else surely - surely_labelled + n0
-                out[i, 3] = by_view[vi, 0] + by_view[vi, 1] + o0 + o1
-                out[i, 4] = by_group[group[p]] + b0 + b1
-                out[i, 5] = by_view[vi, kind] + (o1 if kind else o0)
-            for k in range(surely):
-                q = sure[k]
-                by_label[label[q]] = 0
-                by_view[view[q], 0] = by_view[view[q], 1] = 0
-                by_group[group[q]] = 0
+                out[i, 0] = n
+                out[i, 1] = s
+                out[i, 2] = n
+                out[i, 3] = o
+                out[i, 4] = b
+                out[i, 5] = o
+
+            # The others never agree: they only add to E.
+            found = _runs(cell_key, start, key ^ kind, rows, spans, other_at, runs)
+            size = _total(runs, found)
+            if size == 0:
+                continue
+            if size + LANES > near.shape[1]:
+                near, tags = np.empty((3, 2 * size + LANES), np.float32), _tags(size)
+            padded = _fill(x, y, z, label, view, runs, found, cx, cy, cz, unit, near, tags)
+            nx, ny, nz, views = near[0], near[1], near[2], tags[1]
+            for p in range(begin, end):
+                px = (x[p] - cx) * unit
+                py = (y[p] - cy) * unit
+                pz = (z[p] - cz) * unit
+                n, o, most = _pairs(nx, ny, nz, views, padded, px, py, pz, doubt, view[p])
+                if most != n:
+                    n, _, o, _ = _exactly(x, y, z, label, view, p, runs, found, epsilon)
+                i = order[p]
+                out[i, 0] += n
+                out[i, 3] += o
 
 
 @numba.njit(cache=True)
 @no_type_check
-def _open(near, tags, index, n, x, y, z, p, cx, cy, cz, epsilon, doubt, label, view):
-    """Of `n` open pixels: within the radius of p; and of its label; of its view; of both."""
-    if n == 0:
-        return i4(0), i4(0), i4(0), i4(0)
-    px, py, pz = np.float64(x[p]), np.float64(y[p]), np.float64(z[p])
-    found, same, own, both, doubtful = _pairs(
-        near[0], near[1], near[2], tags[0], tags[1], (n + LANES - 1) // LANES * LANES,
-        np.float32((px - cx) / epsilon), np.float32((py - cy) / epsilon),
-        np.float32((pz - cz) / epsilon), np.float32(doubt), label, view,
-    )  # fmt: skip
-    if doubtful == found:
-        return found, same, own, both
-    found = same = own = both = i4(0)
-    for k in range(n):
-        q = index[k]
-        dx, dy, dz = x[q] - px, y[q] - py, z[q] - pz
-        if (dx * dx + dy * dy) + dz * dz <= epsilon * epsilon:
-            found += i4(1)
-            same += i4(tags[0, k] == label)
-            own += i4(tags[1, k] == view)
-            both += i4(tags[0, k] == label and tags[1, k] == view)
-    return found, same, own, both
+def _tags(size):
+    return np.empty((2, 2 * size + LANES), i4)
 
 
 @numba.njit(cache=True)
 @no_type_check
-def _pairs(bx, by, bz, labels, views, n, px, py, pz, doubt, label, view):
-    """The inner loop in float32 and int32: sixteen pairs an instruction where the CPU can.
+def _runs(cell_key, start, key, rows, spans, at, runs):
+    """The runs of pixels around a cell into `runs`; how many are not empty."""
+    found = 0
+    cells = len(cell_key)
+    for row in range(len(rows)):
+        low, high = key + rows[row] - spans[row], key + rows[row] + spans[row]
+        here = at[row]
+        while here < cells and cell_key[here] < low:
+            here += 1
+        at[row] = here
+        stop = here
+        while stop < cells and cell_key[stop] <= high:
+            stop += 1
+        if stop > here:
+            runs[found, 0], runs[found, 1] = start[here], start[stop]
+            found += 1
+    return found
 
-    The last count takes doubtful distances in, the others leave them out.
-    """
+
+@numba.njit(cache=True)
+@no_type_check
+def _total(runs, found):
+    size = 0
+    for run in range(found):
+        size += runs[run, 1] - runs[run, 0]
+    return size
+
+
+@numba.njit(cache=True)
+@no_type_check
+def _fill(x, y, z, label, view, runs, found, cx, cy, cz, unit, near, tags):
+    """Copy the runs side by side and pad; the padded length."""
+    nx, ny, nz, labels, views = near[0], near[1], near[2], tags[0], tags[1]
+    k = 0
+    for run in range(found):
+        begin = runs[run, 0]
+        length = runs[run, 1] - begin
+        _shift(x, begin, length, cx, unit, nx, k)
+        _shift(y, begin, length, cy, unit, ny, k)
+        _shift(z, begin, length, cz, unit, nz, k)
+        _copy(label, begin, length, labels, k)
+        _copy(view, begin, length, views, k)
+        k += length
+    padded = (k + LANES - 1) // LANES * LANES
+    nx[k:padded] = ny[k:padded] = nz[k:padded] = FAR
+    labels[k:padded] = views[k:padded] = -1
+    return padded
+
+
+@numba.njit(cache=True)
+@no_type_check
+def _one_label(labels, size):
+    other = i4(0)
+    for k in range(size):
+        other = i4(other | (labels[k] ^ labels[0]))
+    return other == 0
+
+
+@numba.njit(cache=True)
+@no_type_check
+def _pairs(nx, ny, nz, views, size, px, py, pz, doubt, view):
+    """Pixels surely within the radius; of them in the view; pixels perhaps within it."""
     inside, outside = np.float32(1.0) - doubt, np.float32(1.0) + doubt
-    found = same = own = both = reach = i4(0)
-    for k in range(n):
-        dx, dy, dz = bx[k] - px, by[k] - py, bz[k] - pz
+    found = own = most = i4(0)
+    for k in range(size):
+        dx, dy, dz = nx[k] - px, ny[k] - py, nz[k] - pz
+        distance = dx * dx + dy * dy + dz * dz
+        a = distance <= inside
+        # Without the casts the counters are 64 bit and half of each vector is lost.
+        found = i4(found + i4(a))
+        own = i4(own + i4(a & (views[k] == view)))
+        most = i4(most + i4(distance <= outside))
+    return found, own, most
+
+
+@numba.njit(cache=True)
+@no_type_check
+def _pairs_by_label(nx, ny, nz, labels, views, size, px, py, pz, doubt, label, view):
+    """As `_pairs`, and of the label: found, of the label, of the view, of both, perhaps."""
+    inside, outside = np.float32(1.0) - doubt, np.float32(1.0) + doubt
+    found = same = own = both = most = i4(0)
+    for k in range(size):
+        dx, dy, dz = nx[k] - px, ny[k] - py, nz[k] - pz
         distance = dx * dx + dy * dy + dz * dz
         a = distance <= inside
         s = a & (labels[k] == label)
         o = a & (views[k] == view)
-        # Without the casts the counters are 64 bit and half of each vector is lost.
         found = i4(found + i4(a))
         same = i4(same + i4(s))
         own = i4(own + i4(o))
         both = i4(both + i4(s & o))
-        reach = i4(reach + i4(distance <= outside))
-    return found, same, own, both, reach
+        most = i4(most + i4(distance <= outside))
+    return found, same, own, both, most
 
 
 @numba.njit(cache=True)
 @no_type_check
-def _pad(near, tags, n):
-    for k in range(n, (n + LANES - 1) // LANES * LANES):
-        near[0, k] = near[1, k] = near[2, k] = FAR
-        tags[0, k] = tags[1, k] = -1
+def _exactly(x, y, z, label, view, p, runs, found, epsilon):
+    """The same four counts in float64, straight from the definition."""
+    px, py, pz = np.float64(x[p]), np.float64(y[p]), np.float64(z[p])
+    n = same = own = both = i4(0)
+    for run in range(found):
+        for q in range(runs[run, 0], runs[run, 1]):
+            dx, dy, dz = x[q] - px, y[q] - py, z[q] - pz
+            if (dx * dx + dy * dy) + dz * dz <= epsilon * epsilon:
+                n += i4(1)
+                same += i4(label[q] == label[p])
+                own += i4(view[q] == view[p])
+                both += i4(label[q] == label[p] and view[q] == view[p])
+    return n, same, own, both
 
 
 @numba.njit(cache=True)
 @no_type_check
-def _range(values, begin, end):
-    low = high = np.float64(values[begin])
-    for i in range(begin + 1, end):
-        low, high = min(low, values[i]), max(high, values[i])
-    return low, high
+def _shift(source, begin, length, centre, unit, target, at):
+    b, t = np.uint64(begin), np.uint64(at)
+    for j in range(np.uint64(length)):
+        target[t + j] = (source[b + j] - centre) * unit
 
 
 @numba.njit(cache=True)
 @no_type_check
-def _grown(array, room):
-    new = np.empty(room, array.dtype)
-    new[: len(array)] = array
-    return new
-
-
-@numba.njit(cache=True)
-@no_type_check
-def _grown3(array, room):
-    new = np.empty((array.shape[0], array.shape[1], room), array.dtype)
-    new[:, :, : array.shape[2]] = array
-    return new
+def _copy(source, begin, length, target, at):
+    b, t = np.uint64(begin), np.uint64(at)
+    for j in range(np.uint64(length)):
+        target[t + j] = source[b + j]
