@@ -8,7 +8,8 @@ import numba
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
 
-from lift3d.consistency.kernel import DOUBT, cell_keys, count, sort_keys
+from lift3d.consistency.cells import cell_keys, sort_keys
+from lift3d.consistency.kernel import DOUBT, count
 from lift3d.errors import InputError
 
 AXIS_BITS = 20
@@ -17,6 +18,8 @@ CROWD = 24
 """Pixels in a mean cell beyond which cells are made smaller (measured, speed only)."""
 CHUNKS = 256
 """Pieces the threads share out. Counts are integers: they do not depend on it."""
+SMALLEST = 1e-30
+"""Below this 1 / epsilon leaves float32."""
 WIDEST = 1e12
 """Extent of the scene in radii up to which the float32 loop knows its own errors."""
 
@@ -74,8 +77,8 @@ def neighbour_counts(
     Takes about 80 bytes a pixel beside its input.
     """
     table = np.zeros((len(xyz), 6), np.int32)
-    if not (np.isfinite(epsilon) and epsilon > 0):
-        raise InputError(f"epsilon is {epsilon}; expected a distance above 0")
+    if not (np.isfinite(epsilon) and epsilon > SMALLEST):
+        raise InputError(f"epsilon is {epsilon}; expected a distance above {SMALLEST:g}")
     if len(xyz) == 0:
         return NeighbourCounts(table)
     low, high = _bounds(xyz, label, view, epsilon)

@@ -1,4 +1,4 @@
-"""The kernels: pixels into cells, and each cell against the pixels around it.
+"""The counting kernel: each cell against the pixels around it.
 
 A cell's surroundings are a few runs of the sorted pixels. They are copied side by side, as
 float32 relative to the cell in units of epsilon, and meet the cell's pixels in loops that the
@@ -6,7 +6,7 @@ compiler turns into vector instructions: sixteen pairs at a time where the CPU c
 
 Nothing of this is approximate. A pair is within the radius where (dx*dx + dy*dy) + dz*dz <=
 epsilon*epsilon in float64. With coordinates up to M the float32 squared distance is wrong by
-less than 4e-7 * (M + 1) near 1; where any pixel falls within `DOUBT` * (M + 1) of the radius,
+less than 1e-6 * (M + 1) near 1; where any pixel falls within `DOUBT` * (M + 1) of the radius,
 the pixel is counted again in float64.
 """
 
@@ -23,50 +23,7 @@ LANES = 64
 """Lists are padded to a multiple of this: four vectors of sixteen, no scalar tail."""
 FAR = np.float32(1e18)
 """Coordinate of the padding: its squared distance is beyond any radius, and finite."""
-DIGIT = 11
-"""Bits that one pass of the sort takes."""
 i4 = np.int32
-
-
-@numba.njit(cache=True, parallel=True)
-@no_type_check
-def cell_keys(xyz, label, low, side, margin, bits):
-    """The cell of each pixel in one number: labelled or not, then x, y, z in `bits` each.
-
-    `margin` is added to each so that no neighbour of a cell is below 0.
-    """
-    keys = np.empty(len(xyz), np.int64)
-    for i in numba.prange(len(xyz)):
-        key = np.int64(label[i] > 0)
-        for axis in range(3):
-            cell = np.int64((np.float64(xyz[i, axis]) - low[axis]) / side) + margin
-            key = (key << bits[axis]) | cell
-        keys[i] = key
-    return keys
-
-
-@numba.njit(cache=True)
-@no_type_check
-def sort_keys(keys, bits):
-    """Keys ascending and where each came from, stable; a radix sort over the lowest `bits`."""
-    n = len(keys)
-    order = np.arange(n).astype(i4)
-    other_keys, other = np.empty(n, np.int64), np.empty(n, i4)
-    mask = (1 << DIGIT) - 1
-    for shift in range(0, bits, DIGIT):
-        place = np.zeros(mask + 2, np.int64)
-        for i in range(n):
-            place[((keys[i] >> shift) & mask) + 1] += 1
-        place = np.cumsum(place)
-        for i in range(n):
-            digit = (keys[i] >> shift) & mask
-            to = place[digit]
-            place[digit] = to + 1
-            other_keys[to] = keys[i]
-            other[to] = order[i]
-        keys, other_keys = other_keys, keys
-        order, other = other, order
-    return keys, order
 
 
 @numba.njit(cache=True, parallel=True)

@@ -94,11 +94,14 @@ def scene_consistencies(
     label_maps: LabelMaps,
     epsilon: float | None = None,
     excludes: Sequence[Exclude] = ("nothing", "self", "view"),
-    foreground: bool = False,
+    foreground: bool | Sequence[bool] = False,
     max_pixels: int = 10_000_000,
     return_pixels: bool = True,
 ) -> list[SceneConsistency]:
-    """As `scene_consistency`, for several `exclude` at the cost of one."""
+    """As `scene_consistency`, for several `exclude` (and `foreground`) at the cost of one.
+
+    All of `excludes` for the first of `foreground`, then all for the next.
+    """
     if not callable(label_maps) and len(label_maps) != len(scene):
         raise InputError(
             f"{len(label_maps)} label maps for {len(scene)} views; expected one per view, in order"
@@ -127,9 +130,7 @@ def scene_consistencies(
     del xyz
     return [
         SceneConsistency(
-            result=score(
-                counts, label, view, epsilon, exclude, foreground, return_pixels, len(scene)
-            ),
+            result=score(counts, label, view, epsilon, exclude, scope, return_pixels, len(scene)),
             names=tuple(view.name for view in scene.views),
             stride=stride,
             unseen=unseen,
@@ -139,6 +140,7 @@ def scene_consistencies(
             pixel=pixel,
             first=np.append(0, np.cumsum(sizes)).astype(np.int32),
         )
+        for scope in ((foreground,) if isinstance(foreground, bool) else foreground)
         for exclude in excludes
     ]
 
