@@ -1,0 +1,302 @@
+"""Identities that cover the same points become one, by the agreement of the views.
+
+The masks of different views need not know of each other (`independent`, `folder`), or may carry
+ids that a tracker kept for a while. What decides is what the views say of the points:
+
+1. anchors, an even subset of the cloud, are read in every view (`evidence`);
+2. pairs of them, near and far, are counted: seen in one mask, seen in two; superpoints are
+   merged while the views that see both put them into one mask (`clustering`), then pieces that
+   do not touch (`clusters.join_distant`): lifted average-linkage clustering of the agreement;
+3. clusters that no view segments as a whole are given up (`clusters.confirmed`);
+4. each mask now speaks for the objects it covers, by likelihood: half an object still speaks
+   for the whole, a mask over two for both. Evidence is summed per superpoint and smoothed over
+   the surface, so borders follow bends and colour rather than rough masks (`labelling`).
+
+MaskClustering (Yan et al. 2024) introduced view consensus, for whole masks; SAI3D (Yin et al.
+2024) affinities of superpoints. The likelihood of step 4 is that of Dawid and Skene (1979), with
+views for raters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float32, Int32
+
+from lift3d.association.anchors import choose_anchors
+from lift3d.association.clustering import agglomerate
+from lift3d.association.clusters import confirmed, cover, gains, join_distant, support
+from lift3d.association.evidence import Observations, observe, pair_agreement, pair_graph
+from lift3d.association.labelling import Evidence, gather
+from lift3d.association.relabel import MIXED, Relabelling
+from lift3d.association.superpoints import smooth, superpoints, surface_graph
+from lift3d.scene import LabelledPoints, LabelMap, Points, Scene, View
+from lift3d.visibility import DepthTolerance, spacing
+
+LabelMaps = Callable[[], Iterable[LabelMap]]
+
+
+@dataclass(frozen=True)
+class AssociationConfig:
+    """How identities of single views become objects."""
+
+    trust_ids: bool = False
+    """Take equal ids in different views as given and only vote; nothing is merged or divided."""
+    threshold: float = 0.6
+    """Two pieces are one object when the views put their points into one mask more often."""
+    uncovered: float = 1.0
+    """What a view counts, against, that masks one of two points and leaves the other out."""
+    support: float = 0.1
+    """Least mean IoU of an object with the best mask of each view that sees it."""
+    views: int = 2
+    """Least views in which some mask fits an object with IoU 0.5 (1 where only 1 sees it)."""
+    covered: float = 0.2
+    """Least share of looks under some mask; less is background, unlabelled."""
+    anchors: int = 60_000
+    """Points on which identities are settled."""
+    points: int = 20
+    """Objects with fewer points are dropped."""
+
+
+@dataclass(frozen=True, eq=False)
+class Association:
+    """The labelled cloud, and what became of the identities that came in."""
+
+    cloud: LabelledPoints
+    """Ids from 1, larger objects first."""
+    confidence: dict[int, float]
+    """How well views segment each object as a whole, 0 to 1: the ranking for AP."""
+    summary: dict[str, int]
+    warnings: list[str]
+    tolerance: DepthTolerance
+    relabelling: Relabelling | None = field(default=None, repr=False)
+
+    def relabel(self, index: int, view: View, labels: LabelMap) -> LabelMap:
+        """View `index`'s label map under the objects' ids."""
+        if self.relabelling is None:
+            return labels
+        return self.relabelling.apply(index, view, labels, self.cloud, self.tolerance)
+
+
+def associate(
+    points: Points,
+    scene: Scene,
+    label_maps: LabelMaps,
+    config: AssociationConfig = AssociationConfig(),
+    tolerance: DepthTolerance = DepthTolerance(),
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Association:
+    """Label `points` by the masks of all views; `label_maps()` is gone through twice.
+
+    Memory grows with the points and, by the anchors' observations, slowly with the views.
+    """
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        if progress:
+            progress(done, total)
+
+    total = len(scene) * (1 if config.trust_ids else 2)
+    if config.trust_ids:
+        return _trusting(points, scene, label_maps, config, tolerance, step)
+    a, b, difference = surface_graph(points, 10)
+    gap = max(spacing(points.xyz), 1e-9)
+    fine = superpoints(points, a, b, difference, scale=0.02, smallest=5, cell=10 * gap)
+    coarse = superpoints(points, a, b, difference, scale=0.1, smallest=5, cell=25 * gap)
+
+    chosen = choose_anchors(points.xyz, config.anchors)
+    anchors = points.take(chosen)
+    seen = observe(anchors, scene, label_maps(), tolerance, step)
+    cluster = _identities(seen, anchors, coarse[chosen], config, seed)
+    count = int(cluster.max(initial=-1)) + 1
+    covered = cover(seen, cluster, count)
+    mean, _ = support(seen, covered)
+    gain = gains(seen, covered, np.ones(count, bool))
+    primary = _primary(covered.under.T.tocsr())
+    evidence = gather(
+        points, fine, scene, label_maps(), seen, gain, primary, tolerance, step
+    )
+    label = _decide(evidence, fine, a, b, difference, config)
+    label, rank = _by_size(label, count, config.points)
+    cloud = LabelledPoints(points, label, _scores(evidence.ballot, label, rank))
+    relabelling = _relabelling(seen, label[chosen])
+    return Association(
+        cloud,
+        {int(rank[i]): round(float(mean[i]), 6) for i in range(count) if rank[i] > 0},
+        *_account(seen, relabelling, cluster, int(label.max(initial=0)), count),
+        tolerance,
+        relabelling,
+    )
+
+
+def _identities(
+    seen: Observations,
+    anchors: Points,
+    piece: Int32[np.ndarray, " anchors"],
+    config: AssociationConfig,
+    seed: int,
+) -> Int32[np.ndarray, " anchors"]:
+    """Cluster of each anchor, -1 = none."""
+    a, b = pair_graph(anchors.xyz, (4, 8, 8, 8), seed)
+    agree, total = pair_agreement(seen, a, b, config.uncovered)
+    _, node = np.unique(piece, return_inverse=True)
+    nodes = int(node.max(initial=-1)) + 1
+    one, other = node[a], node[b]
+    low, high = np.minimum(one, other).astype(np.int64), np.maximum(one, other)
+    key, where = np.unique(low * nodes + high, return_inverse=True)
+    between = key // max(nodes, 1) != key % max(nodes, 1)
+    agree = np.bincount(where, agree, len(key))[between]
+    total = np.bincount(where, total, len(key))[between]
+    key = key[between]
+    cluster = agglomerate(
+        nodes,
+        (key // max(nodes, 1)).astype(np.int32),
+        (key % max(nodes, 1)).astype(np.int32),
+        agree,
+        total,
+        config.threshold,
+    )[node]
+    cluster = join_distant(seen, cluster, config.threshold, config.uncovered, smallest=5)
+    return confirmed(seen, cluster, config.support, config.views)
+
+
+def _primary(under: object) -> Int32[np.ndarray, " masks"]:
+    """The cluster with most anchors under each mask, -1 where it covers none."""
+    matrix = under.tocsr()  # type: ignore[attr-defined]
+    best = np.full(matrix.shape[0], -1, np.int32)
+    some = np.diff(matrix.indptr) > 0
+    if some.any():
+        best[some] = np.asarray(matrix.argmax(axis=1)).ravel()[some]
+    return best
+
+
+def _decide(
+    evidence: Evidence,
+    piece: Int32[np.ndarray, " points"],
+    a: Int32[np.ndarray, " edges"],
+    b: Int32[np.ndarray, " edges"],
+    difference: Float32[np.ndarray, " edges"],
+    config: AssociationConfig,
+) -> Int32[np.ndarray, " points"]:
+    """Object + 1 of each point, 0 = unlabelled."""
+    if not evidence.gain.shape[1]:
+        return np.zeros(len(piece), np.int32)
+    size = np.bincount(piece)
+    # Neighbouring points err together: evidence grows with a piece's width, not its area.
+    energy = evidence.gain / np.maximum(evidence.looked, 1e-9)[:, None] * np.sqrt(size)[:, None]
+    one, other = piece[a], piece[b]
+    across = one != other
+    link = np.exp(-difference[across].astype(np.float64) / 0.1)
+    belief = smooth(energy.astype(np.float32), one[across], other[across], link, rounds=30)
+    label = belief.argmax(1).astype(np.int32) + 1
+    background = evidence.labelled < config.covered * evidence.looked
+    label[background | (evidence.gain.max(1) <= 0)] = 0
+    return np.where(evidence.ballot.looked > 0, label[piece], 0).astype(np.int32)
+
+
+def _by_size(
+    label: Int32[np.ndarray, " points"], count: int, smallest: int
+) -> tuple[Int32[np.ndarray, " points"], Int32[np.ndarray, " objects"]]:
+    """Ids from 1, larger first, small ones 0; and the new id of each object."""
+    sizes = np.bincount(label, minlength=count + 1)[1:]
+    order = np.argsort(-sizes, kind="stable")
+    order = order[sizes[order] >= max(smallest, 1)]
+    rank = np.zeros(count, np.int32)
+    rank[order] = np.arange(1, len(order) + 1)
+    return np.append(np.int32(0), rank)[label], rank
+
+
+def _scores(
+    ballot: Ballot, label: Int32[np.ndarray, " points"], rank: Int32[np.ndarray, " objects"]
+) -> Float32[np.ndarray, " points"]:
+    """Share of the weight of all looks that voted for the point's final object."""
+    voted, weight = ballot.top(8)
+    ids = np.append(np.int32(0), rank)[voted]
+    for_it = (weight * ((ids == label[:, None]) & (label[:, None] > 0))).sum(1)
+    share = for_it / np.maximum(ballot.looked, 1e-9)
+    return np.minimum(share, 1).astype(np.float32)
+
+
+def _relabelling(seen: Observations, label: Int32[np.ndarray, " anchors"]) -> Relabelling:
+    """What each mask stands for, by the final labels of the anchors under it."""
+    masks = len(seen.mask_view)
+    counted = cover(seen, label - 1, int(label.max(initial=0)))
+    under = counted.under.T.tocsr()
+    first = _primary(under) + 1
+    top = under.max(axis=1).toarray().ravel() if masks and under.shape[1] else np.zeros(masks)
+    named = np.asarray(under.sum(axis=1)).ravel()
+    return Relabelling(
+        seen.mask_view, seen.mask_label, first.astype(np.int32), named - top > MIXED * named
+    )
+
+
+def _account(
+    seen: Observations,
+    relabelling: Relabelling,
+    cluster: Int32[np.ndarray, " anchors"],
+    objects: int,
+    clusters: int,
+) -> tuple[dict[str, int], list[str]]:
+    """What became of the identities: nothing is merged or divided silently."""
+    identities = len(np.unique(seen.mask_label))
+    kept = relabelling.first > 0
+    pairs = np.unique(np.stack([relabelling.mask_label, relabelling.first])[:, kept], axis=1)
+    _, homes = np.unique(pairs[0], return_counts=True)
+    summary = {
+        "identities": identities,
+        "masks": len(seen.mask_view),
+        "objects": objects,
+        "identities_merged": max(0, len(homes) - objects),
+        "identities_split": int((homes > 1).sum()),
+        "masks_divided": int(relabelling.mixed.sum()),
+        "masks_dropped": int((~kept).sum()),
+        "objects_dropped": clusters - objects,
+    }
+    warnings = []
+    if summary["identities_split"]:
+        warnings.append(
+            f"{summary['identities_split']} ids stood for more than one object and were split"
+        )
+    if summary["masks_divided"]:
+        warnings.append(
+            f"{summary['masks_divided']} of {len(kept)} masks covered more than one object "
+            "and were divided along the cloud's labels"
+        )
+    if summary["masks_dropped"]:
+        warnings.append(
+            f"{summary['masks_dropped']} of {len(kept)} masks fit no object that other views "
+            "confirm and were dropped"
+        )
+    if not objects:
+        warnings.append("no object was found: no mask is confirmed by a second view")
+    return summary, warnings
+
+
+def _trusting(
+    points: Points,
+    scene: Scene,
+    label_maps: LabelMaps,
+    config: AssociationConfig,
+    tolerance: DepthTolerance,
+    step: Callable[[], None],
+) -> Association:
+    """Votes alone; ids stay as they came."""
+    from lift3d.voting import vote_labels
+
+    ballot = vote_labels(
+        points, scene, label_maps(), progress=lambda done, of: step(), tolerance=tolerance
+    )
+    label, score = ballot.result()
+    ids, counts = np.unique(label[label > 0], return_counts=True)
+    small = ids[counts < config.points]
+    label[np.isin(label, small)] = 0
+    score[label == 0] = 0
+    found = ids[counts >= config.points]
+    confidence = {int(i): round(float(score[label == i].mean()), 6) for i in found}
+    summary = {"identities": len(ids), "objects": len(found), "objects_dropped": len(small)}
+    return Association(LabelledPoints(points, label, score), confidence, summary, [], tolerance)

@@ -1,0 +1,182 @@
+"""Clusters of anchors to objects: joined across gaps, and kept only where views confirm them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int32, Int64
+from scipy import sparse
+
+from lift3d.association.clustering import agglomerate
+from lift3d.association.evidence import Observations
+
+TRACK_EVIDENCE = 2.0
+"""A tracked id on two pieces that no view shows together counts as this many views."""
+FLOOR = 0.05
+"""Chance that a mask strays onto a point of another object, for likelihoods."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cover:
+    """How many anchors of each cluster each mask covers and each view sees."""
+
+    under: sparse.csr_array
+    """(clusters, masks)."""
+    visible: Float64[np.ndarray, "clusters views"]
+    size: Int64[np.ndarray, " clusters"]
+    mask_size: Float64[np.ndarray, " masks"]
+    """Anchors under each mask, of whatever cluster."""
+
+
+def cover(seen: Observations, cluster: Int32[np.ndarray, " anchors"], clusters: int) -> Cover:
+    """Count; anchors with cluster -1 belong to none."""
+    of = cluster[seen.anchor]
+    inside, masked = of >= 0, seen.mask >= 0
+    key = of[inside].astype(np.int64) * seen.views + seen.view[inside]
+    visible = np.bincount(key, minlength=clusters * seen.views).reshape(clusters, seen.views)
+    both = inside & masked
+    ones = np.ones(int(both.sum()))
+    masks = len(seen.mask_view)
+    return Cover(
+        sparse.coo_array((ones, (of[both], seen.mask[both])), (clusters, masks)).tocsr(),
+        visible.astype(np.float64),
+        np.bincount(cluster[cluster >= 0], minlength=clusters),
+        np.bincount(seen.mask[masked], minlength=masks).astype(np.float64),
+    )
+
+
+def join_distant(
+    seen: Observations,
+    cluster: Int32[np.ndarray, " anchors"],
+    threshold: float,
+    half: float,
+    smallest: int,
+    most: int = 3000,
+) -> Int32[np.ndarray, " anchors"]:
+    """Merge clusters that the views put together though they do not touch.
+
+    An object behind another shows as two pieces. The agreement of two clusters in a view is the
+    chance that a random anchor of each is under the same mask, weighted by how much of both the
+    view sees. Clusters under `smallest` anchors take no part and become -1.
+    """
+    while True:
+        cluster = _largest(cluster, smallest, most)
+        count = int(cluster.max(initial=-1)) + 1
+        agree, total = _dense_agreement(seen, cover(seen, cluster, count), half)
+        a, b = np.triu_indices(count, 1)
+        evidence = total[a, b] > 0.5
+        a, b = a[evidence].astype(np.int32), b[evidence].astype(np.int32)
+        merged = agglomerate(count, a, b, agree[a, b], total[a, b], threshold)
+        if int(merged.max(initial=-1)) + 1 == count:
+            return cluster
+        cluster = np.append(merged, np.int32(-1))[cluster]
+
+
+def support(seen: Observations, covered: Cover) -> tuple[Float64[np.ndarray, " clusters"], Int64[np.ndarray, " clusters"]]:
+    """How well views segment each cluster as a whole: mean best IoU, and views with IoU >= 0.5.
+
+    Only views that see at least 0.3 of what the best view sees of a cluster are asked, each
+    weighted by how much it sees. A sliver between two objects lies under large masks and has
+    little support; so has a union of two.
+    """
+    entries = covered.under.tocoo()
+    row, mask = entries.coords
+    view = seen.mask_view[mask]
+    union = covered.visible[row, view] + covered.mask_size[mask] - entries.data
+    best = np.zeros_like(covered.visible)
+    np.maximum.at(best, (row, view), entries.data / np.maximum(union, 1))
+    peak = np.maximum(covered.visible.max(1, keepdims=True, initial=0), 1)
+    weight = np.where(covered.visible >= 0.3 * peak, covered.visible / peak, 0)
+    mean = (best * weight).sum(1) / np.maximum(weight.sum(1), 1e-9)
+    return mean, ((best >= 0.5) & (weight > 0)).sum(1)
+
+
+def gains(
+    seen: Observations, covered: Cover, kept: Bool[np.ndarray, " clusters"]
+) -> sparse.csr_array:
+    """Log-likelihood that a mask gives a point for each kept cluster, over `FLOOR`: (masks, kept).
+
+    P(mask | cluster) is the share of the cluster's visible anchors under the mask. A mask that
+    covers two objects speaks for both, a piece of an object for that object as a whole.
+    """
+    entries = covered.under.tocoo()
+    row, mask = entries.coords
+    share = entries.data / np.maximum(covered.visible[row, seen.mask_view[mask]], 1)
+    gain = np.log1p(share * (1 - FLOOR) / FLOOR)
+    index = np.cumsum(kept) - 1
+    of = kept[row]
+    shape = (len(seen.mask_view), int(kept.sum()))
+    return sparse.coo_array((gain[of], (mask[of], index[row[of]])), shape).tocsr()
+
+
+def confirmed(
+    seen: Observations,
+    cluster: Int32[np.ndarray, " anchors"],
+    least_support: float,
+    least_views: int,
+) -> Int32[np.ndarray, " anchors"]:
+    """Drop clusters that no views confirm; their anchors go where the masks fit best, or to -1."""
+    count = int(cluster.max(initial=-1)) + 1
+    covered = cover(seen, cluster, count)
+    mean, views = support(seen, covered)
+    kept = (mean >= least_support) & (views >= least_views)
+    masked = seen.mask >= 0
+    looks = sparse.coo_array(
+        (
+            np.ones(int(masked.sum()), np.float32),
+            (seen.anchor[masked], seen.mask[masked]),
+        ),
+        (seen.anchors, len(seen.mask_view)),
+    ).tocsr()
+    score = (looks @ gains(seen, covered, kept)).tocsr()
+    best = np.full(seen.anchors, -1, np.int32)
+    some = np.diff(score.indptr) > 0
+    if kept.any():
+        best[some] = np.asarray(score.argmax(axis=1)).ravel()[some]
+    return _largest(best, 1, count)
+
+
+def _largest(
+    cluster: Int32[np.ndarray, " anchors"], smallest: int, most: int
+) -> Int32[np.ndarray, " anchors"]:
+    """Renumbered by size, largest first; clusters that are too small or too many become -1."""
+    sizes = np.bincount(cluster[cluster >= 0])
+    order = np.argsort(-sizes, kind="stable")
+    order = order[sizes[order] >= max(smallest, 1)][:most]
+    index = np.full(len(sizes) + 1, -1, np.int32)  # the last for cluster -1
+    index[order] = np.arange(len(order))
+    return index[cluster]
+
+
+def _dense_agreement(
+    seen: Observations, covered: Cover, half: float
+) -> tuple[Float64[np.ndarray, "clusters clusters"], Float64[np.ndarray, "clusters clusters"]]:
+    """Evidence for and against every pair of clusters, in views."""
+    peak = np.maximum(covered.visible.max(1, keepdims=True, initial=0), 1)
+    weight = covered.visible / peak  # a view that sees a corner of it knows little
+    entries = covered.under.tocoo()
+    row, mask = entries.coords
+    view = seen.mask_view[mask]
+    data = entries.data / peak[row, 0]
+    share = sparse.csr_array((data, (row, mask)), covered.under.shape)
+    labelled = np.zeros_like(weight)
+    np.add.at(labelled, (row, view), data)
+    mixed = labelled @ (weight - labelled).T
+    agree = (share @ share.T).toarray()
+    total = labelled @ labelled.T + half * (mixed + mixed.T)
+    tracked = _tracks(seen, covered)
+    return agree + tracked, total + tracked
+
+
+def _tracks(seen: Observations, covered: Cover) -> Float64[np.ndarray, "clusters clusters"]:
+    """Evidence from ids that a tracker carried through several views: only ever for."""
+    ids, track, views = np.unique(seen.mask_label, return_inverse=True, return_counts=True)
+    carried = views[track] > 1
+    masks = len(seen.mask_label)
+    of = sparse.coo_array(
+        (carried.astype(np.float64), (np.arange(masks), track)), (masks, len(ids))
+    ).tocsr()
+    share = (covered.under @ of).toarray()
+    share /= np.maximum(np.asarray(covered.under.sum(axis=1)).reshape(-1, 1), 1)
+    return TRACK_EVIDENCE * (share @ share.T)

@@ -1,0 +1,149 @@
+"""Small pieces of surface that share normal and colour: the cloud's own idea of borders.
+
+Masks are rough at their borders and differ from view to view; the surface is not. Evidence is
+gathered per superpoint, so a border falls where the surface bends or changes colour.
+"""
+
+from __future__ import annotations
+
+from typing import no_type_check
+
+import numba
+import numpy as np
+from jaxtyping import Float32, Float64, Int32
+
+from lift3d.scene import Points
+
+
+def surface_graph(
+    points: Points, neighbours: int
+) -> tuple[
+    Int32[np.ndarray, " edges"], Int32[np.ndarray, " edges"], Float32[np.ndarray, " edges"]
+]:
+    """Edges (a < b) to the nearest `neighbours` points, and how different their ends are.
+
+    Difference = 1 - |cosine of the normals| + CIELAB distance / 50: 0 on a plain surface,
+    about 1 across a right angle or from black to mid grey.
+    """
+    from scipy.spatial import cKDTree
+
+    count = len(points)
+    if count < 2:
+        return np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32)
+    nearest = min(neighbours + 1, count)
+    _, near = cKDTree(points.xyz).query(points.xyz, k=nearest, workers=-1)
+    source = np.repeat(np.arange(count, dtype=np.int64), nearest)
+    target = near.ravel().astype(np.int64)
+    low, high = np.minimum(source, target), np.maximum(source, target)
+    key = np.unique((low * count + high)[low != high])
+    a, b = (key // count).astype(np.int32), (key % count).astype(np.int32)
+    difference = _difference(points.normal, _lab(points.rgb), a, b)
+    return a, b, difference
+
+
+def superpoints(
+    points: Points,
+    a: Int32[np.ndarray, " edges"],
+    b: Int32[np.ndarray, " edges"],
+    difference: Float32[np.ndarray, " edges"],
+    scale: float,
+    smallest: int,
+    cell: float,
+) -> Int32[np.ndarray, " points"]:
+    """Graph-based segmentation (Felzenszwalb and Huttenlocher 2004), index per point from 0.
+
+    `scale` is their k: the larger, the larger the pieces. Pieces under `smallest` points join
+    their most similar neighbour. No piece reaches across a cell of a grid of side `cell`, which
+    bounds the harm where neither normal nor colour tells two objects apart.
+    """
+    order = np.argsort(difference, kind="stable")
+    low = points.xyz.min(0) if len(points) else np.zeros(3, np.float32)
+    index = np.floor((points.xyz - low) / np.float32(cell)).astype(np.int64)
+    side = index.max(0, initial=0) + 1
+    block = (index[:, 0] * side[1] + index[:, 1]) * side[2] + index[:, 2]
+    root = _segment(len(points), a, b, difference, order, scale, smallest, block)
+    return np.unique(root, return_inverse=True)[1].astype(np.int32)
+
+
+def _lab(rgb: np.ndarray) -> Float32[np.ndarray, "points 3"]:
+    import cv2
+
+    if not len(rgb):
+        return np.zeros((0, 3), np.float32)
+    return cv2.cvtColor(rgb[None].astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[0]
+
+
+@numba.njit(cache=True, parallel=True)
+@no_type_check
+def _difference(normal, lab, a, b):
+    out = np.empty(len(a), np.float32)
+    for e in numba.prange(len(a)):
+        i, j = a[e], b[e]
+        cosine, known, colour = 0.0, 0.0, 0.0
+        for c in range(3):
+            cosine += normal[i, c] * normal[j, c]
+            known += abs(normal[i, c]) * 1.0
+            colour += (lab[i, c] - lab[j, c]) ** 2
+        bend = 1.0 - min(abs(cosine), 1.0) if known > 0 else 0.0
+        out[e] = bend + np.sqrt(colour) / 50.0
+    return out
+
+
+@numba.njit(cache=True)
+@no_type_check
+def _root(parent, i):
+    while parent[i] != i:
+        parent[i] = parent[parent[i]]
+        i = parent[i]
+    return i
+
+
+@numba.njit(cache=True)
+@no_type_check
+def _segment(n, a, b, weight, order, scale, smallest, block):
+    parent = np.arange(n)
+    size = np.ones(n, np.int64)
+    limit = np.full(n, scale, np.float64)
+    for e in order:
+        if block[a[e]] != block[b[e]]:
+            continue
+        i, j = _root(parent, a[e]), _root(parent, b[e])
+        if i != j and weight[e] <= limit[i] and weight[e] <= limit[j]:
+            parent[j] = i
+            size[i] += size[j]
+            limit[i] = weight[e] + scale / size[i]
+    for e in order:
+        i, j = _root(parent, a[e]), _root(parent, b[e])
+        if i != j and (size[i] < smallest or size[j] < smallest):
+            parent[j] = i
+            size[i] += size[j]
+    for i in range(n):
+        parent[i] = _root(parent, i)
+    return parent
+
+
+def smooth(
+    evidence: Float32[np.ndarray, "superpoints objects"],
+    a: Int32[np.ndarray, " edges"],
+    b: Int32[np.ndarray, " edges"],
+    weight: Float64[np.ndarray, " edges"],
+    rounds: int,
+) -> Float32[np.ndarray, "superpoints objects"]:
+    """Mean-field label probabilities of a Potts model: evidence plus agreeing neighbours.
+
+    `evidence` is in nats; `weight` says how strongly the ends of an edge belong together.
+    """
+    from scipy import sparse
+
+    count = len(evidence)
+    half = sparse.coo_array((weight, (a, b)), (count, count))
+    links = (half + half.T).tocsr().astype(np.float32)
+    belief = _softmax(evidence)
+    for _ in range(rounds):
+        belief = _softmax(evidence + links @ belief)
+    return belief
+
+
+def _softmax(energy: np.ndarray) -> np.ndarray:
+    shifted = np.exp(energy - energy.max(1, keepdims=True))
+    return (shifted / shifted.sum(1, keepdims=True)).astype(np.float32)
