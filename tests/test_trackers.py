@@ -4,17 +4,34 @@ import numpy as np
 import pytest
 from walls import HEIGHT, WIDTH, TrueMasks, wall_scene
 
-from lift3d.errors import FrameError
+from lift3d.errors import FrameError, InputError
 from lift3d.matching.depth import DepthMatcherConfig
-from lift3d.scene import Scene, View
+from lift3d.scene import Masks, Scene, View
 from lift3d.tracking import BACKENDS
+from lift3d.tracking.given import Given
 
 SQUARES = ((20, 20, 30, 2), (90, 40, 40, 3), (150, 10, 30, 4), (230, 60, 30, 5))
 
 
+class NumberedMasks(TrueMasks):
+    """The true masks with their true ids."""
+
+    def segment(self, view):
+        return Masks.from_label_map(view.instances())
+
+
 @pytest.fixture(params=sorted(BACKENDS))
 def tracker(request):
-    return BACKENDS[request.param]().build(TrueMasks(), DepthMatcherConfig().build())
+    segmenter = NumberedMasks() if request.param == "given" else TrueMasks()
+    return BACKENDS[request.param]().build(segmenter, DepthMatcherConfig().build())
+
+
+def test_given_ids_stay_as_they_are_and_masks_without_ids_are_refused():
+    scene = wall_scene(SQUARES, [0, 30])
+    for view, labels in zip(scene.views, Given(NumberedMasks()).track(scene), strict=True):
+        assert np.array_equal(labels, view.instances())
+    with pytest.raises(InputError, match="have no ids"):
+        next(Given(TrueMasks()).track(scene))
 
 
 def test_there_is_one_int32_map_of_colour_size_for_each_view_in_order(tracker):
