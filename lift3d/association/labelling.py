@@ -56,7 +56,8 @@ def gather(
     for index, (view, labels) in enumerate(zip(scene.views, label_maps, strict=True)):
         sight = sightings(points, view, tolerance)
         label = labels[sight.row, sight.column]
-        mask = mask_index(label, seen.mask_label[starts[index] : starts[index + 1]], starts[index])
+        low, high = int(starts[index]), int(starts[index + 1])
+        mask = mask_index(label, seen.mask_label[low:high], low)
         _add(
             superpoint[sight.point],
             label,

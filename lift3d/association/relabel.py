@@ -28,13 +28,20 @@ class Relabelling:
     """True where another object has more than `MIXED` of them."""
 
     def apply(
-        self, index: int, view: View, labels: LabelMap, cloud: LabelledPoints, tolerance: DepthTolerance
+        self,
+        index: int,
+        view: View,
+        labels: LabelMap,
+        cloud: LabelledPoints,
+        tolerance: DepthTolerance,
     ) -> LabelMap:
         """The label map of view `index` with the objects' ids.
 
         A mask of one object gets its id as a whole, borders as the mask has them. A mask that
         covers several is divided: each pixel takes the id of the nearest cloud point seen in it.
         """
+        if not len(self.first):
+            return np.zeros_like(labels)
         low, high = np.searchsorted(self.mask_view, [index, index + 1])
         mask = mask_index(labels, self.mask_label[low:high], int(low))
         result = np.where(mask >= 0, self.first[mask], 0).astype(np.int32)
@@ -44,8 +51,9 @@ class Relabelling:
         sight = sightings(cloud.points, view, tolerance)
         shown = np.zeros(labels.shape, np.int32)
         shown[sight.row, sight.column] = cloud.instance[sight.point]
+        boxes = ndimage.find_objects(np.maximum(mask - low + 1, 0))
         for each in divided:
-            rows, columns = ndimage.find_objects(mask == each)[0]
+            rows, columns = boxes[each - low]
             here = mask[rows, columns] == each
             known = here & (shown[rows, columns] > 0)
             if known.any():
