@@ -1,6 +1,6 @@
 """What a backend of each kind must offer. A backend is one file: frozen config, then class."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 from lift3d.scene import LabelMap, Masks, Matches, Prompt, Scene, View
@@ -10,7 +10,9 @@ from lift3d.scene import LabelMap, Masks, Matches, Prompt, Scene, View
 class Reconstructor(Protocol):
     """Images to cameras and depth."""
 
-    def reconstruct(self, scene: Scene) -> Scene:
+    def reconstruct(
+        self, scene: Scene, progress: Callable[[int, int], None] | None = None
+    ) -> Scene:
         """The scene with every view posed; views that cannot be are skipped and counted."""
         ...
 
