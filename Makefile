@@ -39,10 +39,8 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# One worker per core would each start threads of their own: two workers of one thread.
 test: lint
-	NUMBA_NUM_THREADS=$${NUMBA_NUM_THREADS:-2} OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} \
-	    $(BIN)/pytest -q -n 2
+	$(BIN)/pytest -q -n 2
 
 format: install
 	$(BIN)/ruff check --fix .
