@@ -1,0 +1,247 @@
+"""Instance AP of the ScanNet benchmark, equal to its script's numbers in every decimal.
+
+After ScanNet (Dai et al., CVPR 2017), evaluation of 3D semantic instances: nine overlaps from
+0.50 to 0.90 (0.95 is not among them) make AP; 0.25 stands beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int, Int64
+
+from lift3d.errors import InputError
+
+OVERLAPS: tuple[float, ...] = (*np.arange(0.5, 0.95, 0.05).tolist(), 0.25)
+"""IoU that a match must exceed; AP is the mean over all but the last."""
+MIN_VERTICES = 100
+"""Smaller predictions are dropped, smaller true instances neither asked for nor punished."""
+INSTANCES_PER_LABEL = 1000
+"""Truth is label * 1000 + instance."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """One predicted instance of a scene."""
+
+    mask: Bool[np.ndarray, " vertices"]
+    label: int
+    confidence: float
+
+
+@dataclass(frozen=True, eq=False)
+class AveragePrecision:
+    """AP, AP50 and AP25, 0 to 1; NaN where the truth holds nothing to find."""
+
+    ap: float
+    ap50: float
+    ap25: float
+    per_class_overlap: Float64[np.ndarray, "classes overlaps"]
+    """By class of `class_ids` and overlap of `OVERLAPS`; NaN where a class has no truth."""
+    class_ids: tuple[int, ...]
+    protocol: str
+    """Which truth was asked for: numbers of two protocols do not compare."""
+
+    def summary(self) -> dict[str, Any]:
+        """What a report keeps; None where there is no number."""
+        found = {"ap": self.ap, "ap50": self.ap50, "ap25": self.ap25}
+        numbers = {name: None if np.isnan(each) else each for name, each in found.items()}
+        return {"protocol": self.protocol, **numbers}
+
+    def __str__(self) -> str:
+        return (
+            f"AP {100 * self.ap:.1f}  AP50 {100 * self.ap50:.1f}  AP25 {100 * self.ap25:.1f}"
+            f"  ({self.protocol})"
+        )
+
+
+def average_precision(
+    scenes: Sequence[tuple[Int[np.ndarray, "_"], Sequence[Prediction]]],
+    class_ids: Sequence[int],
+    protocol: str,
+) -> AveragePrecision:
+    """AP of `class_ids` over all scenes: pairs of truth (label * 1000 + instance) and predictions.
+
+    The order of a scene's predictions matters, as in the benchmark: a true instance takes the
+    first that passes. Vertices of other classes are void. InputError where a mask does not have
+    one entry per vertex or a confidence is not finite.
+    """
+    tables = [_overlaps(*scene, class_ids) for scene in scenes]
+    table = np.full((len(class_ids), len(OVERLAPS)), np.nan)
+    for row in range(len(class_ids)):
+        of_class = [each[row] for each in tables]
+        for column, overlap in enumerate(OVERLAPS):
+            table[row, column] = _class_ap(of_class, overlap)
+    return _averaged(table, class_ids, protocol)
+
+
+def class_agnostic(
+    truth_instance: Int[np.ndarray, " vertices"],
+    predicted_instance: Int[np.ndarray, " points"],
+    confidence: Mapping[int, float],
+    protocol: str = "class-agnostic, every true instance given",
+) -> AveragePrecision:
+    """AP of one labelled cloud with all classes folded into one.
+
+    Truth 0 is void: what the benchmark does not ask for (walls, floor, ...) goes there.
+    Prediction 0 is no object; `confidence` of each other id, in whose order they are taken.
+    InputError where an id has no confidence or the two differ in length.
+    """
+    if len(truth_instance) != len(predicted_instance):
+        raise InputError(
+            f"{len(predicted_instance)} labels for {len(truth_instance)} true ones; "
+            "predict on the points of the truth (--cloud)"
+        )
+    known, predicted = np.unique(predicted_instance, return_inverse=True)
+    missing = [each for each in known.tolist() if each > 0 and each not in confidence]
+    if missing:
+        raise InputError(f"no confidence for predicted instances {missing[:5]}; give one for each")
+    ids, truth = _positive(truth_instance)
+    counts = np.bincount(predicted * (len(ids) + 1) + truth, minlength=len(known) * (len(ids) + 1))
+    counts = counts.reshape(len(known), len(ids) + 1)
+    row_of = {each: row for row, each in enumerate(known.tolist())}
+    order = [each for each in confidence if each > 0 and each in row_of]
+    scores = np.array([confidence[each] for each in order], np.float64)
+    sizes = np.bincount(truth, minlength=len(ids) + 1)[1:]
+    rows = counts[[row_of[each] for each in order]].reshape(len(order), len(ids) + 1)
+    table = _Overlaps.build(rows[:, 1:], sizes, rows[:, 0], rows.sum(1), scores)
+    found = np.array([[_class_ap([table], overlap) for overlap in OVERLAPS]])
+    return _averaged(found, [1], protocol)
+
+
+@dataclass(frozen=True, eq=False)
+class _Overlaps:
+    """How the predictions of one class meet the truth of that class in one scene."""
+
+    iou: Float64[np.ndarray, "predictions instances"]
+    """With true instances large enough to be asked for, in the order of their ids."""
+    best: Float64[np.ndarray, " predictions"]
+    """Largest IoU with any true instance of the class, small ones too."""
+    ignored: Float64[np.ndarray, " predictions"]
+    """Share of vertices that are void or of too small an instance."""
+    confidence: Float64[np.ndarray, " predictions"]
+
+    @staticmethod
+    def build(
+        shared: Int64[np.ndarray, "predictions instances"],
+        true_size: Int64[np.ndarray, " instances"],
+        void: Int64[np.ndarray, " predictions"],
+        size: Int64[np.ndarray, " predictions"],
+        confidence: Float64[np.ndarray, " predictions"],
+    ) -> _Overlaps:
+        """From vertex counts; predictions that are too small are left out."""
+        if not np.isfinite(confidence).all():
+            raise InputError("a confidence is NaN or infinite; give each instance a finite one")
+        kept, large = size >= MIN_VERTICES, true_size >= MIN_VERTICES
+        shared, size, void = shared[kept], size[kept], void[kept]
+        iou = shared / (true_size[None] + size[:, None] - shared)
+        ignored = (void + shared[:, ~large].sum(1)) / size
+        return _Overlaps(iou[:, large], iou.max(1, initial=0.0), ignored, confidence[kept])
+
+
+def _overlaps(
+    truth: Int[np.ndarray, " vertices"], predictions: Sequence[Prediction], class_ids: Sequence[int]
+) -> list[_Overlaps]:
+    """One table per class."""
+    label = truth // INSTANCES_PER_LABEL
+    # Ids below 1000 name groups of the annotation: of no class, so void.
+    evaluated = np.isin(label, np.asarray(class_ids)) & (truth >= INSTANCES_PER_LABEL)
+    ids, index = _positive(np.where(evaluated, truth, 0))
+    sizes = np.bincount(index, minlength=len(ids) + 1)[1:]
+    tables = []
+    for each in class_ids:
+        mine = [one for one in predictions if one.label == each]
+        counts = np.zeros((len(mine), len(ids) + 1), np.int64)
+        for row, one in enumerate(mine):
+            if one.mask.shape != truth.shape:
+                raise InputError(
+                    f"a mask has {one.mask.size} entries, the scene {truth.size} vertices; "
+                    "predict one entry per vertex of the evaluated mesh"
+                )
+            counts[row] = np.bincount(index[one.mask], minlength=len(ids) + 1)
+        of_class = np.flatnonzero(ids // INSTANCES_PER_LABEL == each)
+        scores = np.array([one.confidence for one in mine], np.float64)
+        shared = counts[:, 1 + of_class]
+        tables.append(_Overlaps.build(shared, sizes[of_class], counts[:, 0], counts.sum(1), scores))
+    return tables
+
+
+def _positive(
+    instance: Int[np.ndarray, " vertices"],
+) -> tuple[Int64[np.ndarray, " instances"], Int64[np.ndarray, " vertices"]]:
+    """The ids above 0, ascending, and each vertex' position among them from 1 (0: none)."""
+    ids, index = np.unique(instance, return_inverse=True)
+    none = int(np.searchsorted(ids, 0, side="right"))
+    return ids[none:].astype(np.int64), np.maximum(index.astype(np.int64) - none + 1, 0)
+
+
+def _class_ap(scenes: Sequence[_Overlaps], overlap: float) -> float:
+    """AP of one class at one overlap; NaN without truth."""
+    if not any(scene.iou.shape[1] for scene in scenes):
+        return float("nan")
+    matched = [_match(scene, overlap) for scene in scenes]
+    right = np.concatenate([each[0] for each in matched])
+    score = np.concatenate([each[1] for each in matched])
+    # Where nothing is left to judge, the benchmark's script fails; nothing was found: 0.
+    return _area(right, score, sum(each[2] for each in matched)) if len(score) else 0.0
+
+
+def _match(
+    scene: _Overlaps, overlap: float
+) -> tuple[Bool[np.ndarray, " judged"], Float64[np.ndarray, " judged"], int]:
+    """Judged predictions of one scene: right or wrong, their score; true instances not found."""
+    passes = scene.iou > overlap
+    used = np.zeros(len(passes), bool)
+    right, score, missed = [], [], 0
+    for column in passes.T:
+        takers = np.flatnonzero(column & ~used)
+        if not len(takers):
+            missed += 1
+            continue
+        # Only the first is used up; a later instance may meet its duplicates again.
+        used[takers[0]] = True
+        best = scene.confidence[takers[0]]
+        for other in scene.confidence[takers[1:]]:
+            right.append(False)
+            score.append(min(best, other))
+            best = max(best, other)
+        right.append(True)
+        score.append(best)
+    for wrong in np.flatnonzero((scene.best <= overlap) & (scene.ignored <= overlap)):
+        right.append(False)
+        score.append(scene.confidence[wrong])
+    return np.array(right, bool), np.array(score, np.float64), missed
+
+
+def _area(
+    right: Bool[np.ndarray, " judged"], score: Float64[np.ndarray, " judged"], missed: int
+) -> float:
+    """Area under precision over recall, with the benchmark's own steps of recall."""
+    order = np.argsort(score)
+    right = right[order]
+    _, first = np.unique(score[order], return_index=True)
+    below = np.concatenate([[0], np.cumsum(right)])[first]
+    found = np.count_nonzero(right) - below
+    precision = np.append(found / (len(right) - first), 1.0)
+    # A true instance whose match lies below the score is missed there, like the unmatched ones.
+    recall = np.append(found / np.maximum(found + below + missed, 1), 0.0)
+    steps = np.convolve(np.concatenate([recall[:1], recall, [0.0]]), [-0.5, 0.0, 0.5], "valid")
+    return float(np.dot(precision, steps))
+
+
+def _averaged(
+    table: Float64[np.ndarray, "classes overlaps"], class_ids: Sequence[int], protocol: str
+) -> AveragePrecision:
+    """The means over classes and overlaps."""
+    # Overlap by overlap, as the benchmark sums: the order shows in the last decimal.
+    nine = np.ascontiguousarray(table[:, :-1].T)
+    ap, ap50, ap25 = (_mean_known(each) for each in (nine, table[:, 0], table[:, -1]))
+    return AveragePrecision(ap, ap50, ap25, table, tuple(class_ids), protocol)
+
+
+def _mean_known(values: Float64[np.ndarray, "..."]) -> float:
+    """Mean of what is not NaN; NaN where all is."""
+    return float("nan") if np.isnan(values).all() else float(np.nanmean(values))
