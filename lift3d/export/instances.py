@@ -1,0 +1,73 @@
+"""`instances.json`: the objects of a cloud, for programs that do not want the points."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lift3d.colours import label_colours
+from lift3d.scene import LabelledPoints
+from lift3d.storage import atomic
+
+
+def write_instances(
+    path: Path,
+    cloud: LabelledPoints,
+    confidence: Mapping[int, float],
+    views: Mapping[int, int],
+) -> None:
+    """Write one entry per id above 0, ascending.
+
+    `confidence`: how well the views support each id; `views`: in how many it was seen.
+    """
+    content = {
+        "points": len(cloud),
+        "unlabelled": int(np.count_nonzero(cloud.instance <= 0)),
+        "instances": list_instances(cloud, confidence, views),
+    }
+    with atomic(path) as part:
+        part.write_text(json.dumps(content, indent=1))
+
+
+def list_instances(
+    cloud: LabelledPoints, confidence: Mapping[int, float], views: Mapping[int, int]
+) -> list[dict[str, Any]]:
+    """id, points, bbox, centre (median), views, score (mean), confidence, colour of each object.
+
+    An id of `confidence` without points has no box and no centre (None).
+    """
+    order = np.argsort(cloud.instance, kind="stable")
+    found, starts = np.unique(cloud.instance[order], return_index=True)
+    members = dict(zip(found.tolist(), np.split(order, starts[1:]), strict=False))
+    ids = sorted({each for each in (*members, *confidence) if each > 0})
+    hexes = label_colours(np.array(ids, np.int32))
+    entries = []
+    for each, rgb in zip(ids, hexes, strict=True):
+        index = members.get(each, order[:0])
+        xyz = cloud.points.xyz[index]
+        box, centre = None, None
+        if len(index):
+            box = {"min": _rounded(xyz.min(0)), "max": _rounded(xyz.max(0))}
+            centre = _rounded(np.median(xyz, axis=0))
+        entries.append(
+            {
+                "id": each,
+                "points": len(index),
+                "bbox": box,
+                "centre": centre,
+                "views": int(views.get(each, 0)),
+                "score": round(float(cloud.score[index].mean()), 4) if len(index) else 0.0,
+                "confidence": round(float(confidence.get(each, 0.0)), 6),
+                "colour": "#{:02x}{:02x}{:02x}".format(*rgb.tolist()),
+            }
+        )
+    return entries
+
+
+def _rounded(xyz: np.ndarray) -> list[float]:
+    """Tenths of millimetres are enough to look at, and to read."""
+    return [round(float(value), 4) for value in xyz]

@@ -1,0 +1,90 @@
+"""The labelled cloud as PLY: what MeshLab, CloudCompare, Open3D and plyfile open as it is.
+
+Binary little endian, one element `vertex`. The properties that everybody knows come first;
+programs that do not know `label`, `score` and `confidence` step over them. The same cloud
+gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from lift3d.colours import label_colours
+from lift3d.errors import InputError
+from lift3d.scene import LabelledPoints, Points
+from lift3d.storage import atomic
+
+XYZ, NORMAL, RGB = ("x", "y", "z"), ("nx", "ny", "nz"), ("red", "green", "blue")
+PROPERTIES = [
+    *((name, "<f4") for name in (*XYZ, *NORMAL)),
+    *((name, "u1") for name in RGB),
+    ("label", "<i4"),
+    ("score", "<f4"),
+    ("confidence", "<f4"),
+]
+SEMANTIC = ("semantic", "<i4")
+COMMENT = "lift3d: label 0 = unlabelled, score = share of the votes, metres if the scan is metric"
+
+
+def write_cloud(path: Path, cloud: LabelledPoints) -> None:
+    """Write every point in order; the file appears whole or not at all."""
+    from plyfile import PlyData, PlyElement
+
+    points = cloud.points
+    semantic = [] if cloud.semantic is None else [SEMANTIC]
+    vertex = np.empty(len(cloud), np.dtype(PROPERTIES + semantic))
+    columns = ((XYZ, points.xyz), (NORMAL, points.normal), (RGB, points.rgb))
+    for names, values in columns:
+        for column, name in enumerate(names):
+            vertex[name] = values[:, column]
+    vertex["label"] = cloud.instance
+    vertex["score"] = cloud.score
+    vertex["confidence"] = points.confidence
+    if cloud.semantic is not None:
+        vertex["semantic"] = cloud.semantic
+    element = PlyElement.describe(vertex, "vertex")
+    with atomic(path) as part:
+        PlyData([element], byte_order="<", comments=[COMMENT]).write(str(part))
+
+
+def read_cloud(path: Path) -> LabelledPoints:
+    """Read what `write_cloud` wrote; InputError for anything else."""
+    from plyfile import PlyData, PlyParseError
+
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected a cloud that lift3d has written")
+    try:
+        vertex = PlyData.read(str(path), mmap=False)["vertex"].data
+    except (PlyParseError, UnicodeDecodeError, ValueError, KeyError, EOFError) as error:
+        raise InputError(
+            f"{path} cannot be read as PLY ({error}); expected a cloud that lift3d has written: "
+            "remove it and run again"
+        ) from error
+    has = vertex.dtype.names or ()
+    missing = [name for name, _ in PROPERTIES if name not in has]
+    if missing:
+        raise InputError(
+            f"{path} has no {', '.join(missing)} on its vertices (it has {', '.join(has)}); "
+            "expected a cloud that lift3d has written"
+        )
+
+    def stacked(names: tuple[str, ...], kind: type) -> np.ndarray:
+        return np.stack([vertex[name] for name in names], axis=1).astype(kind)
+
+    points = Points(
+        stacked(XYZ, np.float32),
+        stacked(RGB, np.uint8),
+        stacked(NORMAL, np.float32),
+        np.array(vertex["confidence"], np.float32),
+    )
+    semantic = np.array(vertex["semantic"], np.int32) if "semantic" in has else None
+    label, score = np.array(vertex["label"], np.int32), np.array(vertex["score"], np.float32)
+    return LabelledPoints(points, label, score, semantic)
+
+
+def coloured_by_label(cloud: LabelledPoints) -> Points:
+    """The points with the colours of their labels in place of their own."""
+    return replace(cloud.points, rgb=label_colours(cloud.instance))
