@@ -5,7 +5,7 @@ ids that a tracker kept for a while. What decides is what the views say of the p
 
 1. anchors, an even subset of the cloud, are read in every view (`evidence`);
 2. pairs of them, near and far, are counted: seen in one mask, seen in two; superpoints are
-   merged while the views that see both put them into one mask (`clustering`), then pieces that
+   merged while the views that see both put them into one mask (`lift3d.linkage`), then pieces that
    do not touch (`clusters.join_distant`): lifted average-linkage clustering of the agreement;
 3. clusters that no view segments as a whole are given up (`clusters.confirmed`);
 4. each mask now speaks for the objects it covers, by likelihood: half an object still speaks
@@ -23,17 +23,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32, Float64, Int32
 
 from lift3d.association.anchors import choose_anchors
-from lift3d.association.clustering import agglomerate
 from lift3d.association.clusters import confirmed, cover, gains, join_distant, support
 from lift3d.association.evidence import Observations, observe, pair_agreement, pair_graph
 from lift3d.association.labelling import Evidence, gather
 from lift3d.association.relabel import MIXED, Relabelling
 from lift3d.association.superpoints import smooth, superpoints, surface_graph
+from lift3d.linkage import agglomerate
 from lift3d.scene import LabelledPoints, LabelMap, Points, Scene, View
 from lift3d.visibility import DepthTolerance, spacing
+from lift3d.voting import Ballot, vote_labels
 
 LabelMaps = Callable[[], Iterable[LabelMap]]
 
@@ -48,6 +49,8 @@ class AssociationConfig:
     """Two pieces are one object when the views put their points into one mask more often."""
     uncovered: float = 1.0
     """What a view counts, against, that masks one of two points and leaves the other out."""
+    purity: float = 0.85
+    """A superpoint is divided where the views put its points into one mask less often."""
     support: float = 0.1
     """Least mean IoU of an object with the best mask of each view that sees it."""
     views: int = 2
@@ -107,20 +110,18 @@ def associate(
     a, b, difference = surface_graph(points, 10)
     gap = max(spacing(points.xyz), 1e-9)
     fine = superpoints(points, a, b, difference, scale=0.02, smallest=5, cell=10 * gap)
-    coarse = superpoints(points, a, b, difference, scale=0.1, smallest=5, cell=25 * gap)
+    coarse = superpoints(points, a, b, difference, scale=0.1, smallest=5, cell=250 * gap)
 
     chosen = choose_anchors(points.xyz, config.anchors)
     anchors = points.take(chosen)
     seen = observe(anchors, scene, label_maps(), tolerance, step)
-    cluster = _identities(seen, anchors, coarse[chosen], config, seed)
+    cluster = _identities(seen, anchors, coarse[chosen], fine[chosen], config, seed)
     count = int(cluster.max(initial=-1)) + 1
     covered = cover(seen, cluster, count)
     mean, _ = support(seen, covered)
     gain = gains(seen, covered, np.ones(count, bool))
     primary = _primary(covered.under.T.tocsr())
-    evidence = gather(
-        points, fine, scene, label_maps(), seen, gain, primary, tolerance, step
-    )
+    evidence = gather(points, fine, scene, label_maps(), seen, gain, primary, tolerance, step)
     label = _decide(evidence, fine, a, b, difference, config)
     label, rank = _by_size(label, count, config.points)
     cloud = LabelledPoints(points, label, _scores(evidence.ballot, label, rank))
@@ -137,14 +138,15 @@ def associate(
 def _identities(
     seen: Observations,
     anchors: Points,
-    piece: Int32[np.ndarray, " anchors"],
+    coarse: Int32[np.ndarray, " anchors"],
+    fine: Int32[np.ndarray, " anchors"],
     config: AssociationConfig,
     seed: int,
 ) -> Int32[np.ndarray, " anchors"]:
     """Cluster of each anchor, -1 = none."""
     a, b = pair_graph(anchors.xyz, (4, 8, 8, 8), seed)
     agree, total = pair_agreement(seen, a, b, config.uncovered)
-    _, node = np.unique(piece, return_inverse=True)
+    node = _pure(coarse, fine, a, b, agree, total, config.purity)
     nodes = int(node.max(initial=-1)) + 1
     one, other = node[a], node[b]
     low, high = np.minimum(one, other).astype(np.int64), np.maximum(one, other)
@@ -163,6 +165,25 @@ def _identities(
     )[node]
     cluster = join_distant(seen, cluster, config.threshold, config.uncovered, smallest=5)
     return confirmed(seen, cluster, config.support, config.views)
+
+
+def _pure(
+    coarse: Int32[np.ndarray, " anchors"],
+    fine: Int32[np.ndarray, " anchors"],
+    a: Int32[np.ndarray, " pairs"],
+    b: Int32[np.ndarray, " pairs"],
+    agree: Float64[np.ndarray, " pairs"],
+    total: Float64[np.ndarray, " pairs"],
+    purity: float,
+) -> Int32[np.ndarray, " anchors"]:
+    """Coarse superpoints where the views agree inside, fine ones where they do not."""
+    inside = coarse[a] == coarse[b]
+    pieces = int(coarse.max(initial=-1)) + 1
+    for_it = np.bincount(coarse[a[inside]], agree[inside], pieces)
+    asked = np.bincount(coarse[a[inside]], total[inside], pieces)
+    impure = for_it < purity * asked
+    name = np.where(impure[coarse], fine.astype(np.int64) + pieces, coarse)
+    return np.unique(name, return_inverse=True)[1].astype(np.int32)
 
 
 def _primary(under: object) -> Int32[np.ndarray, " masks"]:
@@ -286,8 +307,6 @@ def _trusting(
     step: Callable[[], None],
 ) -> Association:
     """Votes alone; ids stay as they came."""
-    from lift3d.voting import vote_labels
-
     ballot = vote_labels(
         points, scene, label_maps(), progress=lambda done, of: step(), tolerance=tolerance
     )

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int32, Int64
+from jaxtyping import Bool, Float64, Int32, Int64
 from scipy import sparse
 
-from lift3d.association.clustering import agglomerate
 from lift3d.association.evidence import Observations
+from lift3d.linkage import agglomerate
 
 TRACK_EVIDENCE = 2.0
 """A tracked id on two pieces that no view shows together counts as this many views."""
@@ -73,7 +73,9 @@ def join_distant(
         cluster = np.append(merged, np.int32(-1))[cluster]
 
 
-def support(seen: Observations, covered: Cover) -> tuple[Float64[np.ndarray, " clusters"], Int64[np.ndarray, " clusters"]]:
+def support(
+    seen: Observations, covered: Cover
+) -> tuple[Float64[np.ndarray, " clusters"], Int64[np.ndarray, " clusters"]]:
     """How well views segment each cluster as a whole: mean best IoU, and views with IoU >= 0.5.
 
     Only views that see at least 0.3 of what the best view sees of a cluster are asked, each

@@ -46,7 +46,11 @@ def observe(
     progress: Callable[[], None] | None = None,
 ) -> Observations:
     """Read the label of every anchor in every view that sees it. Streams over the views."""
-    starts, seen, masks, mask_view, mask_label = [0], [], [], [], []
+    starts = [0]
+    seen: list[np.ndarray] = []
+    masks: list[np.ndarray] = []
+    mask_view: list[int] = []
+    mask_label: list[int] = []
     for index, (view, labels) in enumerate(zip(scene.views, label_maps, strict=True)):
         sight = sightings(anchors, view, tolerance)
         label = labels[sight.row, sight.column]

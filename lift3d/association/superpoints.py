@@ -12,14 +12,13 @@ import numba
 import numpy as np
 from jaxtyping import Float32, Float64, Int32
 
+from lift3d.graphs import felzenszwalb
 from lift3d.scene import Points
 
 
 def surface_graph(
     points: Points, neighbours: int
-) -> tuple[
-    Int32[np.ndarray, " edges"], Int32[np.ndarray, " edges"], Float32[np.ndarray, " edges"]
-]:
+) -> tuple[Int32[np.ndarray, " edges"], Int32[np.ndarray, " edges"], Float32[np.ndarray, " edges"]]:
     """Edges (a < b) to the nearest `neighbours` points, and how different their ends are.
 
     Difference = 1 - |cosine of the normals| + CIELAB distance / 50: 0 on a plain surface,
@@ -56,13 +55,11 @@ def superpoints(
     their most similar neighbour. No piece reaches across a cell of a grid of side `cell`, which
     bounds the harm where neither normal nor colour tells two objects apart.
     """
-    order = np.argsort(difference, kind="stable")
     low = points.xyz.min(0) if len(points) else np.zeros(3, np.float32)
     index = np.floor((points.xyz - low) / np.float32(cell)).astype(np.int64)
     side = index.max(0, initial=0) + 1
     block = (index[:, 0] * side[1] + index[:, 1]) * side[2] + index[:, 2]
-    root = _segment(len(points), a, b, difference, order, scale, smallest, block)
-    return np.unique(root, return_inverse=True)[1].astype(np.int32)
+    return felzenszwalb(a, b, difference, scale, smallest, block)
 
 
 def _lab(rgb: np.ndarray) -> Float32[np.ndarray, "points 3"]:
@@ -87,39 +84,6 @@ def _difference(normal, lab, a, b):
         bend = 1.0 - min(abs(cosine), 1.0) if known > 0 else 0.0
         out[e] = bend + np.sqrt(colour) / 50.0
     return out
-
-
-@numba.njit(cache=True)
-@no_type_check
-def _root(parent, i):
-    while parent[i] != i:
-        parent[i] = parent[parent[i]]
-        i = parent[i]
-    return i
-
-
-@numba.njit(cache=True)
-@no_type_check
-def _segment(n, a, b, weight, order, scale, smallest, block):
-    parent = np.arange(n)
-    size = np.ones(n, np.int64)
-    limit = np.full(n, scale, np.float64)
-    for e in order:
-        if block[a[e]] != block[b[e]]:
-            continue
-        i, j = _root(parent, a[e]), _root(parent, b[e])
-        if i != j and weight[e] <= limit[i] and weight[e] <= limit[j]:
-            parent[j] = i
-            size[i] += size[j]
-            limit[i] = weight[e] + scale / size[i]
-    for e in order:
-        i, j = _root(parent, a[e]), _root(parent, b[e])
-        if i != j and (size[i] < smallest or size[j] < smallest):
-            parent[j] = i
-            size[i] += size[j]
-    for i in range(n):
-        parent[i] = _root(parent, i)
-    return parent
 
 
 def smooth(

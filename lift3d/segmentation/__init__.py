@@ -1,1 +1,9 @@
 """Images to masks, one backend per file."""
+
+from lift3d.segmentation.folder import FolderConfig
+from lift3d.segmentation.regions import RegionsConfig
+
+BACKENDS: dict[str, type] = {
+    "regions": RegionsConfig,
+    "folder": FolderConfig,
+}

@@ -192,9 +192,7 @@ def _agglomerate(nodes, a, b, agree, total, threshold, prior):
                     if updated > threshold:
                         if heap_size == len(heap_score):
                             heap_score = np.concatenate((heap_score, np.empty(heap_size)))
-                            heap_edge = np.concatenate(
-                                (heap_edge, np.empty(heap_size, np.int64))
-                            )
+                            heap_edge = np.concatenate((heap_edge, np.empty(heap_size, np.int64)))
                         _push(heap_score, heap_edge, heap_size, updated, one)
                         heap_size += 1
                 if 3 * filled > 2 * len(keys):

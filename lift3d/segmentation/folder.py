@@ -1,0 +1,129 @@
+"""Masks that the user already has: one file or folder per view, named after the view."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from lift3d.errors import FrameError, InputError
+from lift3d.labelmaps import find_label_map, read_label_map
+from lift3d.scene import Camera, Masks, Prompt, Scene, View
+from lift3d.segmentation.answers import best_mask
+
+
+@dataclass(frozen=True)
+class FolderConfig:
+    """Masks that exist: PATH/<view>.png with an id per pixel, <view>.npy or .npz with a stack
+    (masks, height, width), or a folder <view>/ with one binary PNG per mask.
+    """
+
+    path: Path
+    """The folder of masks. `lift3d info SCAN` prints how the views are called."""
+    ids: Literal["per-view", "consistent"] = "per-view"
+    """`consistent`: equal ids in different views are the same object already."""
+    allow_missing: bool = False
+    """Take a view without a mask file as a view without masks, instead of an error."""
+
+    def build(self) -> Folder:
+        """The segmenter; raises InputError where there is no such folder."""
+        if not self.path.is_dir():
+            raise InputError(
+                f"{self.path} is not a folder; --segmentation.path takes the folder that holds "
+                "the masks, one <view>.png per view"
+            )
+        return Folder(self)
+
+
+class Folder:
+    """Masks read from files. Larger or smaller ones of the same shape are resized."""
+
+    def __init__(self, config: FolderConfig) -> None:
+        self._config = config
+
+    def check(self, scene: Scene) -> None:
+        """Raise InputError where views have no masks, before any work is done."""
+        missing = [view.name for view in scene.views if self._find(view.name) is None]
+        if not missing or (self._config.allow_missing and len(missing) < len(scene)):
+            return
+        held = [p for p in self._config.path.iterdir() if not p.name.startswith(".")]
+        examples = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        found = ", ".join(sorted(p.name for p in held)[:3]) or "nothing"
+        hint = (
+            "name the files after the views"
+            if len(missing) == len(scene)
+            else "add them, or pass --segmentation.allow-missing if those views have no objects"
+        )
+        raise InputError(
+            f"{self._config.path} has masks for {len(scene) - len(missing)} of {len(scene)} views; "
+            f"none for {examples} (found {len(held)} files: {found}); {hint}"
+        )
+
+    def segment(self, view: View) -> Masks:
+        """The masks of the view, with the ids the files give them."""
+        path = self._find(view.name)
+        if path is None:
+            if self._config.allow_missing:
+                shape = (0, view.camera.height, view.camera.width)
+                return Masks(np.zeros(shape, bool), np.zeros(0, np.float32), np.zeros(0, np.int32))
+            raise FrameError(f"no masks for view {view.name} in {self._config.path}")
+        if path.is_dir():
+            files = sorted(path.glob("*.png"))
+            if not files:
+                raise FrameError(f"{path} holds no PNG; write one binary mask per object")
+            stack = np.stack([_fitted(read_label_map(f), f, view.camera) > 0 for f in files])
+        elif path.suffix in (".npy", ".npz"):
+            stack = np.stack([_fitted(mask, path, view.camera) for mask in _stack(path)])
+            stack = stack.astype(bool)
+        else:
+            return Masks.from_label_map(_fitted(read_label_map(path), path, view.camera))
+        ids = np.arange(1, len(stack) + 1, dtype=np.int32)
+        return Masks(stack, np.ones(len(stack), np.float32), ids)
+
+    def prompt(self, view: View, prompts: Sequence[Prompt]) -> Masks:
+        """For each prompt the mask under most positive and fewest negative points."""
+        masks = self.segment(view)
+        return best_mask(masks, prompts)
+
+    def alternatives(self, view: View, prompt: Prompt) -> Masks:
+        """The one answer there is."""
+        return self.prompt(view, [prompt])
+
+    def _find(self, name: str) -> Path | None:
+        labels = find_label_map(self._config.path, name)
+        if labels is not None:
+            return labels
+        others = [self._config.path / f"{name}{suffix}" for suffix in (".npy", ".npz", "")]
+        return next((path for path in others if path.exists()), None)
+
+
+def _stack(path: Path) -> np.ndarray:
+    try:
+        held = np.load(path, allow_pickle=False)
+        stack = held[held.files[0]] if path.suffix == ".npz" else held
+    except (OSError, ValueError, IndexError, EOFError) as error:
+        raise FrameError(f"mask stack {path} cannot be read ({error}); write it again") from error
+    if stack.ndim != 3 or stack.dtype.kind not in "bui":
+        raise FrameError(
+            f"{path} holds {stack.dtype} {stack.shape}; expected a boolean stack "
+            "(masks, height, width)"
+        )
+    return stack
+
+
+def _fitted(mask: np.ndarray, path: Path, camera: Camera) -> np.ndarray:
+    """The mask at image size; nearest neighbour, so that ids stay ids."""
+    height, width = mask.shape
+    if (width, height) == (camera.width, camera.height):
+        return mask
+    if abs(width * camera.height - height * camera.width) > max(camera.width, camera.height):
+        raise InputError(
+            f"{path} is {width}x{height}, its image {camera.width}x{camera.height}: the shapes "
+            "differ, so the mask cannot be resized to it; make masks of the image as it is"
+        )
+    rows = ((np.arange(camera.height) + 0.5) * height / camera.height).astype(int)
+    columns = ((np.arange(camera.width) + 0.5) * width / camera.width).astype(int)
+    return mask[rows][:, columns]

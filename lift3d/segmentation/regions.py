@@ -1,0 +1,157 @@
+"""Segmentation without weights: a hierarchy of regions over colour, depth and normals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+from lift3d.scene import LabelMap, Masks, Prompt, View
+from lift3d.segmentation.dissimilarity import pixel_edges, working_picture
+from lift3d.segmentation.hierarchy import Hierarchy, build_hierarchy
+
+
+@dataclass(frozen=True)
+class RegionsConfig:
+    """Regions of like colour, depth and normal: no weights, no GPU; the default."""
+
+    longest: int = 320
+    """Longer side, in pixels, of the picture that is segmented; borders are scaled up."""
+    level: float = 0.4
+    """Regions merge while the mean dissimilarity along their border is under this."""
+    colour: float = 0.35
+    """Weight of colour where there is depth."""
+    step: float = 0.7
+    """Weight of depth steps."""
+    concave: float = 2.5
+    """Weight of bends where two surfaces meet inwards, as an object on a table does."""
+    convex: float = 0.3
+    """Weight of bends outwards, as a box's own edges are."""
+    colour_alone: float = 1.2
+    """Weight of colour in pictures without depth."""
+    smallest: float = 0.001
+    """Smallest automatic mask, as a share of the image."""
+
+    def build(self) -> Regions:
+        """The segmenter."""
+        return Regions(self)
+
+
+class Regions:
+    """Automatic masks are a cut of the hierarchy; a prompt is answered by the fitting node."""
+
+    def __init__(self, config: RegionsConfig) -> None:
+        self._config = config
+        self._cached: tuple[View, Hierarchy] | None = None
+
+    def segment(self, view: View) -> Masks:
+        """Disjoint masks; the score is how sharply a region ends against what is inside it."""
+        hierarchy = self._hierarchy(view)
+        labels = _absorb_small(hierarchy.cut(self._config.level), self._smallest(hierarchy))
+        masks = Masks.from_label_map(self._full_size(labels, view))
+        return Masks(masks.stack, masks.scores)
+
+    def prompt(self, view: View, prompts: Sequence[Prompt]) -> Masks:
+        """The best node for each prompt; an empty mask where it has no positive point."""
+        hierarchy = self._hierarchy(view)
+        shape = (len(prompts), view.camera.height, view.camera.width)
+        stack, scores = np.zeros(shape, bool), np.zeros(len(prompts), np.float32)
+        for index, prompt in enumerate(prompts):
+            nodes, fit = self._candidates(hierarchy, view, prompt)
+            if len(nodes):
+                best = int(np.argmax(fit))
+                stack[index] = self._mask(hierarchy, nodes[best], view)
+                scores[index] = np.clip(fit[best], 0, 1)
+        return Masks(stack, scores)
+
+    def alternatives(self, view: View, prompt: Prompt) -> Masks:
+        """The best node, the best of half its size or less, and the best of twice or more."""
+        hierarchy = self._hierarchy(view)
+        nodes, fit = self._candidates(hierarchy, view, prompt)
+        chosen: list[int] = []
+        if len(nodes):
+            area = hierarchy.area[nodes]
+            middle = int(np.argmax(fit))
+            for group in (area <= area[middle] / 2, area == area[middle], area >= 2 * area[middle]):
+                if group.any():
+                    chosen.append(int(np.argmax(np.where(group, fit, -np.inf))))
+        shape = (0, view.camera.height, view.camera.width)
+        stack = [self._mask(hierarchy, nodes[each], view) for each in chosen]
+        scores = np.array([np.clip(fit[each], 0, 1) for each in chosen], np.float32)
+        return Masks(np.stack(stack) if stack else np.zeros(shape, bool), scores)
+
+    def _hierarchy(self, view: View) -> Hierarchy:
+        """The view's tree; the last one is kept, so prompts after `segment` are quick."""
+        if self._cached is None or self._cached[0] is not view:
+            config = self._config
+            picture = working_picture(view, config.longest)
+            colour = config.colour if picture.depth.any() else config.colour_alone
+            edges = pixel_edges(picture, colour, config.step, config.concave, config.convex)
+            shape = picture.depth.shape
+            smallest = max(4, picture.depth.size // 8000)
+            tree = build_hierarchy(shape, *edges, scale=1.0, smallest=smallest)
+            self._cached = (view, tree)
+        return self._cached[1]
+
+    def _candidates(
+        self, hierarchy: Hierarchy, view: View, prompt: Prompt
+    ) -> tuple[np.ndarray, Float64[np.ndarray, " nodes"]]:
+        """Nodes above the positive points, and how well each fits.
+
+        Positive points inside less negative points inside; IoU with the prompt's mask, where it
+        has one; and a little for nodes near the automatic level that end sharply.
+        """
+        height, width = hierarchy.leaf.shape
+        scale = np.array([width / view.camera.width, height / view.camera.height])
+        pixel = np.round((prompt.xy + 0.5) * scale - 0.5).astype(int)
+        column, row = np.clip(pixel[:, 0], 0, width - 1), np.clip(pixel[:, 1], 0, height - 1)
+        leaf = hierarchy.leaf[row, column]
+        if not prompt.positive.any():
+            return np.zeros(0, np.int64), np.zeros(0)
+        touched = np.unique(leaf[prompt.positive])
+        above = {node for each in touched for node in hierarchy.chain(int(each))}
+        nodes = np.array(sorted(above), np.int64)
+        nodes = nodes[hierarchy.area[nodes] >= self._smallest(hierarchy) / 2]
+        if not len(nodes):
+            nodes = np.array([len(hierarchy.parent) - 1])
+        fit = self._share(hierarchy, leaf[prompt.positive])[nodes]
+        if (~prompt.positive).any():
+            fit = fit - self._share(hierarchy, leaf[~prompt.positive])[nodes]
+        if prompt.mask is not None and prompt.mask.any():
+            rows = ((np.arange(height) + 0.5) * view.camera.height / height).astype(int)
+            columns = ((np.arange(width) + 0.5) * view.camera.width / width).astype(int)
+            wanted = prompt.mask[rows][:, columns]
+            leaves = hierarchy.leaves
+            hit = hierarchy.sum_up(np.bincount(hierarchy.leaf[wanted], minlength=leaves) * 1.0)
+            union = hierarchy.area + wanted.sum() - hit
+            fit = 0.5 * fit + 0.5 * (hit / np.maximum(union, 1))[nodes]
+        top = hierarchy.altitude[hierarchy.parent[nodes]]
+        own = hierarchy.altitude[nodes]
+        sharp = (top - own) / np.maximum(top, 1e-9)
+        beyond = np.maximum(own - self._config.level, 0) / self._config.level
+        return nodes, fit + 0.1 * sharp - 0.3 * np.minimum(beyond, 2)
+
+    def _share(self, hierarchy: Hierarchy, leaf: np.ndarray) -> Float64[np.ndarray, " nodes"]:
+        counts = np.bincount(leaf, minlength=hierarchy.leaves).astype(np.float64)
+        return hierarchy.sum_up(counts / len(leaf))
+
+    def _smallest(self, hierarchy: Hierarchy) -> float:
+        return self._config.smallest * hierarchy.leaf.size
+
+    def _mask(self, hierarchy: Hierarchy, node: int, view: View) -> np.ndarray:
+        return self._full_size(hierarchy.pixels(int(node)).astype(np.int32), view) > 0
+
+    def _full_size(self, labels: LabelMap, view: View) -> LabelMap:
+        """Ids at image size. Nearest neighbour: every id keeps its pixels."""
+        import cv2
+
+        size = (view.camera.width, view.camera.height)
+        return cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def _absorb_small(labels: LabelMap, smallest: float) -> LabelMap:
+    """Regions under `smallest` pixels become 0: too small to be told from noise."""
+    area = np.bincount(labels.ravel())
+    return np.where(area[labels] >= smallest, labels, 0).astype(np.int32)
