@@ -11,6 +11,7 @@ from lift3d.datasets.rgbd_folder import OPTIONS, RgbdFolder, from_file
 from lift3d.datasets.scannet_folder import ScanNetFolder
 from lift3d.datasets.sens import Sens
 from lift3d.datasets.seven_scenes import SevenScenes
+from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.errors import InputError, did_you_mean
 from lift3d.scene import Scene
 
@@ -36,6 +37,7 @@ READERS: dict[str, Any] = {
     "scannet-folder": ScanNetFolder,
     "seven-scenes": SevenScenes,
     "rgbd": RgbdFolder,
+    "synthetic": SyntheticConfig,
 }
 """Name -> config class, in the order they are asked; all fields have defaults."""
 
@@ -43,8 +45,11 @@ READERS: dict[str, Any] = {
 def detect(path: Path) -> Reader:
     """The reader for `path`, options filled in.
 
-    First the folder's own `rgbd.json`, then the readers, then the recipes.
+    The word `synthetic` where nothing has that name; else first the folder's own `rgbd.json`,
+    then the readers, then the recipes.
     """
+    if SyntheticConfig().matches(path):
+        return SyntheticConfig()
     if not path.exists():
         raise InputError(f"{path} does not exist")
     if (path / OPTIONS).is_file():
@@ -71,7 +76,7 @@ def read_scene(path: Path, reader: str | Reader | None = None) -> Scene:
         return detect(path).read(path)
     if not isinstance(reader, str):
         return reader.read(path)
-    if not path.exists():
+    if reader != "synthetic" and not path.exists():
         raise InputError(f"{path} does not exist")
     if reader == "rgbd" and (path / OPTIONS).is_file():
         return from_file(path / OPTIONS).read(path)

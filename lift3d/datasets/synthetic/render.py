@@ -1,0 +1,117 @@
+"""Exact pictures of a world by ray casting (Open3D's Embree scene)."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float32
+
+from lift3d import geometry
+from lift3d.datasets.synthetic import paint
+from lift3d.datasets.synthetic.world import World
+from lift3d.errors import MissingExtra
+from lift3d.scene import Camera, Depth, LabelMap
+
+
+class Exact(NamedTuple):
+    """What a camera without faults sees."""
+
+    depth: Depth
+    instances: LabelMap
+    colour: Float32[np.ndarray, "height width 3"]
+    """0 to 1."""
+    facing: Float32[np.ndarray, "height width"]
+    """Cosine between ray and surface normal, 0 to 1."""
+    shine: Float32[np.ndarray, "height width"]
+
+
+def open3d() -> Any:
+    """Open3D, or a message that says what its import needs."""
+    try:
+        import open3d
+    except (ImportError, OSError) as error:
+        raise MissingExtra(
+            f"the synthetic scene is ray cast by Open3D, which cannot be imported ({error}); "
+            "on Debian or Ubuntu: apt-get install libusb-1.0-0 libgl1 libegl1 libx11-6"
+        ) from error
+    return open3d
+
+
+class Caster:
+    """A world ready to be looked at."""
+
+    def __init__(self, world: World, lamp: Float32[np.ndarray, "3"]) -> None:
+        self.world = world
+        self.lamp = lamp
+        self._core = open3d().core
+        self._scene = open3d().t.geometry.RaycastingScene()
+        self._scene.add_triangles(
+            self._core.Tensor(world.vertices), self._core.Tensor(world.triangles.astype(np.uint32))
+        )
+
+    def depth(self, camera: Camera) -> Depth:
+        """Exact z depth; 0 where the ray leaves the world."""
+        hits = self._scene.cast_rays(self._rays(camera)[0])["t_hit"].numpy()
+        return np.where(np.isfinite(hits), hits, 0).astype(np.float32)
+
+    def look(self, camera: Camera) -> Exact:
+        """Everything a camera sees."""
+        rays, direction = self._rays(camera)
+        hits = self._scene.cast_rays(rays)
+        z = hits["t_hit"].numpy()
+        shape = z.shape
+        hit = np.isfinite(z)
+        z = np.where(hit, z, 0).astype(np.float32)
+        triangle = np.where(hit, hits["primitive_ids"].numpy(), 0).astype(np.int64)
+        piece = np.where(hit, self.world.piece[triangle], -1).astype(np.int32)
+        normal = hits["primitive_normals"].numpy()
+        direction = direction.reshape(-1, 3)
+        position = camera.pose[:3, 3].astype(np.float32)
+        xyz = position + direction * z.reshape(-1, 1)
+        flat = normal.reshape(-1, 3)
+        colour = paint.albedo(self.world, piece.reshape(-1), xyz, flat)
+        colour = paint.lit(colour, xyz, flat, self.lamp, self._shadowed(xyz, flat))
+        length = np.sqrt(np.einsum("ij,ij->i", direction, direction))
+        facing = np.abs(np.einsum("ij,ij->i", direction, flat)) / length
+        seen = piece.clip(0)
+        return Exact(
+            z,
+            np.where(hit, self.world.instance[seen], 0).astype(np.int32),
+            colour.reshape(*shape, 3),
+            facing.reshape(shape).astype(np.float32),
+            np.where(hit, self.world.shine[seen], 0).astype(np.float32),
+        )
+
+    def unhidden(
+        self, camera: Camera, xyz: Float32[np.ndarray, "points 3"]
+    ) -> Bool[np.ndarray, " points"]:
+        """Whether nothing lies between the camera and each point (but its last 2 mm)."""
+        start = camera.pose[:3, 3].astype(np.float32)
+        towards = xyz - start
+        length = np.linalg.norm(towards, axis=1, keepdims=True)
+        towards *= np.maximum(1 - 0.002 / np.maximum(length, 0.002), 0)
+        rays = np.concatenate([np.broadcast_to(start, xyz.shape), towards], axis=1)
+        blocked = self._scene.test_occlusions(self._core.Tensor(rays.astype(np.float32)), 0.0, 1.0)
+        return ~blocked.numpy()
+
+    def distance(
+        self, xyz: Float32[np.ndarray, "points 3"]
+    ) -> tuple[Float32[np.ndarray, " points"], Float32[np.ndarray, "points 3"]]:
+        """Distance to the nearest surface, and where on it."""
+        nearest = self._scene.compute_closest_points(self._core.Tensor(xyz))["points"].numpy()
+        return np.linalg.norm(nearest - xyz, axis=1).astype(np.float32), nearest
+
+    def _shadowed(
+        self, xyz: Float32[np.ndarray, "hits 3"], normal: Float32[np.ndarray, "hits 3"]
+    ) -> Bool[np.ndarray, " hits"]:
+        start = xyz + 2e-3 * normal
+        rays = np.concatenate([start, self.lamp - start], axis=1).astype(np.float32)
+        return self._scene.test_occlusions(self._core.Tensor(rays), 0.0, 1.0).numpy()
+
+    def _rays(self, camera: Camera) -> tuple[Any, Float32[np.ndarray, "height width 3"]]:
+        """Rays scaled to z = 1, so that their length parameter is the z depth."""
+        direction = geometry.rays(camera) @ camera.pose[:3, :3].T
+        origin = np.broadcast_to(camera.pose[:3, 3], direction.shape)
+        rays = np.concatenate([origin, direction], axis=-1).astype(np.float32)
+        return self._core.Tensor(rays), direction.astype(np.float32)

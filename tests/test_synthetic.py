@@ -1,0 +1,184 @@
+"""The synthetic room: its views, its truth and its surface tell one story."""
+
+import pickle
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lift3d import geometry
+from lift3d.datasets import read_scene
+from lift3d.datasets.synthetic import SyntheticConfig
+from lift3d.datasets.synthetic.world import CATEGORIES
+from lift3d.errors import InputError
+
+SMALL = {"seed": 1, "views": 24, "width": 96, "height": 72}
+
+
+@pytest.fixture(scope="module")
+def exact():
+    return SyntheticConfig(**SMALL, noise=False).read()
+
+
+@pytest.fixture(scope="module")
+def noisy():
+    return SyntheticConfig(**SMALL).read()
+
+
+@pytest.fixture(scope="module")
+def surface(exact):
+    return exact.load_surface()
+
+
+def seen_from(view, other):
+    """World points of `view`; where `other` would see them: their z, the pixel, whether inside."""
+    rows, columns = np.mgrid[: view.camera.height, : view.camera.width].reshape(2, -1)
+    z = view.depth()[rows, columns].astype(np.float64)
+    camera = (np.stack([columns, rows, np.ones_like(rows)]) * z).T @ np.linalg.inv(view.camera.K).T
+    world = camera @ view.camera.pose[:3, :3].T + view.camera.pose[:3, 3]
+    there = other.camera.camera_from_world
+    local = world @ there[:3, :3].T + there[:3, 3]
+    pixel = local @ other.camera.K.T
+    pixel = np.round(pixel[:, :2] / np.where(local[:, 2:] > 0.05, pixel[:, 2:], 1)).astype(int)
+    inside = (local[:, 2] > 0.05) & (z > 0) & (pixel >= 0).all(1)
+    inside &= (pixel < (other.camera.width, other.camera.height)).all(1)
+    return local[:, 2], pixel, inside, (rows, columns)
+
+
+def test_what_one_view_sees_the_next_sees_at_the_same_depth_or_hidden(exact):
+    same = deeper = 0
+    for a, b in pairwise(exact.views):
+        z, pixel, inside, _ = seen_from(a, b)
+        found = b.depth()[pixel[inside, 1], pixel[inside, 0]]
+        # A pixel's centre is up to half a pixel off: more than 5 % only beside edges.
+        deeper += np.count_nonzero(found > 1.05 * z[inside])
+        same += np.count_nonzero(np.abs(found - z[inside]) < 0.02 * z[inside])
+    assert same > 24 * 96 * 72 / 5
+    assert deeper < 0.05 * same
+
+
+def test_an_object_keeps_its_id_from_view_to_view(exact):
+    same = total = 0
+    for a, b in pairwise(exact.views):
+        z, pixel, inside, (rows, columns) = seen_from(a, b)
+        there = b.depth()[pixel[inside, 1], pixel[inside, 0]]
+        agree = np.abs(there - z[inside]) < 0.01 * z[inside]
+        ids_a = a.instances()[rows, columns][inside][agree]
+        ids_b = b.instances()[pixel[inside, 1], pixel[inside, 0]][agree]
+        same, total = same + np.count_nonzero(ids_a == ids_b), total + len(ids_a)
+    assert total > 10_000
+    assert same / total > 0.95  # what is left lies on borders between touching things
+
+
+def test_the_surface_holds_what_the_views_show_and_nothing_else(exact, surface):
+    shown = np.unique(np.concatenate([np.unique(view.instances()) for view in exact.views]))
+    shown = set(shown[shown > 0].tolist())
+    on_surface = set(np.unique(surface.instance).tolist())
+    assert on_surface <= shown
+    pixels = sum(np.bincount(view.instances().ravel(), minlength=500) for view in exact.views)
+    assert {one for one in shown if pixels[one] > 30} <= on_surface
+    assert len(shown) > 15
+
+
+def test_every_pixel_of_the_depth_lies_on_the_surface(exact, surface):
+    """And carries the id of the nearest surface point, but for borders."""
+    from scipy.spatial import cKDTree
+
+    tree = cKDTree(surface.points.xyz)
+    for view in exact.views[::6]:
+        rows, columns = np.mgrid[: view.camera.height : 3, : view.camera.width : 3].reshape(2, -1)
+        z = view.depth()[rows, columns]
+        rays = geometry.rays(view.camera)[rows, columns]
+        world = (rays * z[:, None]) @ view.camera.pose[:3, :3].T + view.camera.pose[:3, 3]
+        distance, nearest = tree.query(world)
+        assert np.median(distance) < 0.02
+        assert np.quantile(distance, 0.95) < 0.06
+        assert np.mean(surface.instance[nearest] == view.instances()[rows, columns]) > 0.9
+
+
+def test_a_surface_point_has_a_unit_normal_a_category_and_one_per_thing(surface):
+    np.testing.assert_allclose(np.linalg.norm(surface.points.normal, axis=1), 1, atol=1e-4)
+    assert 1 <= surface.semantic.min() <= surface.semantic.max() <= len(CATEGORIES)
+    for each in np.unique(surface.instance):
+        assert len(np.unique(surface.semantic[surface.instance == each])) == 1
+
+
+def everything(scene):
+    for view in scene.views[::8]:
+        yield from (view.image(), view.depth(), view.instances(), view.camera.pose)
+    points = scene.load_surface()
+    yield from (points.points.xyz, points.points.rgb, points.instance, points.semantic)
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_room(noisy):
+    from lift3d.datasets import synthetic
+
+    first = [each.tobytes() for each in everything(noisy)]
+    synthetic._room.cache_clear()
+    synthetic._look.cache_clear()
+    again = [each.tobytes() for each in everything(SyntheticConfig(**SMALL).read())]
+    other = everything(SyntheticConfig(**SMALL | {"seed": 2}).read())
+    assert first == again
+    assert not any(a == b.tobytes() for a, b in zip(first, other, strict=True))
+
+
+def test_the_order_of_asking_does_not_matter(noisy):
+    forwards = [view.depth() for view in noisy.views[:3]]
+    backwards = [view.depth() for view in noisy.views[2::-1]][::-1]
+    np.testing.assert_array_equal(forwards, backwards)
+
+
+def test_a_view_travels_to_another_process(noisy):
+    for view in noisy.views[:2]:
+        packed = pickle.dumps(view)
+        assert len(packed) < 10_000  # loaders travel, pictures do not
+        copy = pickle.loads(packed)
+        np.testing.assert_array_equal(copy.image(), view.image())
+        np.testing.assert_array_equal(copy.instances(), view.instances())
+
+
+def test_noise_misses_depth_and_stays_near_the_truth(exact, noisy):
+    for clean, dirty in zip(exact.views[::8], noisy.views[::8], strict=True):
+        truth, measured = clean.depth(), dirty.depth()
+        missing = np.mean(measured == 0)
+        assert 0.01 < missing < 0.6
+        assert (truth > 0).all()  # the room is closed
+        off = np.abs(measured - truth)[measured > 0]
+        assert 0 < np.median(off) < 0.02
+        np.testing.assert_array_equal(clean.instances(), dirty.instances())
+
+
+def test_the_camera_comes_back_to_what_it_has_left(exact):
+    """A thing is seen, lost for views on end, and seen again."""
+    seen = np.array(
+        [np.bincount(view.instances().ravel(), minlength=500) > 20 for view in exact.views]
+    )
+    revisited = 0
+    for of_thing in seen.T:
+        at = np.flatnonzero(of_thing)
+        revisited += len(at) > 1 and np.diff(at).max() >= 4
+    assert revisited >= 5
+
+
+def test_the_word_synthetic_is_a_scene_with_a_seed():
+    assert read_scene(Path("synthetic")).name == "synthetic_0"
+    assert read_scene(Path("synthetic:7")).name == "synthetic_7"
+    assert read_scene(Path("synthetic:7"), "synthetic").name == "synthetic_7"
+    assert len(read_scene(Path("synthetic"))) == 120
+    with pytest.raises(InputError, match="synthetic:seven does not exist"):
+        read_scene(Path("synthetic:seven"))
+    with pytest.raises(InputError, match="synthetic:seven is not a synthetic scene"):
+        read_scene(Path("synthetic:seven"), "synthetic")
+
+
+def test_a_folder_of_that_name_is_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("synthetic").mkdir()
+    with pytest.raises(InputError, match="no reader knows this"):
+        read_scene(Path("synthetic"))
+
+
+def test_a_scene_of_nothing_is_refused():
+    with pytest.raises(InputError, match="needs 1 view"):
+        SyntheticConfig(views=0).read()
