@@ -2,8 +2,10 @@
 
 from lift3d.segmentation.folder import FolderConfig
 from lift3d.segmentation.regions import RegionsConfig
+from lift3d.segmentation.simulated import SimulatedConfig
 
 BACKENDS: dict[str, type] = {
     "regions": RegionsConfig,
     "folder": FolderConfig,
+    "simulated": SimulatedConfig,
 }

@@ -13,6 +13,9 @@ from lift3d.geometry import rays, unproject
 from lift3d.scene import Camera, Depth, Image, View
 from lift3d.visibility import front_points
 
+NARROW = 0.04
+"""Holes in the depth are filled up to this share of the picture's longer side from their rim."""
+
 
 @dataclass(frozen=True, eq=False)
 class Picture:
@@ -48,14 +51,20 @@ def working_picture(view: View, longest: int) -> Picture:
 
 
 def pixel_edges(
-    picture: Picture, colour: float, step: float, concave: float, convex: float
+    picture: Picture,
+    colour: float,
+    colour_alone: float,
+    step: float,
+    concave: float,
+    convex: float,
 ) -> tuple[Int32[np.ndarray, " edges"], Int32[np.ndarray, " edges"], Float32[np.ndarray, " edges"]]:
     """Edges between 4-neighbours, index row * width + column, and their dissimilarity.
 
     The sum of `colour` x CIELAB distance / 25, `step` x how far a pixel lies off the other's
     tangent plane (in 1.5 % of its depth, at most 1.5), and `concave` or `convex` x (1 - cosine of
     the normals): a concave edge is where two things meet (Stein et al. 2014), a convex one mostly
-    a corner of one thing. Where depth is missing, colour speaks alone.
+    a corner of one thing. Where depth is missing, colour speaks alone,
+    with its own weight.
     """
     import cv2
 
@@ -64,20 +73,31 @@ def pixel_edges(
     depth = _clean(picture.depth)
     xyz = (rays(picture.camera) * depth[..., None]).astype(np.float32)
     normal = _normals(xyz, depth)
-    return _edges(lab, xyz, normal, depth, colour, step, concave, convex)
+    return _edges(lab, xyz, normal, depth, colour, colour_alone, step, concave, convex)
 
 
 def _clean(depth: Depth) -> Depth:
-    """Depth without speckle: median, then an average that respects steps."""
+    """Depth without speckle and narrow holes: nearest, median, an average that respects steps.
+
+    Holes lie along the borders of objects; left open, a region would leak through them.
+    """
     import cv2
 
     if not depth.any():
         return depth
-    median = cv2.medianBlur(depth, 5)
-    filled = np.where(depth > 0, median, 0).astype(np.float32)
-    sigma = 0.02 * float(np.median(filled[filled > 0])) if (filled > 0).any() else 0.02
-    blurred = cv2.bilateralFilter(filled, 7, sigma, 3)
-    return np.where(filled > 0, blurred, 0).astype(np.float32)
+    away, nearest = cv2.distanceTransformWithLabels(
+        (depth <= 0).astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    of_label = np.zeros(int(nearest.max()) + 1, np.float32)
+    of_label[nearest[depth > 0]] = depth[depth > 0]
+    known = away <= NARROW * max(depth.shape)
+    filled = np.where(known, of_label[nearest], 0).astype(np.float32)
+    median = np.where(known, cv2.medianBlur(filled, 5), 0).astype(np.float32)
+    if not median.any():
+        return median
+    sigma = 0.02 * float(np.median(median[median > 0]))
+    blurred = cv2.bilateralFilter(median, 7, sigma, 3)
+    return np.where(median > 0, blurred, 0).astype(np.float32)
 
 
 def _normals(
@@ -114,7 +134,7 @@ def _difference(xyz: np.ndarray, depth: np.ndarray, axis: int, reach: int) -> np
 
 @numba.njit(cache=True)
 @no_type_check
-def _edges(lab, xyz, normal, depth, colour, step, concave, convex):
+def _edges(lab, xyz, normal, depth, colour, colour_alone, step, concave, convex):
     height, width = depth.shape
     count = height * (width - 1) + (height - 1) * width
     a = np.empty(count, np.int32)
@@ -127,11 +147,19 @@ def _edges(lab, xyz, normal, depth, colour, step, concave, convex):
                 other_row, other_column = row + axis, column + 1 - axis
                 if other_row >= height or other_column >= width:
                     continue
+                # One pixel further out on both sides: borders in pictures are soft.
+                before_row, before_column = max(row - axis, 0), max(column - 1 + axis, 0)
+                after_row = min(other_row + axis, height - 1)
+                after_column = min(other_column + 1 - axis, width - 1)
                 tint = 0.0
                 for c in range(3):
-                    tint += (lab[row, column, c] - lab[other_row, other_column, c]) ** 2
-                value = colour * min(np.sqrt(tint) / 25.0, 1.0)
+                    tint += (
+                        lab[before_row, before_column, c] - lab[after_row, after_column, c]
+                    ) ** 2
+                tint = min(np.sqrt(tint) / 25.0, 1.0)
+                value = colour_alone * tint
                 if depth[row, column] > 0 and depth[other_row, other_column] > 0:
+                    value = colour * tint
                     off, cosine, opening, known = 0.0, 0.0, 0.0, 0.0
                     off_other = 0.0
                     for c in range(3):

@@ -31,11 +31,7 @@ class Hierarchy:
 
     def sum_up(self, values: Float64[np.ndarray, " leaves"]) -> Float64[np.ndarray, " nodes"]:
         """Sums of a value per superpixel over all nodes."""
-        total = np.zeros(len(self.parent))
-        total[: self.leaves] = values
-        for node in range(len(total) - 1):
-            total[self.parent[node]] += total[node]
-        return total
+        return _sum_up(self.parent, values)
 
     def chain(self, leaf: int) -> list[int]:
         """The nodes from a superpixel to the root."""
@@ -90,7 +86,15 @@ def build_hierarchy(
     graph = higra.UndirectedGraph(leaves)
     graph.add_edges(key // leaves, key % leaves)
     tree, altitude = higra.binary_partition_tree_average_linkage(graph, mean, length)
-    hierarchy = Hierarchy(
-        leaf.reshape(shape), np.asarray(tree.parents(), np.int64), np.asarray(altitude), area
+    parent = np.asarray(tree.parents(), np.int64)
+    return Hierarchy(
+        leaf.reshape(shape), parent, np.asarray(altitude, np.float64), _sum_up(parent, area)
     )
-    return Hierarchy(hierarchy.leaf, hierarchy.parent, hierarchy.altitude, hierarchy.sum_up(area))
+
+
+def _sum_up(parent: np.ndarray, values: np.ndarray) -> Float64[np.ndarray, " nodes"]:
+    total = np.zeros(len(parent))
+    total[: len(values)] = values
+    for node in range(len(total) - 1):
+        total[parent[node]] += total[node]
+    return total

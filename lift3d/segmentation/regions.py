@@ -19,9 +19,9 @@ class RegionsConfig:
 
     longest: int = 320
     """Longer side, in pixels, of the picture that is segmented; borders are scaled up."""
-    level: float = 0.4
+    level: float = 0.45
     """Regions merge while the mean dissimilarity along their border is under this."""
-    colour: float = 0.35
+    colour: float = 0.5
     """Weight of colour where there is depth."""
     step: float = 0.7
     """Weight of depth steps."""
@@ -30,7 +30,7 @@ class RegionsConfig:
     convex: float = 0.3
     """Weight of bends outwards, as a box's own edges are."""
     colour_alone: float = 1.2
-    """Weight of colour in pictures without depth."""
+    """Weight of colour where depth is missing."""
     smallest: float = 0.001
     """Smallest automatic mask, as a share of the image."""
 
@@ -62,7 +62,7 @@ class Regions:
             nodes, fit = self._candidates(hierarchy, view, prompt)
             if len(nodes):
                 best = int(np.argmax(fit))
-                stack[index] = self._mask(hierarchy, nodes[best], view)
+                stack[index] = self._mask(hierarchy, int(nodes[best]), view)
                 scores[index] = np.clip(fit[best], 0, 1)
         return Masks(stack, scores)
 
@@ -78,7 +78,7 @@ class Regions:
                 if group.any():
                     chosen.append(int(np.argmax(np.where(group, fit, -np.inf))))
         shape = (0, view.camera.height, view.camera.width)
-        stack = [self._mask(hierarchy, nodes[each], view) for each in chosen]
+        stack = [self._mask(hierarchy, int(nodes[each]), view) for each in chosen]
         scores = np.array([np.clip(fit[each], 0, 1) for each in chosen], np.float32)
         return Masks(np.stack(stack) if stack else np.zeros(shape, bool), scores)
 
@@ -87,8 +87,14 @@ class Regions:
         if self._cached is None or self._cached[0] is not view:
             config = self._config
             picture = working_picture(view, config.longest)
-            colour = config.colour if picture.depth.any() else config.colour_alone
-            edges = pixel_edges(picture, colour, config.step, config.concave, config.convex)
+            edges = pixel_edges(
+                picture,
+                config.colour,
+                config.colour_alone,
+                config.step,
+                config.concave,
+                config.convex,
+            )
             shape = picture.depth.shape
             smallest = max(4, picture.depth.size // 8000)
             tree = build_hierarchy(shape, *edges, scale=1.0, smallest=smallest)
@@ -141,7 +147,7 @@ class Regions:
         return self._config.smallest * hierarchy.leaf.size
 
     def _mask(self, hierarchy: Hierarchy, node: int, view: View) -> np.ndarray:
-        return self._full_size(hierarchy.pixels(int(node)).astype(np.int32), view) > 0
+        return self._full_size(hierarchy.pixels(node).astype(np.int32), view) > 0
 
     def _full_size(self, labels: LabelMap, view: View) -> LabelMap:
         """Ids at image size. Nearest neighbour: every id keeps its pixels."""
@@ -151,7 +157,23 @@ class Regions:
         return cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST_EXACT)
 
 
-def _absorb_small(labels: LabelMap, smallest: float) -> LabelMap:
-    """Regions under `smallest` pixels become 0: too small to be told from noise."""
+def _absorb_small(labels: LabelMap, smallest: float, reach: float = 4.0) -> LabelMap:
+    """Small regions and ribbons go to what is nearest within `reach` pixels, else to 0.
+
+    A soft border is a ribbon of its own to the graph; it vanishes under an erosion of one pixel.
+    """
+    import cv2
+
+    inner = cv2.erode(labels.astype(np.float32), np.ones((3, 3)))
+    inner = (inner == cv2.dilate(labels.astype(np.float32), np.ones((3, 3)))) & (inner > 0)
     area = np.bincount(labels.ravel())
-    return np.where(area[labels] >= smallest, labels, 0).astype(np.int32)
+    core = np.bincount(labels[inner], minlength=len(area))
+    kept = ((area >= smallest) & (core > 0))[labels]
+    if not kept.any():
+        return np.zeros_like(labels)
+    away, nearest = cv2.distanceTransformWithLabels(
+        (~kept).astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    of_label = np.zeros(int(nearest.max()) + 1, np.int32)
+    of_label[nearest[kept]] = labels[kept]
+    return np.where(away <= reach, of_label[nearest], 0).astype(np.int32)
