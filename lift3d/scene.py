@@ -159,6 +159,8 @@ class Scene:
     """What a person should know: resized colour, frames lost to truncation, ..."""
     load_surface: Callable[[], LabelledPoints] | None = None
     """The true labelled surface, where the data set has one."""
+    void_classes: tuple[int, ...] = ()
+    """Semantic classes of that surface that scores do not ask for: walls, floor, ceiling."""
 
     def __len__(self) -> int:
         return len(self.views)
@@ -184,9 +186,7 @@ class Points:
 
     def take(self, index: np.ndarray) -> Points:
         """The points at `index` (positions or a boolean mask)."""
-        return Points(
-            self.xyz[index], self.rgb[index], self.normal[index], self.confidence[index]
-        )
+        return Points(self.xyz[index], self.rgb[index], self.normal[index], self.confidence[index])
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,13 +12,14 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "lift3d"
 LAYERS = [
     {"errors", "storage", "scene", "protocols"},
-    {"geometry", "labelmaps", "colours"},
+    {"geometry", "labelmaps", "colours", "graphs", "linkage"},
     {"visibility"},
     {"datasets", "reconstruction", "matching", "segmentation"},
     {"tracking"},
     {"fusion", "voting", "association"},
     {"consistency", "reprojection", "metrics", "export", "rendering", "report"},
-    {"stages", "selection", "lifting", "evaluation", "viewing"},
+    {"stages", "progress", "selection", "settings", "runs"},
+    {"viewing", "checking", "evaluation", "exporting", "lifting", "summary"},
     {"cli", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

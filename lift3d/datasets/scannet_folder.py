@@ -16,7 +16,7 @@ from lift3d.datasets.intrinsics import fit, pinhole, read_intrinsics
 from lift3d.datasets.patterns import Files, any_match, collect, contents
 from lift3d.datasets.poses import numbers, read_matrix, read_text
 from lift3d.datasets.rgbd_poses import read_files
-from lift3d.datasets.scannet_surface import surface_loader
+from lift3d.datasets.scannet_surface import STRUCTURE, surface_loader
 from lift3d.errors import InputError
 from lift3d.scene import Camera, Scene, Transform, View
 
@@ -80,7 +80,8 @@ class ScanNetFolder:
                 )
             )
         scene = finish(path, views, skipped, f"reader scannet-folder at {path}", rig.notes)
-        return dataclasses.replace(scene, load_surface=surface_loader(path, scene.name))
+        surface = surface_loader(path, scene.name)
+        return dataclasses.replace(scene, load_surface=surface, void_classes=STRUCTURE)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,9 @@ from jaxtyping import Float32, Int, Int32
 from lift3d.errors import InputError
 from lift3d.scene import LabelledPoints, Points
 
+STRUCTURE = (1, 2, 22)
+"""Wall, floor and ceiling in nyu40: no objects, so scores leave them out."""
+
 
 def surface_loader(folder: Path, scene: str) -> Callable[[], LabelledPoints] | None:
     """A loader of the labelled surface; None where mesh, segments or aggregation are absent."""

@@ -13,7 +13,7 @@ import numpy as np
 from lift3d.datasets.frames import extrinsic, finish, posed
 from lift3d.datasets.images import DepthCode
 from lift3d.datasets.intrinsics import Size, pinhole
-from lift3d.datasets.scannet_surface import surface_loader
+from lift3d.datasets.scannet_surface import STRUCTURE, surface_loader
 from lift3d.datasets.sens_file import SensIndex, load_color, load_depth, read_index
 from lift3d.errors import InputError
 from lift3d.scene import Camera, Scene, View
@@ -88,7 +88,8 @@ class Sens:
             [_lost(index), color_note, depth_note],
             name=file.stem,
         )
-        return dataclasses.replace(scene, load_surface=surface_loader(file.parent, file.stem))
+        surface = surface_loader(file.parent, file.stem)
+        return dataclasses.replace(scene, load_surface=surface, void_classes=STRUCTURE)
 
 
 def _file(path: Path) -> Path | None:

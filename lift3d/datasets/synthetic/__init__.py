@@ -70,6 +70,7 @@ class SyntheticConfig:
             source=f"synthetic room, seed {config.seed}",
             notes=(f"{len(room.caster.world.things)} things in the room",),
             load_surface=partial(_surface, config),
+            void_classes=(1, 2, 3),  # world.STRUCTURE
         )
 
 

@@ -1,0 +1,282 @@
+"""The main job, stage by stage: a posed RGB-D scan in, a labelled cloud and its report out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lift3d.association import Association, associate
+from lift3d.checking import check, write_heat
+from lift3d.errors import FrameError, InputError
+from lift3d.evaluation import Truth, confidences, score
+from lift3d.export.instances import write_instances
+from lift3d.export.ply import coloured_by_label, read_cloud, write_cloud
+from lift3d.export.scene_json import write_scene
+from lift3d.fusion import given_points
+from lift3d.labelmaps import find_label_map, read_label_map, write_label_map
+from lift3d.progress import Progress, Quiet, Tick
+from lift3d.runs import write_run
+from lift3d.scene import LabelMap, Points, Scene, Skipped
+from lift3d.selection import open_scene, select
+from lift3d.settings import LiftConfig, backend_name
+from lift3d.stages import (
+    RECORDS,
+    Record,
+    RunFolder,
+    alone_in,
+    fresh_folder,
+    open_run,
+    scene_fingerprint,
+)
+from lift3d.storage import atomic
+
+POINTS = f"{RECORDS}/points.npz"
+MASKS, LABELS = "masks", "labels"
+CLOUD, CLOUD_LABELS, INSTANCES = "cloud.ply", "cloud_labels.ply", "instances.json"
+CONSISTENCY, HEAT = "consistency.json", "heat"
+
+
+@dataclass(frozen=True)
+class Lifted:
+    """What a run left in its folder."""
+
+    path: Path
+    scene: Scene
+    """The views that were used."""
+    records: dict[str, Record]
+    """Every stage in order: its time, its result, whether it was found finished."""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass
+class _Run:
+    """The stages share the folder, the settings and who is told."""
+
+    config: LiftConfig
+    folder: RunFolder
+    progress: Progress
+    warnings: list[str] = field(default_factory=list)
+
+    def stage(
+        self,
+        name: str,
+        settings: object,
+        after: list[str],
+        outputs: list[str],
+        work: Callable[[Tick], dict[str, Any]],
+    ) -> dict[str, Any]:
+        """The stage's result, from now or from before."""
+
+        def shown() -> dict[str, Any]:
+            with self.progress.stage(name) as tick:
+                return work(tick)
+
+        record = self.folder.stage(name, settings, after, outputs, shown)
+        again = ", found finished" if record.reused else ""
+        self.progress.say(f"{name:<12} {record.seconds:7.1f} s{again}")
+        self.warnings += record.result.get("warnings", [])
+        return record.result
+
+    def path(self, name: str) -> Path:
+        return self.folder.path / name
+
+
+def lift(
+    config: LiftConfig,
+    scene: Scene | None = None,
+    progress: Progress | None = None,
+    command: Sequence[str] = (),
+) -> Lifted:
+    """Run every stage that is not finished yet in `config.out`.
+
+    `scene` takes the place of what `config.input` names; `command` is noted in `run.json`.
+    Raises InputError for bad input or settings, OSError where the disk fails; finished stages
+    stay in both cases.
+    """
+    config = config.resolved()
+    source = open_scene(config.input, config.reader) if scene is None else scene
+    source = select(source, config.views, config.stride)
+    with alone_in(open_run(config.out)):
+        run = _Run(config, RunFolder(config.out), progress or Quiet())
+        used = _reconstruct(run, source)
+        _check_masks(config, used)
+        points = _fuse(run, used)
+        _track(run, used)
+        _associate(run, used, points)
+        _check(run, used)
+        write_run(config.out, config, used, run.folder.records, command, run.warnings)
+        return Lifted(config.out, used, run.folder.records, tuple(run.warnings))
+
+
+def _reconstruct(run: _Run, source: Scene) -> Scene:
+    """The views that can be used, with cameras and depth."""
+
+    def work(tick: Tick) -> dict[str, Any]:
+        scene = run.config.reconstructor().reconstruct(source, progress=tick)
+        write_scene(run.path("scene.json"), scene)
+        return {
+            "views": [view.name for view in scene.views],
+            "skipped": [[frame.name, frame.reason] for frame in scene.skipped],
+            "notes": list(scene.notes),
+        }
+
+    settings = [
+        *(scene_fingerprint(source), source.source, source.skipped, source.notes),
+        run.config.reconstruction,
+    ]
+    result = run.stage("reconstruct", settings, [], ["scene.json"], work)
+    # TODO: read cameras and depth back once a backend makes them.
+    kept = set(result["views"])
+    return replace(
+        source,
+        views=tuple(view for view in source.views if view.name in kept),
+        skipped=tuple(Skipped(name, reason) for name, reason in result["skipped"]),
+        notes=tuple(result["notes"]),
+    )
+
+
+def _check_masks(config: LiftConfig, scene: Scene) -> None:
+    """Let the segmenter object now to what would stop it an hour later."""
+    check_scene = getattr(config.segmenter(), "check", None)
+    if check_scene is not None:
+        check_scene(scene)
+
+
+def _fuse(run: _Run, scene: Scene) -> Points:
+    """The cloud without labels."""
+
+    def work(tick: Tick) -> dict[str, Any]:
+        if run.config.cloud is not None:
+            points, notes = given_points(run.config.cloud), [f"points of {run.config.cloud}"]
+        else:
+            fuser = run.config.fuser()
+            points, notes = fuser.fuse(scene, progress=tick), list(fuser.notes)
+            notes += [f"view {each.name} not fused: {each.reason}" for each in fuser.skipped]
+        with atomic(run.path(POINTS)) as part:
+            np.savez(part, **vars(points))
+        return {"points": len(points), "notes": notes}
+
+    settings = run.config.fusion if run.config.cloud is None else run.config.cloud
+    run.stage("fuse", settings, ["reconstruct"], [POINTS], work)
+    with np.load(run.path(POINTS)) as stored:
+        return Points(**stored)
+
+
+def _track(run: _Run, scene: Scene) -> None:
+    """Masks of every view, with the ids that the tracker gives them."""
+    config = run.config
+
+    def work(tick: Tick) -> dict[str, Any]:
+        empty = []
+        with fresh_folder(run.path(MASKS)) as part:
+            maps = config.tracker().track(scene)
+            for number, (view, labels) in enumerate(zip(scene.views, maps, strict=True), start=1):
+                write_label_map(part, view.name, labels)
+                if not labels.any():
+                    empty.append(view.name)
+                tick(number, len(scene))
+        if len(empty) == len(scene):
+            raise InputError(
+                f"{scene.source}: segmentation found no mask in any of {len(scene)} views; "
+                "try another segmenter or other settings of it"
+            )
+        few = ", ".join(empty[:5]) + (" ..." if len(empty) > 5 else "")
+        return {"warnings": [f"{len(empty)} views have no masks: {few}"] if empty else []}
+
+    # Who does not track does not match either.
+    matched = backend_name("tracking", config.tracking) not in ("independent", "given")
+    settings = [config.segmentation, config.tracking, config.matching if matched else None]
+    run.stage("track", settings, ["reconstruct"], [MASKS], work)
+
+
+def _associate(run: _Run, scene: Scene, points: Points) -> None:
+    """Labels on the points, and the views' masks with ids that agree."""
+    config = run.config
+
+    def work(tick: Tick) -> dict[str, Any]:
+        found = associate(
+            points,
+            scene,
+            lambda: stored_maps(run.path(MASKS), scene),
+            config.association,
+            config.tolerance,
+            config.seed,
+            tick,
+        )
+        views = _write_labels(run, scene, found)
+        write_cloud(run.path(CLOUD), found.cloud)
+        coloured = replace(found.cloud, points=coloured_by_label(found.cloud))
+        write_cloud(run.path(CLOUD_LABELS), coloured)
+        write_instances(run.path(INSTANCES), found.cloud, found.confidence, views)
+        labelled = float(np.mean(found.cloud.instance > 0)) if len(points) else 0.0
+        return {
+            **found.summary,
+            "instances": len(found.confidence),
+            "points_labelled": labelled,
+            "warnings": list(found.warnings),
+        }
+
+    settings = [config.association, config.tolerance, config.seed]
+    outputs = [LABELS, CLOUD, CLOUD_LABELS, INSTANCES]
+    run.stage("associate", settings, ["fuse", "track"], outputs, work)
+
+
+def _check(run: _Run, scene: Scene) -> None:
+    """How well views and cloud agree; scores against the truth where the scene has one."""
+    config = run.config
+
+    def label_map(index: int) -> LabelMap:
+        return stored_map(run.path(LABELS), scene.views[index].name)
+
+    def work(tick: Tick) -> dict[str, Any]:
+        cloud = read_cloud(run.path(CLOUD))
+        epsilon, pixels = config.epsilon, config.check_pixels
+        found, printed = check(scene, cloud, label_map, epsilon, pixels, config.tolerance, tick)
+        if scene.load_surface is not None:
+            confidence = confidences(run.path(INSTANCES))
+            truth = Truth.of_surface(scene.load_surface(), scene.void_classes)
+            found["truth"] = score(cloud, confidence, truth)
+        with fresh_folder(run.path(HEAT)) as part:
+            for index, view in enumerate(scene.views):
+                write_heat(part / f"{view.name}.png", printed.heat_map(index))
+        with atomic(run.path(CONSISTENCY)) as part:
+            part.write_text(json.dumps(found, indent=1))
+        return {}
+
+    settings = [config.epsilon, config.check_pixels, config.tolerance, scene.load_surface]
+    run.stage("check", settings, ["associate"], [CONSISTENCY, HEAT], work)
+
+
+def _write_labels(run: _Run, scene: Scene, found: Association) -> dict[int, int]:
+    """Each view's masks with the ids of the cloud; in how many views each id is."""
+    views: dict[int, int] = {}
+    with fresh_folder(run.path(LABELS)) as part:
+        maps = stored_maps(run.path(MASKS), scene)
+        for index, (view, raw) in enumerate(zip(scene.views, maps, strict=True)):
+            labels = found.relabel(index, view, raw)
+            write_label_map(part, view.name, labels)
+            for each in np.unique(labels[labels > 0]).tolist():
+                views[each] = views.get(each, 0) + 1
+    return views
+
+
+def stored_maps(folder: Path, scene: Scene) -> Iterator[LabelMap]:
+    """The label maps of all views, one at a time."""
+    for view in scene.views:
+        yield stored_map(folder, view.name)
+
+
+def stored_map(folder: Path, name: str) -> LabelMap:
+    """One view's label map, which this run has written."""
+    path = find_label_map(folder, name)
+    if path is None:
+        raise InputError(f"{folder} has no label map of view {name}; remove {folder} and run again")
+    try:
+        return read_label_map(path)
+    except FrameError as error:
+        raise InputError(f"{error}; remove {folder} and run again") from error

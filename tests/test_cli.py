@@ -1,0 +1,230 @@
+"""The command: it teaches, it takes options in any order, its exit status can be trusted."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lift3d import cli
+from lift3d.export.ply import read_cloud
+from lift3d.settings import LiftConfig
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = ["--scene.views", "6", "--scene.width", "80", "--scene.height", "60"]
+
+
+def parsed(*arguments):
+    return cli._parse(["lift", *arguments])
+
+
+def test_help_lists_every_command(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["--help"])
+    assert end.value.code == 0
+    said = capsys.readouterr().out
+    for name in ("lift", "info", "view", "evaluate", "export", "demo"):
+        assert f"• {name}" in said
+
+
+@pytest.mark.parametrize("name", sorted(cli.COMMANDS))
+def test_every_command_teaches_by_example(name, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main([name, "--help"])
+    assert end.value.code == 0
+    said = capsys.readouterr().out
+    assert f"lift3d {name} " in said.split("Try:")[1]
+    assert len(said.splitlines()) > 8
+
+
+def test_an_example_of_lift_is_valid():
+    config = parsed(
+        *("scans/kitchen", "--out", "out/kitchen"),
+        *("segmentation:folder", "--segmentation.path", "masks", "tracking:independent"),
+    )
+    assert config.segmentation.path == Path("masks")
+    assert type(config.tracking).__name__ == "IndependentConfig"
+
+
+FOLDER = ["segmentation:folder", "--segmentation.path", "masks"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["in", "--out", "o", "--seed", "3", *FOLDER, "tracking:mastsam", "--tracking.points", "7"],
+        ["in", "--out", "o", "tracking:mastsam", "--tracking.points", "7", *FOLDER, "--seed", "3"],
+        [*FOLDER, "tracking:mastsam", "--tracking.points", "7", "in", "--seed", "3", "--out", "o"],
+        ["--seed", "3", *FOLDER, "in", "tracking:mastsam", "--out", "o", "--tracking.points", "7"],
+    ],
+)
+def test_backends_and_options_come_in_any_order(arguments):
+    config = parsed(*arguments)
+    assert (config.input, config.out, config.seed) == (Path("in"), Path("o"), 3)
+    assert config.segmentation.path == Path("masks")
+    assert config.tracking.points == 7
+
+
+def test_nothing_but_input_and_out_needs_to_be_given():
+    config = parsed("in", "--out", "o")
+    default = LiftConfig(Path("in"), Path("o"))
+    assert all(getattr(config, name) == value for name, value in vars(default).items())
+
+
+def test_an_unknown_command_gets_did_you_mean(capsys):
+    assert cli.main(["lfit", "scan"]) == 2
+    assert "did you mean 'lift'" in capsys.readouterr().err
+
+
+def test_an_unknown_option_ends_with_status_2(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["lift", "scan", "--out", "o", "--vexol", "1"])
+    assert end.value.code == 2
+    assert "--vexol" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (KeyboardInterrupt(), 130, "same command again"),
+        (OSError(28, "No space left on device", "x.ply"), 1, "No space left on device: x.ply"),
+        (OSError("4096 requested and 12 written"), 1, "disk"),
+        (MemoryError(), 1, "memory"),
+    ],
+)
+def test_what_the_system_does_to_a_run_is_told_in_one_line(
+    error, status, told, capsys, monkeypatch
+):
+    def run(self, command):
+        raise error
+
+    monkeypatch.setattr(cli.Info, "run", run)
+    assert cli.main(["info", "synthetic"]) == status
+    said = capsys.readouterr().err
+    assert told in said
+    assert said.count("\n") == 1
+
+
+def test_a_mistake_of_ours_is_not_hidden(monkeypatch):
+    def run(self, command):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(cli.Info, "run", run)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["info", "synthetic"])
+
+
+def test_info_says_what_is_there(capsys):
+    assert cli.main(["info", "synthetic:3"]) == 0
+    said = capsys.readouterr().out
+    for word in ("seed 3", "120", "320x240", "fx 277.1", "registered", "metres", "surface"):
+        assert word in said
+
+
+def test_info_reads_a_real_scan(shared_data, capsys):
+    assert cli.main(["info", str(shared_data("apc_shelf_scene0000"))]) == 0
+    said = capsys.readouterr().out
+    assert "apc-shelf" in said
+    assert "15" in said
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """A finished run of the demo, small, and what it printed."""
+    folder = tmp_path_factory.mktemp("demo") / "run"
+    done = subprocess.run(
+        [sys.executable, "-m", "lift3d", "demo", "--out", str(folder), *TINY],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"COLUMNS": "200"},
+    )
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def test_the_demo_ends_with_scores_and_paths(demo):
+    folder, said = demo
+    for word in ("AP50", "AP25", "coverage", "H'", "cloud.ply", "report.html", "cloud.png"):
+        assert word in said
+    for name in ("cloud.ply", "report.html", "cloud.png"):
+        assert str(folder / name) in said.replace("\n", "")
+        assert (folder / name).stat().st_size > 1000
+
+
+def test_info_of_a_run_shows_it_again(demo, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert cli.main(["info", str(demo[0])]) == 0
+    assert "AP50" in capsys.readouterr().out
+
+
+def test_export_writes_the_cloud_and_each_object(demo, capsys):
+    folder, _ = demo
+    assert cli.main(["export", str(folder), "--to", "ply"]) == 0
+    paths = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    whole = read_cloud(folder / "cloud.ply")
+    ids = np.unique(whole.instance[whole.instance > 0])
+    assert len(paths) == 1 + len(ids)
+    assert len(ids) > 2
+    for each, path in zip(ids, sorted((folder / "export/objects").iterdir()), strict=True):
+        one = read_cloud(path)
+        assert np.array_equal(one.points.xyz, whole.points.xyz[whole.instance == each])
+        assert (one.instance == each).all()
+
+
+def test_an_unknown_format_gets_did_you_mean(demo, capsys):
+    assert cli.main(["export", str(demo[0]), "--to", "pyl"]) == 2
+    assert "did you mean 'ply'" in capsys.readouterr().err
+
+
+def test_evaluating_a_run_against_itself_scores_1(demo, capsys, tmp_path):
+    folder, _ = demo
+    cloud = read_cloud(folder / "cloud.ply")
+    np.save(tmp_path / "truth.npy", cloud.instance)
+    np.savetxt(tmp_path / "truth.txt", cloud.instance, fmt="%d")
+    for truth in (tmp_path / "truth.npy", tmp_path / "truth.txt", folder / "cloud.ply"):
+        assert cli.main(["evaluate", str(folder), "--truth", str(truth)]) == 0
+        found = json.loads((folder / "evaluation.json").read_text())
+        assert found["ap"] == found["ap50"] == found["ap25"] == 1
+        assert found["protocol"]
+    assert "protocol" in capsys.readouterr().out
+
+
+def test_evaluating_against_the_scenes_own_surface_gives_the_demos_score(demo):
+    """The demo's scene is smaller than `synthetic:0`, the room is the same."""
+    folder, _ = demo
+    assert cli.main(["evaluate", str(folder), "--truth", "synthetic:0"]) == 0
+    found = json.loads((folder / "evaluation.json").read_text())
+    assert 0 <= found["ap"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("t.npy", None), ("t.txt", "1\n2\n"), ("t.txt", "a\nb\n"), ("t.csv", "")]
+)
+def test_a_truth_that_does_not_fit_says_what_was_expected(demo, name, content, tmp_path, capsys):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    assert cli.main(["evaluate", str(demo[0]), "--truth", str(tmp_path / name)]) == 2
+    assert name in capsys.readouterr().err
+
+
+def test_a_screenshot_needs_no_display(demo, tmp_path, monkeypatch):
+    from PIL import Image
+
+    monkeypatch.delenv("DISPLAY", raising=False)
+    assert cli.main(["view", str(demo[0]), "--screenshot", str(tmp_path / "x.png")]) == 0
+    pixels = np.asarray(Image.open(tmp_path / "x.png"))
+    assert len(np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0)) > 10
+
+
+def test_bars_are_for_terminals_and_lines_for_files(capsys):
+    from lift3d.progress import Lines, for_terminal
+
+    assert isinstance(for_terminal(), Lines)
+    with for_terminal().stage("fuse") as tick:
+        tick(1, 2)
+    assert capsys.readouterr().err == "fuse ...\n"

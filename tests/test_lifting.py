@@ -1,0 +1,284 @@
+"""The stages composed: what a run leaves, what it redoes, what it does not hold in memory."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_scan import tiny_scan, write_scannet
+
+from lift3d import lifting, segmentation, tracking
+from lift3d.datasets.synthetic import SyntheticConfig
+from lift3d.errors import InputError
+from lift3d.export.ply import read_cloud, write_cloud
+from lift3d.labelmaps import read_label_map, write_label_map
+from lift3d.lifting import lift
+from lift3d.scene import LabelledPoints
+from lift3d.selection import open_scene, select
+from lift3d.settings import KINDS, LiftConfig, as_json, backend_name, unknown_backend
+
+Folder = segmentation.BACKENDS["folder"]
+Independent = tracking.BACKENDS["independent"]
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return SyntheticConfig(views=8, width=80, height=60).read()
+
+
+@pytest.fixture(scope="module")
+def true_masks(scene, tmp_path_factory):
+    """The true masks, ids shuffled in every view."""
+    folder = tmp_path_factory.mktemp("masks")
+    for number, view in enumerate(scene.views):
+        labels = view.instances()
+        shuffled = np.random.default_rng(number).permutation(200).astype(np.int32) + 1
+        write_label_map(folder, view.name, np.where(labels > 0, shuffled[labels], 0))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def config(true_masks, tmp_path_factory):
+    out = tmp_path_factory.mktemp("lifted") / "run"
+    return LiftConfig(Path("synthetic"), out, voxel=0.05, segmentation=Folder(path=true_masks))
+
+
+@pytest.fixture(scope="module")
+def lifted(config, scene):
+    return lift(config, scene, command=["lift3d", "lift", "synthetic"])
+
+
+def fresh(lifted):
+    return [name for name, record in lifted.records.items() if not record.reused]
+
+
+def test_the_run_folder_holds_what_was_promised(lifted, scene):
+    there = {path.name for path in lifted.path.iterdir() if not path.name.startswith(".")}
+    assert there >= {
+        *("run.json", "scene.json", "labels", "cloud.ply", "instances.json"),
+        *("consistency.json", "report.html", "cloud.png", "cloud_labels.ply"),
+    }
+    names = sorted(path.stem for path in (lifted.path / "labels").iterdir())
+    assert names == [view.name for view in scene.views]
+
+
+def test_labels_of_views_cloud_and_list_are_the_same_ids(lifted):
+    cloud = read_cloud(lifted.path / "cloud.ply")
+    listed = json.loads((lifted.path / "instances.json").read_text())["instances"]
+    in_cloud = set(np.unique(cloud.instance).tolist()) - {0}
+    in_views = set()
+    for path in (lifted.path / "labels").iterdir():
+        in_views |= set(np.unique(read_label_map(path)).tolist())
+    assert in_cloud == {each["id"] for each in listed}
+    assert in_views - {0} <= in_cloud
+    assert len(in_cloud) > 5
+
+
+def test_the_labelled_picture_shows_each_object_in_a_colour_of_its_own(lifted):
+    cloud = read_cloud(lifted.path / "cloud_labels.ply")
+    for each in (0, 1, 2):
+        assert len(np.unique(cloud.points.rgb[cloud.instance == each], axis=0)) == 1
+
+
+def test_run_json_is_enough_to_repeat_the_run(lifted, config):
+    run = json.loads((lifted.path / "run.json").read_text())
+    assert run["command"] == ["lift3d", "lift", "synthetic"]
+    assert run["seed"] == 0
+    assert run["settings"]["segmentation"]["backend"] == "folder"
+    assert run["settings"]["tracking"]["backend"] == "independent"
+    assert run["settings"]["voxel"] == run["settings"]["fusion"]["voxel"] == 0.05
+    assert {"lift3d", "python", "numpy", "numba"} <= run["versions"].keys()
+    assert run["host"]["cores"] >= 1
+    assert [stage["name"] for stage in run["stages"]] == list(lifted.records)
+    for stage in run["stages"]:
+        assert stage["seconds_per_view"] == pytest.approx(stage["seconds"] / 8, abs=1e-3)
+    assert run["peak_memory_mb"] > 50
+
+
+def test_consistency_is_given_in_every_reading(lifted):
+    found = json.loads((lifted.path / "consistency.json").read_text())
+    for scope in ("all", "foreground"):
+        assert found[scope].keys() == {"nothing", "self", "view"}
+        assert found["printed"][scope]["H"] == found[scope]["view"]["H"]
+    assert 0 < found["printed"]["coverage"] <= 1
+    assert found["reprojection"]["agreement"] > 0.5
+    assert 0 <= found["truth"]["ap"] <= found["truth"]["ap50"] <= 1
+    assert found["truth"]["protocol"]
+
+
+def test_lifting_again_repeats_nothing(lifted, config, scene):
+    before = (config.out / "cloud.ply").read_bytes()
+    assert fresh(lift(config, scene)) == []
+    assert (config.out / "cloud.ply").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "redone"),
+    [
+        ({"voxel": 0.04}, ["fuse", "associate", "check", "report"]),
+        ({"tracking": tracking.BACKENDS["independent"]()}, []),
+        ({"epsilon": 0.05}, ["check", "report"]),
+        ({"seed": 1}, ["associate", "check", "report"]),
+        ({"views": 7}, ["reconstruct", "fuse", "track", "associate", "check", "report"]),
+    ],
+)
+def test_a_changed_setting_redoes_only_what_depends_on_it(
+    lifted, config, scene, change, redone, tmp_path
+):
+    import shutil
+
+    out = tmp_path / "run"
+    shutil.copytree(config.out, out)
+    again = lift(dataclasses.replace(config, out=out, **change), scene)
+    assert fresh(again) == redone
+
+
+def test_new_masks_in_the_folder_are_noticed(lifted, config, scene, true_masks, tmp_path):
+    import shutil
+
+    shutil.copytree(config.out, tmp_path / "run")
+    shutil.copytree(true_masks, tmp_path / "masks")
+    moved = dataclasses.replace(
+        config, out=tmp_path / "run", segmentation=Folder(path=tmp_path / "masks")
+    )
+    first = lift(moved, scene)
+    assert fresh(first)[0] == "track"
+    assert "fuse" not in fresh(first)
+    write_label_map(tmp_path / "masks", scene.views[0].name, np.ones((60, 80), np.int32))
+    assert fresh(lift(moved, scene))[0] == "track"
+
+
+def test_given_points_keep_their_order_and_number(config, scene, tmp_path):
+    surface = scene.load_surface()
+    order = np.random.default_rng(0).permutation(len(surface))[:5000]
+    given = surface.points.take(order)
+    nothing = np.zeros(len(given), np.int32)
+    write_cloud(tmp_path / "given.ply", LabelledPoints(given, nothing, nothing.astype(np.float32)))
+    out = tmp_path / "run"
+    lift(dataclasses.replace(config, out=out, cloud=tmp_path / "given.ply", voxel=None), scene)
+    cloud = read_cloud(out / "cloud.ply")
+    assert np.array_equal(cloud.points.xyz, given.xyz)
+    assert (cloud.instance > 0).mean() > 0.5
+
+
+def test_ids_that_agree_already_are_kept(scene, tmp_path):
+    for view in scene.views:
+        write_label_map(tmp_path / "masks", view.name, view.instances())
+    given = Folder(path=tmp_path / "masks", ids="consistent")
+    config = LiftConfig(Path("synthetic"), tmp_path / "run", voxel=0.05, segmentation=given)
+    lift(config, scene)
+    for view in scene.views:
+        stored = read_label_map(tmp_path / "run/labels" / f"{view.name}.png")
+        true = view.instances()
+        assert np.array_equal(stored[stored > 0], true[stored > 0])
+        assert (stored > 0).mean() > 0.8
+    cloud, surface = read_cloud(tmp_path / "run/cloud.ply"), scene.load_surface()
+    from scipy.spatial import cKDTree
+
+    _, nearest = cKDTree(surface.points.xyz).query(cloud.points.xyz)
+    labelled = cloud.instance > 0
+    assert (cloud.instance == surface.instance[nearest])[labelled].mean() > 0.8
+
+
+def test_label_maps_are_read_one_at_a_time(config, scene, tmp_path, monkeypatch):
+    """So that memory does not grow with the number of views."""
+    import gc
+    import weakref
+
+    alive, most = weakref.WeakSet(), 0
+
+    class Watched(np.ndarray):
+        pass
+
+    def watched(path):
+        nonlocal most
+        labels = read_label_map(path).view(Watched)
+        alive.add(_Holder(labels))
+        gc.collect()
+        most = max(most, len(alive))
+        return labels
+
+    class _Holder:
+        """Dies with its array."""
+
+        def __init__(self, labels):
+            labels.holder = self
+
+    monkeypatch.setattr(lifting, "read_label_map", watched)
+    lift(dataclasses.replace(config, out=tmp_path / "run"), scene)
+    assert 1 <= most <= 3
+
+
+def test_views_that_are_left_out_are_counted_and_told(config, scene, tmp_path):
+    from lift3d.errors import FrameError
+
+    def broken():
+        raise FrameError("0003.png is a truncated PNG")
+
+    views = list(scene.views)
+    views[3] = dataclasses.replace(views[3], load_image=broken)
+    config = dataclasses.replace(config, out=tmp_path / "run")
+    found = lift(config, scene.with_views(views))
+    assert len(found.scene) == 7
+    run = json.loads((tmp_path / "run/run.json").read_text())
+    assert [frame["name"] for frame in run["skipped"]] == ["0003"]
+    again = lift(config, scene.with_views(views))
+    assert again.scene.skipped == found.scene.skipped
+
+
+def test_masks_of_nothing_at_all_are_an_error(scene, tmp_path):
+    for view in scene.views:
+        write_label_map(tmp_path / "masks", view.name, np.zeros((60, 80), np.int32))
+    empty = Folder(path=tmp_path / "masks")
+    config = LiftConfig(Path("synthetic"), tmp_path / "run", segmentation=empty)
+    with pytest.raises(InputError, match="no mask in any of 8 views"):
+        lift(config, scene)
+
+
+def test_views_are_spread_evenly(scene):
+    def names(**options):
+        return [int(view.name) for view in select(scene, **options).views]
+
+    assert names() == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert names(stride=3) == [0, 3, 6]
+    assert names(views=3) == [0, 4, 7]
+    assert names(views=2, stride=3) == [0, 6]
+    assert names(views=1) == [0]
+    assert names(views=99) == names()
+    with pytest.raises(InputError, match="views is 0"):
+        names(views=0)
+    with pytest.raises(InputError, match="stride is 0"):
+        names(stride=0)
+
+
+def test_the_synthetic_scene_has_a_name_like_a_path(tmp_path, monkeypatch):
+    assert open_scene(Path("synthetic:4")).source == "synthetic room, seed 4"
+    monkeypatch.chdir(tmp_path)
+    write_scannet(Path("synthetic"), tiny_scan())
+    assert "scannet-folder" in open_scene(Path("synthetic")).source  # a real folder wins
+
+
+def test_automatic_choices_are_made_before_the_run_and_recorded():
+    plain = LiftConfig(Path("in"), Path("out")).resolved()
+    assert backend_name("tracking", plain.tracking) == "mastsam"
+    assert backend_name("reconstruction", plain.reconstruction) == "sensor"
+    given = LiftConfig(Path("in"), Path("out"), segmentation=Folder(path=Path("m"))).resolved()
+    assert backend_name("tracking", given.tracking) == "independent"
+    assert json.loads(json.dumps(as_json(given)))["segmentation"]["path"] == "m"
+
+
+def test_the_seed_reaches_every_random_step_that_has_none_of_its_own():
+    mastsam = tracking.BACKENDS["mastsam"]
+    assert LiftConfig(Path("in"), Path("out"), seed=5).resolved().tracking.seed == 5
+    own = LiftConfig(Path("in"), Path("out"), seed=5, tracking=mastsam(seed=3)).resolved()
+    assert own.tracking.seed == 3
+
+
+def test_an_unknown_backend_is_told_from_other_words():
+    assert "did you mean 'folder'" in unknown_backend("segmentation:foldr")
+    assert unknown_backend("segmentation:folder") is None
+    assert unknown_backend("C:\\scans") is None
+    assert unknown_backend("--out") is None
+    for kind, backends in KINDS.items():
+        assert all(unknown_backend(f"{kind}:{name}") is None for name in backends)
