@@ -57,7 +57,7 @@ def read_cloud(path: Path) -> LabelledPoints:
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected a cloud that lift3d has written")
     try:
-        vertex = PlyData.read(str(path), mmap=False)["vertex"].data
+        vertex = PlyData.read(str(path))["vertex"].data
     except (PlyParseError, UnicodeDecodeError, ValueError, KeyError, EOFError) as error:
         raise InputError(
             f"{path} cannot be read as PLY ({error}); expected a cloud that lift3d has written: "
