@@ -71,7 +71,7 @@ def test_a_wrong_count_is_told_before_any_work(tmp_path):
 
 
 def test_a_missing_folder_says_what_the_option_takes():
-    with pytest.raises(InputError, match="--segmentation.path"):
+    with pytest.raises(InputError, match=r"--segmentation\.path"):
         FolderConfig(Path("nowhere")).build()
 
 
