@@ -57,6 +57,8 @@ class AssociationConfig:
     """Least views in which some mask fits an object with IoU 0.5 (1 where only 1 sees it)."""
     covered: float = 0.2
     """Least share of looks under some mask; less is background, unlabelled."""
+    sure: float = 0.8
+    """A point that this share of its looks give one object belongs to it, whatever its surface."""
     anchors: int = 60_000
     """Points on which identities are settled."""
     points: int = 20
@@ -217,7 +219,12 @@ def _decide(
     label = belief.argmax(1).astype(np.int32) + 1
     background = evidence.labelled < config.covered * evidence.looked
     label[background | (evidence.gain.max(1) <= 0)] = 0
-    return np.where(evidence.ballot.looked > 0, label[piece], 0).astype(np.int32)
+    # A superpoint may hold two objects of one colour in one plane: where nearly all looks at a
+    # point agree, they are right and the superpoint is wrong.
+    voted, weight = evidence.ballot.top(1)
+    looked = evidence.ballot.looked
+    sure = (weight[:, 0] >= config.sure * looked) & (looked > 0)
+    return np.where(sure, voted[:, 0], np.where(looked > 0, label[piece], 0)).astype(np.int32)
 
 
 def _by_size(
