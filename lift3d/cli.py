@@ -1,176 +1,32 @@
-"""The `lift3d` command: thin, one class per subcommand, each option a field."""
+"""The `lift3d` command: reads the command line, runs what it says, answers for the exit status.
+
+tyro reads it, from the classes in `commands`. They are imported when a command is named, so that
+the list of commands comes at once.
+"""
 
 import inspect
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import make_dataclass
 from typing import Annotated, Any, Union
 
 import tyro
-from tyro.conf import Positional, subcommand
+from tyro.conf import subcommand
 
-from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.errors import InputError, MissingExtra, did_you_mean
-from lift3d.settings import (
-    KINDS,
-    AutoTracking,
-    LiftConfig,
-    Segmentation,
-    Tracking,
-    unknown_backend,
-)
 
 FINISHED_STAGES = "finished stages are kept: give the same command again and it goes on from there"
-
-
-@dataclass(frozen=True)
-class Lift(LiftConfig):
-    """Lift a scan: pictures with depth and poses in, a cloud whose points carry object ids out.
-
-    A run that was interrupted goes on where it stopped when the same command is given again;
-    a changed setting redoes only what depends on it.
-    """
-
-    def run(self, command: Sequence[str]) -> None:
-        """Lift, then show what came out."""
-        from lift3d.lifting import lift
-        from lift3d.progress import for_terminal
-        from lift3d.summary import print_run
-
-        lift(self, progress=for_terminal(), command=command)
-        print_run(self.out)
-
-
-@dataclass(frozen=True)
-class Demo:
-    """Lift a synthetic room whose truth is known, and score the result."""
-
-    out: Path = Path("out/demo")
-    """The run folder."""
-    scene: SyntheticConfig = field(default_factory=SyntheticConfig)
-    seed: int = 0
-    """Of every random step of lifting."""
-    voxel: float | None = None
-    """Size of a fused point in metres."""
-    segmentation: Segmentation = field(default_factory=KINDS["segmentation"]["regions"])
-    """Where masks come from."""
-    tracking: Tracking = field(default_factory=AutoTracking)
-    """How masks get their ids."""
-
-    def run(self, command: Sequence[str]) -> None:
-        """Lift, then show the scores."""
-        from lift3d.lifting import lift
-        from lift3d.progress import for_terminal
-        from lift3d.summary import print_run
-
-        config = LiftConfig(
-            input=Path(f"synthetic:{self.scene.seed}"),
-            out=self.out,
-            voxel=self.voxel,
-            seed=self.seed,
-            segmentation=self.segmentation,
-            tracking=self.tracking,
-        )
-        lift(config, self.scene.read(), for_terminal(), command)
-        print_run(self.out)
-
-
-@dataclass(frozen=True)
-class Info:
-    """Say what is there: format, views, sizes, cameras, depth, what is left out and why."""
-
-    input: Positional[Path]
-    """A .sens file, a scan folder, `synthetic[:SEED]`, or a run folder."""
-    reader: str | None = None
-    """Read as this format instead of finding out."""
-
-    def run(self, command: Sequence[str]) -> None:
-        """Print tables."""
-        from lift3d.runs import RUN
-        from lift3d.selection import open_scene
-        from lift3d.summary import print_run, print_scene
-
-        if (self.input / RUN).is_file():
-            print_run(self.input)
-        else:
-            print_scene(open_scene(self.input, self.reader))
-
-
-@dataclass(frozen=True)
-class View:
-    """Look at a run in 3D: colour, labels, score, cameras, by key."""
-
-    folder: Positional[Path]
-    """The run folder."""
-    screenshot: Path | None = None
-    """Render into this picture instead of opening a window; needs no display."""
-
-    def run(self, command: Sequence[str]) -> None:
-        """Open the window or write the picture."""
-        from lift3d.viewing import view_run
-
-        view_run(self.folder, screenshot=self.screenshot)
-        if self.screenshot is not None:
-            print(self.screenshot)
-
-
-@dataclass(frozen=True)
-class Evaluate:
-    """Score a run against the truth: AP, AP50 and AP25 without classes, and H again."""
-
-    folder: Positional[Path]
-    """The run folder."""
-    truth: Path
-    """A PLY with the property `label` or `instance`, a .txt or .npy with one id per point of
-    the run's cloud, or a ScanNet scene folder with its annotation."""
-
-    def run(self, command: Sequence[str]) -> None:
-        """Print the scores and write them to `evaluation.json` in the run folder."""
-        from lift3d.evaluation import evaluate
-        from lift3d.summary import print_evaluation
-
-        print_evaluation(evaluate(self.folder, self.truth))
-
-
-@dataclass(frozen=True)
-class Export:
-    """Write a run in other programs' formats, the whole cloud and one file per object."""
-
-    folder: Positional[Path]
-    """The run folder."""
-    to: tuple[str, ...]
-    """Formats: ply."""
-
-    def run(self, command: Sequence[str]) -> None:
-        """Write into `export` in the run folder, and say what."""
-        from lift3d.exporting import export
-
-        for path in export(self.folder, self.to):
-            print(path)
-
-
-EXAMPLES: dict[type, tuple[str, ...]] = {
-    Lift: (
-        "lift3d lift scans/scene0011_00.sens --out out/scene0011",
-        "lift3d lift scans/kitchen --out out/kitchen --stride 4 --voxel 0.01",
-        "lift3d lift scans/kitchen --out out/kitchen \\",
-        "    segmentation:folder --segmentation.path masks tracking:independent",
-    ),
-    Info: ("lift3d info scans/scene0011_00.sens",),
-    View: ("lift3d view out/kitchen", "lift3d view out/kitchen --screenshot kitchen.png"),
-    Evaluate: (
-        "lift3d evaluate out/scene0011 --truth scans/scene0011_00",
-        "lift3d evaluate out/kitchen --truth kitchen_truth.ply",
-    ),
-    Export: ("lift3d export out/kitchen --to ply",),
-    Demo: (
-        "lift3d demo --out out/demo",
-        "lift3d demo --out out/demo7 --scene.seed 7 --scene.views 60",
-    ),
+COMMANDS = {
+    "lift": "Lift a scan: pictures with depth and poses in, a cloud with object ids out.",
+    "info": "Say what is there: format, views, cameras, depth, what is left out and why.",
+    "view": "Look at a run in 3D: colour, labels, score, cameras, by key.",
+    "evaluate": "Score a run against the truth: AP, AP50 and AP25 without classes, and H again.",
+    "export": "Write a run in other programs' formats, the whole cloud and each object.",
+    "demo": "Lift a synthetic room whose truth is known, and score the result.",
 }
-COMMANDS = {kind.__name__.lower(): kind for kind in EXAMPLES}
+"""Names and first lines, in the order of the help."""
+START = ("lift3d demo --out out/demo", "lift3d lift SCAN --out out/scan", "lift3d lift --help")
 
 
 def _teach(text: str, examples: Sequence[str]) -> str:
@@ -180,14 +36,9 @@ def _teach(text: str, examples: Sequence[str]) -> str:
 
 def _parse(given: list[str]) -> Any:
     """The command as tyro reads it; tyro itself ends the process on `--help` and bad options."""
-    listing = not given or given[0].startswith("-")
-    choices = []
-    for name, kind in COMMANDS.items():
-        text = inspect.getdoc(kind) or ""
-        # In the list of commands one line each.
-        text = text.splitlines()[0] if listing else _teach(text, EXAMPLES[kind])
-        choices.append(Annotated[kind, subcommand(name, description=text)])
-    union: Any = Union[tuple(choices)]  # noqa: UP007
+    named = bool(given) and given[0] in COMMANDS
+    choices = _commands() if named else [_only_listed(name) for name in COMMANDS]
+    union: Any = Union[tuple(choices)]  # noqa: UP007 - made at run time
     return tyro.cli(
         union,
         prog="lift3d",
@@ -195,16 +46,40 @@ def _parse(given: list[str]) -> Any:
         description=_teach(
             "Pictures of a static scene to a point cloud whose points carry object labels that "
             "agree in every view.",
-            (*EXAMPLES[Demo][:1], "lift3d lift SCAN --out out/scan", "lift3d lift --help"),
+            START,
         ),
         config=(tyro.conf.CascadeSubcommandArgs,),
     )
 
 
+def _commands() -> list[Any]:
+    """The classes behind the commands, each under its name."""
+    from lift3d.commands import EXAMPLES
+
+    return [
+        Annotated[
+            kind,
+            subcommand(
+                kind.__name__.lower(), description=_teach(inspect.getdoc(kind) or "", examples)
+            ),
+        ]
+        for kind, examples in EXAMPLES.items()
+    ]
+
+
+def _only_listed(name: str) -> Any:
+    """A stand-in with a name and a line, for the list of commands."""
+    return Annotated[make_dataclass(name, []), subcommand(name, description=COMMANDS[name])]
+
+
 def _check_names(given: list[str]) -> None:
     """A did-you-mean for commands and backends; the options are tyro's to check."""
-    if given and not given[0].startswith("-") and given[0] not in COMMANDS:
+    if not given or given[0].startswith("-"):
+        return
+    if given[0] not in COMMANDS:
         raise InputError(did_you_mean(given[0], COMMANDS, "command"))
+    from lift3d.settings import unknown_backend
+
     for wrong in filter(None, map(unknown_backend, given)):
         raise InputError(wrong)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lift3d import cli
+from lift3d import cli, commands
 from lift3d.export.ply import read_cloud
 from lift3d.settings import LiftConfig
 
@@ -38,6 +38,13 @@ def test_every_command_teaches_by_example(name, capsys):
     said = capsys.readouterr().out
     assert f"lift3d {name} " in said.split("Try:")[1]
     assert len(said.splitlines()) > 8
+
+
+def test_the_list_and_each_command_say_the_same():
+    classes = {kind.__name__.lower(): kind for kind in commands.EXAMPLES}
+    assert list(classes) == list(cli.COMMANDS)
+    for name, kind in classes.items():
+        assert kind.__doc__.splitlines()[0] == cli.COMMANDS[name]
 
 
 def test_an_example_of_lift_is_valid():
@@ -101,7 +108,7 @@ def test_what_the_system_does_to_a_run_is_told_in_one_line(
     def run(self, command):
         raise error
 
-    monkeypatch.setattr(cli.Info, "run", run)
+    monkeypatch.setattr(commands.Info, "run", run)
     assert cli.main(["info", "synthetic"]) == status
     said = capsys.readouterr().err
     assert told in said
@@ -112,7 +119,7 @@ def test_a_mistake_of_ours_is_not_hidden(monkeypatch):
     def run(self, command):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(cli.Info, "run", run)
+    monkeypatch.setattr(commands.Info, "run", run)
     with pytest.raises(ZeroDivisionError):
         cli.main(["info", "synthetic"])
 

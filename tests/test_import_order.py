@@ -20,6 +20,7 @@ LAYERS = [
     {"consistency", "reprojection", "metrics", "export", "rendering", "report"},
     {"stages", "progress", "selection", "settings", "runs"},
     {"viewing", "checking", "evaluation", "exporting", "lifting", "summary"},
+    {"commands"},
     {"cli", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -88,6 +89,9 @@ def test_no_import_goes_in_a_circle():
 def test_the_command_starts_light():
     code = (
         "import sys, lift3d.cli\n"
+        f"heavy = sorted(set({HEAVY!r}) & sys.modules.keys())\n"
+        "assert not heavy, heavy\n"
+        "import lift3d.commands\n"
         f"heavy = sorted(set({HEAVY!r}) & sys.modules.keys())\n"
         "assert not heavy, heavy"
     )
