@@ -36,6 +36,9 @@ from lift3d.scene import LabelledPoints, LabelMap, Points, Scene, View
 from lift3d.visibility import DepthTolerance, spacing
 from lift3d.voting import Ballot, vote_labels
 
+UNSEEN = 0.1
+"""Every pair of points has this many imagined views against it."""
+
 LabelMaps = Callable[[], Iterable[LabelMap]]
 
 
@@ -154,8 +157,9 @@ def _identities(
     low, high = np.minimum(one, other).astype(np.int64), np.maximum(one, other)
     key, where = np.unique(low * nodes + high, return_inverse=True)
     between = key // max(nodes, 1) != key % max(nodes, 1)
+    # Where no view sees both points of most pairs, a few stray ones shall not decide.
     agree = np.bincount(where, agree, len(key))[between]
-    total = np.bincount(where, total, len(key))[between]
+    total = np.bincount(where, total + UNSEEN, len(key))[between]
     key = key[between]
     cluster = agglomerate(
         nodes,

@@ -13,6 +13,8 @@ from lift3d.linkage import agglomerate
 
 TRACK_EVIDENCE = 2.0
 """A tracked id on two pieces that no view shows together counts as this many views."""
+GOOD_LOOK = 0.3
+"""A view is asked about a cluster when it sees this share of what the best view sees of it."""
 FLOOR = 0.05
 """Chance that a mask strays onto a point of another object, for likelihoods."""
 
@@ -65,7 +67,7 @@ def join_distant(
         count = int(cluster.max(initial=-1)) + 1
         agree, total = _dense_agreement(seen, cover(seen, cluster, count), half)
         a, b = np.triu_indices(count, 1)
-        evidence = total[a, b] > 0.5
+        evidence = total[a, b] >= 1
         a, b = a[evidence].astype(np.int32), b[evidence].astype(np.int32)
         merged = agglomerate(count, a, b, agree[a, b], total[a, b], threshold)
         if int(merged.max(initial=-1)) + 1 == count:
@@ -78,7 +80,7 @@ def support(
 ) -> tuple[Float64[np.ndarray, " clusters"], Int64[np.ndarray, " clusters"]]:
     """How well views segment each cluster as a whole: mean best IoU, and views with IoU >= 0.5.
 
-    Only views that see at least 0.3 of what the best view sees of a cluster are asked, each
+    Only views that see at least `GOOD_LOOK` of what the best view sees of a cluster are asked, each
     weighted by how much it sees. A sliver between two objects lies under large masks and has
     little support; so has a union of two.
     """
@@ -89,7 +91,7 @@ def support(
     best = np.zeros_like(covered.visible)
     np.maximum.at(best, (row, view), entries.data / np.maximum(union, 1))
     peak = np.maximum(covered.visible.max(1, keepdims=True, initial=0), 1)
-    weight = np.where(covered.visible >= 0.3 * peak, covered.visible / peak, 0)
+    weight = np.where(covered.visible >= GOOD_LOOK * peak, covered.visible / peak, 0)
     mean = (best * weight).sum(1) / np.maximum(weight.sum(1), 1e-9)
     return mean, ((best >= 0.5) & (weight > 0)).sum(1)
 
@@ -156,11 +158,13 @@ def _dense_agreement(
 ) -> tuple[Float64[np.ndarray, "clusters clusters"], Float64[np.ndarray, "clusters clusters"]]:
     """Evidence for and against every pair of clusters, in views."""
     peak = np.maximum(covered.visible.max(1, keepdims=True, initial=0), 1)
-    weight = covered.visible / peak  # a view that sees a corner of it knows little
+    # A view that sees a corner of it knows little: the corner may be strays under another mask.
+    asked = covered.visible >= GOOD_LOOK * peak
+    weight = np.where(asked, covered.visible / peak, 0)
     entries = covered.under.tocoo()
     row, mask = entries.coords
     view = seen.mask_view[mask]
-    data = entries.data / peak[row, 0]
+    data = entries.data / peak[row, 0] * asked[row, view]
     share = sparse.csr_array((data, (row, mask)), covered.under.shape)
     labelled = np.zeros_like(weight)
     np.add.at(labelled, (row, view), data)
