@@ -20,10 +20,11 @@ from lift3d.export.scene_json import write_scene
 from lift3d.fusion import given_points
 from lift3d.labelmaps import find_label_map, read_label_map, write_label_map
 from lift3d.progress import Progress, Quiet, Tick
-from lift3d.runs import write_run
+from lift3d.report import PICTURE, REPORT, write_report
+from lift3d.runs import run_content, write_run
 from lift3d.scene import LabelMap, Points, Scene, Skipped
 from lift3d.selection import open_scene, select
-from lift3d.settings import LiftConfig, backend_name
+from lift3d.settings import LiftConfig, as_json, backend_name
 from lift3d.stages import (
     RECORDS,
     Record,
@@ -109,7 +110,8 @@ def lift(
         _track(run, used)
         _associate(run, used, points)
         _check(run, used)
-        write_run(config.out, config, used, run.folder.records, command, run.warnings)
+        _report(run, used, command)
+        write_run(config.out, _content(run, used, command))
         return Lifted(config.out, used, run.folder.records, tuple(run.warnings))
 
 
@@ -250,6 +252,21 @@ def _check(run: _Run, scene: Scene) -> None:
 
     settings = [config.epsilon, config.check_pixels, config.tolerance, scene.load_surface]
     run.stage("check", settings, ["associate"], [CONSISTENCY, HEAT], work)
+
+
+def _report(run: _Run, scene: Scene, command: Sequence[str]) -> None:
+    """What a person looks at first."""
+
+    def work(tick: Tick) -> dict[str, Any]:
+        write_report(run.folder.path, scene, _content(run, scene, command))
+        return {}
+
+    settings = [as_json(replace(run.config, out=Path())), scene.name]
+    run.stage("report", settings, ["check"], [REPORT, PICTURE], work)
+
+
+def _content(run: _Run, scene: Scene, command: Sequence[str]) -> dict[str, Any]:
+    return run_content(run.config, scene, run.folder.records, command, run.warnings)
 
 
 def _write_labels(run: _Run, scene: Scene, found: Association) -> dict[int, int]:

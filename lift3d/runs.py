@@ -27,21 +27,26 @@ LIBRARIES = (
 """Whose versions may change a result."""
 
 
-def write_run(
-    folder: Path,
+def write_run(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write `run.json`; a run that has it is finished."""
+    with atomic(folder / RUN) as part:
+        part.write_text(json.dumps(content, indent=1))
+
+
+def run_content(
     config: LiftConfig,
     scene: Scene,
     records: Mapping[str, Record],
     command: Sequence[str],
     warnings: Sequence[str],
-) -> None:
+) -> dict[str, Any]:
     """Everything to repeat the run, and its time and memory per stage."""
     views = max(len(scene), 1)
     stages = [
         asdict(record) | {"seconds_per_view": round(record.seconds / views, 4)}
         for record in records.values()
     ]
-    content = {
+    return {
         "command": list(command),
         "source": scene.source,
         "views": len(scene),
@@ -55,8 +60,6 @@ def write_run(
         "peak_memory_mb": max(record.peak_memory_mb for record in records.values()),
         "warnings": list(warnings),
     }
-    with atomic(folder / RUN) as part:
-        part.write_text(json.dumps(content, indent=1))
 
 
 def read_json(folder: Path, name: str) -> Any:

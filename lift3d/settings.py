@@ -119,7 +119,7 @@ class LiftConfig:
     reader: str | None = None
     """Read INPUT as this format (see `lift3d info`) instead of finding out."""
     epsilon: float | None = None
-    """Radius of the consistency H in metres; by default 0.02 in metric scenes."""
+    """Radius of the consistency H in metres; by default chosen from the scene."""
     check_pixels: int = 4_000_000
     """The consistency H is over at most this many pixels, taken on an even grid."""
     tolerance: DepthTolerance = field(default_factory=DepthTolerance)

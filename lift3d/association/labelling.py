@@ -53,6 +53,7 @@ def gather(
     ballot = Ballot(len(points))
     starts = np.searchsorted(seen.mask_view, np.arange(len(scene.views) + 1))
     data = gains.data.astype(np.float32)
+    votes = np.append(primary + 1, 0).astype(np.int32)  # the last for mask -1
     for index, (view, labels) in enumerate(zip(scene.views, label_maps, strict=True)):
         sight = sightings(points, view, tolerance)
         label = labels[sight.row, sight.column]
@@ -70,8 +71,7 @@ def gather(
             labelled,
             looked,
         )
-        vote = np.where(mask >= 0, primary[mask] + 1, 0).astype(np.int32)
-        ballot.add(sight.point, vote, sight.weight)
+        ballot.add(sight.point, votes[mask], sight.weight)
         if progress:
             progress()
     return Evidence(gain, labelled, looked, ballot)

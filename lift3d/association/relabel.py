@@ -44,7 +44,7 @@ class Relabelling:
             return np.zeros_like(labels)
         low, high = np.searchsorted(self.mask_view, [index, index + 1])
         mask = mask_index(labels, self.mask_label[low:high], int(low))
-        result = np.where(mask >= 0, self.first[mask], 0).astype(np.int32)
+        result = np.append(self.first, 0).astype(np.int32)[mask]  # the last for mask -1
         divided = np.flatnonzero(self.mixed[low:high]) + low
         if not len(divided):
             return result

@@ -15,7 +15,7 @@ from lift3d.errors import InputError
 from lift3d.geometry import project, unproject
 from lift3d.scene import LabelMap, Scene, View
 
-METRIC_EPSILON = 0.02
+METRIC_EPSILON = 0.01
 """Metres; about the noise of a depth sensor at two metres."""
 FOOTPRINTS = 4.0
 """Without metres, epsilon is this many times the median distance between pixels' points."""
@@ -79,7 +79,7 @@ def scene_consistency(
     """H of the scene's label maps; see `consistency` for what it is.
 
     `label_maps` gives view i's ids at colour resolution. Every pixel with depth is placed in
-    the world and looks its label up through the colour camera. `epsilon` defaults to 2 cm in
+    the world and looks its label up through the colour camera. `epsilon` defaults to 1 cm in
     a metric scene, else to four times the median distance between neighbouring pixels'
     points. If the views have more than `max_pixels` pixels, a regular grid is taken, the
     same in all views, and `sampling` says so. Views without depth contribute nothing.

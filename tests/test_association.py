@@ -1,0 +1,225 @@
+"""A wall of coloured panels, seen by cameras that slide along it."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from lift3d.association import AssociationConfig, associate
+from lift3d.association.anchors import choose_anchors
+from lift3d.scene import Camera, Points, Scene, View
+
+WIDTH, HEIGHT, FOCAL = 64, 48, 50.0
+DISTANCE = 2.0
+
+
+def picture(array):
+    return array
+
+
+def view(index, x, depth=None):
+    """A camera at (x, 0, 0) that looks along z at the wall z = 2."""
+    K = np.array([[FOCAL, 0, (WIDTH - 1) / 2], [0, FOCAL, (HEIGHT - 1) / 2], [0, 0, 1]])
+    pose = np.eye(4)
+    pose[0, 3] = x
+    depth = np.full((HEIGHT, WIDTH), DISTANCE, np.float32) if depth is None else depth
+    grey = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    return View(
+        f"{index:03d}",
+        Camera(K, WIDTH, HEIGHT, pose),
+        partial(picture, grey),
+        partial(picture, depth),
+    )
+
+
+def wall_x(camera_x):
+    """x on the wall of each column."""
+    return camera_x + (np.arange(WIDTH) - (WIDTH - 1) / 2) / FOCAL * DISTANCE
+
+
+def panels(x):
+    """Panel 1 left of 0, panel 2 up to 1, panel 3 beyond; panel edges are at 0 and 1 m."""
+    return np.digitize(x, [0.0, 1.0]) + 1
+
+
+def wall(low=-1.5, high=2.5, step=0.04):
+    x, y = np.meshgrid(np.arange(low, high, step), np.arange(-0.8, 0.8, step))
+    xyz = np.stack([x.ravel(), y.ravel(), np.full(x.size, DISTANCE)], 1).astype(np.float32)
+    rgb = np.array([[200, 60, 60], [60, 200, 60], [60, 60, 200]], np.uint8)[panels(xyz[:, 0]) - 1]
+    normal = np.tile(np.array([0, 0, -1], np.float32), (len(xyz), 1))
+    return Points(xyz, rgb, normal, np.ones(len(xyz), np.float32))
+
+
+POSITIONS = np.linspace(-0.8, 1.8, 12)
+
+
+def scan(positions=POSITIONS):
+    views = tuple(view(i, float(x)) for i, x in enumerate(positions))
+    maps = [np.broadcast_to(panels(wall_x(x)), (HEIGHT, WIDTH)).astype(np.int32) for x in positions]
+    return Scene("wall", views, True, "test"), maps
+
+
+def shuffled(maps, seed=0):
+    rng = np.random.default_rng(seed)
+    return [np.concatenate([[0], 1 + rng.permutation(3)])[m].astype(np.int32) for m in maps]
+
+
+def found_equals_true(points, instance):
+    """Whether labels and panels are the same partition, up to the names."""
+    pairs = np.unique(np.stack([panels(points.xyz[:, 0]), instance]), axis=1)
+    return pairs.shape[1] == 3 and 0 not in instance
+
+
+def test_ids_shuffled_in_every_view_become_one_id_per_object():
+    points = wall()
+    scene, maps = scan()
+    maps = shuffled(maps)
+    result = associate(points, scene, lambda: iter(maps))
+    assert found_equals_true(points, result.cloud.instance)
+    assert result.summary["objects"] == 3
+    assert set(result.confidence) == {1, 2, 3}
+    relabelled = [result.relabel(i, scene.views[i], m) for i, m in enumerate(maps)]
+    truth = dict(zip(panels(points.xyz[:, 0]), result.cloud.instance, strict=True))
+    for position, labels in zip(POSITIONS, relabelled, strict=True):
+        expected = [truth[p] for p in panels(wall_x(position))]
+        np.testing.assert_array_equal(labels, np.broadcast_to(expected, labels.shape))
+
+
+def test_larger_objects_have_smaller_ids():
+    points = wall()
+    scene, maps = scan()
+    instance = associate(points, scene, lambda: iter(maps)).cloud.instance
+    assert (np.diff(np.bincount(instance)[1:]) <= 0).all()
+
+
+def test_an_object_left_and_seen_again_is_one_object():
+    points = wall()
+    there_and_back = np.concatenate([np.linspace(-0.8, 1.8, 8), np.linspace(1.8, -0.8, 8)])
+    scene, maps = scan(there_and_back)
+    # A tracker that lost everything on the way: new ids from the turning point on.
+    maps = maps[:8] + [m + 10 for m in maps[8:]]
+    result = associate(points, scene, lambda: iter(maps))
+    assert found_equals_true(points, result.cloud.instance)
+    assert result.summary["identities"] == 6
+    assert result.summary["identities_merged"] == 3
+
+
+def test_a_mask_over_two_objects_is_divided_and_said_so():
+    points = wall()
+    scene, maps = scan()
+    maps[5] = np.minimum(maps[5], 2)  # panel 3 goes under panel 2's id
+    assert set(np.unique(maps[5])) == {1, 2}
+    assert (panels(wall_x(POSITIONS[5])) == 3).any()
+    result = associate(points, scene, lambda: iter(maps))
+    assert found_equals_true(points, result.cloud.instance)
+    assert result.summary["masks_divided"] == 1
+    assert any("divided" in line for line in result.warnings)
+    assert len(np.unique(result.relabel(5, scene.views[5], maps[5]))) == 3
+
+
+def test_masks_split_in_some_views_still_make_one_object():
+    points = wall()
+    scene, maps = scan()
+    for index in range(0, 12, 3):  # every third view cuts its masks in two
+        maps[index] = maps[index] + 10 * (np.arange(HEIGHT) > 20 + index)[:, None]
+    maps = [m.astype(np.int32) for m in maps]
+    result = associate(points, scene, lambda: iter(maps))
+    assert found_equals_true(points, result.cloud.instance)
+
+
+def test_rough_masks_do_not_move_the_border_the_surface_shows():
+    points = wall()
+    scene, maps = scan()
+    rng = np.random.default_rng(0)
+    maps = [
+        np.stack(
+            [np.roll(row, shift) for row, shift in zip(m, rng.integers(-3, 4, HEIGHT), strict=True)]
+        )
+        for m in maps
+    ]
+    result = associate(points, scene, lambda: iter(maps))
+    wrong = np.bincount(panels(points.xyz[:, 0]) * 10 + result.cloud.instance).astype(float)
+    assert np.sort(wrong)[-3:].sum() / len(points) > 0.99
+
+
+def test_a_point_nobody_sees_stays_unlabelled():
+    points = wall(high=5.0)
+    scene, maps = scan()
+    cloud = associate(points, scene, lambda: iter(maps)).cloud
+    unseen = points.xyz[:, 0] > 1.8 + 1.4
+    assert unseen.any()
+    assert not cloud.instance[unseen].any()
+    assert not cloud.score[unseen].any()
+
+
+def test_a_point_labelled_in_few_of_its_looks_is_background():
+    points = wall()
+    scene, maps = scan()
+    maps = [np.where(m == 2, 0, m).astype(np.int32) for m in maps]
+    maps[4] = maps[4] + 2 * (maps[4] == 0).astype(np.int32)  # one view alone masks panel 2
+    cloud = associate(points, scene, lambda: iter(maps)).cloud
+    assert not cloud.instance[panels(points.xyz[:, 0]) == 2].any()
+    assert cloud.instance[panels(points.xyz[:, 0]) == 1].all()
+
+
+def test_scores_are_shares_of_the_looks():
+    points = wall()
+    scene, maps = scan()
+    clean = associate(points, scene, lambda: iter(maps)).cloud
+    np.testing.assert_allclose(clean.score, 1, atol=1e-6)
+    half = [np.where(i % 2, m, 0).astype(np.int32) for i, m in enumerate(maps)]
+    score = associate(points, scene, lambda: iter(half)).cloud.score
+    assert 0.3 < np.median(score) < 0.7
+
+
+def test_trusted_ids_are_kept_as_they_are():
+    points = wall()
+    scene, maps = scan()
+    maps = [np.array([0, 7, 300, 41], np.int32)[m] for m in maps]
+    result = associate(points, scene, lambda: iter(maps), AssociationConfig(trust_ids=True))
+    expected = np.array([0, 7, 300, 41])[panels(points.xyz[:, 0])]
+    np.testing.assert_array_equal(result.cloud.instance, expected)
+    assert result.relabel(0, scene.views[0], maps[0]) is maps[0]
+
+
+def test_two_sides_that_no_view_shows_together_are_joined_by_a_track():
+    points = wall(-1.5, 3.5)
+    scene, _ = scan([-0.6, -0.4, -0.3, 2.3, 2.4, 2.6])
+
+    def ends(x, right):
+        return np.broadcast_to(
+            np.where(x < 0.0, 5, 0) + np.where(x > 2.0, right, 0), (HEIGHT, WIDTH)
+        ).astype(np.int32)
+
+    one = [ends(wall_x(v.camera.pose[0, 3]), 5) for v in scene.views]
+    two = [ends(wall_x(v.camera.pose[0, 3]), 6) for v in scene.views]
+    assert associate(points, scene, lambda: iter(one)).summary["objects"] == 1
+    assert associate(points, scene, lambda: iter(two)).summary["objects"] == 2
+
+
+def test_no_mask_at_all_gives_an_unlabelled_cloud_and_says_so():
+    points = wall()
+    scene, maps = scan()
+    result = associate(points, scene, lambda: (np.zeros_like(m) for m in maps))
+    assert not result.cloud.instance.any()
+    assert any("no object" in line for line in result.warnings)
+
+
+def test_the_same_input_and_seed_give_the_same_labels():
+    points = wall()
+    scene, maps = scan()
+    maps = shuffled(maps)
+    first, second = (associate(points, scene, lambda: iter(maps), seed=3).cloud for _ in range(2))
+    assert first.instance.tobytes() == second.instance.tobytes()
+    assert first.score.tobytes() == second.score.tobytes()
+
+
+@pytest.mark.parametrize("count", [1, 50, 2000])
+def test_anchors_are_few_and_even(count):
+    points = wall()
+    chosen = choose_anchors(points.xyz, count)
+    assert 1 <= len(chosen) <= count
+    assert (np.diff(chosen) > 0).all()
+    if count == 50:
+        apart = np.linalg.norm(points.xyz[chosen][:, None] - points.xyz[chosen][None], axis=-1)
+        assert (apart + 9 * np.eye(len(chosen))).min(1).mean() > 0.1
