@@ -21,7 +21,7 @@ from lift3d.fusion import given_points
 from lift3d.labelmaps import find_label_map, read_label_map, write_label_map
 from lift3d.progress import Progress, Quiet, Tick
 from lift3d.report import PICTURE, REPORT, write_report
-from lift3d.runs import run_content, write_run
+from lift3d.runs import RUN, run_content, write_run
 from lift3d.scene import LabelMap, Points, Scene, Skipped
 from lift3d.selection import open_scene, select
 from lift3d.settings import LiftConfig, as_json, backend_name
@@ -74,6 +74,7 @@ class _Run:
         """The stage's result, from now or from before."""
 
         def shown() -> dict[str, Any]:
+            self.path(RUN).unlink(missing_ok=True)  # not finished any more
             with self.progress.stage(name) as tick:
                 return work(tick)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from lift3d.errors import InputError
 from lift3d.export.ply import read_cloud, write_cloud
 from lift3d.labelmaps import read_label_map, write_label_map
 from lift3d.lifting import lift
+from lift3d.runs import read_json
 from lift3d.scene import LabelledPoints
 from lift3d.selection import open_scene, select
 from lift3d.settings import KINDS, LiftConfig, as_json, backend_name, unknown_backend
@@ -126,8 +128,6 @@ def test_lifting_again_repeats_nothing(lifted, config, scene):
 def test_a_changed_setting_redoes_only_what_depends_on_it(
     lifted, config, scene, change, redone, tmp_path
 ):
-    import shutil
-
     out = tmp_path / "run"
     shutil.copytree(config.out, out)
     again = lift(dataclasses.replace(config, out=out, **change), scene)
@@ -135,8 +135,6 @@ def test_a_changed_setting_redoes_only_what_depends_on_it(
 
 
 def test_new_masks_in_the_folder_are_noticed(lifted, config, scene, true_masks, tmp_path):
-    import shutil
-
     shutil.copytree(config.out, tmp_path / "run")
     shutil.copytree(true_masks, tmp_path / "masks")
     moved = dataclasses.replace(
@@ -147,6 +145,20 @@ def test_new_masks_in_the_folder_are_noticed(lifted, config, scene, true_masks, 
     assert "fuse" not in fresh(first)
     write_label_map(tmp_path / "masks", scene.views[0].name, np.ones((60, 80), np.int32))
     assert fresh(lift(moved, scene))[0] == "track"
+
+
+def test_a_run_that_is_under_way_again_is_not_taken_for_finished(
+    lifted, config, scene, tmp_path, monkeypatch
+):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    shutil.copytree(config.out, tmp_path / "run")
+    monkeypatch.setattr(lifting, "write_instances", full)
+    with pytest.raises(OSError, match="No space"):
+        lift(dataclasses.replace(config, out=tmp_path / "run", seed=1), scene)
+    with pytest.raises(InputError, match=r"has no run\.json"):
+        read_json(tmp_path / "run", "run.json")
 
 
 def test_given_points_keep_their_order_and_number(config, scene, tmp_path):
