@@ -75,7 +75,7 @@ class Association:
     cloud: LabelledPoints
     """Ids from 1, larger objects first."""
     confidence: dict[int, float]
-    """How well views segment each object as a whole, 0 to 1: the ranking for AP."""
+    """How well views segment each object as a whole, and its size, 0 to 1: the ranking for AP."""
     summary: dict[str, int]
     warnings: list[str]
     tolerance: DepthTolerance
@@ -133,7 +133,7 @@ def associate(
     relabelling = _relabelling(seen, label[chosen])
     return Association(
         cloud,
-        {int(rank[i]): round(float(mean[i]), 6) for i in range(count) if rank[i] > 0},
+        _confidence(mean, label, rank),
         *_account(seen, relabelling, cluster, int(label.max(initial=0)), count),
         tolerance,
         relabelling,
@@ -252,6 +252,17 @@ def _scores(
     for_it = (weight * ((ids == label[:, None]) & (label[:, None] > 0))).sum(1)
     share = for_it / np.maximum(ballot.looked, 1e-9)
     return np.minimum(share, 1).astype(np.float32)
+
+
+def _confidence(
+    support: Float64[np.ndarray, " objects"],
+    label: Int32[np.ndarray, " points"],
+    rank: Int32[np.ndarray, " objects"],
+) -> dict[int, float]:
+    """Support times the logarithm of the size: a large piece is rarer by chance than a small."""
+    sizes = np.bincount(label, minlength=int(rank.max(initial=0)) + 1)
+    size = np.log1p(sizes) / np.log1p(max(len(label), 1))
+    return {int(r): round(float(support[i] * size[r]), 6) for i, r in enumerate(rank) if r > 0}
 
 
 def _relabelling(seen: Observations, label: Int32[np.ndarray, " anchors"]) -> Relabelling:
