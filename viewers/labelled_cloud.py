@@ -1,0 +1,36 @@
+"""Open a run's cloud in Open3D, one object lit and the rest dimmed.
+
+python viewers/labelled_cloud.py OUT [ID]
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from lift3d.colours import label_colours
+from lift3d.export.ply import read_cloud
+
+
+def main() -> None:
+    """Show OUT/cloud.ply; without ID every object has its colour."""
+    if len(sys.argv) not in (2, 3):
+        sys.exit(__doc__)
+    import open3d
+
+    cloud = read_cloud(Path(sys.argv[1]) / "cloud.ply")
+    colours = label_colours(cloud.instance).astype(np.float64) / 255
+    if len(sys.argv) == 3:
+        chosen = cloud.instance == int(sys.argv[2])
+        print(f"object {sys.argv[2]}: {chosen.sum()} points")
+        colours[~chosen] = 0.25 * colours[~chosen] + 0.6
+
+    shown = open3d.geometry.PointCloud()
+    shown.points = open3d.utility.Vector3dVector(cloud.points.xyz.astype(np.float64))
+    shown.normals = open3d.utility.Vector3dVector(cloud.points.normal.astype(np.float64))
+    shown.colors = open3d.utility.Vector3dVector(colours)
+    open3d.visualization.draw_geometries([shown], window_name=sys.argv[1])
+
+
+if __name__ == "__main__":
+    main()
