@@ -1,0 +1,46 @@
+"""HTML put together so that no text can become markup by mistake."""
+
+from __future__ import annotations
+
+from html import escape
+
+VOID = {"img", "meta", "br"}
+
+
+class Markup(str):
+    """Text that is HTML already; every other text is escaped where it goes in."""
+
+
+def element(tag: str, *children: object, **attributes: object) -> Markup:
+    """An element; `class_` gives the attribute class, `_` in names becomes `-`.
+
+    >>> element("td", "a < b", class_="number")
+    '<td class="number">a &lt; b</td>'
+    """
+    names = {name.rstrip("_").replace("_", "-"): value for name, value in attributes.items()}
+    given = "".join(f' {name}="{escape(str(value))}"' for name, value in names.items())
+    if tag in VOID:
+        return Markup(f"<{tag}{given}>")
+    return Markup(f"<{tag}{given}>{joined(*children)}</{tag}>")
+
+
+def joined(*children: object) -> Markup:
+    """The children one after the other, texts escaped."""
+    return Markup("".join(c if isinstance(c, Markup) else escape(str(c)) for c in children))
+
+
+def table(head: list[str], rows: list[list[object]], words: int = 1) -> Markup:
+    """A table; the cells after the first `words` columns are numbers, set to the right."""
+
+    def row(tag: str, cells: list[object]) -> Markup:
+        return element(
+            "tr",
+            *(
+                element(tag, cell, class_="word" if at < words else "number")
+                for at, cell in enumerate(cells)
+            ),
+        )
+
+    top = element("thead", row("th", list(head)))
+    body = element("tbody", *(row("td", cells) for cells in rows))
+    return element("div", element("table", top, body), class_="scroll")
