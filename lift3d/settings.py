@@ -12,9 +12,6 @@ from lift3d.errors import did_you_mean
 from lift3d.protocols import Matcher, Reconstructor, Segmenter, Tracker
 from lift3d.visibility import DepthTolerance
 
-BRING_MASKS = ("folder", "simulated")
-"""Segmenters whose masks exist already, so that there is nothing to prompt."""
-
 
 @dataclass(frozen=True)
 class AutoReconstruction:
@@ -36,16 +33,16 @@ class AutoMatching:
 
 @dataclass(frozen=True)
 class AutoTracking:
-    """`independent` where masks exist already (folder, simulated), `given` where their ids agree
-    between views too, else `mastsam`.
+    """`independent`, or `given` where the masks' ids agree between views already.
+
+    With depth and poses the association finds the identities in 3D better than a tracker carries
+    them (ARCHITECTURE.md has the figures); `tracking:mastsam` tracks all the same.
     """
 
     def chosen(self, config: "LiftConfig") -> Any:
         """The backend's settings."""
-        name = "mastsam"
-        if backend_name("segmentation", config.segmentation) in BRING_MASKS:
-            agree = getattr(config.segmentation, "ids", None) == "consistent"
-            name = "given" if agree else "independent"
+        agree = getattr(config.segmentation, "ids", None) == "consistent"
+        name = "given" if agree else "independent"
         return tracking.BACKENDS[name]()
 
 

@@ -271,7 +271,7 @@ def test_the_synthetic_scene_has_a_name_like_a_path(tmp_path, monkeypatch):
 
 def test_automatic_choices_are_made_before_the_run_and_recorded():
     plain = LiftConfig(Path("in"), Path("out")).resolved()
-    assert backend_name("tracking", plain.tracking) == "mastsam"
+    assert backend_name("tracking", plain.tracking) == "independent"
     assert backend_name("reconstruction", plain.reconstruction) == "sensor"
     given = LiftConfig(Path("in"), Path("out"), segmentation=Folder(path=Path("m"))).resolved()
     assert backend_name("tracking", given.tracking) == "independent"

@@ -23,6 +23,8 @@ from lift3d.scene import Transform
 
 THICK = 0.12
 """Of walls, metres."""
+APART = 1.0
+"""Least distance between what hangs on walls, middle to middle: nothing overlaps."""
 
 
 @dataclass
@@ -35,6 +37,8 @@ class Room:
     y1: Number
     height: Number
     taken: list[tuple[float, float, float, float]] = field(default_factory=list)
+    hung: list[np.ndarray] = field(default_factory=list)
+    """Where doors and pictures are on the walls."""
 
     @property
     def centre(self) -> tuple[float, float]:
@@ -125,6 +129,7 @@ def furnish(build: Builder, room: Room) -> None:
     in_front = room.against_wall(rng, 0.95, 0.8, 0.0)
     if in_front is not None:
         furniture.door(build, in_front @ place(0, -0.4))
+        room.hung.append((in_front @ place(0, -0.4))[:2, 3])
     for wide, deep, make in along_wall:
         where = room.against_wall(rng, wide, deep)
         if where is not None:
@@ -161,8 +166,13 @@ def hang(build: Builder, room: Room) -> None:
     """A picture on a wall, above the low furniture."""
     rng = build.rng
     x, y = room.x1 - room.x0, room.y1 - room.y0
-    side = int(rng.integers(4))
-    size, half = (x, y / 2) if side % 2 == 0 else (y, x / 2)
-    along = rng.uniform(-size / 2 + 0.6, size / 2 - 0.6)
-    spot = place(0, 0, 0, side * np.pi / 2) @ place(along, -half, rng.uniform(1.5, 1.75))
-    furniture.picture(build, place(*room.centre) @ spot)
+    for _ in range(50):
+        side = int(rng.integers(4))
+        size, half = (x, y / 2) if side % 2 == 0 else (y, x / 2)
+        along = rng.uniform(-size / 2 + 0.6, size / 2 - 0.6)
+        spot = place(0, 0, 0, side * np.pi / 2) @ place(along, -half, rng.uniform(1.5, 1.75))
+        at = place(*room.centre) @ spot
+        if all(np.hypot(*(at[:2, 3] - other)) > APART for other in room.hung):
+            room.hung.append(at[:2, 3])
+            furniture.picture(build, at)
+            return
