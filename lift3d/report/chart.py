@@ -54,9 +54,9 @@ def _groups(count: int) -> list[range]:
     return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def _line(x1: float, x2: float, y: float, kind: str) -> Markup:
+def _line(x1: int, x2: int, y: float, kind: str) -> Markup:
     return element("line", class_=kind, x1=x1, x2=x2, y1=f"{y:.2f}", y2=f"{y:.2f}")
 
 
-def _text(x: float, y: float, text: str, anchor: str) -> Markup:
+def _text(x: int, y: float | int, text: str, anchor: str) -> Markup:
     return element("text", text, x=x, y=f"{y:.2f}", text_anchor=anchor)
