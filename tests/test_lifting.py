@@ -280,7 +280,8 @@ def test_automatic_choices_are_made_before_the_run_and_recorded():
 
 def test_the_seed_reaches_every_random_step_that_has_none_of_its_own():
     mastsam = tracking.BACKENDS["mastsam"]
-    assert LiftConfig(Path("in"), Path("out"), seed=5).resolved().tracking.seed == 5
+    plain = LiftConfig(Path("in"), Path("out"), seed=5, tracking=mastsam())
+    assert plain.resolved().tracking.seed == 5
     own = LiftConfig(Path("in"), Path("out"), seed=5, tracking=mastsam(seed=3)).resolved()
     assert own.tracking.seed == 3
 
