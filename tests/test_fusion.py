@@ -339,7 +339,7 @@ def test_large_world_coordinates_keep_the_voxels_apart():
 
 
 def test_the_voxel_is_chosen_from_the_scene_and_said():
-    assert default_voxel(scene(view("a", partial(plain, 20.0)))) == 0.02
+    assert default_voxel(scene(view("a", partial(plain, 20.0)))) == 0.015
     # 2 m away: the middle of the wall is about 2.1 x 1.6 m, 2.6 m across.
     assert default_voxel(scene(view("a"))) == 0.01
     assert default_voxel(scene(view("a", partial(plain, 200.0)), metric=False)) == 1.0

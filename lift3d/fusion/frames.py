@@ -29,6 +29,10 @@ class Frame:
     confidence: Float32[np.ndarray, "height width"] | None
 
 
+ROOM = 0.015
+"""Metres: half a thin book. At 0.02 the books of the synthetic rooms melt into each other."""
+
+
 def load_frame(view: View) -> Frame:
     """Decode what fusion needs. Raises FrameError where something is missing."""
     depth = view.depth()
@@ -62,11 +66,11 @@ def _finished(view: View, future: Future[Frame]) -> Frame | Skipped:
 
 
 def default_voxel(scene: Scene, sample: int = 16) -> float:
-    """A voxel size that suits the scene: 0.02 m for rooms, finer for what is smaller.
+    """A voxel size that suits the scene: `ROOM` for rooms, finer for what is smaller.
 
     The extent (diagonal of the box around the middle 98 % of the surface, over `sample` views)
-    over 200, at most 0.02 m where the scene is metric, and never below extent / 2000; cut to
-    1, 2 or 5 times a power of ten. Raises InputError where no view has depth.
+    over 200, cut to 1, 2 or 5 times a power of ten; where the scene is metric at most `ROOM`,
+    unless that were below extent / 2000. Raises InputError where no view has depth.
     """
     seen = []
     for view in scene.views[:: max(1, len(scene) // sample)]:
@@ -82,10 +86,10 @@ def default_voxel(scene: Scene, sample: int = 16) -> float:
         )
     low, high = np.percentile(np.concatenate(seen), [1, 99], axis=0)
     extent = float(np.linalg.norm(high - low))
-    voxel = extent / 200
-    if scene.metric:
-        voxel = max(min(0.02, voxel), extent / 2000)
-    return one_two_five(voxel)
+    voxel = one_two_five(extent / 200)
+    if scene.metric and voxel > ROOM and extent / 2000 < ROOM:
+        return ROOM
+    return voxel
 
 
 def _coarse_surface(camera: Camera, depth: Depth) -> Float32[np.ndarray, "points 3"]:

@@ -23,7 +23,7 @@ class TsdfConfig:
     """Average signed distances, then take the zero crossing; smooth, closes small gaps."""
 
     voxel: float | None = None
-    """Edge of a voxel in world units (metres); by default chosen from the scene, 0.02 for rooms."""
+    """Edge of a voxel in world units (metres); by default by the scene, 0.015 for rooms."""
     truncation: float = 4.0
     """Distances count up to this many voxels before and behind the surface."""
     min_views: int | None = None

@@ -18,7 +18,7 @@ class VoxelConfig:
     """Average everything that falls into one voxel; quick, and true to what was measured."""
 
     voxel: float | None = None
-    """Edge of a voxel in world units (metres); by default chosen from the scene, 0.02 for rooms."""
+    """Edge of a voxel in world units (metres); by default by the scene, 0.015 for rooms."""
     min_views: int | None = None
     """Drop points seen in fewer views; by default 2 from ten views up, else 1."""
     min_confidence: float = 0.0
