@@ -52,7 +52,7 @@ class AssociationConfig:
     """Two pieces are one object when the views put their points into one mask more often."""
     uncovered: float = 1.0
     """What a view counts, against, that masks one of two points and leaves the other out."""
-    purity: float = 0.85
+    purity: float = 0.95
     """A superpoint is divided where the views put its points into one mask less often."""
     support: float = 0.1
     """Least mean IoU of an object with the best mask of each view that sees it."""
@@ -64,7 +64,7 @@ class AssociationConfig:
     """A point that this share of its looks give one object belongs to it, whatever its surface."""
     anchors: int = 60_000
     """Points on which identities are settled."""
-    points: int = 20
+    points: int = 50
     """Objects with fewer points are dropped."""
 
 

@@ -1,0 +1,82 @@
+"""The APC shelf (15 RGB-D views, four objects): from masks whose ids know nothing of each other.
+
+python pipelines/apc_shelf.py SCENE --out OUT
+
+SCENE is `scene-0000` of the APC vision toolbox (data/apc_shelf/README.md). Two runs are made:
+
+* OUT/true: the true masks, ids shuffled in every view;
+* OUT/predicted: the network's probability maps `masks/<view>.<object>.mask.png` (value / 65535),
+  each pixel given to the likeliest object above that object's threshold, ids shuffled as well.
+
+Both are compared with the vote of the true masks: how much of each true object the found object
+that covers most of it holds (IoU, on the cloud's points).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from lift3d.datasets import read_scene
+from lift3d.export.ply import read_cloud
+from lift3d.labelmaps import read_label_map, write_label_map
+from lift3d.lifting import lift
+from lift3d.scene import Scene
+from lift3d.segmentation.folder import FolderConfig
+from lift3d.segmentation.simulated import SimulatedConfig
+from lift3d.settings import LiftConfig
+from lift3d.voting import vote_labels
+
+
+def write_predictions(source: Path, scene: Scene, folder: Path, seed: int = 0) -> None:
+    """The network's masks as label maps, ids shuffled per view."""
+    rng = np.random.default_rng(seed)
+    thresholds = {
+        path.name.split(".")[0]: float(path.read_text())
+        for path in sorted((source / "masks").glob("*.thresh.txt"))
+    }
+    for view in scene.views:
+        paths = [source / "masks" / f"{view.name}.{name}.mask.png" for name in thresholds]
+        probability = np.stack([read_label_map(path) / 65535 for path in paths])
+        limit = np.array(list(thresholds.values()))[:, None, None]
+        margin = np.where(probability >= limit, probability, 0)
+        ids = 1 + rng.permutation(len(paths))
+        labels = np.where(margin.max(0) > 0, ids[margin.argmax(0)], 0)
+        write_label_map(folder, view.name, labels.astype(np.int32))
+
+
+def compare(scene: Scene, run: Path) -> dict[str, object]:
+    """The objects of a run against the vote of the true masks on the same points."""
+    cloud = read_cloud(run / "cloud.ply")
+    truth, _ = vote_labels(cloud.points, scene, (v.instances() for v in scene.views)).result()
+    found = {}
+    for one in np.unique(truth[truth > 0]):
+        inside = truth == one
+        match = int(np.bincount(cloud.instance[inside])[1:].argmax()) + 1
+        same = cloud.instance == match
+        found[int(one)] = {"id": match, "iou": float((inside & same).sum() / (inside | same).sum())}
+    printed = json.loads((run / "consistency.json").read_text())["printed"]
+    return {"objects": int(cloud.instance.max()), "found": found, **printed}
+
+
+def main() -> None:
+    """Run both and print what came out."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("scene", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    scene = read_scene(options.scene)
+    write_predictions(options.scene, scene, options.out / "masks")
+    for name, masks in {
+        "true": SimulatedConfig(),
+        "predicted": FolderConfig(options.out / "masks"),
+    }.items():
+        lift(LiftConfig(options.scene, options.out / name, segmentation=masks))
+        print(name, json.dumps(compare(scene, options.out / name), indent=1))
+
+
+if __name__ == "__main__":
+    main()
