@@ -7,9 +7,8 @@ points, as they do in the papers.
 
 from __future__ import annotations
 
-from typing import TypeAlias, no_type_check
+from typing import TypeAlias
 
-import numba
 import numpy as np
 from jaxtyping import Float32, Int32
 from scipy import sparse
@@ -17,6 +16,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from lift3d.association.evidence import Observations
+from lift3d.graphs import felzenszwalb
 
 XYZ: TypeAlias = Float32[np.ndarray, "points 3"]
 Labels: TypeAlias = Int32[np.ndarray, " points"]
@@ -201,42 +201,8 @@ def superpoints(
     weight = np.clip(1 - (normals[a] * normals[b]).sum(1), 0, 2)
     convex = ((xyz[b] - xyz[a]) * normals[b]).sum(1) > 0
     weight = np.where(convex, weight**2, weight)
-    order = np.argsort(weight, kind="stable")
-    root = _segment(len(xyz), a[order], b[order], weight[order].astype(np.float64), scale, least)
-    return np.unique(root, return_inverse=True)[1].astype(np.int32)
-
-
-@numba.njit(cache=True)
-@no_type_check
-def _find(parent, at):
-    while parent[at] != at:
-        parent[at] = parent[parent[at]]
-        at = parent[at]
-    return at
-
-
-@numba.njit(cache=True)
-@no_type_check
-def _segment(points, a, b, weight, scale, least):
-    parent = np.arange(points)
-    size = np.ones(points, np.int64)
-    limit = np.full(points, scale)
-    for small in (False, True):
-        for edge in range(len(a)):
-            one, two = _find(parent, a[edge]), _find(parent, b[edge])
-            if one == two:
-                continue
-            if small:
-                join = size[one] < least or size[two] < least
-            else:
-                join = weight[edge] <= limit[one] and weight[edge] <= limit[two]
-            if join:
-                parent[two] = one
-                size[one] += size[two]
-                limit[one] = weight[edge] + scale / size[one]
-    for point in range(points):
-        parent[point] = _find(parent, point)
-    return parent
+    ends = a.astype(np.int32), b.astype(np.int32)
+    return felzenszwalb(*ends, weight.astype(np.float32), scale, least, np.zeros(len(xyz), int))
 
 
 # --- view consensus -----------------------------------------------------------------------

@@ -31,7 +31,7 @@ def render(
     """The cloud from `camera` (by default: from above at an angle), on white.
 
     `colours` take the place of the points' own. Each point is a square of `splat` world units,
-    by default 1.5 times the cloud's spacing. With `cull`, points whose normal faces away are
+    by default 2 times the cloud's spacing. With `cull`, points whose normal faces away are
     left out; those without a normal stay.
     """
     return _picture(points, colours, camera, splat, cull)[0]
@@ -60,7 +60,7 @@ def _picture(
     if camera is None:
         camera = orbit_cameras(points, 1)[0]
     if splat is None:
-        splat = 1.5 * spacing(points.xyz)
+        splat = 2.0 * spacing(points.xyz)
     eye = camera.pose[:3, 3].astype(np.float32)
     # Culled points are kept as NaN, which no pixel sees: the indices stay those of `points`.
     xyz = _facing(points.xyz, points.normal, eye) if cull else points.xyz

@@ -63,7 +63,7 @@ def contact_sheet(cloud: LabelledPoints, width: int) -> Image:
     """Colour above, objects below, from two sides; `width` pixels across."""
     each = max(width // 2, 16)
     cameras = orbit_cameras(cloud.points, 2, each, each * 3 // 4)
-    splat = 1.5 * spacing(cloud.points.xyz)
+    splat = 2.0 * spacing(cloud.points.xyz)
     rows = [
         np.concatenate(
             [render(cloud.points, colours_of(cloud, mode), c, splat) for c in cameras], 1
