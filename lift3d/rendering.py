@@ -6,6 +6,7 @@ so that the near walls and the ceiling do not hide what is inside.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import no_type_check
 
 import numba
@@ -114,8 +115,21 @@ def orbit_cameras(
     return cameras
 
 
-def guess_up(points: Points) -> Direction:
+def camera_up(cameras: Iterable[Camera]) -> Direction | None:
+    """Where the tops of the pictures point on average: people hold cameras upright.
+
+    None without posed cameras, or where they are turned every which way.
+    """
+    tops = [-c.world_from_camera[:3, 1] for c in cameras if c.world_from_camera is not None]
+    mean = np.mean(tops, axis=0) if tops else np.zeros(3)
+    length = float(np.linalg.norm(mean))
+    return mean / length if length > 0.3 else None
+
+
+def guess_up(points: Points, held: Direction | None = None) -> Direction:
     """The direction that most surface lies flat to, pointing to where floors look.
+
+    `held`, where the cameras' tops point, leaves only what is within 45 degrees of it.
 
     Floors, tables and seats face up and were seen from above, so their normals outnumber
     those of ceilings. Candidates are the axes of the world (data sets tend to be levelled along
@@ -125,13 +139,19 @@ def guess_up(points: Points) -> Direction:
     normal = points.normal[:: max(1, len(points) // 20_000)].astype(np.float64)
     normal = normal[(normal**2).sum(1) > 0.25]
     if len(normal) < 10:
-        return np.array([0.0, 0.0, 1.0])
+        return np.array([0.0, 0.0, 1.0]) if held is None else held
     axes = np.vstack([np.eye(3), -np.eye(3)])
     # z and -y first among equals: the two ups that are in use.
     liking = np.array([1.0, 1.0, 1.25, 1.0, 1.2, 1.0])
+    peaks = normal[:: max(1, len(normal) // 300)]
+    if held is not None:
+        upright = axes @ held > np.cos(np.radians(45))
+        axes, liking = axes[upright], liking[upright]
+        peaks = peaks[peaks @ held > np.cos(np.radians(45))]
+        if not len(axes) or not len(peaks):
+            return held
     support = liking * _support(normal, axes)
     best = axes[int(np.argmax(support))]
-    peaks = normal[:: max(1, len(normal) // 300)]
     free = _support(normal, peaks)
     if free.max() > 1.5 * support.max():
         peak = peaks[int(np.argmax(free))]

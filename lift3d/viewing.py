@@ -15,7 +15,7 @@ from lift3d.colours import heat_colours, label_colours
 from lift3d.errors import InputError, MissingExtra
 from lift3d.export.ply import read_cloud
 from lift3d.export.scene_json import read_cameras
-from lift3d.rendering import orbit_cameras, render
+from lift3d.rendering import camera_up, guess_up, orbit_cameras, render
 from lift3d.scene import Camera, Image, LabelledPoints
 from lift3d.storage import atomic
 from lift3d.visibility import spacing
@@ -40,34 +40,40 @@ def view_run(folder: Path, screenshot: Path | None = None, width: int = 1280) ->
     Open3D cannot be imported. The picture needs neither.
     """
     cloud = _cloud(folder)
+    stored = folder / "scene.json"
+    cameras = list(read_cameras(stored).values()) if stored.is_file() else []
     if screenshot is not None:
-        write_screenshot(screenshot, cloud, width)
+        write_screenshot(screenshot, cloud, width, cameras)
         return
-    show(cloud, list(read_cameras(folder / "scene.json").values()), str(folder))
+    show(cloud, cameras, str(folder))
 
 
-def write_screenshot(path: Path, cloud: LabelledPoints, width: int = 1280) -> None:
-    """Two sides of the cloud, above in colour and below by object, as one picture."""
+def write_screenshot(
+    path: Path, cloud: LabelledPoints, width: int = 1280, cameras: Iterable[Camera] = ()
+) -> None:
+    """Two sides of the cloud, above in colour and below by object, as one picture.
+
+    `cameras` tell which way is up.
+    """
     from PIL import Image as Pillow
 
     if not len(cloud):
         raise InputError("the cloud has no points; there is nothing to look at")
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise InputError(f"{path}: a screenshot is a .png or .jpg file")
-    sheet = contact_sheet(cloud, width)
+    sheet = contact_sheet(cloud, width, cameras)
     with atomic(path) as part:
         Pillow.fromarray(sheet).save(part)
 
 
-def contact_sheet(cloud: LabelledPoints, width: int) -> Image:
+def contact_sheet(cloud: LabelledPoints, width: int, cameras: Iterable[Camera] = ()) -> Image:
     """Colour above, objects below, from two sides; `width` pixels across."""
     each = max(width // 2, 16)
-    cameras = orbit_cameras(cloud.points, 2, each, each * 3 // 4)
+    up = guess_up(cloud.points, camera_up(cameras))
+    sides = orbit_cameras(cloud.points, 2, each, each * 3 // 4, up)
     splat = 2.0 * spacing(cloud.points.xyz)
     rows = [
-        np.concatenate(
-            [render(cloud.points, colours_of(cloud, mode), c, splat) for c in cameras], 1
-        )
+        np.concatenate([render(cloud.points, colours_of(cloud, mode), c, splat) for c in sides], 1)
         for mode in ("colour", "labels")
     ]
     return np.concatenate(rows)

@@ -4,7 +4,7 @@ from PIL import Image
 
 from lift3d.errors import InputError
 from lift3d.export.ply import write_cloud
-from lift3d.rendering import orbit_cameras, render
+from lift3d.rendering import camera_up, guess_up, orbit_cameras, render
 from lift3d.scene import Camera, LabelledPoints, Points
 from lift3d.viewing import colours_of, frustum, show, view_run
 
@@ -85,3 +85,14 @@ def test_a_folder_without_a_run_is_told(tmp_path):
     write_cloud(tmp_path / "cloud.ply", floor_and_box())
     with pytest.raises(InputError, match=r"\.png or \.jpg"):
         view_run(tmp_path, screenshot=tmp_path / "picture.bmp")
+
+
+def test_up_is_where_the_tops_of_the_pictures_point():
+    cloud = floor_and_box()
+    sideways = np.diag([1.0, 1.0, 1.0, 1.0])
+    sideways[:3, :3] = [[0, -1, 0], [0, 0, -1], [1, 0, 0]]  # the camera's -y is the world's x
+    held = camera_up([Camera(np.eye(3), 4, 4, sideways)] * 3)
+    np.testing.assert_allclose(guess_up(cloud.points), [0, 0, 1])
+    np.testing.assert_allclose(held, [1, 0, 0])
+    np.testing.assert_allclose(guess_up(cloud.points, held), [1, 0, 0])
+    assert camera_up([]) is None

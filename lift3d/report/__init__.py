@@ -32,7 +32,7 @@ def write_report(folder: Path, scene: Scene, run: Mapping[str, Any]) -> None:
     """
     checked = json.loads((folder / "consistency.json").read_text())
     instances = json.loads((folder / "instances.json").read_text())
-    shown = pictures.sides(read_cloud(folder / "cloud.ply"))
+    shown = pictures.sides(read_cloud(folder / "cloud.ply"), scene)
     pictures.write_sheet(folder / PICTURE, shown)
     body = element(
         "main",

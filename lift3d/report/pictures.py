@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from lift3d.colours import heat_colours, label_colours, overlay
 from lift3d.errors import FrameError
 from lift3d.labelmaps import find_label_map, read_label_map
-from lift3d.rendering import orbit_cameras, render_rgba
+from lift3d.rendering import camera_up, guess_up, orbit_cameras, render_rgba
 from lift3d.scene import Image, LabelledPoints, Scene, View
 from lift3d.storage import atomic
 
@@ -33,14 +33,18 @@ class Strip:
     disagreement: Image | None
 
 
-def sides(cloud: LabelledPoints) -> list[tuple[Rgba, Rgba]]:
-    """The cloud in colour and by object, from each side; none of an empty cloud."""
+def sides(cloud: LabelledPoints, scene: Scene) -> list[tuple[Rgba, Rgba]]:
+    """The cloud in colour and by object, from each side; none of an empty cloud.
+
+    The scene's cameras tell which way is up.
+    """
     if not len(cloud):
         return []
     colours = label_colours(cloud.instance)
+    up = guess_up(cloud.points, camera_up(view.camera for view in scene.views))
     return [
         (render_rgba(cloud.points, None, camera), render_rgba(cloud.points, colours, camera))
-        for camera in orbit_cameras(cloud.points, SIDES, SIDE_WIDTH, SIDE_HEIGHT)
+        for camera in orbit_cameras(cloud.points, SIDES, SIDE_WIDTH, SIDE_HEIGHT, up)
     ]
 
 
