@@ -133,7 +133,7 @@ def _reconstruct(run: _Run, source: Scene) -> Scene:
         run.config.reconstruction,
     ]
     result = run.stage("reconstruct", settings, [], ["scene.json"], work)
-    # TODO: read cameras and depth back once a backend makes them.
+    # Which views, no more: the one backend there is makes neither cameras nor depth.
     kept = set(result["views"])
     return replace(
         source,
