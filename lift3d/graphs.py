@@ -31,7 +31,8 @@ def felzenszwalb(
 
 @numba.njit(cache=True)
 @no_type_check
-def _root(parent, i):
+def find_root(parent, i):
+    """The representative of node `i` (a numba kernel, shortens the path it walks)."""
     while parent[i] != i:
         parent[i] = parent[parent[i]]
         i = parent[i]
@@ -47,16 +48,16 @@ def _segment(n, a, b, weight, order, scale, smallest, block):
     for e in order:
         if block[a[e]] != block[b[e]]:
             continue
-        i, j = _root(parent, a[e]), _root(parent, b[e])
+        i, j = find_root(parent, a[e]), find_root(parent, b[e])
         if i != j and weight[e] <= limit[i] and weight[e] <= limit[j]:
             parent[j] = i
             size[i] += size[j]
             limit[i] = weight[e] + scale / size[i]
     for e in order:
-        i, j = _root(parent, a[e]), _root(parent, b[e])
+        i, j = find_root(parent, a[e]), find_root(parent, b[e])
         if i != j and (size[i] < smallest or size[j] < smallest):
             parent[j] = i
             size[i] += size[j]
     for i in range(n):
-        parent[i] = _root(parent, i)
+        parent[i] = find_root(parent, i)
     return parent

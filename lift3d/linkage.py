@@ -8,6 +8,8 @@ import numba
 import numpy as np
 from jaxtyping import Float64, Int32
 
+from lift3d.graphs import find_root
+
 PRIOR = 0.5
 """Imagined views for and against each pair: little evidence moves little."""
 
@@ -66,15 +68,6 @@ def _table(size, a, b, alive, nodes):
             at = _slot(keys, np.int64(low) * nodes + high)
             keys[at], values[at] = np.int64(low) * nodes + high, edge
     return keys, values
-
-
-@numba.njit(cache=True)
-@no_type_check
-def _root(parent, node):
-    while parent[node] != node:
-        parent[node] = parent[parent[node]]
-        node = parent[node]
-    return node
 
 
 @numba.njit(cache=True)
@@ -200,5 +193,5 @@ def _agglomerate(nodes, a, b, agree, total, threshold, prior):
                     filled = living
             half = after
     for node in range(nodes):
-        parent[node] = _root(parent, node)
+        parent[node] = find_root(parent, node)
     return parent

@@ -26,46 +26,18 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int32
 
 from lift3d.association.anchors import choose_anchors
-from lift3d.association.clusters import confirmed, cover, gains, join_distant, support
-from lift3d.association.evidence import Observations, observe, pair_agreement, pair_graph
+from lift3d.association.clusters import cover, gains, support
+from lift3d.association.config import AssociationConfig
+from lift3d.association.evidence import Observations, observe
+from lift3d.association.identities import identities
 from lift3d.association.labelling import Evidence, gather
 from lift3d.association.relabel import MIXED, Relabelling
 from lift3d.association.superpoints import smooth, superpoints, surface_graph
-from lift3d.linkage import agglomerate
 from lift3d.scene import LabelledPoints, LabelMap, Points, Scene, View
 from lift3d.visibility import DepthTolerance, spacing
 from lift3d.voting import Ballot, vote_labels
 
-UNSEEN = 0.1
-"""Every pair of points has this many imagined views against it."""
-
 LabelMaps = Callable[[], Iterable[LabelMap]]
-
-
-@dataclass(frozen=True)
-class AssociationConfig:
-    """How identities of single views become objects."""
-
-    trust_ids: bool = False
-    """Take equal ids in different views as given and only vote; nothing is merged or divided."""
-    threshold: float = 0.6
-    """Two pieces are one object when the views put their points into one mask more often."""
-    uncovered: float = 1.0
-    """What a view counts, against, that masks one of two points and leaves the other out."""
-    purity: float = 0.95
-    """A superpoint is divided where the views put its points into one mask less often."""
-    support: float = 0.1
-    """Least mean IoU of an object with the best mask of each view that sees it."""
-    views: int = 2
-    """Least views in which some mask fits an object with IoU 0.5 (1 where only 1 sees it)."""
-    covered: float = 0.2
-    """Least share of looks under some mask; less is background, unlabelled."""
-    sure: float = 0.8
-    """A point that this share of its looks give one object belongs to it, whatever its surface."""
-    anchors: int = 60_000
-    """Points on which identities are settled."""
-    points: int = 50
-    """Objects with fewer points are dropped."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +92,7 @@ def associate(
     chosen = choose_anchors(points.xyz, config.anchors)
     anchors = points.take(chosen)
     seen = observe(anchors, scene, label_maps(), tolerance, step)
-    cluster = _identities(seen, anchors, coarse[chosen], fine[chosen], config, seed)
+    cluster = identities(seen, anchors, coarse[chosen], fine[chosen], config, seed)
     count = int(cluster.max(initial=-1)) + 1
     covered = cover(seen, cluster, count)
     mean, _ = support(seen, covered)
@@ -138,58 +110,6 @@ def associate(
         tolerance,
         relabelling,
     )
-
-
-def _identities(
-    seen: Observations,
-    anchors: Points,
-    coarse: Int32[np.ndarray, " anchors"],
-    fine: Int32[np.ndarray, " anchors"],
-    config: AssociationConfig,
-    seed: int,
-) -> Int32[np.ndarray, " anchors"]:
-    """Cluster of each anchor, -1 = none."""
-    a, b = pair_graph(anchors.xyz, (4, 8, 8, 8), seed)
-    agree, total = pair_agreement(seen, a, b, config.uncovered)
-    node = _pure(coarse, fine, a, b, agree, total, config.purity)
-    nodes = int(node.max(initial=-1)) + 1
-    one, other = node[a], node[b]
-    low, high = np.minimum(one, other).astype(np.int64), np.maximum(one, other)
-    key, where = np.unique(low * nodes + high, return_inverse=True)
-    between = key // max(nodes, 1) != key % max(nodes, 1)
-    # Where no view sees both points of most pairs, a few stray ones shall not decide.
-    agree = np.bincount(where, agree, len(key))[between]
-    total = np.bincount(where, total + UNSEEN, len(key))[between]
-    key = key[between]
-    cluster = agglomerate(
-        nodes,
-        (key // max(nodes, 1)).astype(np.int32),
-        (key % max(nodes, 1)).astype(np.int32),
-        agree,
-        total,
-        config.threshold,
-    )[node]
-    cluster = join_distant(seen, cluster, config.threshold, config.uncovered, smallest=5)
-    return confirmed(seen, cluster, config.support, config.views)
-
-
-def _pure(
-    coarse: Int32[np.ndarray, " anchors"],
-    fine: Int32[np.ndarray, " anchors"],
-    a: Int32[np.ndarray, " pairs"],
-    b: Int32[np.ndarray, " pairs"],
-    agree: Float64[np.ndarray, " pairs"],
-    total: Float64[np.ndarray, " pairs"],
-    purity: float,
-) -> Int32[np.ndarray, " anchors"]:
-    """Coarse superpoints where the views agree inside, fine ones where they do not."""
-    inside = coarse[a] == coarse[b]
-    pieces = int(coarse.max(initial=-1)) + 1
-    for_it = np.bincount(coarse[a[inside]], agree[inside], pieces)
-    asked = np.bincount(coarse[a[inside]], total[inside], pieces)
-    impure = for_it < purity * asked
-    name = np.where(impure[coarse], fine.astype(np.int64) + pieces, coarse)
-    return np.unique(name, return_inverse=True)[1].astype(np.int32)
 
 
 def _primary(under: object) -> Int32[np.ndarray, " masks"]:
