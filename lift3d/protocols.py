@@ -1,6 +1,7 @@
 """What a backend of each kind must offer. A backend is one file: frozen config, then class."""
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from lift3d.scene import LabelMap, Masks, Matches, Prompt, Scene, View
@@ -11,9 +12,16 @@ class Reconstructor(Protocol):
     """Images to cameras and depth."""
 
     def reconstruct(
-        self, scene: Scene, progress: Callable[[int, int], None] | None = None
+        self,
+        scene: Scene,
+        progress: Callable[[int, int], None] | None = None,
+        folder: Path | None = None,
     ) -> Scene:
-        """The scene with every view posed; views that cannot be are skipped and counted."""
+        """The scene with every view posed; views that cannot be are skipped and counted.
+
+        `folder` is where it may leave files of its own, to go on from after a kill or for the
+        user (a COLMAP model); without one it uses a temporary folder or memory.
+        """
         ...
 
 

@@ -96,6 +96,9 @@ class View:
     """Confidence of each depth pixel, where the source knows one."""
     load_instances: Callable[[], LabelMap] | None = None
     """True instance ids at colour resolution, where the data set has them."""
+    sparse: bool = False
+    """Depth is known only at the few pixels whose feature was triangulated: enough to say which
+    points a view sees, no surface to segment, match or fuse by."""
 
     def image(self) -> Image:
         """Colour (H, W, 3) RGB."""
@@ -159,6 +162,9 @@ class Scene:
     """What a person should know: resized colour, frames lost to truncation, ..."""
     load_surface: Callable[[], LabelledPoints] | None = None
     """The true labelled surface, where the data set has one."""
+    load_points: Callable[[], Points] | None = None
+    """A cloud that came with the cameras, such as COLMAP's; what is labelled where the views
+    have no dense depth."""
     void_classes: tuple[int, ...] = ()
     """Semantic classes of that surface that scores do not ask for: walls, floor, ceiling."""
 

@@ -14,7 +14,9 @@ LAYERS = [
     {"errors", "storage", "scene", "protocols"},
     {"geometry", "labelmaps", "colours", "graphs", "linkage"},
     {"visibility"},
-    {"datasets", "reconstruction", "matching", "segmentation"},
+    {"pairs", "alignment"},
+    {"datasets", "reconstruction", "segmentation"},
+    {"matching"},  # after reconstruction: `mast3r` matches with the network that reconstructs
     {"tracking"},
     {"fusion", "voting", "association"},
     {"consistency", "reprojection", "metrics", "export", "rendering", "report"},

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -36,7 +37,10 @@ class Sensor:
         self.config = config
 
     def reconstruct(
-        self, scene: Scene, progress: Callable[[int, int], None] | None = None
+        self,
+        scene: Scene,
+        progress: Callable[[int, int], None] | None = None,
+        folder: Path | None = None,
     ) -> Scene:
         """The scene without the frames that cannot be used; these are in `skipped`, with why.
 
