@@ -16,13 +16,13 @@ from lift3d.errors import FrameError, InputError
 from lift3d.evaluation import Truth, confidences, score
 from lift3d.export.instances import write_instances
 from lift3d.export.ply import coloured_by_label, read_cloud, write_cloud
-from lift3d.export.scene_json import write_scene
 from lift3d.fusion import given_points
 from lift3d.labelmaps import find_label_map, read_label_map, write_label_map
 from lift3d.progress import Progress, Quiet, Tick
+from lift3d.reconstructed import CAMERAS, DEPTH, keep, read_points, recall, write_points
 from lift3d.report import PICTURE, REPORT, write_report
 from lift3d.runs import RUN, run_content, write_run
-from lift3d.scene import LabelMap, Points, Scene, Skipped
+from lift3d.scene import LabelMap, Points, Scene
 from lift3d.selection import open_scene, select
 from lift3d.settings import LiftConfig, as_json, backend_name
 from lift3d.stages import (
@@ -37,6 +37,7 @@ from lift3d.stages import (
 from lift3d.storage import atomic
 
 POINTS = f"{RECORDS}/points.npz"
+RECONSTRUCTION = "reconstruction"
 MASKS, LABELS = "masks", "labels"
 CLOUD, CLOUD_LABELS, INSTANCES = "cloud.ply", "cloud_labels.ply", "instances.json"
 CONSISTENCY, HEAT = "consistency.json", "heat"
@@ -100,9 +101,9 @@ def lift(
     Raises InputError for bad input or settings, OSError where the disk fails; finished stages
     stay in both cases.
     """
-    config = config.resolved()
     source = open_scene(config.input, config.reader) if scene is None else scene
     source = select(source, config.views, config.stride)
+    config = config.resolved(source)
     with alone_in(open_run(config.out)):
         run = _Run(config, RunFolder(config.out), progress or Quiet())
         used = _reconstruct(run, source)
@@ -120,27 +121,16 @@ def _reconstruct(run: _Run, source: Scene) -> Scene:
     """The views that can be used, with cameras and depth."""
 
     def work(tick: Tick) -> dict[str, Any]:
-        scene = run.config.reconstructor().reconstruct(source, progress=tick)
-        write_scene(run.path("scene.json"), scene)
-        return {
-            "views": [view.name for view in scene.views],
-            "skipped": [[frame.name, frame.reason] for frame in scene.skipped],
-            "notes": list(scene.notes),
-        }
+        own = run.path(RECONSTRUCTION)
+        scene = run.config.reconstructor().reconstruct(source, progress=tick, folder=own)
+        return keep(run.folder.path, source, scene, tick)
 
     settings = [
         *(scene_fingerprint(source), source.source, source.skipped, source.notes),
         run.config.reconstruction,
     ]
-    result = run.stage("reconstruct", settings, [], ["scene.json"], work)
-    # Which views, no more: the one backend there is makes neither cameras nor depth.
-    kept = set(result["views"])
-    return replace(
-        source,
-        views=tuple(view for view in source.views if view.name in kept),
-        skipped=tuple(Skipped(name, reason) for name, reason in result["skipped"]),
-        notes=tuple(result["notes"]),
-    )
+    result = run.stage("reconstruct", settings, [], [CAMERAS, DEPTH], work)
+    return recall(run.folder.path, source, result)
 
 
 def _check_masks(config: LiftConfig, scene: Scene) -> None:
@@ -151,23 +141,25 @@ def _check_masks(config: LiftConfig, scene: Scene) -> None:
 
 
 def _fuse(run: _Run, scene: Scene) -> Points:
-    """The cloud without labels."""
+    """The cloud without labels: fused, given, or what came with the cameras."""
+    dense = any(view.load_depth is not None and not view.sparse for view in scene.views)
+    own = None if dense else scene.load_points
 
     def work(tick: Tick) -> dict[str, Any]:
         if run.config.cloud is not None:
             points, notes = given_points(run.config.cloud), [f"points of {run.config.cloud}"]
+        elif own is not None:
+            points, notes = own(), ["no dense depth: the points that came with the cameras"]
         else:
             fuser = run.config.fuser()
             points, notes = fuser.fuse(scene, progress=tick), list(fuser.notes)
             notes += [f"view {each.name} not fused: {each.reason}" for each in fuser.skipped]
-        with atomic(run.path(POINTS)) as part:
-            np.savez(part, **vars(points))
+        write_points(run.path(POINTS), points)
         return {"points": len(points), "notes": notes}
 
     settings = run.config.fusion if run.config.cloud is None else run.config.cloud
     run.stage("fuse", settings, ["reconstruct"], [POINTS], work)
-    with np.load(run.path(POINTS)) as stored:
-        return Points(**stored)
+    return read_points(run.path(POINTS))
 
 
 def _track(run: _Run, scene: Scene) -> None:

@@ -10,24 +10,29 @@ from lift3d import fusion, matching, reconstruction, segmentation, tracking
 from lift3d.association import AssociationConfig
 from lift3d.errors import did_you_mean
 from lift3d.protocols import Matcher, Reconstructor, Segmenter, Tracker
+from lift3d.scene import Scene
 from lift3d.visibility import DepthTolerance
 
 
 @dataclass(frozen=True)
 class AutoReconstruction:
-    """Depth and poses as the sensor recorded them."""
+    """Depth and poses as they came with the pictures, where they did; else `colmap`, which needs
+    no weights."""
 
-    def chosen(self, config: "LiftConfig") -> Any:
+    def chosen(self, config: "LiftConfig", scene: Scene | None) -> Any:
         """The backend's settings."""
-        return reconstruction.BACKENDS["sensor"]()
+        name = "colmap" if scene is not None and not _posed(scene) else "sensor"
+        return reconstruction.BACKENDS[name]()
 
 
 @dataclass(frozen=True)
 class AutoMatching:
-    """Correspondences from depth and poses."""
+    """Correspondences from depth and poses where there are any, else from optical flow."""
 
-    def chosen(self, config: "LiftConfig") -> Any:
+    def chosen(self, config: "LiftConfig", scene: Scene | None) -> Any:
         """The backend's settings."""
+        if scene is not None and not any(view.load_depth for view in scene.views):
+            return matching.BACKENDS["flow"]()
         return matching.BACKENDS["depth"](tolerance=config.tolerance)
 
 
@@ -39,11 +44,16 @@ class AutoTracking:
     them (ARCHITECTURE.md has the figures); `tracking:mastsam` tracks all the same.
     """
 
-    def chosen(self, config: "LiftConfig") -> Any:
+    def chosen(self, config: "LiftConfig", scene: Scene | None) -> Any:
         """The backend's settings."""
         agree = getattr(config.segmentation, "ids", None) == "consistent"
         name = "given" if agree else "independent"
         return tracking.BACKENDS[name]()
+
+
+def _posed(scene: Scene) -> bool:
+    """Whether pictures came with poses."""
+    return any(view.geometry_camera.world_from_camera is not None for view in scene.views)
 
 
 KINDS: dict[str, dict[str, type]] = {
@@ -132,12 +142,15 @@ class LiftConfig:
     tracking: Tracking = field(default_factory=AutoTracking)
     """How masks get their ids."""
 
-    def resolved(self) -> "LiftConfig":
-        """The same with every automatic choice made: what `run.json` records."""
+    def resolved(self, scene: Scene | None = None) -> "LiftConfig":
+        """The same with every automatic choice made for this scene: what `run.json` records.
+
+        Without a scene, as for one with depth and poses.
+        """
         parts = {}
         for kind in KINDS:
             part = getattr(self, kind)
-            parts[kind] = part.chosen(self) if hasattr(part, "chosen") else part
+            parts[kind] = part.chosen(self, scene) if hasattr(part, "chosen") else part
         if self.voxel is not None:
             parts["fusion"] = replace(parts["fusion"], voxel=self.voxel)
         for kind, part in parts.items():

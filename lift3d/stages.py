@@ -171,10 +171,11 @@ def scene_fingerprint(scene: Scene) -> str:
                 view.camera,
                 view.depth_camera,
                 [view.load_image, view.load_depth, view.load_confidence, view.load_instances],
+                view.sparse,
             ]
             for view in scene.views
         ]
-        + [scene.metric]
+        + [scene.metric, scene.load_points]
     )
 
 

@@ -20,7 +20,7 @@ LAYERS = [
     {"tracking"},
     {"fusion", "voting", "association"},
     {"consistency", "reprojection", "metrics", "export", "rendering", "report"},
-    {"stages", "progress", "selection", "settings", "runs"},
+    {"stages", "progress", "selection", "settings", "runs", "reconstructed"},
     {"viewing", "checking", "evaluation", "exporting", "lifting", "summary"},
     {"commands"},
     {"cli", "__main__"},

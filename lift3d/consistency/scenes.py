@@ -110,7 +110,7 @@ def scene_consistencies(
     total = sum(
         view.geometry_camera.width * view.geometry_camera.height
         for view in scene.views
-        if view.load_depth is not None
+        if view.load_depth is not None and not view.sparse  # sparse pixels are few: all count
     )
     stride = max(1, math.ceil(math.sqrt(total / max_pixels)))
     samples = [_sample(view, lookup, index, stride) for index, view in enumerate(scene.views)]

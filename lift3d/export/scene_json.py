@@ -39,9 +39,20 @@ def write_scene(path: Path, scene: Scene) -> None:
 
 def read_cameras(path: Path) -> dict[str, Camera]:
     """View name -> colour camera, in view order; InputError where the file is damaged."""
+    return {name: colour for name, (colour, _) in read_all_cameras(path).items()}
+
+
+def read_all_cameras(path: Path) -> dict[str, tuple[Camera, Camera | None]]:
+    """View name -> colour camera, and the depth camera where depth has its own."""
     try:
         views = json.loads(path.read_text())["views"]
-        return {view["name"]: _camera(view["camera"]) for view in views}
+        return {
+            view["name"]: (
+                _camera(view["camera"]),
+                _camera(view["depth_camera"]) if "depth_camera" in view else None,
+            )
+            for view in views
+        }
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; expected a run's cameras") from error
     except (ValueError, KeyError, TypeError) as error:

@@ -84,7 +84,7 @@ class DepthMatcher:
                 f"matching 'depth' needs poses, view {view.name} has none; reconstruct the scene "
                 "first or match by the images alone"
             )
-        loaded = view.depth()
+        loaded = None if view.sparse else view.depth()
         if loaded is None:
             raise InputError(
                 f"matching 'depth' needs depth, view {view.name} has none; reconstruct the scene "

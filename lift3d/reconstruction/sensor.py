@@ -18,7 +18,7 @@ from lift3d.scene import Scene, Skipped, View
 
 @dataclass(frozen=True)
 class SensorConfig:
-    """Take the depth and the poses that came with the scan."""
+    """Take the poses that came with the pictures, and the depth or the cloud."""
 
     min_depth_share: float = 0.01
     """A frame with depth at less than this share of its pixels is left out."""
@@ -35,6 +35,7 @@ class Sensor:
 
     def __init__(self, config: SensorConfig = SensorConfig()) -> None:
         self.config = config
+        self._cloud = False
 
     def reconstruct(
         self,
@@ -45,8 +46,9 @@ class Sensor:
         """The scene without the frames that cannot be used; these are in `skipped`, with why.
 
         Every image and depth map is decoded once. Raises InputError where the scan has no
-        depth or no poses at all, or where more than half of its frames go.
+        poses, or neither depth nor a cloud, or where more than half of its frames go.
         """
+        self._cloud = scene.load_points is not None
         _check_there_is_something(scene)
         kept: list[View] = []
         skipped: list[Skipped] = []
@@ -81,8 +83,10 @@ class Sensor:
         except FrameError as error:
             return str(error)
         if depth is None:
-            return "no depth"
+            return None if self._cloud else "no depth"
         present = np.count_nonzero(np.isfinite(depth) & (depth > 0)) / depth.size
+        if view.sparse:
+            return None if present else "none of its points was triangulated"
         if present == 0:
             return "depth is empty"
         if present < self.config.min_depth_share:
@@ -98,7 +102,10 @@ def _check_there_is_something(scene: Scene) -> None:
             + "; expected colour, depth and pose for at least one"
         )
     for what, missing in (
-        ("depth", all(view.load_depth is None for view in scene.views)),
+        (
+            "depth",
+            scene.load_points is None and all(view.load_depth is None for view in scene.views),
+        ),
         ("a pose", all(view.geometry_camera.world_from_camera is None for view in scene.views)),
     ):
         if missing:

@@ -37,7 +37,7 @@ def working_picture(view: View, longest: int) -> Picture:
     height = max(1, round(view.camera.height * scale))
     small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     camera = view.camera.resized(width, height)
-    depth = view.depth()
+    depth = None if view.sparse else view.depth()
     if depth is None:
         registered = np.zeros((height, width), np.float32)
     elif view.depth_camera is None:
