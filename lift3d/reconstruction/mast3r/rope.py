@@ -1,0 +1,47 @@
+"""Rotary position embedding over rows and columns (Su et al., 2104.09864, in two dimensions)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+BASE = 100.0
+
+
+@dataclass(frozen=True, eq=False)
+class Turn:
+    """What to turn each token's channels by: the same for all heads and images of one size."""
+
+    cos: Float[Tensor, "tokens channels"]
+    sin: Float[Tensor, "tokens channels"]
+
+    @staticmethod
+    def of(positions: Int[Tensor, "tokens 2"], channels: int) -> Turn:
+        """The first half of a head's channels turns by the row, the second by the column.
+
+        Within a half of D channels, channel k and k + D/2 are a plane that turns by
+        100^(-2k/D) radians for each row or column.
+        """
+        half = channels // 2
+        exponent = torch.arange(0, half, 2, device=positions.device) / half
+        angle = positions[:, :, None].float() * BASE**-exponent
+        angle = torch.cat([angle, angle], dim=2).flatten(1)
+        return Turn(angle.cos(), angle.sin())
+
+    def __call__(
+        self, x: Float[Tensor, "batch heads tokens channels"]
+    ) -> Float[Tensor, "batch heads tokens channels"]:
+        """Queries or keys, turned."""
+        quarters = x.unflatten(3, (2, 2, -1))
+        across = torch.stack([-quarters[..., 1, :], quarters[..., 0, :]], dim=4).flatten(3)
+        return (x * self.cos + across * self.sin).to(x.dtype)
+
+
+def grid(rows: int, columns: int, device: torch.device) -> Int[Tensor, "tokens 2"]:
+    """The (row, column) of each token, in reading order."""
+    return torch.cartesian_prod(
+        torch.arange(rows, device=device), torch.arange(columns, device=device)
+    )
