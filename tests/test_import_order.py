@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "lift3d"
 LAYERS = [
     {"errors", "storage", "scene", "protocols"},
-    {"geometry", "labelmaps", "colours", "graphs", "linkage"},
+    {"geometry", "labelmaps", "colours", "graphs", "linkage", "reciprocal"},
     {"visibility"},
     {"pairs", "alignment"},
     {"datasets", "reconstruction", "segmentation"},
