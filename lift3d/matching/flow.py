@@ -123,7 +123,7 @@ def _flow(source: Grey, target: Grey) -> Flow:
 
     # A new one each time: its last result would otherwise be where the next search begins.
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    return np.asarray(dis.calc(source, target, None), np.float32)
+    return np.asarray(dis.calc(source, target, None), np.float32)  # type: ignore[call-overload]
 
 
 def _sample(flow: Flow, xy: Float32[np.ndarray, "points 2"]) -> Float32[np.ndarray, "points 2"]:
