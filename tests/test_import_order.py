@@ -14,7 +14,7 @@ LAYERS = [
     {"errors", "storage", "scene", "protocols"},
     {"geometry", "labelmaps", "colours", "graphs", "linkage", "reciprocal"},
     {"visibility"},
-    {"pairs", "alignment"},
+    {"pairs", "alignment", "colmap_scene"},
     {"datasets", "reconstruction", "segmentation"},
     {"matching"},  # after reconstruction: `mast3r` matches with the network that reconstructs
     {"tracking"},

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from lift3d.datasets.patterns import contents
+from lift3d.datasets.photos import Photos
 from lift3d.datasets.recipes import RECIPES
 from lift3d.datasets.rgbd_folder import OPTIONS, RgbdFolder, from_file
 from lift3d.datasets.scannet_folder import ScanNetFolder
@@ -37,6 +38,7 @@ READERS: dict[str, Any] = {
     "scannet-folder": ScanNetFolder,
     "seven-scenes": SevenScenes,
     "rgbd": RgbdFolder,
+    "photos": Photos,
     "synthetic": SyntheticConfig,
 }
 """Name -> config class, in the order they are asked; all fields have defaults."""
@@ -46,7 +48,7 @@ def detect(path: Path) -> Reader:
     """The reader for `path`, options filled in.
 
     The word `synthetic` where nothing has that name; else first the folder's own `rgbd.json`,
-    then the readers, then the recipes.
+    then the readers, then the recipes; photos without poses come last.
     """
     if SyntheticConfig().matches(path):
         return SyntheticConfig()
@@ -54,9 +56,10 @@ def detect(path: Path) -> Reader:
         raise InputError(f"{path} does not exist")
     if (path / OPTIONS).is_file():
         return from_file(path / OPTIONS)
-    particular = [READERS[name]() for name in READERS if name != "rgbd"]
-    # The plain RGB-D folder comes last: its defaults are a guess where a recipe is none.
-    for reader in (*particular, *RECIPES.values(), RgbdFolder()):
+    particular = [READERS[name]() for name in READERS if name not in ("rgbd", "photos")]
+    # The plain RGB-D folder comes late: its defaults are a guess where a recipe is none. Photos
+    # come last: what else is there may pose them.
+    for reader in (*particular, *RECIPES.values(), RgbdFolder(), Photos()):
         if reader.matches(path):
             return reader
     expected = "".join(f"\n  {name}: {reader.expects}" for name, reader in READERS.items())

@@ -1,5 +1,6 @@
 """Images to cameras and depth: one file per backend."""
 
+from lift3d.reconstruction.colmap import ColmapConfig
 from lift3d.reconstruction.sensor import SensorConfig
 
-BACKENDS: dict[str, type] = {"sensor": SensorConfig}
+BACKENDS: dict[str, type] = {"sensor": SensorConfig, "colmap": ColmapConfig}

@@ -1,0 +1,185 @@
+"""A folder of photos and nothing else: cameras from EXIF, poses to be found."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from lift3d.colmap_scene import centred_camera
+from lift3d.datasets.frames import finish
+from lift3d.datasets.images import read_color
+from lift3d.datasets.patterns import contents, natural
+from lift3d.errors import FrameError, InputError
+from lift3d.scene import Image, Scene, Skipped, View
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+FILM_DIAGONAL = 43.2666
+"""Millimetres across a 36 x 24 mm frame, which EXIF's 35 mm equivalent speaks of."""
+MILLIMETRES = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
+"""EXIF FocalPlaneResolutionUnit: inch, cm, mm, micrometre."""
+ORIENTATION, EXIF_FOLDER = 0x0112, 0x8769
+FOCAL, FOCAL_35, PIXELS_X = 0x920A, 0xA405, 0xA002
+PLANE_X, PLANE_UNIT = 0xA20E, 0xA210
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Photos of one place, sizes and orientations mixed as they may be; no poses, no depth."""
+
+    expects: ClassVar[str] = "a folder with two or more photos (jpg, png, webp), no poses needed"
+
+    focal: float | None = None
+    """Focal length in pixels, for all photos; unset: EXIF, else a guess (1.2 longest sides)."""
+
+    def matches(self, path: Path) -> bool:
+        """Whether there are two photos, and none that looks like a depth map."""
+        if not path.is_dir():
+            return False
+        modes = [_mode(photo) for photo in _photos(path)[:20]]
+        return sum(map(bool, modes)) > 1 and "depth" not in modes
+
+    def read(self, path: Path) -> Scene:
+        """The scene, every view without a pose; InputError where there are not two photos."""
+        photos = _photos(path) if path.is_dir() else []
+        if not photos:
+            raise InputError(f"{path}: expected {self.expects}; found: {contents(path)}")
+        views, skipped, known = [], [], 0
+        for photo, name in zip(photos, unique_names(p.name for p in photos), strict=True):
+            try:
+                width, height, orientation, focal = _header(photo)
+            except FrameError as error:
+                skipped.append(Skipped(name, str(error)))
+                continue
+            if orientation >= 5:  # the four that swap rows and columns
+                width, height = height, width
+            focal = self.focal or focal
+            known += focal is not None
+            views.append(
+                View(
+                    name=name,
+                    camera=centred_camera(width, height, focal),
+                    load_image=partial(read_photo, photo, orientation),
+                )
+            )
+        notes = [f"focal length of {known} of {len(views)} photos from {self._origin()}"]
+        if known < len(views):
+            notes[0] += f"; {len(views) - known} guessed as 1.2 longest sides"
+        return finish(path, views, skipped, f"reader photos at {path}", notes, metric=False)
+
+    def _origin(self) -> str:
+        return "EXIF" if self.focal is None else "option focal"
+
+
+def read_photo(path: Path, orientation: int) -> Image:
+    """The photo turned upright, by its EXIF orientation (1 to 8)."""
+    image = read_color(path)
+    if orientation >= 5:
+        image = image.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    return np.ascontiguousarray(image)
+
+
+def unique_names(files: Iterable[str]) -> list[str]:
+    """View names for files: their stems, what no file name should hold replaced.
+
+    Where two stems agree, the suffix and then a number tell them apart.
+
+    >>> unique_names(["a b.jpg", "c.jpg", "c.png"])
+    ['a_b', 'c', 'c-png']
+    """
+    taken: set[str] = set()
+    names = []
+    for file in files:
+        path = Path(file)
+        stem = re.sub(r"[^\w.-]+", "_", path.stem) or "photo"
+        name = stem if stem not in taken else f"{stem}-{path.suffix[1:].lower()}"
+        number = 2
+        while name in taken:
+            name, number = f"{stem}-{number}", number + 1
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def _photos(path: Path) -> list[Path]:
+    """Photos right inside the folder, numbers in numeric order."""
+    found = (p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    visible: Sequence[Path] = [p for p in found if not p.name.startswith(".")]
+    return sorted(visible, key=lambda p: natural(p.name))
+
+
+def _mode(path: Path) -> str:
+    """Pillow's mode, empty where it is no image.
+
+    `depth` for 16 bits or that name: then the folder is a scan whose poses are missing.
+    """
+    from PIL import Image as Pillow
+
+    try:
+        with Pillow.open(path) as image:
+            mode = str(image.mode)
+    except (OSError, ValueError, SyntaxError):
+        return ""
+    return "depth" if mode[0] in "IF" or "depth" in path.stem.lower() else mode
+
+
+def _header(path: Path) -> tuple[int, int, int, float | None]:
+    """Width and height as stored, EXIF orientation, and focal length in pixels where known."""
+    from PIL import Image as Pillow
+
+    try:
+        with Pillow.open(path) as image:
+            width, height = int(image.width), int(image.height)
+            try:
+                exif = image.getexif()
+                more = exif.get_ifd(EXIF_FOLDER)
+            except (OSError, ValueError, SyntaxError, KeyError, TypeError):
+                return width, height, 1, None  # damaged EXIF; the picture may be fine
+    except (OSError, ValueError, SyntaxError) as error:
+        raise FrameError(
+            f"{path} is not a readable image (found {path.stat().st_size} bytes)"
+        ) from error
+    orientation = exif.get(ORIENTATION, 1)
+    if orientation not in range(1, 9):
+        orientation = 1
+    return width, height, int(orientation), focal_pixels(more, width, height)
+
+
+def focal_pixels(exif: Any, width: int, height: int) -> float | None:
+    """Focal length out of EXIF tags; None where they do not tell, or nothing believable.
+
+    From the 35 mm equivalent by the diagonals (CIPA DCG-001), or from the focal length and the
+    sensor's pixels per unit; those count at the size the photo was taken in.
+
+    >>> focal_pixels({FOCAL_35: 43.2666}, 300, 400)
+    500.0
+    """
+    equivalent = _number(exif, FOCAL_35)
+    focal, per_unit = _number(exif, FOCAL), _number(exif, PLANE_X)
+    unit = MILLIMETRES.get(exif.get(PLANE_UNIT, 2))
+    if equivalent:
+        pixels = equivalent * float(np.hypot(width, height)) / FILM_DIAGONAL
+    elif focal and per_unit and unit:
+        taken_at = _number(exif, PIXELS_X) or width
+        pixels = focal * per_unit / unit * width / taken_at
+    else:
+        return None
+    return pixels if 0.1 < pixels / max(width, height) < 10 else None
+
+
+def _number(exif: Any, tag: int) -> float:
+    """A tag as a number; 0 where it is absent, not one, or 0 / 0."""
+    try:
+        value = float(exif.get(tag, 0))
+    except (TypeError, ValueError, ZeroDivisionError):
+        return 0.0
+    return value if np.isfinite(value) and value > 0 else 0.0

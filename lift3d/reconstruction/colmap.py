@@ -1,0 +1,377 @@
+"""Photos to cameras and sparse points by COLMAP: SIFT, matching, mapping. No weights, no GPU."""
+
+from __future__ import annotations
+
+import atexit
+import dataclasses
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from lift3d import colmap_scene
+from lift3d.errors import FrameError, InputError
+from lift3d.scene import Camera, Scene, Skipped, View
+from lift3d.storage import atomic
+
+IMAGES, DATABASE, MODEL, STATE = "images", "features.db", "sparse", "colmap.json"
+ENOUGH = 0.9
+"""Share of the photos that the global mapper must place, or the incremental one has a go too."""
+CHUNK = 4
+"""Images, and lots of pairs, between two ticks of progress."""
+MIN_POINTS = 15
+"""A photo that sees fewer of the points is not placed by them (COLMAP asks as many of a pair)."""
+Tick = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class ColmapConfig:
+    """Find the cameras with COLMAP, from the pictures alone."""
+
+    mapper: Literal["global", "incremental"] = "global"
+    """global: all cameras at once (GLOMAP), and one after the other too where that misses more than
+    a tenth, the better kept; incremental: one after the other."""
+    camera_model: Literal["SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV"] = (
+        "SIMPLE_RADIAL"
+    )
+    """How much lens distortion is estimated."""
+    shared: Literal["auto", "all", "none"] = "auto"
+    """Which pictures have one camera: auto: those of one size and one focal length."""
+    max_size: int = 2000
+    """Pictures longer than this many pixels are searched for features at this size."""
+    max_features: int = 8192
+    """Features kept per picture."""
+    exhaustive: int = 100
+    """Up to this many pictures, each is compared with each; above, with those near in order."""
+    window: int = 10
+    """Above that: compared with as many neighbours, and with those 2, 4, 8, ... pictures on."""
+    threads: int = 1
+    """One thread repeats itself most nearly; -1 takes every core."""
+    seed: int = 0
+    """For the random steps; COLMAP still varies in the last digits."""
+
+    def build(self) -> Colmap:
+        """The reconstructor with these settings; MissingExtra without pycolmap."""
+        colmap_scene.pycolmap()
+        return Colmap(self)
+
+
+class Colmap:
+    """Cameras and sparse points by structure from motion; the world has no scale."""
+
+    def __init__(self, config: ColmapConfig = ColmapConfig()) -> None:
+        self.config = config
+
+    def reconstruct(
+        self,
+        scene: Scene,
+        progress: Callable[[int, int], None] | None = None,
+        folder: Path | None = None,
+    ) -> Scene:
+        """The views that COLMAP could place, posed, with sparse depth; the others are skipped.
+
+        `folder` keeps images/, features.db and the finished model in sparse/; a model of the
+        same pictures and settings is taken over. InputError where no two photos overlap enough.
+        """
+        if len(scene) < 2:
+            raise InputError(f"{scene.source}: {len(scene)} photos; COLMAP needs at least 2")
+        if folder is None:
+            folder = Path(tempfile.mkdtemp(prefix="lift3d-colmap-"))
+            # The views' depth is read from the model as long as this process lives.
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        work = _Work(self.config, scene, folder, progress or (lambda done, total: None))
+        return work.result()
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One reconstruction in its folder."""
+
+    config: ColmapConfig
+    scene: Scene
+    folder: Path
+    progress: Tick
+
+    def result(self) -> Scene:
+        state = self._finished()
+        if state is None:
+            state = self._run()
+        self.progress(4 * len(self.scene), 4 * len(self.scene))
+        return self._scene(state)
+
+    @property
+    def _key(self) -> str:
+        """Changes with the settings, the pictures' names, sizes and focal lengths."""
+        views = [
+            (v.name, v.camera.width, v.camera.height, v.camera.K.tolist()) for v in self.scene.views
+        ]
+        text = json.dumps([dataclasses.asdict(self.config), self.scene.source, views])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _finished(self) -> dict[str, Any] | None:
+        try:
+            state = json.loads((self.folder / STATE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        if state.get("key") != self._key:
+            for name in (IMAGES, MODEL):
+                shutil.rmtree(self.folder / name, ignore_errors=True)
+            (self.folder / DATABASE).unlink(missing_ok=True)
+            (self.folder / STATE).unlink()
+            return None
+        return state if state["done"] else None
+
+    def _run(self) -> dict[str, Any]:
+        colmap = colmap_scene.pycolmap()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        state: dict[str, Any] = {"key": self._key, "done": False}
+        self._save(state)
+        colmap.set_random_seed(self.config.seed)
+        files, unreadable = self._write_images()
+        if len(files) < 2:
+            raise InputError(f"{self.scene.source}: fewer than 2 photos can be read")
+        self._extract(colmap, files)
+        self._match(colmap, list(files.values()))
+        sizes = self._map(colmap)
+        state |= {"done": True, "files": files, "unreadable": unreadable, "sizes": sizes}
+        self._save(state)
+        return state
+
+    def _save(self, state: dict[str, Any]) -> None:
+        with atomic(self.folder / STATE) as part:
+            part.write_text(json.dumps(state), encoding="utf-8")
+
+    def _tick(self, stage: int, share: float) -> None:
+        """Stages 0 to 3: writing, features, matches, mapping; equal parts of the bar."""
+        n = len(self.scene)
+        self.progress(min(stage * n + round(share * n), 4 * n), 4 * n)
+
+    def _write_images(self) -> tuple[dict[str, str], dict[str, str]]:
+        """View name -> file in images/, and view name -> why it cannot be read."""
+        import cv2
+
+        folder = self.folder / IMAGES
+        folder.mkdir(exist_ok=True)
+        files: dict[str, str] = {}
+        unreadable: dict[str, str] = {}
+        for number, view in enumerate(self.scene.views, start=1):
+            # COLMAP separates the names in its lists by spaces.
+            file = re.sub(r"[^\w.-]", "_", view.name) + ".jpg"
+            if file in files.values():
+                file = f"{number}-{file}"
+            try:
+                if not (folder / file).is_file():
+                    pixels = np.ascontiguousarray(view.image()[..., ::-1])
+                    with atomic(folder / file) as part:
+                        cv2.imwrite(str(part), pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])
+                files[view.name] = file
+            except FrameError as error:
+                unreadable[view.name] = str(error)
+            self._tick(0, number / len(self.scene))
+        return files, unreadable
+
+    def _extract(self, colmap: Any, files: dict[str, str]) -> None:
+        """SIFT; pictures that have their features in the database are passed over."""
+        options = colmap.FeatureExtractionOptions()
+        options.max_image_size = self.config.max_size
+        options.num_threads = self.config.threads
+        options.sift.max_num_features = self.config.max_features
+        views = {files[view.name]: view for view in self.scene.views if view.name in files}
+        done = 0
+        for group in _groups(views, self.config.shared):
+            reader = colmap.ImageReaderOptions()
+            reader.camera_model = self.config.camera_model
+            camera = views[group[0]].camera
+            if not colmap_scene.focal_is_guessed(camera):
+                reader.camera_params = _parameters(camera, self.config.camera_model)
+            for some in _chunks(group, CHUNK):
+                reader.existing_camera_id = self._camera_id(colmap, group)
+                colmap.extract_features(
+                    str(self.folder / DATABASE),
+                    str(self.folder / IMAGES),
+                    list(some),
+                    colmap.CameraMode.SINGLE,
+                    reader,
+                    options,
+                    colmap.Device.cpu,
+                )
+                done += len(some)
+                self._tick(1, done / len(views))
+
+    def _camera_id(self, colmap: Any, group: Sequence[str]) -> int:
+        """The camera that pictures of this group have in the database already; -1 for none."""
+        with colmap.Database.open(str(self.folder / DATABASE)) as database:
+            for image in database.read_all_images():
+                if image.name in group:
+                    return int(image.camera_id)
+        return -1
+
+    def _match(self, colmap: Any, files: Sequence[str]) -> None:
+        """Matches of the pairs, verified; pairs in the database are passed over."""
+        options = colmap.FeatureMatchingOptions()
+        options.num_threads = self.config.threads
+        verification = colmap.TwoViewGeometryOptions()
+        verification.ransac.random_seed = self.config.seed
+        pairing = colmap.ImportedPairingOptions()
+        pairs = list(self._pairs(files))
+        done = 0
+        listing = self.folder / "pairs.txt"
+        for some in _chunks(pairs, CHUNK * CHUNK):
+            listing.write_text("".join(f"{a} {b}\n" for a, b in some), encoding="utf-8")
+            pairing.match_list_path = str(listing)
+            colmap.match_image_pairs(
+                str(self.folder / DATABASE), options, pairing, verification, colmap.Device.cpu
+            )
+            done += len(some)
+            self._tick(2, done / len(pairs))
+        listing.unlink()
+
+    def _pairs(self, files: Sequence[str]) -> Iterator[tuple[str, str]]:
+        if len(files) <= self.config.exhaustive:
+            yield from combinations(files, 2)
+            return
+        near = set(range(1, self.config.window + 1))
+        far = {2**i for i in range(self.config.window + 1)}
+        for i, a in enumerate(files):
+            yield from (
+                (a, files[i + step]) for step in sorted(near | far) if i + step < len(files)
+            )
+
+    def _map(self, colmap: Any) -> list[int]:
+        """The best model in sparse/; how many photos each model placed, the best first."""
+        models: list[Any] = []
+        if self.config.mapper == "global":
+            models = self._global(colmap)
+        if _placed(models) < ENOUGH * len(self.scene):
+            models = max(models, self._incremental(colmap), key=_placed)
+        self._tick(3, 0.9)
+        if not models:
+            raise InputError(
+                f"{self.scene.source}: no two photos overlap enough: COLMAP could place none of "
+                f"{len(self.scene)}. Take photos that share at least half of what they show, from "
+                "different places, of something with texture"
+            )
+        models.sort(key=lambda model: -len(_good(model)))
+        shutil.rmtree(self.folder / MODEL, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=self.folder) as part:
+            models[0].write(part)
+            shutil.copytree(part, self.folder / MODEL)
+        return [len(_good(model)) for model in models]
+
+    def _global(self, colmap: Any) -> list[Any]:
+        options = colmap.GlobalPipelineOptions()
+        options.num_threads = self.config.threads
+        options.random_seed = self.config.seed
+        if any(colmap_scene.focal_is_guessed(view.camera) for view in self.scene.views):
+            # It divides by focal lengths before it refines them, so they are estimated first.
+            calibration = colmap.ViewGraphCalibrationOptions()
+            calibration.random_seed = self.config.seed
+            colmap.calibrate_view_graph(str(self.folder / DATABASE), calibration)
+        return self._run_mapper(colmap.global_mapping, options)
+
+    def _incremental(self, colmap: Any) -> list[Any]:
+        options = colmap.IncrementalPipelineOptions()
+        options.num_threads = self.config.threads
+        options.random_seed = self.config.seed
+        options.min_model_size = 2
+        return self._run_mapper(colmap.incremental_mapping, options)
+
+    def _run_mapper(self, mapper: Callable[..., dict[int, Any]], options: Any) -> list[Any]:
+        with tempfile.TemporaryDirectory(dir=self.folder) as part:
+            try:
+                found = mapper(
+                    str(self.folder / DATABASE), str(self.folder / IMAGES), part, options
+                )
+            except (RuntimeError, ValueError):
+                return []
+        return [model for model in found.values() if len(_good(model)) > 1]
+
+    def _scene(self, state: dict[str, Any]) -> Scene:
+        model = self.folder / MODEL
+        posed = colmap_scene.cameras(model)
+        good = _good(colmap_scene.open_model(model))
+        files, unreadable = state["files"], state["unreadable"]
+        views: list[View] = []
+        skipped: list[Skipped] = []
+        for view in self.scene.views:
+            file = files.get(view.name, "")
+            if view.name in unreadable:
+                skipped.append(Skipped(view.name, unreadable[view.name]))
+            elif file not in posed:
+                skipped.append(Skipped(view.name, "COLMAP could not place it: too few matches"))
+            elif file not in good:
+                reason = "COLMAP placed it by too few points, or with a lens that cannot be"
+                skipped.append(Skipped(view.name, reason))
+            else:
+                camera = posed[file]
+                views.append(
+                    colmap_scene.posed_view(view.name, camera, view.load_image, model, file)
+                )
+        notes = [f"COLMAP placed {len(views)} of {len(self.scene)} photos; the scale is arbitrary"]
+        if len(state["sizes"]) > 1:
+            others = ", ".join(map(str, state["sizes"][1:]))
+            notes.append(f"other parts that do not connect were left out: {others} photos")
+        return replace(
+            self.scene,
+            views=tuple(views),
+            metric=False,
+            skipped=(*self.scene.skipped, *skipped),
+            notes=(*self.scene.notes, *notes),
+            load_points=partial(colmap_scene.load_points, model),
+        )
+
+
+def _groups(views: dict[str, View], shared: str) -> list[list[str]]:
+    """Files that have one camera."""
+    groups: dict[Any, list[str]] = {}
+    for number, (file, view) in enumerate(views.items()):
+        camera = view.camera
+        size = (camera.width, camera.height)
+        key: Any = {
+            "auto": (*size, camera.K.tobytes()),
+            "all": size,
+            "none": number,
+        }[shared]
+        groups.setdefault(key, []).append(file)
+    return list(groups.values())
+
+
+def _parameters(camera: Camera, model: str) -> str:
+    """What COLMAP calls the camera's parameters, where the focal length is known."""
+    fx, fy = camera.K[0, 0], camera.K[1, 1]
+    k1, k2, p1, p2 = (*camera.distortion, 0.0, 0.0, 0.0, 0.0)[:4]
+    known = {"f": (fx + fy) / 2, "fx": fx, "fy": fy, "k1": k1, "k2": k2, "p1": p1, "p2": p2}
+    known |= {"cx": camera.K[0, 2] + 0.5, "cy": camera.K[1, 2] + 0.5}
+    return ",".join(repr(float(known[name])) for name in colmap_scene.MODELS[model].split())
+
+
+def _good(model: Any) -> set[str]:
+    """Registered images that stand on enough points and through a believable lens.
+
+    The global mapper places every image that has a relative rotation to another, be it without
+    a single point.
+    """
+    return {
+        model.image(i).name
+        for i in model.reg_image_ids()
+        if model.image(i).num_points3D >= MIN_POINTS
+        and not model.camera(model.image(i).camera_id).has_bogus_params(0.1, 10.0, 1.0)
+    }
+
+
+def _placed(models: Sequence[Any]) -> int:
+    """Photos in the largest model."""
+    return max((len(_good(model)) for model in models), default=0)
+
+
+def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    return (items[i : i + size] for i in range(0, len(items), size))
