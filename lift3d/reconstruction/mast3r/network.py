@@ -216,11 +216,11 @@ class Mast3r(nn.Module):
     def compute_in(self, precision: torch.dtype) -> Mast3r:
         """Hold and multiply the transformer's matrices in `precision`.
 
-        Sums, norms and the heads stay in float32: points are an exponential of what the head
+        Sums, norms and convolutions stay in float32: points are an exponential of what the DPT
         says, and half precision there costs more than it saves.
         """
-        for name, module in self.named_modules():
-            if isinstance(module, Linear) and not name.startswith("downstream_head"):
+        for module in self.modules():
+            if isinstance(module, Linear):
                 module.to(precision)
         return self
 
