@@ -9,7 +9,7 @@ import math
 import re
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,14 +105,16 @@ def parse_options(options: Mapping[str, Any], path: Path) -> NetworkConfig:
     }
     dpt = options.get("dpt_override", {})
     sizes |= {ours: _plain(dpt[theirs]) for theirs, ours in DPT_SIZES.items() if theirs in dpt}
+    for name, value in sizes.items():
+        numbers = value if name == "dpt_widths" else (value,)
+        count = 4 if name == "dpt_widths" else 1
+        if (
+            not isinstance(numbers, tuple)
+            or len(numbers) != count
+            or not all(isinstance(number, int) and number > 0 for number in numbers)
+        ):
+            raise InputError(f"{path}: {name} is {value!r}, expected {count} whole, above 0")
     config = replace(NetworkConfig(), **sizes, descriptor_width=int(descriptors[1]))
-    for field in fields(config):
-        value = getattr(config, field.name)
-        for number in value if isinstance(value, tuple) else (value,):
-            if not isinstance(number, int) or number < 1:
-                raise InputError(
-                    f"{path}: {field.name} is {value!r}, expected whole numbers above 0"
-                )
     for side in ("encoder", "decoder"):
         width, heads = getattr(config, f"{side}_width"), getattr(config, f"{side}_heads")
         if width % (4 * heads):

@@ -60,8 +60,8 @@ class ResidualUnit(nn.Module):
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(
-        self, x: Float[Tensor, "batch width height_ width_"]
-    ) -> Float[Tensor, "batch width height_ width_"]:
+        self, x: Float[Tensor, "batch features rows_ columns_"]
+    ) -> Float[Tensor, "batch features rows_ columns_"]:
         """The straight path carries the input as it was before the ReLU."""
         return self.conv2(F.relu(self.conv1(F.relu(x)))) + x
 
@@ -76,8 +76,8 @@ class Fusion(nn.Module):
         self.resConfUnit2 = ResidualUnit(width)
 
     def forward(
-        self, x: Float[Tensor, "batch width height_ width_"]
-    ) -> Float[Tensor, "batch width fine_height fine_width"]:
+        self, x: Float[Tensor, "batch features rows_ columns_"]
+    ) -> Float[Tensor, "batch features fine_rows fine_columns"]:
         """Twice the size. `x` is the coarser path plus the skip's residual unit.
 
         The 1x1 convolution comes before the interpolation here, at a quarter of the work:
@@ -96,15 +96,15 @@ class Scratch(nn.Module):
             self.add_module(f"refinenet{level}", Fusion(width))
 
     def skip(
-        self, level: int, x: Float[Tensor, "batch own height_ width_"]
-    ) -> Float[Tensor, "batch width height_ width_"]:
+        self, level: int, x: Float[Tensor, "batch own rows_ columns_"]
+    ) -> Float[Tensor, "batch features rows_ columns_"]:
         """What a level brings to the fusion."""
         x = self.get_submodule(f"layer{level}_rn")(x)
         return x if level == 4 else self.get_submodule(f"refinenet{level}.resConfUnit1")(x)
 
     def fuse(
-        self, skips: list[Float[Tensor, "batch width _ _"]]
-    ) -> Float[Tensor, "batch width height_ width_"]:
+        self, skips: list[Float[Tensor, "batch features _ _"]]
+    ) -> Float[Tensor, "batch features rows_ columns_"]:
         """All levels, finest first, to one map at twice the finest's size."""
         path: Tensor | None = None
         for level in (4, 3, 2, 1):
@@ -143,14 +143,14 @@ class Dpt(nn.Module):
         )
         self.hooks = config.hooks
 
-    def encoder_branch(self, decoded: Decoded) -> Float[Tensor, "batch width height_ width_"]:
+    def encoder_branch(self, decoded: Decoded) -> Float[Tensor, "batch features rows_ columns_"]:
         """The finest level, which the encoder's tokens alone decide: the same in every pair."""
         return self.scratch.skip(1, self.act_postprocess[0](decoded.map(0)))
 
     def forward(
         self,
         decoded: Decoded,
-        encoder_branch: Float[Tensor, "batch width height_ width_"] | None = None,
+        encoder_branch: Float[Tensor, "batch features rows_ columns_"] | None = None,
     ) -> Float[Tensor, "batch 4 height width"]:
         """Raw (x, y, z, c), before the exponentials."""
         if encoder_branch is None:
@@ -177,7 +177,7 @@ class Head(nn.Module):
     def points(
         self,
         decoded: Decoded,
-        encoder_branch: Float[Tensor, "batch width height_ width_"] | None = None,
+        encoder_branch: Float[Tensor, "batch features rows_ columns_"] | None = None,
     ) -> tuple[Float[Tensor, "batch height width 3"], Float[Tensor, "batch height width"]]:
         """Points in view 1's camera frame, and confidence from 1 up."""
         raw = self.dpt(decoded, encoder_branch).permute(0, 2, 3, 1).float()
@@ -196,5 +196,5 @@ class Head(nn.Module):
         return F.normalize(maps[..., :-1], dim=3), maps[..., -1].exp()
 
 
-def _double(x: Float[Tensor, "batch width _ _"]) -> Float[Tensor, "batch width _ _"]:
+def _double(x: Float[Tensor, "batch features _ _"]) -> Float[Tensor, "batch features _ _"]:
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)

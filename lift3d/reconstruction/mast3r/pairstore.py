@@ -53,7 +53,7 @@ class PairStore:
 
     def has(self, key: Key, names: Iterable[str]) -> bool:
         """Whether the entry is there with all these arrays."""
-        return self._names.get(key, frozenset()).issuperset(names)
+        return key in self._names and self._names[key].issuperset(names)
 
     def put(self, key: Key, arrays: Mapping[str, np.ndarray]) -> None:
         """Add an entry or replace it; it is whole on disk, or not there."""
