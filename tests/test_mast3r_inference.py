@@ -25,6 +25,15 @@ SHAPES = [(32, 48), (32, 48), (48, 32), (32, 48), (48, 32)]
 PAIRS = [(0, 1), (1, 0), (0, 2), (2, 0), (3, 0), (2, 4), (3, 1)]
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Networks this small only lose by sharing the work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def pictures():
     rng = np.random.default_rng(0)
     return [Prepared(rng.integers(0, 256, (*s, 3), dtype=np.uint8), np.eye(3)) for s in SHAPES]

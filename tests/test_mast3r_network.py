@@ -31,6 +31,15 @@ CALL = (
 )
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Networks this small only lose by sharing the work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def tiny():
     torch.manual_seed(0)
