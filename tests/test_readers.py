@@ -11,6 +11,7 @@ import tiny_scan as tiny
 from tiny_scan import COLOR_K, COLOR_SIZE, DEPTH_K, DEPTH_SIZE, tiny_scan
 
 from lift3d.datasets import READERS, detect, read_scene
+from lift3d.datasets.colmap_model import ColmapModel
 from lift3d.datasets.seven_scenes import SevenScenes
 from lift3d.geometry import project, unproject
 
@@ -122,6 +123,23 @@ def replica(root):
     return Case(root, scan, "recipe replica (rgbd folder)", step=0.0002, lossy=True)
 
 
+def nerfstudio(root):
+    scan = tiny_scan(names=[f"frame_{i:05d}" for i in range(4)])
+    tiny.write_transforms(root, scan)
+    return Case(root, scan, "reader nerfstudio")
+
+
+def nerfstudio_file(root):
+    return replace(nerfstudio(root), path=root / "transforms.json")
+
+
+def colmap(root):
+    pytest.importorskip("pycolmap")
+    scan = tiny_scan(names=[f"IMG_{i}" for i in range(4)])
+    tiny.write_colmap(root, scan)
+    return Case(root, scan, "reader colmap", ColmapModel(metric=True))
+
+
 CASES = {
     "sens-jpeg-zlib": sens("jpeg", "zlib"),
     "sens-png-raw": sens("png", "raw"),
@@ -138,6 +156,9 @@ CASES = {
     "open3d": open3d,
     "tum": tum,
     "replica": replica,
+    "nerfstudio": nerfstudio,
+    "nerfstudio-file": nerfstudio_file,
+    "colmap": colmap,
 }
 
 
@@ -155,6 +176,8 @@ def test_the_reader_is_found_and_named(case, capsys):
     assert scene.source == f"{case.source} at {case.path}"
     if case.reader is None:
         assert detect(case.path).matches(case.path) or (case.path / "rgbd.json").exists()
+    else:
+        assert type(detect(case.path)) is type(case.reader)
     assert capsys.readouterr() == ("", "")
 
 
@@ -235,6 +258,7 @@ def test_nothing_is_decoded_until_asked(case, monkeypatch):
     monkeypatch.setattr("lift3d.datasets.sens_file._payload", _count(decoded))
     scene = read(case)
     assert decoded == []
+    scene.views[0].image()
     scene.views[0].depth()
     assert decoded
 

@@ -266,3 +266,72 @@ def write_replica(root: Path, scan: TinyScan) -> None:
 
 def _lines(matrix: np.ndarray) -> str:
     return "\n".join(" ".join(f"{v:.9f}" for v in row) for row in matrix)
+
+
+def write_transforms(root: Path, scan: TinyScan, **more) -> None:
+    """nerfstudio: OpenGL cameras, principal points from the pixel's corner, depth in mm."""
+    K = scan.K
+    frames = []
+    for name, image, depth, pose in zip(
+        scan.names, scan.images, scan.depths, scan.poses, strict=True
+    ):
+        save(root / f"images/{name}.png", image)
+        save(root / f"depth/{name}.png", stored(depth))
+        frames.append(
+            {
+                "file_path": f"images/{name}.png",
+                "depth_file_path": f"depth/{name}.png",
+                "transform_matrix": (pose @ np.diag([1.0, -1, -1, 1])).tolist(),
+            }
+        )
+    height, width = scan.images[0].shape[:2]
+    content = {"camera_model": "OPENCV", "fl_x": K[0, 0], "fl_y": K[1, 1]}
+    content |= {"cx": K[0, 2] + 0.5, "cy": K[1, 2] + 0.5, "w": width, "h": height}
+    (root / "transforms.json").write_text(json.dumps(content | {"frames": frames[::-1]} | more))
+
+
+def colmap_model(scan: TinyScan, xyz, model="PINHOLE", params=None, suffix=".png"):
+    """A pycolmap model of the scan whose points are `xyz`, seen by every image they fall into."""
+    import pycolmap
+    from scipy.spatial.transform import Rotation
+
+    K, (height, width) = scan.K, scan.images[0].shape[:2]
+    if params is None:
+        params = [K[0, 0], K[1, 1], K[0, 2] + 0.5, K[1, 2] + 0.5]
+    made = pycolmap.Reconstruction()
+    camera = pycolmap.Camera(model=model, width=width, height=height, params=params, camera_id=1)
+    made.add_camera_with_trivial_rig(camera)
+    tracks = [pycolmap.Track() for _ in xyz]
+    for i, (name, pose) in enumerate(zip(scan.names, scan.poses, strict=True), start=1):
+        inverse = np.linalg.inv(pose)
+        turn = pycolmap.Rotation3d(Rotation.from_matrix(inverse[:3, :3]).as_quat())
+        rigid = pycolmap.Rigid3d(turn, inverse[:3, 3])
+        pixels = [camera.img_from_cam(inverse[:3, :3] @ p + inverse[:3, 3]) for p in xyz]
+        seen = [
+            j
+            for j, p in enumerate(pixels)
+            if p is not None and 0 <= p[0] < width and 0 <= p[1] < height
+        ]
+        keypoints = np.array([pixels[j] for j in seen]).reshape(-1, 2)
+        image = pycolmap.Image(name=name + suffix, keypoints=keypoints, camera_id=1, image_id=i)
+        made.add_image_with_trivial_frame(image, rigid)
+        for k, j in enumerate(seen):
+            tracks[j].add_element(i, k)
+    for p, track in zip(xyz, tracks, strict=True):
+        made.add_point3D(p, track, np.array([10, 20, 30], np.uint8))
+    return made
+
+
+def write_colmap(root: Path, scan: TinyScan) -> None:
+    """A COLMAP workspace after dense stereo, its depth maps written by COLMAP's own code."""
+    import pycolmap
+
+    wall = np.array([[x, y, WALL_Z] for x in (-0.9, 0.0, 0.7) for y in (-0.6, 0.5)])
+    (root / "sparse").mkdir(parents=True)
+    colmap_model(scan, wall).write(str(root / "sparse"))
+    maps = root / "stereo/depth_maps"
+    maps.mkdir(parents=True)
+    for name, image, depth in zip(scan.names, scan.images, scan.depths, strict=True):
+        save(root / f"images/{name}.png", image)
+        written = pycolmap.DepthMap.from_array(depth, 0.1, 10.0)
+        written.write(str(maps / f"{name}.png.geometric.bin"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+from lift3d.datasets.colmap_model import ColmapModel
 from lift3d.datasets.patterns import contents
 from lift3d.datasets.photos import Photos
 from lift3d.datasets.recipes import RECIPES
@@ -13,6 +14,8 @@ from lift3d.datasets.scannet_folder import ScanNetFolder
 from lift3d.datasets.sens import Sens
 from lift3d.datasets.seven_scenes import SevenScenes
 from lift3d.datasets.synthetic import SyntheticConfig
+from lift3d.datasets.transforms_json import TransformsJson
+from lift3d.datasets.video import Video
 from lift3d.errors import InputError, did_you_mean
 from lift3d.scene import Scene
 
@@ -38,6 +41,9 @@ READERS: dict[str, Any] = {
     "scannet-folder": ScanNetFolder,
     "seven-scenes": SevenScenes,
     "rgbd": RgbdFolder,
+    "nerfstudio": TransformsJson,
+    "colmap": ColmapModel,
+    "video": Video,
     "photos": Photos,
     "synthetic": SyntheticConfig,
 }

@@ -91,18 +91,19 @@ def read_photo(path: Path, orientation: int) -> Image:
 def unique_names(files: Iterable[str]) -> list[str]:
     """View names for files: their stems, what no file name should hold replaced.
 
-    Where two stems agree, the suffix and then a number tell them apart.
+    Where two stems agree, the folder, the suffix or a number tells them apart.
 
-    >>> unique_names(["a b.jpg", "c.jpg", "c.png"])
-    ['a_b', 'c', 'c-png']
+    >>> unique_names(["a b.jpg", "c.jpg", "c.png", "right/c.jpg"])
+    ['a_b', 'c', 'c-png', 'right-c']
     """
     taken: set[str] = set()
     names = []
     for file in files:
         path = Path(file)
-        stem = re.sub(r"[^\w.-]+", "_", path.stem) or "photo"
-        name = stem if stem not in taken else f"{stem}-{path.suffix[1:].lower()}"
-        number = 2
+        stem, folder = (re.sub(r"[^\w.-]+", "_", word) for word in (path.stem, path.parent.name))
+        name, number = stem, 2
+        if name in taken:
+            name = f"{folder}-{stem}" if folder else f"{stem}-{path.suffix[1:].lower()}"
         while name in taken:
             name, number = f"{stem}-{number}", number + 1
         taken.add(name)

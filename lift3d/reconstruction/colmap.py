@@ -54,6 +54,9 @@ class ColmapConfig:
     """Up to this many pictures, each is compared with each; above, with those near in order."""
     window: int = 10
     """Above that: compared with as many neighbours, and with those 2, 4, 8, ... pictures on."""
+    min_matches: int = 30
+    """Pairs with fewer verified matches are no evidence to the global mapper. With COLMAP's 15 it
+    joins more, wrongly: 60 frames of a room came out 1.1 m off, in parts of 24 within 4 cm."""
     threads: int = 1
     """One thread repeats itself most nearly; -1 takes every core."""
     seed: int = 0
@@ -271,6 +274,7 @@ class _Work:
         options = colmap.GlobalPipelineOptions()
         options.num_threads = self.config.threads
         options.random_seed = self.config.seed
+        options.min_num_matches = self.config.min_matches
         if any(colmap_scene.focal_is_guessed(view.camera) for view in self.scene.views):
             # It divides by focal lengths before it refines them, so they are estimated first.
             calibration = colmap.ViewGraphCalibrationOptions()

@@ -1,0 +1,239 @@
+"""transforms.json of nerfstudio and instant-ngp: posed images, perhaps depth, perhaps a cloud."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from lift3d.datasets.frames import finish, posed
+from lift3d.datasets.images import SUFFIXES, DepthCode, image_size, read_color, read_depth
+from lift3d.datasets.patterns import contents, natural
+from lift3d.datasets.photos import unique_names
+from lift3d.datasets.poses import fault
+from lift3d.errors import FrameError, InputError
+from lift3d.geometry import invert, orthonormal, transform
+from lift3d.scene import Camera, Points, Scene, Skipped, Transform, View
+
+FILE = "transforms.json"
+PINHOLES = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "perspective")
+
+
+@dataclass(frozen=True)
+class TransformsJson:
+    """nerfstudio's and instant-ngp's transforms.json."""
+
+    expects: ClassVar[str] = f"{FILE} (nerfstudio, instant-ngp) with the images it names"
+
+    depth_unit_scale_factor: float = 0.001
+    """Metres per stored depth unit; nerfstudio's own default is millimetres."""
+    undo_applied_transform: bool = False
+    """Move cameras and cloud back by the file's `applied_transform`, into the frame the capture
+    had before nerfstudio turned it. Both are stored turned, so they agree either way."""
+    metric: bool | None = None
+    """Whether one unit is a metre; unset: yes where there is depth, which has a unit."""
+
+    def matches(self, path: Path) -> bool:
+        """Whether this is such a file, or a folder with one."""
+        return path.name == FILE if path.is_file() else (path / FILE).is_file()
+
+    def read(self, path: Path) -> Scene:
+        """The scene; InputError where the file says less than is needed."""
+        file = path if path.is_file() else path / FILE
+        if not file.is_file():
+            raise InputError(f"{path}: expected {self.expects}; found: {contents(path)}")
+        content = _content(file)
+        undo = self._undo(content, file)
+        scale = _scale(content, file)
+        frames = [_Frame(file, content, frame, i) for i, frame in enumerate(content["frames"])]
+        frames.sort(key=lambda frame: natural(frame.stored))  # nerfstudio sorts them too
+        named = dict(zip(unique_names(frame.stored for frame in frames), frames, strict=True))
+        skipped = [Skipped(n, f.lacking) for n, f in named.items() if f.lacking]
+        there = {name: frame for name, frame in named.items() if not frame.lacking}
+        poses, unusable = posed(
+            {name: frame.pose for name, frame in there.items()},
+            {name: name for name in there},
+            opengl=True,
+        )
+        code = DepthCode(scale=1 / self.depth_unit_scale_factor)
+        views = []
+        for name, world_from_camera in poses.items():
+            # Cameras are stored scaled, depth and cloud are not.
+            world_from_camera[:3, 3] /= scale
+            try:
+                views.append(there[name].view(name, undo @ world_from_camera, code))
+            except FrameError as error:
+                skipped.append(Skipped(name, str(error)))
+        metric = self.metric
+        if metric is None:
+            metric = any(view.load_depth for view in views)
+        source = f"reader nerfstudio at {path}"
+        scene = finish(path, views, [*skipped, *unusable], source, (), metric, _name(file))
+        cloud = content.get("ply_file_path")
+        if not cloud:
+            return scene
+        if not (file.parent / cloud).is_file():
+            return replace(scene, notes=(*scene.notes, f"{cloud} is missing: going without"))
+        load = partial(read_cloud, file.parent / cloud, undo)
+        return replace(scene, load_points=load)
+
+    def _undo(self, content: Mapping[str, Any], file: Path) -> Transform:
+        """What to move the world by."""
+        rows = content.get("applied_transform")
+        if not self.undo_applied_transform or rows is None:
+            return np.eye(4)
+        applied = _matrix(rows, f"{file}: applied_transform")
+        reason = fault(applied)
+        if reason:
+            raise InputError(f"{file}: applied_transform cannot be undone: as a {reason}")
+        return invert(orthonormal(applied))
+
+
+class _Frame:
+    """One entry of `frames`, with the file's own intrinsics where it has none."""
+
+    def __init__(self, file: Path, content: Mapping[str, Any], frame: Any, index: int) -> None:
+        self.where = f"{file}: frame {index}"
+        if not isinstance(frame, dict) or not isinstance(frame.get("file_path"), str):
+            raise InputError(f"{self.where} has no file_path")
+        self.values = {**content, **frame}
+        self.stored = frame["file_path"]
+        self.image = _image(file.parent, frame["file_path"])
+        stored = frame.get("depth_file_path")
+        self.depth = file.parent / stored if stored else None
+        self.pose = _matrix(frame.get("transform_matrix"), f"{self.where}: transform_matrix")
+
+    @property
+    def lacking(self) -> str:
+        """Which file of the frame is missing, in words; empty where none is."""
+        for path in (self.image, self.depth):
+            if path is not None and not path.is_file():
+                return f"{path} is missing"
+        return ""
+
+    def view(self, name: str, world_from_camera: Transform, code: DepthCode) -> View:
+        """The view; FrameError where a header cannot be read or sizes disagree."""
+        size = image_size(self.image)
+        camera = self.camera(size).at(world_from_camera)
+        depth_camera = None
+        if self.depth is not None:
+            depth_size = image_size(self.depth)
+            if depth_size != size:
+                depth_camera = camera.resized(*depth_size)
+        return View(
+            name=name,
+            camera=camera,
+            load_image=partial(read_color, self.image),
+            load_depth=partial(read_depth, self.depth, code) if self.depth else None,
+            depth_camera=depth_camera,
+        )
+
+    def camera(self, size: tuple[int, int]) -> Camera:
+        """The camera for an image of this size; principal points count from the pixel's corner."""
+        model = self.values.get("camera_model", "OPENCV")
+        if model not in PINHOLES or self.values.get("is_fisheye"):
+            raise InputError(
+                f"{self.where}: camera_model {model!r} is not a pinhole's ({', '.join(PINHOLES)}); "
+                "undistort the images first"
+            )
+        width, height = int(self.number("w", size[0])), int(self.number("h", size[1]))
+        fx = self.focal("fl_x", "camera_angle_x", width)
+        fy = self.focal("fl_y", "camera_angle_y", height) or fx
+        fx = fx or fy
+        if fx is None or fy is None:
+            raise InputError(f"{self.where}: no fl_x (or camera_angle_x), here or at the top")
+        cx, cy = self.number("cx", width / 2) - 0.5, self.number("cy", height / 2) - 0.5
+        K = np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
+        distortion = tuple(self.number(k, 0.0) for k in ("k1", "k2", "p1", "p2", "k3"))
+        camera = Camera(K, width, height, distortion=distortion if any(distortion) else ())
+        if (width, height) == size:
+            return camera
+        if abs(size[0] * height / (size[1] * width) - 1) > 0.01:
+            raise FrameError(f"{self.image} is {size[0]}x{size[1]}, {FILE} says {width}x{height}")
+        return camera.resized(*size)
+
+    def focal(self, key: str, angle: str, side: int) -> float | None:
+        """The focal length in pixels, from the number or from the field of view."""
+        if self.values.get(key):
+            return self.number(key, 0.0)
+        if self.values.get(angle):
+            return float(side / 2 / np.tan(self.number(angle, 0.0) / 2))
+        return None
+
+    def number(self, key: str, otherwise: int | float) -> float:
+        """A number out of the frame or the file."""
+        try:
+            return float(self.values.get(key, otherwise))
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"{self.where}: {key} is {self.values[key]!r}; expected a number"
+            ) from error
+
+
+def read_cloud(path: Path, moved: Transform) -> Points:
+    """The points of a PLY file; grey, without normals and with confidence 1 where it has none."""
+    from plyfile import PlyData, PlyParseError
+
+    try:
+        vertex = PlyData.read(str(path))["vertex"].data
+        xyz = np.stack([vertex[axis] for axis in "xyz"], 1).astype(np.float64)
+    except (PlyParseError, KeyError, ValueError, OSError) as error:
+        raise InputError(f"{path} is not a PLY file with x y z: {error}") from error
+    names = vertex.dtype.names
+    rgb = np.full((len(xyz), 3), 128, np.uint8)
+    if {"red", "green", "blue"} <= set(names):
+        rgb = np.stack([vertex[c] for c in ("red", "green", "blue")], 1).astype(np.uint8)
+    normal = np.zeros((len(xyz), 3), np.float32)
+    if {"nx", "ny", "nz"} <= set(names):
+        normal = np.stack([vertex[c] for c in ("nx", "ny", "nz")], 1).astype(np.float32)
+        normal = (normal @ moved[:3, :3].T).astype(np.float32)
+    xyz32 = transform(moved, xyz).astype(np.float32)
+    return Points(xyz32, rgb, normal, np.ones(len(xyz), np.float32))
+
+
+def _content(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} is not readable JSON: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("frames"), list):
+        raise InputError(f"{file} has no list of frames; expected nerfstudio's or instant-ngp's")
+    return content
+
+
+def _scale(content: Mapping[str, Any], file: Path) -> float:
+    """What nerfstudio multiplied the camera positions by; 1 where it did not."""
+    scale = content.get("applied_scale", 1.0)
+    if not isinstance(scale, int | float) or not np.isfinite(scale) or scale <= 0:
+        raise InputError(f"{file}: applied_scale is {scale!r}; expected a number above 0")
+    return float(scale)
+
+
+def _matrix(rows: Any, where: str) -> Transform:
+    try:
+        matrix = np.array(rows, np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where} is not a matrix of numbers") from error
+    if matrix.shape == (3, 4):
+        matrix = np.vstack([matrix, [0, 0, 0, 1]])
+    if matrix.shape != (4, 4):
+        raise InputError(f"{where} has shape {matrix.shape}; expected 4x4 or 3x4")
+    return matrix
+
+
+def _image(folder: Path, stored: str) -> Path:
+    """The image; instant-ngp and Blender leave the suffix out."""
+    path = folder / stored
+    if path.suffix.lower() in SUFFIXES or path.is_file():
+        return path
+    beside = (path.with_name(path.name + suffix) for suffix in SUFFIXES)
+    return next((each for each in beside if each.is_file()), path)
+
+
+def _name(file: Path) -> str:
+    return file.resolve().parent.name

@@ -1,0 +1,257 @@
+"""A video to views: the sharpest frame of each span of motion, decoded again when asked for."""
+
+from __future__ import annotations
+
+import os
+import threading
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from lift3d.colmap_scene import centred_camera
+from lift3d.datasets.frames import finish
+from lift3d.errors import FrameError, InputError
+from lift3d.scene import Image, Scene, View
+
+SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
+FLOW_WIDTH, SHARP_WIDTH = 160, 640
+"""Frames are compared at these widths; blur shows only at the larger."""
+PARTS = 6
+"""The picture's motion is summed in so many parts along each side."""
+NEAR = 100
+"""So many frames ahead are decoded in passing; farther ones are sought."""
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video walked around one place; no poses, no depth."""
+
+    expects: ClassVar[str] = f"a video ({', '.join(s[1:] for s in SUFFIXES)})"
+
+    motion: float = 0.06
+    """Between two chosen frames the picture moves by at most about this share of its width, and
+    by at least half of it."""
+    max_frames: int = 150
+    """Of more, this many are kept, evenly."""
+    focal: float | None = None
+    """Focal length in pixels; unset: a guess (1.2 longest sides)."""
+
+    def matches(self, path: Path) -> bool:
+        """Whether the file is called like a video."""
+        return path.is_file() and path.suffix.lower() in SUFFIXES
+
+    def read(self, path: Path) -> Scene:
+        """The scene. Decodes the whole video once, small; InputError where that fails."""
+        if self.motion <= 0 or self.max_frames < 2:
+            raise InputError(
+                f"option motion is {self.motion} and max_frames {self.max_frames}; "
+                "expected above 0 and at least 2"
+            )
+        found = _scan(path, self.motion)
+        chosen = found.chosen
+        if len(chosen) > self.max_frames:
+            kept = np.linspace(0, len(chosen) - 1, self.max_frames).round().astype(int)
+            chosen = [chosen[i] for i in kept]
+        if len(chosen) < 2:
+            raise InputError(
+                f"{path}: the picture hardly moves in {found.total} frames; a scene needs views "
+                "from different places (or a smaller option motion)"
+            )
+        camera = centred_camera(*found.size, self.focal)
+        views = [
+            View(
+                name=f"frame_{frame.index:06d}",
+                camera=camera,
+                load_image=partial(load_frame, path, frame.index, frame.checksum),
+            )
+            for frame in chosen
+        ]
+        notes = [
+            f"{len(chosen)} of {found.total} frames chosen by motion and sharpness "
+            f"({found.fps:.3g} frames a second)"
+        ]
+        # Containers without an index estimate how many frames they hold.
+        lost = found.promised - found.total
+        if lost > max(2, 0.01 * found.promised):
+            notes.append(
+                f"the video ends early: {lost} of {found.promised} frames cannot be decoded; "
+                "copy it again to have them"
+            )
+        if self.focal is None:
+            notes.append("focal length guessed as 1.2 longest sides; set the option focal to mend")
+        source = f"reader video at {path}"
+        return finish(path, views, (), source, notes, metric=False, name=path.stem)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """A frame of the video; the checksum tells whether seeking found it again."""
+
+    index: int
+    checksum: int
+
+
+@dataclass(frozen=True)
+class _Scan:
+    chosen: list[_Chosen]
+    total: int
+    promised: int
+    fps: float
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class _Small:
+    """What is kept of a frame while a better one may come."""
+
+    index: int
+    checksum: int
+    sharpness: float
+    grey: np.ndarray
+    drift: np.ndarray
+    """How far each part of the picture has moved since the first frame, as shares of its width."""
+
+
+def _scan(path: Path, motion: float) -> _Scan:
+    """Decode once; of each span of motion keep the sharpest frame.
+
+    A span starts at the frame chosen last. Frames that moved by half of `motion` from it are
+    candidates; the first that moved by all of it ends the span.
+    """
+    import cv2
+
+    capture = _open(path)
+    chosen: list[_Chosen] = []
+    start: _Small | None = None  # where the span starts: before the first choice, frame 0
+    best: _Small | None = None
+    now: _Small | None = None
+    total, size = 0, (0, 0)
+    for index, image in enumerate(_frames(capture)):
+        total, size = index + 1, (image.shape[1], image.shape[0])
+        now = _small(index, image, now)
+        start = start or now
+        # Shake cancels out in the sum, what turning and walking do to each part adds up.
+        moved = float(np.linalg.norm(now.drift - start.drift, axis=-1).mean())
+        if chosen and moved < motion / 2:
+            continue
+        if best is None or (moved < motion and now.sharpness > best.sharpness):
+            best = now
+        # The first choice ends half a span from frame 0, the others a whole one from theirs.
+        if moved >= (motion if chosen else motion / 2):
+            chosen.append(_Chosen(best.index, best.checksum))
+            start, best = best, None
+    if best is not None:
+        chosen.append(_Chosen(best.index, best.checksum))
+    promised, fps = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), capture.get(cv2.CAP_PROP_FPS)
+    capture.release()
+    if not total:
+        raise InputError(
+            f"{path}: not one frame can be decoded ({path.stat().st_size} bytes); copy the video "
+            "again, or convert it (`ffmpeg -i IN -c:v libx264 OUT.mp4`)"
+        )
+    return _Scan(chosen, total, promised, float(fps), size)
+
+
+def _small(index: int, image: np.ndarray, before: _Small | None) -> _Small:
+    import cv2
+
+    height, width = image.shape[:2]
+    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    if width > SHARP_WIDTH:
+        size = (SHARP_WIDTH, max(1, round(height * SHARP_WIDTH / width)))
+        grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+    sharpness = float(cv2.Laplacian(grey, cv2.CV_32F).var())
+    size = (FLOW_WIDTH, max(16, round(height * FLOW_WIDTH / width)))
+    tiny = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+    drift: np.ndarray = np.zeros((PARTS, PARTS, 2), np.float32)
+    if before is not None:
+        estimate = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+        moved = estimate.calc(before.grey, tiny, np.zeros((*tiny.shape, 2), np.float32))
+        parts = cv2.resize(moved, (PARTS, PARTS), interpolation=cv2.INTER_AREA)
+        drift = before.drift + parts / FLOW_WIDTH
+    return _Small(index, _checksum(image), sharpness, tiny, drift)
+
+
+def load_frame(path: Path, index: int, checksum: int) -> Image:
+    """One frame, RGB: exactly the one that decoding from the start gives.
+
+    Seeking lands beside the frame in some videos; then it is decoded from the start.
+    """
+    import cv2
+
+    for exact in (False, True):
+        image = _reader(path).frame(index, exact)
+        if image is not None and _checksum(image) == checksum:
+            return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    raise FrameError(f"{path}: frame {index} is not as it was when the video was opened")
+
+
+class _Reader:
+    """An open video and where it stands."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.process = os.getpid()  # a fork must not share the file's position
+        self.capture = _open(path)
+        self.next = 0
+
+    def frame(self, index: int, exact: bool) -> np.ndarray | None:
+        """The frame; `exact` where seeking must not be relied on, nor what it led to."""
+        import cv2
+
+        if exact:
+            self.capture.release()
+            self.capture, self.next = _open(self.path), 0
+        elif not 0 <= index - self.next < NEAR:
+            self.capture.set(cv2.CAP_PROP_POS_FRAMES, index)
+            self.next = index
+        while self.next < index:
+            if not self.capture.grab():
+                return None
+            self.next += 1
+        found, image = self.capture.read()
+        self.next += 1
+        return image if found else None
+
+
+_LOCAL = threading.local()
+
+
+def _reader(path: Path) -> _Reader:
+    """This thread's open video, the last one asked for."""
+    reader: _Reader | None = getattr(_LOCAL, "reader", None)
+    if reader is None or reader.path != path or reader.process != os.getpid():
+        reader = _LOCAL.reader = _Reader(path)
+    return reader
+
+
+def _open(path: Path) -> Any:
+    # What FFmpeg has to say about a damaged file is said in our words.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    import cv2
+
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    if not capture.isOpened():
+        raise InputError(
+            f"{path} cannot be opened as a video (found {path.stat().st_size} bytes): it is cut "
+            "short or of a kind FFmpeg does not know; copy it again"
+        )
+    return capture
+
+
+def _frames(capture: Any) -> Iterator[np.ndarray]:
+    """Frames as they are decoded, BGR, to the end or to the first that cannot be."""
+    while True:
+        found, image = capture.read()
+        if not found:
+            return
+        yield image
+
+
+def _checksum(image: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(image).data)
