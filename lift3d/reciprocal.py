@@ -14,17 +14,17 @@ from typing import NamedTuple, TypeAlias, no_type_check
 
 import numba
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, Int32, Int64
+from jaxtyping import Bool, Float, Float32, Int32, Int64
 
 from lift3d.errors import InputError
 from lift3d.scene import Matches
 
 Descriptors: TypeAlias = Float32[np.ndarray, "height width channels"]
 
-BLOCK = 8
-"""Side of a block in pixels; the kernels count on 64 pixels in one."""
-TILE = 16
-"""Queries that share a pass over the blocks: bounds what a thread needs in memory."""
+LARGE = 16
+"""Side of a large block in pixels; the kernels count on it."""
+SMALL = 16
+"""Small blocks in a large one, and pixels in a small one."""
 CHUNK = 8
 """Channels come in multiples of this, filled up with zeros."""
 
@@ -114,6 +114,9 @@ class Search:
         self.b_of_a = np.full(a.shape[0] * a.shape[1], -1, np.int32)
         """Per pixel of `a` in row-major order its nearest of `b`, -1 where nobody asked."""
         self.a_of_b = np.full(b.shape[0] * b.shape[1], -1, np.int32)
+        # Whoever has a pixel as its nearest is a good guess for that pixel's own.
+        self._guess_b = np.full_like(self.b_of_a, -1)
+        self._guess_a = np.full_like(self.a_of_b, -1)
 
     def from_a(self, stride: int, rounds: int) -> Int64[np.ndarray, " matches"]:
         """Pixels of `a`, ascending, where seeds on a grid in `a` settled."""
@@ -150,14 +153,19 @@ class Search:
         return np.unique(np.concatenate(settled)) if settled else here[:0]
 
     def _to_b(self, pixels: Int64[np.ndarray, " pixels"]) -> Int64[np.ndarray, " pixels"]:
-        return _remembered(pixels, self._a, self._b, self.b_of_a)
+        known, guess, back = self.b_of_a, self._guess_b, self._guess_a
+        return _remembered(pixels, self._a, self._b, known, guess, back)
 
     def _to_a(self, pixels: Int64[np.ndarray, " pixels"]) -> Int64[np.ndarray, " pixels"]:
-        return _remembered(pixels, self._b, self._a, self.a_of_b)
+        known, guess, back = self.a_of_b, self._guess_a, self._guess_b
+        return _remembered(pixels, self._b, self._a, known, guess, back)
 
 
 class Blocks:
-    """A map of unit descriptors cut into blocks, each with the cone that holds it."""
+    """A map of unit descriptors cut into blocks of 4x4 pixels, 4x4 of them in a large block.
+
+    Each has a cone: the axis and the widest angle of the descriptors in it.
+    """
 
     def __init__(self, descriptors: Descriptors) -> None:
         self.height, self.width, channels = descriptors.shape
@@ -165,14 +173,23 @@ class Blocks:
             raise InputError(f"descriptor map of shape {descriptors.shape} is empty")
         self.flat = np.ascontiguousarray(descriptors).reshape(-1, channels)
         padded = -(-channels // CHUNK) * CHUNK
-        down, across = -(-self.height // BLOCK), -(-self.width // BLOCK)
-        blocks = down * across
-        self.values = np.zeros((blocks, padded, BLOCK * BLOCK), np.float32)
-        self.axis = np.zeros((padded, blocks), np.float32)
-        self.cosine = np.empty(blocks, np.float32)
-        self.sine = np.empty(blocks, np.float32)
-        off = np.empty(blocks)
-        _cut(descriptors, across, self.values, self.axis, self.cosine, self.sine, off)
+        large = -(-self.height // LARGE) * -(-self.width // LARGE)
+        self.values = np.zeros((large, SMALL, padded, SMALL), np.float32)
+        self.axis = np.zeros((padded, large), np.float32)
+        self.angle = np.empty((2, large), np.float32)
+        """Cosine and sine of each cone's widest angle."""
+        self.small_axis = np.zeros((large, padded, SMALL), np.float32)
+        self.small_angle = np.empty((large, 2, SMALL), np.float32)
+        off = np.empty(large)
+        _cut(
+            self.flat.reshape(descriptors.shape),
+            self.values,
+            self.axis,
+            self.angle,
+            self.small_axis,
+            self.small_angle,
+            off,
+        )
         self.off_unit = float(off.max())
         """How far the lengths are from 1 at most."""
         if not self.off_unit < 0.01:
@@ -181,35 +198,36 @@ class Blocks:
                 "divide them by their norm"
             )
 
+    def nearest(
+        self,
+        queries: Float32[np.ndarray, "queries channels"],
+        guess: Int32[np.ndarray, " queries"],
+        off_unit: float,
+    ) -> Int32[np.ndarray, " queries"]:
+        """Row-major pixel with the largest dot product for each query.
 
-def nearest(
-    queries: Float32[np.ndarray, "queries channels"], blocks: Blocks, off_unit: float = 0.0
-) -> tuple[Int32[np.ndarray, " queries"], Float64[np.ndarray, " queries"]]:
-    """Row-major pixel with the largest dot product for each query, and that product.
-
-    `off_unit` says how far the queries' lengths are from 1 at most.
-    """
-    padded = np.zeros((len(queries), blocks.values.shape[1]), np.float32)
-    padded[:, : queries.shape[1]] = queries
-    # Single precision may be wrong by this much, products of lengths by this much more.
-    noise = np.float32(2e-7 * (padded.shape[1] + 8))
-    slack = np.float32(2 * noise + 4 * (off_unit + blocks.off_unit))
-    found = np.zeros(len(queries), np.int32)
-    score = np.full(len(queries), -np.inf)
-    _search(
-        padded,
-        blocks.values,
-        blocks.axis,
-        blocks.cosine,
-        blocks.sine,
-        blocks.height,
-        blocks.width,
-        noise,
-        slack,
-        found,
-        score,
-    )
-    return found, score
+        A good `guess` saves time, -1 stands for none. `off_unit` says how far the queries'
+        lengths are from 1 at most.
+        """
+        padded = np.zeros((len(queries), self.axis.shape[0]), np.float32)
+        padded[:, : queries.shape[1]] = queries
+        # Single precision may be wrong by this much; products of lengths by the slack's rest.
+        noise = np.float32(2e-7 * (len(self.axis) + 8))
+        slack = np.float32(2 * noise + 4 * (off_unit + self.off_unit))
+        found = guess.copy()
+        _search(
+            padded,
+            self.values.ravel(),
+            self.axis,
+            self.angle,
+            self.small_axis.ravel(),
+            self.small_angle,
+            (self.height, self.width),
+            noise,
+            slack,
+            found,
+        )
+        return found
 
 
 def _remembered(
@@ -217,11 +235,18 @@ def _remembered(
     source: Blocks,
     target: Blocks,
     known: Int32[np.ndarray, " area"],
+    guess: Int32[np.ndarray, " area"],
+    guess_back: Int32[np.ndarray, " target_area"],
 ) -> Int64[np.ndarray, " pixels"]:
     """The nearest of each pixel, searched for where `known` has none yet."""
     asked = np.unique(pixels[known[pixels] < 0])
     if len(asked):
-        known[asked], _ = nearest(source.flat[asked], target, source.off_unit)
+        # Neighbours look at the same blocks: cell by cell of 32x32.
+        row, column = asked // source.width, asked % source.width
+        asked = asked[np.lexsort([column // 32, row // 32])]
+        found = target.nearest(source.flat[asked], guess[asked], source.off_unit)
+        known[asked] = found
+        guess_back[found] = asked
     return known[pixels].astype(np.int64)
 
 
@@ -238,138 +263,204 @@ def _column_row(pixels: Int64[np.ndarray, " pixels"], width: int) -> Int64[np.nd
     return np.stack([pixels % width, pixels // width], axis=1)
 
 
+@numba.njit(cache=True, inline="always")
+@no_type_check
+def _pixel(large, small, p, height, width):
+    """Row and column of a pixel of a block; outside the image those of the nearest inside."""
+    across = (width + 15) // 16
+    row = large // across * 16 + small // 4 * 4 + p // 4
+    column = large % across * 16 + small % 4 * 4 + p % 4
+    return min(row, height - 1), min(column, width - 1)
+
+
+@numba.njit(cache=True)
+@no_type_check
+def _narrowest(values, axis):
+    """Least cosine between the axis and the descriptors, rounded towards a wider cone."""
+    least = 1.0
+    for p in range(16):
+        along = 0.0
+        square = 0.0
+        for c in range(len(axis)):
+            along += axis[c] * values[c, p]
+            square += np.float64(values[c, p]) * values[c, p]
+        least = min(least, along / np.sqrt(square) if square > 0.0 else -1.0)
+    return max(least - 1e-6, -1.0)
+
+
 @numba.njit(cache=True, parallel=True)
 @no_type_check
-def _cut(descriptors, across, values, axis, cosine, sine, off):
-    """Fill the blocks; a block over the border repeats the border's pixels, which harms no one."""
+def _cut(descriptors, values, axis, angle, small_axis, small_angle, off):
+    """Fill the blocks; one over the border repeats the border's pixels, which harms no one."""
     height, width, channels = descriptors.shape
-    for block in numba.prange(len(values)):
-        top, left = block // across * 8, block % across * 8
+    for large in numba.prange(len(values)):
         mean = np.zeros(channels)
+        small_mean = np.empty(channels)
         worst = 0.0
-        for p in range(64):
-            pixel = descriptors[min(top + p // 8, height - 1), min(left + p % 8, width - 1)]
-            square = 0.0
+        for small in range(16):
+            small_mean[:] = 0.0
+            for p in range(16):
+                row, column = _pixel(large, small, p, height, width)
+                square = 0.0
+                for c in range(channels):
+                    value = np.float64(descriptors[row, column, c])
+                    values[large, small, c, p] = value
+                    small_mean[c] += value
+                    square += value * value
+                away = abs(np.sqrt(square) - 1.0)
+                if not away <= worst:
+                    worst = away if away == away else np.inf  # NaN is as far off as can be
+            mean += small_mean
+            _set_axis(small_mean)
             for c in range(channels):
-                values[block, c, p] = pixel[c]
-                mean[c] += pixel[c]
-                square += np.float64(pixel[c]) * pixel[c]
-            away = abs(np.sqrt(square) - 1.0)
-            if not away <= worst:  # NaN is worse than anything
-                worst = away if away == away else np.inf
-        off[block] = worst
-        length = np.sqrt((mean * mean).sum())
+                small_axis[large, c, small] = small_mean[c]
+            cosine = _narrowest(values[large, small], small_mean)
+            small_angle[large, 0, small] = cosine
+            small_angle[large, 1, small] = np.sqrt(1.0 - cosine * cosine) + 1e-7
+        off[large] = worst
+        _set_axis(mean)
         for c in range(channels):
-            axis[c, block] = mean[c] / length if length > 0.0 else np.float64(c == 0)
-        narrowest = 1.0
-        for p in range(64):
-            along = 0.0
-            square = 0.0
-            for c in range(channels):
-                along += np.float64(axis[c, block]) * values[block, c, p]
-                square += np.float64(values[block, c, p]) * values[block, c, p]
-            narrowest = min(narrowest, along / np.sqrt(square) if square > 0.0 else -1.0)
-        # Rounded towards a wider cone.
-        narrowest = max(narrowest - 1e-6, -1.0)
-        cosine[block] = narrowest
-        sine[block] = np.sqrt(1.0 - narrowest * narrowest) + 1e-7
+            axis[c, large] = mean[c]
+        cosine = 1.0
+        for small in range(16):
+            cosine = min(cosine, _narrowest(values[large, small], mean))
+        angle[0, large] = cosine
+        angle[1, large] = np.sqrt(1.0 - cosine * cosine) + 1e-7
 
 
-@numba.njit(cache=True, inline="always", fastmath={"contract", "nnan", "nsz"})
+@numba.njit(cache=True)
+@no_type_check
+def _set_axis(mean):
+    """To unit length; where there is no mean any direction will do."""
+    length = np.sqrt((mean * mean).sum())
+    if length > 0.0:
+        mean /= length
+    else:
+        mean[0] = 1.0
+
+
+@numba.njit(cache=True, fastmath={"contract", "nnan", "nsz"})
 @no_type_check
 def _products(query, matrix, out):
     """out = query @ matrix, eight channels at a time so that sums stay in registers."""
-    wide = matrix.shape[1]
+    out[:] = np.float32(0.0)
     for c in range(0, len(query), 8):
         q0, q1, q2, q3 = query[c], query[c + 1], query[c + 2], query[c + 3]
         q4, q5, q6, q7 = query[c + 4], query[c + 5], query[c + 6], query[c + 7]
         m0, m1, m2, m3 = matrix[c], matrix[c + 1], matrix[c + 2], matrix[c + 3]
         m4, m5, m6, m7 = matrix[c + 4], matrix[c + 5], matrix[c + 6], matrix[c + 7]
-        if c == 0:
-            for i in range(wide):
-                out[i] = np.float32(0.0)
-        for i in range(wide):
+        for i in range(len(out)):
             low = q0 * m0[i] + q1 * m1[i] + q2 * m2[i] + q3 * m3[i]
             high = q4 * m4[i] + q5 * m5[i] + q6 * m6[i] + q7 * m7[i]
             out[i] += low + high
 
 
-@numba.njit(cache=True, fastmath={"contract", "nnan", "nsz", "reassoc"})
+@numba.njit(cache=True, fastmath={"contract", "nnan", "nsz"})
 @no_type_check
-def _largest(values):
-    most = values[0]
-    for i in range(len(values)):
-        most = max(most, values[i])
-    return most
+def _sixteen(query, flat, start, out):
+    """As `_products` with a matrix of 16 columns that starts somewhere in a flat array.
+
+    Unsigned indices need no look whether they count from the end: that is 6 times faster.
+    """
+    for i in range(np.uint64(16)):
+        out[i] = np.float32(0.0)
+    for c in range(np.uint64(0), np.uint64(len(query)), np.uint64(8)):
+        q0, q1, q2 = query[c], query[c + np.uint64(1)], query[c + np.uint64(2)]
+        q3, q4, q5 = query[c + np.uint64(3)], query[c + np.uint64(4)], query[c + np.uint64(5)]
+        q6, q7 = query[c + np.uint64(6)], query[c + np.uint64(7)]
+        for i in range(np.uint64(16)):
+            k = np.uint64(start) + c * np.uint64(16) + i
+            low = q0 * flat[k] + q1 * flat[k + np.uint64(16)]
+            low += q2 * flat[k + np.uint64(32)] + q3 * flat[k + np.uint64(48)]
+            high = q4 * flat[k + np.uint64(64)] + q5 * flat[k + np.uint64(80)]
+            high += q6 * flat[k + np.uint64(96)] + q7 * flat[k + np.uint64(112)]
+            out[i] += low + high
+
+
+@numba.njit(cache=True, fastmath={"contract", "nnan", "nsz"})
+@no_type_check
+def _bound(products, cosine, sine, slack):
+    """From cosines to the axes to cosines to the nearest directions in the cones."""
+    for i in range(np.uint64(len(products))):
+        t = products[i]
+        rest = max(np.float32(1.0) - t * t, np.float32(0.0))
+        edge = t * cosine[i] + np.sqrt(rest) * sine[i]
+        products[i] = (np.float32(1.0) if t >= cosine[i] else edge) + slack
 
 
 @numba.njit(cache=True)
 @no_type_check
-def _look(query, block, top, left, height, width, noise, room, best, pixel):
-    """Best score and pixel after looking at one block; those near the best are summed again."""
-    _products(query, block, room)
-    if _largest(room) < best - noise:
-        return best, pixel
-    for p in range(64):
-        if room[p] >= best - noise:
-            exact = 0.0
-            for c in range(len(query)):
-                exact += np.float64(query[c]) * np.float64(block[c, p])
-            candidate = min(top + p // 8, height - 1) * width + min(left + p % 8, width - 1)
-            if exact > best or (exact == best and candidate < pixel):
-                best, pixel = exact, candidate
+def _exact(query, flat, start):
+    """Product with a column of a matrix of 16 columns, in double precision."""
+    total = 0.0
+    for c in range(len(query)):
+        total += np.float64(query[c]) * np.float64(flat[start + c * 16])
+    return total
+
+
+@numba.njit(cache=True)
+@no_type_check
+def _look(query, large, flat, axes, angle, size, noise, slack, bound, product, best, pixel):
+    """Best score and pixel after looking into one large block."""
+    block = 16 * len(query)
+    _sixteen(query, axes, large * block, bound)
+    first = 0
+    for small in range(1, 16):
+        if bound[small] > bound[first]:
+            first = small
+    _bound(bound, angle[large, 0], angle[large, 1], slack)
+    for step in range(16):  # first where the axis is nearest
+        small = first if step == 0 else (0 if step == first else step)
+        if bound[small] < best:
+            continue
+        start = (large * 16 + small) * block
+        _sixteen(query, flat, start, product)
+        enough = np.float32(best - noise)
+        for p in range(np.uint64(16)):
+            if product[p] >= enough:  # close calls are decided in double precision
+                exact = _exact(query, flat, start + p)
+                if exact >= best:
+                    row, column = _pixel(large, small, p, size[0], size[1])
+                    candidate = row * size[1] + column
+                    if exact > best or candidate < pixel:
+                        best, pixel = exact, candidate
+                        enough = np.float32(best - noise)
     return best, pixel
 
 
 @numba.njit(cache=True, parallel=True)
 @no_type_check
-def _search(queries, values, axis, cosine, sine, height, width, noise, slack, found, score):
-    blocks = len(values)
-    across = (width + 7) // 8
-    tiles = (len(queries) + 15) // 16
-    for tile in numba.prange(tiles):
+def _search(queries, flat, axis, angle, small_axes, small_angle, size, noise, slack, found):
+    """Sixteen queries at a time, so that they share what they look at."""
+    large_blocks = axis.shape[1]
+    width = size[1]
+    across = (width + 15) // 16
+    for tile in numba.prange((len(queries) + 15) // 16):
         begin, end = tile * 16, min(tile * 16 + 16, len(queries))
-        bound = np.empty((16, blocks), np.float32)
-        room = np.empty(64, np.float32)
-        start = np.empty(16, np.int64)
+        bounds = np.empty((16, large_blocks), np.float32)
+        bound, product = np.empty(16, np.float32), np.empty(16, np.float32)
+        best = np.full(16, -np.inf)
         for q in range(begin, end):
-            row = bound[q - begin]
-            _products(queries[q], axis, row)
-            first = np.argmax(row)
-            _raise_to_bound(row, cosine, sine, slack)
-            # A good start: the block whose axis is nearest.
-            top, left = first // across * 8, first % across * 8
-            score[q], found[q] = _look(
-                queries[q], values[first], top, left, height, width, noise, room, -2.0, 0
-            )
-            start[q - begin] = first
-        for block in range(blocks):
-            top, left = block // across * 8, block % across * 8
+            query, row = queries[q], bounds[q - begin]
+            _products(query, axis, row)
+            if found[q] < 0:  # look first where the axis is nearest
+                best[q - begin], found[q] = _look(
+                    query, np.argmax(row), flat, small_axes, small_angle, size,
+                    noise, slack, bound, product, -np.inf, 0
+                )  # fmt: skip
+            else:
+                y, x = found[q] // width, found[q] % width
+                small = (y // 16 * across + x // 16) * 16 + y % 16 // 4 * 4 + x % 16 // 4
+                start = small * 16 * len(query) + y % 4 * 4 + x % 4
+                best[q - begin] = _exact(query, flat, start)
+            _bound(row, angle[0], angle[1], slack)
+        for large in range(large_blocks):
             for q in range(begin, end):
-                if bound[q - begin, block] >= score[q] and block != start[q - begin]:
-                    score[q], found[q] = _look(
-                        queries[q],
-                        values[block],
-                        top,
-                        left,
-                        height,
-                        width,
-                        noise,
-                        room,
-                        score[q],
-                        found[q],
-                    )
-
-
-@numba.njit(cache=True, fastmath={"contract", "nnan", "nsz"})
-@no_type_check
-def _raise_to_bound(row, cosine, sine, slack):
-    """From the cosine to the axis, the cosine to the nearest direction inside the cone."""
-    for i in range(len(row)):
-        t = row[i]
-        inside = max(np.float32(1.0) - t * t, np.float32(0.0))
-        edge = t * cosine[i] + np.sqrt(inside) * sine[i]
-        row[i] = (np.float32(1.0) if t >= cosine[i] else edge) + slack
+                if bounds[q - begin, large] >= best[q - begin]:
+                    best[q - begin], found[q] = _look(
+                        queries[q], large, flat, small_axes, small_angle, size,
+                        noise, slack, bound, product, best[q - begin], found[q]
+                    )  # fmt: skip
 
 
 class Window(NamedTuple):
