@@ -6,13 +6,12 @@ A reader and a reconstruction share this. pycolmap is imported when first needed
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Float64
 
 from lift3d.errors import FrameError, InputError, MissingExtra
 from lift3d.geometry import invert, orthonormal, project
@@ -31,14 +30,14 @@ MODELS = {
 
 
 def pycolmap() -> Any:
-    """The library, silent but for errors, or MissingExtra."""
+    """The library, silent (what fails is said in our words), or MissingExtra."""
     try:
         import pycolmap as library
     except ImportError as error:
         raise MissingExtra(
             "COLMAP needs pycolmap, which is not installed: pip install 'lift3d[colmap]'"
         ) from error
-    library.logging.minloglevel = int(library.logging.Level.ERROR)
+    library.logging.minloglevel = int(library.logging.Level.FATAL)
     return library
 
 
@@ -112,18 +111,13 @@ def cameras(folder: Path) -> dict[str, Camera]:
     return found
 
 
-def unregistered(folder: Path) -> list[str]:
-    """Names of the images that the model lists without a pose."""
-    model = open_model(folder)
-    registered = set(model.reg_image_ids())
-    return sorted(image.name for i, image in model.images.items() if i not in registered)
-
-
 def load_points(folder: Path) -> Points:
     """The sparse points, by id: no normals; confidence is how many images saw the point."""
-    _, xyz, rgb, tracks = _points(folder)
-    normal = np.zeros_like(xyz, np.float32)
-    return Points(xyz.astype(np.float32), rgb, normal, tracks)
+    points = [point for _, point in sorted(open_model(folder).points3D.items())]
+    xyz = np.array([point.xyz for point in points], np.float32).reshape(-1, 3)
+    rgb = np.array([point.color for point in points], np.uint8).reshape(-1, 3)
+    seen = np.array([point.track.length() for point in points], np.float32)
+    return Points(xyz, rgb, np.zeros_like(xyz), seen)
 
 
 def load_depth(folder: Path, image: str, width: int, height: int) -> Depth:
@@ -138,14 +132,14 @@ def load_depth(folder: Path, image: str, width: int, height: int) -> Depth:
     ids = sorted({p.point3D_id for p in found.points2D if p.has_point3D()})
     xyz = np.array([model.point3D(i).xyz for i in ids], np.float64).reshape(-1, 3)
     camera = our_camera(model.camera(found.camera_id), str(folder)).at(world_from_camera(found))
-    return sparse_depth(_sized(camera, width, height), xyz)
+    return sparse_depth(camera.resized(width, height), xyz)
 
 
 def sparse_depth(camera: Camera, xyz: Float64[np.ndarray, "points 3"]) -> Depth:
     """z of world points at the nearest pixels of a camera; the smaller z wins, 0 elsewhere."""
     xy, z = project(camera, xyz)
     inside = (z > 0) & np.isfinite(xy).all(1)
-    pixel: Int64[np.ndarray, "points 2"] = np.floor(xy[inside] + 0.5).astype(np.int64)
+    pixel = np.floor(xy[inside] + 0.5).astype(np.int64)
     size = (camera.width, camera.height)
     within = ((pixel >= 0) & (pixel < size)).all(1)
     depth = np.full((camera.height, camera.width), np.inf, np.float32)
@@ -166,26 +160,3 @@ def posed_view(
         load_depth=partial(load_depth, folder, image, camera.width, camera.height),
         sparse=True,
     )
-
-
-def _points(
-    folder: Path,
-) -> tuple[
-    list[int],
-    Float64[np.ndarray, "points 3"],
-    np.ndarray,
-    Float32[np.ndarray, " points"],
-]:
-    points = open_model(folder).points3D
-    ids = sorted(points.keys())
-    xyz = np.array([points[i].xyz for i in ids], np.float64).reshape(-1, 3)
-    rgb = np.array([points[i].color for i in ids], np.uint8).reshape(-1, 3)
-    tracks = np.array([points[i].track.length() for i in ids], np.float32)
-    return ids, xyz, rgb, tracks
-
-
-def _sized(camera: Camera, width: int, height: int) -> Camera:
-    """The camera for images stored at another size than the model was made with."""
-    if (camera.width, camera.height) == (width, height):
-        return camera
-    return replace(camera.resized(width, height), distortion=camera.distortion)

@@ -13,6 +13,7 @@ from lift3d import colmap_scene
 from lift3d.datasets.frames import finish
 from lift3d.datasets.images import image_size, read_color
 from lift3d.datasets.patterns import contents, natural
+from lift3d.datasets.photos import SUFFIXES as PHOTOS
 from lift3d.datasets.photos import unique_names
 from lift3d.errors import FrameError, InputError
 from lift3d.scene import Camera, Depth, Scene, Skipped, View
@@ -71,8 +72,12 @@ class ColmapModel:
             views.append(view)
         if maps and views and all(view.sparse for view in views):
             notes.add(f"{maps} has no depth map of these images: going with the sparse points")
-        for image in colmap_scene.unregistered(model):
-            skipped.append(Skipped(image, "not registered in the COLMAP model"))
+        others = _others(folder, images)
+        # COLMAP often places few of many, which is no fault of the scan: then told, not listed.
+        if 2 * (len(skipped) + len(others)) <= len(images) + len(others):
+            skipped += [Skipped(o, "not registered in the COLMAP model") for o in others]
+        elif others:
+            notes.add(f"{len(others)} images are not registered in the COLMAP model")
         source = f"reader colmap at {path}"
         scene = finish(path, views, skipped, source, sorted(filter(None, notes)), self.metric)
         return replace(scene, load_points=partial(colmap_scene.load_points, model))
@@ -100,6 +105,14 @@ def _model(path: Path) -> Path | None:
             if all((folder / f"{n}.{suffix}").is_file() for n in ("cameras", "images", "points3D")):
                 return folder
     return None
+
+
+def _others(folder: Path, known: list[str]) -> list[str]:
+    """Images beside those of the model; it lists only what it could place."""
+    homes = {(folder / name).parent for name in known}
+    files = (file for home in homes if home.is_dir() for file in home.iterdir())
+    found = (f for f in files if f.suffix.lower() in PHOTOS and not f.name.startswith("."))
+    return sorted({f.relative_to(folder).as_posix() for f in found} - set(known), key=natural)
 
 
 def _fitted(path: Path, camera: Camera) -> tuple[Camera, str | None]:
