@@ -17,7 +17,7 @@ from lift3d.datasets import read_scene  # noqa: E402
 from lift3d.datasets.colmap_model import ColmapModel  # noqa: E402
 from lift3d.errors import FrameError, InputError, MissingExtra  # noqa: E402
 from lift3d.geometry import project, similarity, unproject  # noqa: E402
-from lift3d.reconstruction.colmap import Colmap, ColmapConfig  # noqa: E402
+from lift3d.reconstruction.colmap import Colmap, ColmapConfig, _prune  # noqa: E402
 from lift3d.scene import Camera, Scene, View  # noqa: E402
 
 MODELS = {
@@ -440,6 +440,17 @@ def test_a_guessed_focal_length_is_no_prior():
 def test_nothing_is_printed(corner, capfd):
     Colmap().reconstruct(photos(3))
     assert capfd.readouterr() == ("", "")
+
+
+def test_parts_that_share_few_points_are_taken_apart():
+    """Two pairs of views, 20 points seen by each, 14 by all: the points of one pair go."""
+    scan = tiny_scan()
+    seen = [{0, 1}] * 22 + [{2, 3}] * 20 + [{1, 2}] * 14
+    cloud = RNG.uniform([-0.5, -0.4, 3.0], [0.5, 0.4, 4.0], (len(seen), 3))
+    model = tiny.colmap_model(scan, cloud, only=seen)
+    assert _prune(model) == ["2.png", "3.png"]
+    assert model.num_reg_images() == 2
+    assert model.num_points3D() == 22
 
 
 # Real photos.

@@ -290,8 +290,11 @@ def write_transforms(root: Path, scan: TinyScan, **more) -> None:
     (root / "transforms.json").write_text(json.dumps(content | {"frames": frames[::-1]} | more))
 
 
-def colmap_model(scan: TinyScan, xyz, model="PINHOLE", params=None, suffix=".png"):
-    """A pycolmap model of the scan whose points are `xyz`, seen by every image they fall into."""
+def colmap_model(scan: TinyScan, xyz, model="PINHOLE", params=None, suffix=".png", only=None):
+    """A pycolmap model of the scan whose points are `xyz`, seen by every image they fall into.
+
+    `only`: for each point, the numbers of the views that may see it.
+    """
     import pycolmap
     from scipy.spatial.transform import Rotation
 
@@ -310,7 +313,10 @@ def colmap_model(scan: TinyScan, xyz, model="PINHOLE", params=None, suffix=".png
         seen = [
             j
             for j, p in enumerate(pixels)
-            if p is not None and 0 <= p[0] < width and 0 <= p[1] < height
+            if p is not None
+            and 0 <= p[0] < width
+            and 0 <= p[1] < height
+            and (only is None or i - 1 in only[j])
         ]
         keypoints = np.array([pixels[j] for j in seen]).reshape(-1, 2)
         image = pycolmap.Image(name=name + suffix, keypoints=keypoints, camera_id=1, image_id=i)
