@@ -16,8 +16,10 @@ from lift3d.visibility import DepthTolerance
 
 @dataclass(frozen=True)
 class AutoReconstruction:
-    """Depth and poses as they came with the pictures, where they did; else `colmap`, which needs
-    no weights."""
+    """Depth and poses as they came with the pictures; where there are none `colmap`.
+
+    It needs no weights; `reconstruction:mast3r` does, and gives dense depth.
+    """
 
     def chosen(self, config: "LiftConfig", scene: Scene | None) -> Any:
         """The backend's settings."""

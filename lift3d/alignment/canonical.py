@@ -1,0 +1,197 @@
+"""One image's own depth and focal length, from all predictions it is the reference of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import no_type_check
+
+import numba
+import numpy as np
+from jaxtyping import Bool, Float32, Float64
+
+from lift3d.scene import Depth
+
+COARSE = 4
+"""Scales and focal lengths come from every n-th pixel."""
+SAMPLE = 4000
+"""Pixels that predictions are compared on."""
+STRAY = 3.0
+"""Predictions this many times further apart than neighbours usually are show two things."""
+LEAST_SPREAD = 0.02
+"""Predictions that agree better than this (relative depth) are never strays."""
+
+
+@dataclass(frozen=True, eq=False)
+class Canonical:
+    """What the predictions of one image agree on."""
+
+    depth: Depth
+    """Up to a scale of its own; 0 where no prediction has any."""
+    confidence: Float32[np.ndarray, "height width"]
+    """Mean of the predictions' own."""
+    focal: float
+    sigma: float
+    """Relative error of the depth to be expected from how the predictions differ."""
+    log_scale: Float64[np.ndarray, " predictions"]
+    """log(prediction / depth), as a median over pixels."""
+    stray: Bool[np.ndarray, " predictions"]
+    """Predictions that show something else."""
+
+    def scale_of(self, points: Float32[np.ndarray, "rows columns 3"], step: int) -> float | None:
+        """Log scale of one more prediction, thinned by `step`; None where it strays."""
+        z = points[..., 2]
+        own = self.depth[step // 2 :: step, step // 2 :: step]
+        there = (z > 0) & (own > 0) & np.isfinite(z)
+        if not there.any():
+            return None
+        log = np.log(z[there] / own[there].astype(np.float64))
+        scale = float(np.median(log))
+        allowed = max(STRAY * self.sigma * np.sqrt(max((~self.stray).sum(), 1)), LEAST_SPREAD)
+        return scale if np.median(np.abs(log - scale)) <= allowed else None
+
+
+def canonical(
+    points: Sequence[Float32[np.ndarray, "height width 3"]],
+    confidence: Sequence[Float32[np.ndarray, "height width"]],
+    centre: Float64[np.ndarray, "2"],
+    focal: float | None = None,
+) -> Canonical:
+    """Average the predictions' depth, each at its own scale, without those that stray.
+
+    `centre` is the principal point; `focal` is given where it is known. The average is over what
+    lies near the median of each pixel, weighted by confidence.
+    """
+    depth = np.stack([each[..., 2] for each in points])
+    weight = np.stack(list(confidence)).astype(np.float32)
+    log_scale, stray = _scales(depth[:, ::COARSE, ::COARSE])
+    good = np.flatnonzero(~stray)
+    mean, spread = _robust_mean(
+        depth[good], weight[good], np.exp(-log_scale[good]).astype(np.float32)
+    )
+    if focal is None:
+        each = [_focal(points[k][::COARSE, ::COARSE], centre, weight[k]) for k in good.tolist()]
+        focal = float(np.exp(np.median(np.log(each))))
+    known = mean[::COARSE, ::COARSE] > 0
+    per_prediction = float(np.median(spread[::COARSE, ::COARSE][known])) if known.any() else 1.0
+    if len(good) < 2:
+        per_prediction = 0.02  # nothing to tell it from
+    return Canonical(
+        depth=mean,
+        confidence=weight[good].mean(0),
+        focal=focal,
+        sigma=max(per_prediction, 0.002) / np.sqrt(len(good)),
+        log_scale=log_scale,
+        stray=stray,
+    )
+
+
+def _scales(
+    depth: Float32[np.ndarray, "predictions height width"],
+) -> tuple[Float64[np.ndarray, " predictions"], Bool[np.ndarray, " predictions"]]:
+    """Log scale of each prediction against the others, and which show something else.
+
+    Those that show the image agree with each other, wrong ones with nobody: the largest set around
+    one prediction is right even where most are wrong.
+    """
+    flat = depth.reshape(len(depth), -1)
+    flat = flat[:, (np.isfinite(flat) & (flat > 0)).all(0)]
+    if not flat.shape[1]:
+        return np.zeros(len(depth)), np.zeros(len(depth), bool)
+    log = np.log(flat[:, :: max(1, flat.shape[1] // SAMPLE)].astype(np.float64))
+    log -= np.median(log, axis=1, keepdims=True)
+    apart = np.zeros((len(log), len(log)))
+    for k in range(len(log)):
+        off = log - log[k]
+        apart[k] = np.median(np.abs(off - np.median(off, axis=1, keepdims=True)), axis=1)
+    apart = np.maximum(apart, apart.T)
+    others = apart + np.diag(np.full(len(log), np.inf))
+    usual = float(np.quantile(others.min(1), 0.4)) if len(log) > 1 else 0.0
+    near = apart <= max(STRAY * usual, LEAST_SPREAD)
+    # The most neighbours; of equals the closest.
+    centre = np.lexsort((np.where(near, apart, 0).sum(1) / near.sum(1), -near.sum(1)))[0]
+    good = near[centre]
+    full = np.log(flat[:, :: max(1, flat.shape[1] // SAMPLE)].astype(np.float64))
+    scale = np.median(full - full[centre], axis=1)
+    for _ in range(3):
+        middle = np.median(full[good] - scale[good, None], axis=0)
+        scale = np.median(full - middle, axis=1)
+    return scale, ~good
+
+
+def _focal(
+    points: Float32[np.ndarray, "height width 3"],
+    centre: Float64[np.ndarray, "2"],
+    weight: Float32[np.ndarray, "full_height full_width"],
+) -> float:
+    """Focal length in pixels that explains a point map best.
+
+    Minimises the weighted sum of |p - f (x, y) / z| over pixels p, counted from the principal
+    point, by reweighted least squares (Weiszfeld; DUSt3R 2312.14132, section 3.3).
+    """
+    height, width = points.shape[:2]
+    row, column = np.mgrid[:height, :width] * float(COARSE)
+    pixel = np.stack([column - centre[0], row - centre[1]], -1).reshape(-1, 2)
+    xyz = points.reshape(-1, 3).astype(np.float64)
+    seen = np.isfinite(xyz).all(1) & (xyz[:, 2] > 1e-6)
+    pixel, xyz = pixel[seen], xyz[seen]
+    share = weight[::COARSE, ::COARSE].reshape(-1)[seen].astype(np.float64)
+    ray = xyz[:, :2] / xyz[:, 2:]
+    along, across = (pixel * ray).sum(1), (ray * ray).sum(1)
+    if not len(along) or not (share * across).sum() > 0:
+        return float(max(height, width) * COARSE)
+    focal = (share * along).sum() / (share * across).sum()
+    for _ in range(10):
+        rate = share / np.maximum(np.linalg.norm(pixel - focal * ray, axis=1), 1e-3)
+        focal = (rate * along).sum() / (rate * across).sum()
+    return float(focal)
+
+
+def _robust_mean(
+    depth: Float32[np.ndarray, "predictions height width"],
+    weight: Float32[np.ndarray, "predictions height width"],
+    scale: Float32[np.ndarray, " predictions"],
+) -> tuple[Depth, Float32[np.ndarray, "height width"]]:
+    """Mean of what lies near each pixel's median, and the relative spread of it."""
+    _, height, width = depth.shape
+    mean, spread = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
+    _average(depth, weight, scale, mean, spread)
+    return mean, spread
+
+
+@numba.njit(cache=True, parallel=True)
+@no_type_check
+def _average(depth, weight, scale, mean, spread):
+    """Fill both maps; see `_robust_mean`."""
+    count, height, width = depth.shape
+    for y in numba.prange(height):
+        value, share = np.empty(count, np.float64), np.empty(count, np.float64)
+        for x in range(width):
+            n = 0
+            for k in range(count):
+                z = depth[k, y, x] * scale[k]
+                if z > 0 and z < np.inf:
+                    at = n  # kept in order
+                    while at > 0 and value[at - 1] > z:
+                        value[at], share[at] = value[at - 1], share[at - 1]
+                        at -= 1
+                    value[at], share[at] = z, weight[k, y, x]
+                    n += 1
+            if n == 0:
+                continue
+            middle = 0.5 * (value[(n - 1) // 2] + value[n // 2])
+            near = 0.05 * middle
+            total, first, second = 0.0, 0.0, 0.0
+            for k in range(n):
+                off = value[k] - middle
+                if abs(off) <= near:
+                    total += share[k]
+                    first += share[k] * off
+                    second += share[k] * off * off
+            if total > 0:
+                first /= total
+                mean[y, x] = middle + first
+                spread[y, x] = np.sqrt(max(second / total - first * first, 0.0)) / middle
+            else:
+                mean[y, x] = middle
+                spread[y, x] = 0.05

@@ -1,0 +1,122 @@
+"""What global alignment works from: pairwise point maps, matches, and whatever is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64
+
+from lift3d.scene import Depth, Transform
+
+GRID = 8
+"""Point maps are compared on every n-th pixel."""
+
+
+@dataclass(frozen=True, eq=False)
+class PairPrediction:
+    """Point maps of two images in the first one's camera frame, as one network run gives them.
+
+    With a step above 1 a map holds every step-th pixel along rows and columns, the first at
+    step // 2: enough to place an image against another, not to take its depth from.
+    """
+
+    points_a: Float32[np.ndarray, "rows_a columns_a 3"]
+    points_b: Float32[np.ndarray, "rows_b columns_b 3"]
+    """Of the second image, in the frame (and at the scale) of the first."""
+    confidence_a: Float32[np.ndarray, "rows_a columns_a"]
+    """Above 0; what it means beyond "more is better" is not relied on."""
+    confidence_b: Float32[np.ndarray, "rows_b columns_b"]
+    step_a: int = 1
+    step_b: int = 1
+
+    def condensed(self, dense: bool) -> PairPrediction:
+        """What alignment needs of it: the second image, and the first unless `dense`, thinned."""
+        points_a, confidence_a, step_a = self.points_a, self.confidence_a, self.step_a
+        if not dense:
+            points_a, confidence_a, step_a = thinned(points_a, confidence_a, step_a)
+        points_b, confidence_b, step_b = thinned(self.points_b, self.confidence_b, self.step_b)
+        return PairPrediction(points_a, points_b, confidence_a, confidence_b, step_a, step_b)
+
+
+def thinned(
+    points: Float32[np.ndarray, "rows columns 3"],
+    confidence: Float32[np.ndarray, "rows columns"],
+    step: int,
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Every `GRID`-th pixel of a whole map, with the new step; a thinned one as it is."""
+    if step != 1:
+        return points, confidence, step
+    grid = np.s_[GRID // 2 :: GRID, GRID // 2 :: GRID]
+    return points[grid].copy(), confidence[grid].copy(), GRID
+
+
+Predictions = Mapping[tuple[int, int], PairPrediction]
+"""(a, b) -> prediction with a as the reference; may load lazily, each is asked for twice or so."""
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What is known of one image beforehand; None where it is not.
+
+    `sigma` fields say how well: 0 holds the value fixed, more lets it move that far.
+    """
+
+    K: Float64[np.ndarray, "3 3"] | None = None
+    focal_sigma: float = 0.0
+    """Relative, 0.01 for one per cent."""
+    world_from_camera: Transform | None = None
+    rotation_sigma: float = 0.0
+    """Radians."""
+    position_sigma: float = 0.0
+    """World units of the known poses."""
+    depth: Depth | None = None
+    """Along z, in world units, 0 = unknown; at the image's size."""
+    depth_sigma: float = 0.005
+    """Relative."""
+    ignored: Bool[np.ndarray, "height width"] | None = None
+    """Pixels that take no part: people, moving things, sky."""
+
+
+UNKNOWN = Known()
+
+
+@dataclass(frozen=True)
+class AlignmentConfig:
+    """Pairwise point maps to cameras and depth that agree."""
+
+    cell: int = 8
+    """Depth is corrected on a grid of this many pixels; coarser where there are many images."""
+    shared_focal: bool = False
+    """All images were taken with one focal length (in pixels of the aligned images)."""
+    min_matches: int = 30
+    """Matches that must agree with a pair's geometry for the pair to count."""
+    min_share: float = 0.08
+    """Share of a pair's matches that must agree."""
+    iterations: int = 40
+    """Most steps of the second-order refinement."""
+    predictions_per_image: int = 16
+    """Most predictions that one image's own depth is averaged from, best pairs first."""
+
+
+@dataclass(frozen=True, eq=False)
+class Aligned:
+    """Cameras and depth of the images that could be aligned. Arrays over images are whole;
+    `used` says which entries mean something.
+    """
+
+    used: Bool[np.ndarray, " images"]
+    K: Float64[np.ndarray, "images 3 3"]
+    world_from_camera: Float64[np.ndarray, "images 4 4"]
+    depth: list[Depth]
+    """Along z, at each image's size, 0 where unknown."""
+    confidence: list[Float32[np.ndarray, "height width"]]
+    """0 to 1, of each depth pixel."""
+    reason: dict[int, str] = field(default_factory=dict)
+    """Image -> why it was left out."""
+    dropped_pairs: tuple[tuple[int, int], ...] = ()
+    """Pairs that contradict the others."""
+    reprojection: float = 0.0
+    """Median distance in pixels between matches and reprojections of the pairs that were kept."""
+    notes: tuple[str, ...] = ()

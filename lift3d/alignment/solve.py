@@ -1,0 +1,514 @@
+"""The stages of global alignment, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from lift3d.alignment.canonical import Canonical, canonical
+from lift3d.alignment.dense import corrected
+from lift3d.alignment.inputs import (
+    UNKNOWN,
+    Aligned,
+    AlignmentConfig,
+    Known,
+    PairPrediction,
+    Predictions,
+)
+from lift3d.alignment.refine import PARAMETERS, Looks, Prior, State, refine
+from lift3d.alignment.relative import Frame, Relative, best_relative, checked, propose
+from lift3d.alignment.view_graph import Layout, lay_out
+from lift3d.errors import InputError
+from lift3d.scene import Matches
+
+FOCAL_SIGMA = 0.03
+"""How far, relatively, the focal length that the point maps imply may be wrong."""
+COMMON = 2.0
+"""Errors of neighbouring cells go together, so each tells less than it seems."""
+
+Pair = tuple[int, int]
+
+
+def align(
+    shapes: Sequence[tuple[int, int]],
+    predictions: Predictions,
+    matches: Mapping[Pair, Matches],
+    known: Sequence[Known] | None = None,
+    config: AlignmentConfig = AlignmentConfig(),
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Aligned:
+    """Cameras and depth that the predictions and matches of image pairs agree on.
+
+    `shapes` are height and width of the images; `matches` are of pairs (a, b) with a < b.
+    `known` says what is known of each image. The world's unit is that of the known poses or
+    depth, else that of the predictions (metres with a metric checkpoint), its frame that of the
+    known poses, else of the first image that is used.
+
+    Each image's depth and focal length are averaged from its predictions; pairs are turned into
+    similarities and checked by their matches; rotations, scales and positions are averaged over
+    the graph of pairs; then everything is refined against the matches, and the depth maps are
+    brought to the result. Raises InputError where no two images can be aligned.
+    """
+    known = [UNKNOWN] * len(shapes) if known is None else list(known)
+    if len(known) != len(shapes):
+        raise InputError(f"{len(known)} entries of what is known for {len(shapes)} images")
+    matches = {pair: _unmasked(each, known, pair) for pair, each in matches.items()}
+    told = _Teller(progress, len(shapes) + len(matches) + config.iterations)
+    frames, scales = _frames(shapes, predictions, matches, known, config, told)
+    pairs = _pairs(frames, predictions, matches, scales, config, seed, told)
+    doubtful = _doubtful(pairs, matches, scales, config)
+    if doubtful:
+        # An image seen in many wrong pairs is averaged anew from those that were confirmed.
+        confirmed = {pair: each for pair, each in predictions.items() if pair not in doubtful}
+        frames, scales = _frames(shapes, confirmed, matches, known, config, told)
+        pairs = _pairs(frames, confirmed, matches, scales, config, seed, told)
+    if not pairs:
+        raise InputError(
+            "no two images could be aligned: no pair has "
+            f"{config.min_matches} matches that agree with its geometry; do the pictures overlap?"
+        )
+    layout = lay_out(len(shapes), pairs)
+    state = _start(layout, frames, known, config.shared_focal)
+    admitted = _admitted(layout, state, frames, matches, config)
+    cells = _Cells(shapes, layout.members, _cell_size(config, layout.members))
+    looks = _looks(admitted, frames, matches, cells)
+    prior = _prior(state, frames, known, layout.members, cells, config.shared_focal)
+    state, reprojection, information = refine(
+        state, looks, prior, config.iterations, told.from_here()
+    )
+    factor = _unit(state, frames, known, layout.members)
+    return _finished(layout, state, frames, shapes, known, cells, information, factor, reprojection)
+
+
+class _Teller:
+    """Progress over stages of different kinds."""
+
+    def __init__(self, progress: Callable[[int, int], None] | None, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+
+    def tick(self) -> None:
+        """One more is done."""
+        self._done += 1
+        if self._progress is not None:
+            self._progress(min(self._done, self._total), self._total)
+
+    def from_here(self) -> Callable[[int, int], None]:
+        """For a stage that counts itself."""
+        base = self._done
+
+        def told(done: int, total: int) -> None:
+            if self._progress is not None:
+                self._progress(min(base + done, self._total), self._total)
+
+        return told
+
+
+def _unmasked(matches: Matches, known: Sequence[Known], pair: Pair) -> Matches:
+    """Matches without those on ignored pixels."""
+    keep = np.ones(len(matches), bool)
+    for image, xy in zip(pair, (matches.xy_in_a, matches.xy_in_b), strict=True):
+        ignored = known[image].ignored
+        if ignored is not None:
+            column, row = np.rint(xy).astype(np.intp).T
+            keep &= ~ignored[row, column]
+    if keep.all():
+        return matches
+    return Matches(matches.xy_in_a[keep], matches.xy_in_b[keep], matches.confidence[keep])
+
+
+def _frames(
+    shapes: Sequence[tuple[int, int]],
+    predictions: Predictions,
+    matches: Mapping[Pair, Matches],
+    known: Sequence[Known],
+    config: AlignmentConfig,
+    told: _Teller,
+) -> tuple[list[Frame | None], dict[Pair, float | None]]:
+    """Each image's own geometry; and each prediction's log scale, None where it strays."""
+    frames: list[Frame | None] = []
+    scales: dict[Pair, float | None] = {}
+    by_image: dict[int, list[Pair]] = {image: [] for image in range(len(shapes))}
+    for pair in predictions:
+        by_image[pair[0]].append(pair)
+    for image, (height, width) in enumerate(shapes):
+        about = known[image]
+        mine = sorted(
+            by_image[image],
+            key=lambda pair: (-len(matches.get((min(pair), max(pair)), ())), pair),
+        )
+        centre = np.array([(width - 1) / 2, (height - 1) / 2])
+        focal = None
+        if about.K is not None:
+            centre, focal = about.K[:2, 2], float(np.sqrt(about.K[0, 0] * about.K[1, 1]))
+        dense: list[tuple[Pair, PairPrediction]] = []
+        others: list[tuple[Pair, PairPrediction]] = []
+        for pair in mine:
+            each = predictions[pair]
+            if each.step_a == 1 and len(dense) < config.predictions_per_image:
+                dense.append((pair, each))
+            else:
+                others.append((pair, each.condensed(dense=False)))
+        if not dense:
+            frames.append(None)
+            told.tick()
+            continue
+        own = canonical(
+            [each.points_a for _, each in dense],
+            [each.confidence_a for _, each in dense],
+            centre,
+            focal,
+        )
+        own = _with_known(own, about)
+        for (pair, _), scale, stray in zip(dense, own.log_scale, own.stray, strict=True):
+            scales[pair] = None if stray else float(scale)
+        scales |= {pair: own.scale_of(each.points_a, each.step_a) for pair, each in others}
+        frames.append(Frame(own, centre))
+        told.tick()
+    return frames, scales
+
+
+def _with_known(own: Canonical, about: Known) -> Canonical:
+    """The same with what is known of the depth in its place, and nothing where it is ignored."""
+    if about.depth is not None:
+        there = (about.depth > 0) & (own.depth > 0)
+        if there.any():
+            shift = float(np.median(np.log(about.depth[there] / own.depth[there])))
+            depth = np.where(about.depth > 0, about.depth, own.depth * np.float32(np.exp(shift)))
+            own = replace(
+                own,
+                depth=depth.astype(np.float32),
+                log_scale=own.log_scale - shift,
+                sigma=max(about.depth_sigma, 1e-6),
+            )
+    if about.ignored is not None:
+        own = replace(
+            own,
+            depth=np.where(about.ignored, np.float32(0), own.depth),
+            confidence=np.where(about.ignored, np.float32(0), own.confidence),
+        )
+    return own
+
+
+def _pairs(
+    frames: list[Frame | None],
+    predictions: Predictions,
+    matches: Mapping[Pair, Matches],
+    scales: dict[Pair, float | None],
+    config: AlignmentConfig,
+    seed: int,
+    told: _Teller,
+) -> list[Relative]:
+    """The pairs whose geometry enough of their matches confirm."""
+    found = []
+    for (a, b), each in matches.items():
+        told.tick()
+        of_a, of_b = frames[a], frames[b]
+        if of_a is None or of_b is None or len(each) < config.min_matches:
+            continue
+        proposals = []
+        for one, other, of_other in ((a, b, of_b), (b, a, of_a)):
+            scale = scales.get((one, other))
+            if scale is not None:
+                pair = propose(predictions[one, other], scale, one, other, of_other)
+                proposals.append(pair if one == a else pair.inverse())
+        best = best_relative(a, b, proposals, of_a, of_b, each, seed)
+        if best.agreeing >= config.min_matches and best.share >= config.min_share:
+            found.append(best)
+    return found
+
+
+def _doubtful(
+    pairs: list[Relative],
+    matches: Mapping[Pair, Matches],
+    scales: dict[Pair, float | None],
+    config: AlignmentConfig,
+) -> set[Pair]:
+    """Predictions that count for an image although their pair's matches contradict them.
+
+    Only of images that confirmed pairs show as well.
+    """
+    confirmed = {(pair.a, pair.b) for pair in pairs}
+    images = [image for pair in confirmed for image in pair]
+    doubtful = set()
+    for pair, scale in scales.items():
+        ordered = (min(pair), max(pair))
+        contradicted = (
+            ordered not in confirmed and len(matches.get(ordered, ())) >= config.min_matches
+        )
+        if scale is not None and contradicted and images.count(pair[0]) >= 2:
+            doubtful.add(pair)
+    return doubtful
+
+
+def _start(
+    layout: Layout, frames: list[Frame | None], known: Sequence[Known], shared_focal: bool
+) -> State:
+    """The layout in the frame and unit of what is known."""
+    focal = np.array([1.0 if frame is None else frame.own.focal for frame in frames])
+    log_focal = np.log(focal)
+    if shared_focal:
+        log_focal[:] = np.median(log_focal[layout.members])
+    state = State(
+        layout.rotation.copy(), layout.position.copy(), log_focal, layout.log_scale.copy(),
+        np.zeros(0),
+    )  # fmt: skip
+    measured = [i for i in layout.members if known[i].depth is not None]
+    posed = [i for i in layout.members if known[i].world_from_camera is not None]
+    if measured:
+        _rescale(state, -float(np.median(state.log_scale[measured])))
+    if posed:
+        _move_to(state, posed, known, rescale=len(posed) > 1 and not measured)
+    elif layout.members:
+        first = layout.members[0]
+        turn, at = state.rotation[first].T.copy(), state.position[first].copy()
+        state.rotation = turn @ state.rotation
+        state.position = (state.position - at) @ turn.T
+    if measured:
+        state.log_scale[measured] = 0.0
+    return state
+
+
+def _rescale(state: State, log_factor: float) -> None:
+    state.position *= np.exp(log_factor)
+    state.log_scale += log_factor
+
+
+def _move_to(state: State, posed: list[int], known: Sequence[Known], rescale: bool) -> None:
+    """Turn, scale and shift so that the known cameras lie where they are; then put them there."""
+    poses = np.array([known[i].world_from_camera for i in posed])
+    left, _, right = np.linalg.svd((poses[:, :3, :3] @ state.rotation[posed].mT).sum(0))
+    turn = left @ np.diag([1, 1, np.linalg.det(left @ right)]) @ right
+    if rescale:
+        there = np.linalg.norm(poses[:, :3, 3] - poses[:, :3, 3].mean(0), axis=1)
+        here = np.linalg.norm(state.position[posed] - state.position[posed].mean(0), axis=1)
+        if here.sum() > 0 and there.sum() > 0:
+            _rescale(state, float(np.log(there.sum() / here.sum())))
+    state.rotation = turn @ state.rotation
+    state.position = state.position @ turn.T
+    state.position += poses[:, :3, 3].mean(0) - state.position[posed].mean(0)
+    state.rotation[posed] = poses[:, :3, :3]
+    state.position[posed] = poses[:, :3, 3]
+
+
+def _admitted(
+    layout: Layout,
+    state: State,
+    frames: list[Frame | None],
+    matches: Mapping[Pair, Matches],
+    config: AlignmentConfig,
+) -> list[Pair]:
+    """Pairs of images in the layout whose matches agree with it, whatever they said alone."""
+    members = set(layout.members)
+    kept = {(pair.a, pair.b) for pair in layout.kept}
+    admitted = []
+    for (a, b), each in matches.items():
+        of_a, of_b = frames[a], frames[b]
+        if not {a, b} <= members or of_a is None or of_b is None:
+            continue
+        if (a, b) not in kept:
+            to_a = state.rotation[a].T
+            pair = Relative(
+                a,
+                b,
+                float(np.exp(state.log_scale[b] - state.log_scale[a])),
+                to_a @ state.rotation[b],
+                to_a @ (state.position[b] - state.position[a]) / np.exp(state.log_scale[a]),
+            )
+            pair, _ = checked(pair, of_a, of_b, each)
+            if pair.agreeing < config.min_matches or pair.share < config.min_share:
+                continue
+        admitted.append((a, b))
+    return admitted
+
+
+def _cell_size(config: AlignmentConfig, members: list[int]) -> int:
+    """Coarser where many images would make the refinement long."""
+    return config.cell * (1 if len(members) <= 60 else 2)
+
+
+class _Cells:
+    """The grids of all images, numbered through."""
+
+    def __init__(
+        self, shapes: Sequence[tuple[int, int]], members: Sequence[int], size: int
+    ) -> None:
+        self.size = size
+        self.grids: dict[int, tuple[int, int]] = {}
+        self.first: dict[int, int] = {}
+        self.count = 0
+        for image in members:
+            height, width = shapes[image]
+            self.grids[image] = (-(-height // size), -(-width // size))
+            self.first[image] = self.count
+            self.count += self.grids[image][0] * self.grids[image][1]
+
+    def at(self, image: int, xy: Float64[np.ndarray, "pixels 2"]) -> Int64[np.ndarray, " pixels"]:
+        """The cell of each pixel."""
+        column, row = np.rint(xy).astype(np.int64).T // self.size
+        return self.first[image] + row * self.grids[image][1] + column
+
+    def of(self, image: int, values: np.ndarray) -> np.ndarray:
+        """One image's part of an array over all cells, as its grid."""
+        rows, columns = self.grids[image]
+        first = self.first[image]
+        return values[first : first + rows * columns].reshape(rows, columns)
+
+
+def _looks(
+    pairs: list[Pair],
+    frames: list[Frame | None],
+    matches: Mapping[Pair, Matches],
+    cells: _Cells,
+) -> Looks:
+    """Every match from both sides."""
+    parts: list[tuple[np.ndarray, ...]] = []
+    for a, b in pairs:
+        each = matches[a, b]
+        xy_a, xy_b = each.xy_in_a.astype(np.float64), each.xy_in_b.astype(np.float64)
+        for i, j, xy, there in ((a, b, xy_a, xy_b), (b, a, xy_b, xy_a)):
+            of_i, of_j = frames[i], frames[j]
+            assert of_i is not None
+            assert of_j is not None
+            xyz, seen = of_i.lift(xy)
+            parts.append(
+                (
+                    cells.at(i, xy)[seen],
+                    np.full(seen.sum(), i, np.int32),
+                    np.full(seen.sum(), j, np.int32),
+                    (xy - of_i.centre)[seen],
+                    np.log(xyz[seen, 2]),
+                    (there - of_j.centre)[seen],
+                    each.confidence[seen].astype(np.float64),
+                )
+            )
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    order = np.argsort(columns[0], kind="stable")
+    return Looks(*(np.ascontiguousarray(column[order]) for column in columns))
+
+
+def _prior(
+    state: State,
+    frames: list[Frame | None],
+    known: Sequence[Known],
+    members: list[int],
+    cells: _Cells,
+    shared_focal: bool,
+) -> Prior:
+    images = len(frames)
+    state.correction = np.zeros(cells.count)
+    cell_weight = np.zeros(cells.count)
+    frozen = np.ones((images, PARAMETERS), bool)
+    weight = np.zeros((images, PARAMETERS))
+    fixed_unit = fixed_place = False
+    posed = 0
+    for image in members:
+        frame, about = frames[image], known[image]
+        assert frame is not None
+        cells.of(image, cell_weight)[:] = 1 / (COMMON * frame.own.sigma) ** 2
+        frozen[image] = False
+        for columns, given, sigma in (
+            (slice(0, 3), about.world_from_camera is not None, about.rotation_sigma),
+            (slice(3, 6), about.world_from_camera is not None, about.position_sigma),
+            (slice(6, 7), about.K is not None, about.focal_sigma),
+        ):
+            if given:
+                frozen[image, columns] = sigma == 0
+                weight[image, columns] = 0 if sigma == 0 else 1 / sigma**2
+        if about.K is None:
+            weight[image, 6] = 1 / FOCAL_SIGMA**2
+        if about.depth is not None:
+            frozen[image, 7] = fixed_unit = True
+        if about.world_from_camera is not None:
+            fixed_place = True
+            posed += 1
+    if not fixed_place:
+        frozen[members[0], :6] = True
+    if not fixed_unit and posed < 2:
+        frozen[members[0], 7] = True
+    target = State(
+        state.rotation.copy(), state.position.copy(), state.log_focal.copy(),
+        state.log_scale.copy(), np.zeros(0),
+    )  # fmt: skip
+    return Prior(cell_weight, frozen, target, weight, shared_focal)
+
+
+def _unit(
+    state: State, frames: list[Frame | None], known: Sequence[Known], members: list[int]
+) -> float:
+    """What brings the world to the predictions' unit; 1 where poses or depth have set it."""
+    posed = sum(known[i].world_from_camera is not None for i in members)
+    if posed > 1 or any(known[i].depth is not None for i in members):
+        return 1.0
+    ratios = []
+    for image in members:
+        frame = frames[image]
+        assert frame is not None
+        ratios.append(frame.own.log_scale[~frame.own.stray] - state.log_scale[image])
+    return float(np.exp(np.median(np.concatenate(ratios))))
+
+
+def _finished(
+    layout: Layout,
+    state: State,
+    frames: list[Frame | None],
+    shapes: Sequence[tuple[int, int]],
+    known: Sequence[Known],
+    cells: _Cells,
+    information: Float64[np.ndarray, " cells"],
+    factor: float,
+    reprojection: float,
+) -> Aligned:
+    images = len(shapes)
+    used: Bool[np.ndarray, " images"] = np.zeros(images, bool)
+    used[layout.members] = True
+    K, pose = np.tile(np.eye(3), (images, 1, 1)), np.tile(np.eye(4), (images, 1, 1))
+    depth, confidence, reason = [], [], {}
+    # A single known pose stays where it is: the world grows around it.
+    posed = [i for i in layout.members if known[i].world_from_camera is not None]
+    middle = state.position[posed].mean(0) if posed else np.zeros(3)
+    for image, shape in enumerate(shapes):
+        frame = frames[image]
+        if not used[image] or frame is None:
+            depth.append(np.zeros(shape, np.float32))
+            confidence.append(np.zeros(shape, np.float32))
+            reason[image] = (
+                "no prediction of any pair has it"
+                if frame is None
+                else "no pair connects it to the other images: does it overlap with them?"
+            )
+            continue
+        about, focal = known[image], float(np.exp(state.log_focal[image]))
+        aspect = 1.0
+        if about.K is not None:
+            aspect = float(np.sqrt(about.K[1, 1] / about.K[0, 0]))
+        K[image] = [
+            [focal / aspect, 0, frame.centre[0]], [0, focal * aspect, frame.centre[1]], [0, 0, 1],
+        ]  # fmt: skip
+        pose[image, :3, :3] = state.rotation[image]
+        pose[image, :3, 3] = middle + (state.position[image] - middle) * factor
+        depth.append(
+            corrected(
+                frame.own.depth,
+                float(np.exp(state.log_scale[image])) * factor,
+                cells.of(image, state.correction),
+                cells.of(image, information),
+                cells.size,
+            )
+        )
+        # MASt3R's confidence starts at 1; what is below 1 elsewhere is cut.
+        raw = np.maximum(frame.own.confidence, 1e-6)
+        confidence.append((raw / (1 + raw)).astype(np.float32))
+    return Aligned(
+        used=used,
+        K=K,
+        world_from_camera=pose,
+        depth=depth,
+        confidence=confidence,
+        reason=reason,
+        dropped_pairs=tuple((pair.a, pair.b) for pair in layout.dropped),
+        reprojection=reprojection,
+    )
