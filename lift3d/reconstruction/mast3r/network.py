@@ -92,6 +92,7 @@ class CrossAttention(nn.Module):
         memory_turn: Turn,
     ) -> Float[Tensor, "batch tokens width"]:
         """Each token asks all tokens of `memory`, both placed in their own picture."""
+        memory = memory.to(self.projk.weight.dtype)  # once for both
         q = turn(_split(self.projq(x), self.heads))
         k = memory_turn(_split(self.projk(memory), self.heads))
         v = _split(self.projv(memory), self.heads)

@@ -35,9 +35,12 @@ class Turn:
         self, x: Float[Tensor, "batch heads tokens channels"]
     ) -> Float[Tensor, "batch heads tokens channels"]:
         """Queries or keys, turned."""
-        quarters = x.unflatten(3, (2, 2, -1))
-        across = torch.stack([-quarters[..., 1, :], quarters[..., 0, :]], dim=4).flatten(3)
-        return (x * self.cos + across * self.sin).to(x.dtype)
+        turned = x * self.cos
+        before, after = x.unflatten(3, (2, 2, -1)), turned.unflatten(3, (2, 2, -1))
+        sin = self.sin.unflatten(1, (2, 2, -1))[:, :, 0]
+        after[..., 0, :].addcmul_(before[..., 1, :], sin, value=-1)
+        after[..., 1, :].addcmul_(before[..., 0, :], sin)
+        return turned.to(x.dtype)
 
 
 def grid(rows: int, columns: int, device: torch.device) -> Int[Tensor, "tokens 2"]:
