@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from lift3d.datasets import read_scene
-from lift3d.errors import InputError
 from lift3d.geometry import project, unproject
 
 
@@ -51,8 +50,3 @@ def test_neighbouring_views_measure_the_same_surface(
 def test_the_shelf_has_its_four_objects_in_every_view(shared_data):
     for view in read_scene(shared_data("apc_shelf_scene0000")).views:
         assert np.unique(view.instances()).tolist() == [0, 8, 19, 22, 24]
-
-
-def test_photos_without_depth_are_told_what_would_be_read(shared_data):
-    with pytest.raises(InputError, match=r"no reader knows this \(found: 7 \.jpg"):
-        read_scene(shared_data("mv_nle_tower"))
