@@ -58,7 +58,8 @@ class ColmapConfig:
     """Above that: compared with as many neighbours, and with those 2, 4, 8, ... pictures on."""
     min_matches: int = 30
     """Pairs with fewer verified matches are no evidence to the global mapper. With COLMAP's 15 it
-    joins more, wrongly: 60 frames of a room came out 1.1 m off, in parts of 24 within 4 cm."""
+    joins more, wrongly: 53 of 60 frames of a room, 1.1 m off (median); with 30 it makes two parts,
+    25 frames 0.31 m off and 24 frames 0.04 m."""
     threads: int = 1
     """One thread repeats itself most nearly; -1 takes every core."""
     seed: int = 0
