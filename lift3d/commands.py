@@ -136,6 +136,38 @@ class Export:
             print(path)
 
 
+@dataclass(frozen=True)
+class Weights:
+    """List the weights of networks, or fetch one and verify it.
+
+    Fetching goes on where it was interrupted. What was fetched is checked by its SHA-256; where
+    none is published, the first file is trusted and later ones must equal it.
+    """
+
+    name: Positional[str | None] = None
+    """Which to fetch or to verify; without one, the list."""
+    path: Path | None = None
+    """Verify this file and use it where it lies, instead of fetching."""
+    folder: Path | None = None
+    """Where weights are kept [default: $LIFT3D_WEIGHTS, else ~/.cache/lift3d]."""
+
+    def run(self, command: Sequence[str]) -> None:
+        """Print the list, or the path of the file."""
+        from lift3d.errors import InputError
+        from lift3d.progress import for_terminal
+        from lift3d.weights import fetch, known, listing
+
+        if self.name is None:
+            if self.path is not None:
+                raise InputError(f"which weights is {self.path}? lift3d weights NAME --path FILE")
+            print(listing(self.folder))
+            return
+        progress = for_terminal()
+        with progress.stage(f"{known(self.name).name}, MB") as tick:
+            file = fetch(self.name, tick, path=self.path, folder=self.folder, say=progress.say)
+        print(file)
+
+
 EXAMPLES: dict[type, tuple[str, ...]] = {
     Lift: (
         "lift3d lift scans/scene0011_00.sens --out out/scene0011",
@@ -150,6 +182,11 @@ EXAMPLES: dict[type, tuple[str, ...]] = {
         "lift3d evaluate out/kitchen --truth kitchen_truth.ply",
     ),
     Export: ("lift3d export out/kitchen --to ply",),
+    Weights: (
+        "lift3d weights",
+        "lift3d weights sam_vit_b",
+        "lift3d weights sam_vit_b --path sam_vit_b_01ec64.pth",
+    ),
     Demo: (
         "lift3d demo --out out/demo",
         "lift3d demo --out out/demo7 --scene.seed 7 --scene.views 60",

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "lift3d"
 LAYERS = [
     {"errors", "storage", "scene", "protocols"},
+    {"downloading", "weights"},
     {"geometry", "labelmaps", "colours", "graphs", "linkage", "reciprocal"},
     {"visibility"},
     {"pairs", "alignment", "colmap_scene"},

@@ -1,0 +1,398 @@
+"""Weights: what came is not fetched twice, a wrong file is never taken for the right one."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from lift3d import cli, downloading, weights
+from lift3d.errors import InputError
+
+RIGHT = np.random.default_rng(0).bytes(1_500_001)
+WRONG = RIGHT[:-1] + bytes([RIGHT[-1] ^ 1])
+SHA256 = hashlib.sha256(RIGHT).hexdigest()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves `server.body` as its other attributes say, and notes what was asked."""
+
+    def log_message(self, *args):
+        pass
+
+    def do_GET(self):
+        has = self.server
+        asked = self.headers.get("Range")
+        has.asked.append(asked)
+        if has.status:
+            self.send_error(has.status.pop(0) if len(has.status) > 1 else has.status[0])
+            return
+        changed = "If-Range" in self.headers and self.headers["If-Range"] != has.tag
+        start = 0
+        if asked and has.ranges and not (changed and has.minds_if_range):
+            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+            if start >= len(has.body):
+                self.send_error(416)
+                return
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{len(has.body) - 1}/{len(has.body)}")
+        else:
+            self.send_response(200)
+        self.send_header("Content-Length", str(len(has.body) - start))
+        if has.tag:
+            self.send_header("ETag", has.tag)
+        self.end_headers()
+        cut = has.cuts.pop(0) if has.cuts else len(has.body)
+        self.wfile.write(has.body[start : max(start, cut)])
+        self.close_connection = True
+
+
+@pytest.fixture
+def server():
+    serving = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    serving.body, serving.ranges, serving.minds_if_range = RIGHT, True, True
+    serving.tag, serving.cuts, serving.status, serving.asked = '"1"', [], [], []
+    thread = threading.Thread(target=serving.serve_forever, args=(0.01,))
+    thread.start()
+    yield serving
+    serving.shutdown()
+    thread.join()
+    serving.server_close()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """The folder weights go to; no waiting between tries, and no proxy between."""
+    monkeypatch.setenv("LIFT3D_WEIGHTS", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(downloading, "PATIENCE", (0.0, 0.0, 0.0))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def published(server, monkeypatch):
+    """`tiny`, whose hash is published, and `free`, whose is not; both on the server."""
+    url = f"http://127.0.0.1:{server.server_address[1]}/"
+    for name, sha256 in (("tiny", SHA256), ("free", None)):
+        entry = weights.Checkpoint(
+            name, f"{url}{name}.pth", len(RIGHT), sha256, "tests", "CC BY-NC-SA, non-commercial"
+        )
+        monkeypatch.setitem(weights.KNOWN, name, entry)
+    return server
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_checkpoint_is_fetched_and_then_found(published, cache):
+    ticks, said = [], []
+    path = weights.fetch("tiny", lambda *tick: ticks.append(tick), say=said.append)
+    assert path == weights.find("tiny") == cache / "tiny.pth"
+    assert path.read_bytes() == RIGHT
+    assert names(cache) == ["tiny.pth", "tiny.pth.json"]
+    assert ticks[-1] == (1, 1)
+    assert "non-commercial; you accept it by fetching" in said[0]
+    assert "SHA-256 as expected" in said[-1]
+
+
+def test_a_second_fetch_only_verifies(published):
+    weights.fetch("tiny")
+    weights.fetch("tiny")
+    assert published.asked == [None]
+
+
+def test_a_cut_line_goes_on_where_it_stopped(published):
+    published.cuts = [400_000, 400_000, 1_000_000]
+    said = []
+    assert weights.fetch("tiny", say=said.append).read_bytes() == RIGHT
+    assert published.asked == [
+        None,
+        "bytes=400000-",
+        "bytes=400000-",
+        "bytes=1000000-",
+    ]
+    assert any("ended too early; trying again at byte 400,000" in line for line in said)
+
+
+def test_a_line_cut_more_often_than_the_tries_comes_through_while_it_brings_something(published):
+    published.cuts = list(range(100_000, 1_500_000, 100_000))
+    assert weights.fetch("tiny").read_bytes() == RIGHT
+    assert len(published.asked) == 15
+
+
+def test_a_line_that_stays_dead_keeps_what_came_for_the_next_command(published, cache):
+    published.cuts = [700_000] * 4
+    with pytest.raises(InputError, match=r"700,000 of 1,500,001 bytes are kept .* same command"):
+        weights.fetch("tiny")
+    assert names(cache) == ["tiny.pth.part", "tiny.pth.part.etag"]
+    assert "1 MB of it; to go on: lift3d weights tiny" in weights.listing()
+    with pytest.raises(InputError, match="run: lift3d weights tiny"):
+        weights.find("tiny")
+    published.asked.clear()
+    assert weights.fetch("tiny").read_bytes() == RIGHT
+    assert published.asked == ["bytes=700000-"]
+    assert names(cache) == ["tiny.pth", "tiny.pth.json"]
+
+
+def test_a_reset_or_silent_line_is_tried_again(published, monkeypatch):
+    real, breaks = downloading.urllib.request.urlopen, [TimeoutError("timed out")]
+
+    def urlopen(request, timeout):
+        response = real(request, timeout=timeout)
+        if breaks:
+            read, reads = response.read, [0]
+
+            def once(amount):
+                reads[0] += 1
+                if reads[0] == 3:
+                    response.close()
+                    raise breaks.pop()
+                return read(amount)
+
+            response.read = once
+        return response
+
+    monkeypatch.setattr(downloading.urllib.request, "urlopen", urlopen)
+    assert weights.fetch("tiny").read_bytes() == RIGHT
+    assert published.asked == [None, f"bytes={2 * downloading.CHUNK}-"]
+
+
+def test_a_server_without_ranges_sends_all_again(published):
+    published.ranges, published.cuts = False, [400_000]
+    said = []
+    assert weights.fetch("tiny", say=said.append).read_bytes() == RIGHT
+    assert published.asked == [None, "bytes=400000-"]
+    assert any("the whole file again" in line for line in said)
+
+
+@pytest.mark.parametrize("minds_if_range", [True, False])
+def test_two_files_are_never_mixed(published, minds_if_range):
+    """The file on the server is replaced between two tries, where no hash would tell."""
+    published.body, published.tag, published.cuts = WRONG[::-1], '"0"', [400_000] * 5
+    with pytest.raises(InputError):
+        weights.fetch("free")
+    published.body, published.tag, published.cuts = RIGHT, '"1"', []
+    published.minds_if_range = minds_if_range
+    assert weights.fetch("free").read_bytes() == RIGHT
+
+
+def test_a_part_longer_than_the_servers_file_does_not_block_for_ever(published, cache):
+    published.cuts = [1_000_000] * 5
+    with pytest.raises(InputError):
+        weights.fetch("tiny")
+    published.body = RIGHT[:500]
+    with pytest.raises(InputError, match="has 500 bytes where 1,500,001 were expected"):
+        weights.fetch("tiny")
+    published.body = RIGHT
+    assert weights.fetch("tiny").read_bytes() == RIGHT
+
+
+def test_wrong_bytes_are_kept_as_bad_and_told(published, cache):
+    published.body = WRONG
+    for bad in ("tiny.pth.bad", "tiny.pth.bad2"):
+        with pytest.raises(InputError, match=f"expected {SHA256}.*kept as .*{bad} ") as caught:
+            weights.fetch("tiny")
+        assert hashlib.sha256(WRONG).hexdigest() in str(caught.value)
+        assert (cache / bad).read_bytes() == WRONG
+    assert names(cache) == ["tiny.pth.bad", "tiny.pth.bad2"]
+    published.body = RIGHT
+    assert weights.fetch("tiny").read_bytes() == RIGHT
+
+
+def test_a_login_page_is_not_taken_for_weights(published, cache):
+    published.body = b"<html>log in</html>"
+    with pytest.raises(InputError, match=r"has 19 bytes where 1,500,001 .* login page"):
+        weights.fetch("tiny")
+    assert not (cache / "tiny.pth").exists()
+
+
+def test_a_missing_page_is_told_at_once(published):
+    published.status = [404]
+    with pytest.raises(InputError, match=r"404 Not Found; get the file another way .* --path"):
+        weights.fetch("tiny")
+    assert len(published.asked) == 1
+
+
+def test_a_busy_server_is_asked_again(published):
+    published.status = [503, 429, 404]
+    with pytest.raises(InputError, match="404"):
+        weights.fetch("tiny")
+    assert len(published.asked) == 3
+
+
+def test_no_server_is_told_after_some_tries(published, monkeypatch):
+    url = "http://127.0.0.1:1/tiny.pth"
+    entry = dataclasses.replace(weights.KNOWN["tiny"], url=url)
+    monkeypatch.setitem(weights.KNOWN, "tiny", entry)
+    said = []
+    with pytest.raises(InputError, match=r"no connection .* 0 of 1,500,001 bytes"):
+        weights.fetch("tiny", say=said.append)
+    assert sum("trying again" in line for line in said) == 3
+
+
+def test_a_full_disk_is_told_before_fetching_and_what_came_stays(
+    published, cache, monkeypatch, capsys
+):
+    published.cuts = [400_000] * 5
+    with pytest.raises(InputError):
+        weights.fetch("tiny")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1_100_000))
+    assert cli.main(["weights", "tiny"]) == 1
+    said = capsys.readouterr().err
+    assert "No space left on device: 1,100,001 bytes are to come, 1,100,000 are free" in said
+    assert (cache / "tiny.pth.part").stat().st_size == 400_000
+
+
+def test_an_unpublished_hash_is_trusted_on_first_use_and_held_to(published, cache):
+    said = []
+    path = weights.fetch("free", say=said.append)
+    assert any("no published SHA-256" in line and SHA256 in line for line in said)
+    record = json.loads((cache / "free.pth.json").read_text())
+    assert (record["sha256"], record["sha256_is"]) == (SHA256, "trusted on first use")
+    assert f"{SHA256}, trusted on first use on {record['first']}" in weights.listing()
+    path.unlink()
+    published.body = WRONG
+    with pytest.raises(InputError, match=rf"expected {SHA256} as of the first use .* delete "):
+        weights.fetch("free")
+    assert not path.exists()
+
+
+def test_a_damaged_record_does_not_make_any_file_the_first(published, cache):
+    weights.fetch("free")
+    (cache / "free.pth.json").write_text("{")
+    published.body = WRONG
+    with pytest.raises(InputError, match="damaged"):
+        weights.fetch("free")
+
+
+def test_a_file_changed_since_it_was_verified_is_not_found(published, cache):
+    path = weights.fetch("tiny")
+    path.write_bytes(WRONG)
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(InputError, match=r"changed since it was verified; run: lift3d weights"):
+        weights.find("tiny")
+    assert "not verified" in weights.listing()
+    with pytest.raises(InputError, match=r"tiny\.pth\.bad"):
+        weights.fetch("tiny")
+
+
+def test_a_file_put_into_the_folder_by_hand_is_verified_first(published, cache):
+    cache.mkdir()
+    (cache / "tiny.pth").write_bytes(RIGHT)
+    with pytest.raises(InputError, match="never verified"):
+        weights.find("tiny")
+    weights.fetch("tiny")
+    assert weights.find("tiny") == cache / "tiny.pth"
+    assert published.asked == []
+
+
+def test_a_local_file_is_used_where_it_lies(published, cache, tmp_path):
+    own = tmp_path / "mine.pth"
+    own.write_bytes(RIGHT)
+    assert weights.fetch("tiny", path=own) == weights.find("tiny") == own
+    assert names(cache) == ["tiny.pth.json"]
+    own.unlink()
+    with pytest.raises(InputError, match="are not in"):
+        weights.find("tiny")
+    assert weights.fetch("tiny") == cache / "tiny.pth"
+
+
+@pytest.mark.parametrize("content", [WRONG, RIGHT[:-1], b""])
+def test_a_wrong_local_file_is_left_alone(published, cache, tmp_path, content):
+    own = tmp_path / "mine.pth"
+    own.write_bytes(content)
+    with pytest.raises(InputError, match="left as it is"):
+        weights.fetch("tiny", path=own)
+    assert own.read_bytes() == content
+    assert not cache.exists()
+
+
+def test_a_file_url_works_too(published, tmp_path, monkeypatch):
+    own = tmp_path / "share.pth"
+    own.write_bytes(RIGHT)
+    entry = dataclasses.replace(weights.KNOWN["tiny"], url=own.as_uri())
+    monkeypatch.setitem(weights.KNOWN, "tiny", entry)
+    assert weights.fetch("tiny").read_bytes() == RIGHT
+    entry = dataclasses.replace(entry, url=(tmp_path / "none.pth").as_uri())
+    monkeypatch.setitem(weights.KNOWN, "tiny", entry)
+    with pytest.raises(InputError, match="no such file"):
+        weights.fetch("tiny", folder=tmp_path / "other")
+
+
+def test_two_at_once_are_refused(published, cache):
+    import fcntl
+
+    cache.mkdir()
+    with (cache / "tiny.pth.part").open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="another lift3d is fetching"):
+            weights.fetch("tiny")
+
+
+def test_a_path_is_taken_as_is_and_a_typo_gets_did_you_mean(tmp_path):
+    assert weights.find(tmp_path) == tmp_path
+    assert weights.find(str(tmp_path)) == tmp_path
+    with pytest.raises(InputError, match=r"no file 'sam_vit_bb', and .* did you mean 'sam_vit_b'"):
+        weights.find("sam_vit_bb")
+
+
+def test_absent_weights_name_the_command_and_the_licence():
+    with pytest.raises(InputError, match=rf"lift3d weights {weights.MAST3R} .*non-commercial"):
+        weights.find(weights.MAST3R)
+
+
+def test_the_folder_follows_the_environment(monkeypatch, tmp_path):
+    monkeypatch.delenv("LIFT3D_WEIGHTS")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert weights.cache_folder() == tmp_path / "lift3d"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert weights.cache_folder() == tmp_path / ".cache/lift3d"
+
+
+def test_the_command_lists_what_is_known(capsys):
+    assert cli.main(["weights"]) == 0
+    said = capsys.readouterr().out
+    for checkpoint in weights.KNOWN.values():
+        assert checkpoint.licence in said
+        assert f"no; to fetch: lift3d weights {checkpoint.name}\n" in f"{said}\n"
+    for word in (
+        "CC BY-NC-SA 4.0, non-commercial",
+        "Apache-2.0",
+        "2,755 MB",
+        "ec2df62732",
+        "not known",
+    ):
+        assert word in said
+
+
+def test_the_command_fetches_into_a_folder(published, tmp_path, capsys):
+    folder = tmp_path / "other"
+    assert cli.main(["weights", "tiny", "--folder", str(folder)]) == 0
+    out, err = capsys.readouterr()
+    assert out == f"{folder / 'tiny.pth'}\n"
+    assert "you accept it by fetching" in err
+    assert f"LIFT3D_WEIGHTS={folder}" in err
+    assert weights.find("tiny", folder) == folder / "tiny.pth"
+
+
+def test_the_command_explains_mistakes(published, tmp_path, capsys):
+    assert cli.main(["weights", "tinny"]) == 2
+    assert "did you mean 'tiny'" in capsys.readouterr().err
+    assert cli.main(["weights", "--path", "x.pth"]) == 2
+    assert "lift3d weights NAME --path FILE" in capsys.readouterr().err
+    assert cli.main(["weights", "tiny", "--path", str(tmp_path / "x.pth")]) == 2
+    assert "--path takes tiny.pth" in capsys.readouterr().err
+
+
+def test_published_hashes_are_whole():
+    for checkpoint in weights.KNOWN.values():
+        assert checkpoint.url.startswith("https://")
+        assert checkpoint.sha256 is None or len(bytes.fromhex(checkpoint.sha256)) == 32
