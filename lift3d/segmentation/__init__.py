@@ -2,10 +2,14 @@
 
 from lift3d.segmentation.folder import FolderConfig
 from lift3d.segmentation.regions import RegionsConfig
+from lift3d.segmentation.sam import SamConfig
+from lift3d.segmentation.sam_transformers import SamTransformersConfig
 from lift3d.segmentation.simulated import SimulatedConfig
 
 BACKENDS: dict[str, type] = {
     "regions": RegionsConfig,
     "folder": FolderConfig,
+    "sam": SamConfig,
+    "sam-hf": SamTransformersConfig,
     "simulated": SimulatedConfig,
 }
