@@ -144,7 +144,8 @@ def _focal(
     for _ in range(10):
         rate = share / np.maximum(np.linalg.norm(pixel - focal * ray, axis=1), 1e-3)
         focal = (rate * along).sum() / (rate * across).sum()
-    return float(focal)
+    # Point maps that are no picture of anything (untrained weights) give no focal length.
+    return float(focal) if focal > 0 else float(max(height, width) * COARSE)
 
 
 def _robust_mean(

@@ -2,8 +2,10 @@
 
 from lift3d.matching.depth import DepthMatcherConfig
 from lift3d.matching.flow import FlowMatcherConfig
+from lift3d.matching.mast3r import Mast3rMatcherConfig
 
 BACKENDS: dict[str, type] = {
     "depth": DepthMatcherConfig,
     "flow": FlowMatcherConfig,
+    "mast3r": Mast3rMatcherConfig,
 }

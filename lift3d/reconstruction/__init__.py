@@ -1,6 +1,11 @@
 """Images to cameras and depth: one file per backend."""
 
 from lift3d.reconstruction.colmap import ColmapConfig
+from lift3d.reconstruction.mast3r import Mast3rConfig
 from lift3d.reconstruction.sensor import SensorConfig
 
-BACKENDS: dict[str, type] = {"sensor": SensorConfig, "colmap": ColmapConfig}
+BACKENDS: dict[str, type] = {
+    "sensor": SensorConfig,
+    "colmap": ColmapConfig,
+    "mast3r": Mast3rConfig,
+}

@@ -1,0 +1,375 @@
+"""The stages of reconstruction by MASt3R: prepare, choose pairs, predict, match, align."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool
+
+from lift3d.alignment import Aligned, Known, PairPrediction, align
+from lift3d.errors import FrameError, InputError
+from lift3d.reciprocal import DescribedPair, match_pair
+from lift3d.reconstruction.mast3r import Mast3rConfig
+from lift3d.reconstruction.mast3r.checkpoint import CheckpointInfo, load
+from lift3d.reconstruction.mast3r.inference import PredictorConfig
+from lift3d.reconstruction.mast3r.network import Mast3r
+from lift3d.reconstruction.mast3r.pairstore import PairStore
+from lift3d.reconstruction.mast3r.preprocess import Prepared, prepare
+from lift3d.scene import Camera, Depth, Matches, Scene, Skipped, View
+from lift3d.storage import atomic
+from lift3d.weights import find
+
+TOGETHER = 8
+"""Pairs whose two directions are predicted before they are matched and thinned."""
+NEAR_FOCAL, NEAR_ROTATION, NEAR_POSITION = 0.03, float(np.deg2rad(2.0)), 0.05
+PREDICTIONS, PAIRS = "predictions", "pairs.json"
+Pair = tuple[int, int]
+Tick = Callable[[int, int], None]
+
+
+class Mast3rReconstruction:
+    """Photos to cameras, dense depth and confidence."""
+
+    def __init__(self, config: Mast3rConfig) -> None:
+        self.config = config
+        self.model, self.info = load(find(config.weights))
+
+    def reconstruct(
+        self, scene: Scene, progress: Tick | None = None, folder: Path | None = None
+    ) -> Scene:
+        """The scene with the cameras and depth that the network and alignment find.
+
+        Depth is at the network's size, with a camera of its own. Pictures that no pair connects
+        to the others are skipped. Predictions wait in `folder`, so that a killed run goes on.
+        Raises InputError where fewer than two pictures can be read or aligned.
+        """
+        views, images, skipped = self._prepared(scene)
+        known = [self._known(scene, *each) for each in zip(views, images, strict=True)]
+        run = _Run(self.config, self.model, self.info, views, images, folder, progress)
+        aligned = run.aligned(known)
+        kept = []
+        for index, (view, image) in enumerate(zip(views, images, strict=True)):
+            if aligned.used[index]:
+                kept.append(_posed(view, image, aligned, index, self.config.min_confidence))
+            else:
+                skipped.append(Skipped(view.name, aligned.reason[index]))
+        metric = self.info.metric
+        if self.config.poses != "estimate" or self.config.depth != "estimate":
+            metric = scene.metric
+        note = (
+            f"MASt3R ({self.info.path.name}): {len(kept)} of {len(scene)} pictures aligned, "
+            f"matches fall {aligned.reprojection:.2f} px from their partners (median, at "
+            f"{self.config.size} px)"
+        )
+        dropped = len(aligned.dropped_pairs)
+        notes = [note] + [f"{dropped} pairs contradict the others and were left out"] * bool(
+            dropped
+        )
+        return replace(
+            scene,
+            views=tuple(kept),
+            metric=metric,
+            skipped=(*scene.skipped, *skipped),
+            notes=(*scene.notes, *notes),
+        )
+
+    def _prepared(self, scene: Scene) -> tuple[list[View], list[Prepared], list[Skipped]]:
+        views, images, skipped = [], [], []
+        for view in scene.views:
+            try:
+                images.append(prepare(view.image(), self.config.size))
+                views.append(view)
+            except FrameError as error:
+                skipped.append(Skipped(view.name, str(error)))
+        if len(views) < 2:
+            raise InputError(
+                f"{scene.source}: {len(views)} of {len(scene)} pictures can be read; "
+                "reconstruction needs at least 2"
+            )
+        return views, images, skipped
+
+    def _known(self, scene: Scene, view: View, image: Prepared) -> Known:
+        """What the scene says of one picture, as far as the settings trust it."""
+        config = self.config
+        known = Known()
+        if config.intrinsics != "estimate":
+            sigma = NEAR_FOCAL if config.intrinsics == "near" else 0.0
+            K = image.network_from_original @ view.camera.K
+            known = replace(known, K=K, focal_sigma=sigma)
+        pose = view.camera.world_from_camera
+        if config.poses != "estimate":
+            if pose is None:
+                raise InputError(
+                    f"poses are to be {config.poses}, but {scene.source} gives none for "
+                    f"{view.name}; use --reconstruction.poses estimate"
+                )
+            near = config.poses == "near"
+            known = replace(
+                known,
+                world_from_camera=pose,
+                rotation_sigma=NEAR_ROTATION if near else 0.0,
+                position_sigma=NEAR_POSITION if near else 0.0,
+            )
+        if config.depth == "fixed":
+            known = replace(known, depth=_network_depth(view, image))
+        if config.ignore is not None:
+            known = replace(known, ignored=_ignored(config.ignore, view, image))
+        return known
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One reconstruction: its pictures, its folder, who is told."""
+
+    config: Mast3rConfig
+    model: Mast3r
+    info: CheckpointInfo
+    views: list[View]
+    images: list[Prepared]
+    folder: Path | None
+    progress: Tick | None
+
+    def aligned(self, known: Sequence[Known]) -> Aligned:
+        """Predict what is missing, then align."""
+        config = self.config
+        place = None if self.folder is None else self.folder / PREDICTIONS
+        store = PairStore(place, int(config.memory * 2**30), self._identity())
+        pairs = self._predict(store, place)
+        matches = {pair: _matches(store, pair) for pair in pairs}
+        steps = len(self.images) + len(pairs)
+        shapes = [(image.height, image.width) for image in self.images]
+        aligned = align(
+            shapes,
+            _Stored(store, [*pairs, *(pair[::-1] for pair in pairs)]),
+            matches,
+            known,
+            config.alignment,
+            config.seed,
+            lambda done, total: self._tell(steps + done, steps + total),
+        )
+        if place is not None and not config.keep_predictions:
+            shutil.rmtree(place, ignore_errors=True)
+        return aligned
+
+    def _predict(self, store: PairStore, place: Path | None) -> list[Pair]:
+        """Every pair in the store, both ways round, with its matches; which pairs these are."""
+        config, names = self.config, [view.name for view in self.views]
+        predictor = PredictorConfig(config.device, config.precision, config.batch).build(self.model)
+        encodings = None
+        pairs = _listed(place)
+        if pairs is None:
+            features = None
+            if config.pairs.uses_features(len(names)):
+                encodings = predictor.encode(self.images, range(len(names)), self._encoded)
+                tokens = [encodings.store.get((i,))["tokens"] for i in range(len(names))]
+                features = np.stack([each.mean(0) for each in tokens]).astype(np.float32)
+            pairs = config.pairs.choose(names, features)
+            if place is not None:
+                with atomic(place.parent / PAIRS) as part:
+                    part.write_text(json.dumps({"identity": self._identity(), "pairs": pairs}))
+        todo = [pair for pair in pairs if not (pair in store and pair[::-1] in store)]
+        if todo and encodings is None:
+            encodings = predictor.encode(
+                self.images, itertools.chain.from_iterable(todo), self._encoded
+            )
+        dense = _dense(pairs, len(names), config.alignment.predictions_per_image)
+        done = len(pairs) - len(todo)
+        for first in range(0, len(todo), TOGETHER):
+            some = todo[first : first + TOGETHER]
+            assert encodings is not None
+            both = [order for pair in some for order in (pair, pair[::-1])]
+            predicted = dict(predictor.decode(encodings, both))
+            for pair in some:
+                self._keep(store, pair, predicted, dense)
+                done += 1
+                self._tell(len(names) + done, len(names) + len(pairs) + len(pairs))
+        return pairs
+
+    def _keep(
+        self,
+        store: PairStore,
+        pair: Pair,
+        predicted: dict[Pair, dict[str, np.ndarray]],
+        dense: set[Pair],
+    ) -> None:
+        """Match a pair and store what alignment needs of it; the match goes with (a, b)."""
+        there, back = predicted.pop(pair), predicted.pop(pair[::-1])
+        found = match_pair(
+            [
+                DescribedPair(
+                    there["desc_1"], there["desc_2"], there["desc_conf_1"], there["desc_conf_2"]
+                ),
+                DescribedPair(
+                    back["desc_2"], back["desc_1"], back["desc_conf_2"], back["desc_conf_1"]
+                ),
+            ],
+            self.config.stride,
+        )
+        matched = {"xy_a": found.xy_in_a, "xy_b": found.xy_in_b, "sure": found.confidence}
+        for order, arrays, more in ((pair[::-1], back, {}), (pair, there, matched)):
+            thin = PairPrediction(
+                arrays["pts3d_1"], arrays["pts3d_2"], arrays["conf_1"], arrays["conf_2"]
+            ).condensed(order in dense)
+            store.put(order, _packed(thin) | more)
+
+    def _identity(self) -> str:
+        """What the predictions depend on."""
+        digest = hashlib.sha256()
+        weights = self.info.path
+        files = sorted(weights.iterdir()) if weights.is_dir() else [weights]
+        digest.update(repr([(file.name, file.stat().st_size) for file in files]).encode())
+        digest.update(str(self.config.stride).encode())
+        digest.update(repr((self.config.pairs, self.config.size, self.config.precision)).encode())
+        digest.update(str(self.config.alignment.predictions_per_image).encode())
+        for view, image in zip(self.views, self.images, strict=True):
+            digest.update(view.name.encode())
+            digest.update(image.rgb.tobytes())
+        return digest.hexdigest()
+
+    def _encoded(self, done: int, total: int) -> None:
+        self._tell(done, total + 2 * len(self.images))
+
+    def _tell(self, done: int, total: int) -> None:
+        if self.progress is not None:
+            self.progress(done, total)
+
+
+class _Stored(Mapping[Pair, PairPrediction]):
+    """The predictions in a store, read when asked for."""
+
+    def __init__(self, store: PairStore, pairs: Sequence[Pair]) -> None:
+        self._store, self._pairs = store, dict.fromkeys(pairs)
+
+    def __getitem__(self, pair: Pair) -> PairPrediction:
+        if pair not in self._pairs:
+            raise KeyError(pair)
+        names = ("points_a", "points_b", "confidence_a", "confidence_b", "steps")
+        stored = self._store.get(pair, *names)
+        steps = stored.pop("steps").tolist()
+        return PairPrediction(
+            **{name: array.astype(np.float32) for name, array in stored.items()},
+            step_a=steps[0],
+            step_b=steps[1],
+        )
+
+    def __iter__(self) -> Iterator[Pair]:
+        return iter(self._pairs)
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+
+def _packed(thin: PairPrediction) -> dict[str, np.ndarray]:
+    """Half precision (0.05 %) is finer by far than what the network knows."""
+    largest = float(np.finfo(np.float16).max)
+    return {
+        "points_a": np.clip(thin.points_a, -largest, largest).astype(np.float16),
+        "points_b": thin.points_b,
+        "confidence_a": np.clip(thin.confidence_a, 0, largest).astype(np.float16),
+        "confidence_b": thin.confidence_b,
+        "steps": np.array([thin.step_a, thin.step_b]),
+    }
+
+
+def _matches(store: PairStore, pair: Pair) -> Matches:
+    stored = store.get(pair, "xy_a", "xy_b", "sure")
+    return Matches(stored["xy_a"], stored["xy_b"], stored["sure"])
+
+
+def _listed(place: Path | None) -> list[Pair] | None:
+    """The pairs that an interrupted run in this folder had chosen; None where there was none."""
+    if place is None:
+        return None
+    try:
+        listed = json.loads((place.parent / PAIRS).read_text())
+        identity = (place / "identity.txt").read_text()
+    except (OSError, ValueError):
+        return None
+    if listed.get("identity") != identity:
+        return None
+    return [(int(a), int(b)) for a, b in listed["pairs"]]
+
+
+def _dense(pairs: Sequence[Pair], count: int, most: int) -> set[Pair]:
+    """Which predictions keep their first picture whole: some for each, its nearest pairs."""
+    partners: list[list[int]] = [[] for _ in range(count)]
+    for a, b in pairs:
+        partners[a].append(b)
+        partners[b].append(a)
+    return {
+        (a, b)
+        for a, others in enumerate(partners)
+        for b in sorted(others, key=lambda other: (abs(other - a), other))[:most]
+    }
+
+
+def _posed(view: View, image: Prepared, aligned: Aligned, index: int, least: float) -> View:
+    """The view with its camera and, at the network's size, its depth."""
+    pose, K = aligned.world_from_camera[index], aligned.K[index]
+    confidence = aligned.confidence[index]
+    depth = np.where(confidence >= least / (1 + least), aligned.depth[index], np.float32(0))
+    return replace(
+        view,
+        camera=Camera(image.original_from_network @ K, view.camera.width, view.camera.height, pose),
+        depth_camera=Camera(K, image.width, image.height, pose),
+        load_depth=partial(_held, depth),
+        load_confidence=partial(_held, confidence),
+        sparse=False,
+    )
+
+
+def _held(array: Depth) -> Depth:
+    return array
+
+
+def _network_depth(view: View, image: Prepared) -> Depth | None:
+    """The view's own depth, where it is registered to colour, at the network's size."""
+    import cv2
+
+    depth = None if view.sparse else view.depth()
+    if depth is None:
+        return None
+    if view.depth_camera is not None:
+        raise InputError(
+            f"view {view.name} has a depth camera of its own; --reconstruction.depth fixed needs "
+            "depth registered to colour"
+        )
+    return cv2.warpAffine(
+        depth,
+        image.original_from_network[:2],
+        (image.width, image.height),
+        flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
+    ).astype(np.float32)
+
+
+def _ignored(folder: Path, view: View, image: Prepared) -> Bool[np.ndarray, "height width"]:
+    """The picture's mask at the network's size; nothing is ignored where it has none."""
+    import cv2
+
+    from lift3d.labelmaps import find_label_map, read_label_map
+
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; expected masks named like the pictures")
+    path = find_label_map(folder, view.name)
+    if path is None:
+        return np.zeros((image.height, image.width), bool)
+    mask = (read_label_map(path) > 0).astype(np.uint8)
+    if mask.shape != (view.camera.height, view.camera.width):
+        raise InputError(
+            f"{path} is {mask.shape[1]}x{mask.shape[0]}, its picture "
+            f"{view.camera.width}x{view.camera.height}; masks must have the pictures' size"
+        )
+    return cv2.warpAffine(
+        mask,
+        image.original_from_network[:2],
+        (image.width, image.height),
+        flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
+    ).astype(bool)
