@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -58,14 +58,10 @@ def align(
         raise InputError(f"{len(known)} entries of what is known for {len(shapes)} images")
     matches = {pair: _unmasked(each, known, pair) for pair, each in matches.items()}
     told = _Teller(progress, len(shapes) + len(matches) + config.iterations)
-    frames, scales = _frames(shapes, predictions, matches, known, config, told)
-    pairs = _pairs(frames, predictions, matches, scales, config, seed, told)
-    doubtful = _doubtful(pairs, matches, scales, config)
-    if doubtful:
-        # An image seen in many wrong pairs is averaged anew from those that were confirmed.
-        confirmed = {pair: each for pair, each in predictions.items() if pair not in doubtful}
-        frames, scales = _frames(shapes, confirmed, matches, known, config, told)
-        pairs = _pairs(frames, confirmed, matches, scales, config, seed, told)
+    context = _Context(shapes, predictions, matches, known, config, seed)
+    frames, scales = _frames(context, told)
+    pairs = _pairs(list(matches), frames, scales, context, told)
+    pairs = _reconsidered(pairs, frames, scales, context)
     if not pairs:
         raise InputError(
             "no two images could be aligned: no pair has "
@@ -120,55 +116,99 @@ def _unmasked(matches: Matches, known: Sequence[Known], pair: Pair) -> Matches:
     return Matches(matches.xy_in_a[keep], matches.xy_in_b[keep], matches.confidence[keep])
 
 
+@dataclass(frozen=True, eq=False)
+class _Context:
+    """What `align` was given."""
+
+    shapes: Sequence[tuple[int, int]]
+    predictions: Predictions
+    matches: Mapping[Pair, Matches]
+    known: Sequence[Known]
+    config: AlignmentConfig
+    seed: int
+
+
 def _frames(
-    shapes: Sequence[tuple[int, int]],
-    predictions: Predictions,
-    matches: Mapping[Pair, Matches],
-    known: Sequence[Known],
-    config: AlignmentConfig,
-    told: _Teller,
+    context: _Context, told: _Teller
 ) -> tuple[list[Frame | None], dict[Pair, float | None]]:
     """Each image's own geometry; and each prediction's log scale, None where it strays."""
     frames: list[Frame | None] = []
     scales: dict[Pair, float | None] = {}
-    by_image: dict[int, list[Pair]] = {image: [] for image in range(len(shapes))}
-    for pair in predictions:
+    by_image: dict[int, list[Pair]] = {image: [] for image in range(len(context.shapes))}
+    for pair in context.predictions:
         by_image[pair[0]].append(pair)
-    for image, (height, width) in enumerate(shapes):
-        about = known[image]
-        mine = sorted(
-            by_image[image],
-            key=lambda pair: (-len(matches.get((min(pair), max(pair)), ())), pair),
-        )
-        centre = np.array([(width - 1) / 2, (height - 1) / 2])
-        focal = None
-        if about.K is not None:
-            centre, focal = about.K[:2, 2], float(np.sqrt(about.K[0, 0] * about.K[1, 1]))
-        dense: list[tuple[Pair, PairPrediction]] = []
-        others: list[tuple[Pair, PairPrediction]] = []
-        for pair in mine:
-            each = predictions[pair]
-            if each.step_a == 1 and len(dense) < config.predictions_per_image:
-                dense.append((pair, each))
-            else:
-                others.append((pair, each.condensed(dense=False)))
-        if not dense:
-            frames.append(None)
-            told.tick()
-            continue
-        own = canonical(
-            [each.points_a for _, each in dense],
-            [each.confidence_a for _, each in dense],
-            centre,
-            focal,
-        )
-        own = _with_known(own, about)
-        for (pair, _), scale, stray in zip(dense, own.log_scale, own.stray, strict=True):
-            scales[pair] = None if stray else float(scale)
-        scales |= {pair: own.scale_of(each.points_a, each.step_a) for pair, each in others}
-        frames.append(Frame(own, centre))
+    for image, mine in by_image.items():
+        frame, own_scales = _frame(image, mine, context)
+        frames.append(frame)
+        scales |= own_scales
         told.tick()
     return frames, scales
+
+
+def _frame(
+    image: int, predicted: Sequence[Pair], context: _Context
+) -> tuple[Frame | None, dict[Pair, float | None]]:
+    """One image's geometry, averaged from these predictions of it; and the log scale of each."""
+    config, matches = context.config, context.matches
+    mine = sorted(predicted, key=lambda pair: (-len(matches.get((min(pair), max(pair)), ())), pair))
+    dense: list[tuple[Pair, PairPrediction]] = []
+    others: list[tuple[Pair, PairPrediction]] = []
+    for pair in mine:
+        each = context.predictions[pair]
+        if each.step_a == 1 and len(dense) < config.predictions_per_image:
+            dense.append((pair, each))
+        else:
+            others.append((pair, each.condensed(dense=False)))
+    if not dense:
+        return None, {}
+    (height, width), about = context.shapes[image], context.known[image]
+    centre, focal = np.array([(width - 1) / 2, (height - 1) / 2]), None
+    if about.K is not None:
+        centre, focal = about.K[:2, 2], float(np.sqrt(about.K[0, 0] * about.K[1, 1]))
+    own = canonical(
+        [each.points_a for _, each in dense],
+        [each.confidence_a for _, each in dense],
+        centre,
+        focal,
+    )
+    own = _with_known(own, about)
+    scales: dict[Pair, float | None] = {
+        pair: None if stray else float(scale)
+        for (pair, _), scale, stray in zip(dense, own.log_scale, own.stray, strict=True)
+    }
+    scales |= {pair: own.scale_of(each.points_a, each.step_a) for pair, each in others}
+    return Frame(own, centre), scales
+
+
+def _reconsidered(
+    pairs: list[Relative],
+    frames: list[Frame | None],
+    scales: dict[Pair, float | None],
+    context: _Context,
+) -> list[Relative]:
+    """The pairs, after images whose predictions fall apart took the part that matches support.
+
+    The largest part may be the wrong one where many pairs are wrong. `frames` and `scales` of
+    such images are replaced.
+    """
+    for image in range(len(frames)):
+        strays = [pair for pair, scale in scales.items() if pair[0] == image and scale is None]
+        if not strays:
+            continue
+        other, other_scales = _frame(image, strays, context)
+        if other is None:
+            continue
+        around = [pair for pair in context.matches if image in pair]
+        trial = list(frames)
+        trial[image] = other
+        rest = {pair: None for pair in scales if pair[0] == image}
+        found = _pairs(around, trial, scales | rest | other_scales, context)
+        now = [pair for pair in pairs if image in (pair.a, pair.b)]
+        if sum(pair.agreeing for pair in found) > 1.2 * sum(pair.agreeing for pair in now):
+            frames[image] = other
+            scales |= rest | other_scales
+            pairs = [pair for pair in pairs if image not in (pair.a, pair.b)] + found
+    return pairs
 
 
 def _with_known(own: Canonical, about: Known) -> Canonical:
@@ -194,19 +234,19 @@ def _with_known(own: Canonical, about: Known) -> Canonical:
 
 
 def _pairs(
+    candidates: Sequence[Pair],
     frames: list[Frame | None],
-    predictions: Predictions,
-    matches: Mapping[Pair, Matches],
     scales: dict[Pair, float | None],
-    config: AlignmentConfig,
-    seed: int,
-    told: _Teller,
+    context: _Context,
+    told: _Teller | None = None,
 ) -> list[Relative]:
-    """The pairs whose geometry enough of their matches confirm."""
+    """Those of the candidates whose geometry enough of their matches confirm."""
+    config, predictions = context.config, context.predictions
     found = []
-    for (a, b), each in matches.items():
-        told.tick()
-        of_a, of_b = frames[a], frames[b]
+    for a, b in candidates:
+        if told is not None:
+            told.tick()
+        of_a, of_b, each = frames[a], frames[b], context.matches[a, b]
         if of_a is None or of_b is None or len(each) < config.min_matches:
             continue
         proposals = []
@@ -215,33 +255,10 @@ def _pairs(
             if scale is not None:
                 pair = propose(predictions[one, other], scale, one, other, of_other)
                 proposals.append(pair if one == a else pair.inverse())
-        best = best_relative(a, b, proposals, of_a, of_b, each, seed)
+        best = best_relative(a, b, proposals, of_a, of_b, each, context.seed)
         if best.agreeing >= config.min_matches and best.share >= config.min_share:
             found.append(best)
     return found
-
-
-def _doubtful(
-    pairs: list[Relative],
-    matches: Mapping[Pair, Matches],
-    scales: dict[Pair, float | None],
-    config: AlignmentConfig,
-) -> set[Pair]:
-    """Predictions that count for an image although their pair's matches contradict them.
-
-    Only of images that confirmed pairs show as well.
-    """
-    confirmed = {(pair.a, pair.b) for pair in pairs}
-    images = [image for pair in confirmed for image in pair]
-    doubtful = set()
-    for pair, scale in scales.items():
-        ordered = (min(pair), max(pair))
-        contradicted = (
-            ordered not in confirmed and len(matches.get(ordered, ())) >= config.min_matches
-        )
-        if scale is not None and contradicted and images.count(pair[0]) >= 2:
-            doubtful.add(pair)
-    return doubtful
 
 
 def _start(
@@ -482,12 +499,9 @@ def _finished(
             )
             continue
         about, focal = known[image], float(np.exp(state.log_focal[image]))
-        aspect = 1.0
-        if about.K is not None:
-            aspect = float(np.sqrt(about.K[1, 1] / about.K[0, 0]))
-        K[image] = [
-            [focal / aspect, 0, frame.centre[0]], [0, focal * aspect, frame.centre[1]], [0, 0, 1],
-        ]  # fmt: skip
+        K[image] = [[focal, 0, frame.centre[0]], [0, focal, frame.centre[1]], [0, 0, 1]]
+        if about.K is not None and about.focal_sigma == 0:
+            K[image] = about.K
         pose[image, :3, :3] = state.rotation[image]
         pose[image, :3, 3] = middle + (state.position[image] - middle) * factor
         depth.append(
@@ -500,7 +514,7 @@ def _finished(
             )
         )
         # MASt3R's confidence starts at 1; what is below 1 elsewhere is cut.
-        raw = np.maximum(frame.own.confidence, 1e-6)
+        raw = np.maximum(frame.own.confidence, 0)
         confidence.append((raw / (1 + raw)).astype(np.float32))
     return Aligned(
         used=used,

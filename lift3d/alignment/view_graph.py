@@ -82,7 +82,7 @@ def _angle(
     one: Float64[np.ndarray, "... 3 3"], other: Float64[np.ndarray, "... 3 3"]
 ) -> Float64[np.ndarray, "..."]:
     trace = np.einsum("...ij,...ij->...", one, other)
-    return np.arccos(np.clip((trace - 1) / 2, -1, 1))
+    return np.asarray(np.arccos(np.clip((trace - 1) / 2, -1, 1)))
 
 
 def _off(pair: Relative, rotation: Float64[np.ndarray, "images 3 3"]) -> float:
