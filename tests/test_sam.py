@@ -3,12 +3,14 @@
 import functools
 import os
 import pickle
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from segment_anything import SamAutomaticMaskGenerator, SamPredictor, sam_model_registry
 from torchvision.ops import nms
 
@@ -311,6 +313,12 @@ def test_a_dense_prompt_counts(segmenter):
     assert (logits[0][0] - logits[1][0]).abs().max() > 1e-3
 
 
+def test_an_empty_dense_prompt_is_none(segmenter):
+    empty = Prompt(PROMPTS[0].xy, PROMPTS[0].positive, mask=np.zeros((HEIGHT, WIDTH), bool))
+    answers = segmenter.prompt(view(), [PROMPTS[0], empty])
+    assert nearly_equal(answers.stack[0], answers.stack[1])
+
+
 def test_an_image_is_encoded_once_for_all_that_is_asked(segmenter, monkeypatch):
     calls = []
     encode = segmenter.network.encode
@@ -597,8 +605,6 @@ def test_a_checkpoint_of_another_size_than_asked_for_is_refused(sam_checkpoint):
 
 
 def test_a_folder_without_a_model_of_the_family_is_refused(folders, tmp_path):
-    import shutil
-
     from transformers import ViTConfig
 
     with pytest.raises(InputError, match="no model of transformers"):
@@ -616,10 +622,6 @@ def test_a_folder_without_a_model_of_the_family_is_refused(folders, tmp_path):
 
 
 def test_weights_that_are_missing_in_a_folder_are_named(folders, tmp_path):
-    import shutil
-
-    from safetensors.torch import load_file, save_file
-
     shutil.copytree(folders["sam2"], tmp_path / "less")
     weights = tmp_path / "less" / "model.safetensors"
     state = load_file(weights)
@@ -627,6 +629,44 @@ def test_weights_that_are_missing_in_a_folder_are_named(folders, tmp_path):
     save_file({key: each for key, each in state.items() if key != gone}, weights, {"format": "pt"})
     with pytest.raises(InputError, match=f"{gone} is missing"):
         family(tmp_path / "less")
+
+
+def test_weights_that_are_not_used_are_told(folders, tmp_path, caplog):
+    shutil.copytree(folders["sam-hf"], tmp_path / "more")
+    weights = tmp_path / "more" / "model.safetensors"
+    save_file(load_file(weights) | {"extra": torch.zeros(1)}, weights, {"format": "pt"})
+    family(tmp_path / "more")
+    assert "1 weights are not used, such as extra" in caplog.text
+
+
+def test_a_folder_of_a_video_model_gives_its_image_model(folders, tmp_path):
+    """As SAM 2 is published on the hub."""
+    import transformers as t
+
+    image = family(folders["sam2"]).network.model
+    parts = ("vision_config", "prompt_encoder_config", "mask_decoder_config")
+    config = t.Sam2VideoConfig(
+        **{part: getattr(image.config, part).to_dict() for part in parts},
+        image_size=64,
+        memory_attention_hidden_size=32,
+        memory_attention_feed_forward_hidden_size=32,
+        memory_attention_num_layers=1,
+        memory_attention_rope_feat_sizes=[4, 4],
+        memory_encoder_hidden_size=32,
+        memory_encoder_output_channels=8,
+        mask_downsampler_embed_dim=32,
+        memory_fuser_embed_dim=32,
+        memory_fuser_intermediate_dim=32,
+    )
+    model = t.Sam2VideoModel(config)
+    model.load_state_dict(image.state_dict(), strict=False)
+    model.save_pretrained(tmp_path)
+    # The processor, too, in its newer place.
+    processor = t.Sam2Processor(t.Sam2ImageProcessor(size={"height": 64, "width": 64}))
+    processor.save_pretrained(tmp_path)
+    answers = family(tmp_path).prompt(view(), PROMPTS)
+    expected = family(folders["sam2"]).prompt(view(), PROMPTS)
+    np.testing.assert_array_equal(answers.stack, expected.stack)
 
 
 # Settings

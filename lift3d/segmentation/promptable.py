@@ -168,7 +168,7 @@ class Promptable:
         """
         makes: dict[tuple[int, bool, bool, bool], list[int]] = {}
         for index, (prompt, more) in enumerate(zip(prompts, several, strict=True)):
-            make = (len(prompt.xy), prompt.box is not None, prompt.mask is not None, more)
+            make = (len(prompt.xy), prompt.box is not None, _marks(prompt), more)
             makes.setdefault(make, []).append(index)
         for (_, _, _, more), members in makes.items():
             for start in range(0, len(members), self._batch):
@@ -190,7 +190,7 @@ class Promptable:
         points = tensor(np.stack([prompt.xy for prompt in prompts]) * scale)
         positive = np.stack([prompt.positive for prompt in prompts]).astype(np.int64)
         boxes = [prompt.box for prompt in prompts if prompt.box is not None]
-        masks = [prompt.mask for prompt in prompts if prompt.mask is not None]
+        masks = [prompt.mask for prompt in prompts if prompt.mask is not None and _marks(prompt)]
         return Questions(
             points,
             torch.from_numpy(positive).to(device),
@@ -301,13 +301,17 @@ def _stability(logits: Float32[Tensor, "masks height width"], offset: float) -> 
 
 def _asks(prompt: Prompt) -> bool:
     """Whether the prompt names any object."""
-    marked = prompt.mask is not None and bool(prompt.mask.any())
-    return bool(prompt.positive.any()) or prompt.box is not None or marked
+    return bool(prompt.positive.any()) or prompt.box is not None or _marks(prompt)
+
+
+def _marks(prompt: Prompt) -> bool:
+    """Whether it has a mask; one without pixels says no more than none."""
+    return prompt.mask is not None and bool(prompt.mask.any())
 
 
 def _ambiguous(prompt: Prompt) -> bool:
     """Whether subpart, part and whole all answer it."""
-    return len(prompt.xy) == 1 and prompt.box is None and prompt.mask is None
+    return len(prompt.xy) == 1 and prompt.box is None and not _marks(prompt)
 
 
 def choose_device(name: str) -> torch.device:

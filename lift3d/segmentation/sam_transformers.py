@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +12,8 @@ from lift3d.protocols import Segmenter
 from lift3d.scene import Image
 from lift3d.segmentation.automatic import AutomaticConfig
 from lift3d.segmentation.embeddings import Embedding, EmbeddingConfig
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -166,13 +169,15 @@ def load(checkpoint: str, local_files_only: bool) -> tuple[Any, Any]:
             f"({_first_line(error)}); download it again, with config.json, "
             "preprocessor_config.json and the weights"
         ) from error
-    for what, named in (("missing", "missing_keys"), ("unknown", "unexpected_keys")):
-        keys = sorted(report[named])
-        if keys:
-            raise InputError(
-                f"{checkpoint}: {keys[0]} is {what}, {len(keys)} weights are {what}; the weights "
-                f"and config.json ({config.model_type}) do not belong together"
-            )
+    missing, unused = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
+    if missing:
+        raise InputError(
+            f"{checkpoint}: {missing[0]} is missing, {len(missing)} weights are missing; the "
+            f"weights and config.json ({config.model_type}) do not belong together"
+        )
+    if unused:
+        # No error: folders of video models hold a tracker's weights as well.
+        log.warning("%s: %d weights are not used, such as %s", checkpoint, len(unused), unused[0])
     return model.eval().requires_grad_(False), processor
 
 
