@@ -18,7 +18,7 @@ SAMPLE = 4000
 """Pixels that predictions are compared on."""
 STRAY = 3.0
 """Predictions this many times further apart than neighbours usually are show two things."""
-LEAST_SPREAD = 0.02
+LEAST_SPREAD = 0.03
 """Predictions that agree better than this (relative depth) are never strays."""
 
 
@@ -106,7 +106,7 @@ def _scales(
         apart[k] = np.median(np.abs(off - np.median(off, axis=1, keepdims=True)), axis=1)
     apart = np.maximum(apart, apart.T)
     others = apart + np.diag(np.full(len(log), np.inf))
-    usual = float(np.quantile(others.min(1), 0.4)) if len(log) > 1 else 0.0
+    usual = float(np.quantile(others.min(1), 0.25)) if len(log) > 1 else 0.0
     near = apart <= max(STRAY * usual, LEAST_SPREAD)
     # The most neighbours; of equals the closest.
     centre = np.lexsort((np.where(near, apart, 0).sum(1) / near.sum(1), -near.sum(1)))[0]

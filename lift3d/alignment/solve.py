@@ -26,6 +26,8 @@ from lift3d.scene import Matches
 
 FOCAL_SIGMA = 0.03
 """How far, relatively, the focal length that the point maps imply may be wrong."""
+SURE = (0.0, 0.2, 0.35)
+"""Least shares of matches that confirm a pair, for the layouts that are tried."""
 COMMON = 2.0
 """Errors of neighbouring cells go together, so each tells less than it seems."""
 
@@ -67,9 +69,9 @@ def align(
             "no two images could be aligned: no pair has "
             f"{config.min_matches} matches that agree with its geometry; do the pictures overlap?"
         )
-    layout = lay_out(len(shapes), pairs)
+    layout = _best_layout(pairs, frames, context)
+    admitted = [pair for pair, agreeing in _agreeing(layout, frames, context).items() if agreeing]
     state = _start(layout, frames, known, config.shared_focal)
-    admitted = _admitted(layout, state, frames, matches, config)
     cells = _Cells(shapes, layout.members, _cell_size(config, layout.members))
     looks = _looks(admitted, frames, matches, cells)
     prior = _prior(state, frames, known, layout.members, cells, config.shared_focal)
@@ -311,35 +313,47 @@ def _move_to(state: State, posed: list[int], known: Sequence[Known], rescale: bo
     state.position[posed] = poses[:, :3, 3]
 
 
-def _admitted(
-    layout: Layout,
-    state: State,
-    frames: list[Frame | None],
-    matches: Mapping[Pair, Matches],
-    config: AlignmentConfig,
-) -> list[Pair]:
-    """Pairs of images in the layout whose matches agree with it, whatever they said alone."""
-    members = set(layout.members)
-    kept = {(pair.a, pair.b) for pair in layout.kept}
-    admitted = []
-    for (a, b), each in matches.items():
+def _best_layout(pairs: list[Relative], frames: list[Frame | None], context: _Context) -> Layout:
+    """Of layouts by all pairs and by the surer ones alone, what most matches agree with.
+
+    Where many pairs are wrong, those that few of their matches confirm may outvote the others.
+    """
+    best, most = None, -1
+    for least in SURE:
+        sure = [pair for pair in pairs if pair.share >= least]
+        if not sure:
+            break
+        layout = lay_out(len(frames), sure)
+        agreeing = sum(_agreeing(layout, frames, context).values())
+        if agreeing > most:
+            best, most = layout, agreeing
+    assert best is not None
+    return best
+
+
+def _agreeing(layout: Layout, frames: list[Frame | None], context: _Context) -> dict[Pair, int]:
+    """How many matches of each pair agree with the layout; 0 where too few do.
+
+    Pairs that did not confirm their own geometry, or contradict the others, may all the same.
+    """
+    config, members = context.config, set(layout.members)
+    counts = {}
+    for (a, b), each in context.matches.items():
         of_a, of_b = frames[a], frames[b]
         if not {a, b} <= members or of_a is None or of_b is None:
             continue
-        if (a, b) not in kept:
-            to_a = state.rotation[a].T
-            pair = Relative(
-                a,
-                b,
-                float(np.exp(state.log_scale[b] - state.log_scale[a])),
-                to_a @ state.rotation[b],
-                to_a @ (state.position[b] - state.position[a]) / np.exp(state.log_scale[a]),
-            )
-            pair, _ = checked(pair, of_a, of_b, each)
-            if pair.agreeing < config.min_matches or pair.share < config.min_share:
-                continue
-        admitted.append((a, b))
-    return admitted
+        to_a = layout.rotation[a].T
+        pair = Relative(
+            a,
+            b,
+            float(np.exp(layout.log_scale[b] - layout.log_scale[a])),
+            to_a @ layout.rotation[b],
+            to_a @ (layout.position[b] - layout.position[a]) / np.exp(layout.log_scale[a]),
+        )
+        pair, _ = checked(pair, of_a, of_b, each)
+        enough = pair.agreeing >= config.min_matches and pair.share >= config.min_share
+        counts[a, b] = pair.agreeing if enough else 0
+    return counts
 
 
 def _cell_size(config: AlignmentConfig, members: list[int]) -> int:
