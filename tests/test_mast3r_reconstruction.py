@@ -1,0 +1,238 @@
+"""Photos through a small random MASt3R to cameras, depth and matches: the whole path."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra: pip install 'lift3d[mast3r]'")
+
+from tiny_mast3r import STEP, write_checkpoint, write_pictures  # noqa: E402
+
+from lift3d.datasets import read_scene  # noqa: E402
+from lift3d.errors import InputError  # noqa: E402
+from lift3d.lifting import lift  # noqa: E402
+from lift3d.matching.mast3r import Mast3rMatcherConfig  # noqa: E402
+from lift3d.pairs import PairsConfig  # noqa: E402
+from lift3d.reconstruction.mast3r import Mast3rConfig  # noqa: E402
+from lift3d.scene import Scene  # noqa: E402
+from lift3d.settings import KINDS, LiftConfig  # noqa: E402
+
+SIDE = 224
+COUNT = 3
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("mast3r")
+    write_checkpoint(path / "tiny.pth")
+    write_pictures(path / "photos", COUNT, SIDE, SIDE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def photos(place) -> Scene:
+    return read_scene(place / "photos")
+
+
+def config(place, **options) -> Mast3rConfig:
+    given = {"size": 224, "stride": 16, "device": "cpu", "precision": "float32"}
+    return Mast3rConfig(weights=str(place / "tiny.pth"), **(given | options))
+
+
+@pytest.fixture(scope="module")
+def reconstructed(place, photos) -> Scene:
+    return config(place).build().reconstruct(photos)
+
+
+def test_every_picture_gets_a_camera_depth_and_confidence(reconstructed):
+    assert len(reconstructed) == COUNT
+    for view in reconstructed.views:
+        assert view.depth().shape == (SIDE, SIDE)
+        assert (view.depth() > 0).mean() > 0.9
+        assert 0 < view.confidence().max() <= 1
+        assert np.allclose(view.camera.pose, view.geometry_camera.pose)
+    assert "3 of 3 pictures aligned" in reconstructed.notes[-1]
+    assert not reconstructed.metric  # the file's name does not say so
+
+
+def test_known_intrinsics_reach_the_cameras_and_place_them(place, photos):
+    """Depth is nearly the same everywhere, so `STEP` pixels are `STEP / focal` of it."""
+    known = config(place, intrinsics="fixed").build().reconstruct(photos)
+    for given, found in zip(photos.views, known.views, strict=True):
+        assert np.allclose(found.camera.K, given.camera.K)
+    at = np.array([view.camera.pose[:3, 3] for view in known.views])
+    step = STEP / photos.views[0].camera.K[0, 0] * np.median(known.views[0].depth())
+    assert np.allclose(np.diff(at, axis=0), [[step, step, 0], [step, -step, 0]], atol=0.2 * step)
+
+
+def test_poses_that_do_not_exist_cannot_be_fixed(place, photos):
+    with pytest.raises(InputError, match="gives none for photo0"):
+        config(place, poses="fixed").build().reconstruct(photos)
+
+
+def test_ignored_parts_have_no_depth(place, photos, tmp_path):
+    from PIL import Image
+
+    mask = np.zeros((SIDE, SIDE), np.uint8)
+    mask[:, :50] = 255
+    Image.fromarray(mask).save(tmp_path / "photo1.png")
+    found = config(place, ignore=tmp_path).build().reconstruct(photos)
+    assert not found.views[1].depth()[:, :49].any()
+    assert found.views[0].depth()[:, :49].any()
+    with pytest.raises(InputError, match="no such folder"):
+        config(place, ignore=tmp_path / "no").build().reconstruct(photos)
+
+
+def test_a_killed_run_goes_on_from_the_pairs_it_has(place, photos, tmp_path, monkeypatch):
+    from lift3d.reconstruction.mast3r import backend
+    from lift3d.reconstruction.mast3r.network import Mast3r
+
+    decoded = []
+    decode = Mast3r.decode
+
+    def counting(self, first, second):
+        decoded.append(len(first.tokens))
+        return decode(self, first, second)
+
+    monkeypatch.setattr(Mast3r, "decode", counting)
+    monkeypatch.setattr(backend, "TOGETHER", 1)
+    matched = []
+    match_pair = backend.match_pair
+
+    def dies(*given):
+        if len(matched) == 2:
+            raise KeyboardInterrupt
+        matched.append(given)
+        return match_pair(*given)
+
+    monkeypatch.setattr(backend, "match_pair", dies)
+    with pytest.raises(KeyboardInterrupt):
+        config(place).build().reconstruct(photos, folder=tmp_path)
+    assert sum(decoded) == 6  # three pairs, both ways round; the third was not matched
+    monkeypatch.setattr(backend, "match_pair", match_pair)
+    decoded.clear()
+    again = config(place).build().reconstruct(photos, folder=tmp_path)
+    assert sum(decoded) == 2
+    whole = config(place).build().reconstruct(photos)
+    for one, two in zip(again.views, whole.views, strict=True):
+        # Predictions that went through the folder were rounded to half precision in both.
+        assert np.allclose(one.camera.pose, two.camera.pose, atol=1e-9)
+    assert not (tmp_path / "predictions").exists()
+
+
+def test_other_pictures_do_not_take_over_predictions(place, photos, tmp_path):
+    config(place, keep_predictions=True).build().reconstruct(photos, folder=tmp_path)
+    fewer = photos.with_views(photos.views[:2])
+    with pytest.raises(InputError, match="holds results of other images or settings"):
+        config(place).build().reconstruct(fewer, folder=tmp_path)
+
+
+def test_more_pictures_than_complete_takes_are_paired_by_their_features(place, photos):
+    pairs = PairsConfig(graph="similar", similar=1)
+    found = config(place, pairs=pairs).build().reconstruct(photos)
+    assert len(found) == COUNT
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no.pth", "no.pth"),
+        ("tiny_mast3r.py", "checkpoint"),
+        ("MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric", "non-commercial"),
+    ],
+)
+def test_wrong_weights_say_what_to_do(name, message, monkeypatch, tmp_path):
+    monkeypatch.setenv("LIFT3D_WEIGHTS", str(tmp_path))
+    path = Path(__file__).with_name(name)
+    weights = str(path) if "." in name else name
+    with pytest.raises(InputError, match=message):
+        Mast3rConfig(weights=weights).build()
+
+
+def test_pictures_of_different_places_are_refused(place, tmp_path):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for k in range(2):
+        noise = rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / f"noise{k}.png")
+    with pytest.raises(InputError, match="do the pictures overlap"):
+        config(place).build().reconstruct(read_scene(tmp_path))
+
+
+def test_photos_are_lifted_to_a_labelled_cloud_and_found_finished(place, tmp_path):
+    settings = LiftConfig(
+        input=place / "photos",
+        out=tmp_path / "out",
+        reconstruction=config(place),
+        segmentation=KINDS["segmentation"]["regions"](),
+    )
+    first = lift(settings)
+    cloud = (tmp_path / "out" / "cloud.ply").read_bytes()
+    assert first.records["reconstruct"].result["depth"] == [f"photo{k}" for k in range(COUNT)]
+    assert (tmp_path / "out" / "report.html").is_file()
+    cameras = json.loads((tmp_path / "out" / "scene.json").read_text())["views"]
+    assert all(view["camera"]["world_from_camera"] for view in cameras)
+    second = lift(settings)
+    assert all(record.reused for record in second.records.values())
+    assert (tmp_path / "out" / "cloud.ply").read_bytes() == cloud
+
+
+def test_matches_follow_the_picture_in_its_own_pixels(place, photos):
+    """The pictures are the network's size here, so halve one to see that sizes are undone."""
+    matcher = Mast3rMatcherConfig(
+        str(place / "tiny.pth"), size=224, stride=16, device="cpu", precision="float32"
+    ).build()
+    found = matcher.match(photos.views[0], photos.views[1])
+    shift = found.xy_in_a - found.xy_in_b
+    assert len(found) > 50
+    assert (np.abs(shift - [STEP, STEP]).max(1) < 1).mean() > 0.9
+    assert found.xy_in_a.min() >= 3
+    assert found.xy_in_a.max() <= SIDE - 4
+
+
+def test_each_picture_is_encoded_once(place, photos, monkeypatch):
+    from lift3d.reconstruction.mast3r.network import Mast3r
+
+    encoded = []
+    encode = Mast3r.encode
+
+    def counting(self, images):
+        encoded.append(len(images))
+        return encode(self, images)
+
+    monkeypatch.setattr(Mast3r, "encode", counting)
+    matcher = Mast3rMatcherConfig(str(place / "tiny.pth"), size=224, stride=32).build()
+    matcher.match(photos.views[0], photos.views[1])
+    matcher.match(photos.views[1], photos.views[2])
+    assert sum(encoded) == 3
+
+
+def test_the_points_tracker_runs_on_its_matches(place, photos):
+    """As the paper has it: correspondences of neighbouring pictures prompt the segmenter."""
+    tracking = KINDS["tracking"]["mastsam"]()
+    segmenter = KINDS["segmentation"]["regions"]().build()
+    matcher = Mast3rMatcherConfig(str(place / "tiny.pth"), size=224, stride=8).build()
+    maps = list(tracking.build(segmenter, matcher).track(photos))
+    assert len(maps) == COUNT
+    first, last = (set(np.unique(each).tolist()) - {0} for each in (maps[0], maps[-1]))
+    assert first & last
+
+
+def test_the_command_line_offers_it_without_loading_torch():
+    code = (
+        "import sys\nfrom lift3d.settings import KINDS\n"
+        "assert 'mast3r' in KINDS['reconstruction'] and 'mast3r' in KINDS['matching']\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_size_and_stride_are_checked(place):
+    with pytest.raises(InputError, match="stride is 0"):
+        replace(config(place), stride=0).build()
