@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from lift3d.datasets.colmap_model import ColmapModel
+from lift3d.datasets.davis import Davis, Mose
 from lift3d.datasets.patterns import contents
 from lift3d.datasets.photos import Photos
 from lift3d.datasets.recipes import RECIPES
@@ -43,6 +44,8 @@ READERS: dict[str, Any] = {
     "rgbd": RgbdFolder,
     "nerfstudio": TransformsJson,
     "colmap": ColmapModel,
+    "davis": Davis,
+    "mose": Mose,
     "video": Video,
     "photos": Photos,
     "synthetic": SyntheticConfig,
