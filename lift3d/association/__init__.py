@@ -33,6 +33,7 @@ from lift3d.association.identities import identities
 from lift3d.association.labelling import Evidence, gather
 from lift3d.association.relabel import MIXED, Relabelling
 from lift3d.association.superpoints import smooth, superpoints, surface_graph
+from lift3d.association.things import things
 from lift3d.scene import LabelledPoints, LabelMap, Points, Scene, View
 from lift3d.visibility import DepthTolerance, spacing
 from lift3d.voting import Ballot, vote_labels
@@ -84,8 +85,10 @@ def associate(
     total = len(scene) * (1 if config.trust_ids else 2)
     if config.trust_ids:
         return _trusting(points, scene, label_maps, config, tolerance, step)
-    a, b, difference = surface_graph(points, 10)
     gap = max(spacing(points.xyz), 1e-9)
+    if config.things:
+        return _by_shape(points, gap, scene, label_maps, config, tolerance, step)
+    a, b, difference = surface_graph(points, 10)
     fine = superpoints(points, a, b, difference, scale=0.02, smallest=5, cell=10 * gap)
     coarse = superpoints(points, a, b, difference, scale=0.1, smallest=5, cell=250 * gap)
 
@@ -107,6 +110,40 @@ def associate(
         cloud,
         _confidence(mean, label, rank),
         *_account(seen, relabelling, cluster, int(label.max(initial=0)), count),
+        tolerance,
+        relabelling,
+    )
+
+
+def _by_shape(
+    points: Points,
+    gap: float,
+    scene: Scene,
+    label_maps: LabelMaps,
+    config: AssociationConfig,
+    tolerance: DepthTolerance,
+    step: Callable[[], None],
+) -> Association:
+    """Objects are the things that the surface shows; masks are named after them."""
+    thing = things(points, gap, [view.camera for view in scene.views])
+    count = int(thing.max(initial=-1)) + 1
+    label, rank = _by_size(thing + 1, count, config.points)
+    count = int(rank.max(initial=0))
+    chosen = choose_anchors(points.xyz, config.anchors)
+    seen = observe(points.take(chosen), scene, label_maps(), tolerance, step)
+    covered = cover(seen, label[chosen] - 1, count)
+    gain = gains(seen, covered, np.ones(count, bool))
+    primary = _primary(covered.under.T.tocsr())
+    one = np.zeros(len(points), np.int32)
+    evidence = gather(points, one, scene, label_maps(), seen, gain, primary, tolerance, step)
+    same = np.arange(1, count + 1, dtype=np.int32)
+    cloud = LabelledPoints(points, label, _scores(evidence.ballot, label, same))
+    relabelling = _relabelling(seen, label[chosen])
+    return Association(
+        cloud,
+        # Masks of surfaces say nothing of how whole a thing is: its size alone ranks it.
+        _confidence(np.ones(count), label, same),
+        *_account(seen, relabelling, label[chosen] - 1, count, len(rank)),
         tolerance,
         relabelling,
     )

@@ -36,7 +36,7 @@ def surface_graph(
     low, high = np.minimum(source, target), np.maximum(source, target)
     key = np.unique((low * count + high)[low != high])
     a, b = (key // count).astype(np.int32), (key % count).astype(np.int32)
-    difference = _difference(points.normal, _lab(points.rgb), a, b)
+    difference = _difference(points.normal, lab(points.rgb), a, b)
     return a, b, difference
 
 
@@ -62,7 +62,8 @@ def superpoints(
     return felzenszwalb(a, b, difference, scale, smallest, block)
 
 
-def _lab(rgb: np.ndarray) -> Float32[np.ndarray, "points 3"]:
+def lab(rgb: np.ndarray) -> Float32[np.ndarray, "points 3"]:
+    """CIELAB of 8-bit RGB."""
     import cv2
 
     if not len(rgb):
