@@ -1,6 +1,8 @@
 """MastSAM on a wall of squares, with a segmenter that knows the truth or errs on purpose."""
 
 import itertools
+from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,10 +11,12 @@ from walls import HEIGHT, WIDTH, TrueMasks, wall_labels, wall_scene, wall_view
 from lift3d.errors import InputError
 from lift3d.matching.depth import DepthMatcherConfig
 from lift3d.scene import Masks, Matches, Scene
+from lift3d.settings import LiftConfig
 from lift3d.tracking.evidence import Evidence, gather, steady
 from lift3d.tracking.initialisation import disjoint, fresh, uncovered
 from lift3d.tracking.mastsam import MastsamConfig
 from lift3d.tracking.overlap import connected_parts, groups, paint, shared_pixels
+from lift3d.tracking.presets import BEST, PAPER, Options
 from lift3d.tracking.representatives import allot, centres, choose
 
 SQUARES = ((20, 20, 30, 2), (90, 40, 40, 3))
@@ -45,15 +49,21 @@ def test_a_new_object_gets_a_new_id():
     maps = tracked(scene)
     names = [ids_on(m, v.instances()) for m, v in zip(maps, scene.views, strict=True)]
     assert names[0] == {1: {1}, 2: {2}, 3: {3}}
-    # 2 has left on the left. The new square was first seen as a sliver by the border, where
-    # matches do not count; once it is well in the view it keeps its id.
+    # 2 has left on the left.
+    assert names[-1] == {1: {1}, 3: {3}, 9: {4}}
+    assert names[-2][9] == names[-3][9] == {4}
+    # Matches end short of the border, where the new square is first seen as a sliver.
+    names = [
+        ids_on(m, v.instances())
+        for m, v in zip(tracked(scene, carry=False), scene.views, strict=True)
+    ]
     assert names[-1] == {1: {1}, 3: {3}, 9: {5}}
     assert names[-2][9] == names[-3][9] == {5}
 
 
 def test_without_initialisation_a_new_object_stays_unlabelled():
     scene = wall_scene((*SQUARES, (165, 20, 50, 9)), range(0, 60, 10))
-    maps = tracked(scene, init_every=0)
+    maps = tracked(scene, initialise=False)
     assert ids_on(maps[-1], scene.views[-1].instances())[9] == {0}
 
 
@@ -63,12 +73,20 @@ def test_initialisation_waits_for_its_period():
     assert [bool((m > 3).any()) for m in maps] == [False] * 5 + [True]
 
 
-def test_an_object_that_left_comes_back_under_a_new_id():
-    maps = tracked(wall_scene(SQUARES, [*range(0, 80, 10), *range(80, -1, -10)]))
+@pytest.mark.parametrize(
+    ("settings", "again"),
+    [
+        ({}, 2),
+        ({"keyframes": 0, "voters": 1}, 4),
+        ({"carry": False, "voters": 1}, 4),
+        ({"claim": False}, 2),
+    ],
+)
+def test_an_object_that_left_comes_back_under_its_id_where_a_keyframe_knows_it(settings, again):
+    maps = tracked(wall_scene(SQUARES, [*range(0, 80, 10), *range(80, -1, -10)]), **settings)
     first, last = (ids_on(m, wall_labels(SQUARES, 0)) for m in (maps[0], maps[-1]))
-    assert first[2] == {2}
-    assert last[2] == {4}  # joining the two is association's work, in 3D
-    assert last[3] == {3}
+    assert first == {1: {1}, 2: {2}, 3: {3}}
+    assert last == {1: {1}, 2: {again}, 3: {3}}
 
 
 def test_a_cut_ends_all_tracks_and_no_id_is_used_again():
@@ -85,10 +103,13 @@ def test_an_answer_that_the_matches_contradict_ends_the_track():
             return Masks(stack, np.ones(len(prompts), np.float32))
 
     scene = wall_scene(SQUARES, [0, 10])
-    maps = tracked(scene, Drifting())
+    maps = tracked(scene, Drifting(), claim=False)
     assert ids_on(maps[1], scene.views[1].instances()) == {1: {4}, 2: {5}, 3: {3}}
+    # The automatic masks where the others were are known again.
+    maps = tracked(scene, Drifting(), claim=True)
+    assert ids_on(maps[1], scene.views[1].instances()) == {1: {1}, 2: {2}, 3: {3}}
     # The scripts keep every answer: the smallest of the merged ids takes the square.
-    kept = tracked(scene, Drifting(), min_agreement=0.0, sure_agreement=0.0, nested="merge")
+    kept = tracked(scene, Drifting(), preset="paper")
     assert ids_on(kept[1], scene.views[1].instances())[3] != {3}
 
 
@@ -140,8 +161,6 @@ def test_a_part_behind_a_bar_keeps_its_id():
     bar[:, 70:76] = True
     labels = np.where(bar, 3, wall_labels(((40, 20, 60, 2),), 0)).astype(np.int32)
     view = wall_view(((40, 20, 60, 2),), 0)
-    from dataclasses import replace
-
     cut = replace(view, name="cut", load_instances=lambda: labels)
     for parts, expected in (("matched", {1: {1}, 2: {2}, 3: {3}}), ("largest", None)):
         maps = tracked(scene.with_views([view, cut]), parts=parts, min_uncovered=0.02)
@@ -173,9 +192,52 @@ def test_memory_holds_no_more_than_the_last_view():
     assert len(alive) == 6
 
 
-def test_a_senseless_setting_is_refused():
-    with pytest.raises(InputError, match="points >= 1"):
-        MastsamConfig(points=0).build(TrueMasks(), DepthMatcherConfig().build())
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"points": 0}, "points >= 1"),
+        ({"init_every": 0}, "init_every >= 1 .*set initialise to False"),
+    ],
+)
+def test_a_senseless_setting_is_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        MastsamConfig(**settings).build(TrueMasks(), DepthMatcherConfig().build())
+
+
+# Presets.
+
+
+def test_an_option_that_is_given_counts_whatever_the_preset_says():
+    assert MastsamConfig().options == BEST
+    assert MastsamConfig(preset="paper").options == PAPER
+    # Values that are the other preset's, or falsy, are options like any other.
+    mixed = MastsamConfig(preset="paper", negatives=4, initialise=False, carry=True)
+    assert mixed.options == replace(PAPER, negatives=4, initialise=False, carry=True)
+    assert MastsamConfig(negatives=0, stray=0.0).options == replace(BEST, negatives=0, stray=0.0)
+
+
+def test_every_option_of_a_preset_can_be_given():
+    names = {each.name for each in fields(MastsamConfig)}
+    assert names == {each.name for each in fields(Options)} | {"preset", "tolerance", "seed"}
+
+
+def test_a_run_records_every_option_and_not_just_the_preset():
+    config = LiftConfig(Path("in"), Path("out"), tracking=MastsamConfig(preset="paper", points=7))
+    recorded = config.resolved().tracking
+    assert recorded.options == replace(PAPER, points=7)
+    assert all(getattr(recorded, each.name) is not None for each in fields(recorded))
+
+
+def test_the_papers_preset_drops_a_mask_that_gets_no_point_and_best_does_not():
+    scene = wall_scene(((20, 20, 8, 2),), [0, 10])  # 64 of 19200 pixels: a third of a point
+    small = [
+        ids_on(
+            tracked(scene, preset=preset, initialise=False)[1], wall_labels(((20, 20, 8, 2),), 10)
+        )[2]
+        for preset in ("best", "paper")
+    ]
+    assert small[0] == {2}
+    assert 2 not in small[1]
 
 
 # Representative selection.
@@ -235,10 +297,10 @@ def test_a_representative_is_the_nearest_match_on_the_same_mask():
     labels[:, :10], labels[:, 10:] = 1, 2
     match_xy = np.array([[9.0, 10], [10, 10], [2, 2], [15, 11]])
     match_label = labels[match_xy[:, 1].astype(int), match_xy[:, 0].astype(int)]
-    chosen = choose(labels, np.array([1, 2], np.int32), match_xy, match_label, 2, 0)
+    chosen = choose(labels, np.array([1, 2], np.int32), match_xy, match_label, 2, 0)[0]
     # Middles are (4.5, 9.5) and (14.5, 9.5).
     assert chosen.tolist() == [0, 3]
-    only_left = choose(labels, np.array([1, 2], np.int32), match_xy[:1], match_label[:1], 2, 0)
+    only_left = choose(labels, np.array([1, 2], np.int32), match_xy[:1], match_label[:1], 2, 0)[0]
     assert only_left.tolist() == [0]
 
 

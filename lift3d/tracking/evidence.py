@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import no_type_check
 
@@ -25,6 +26,9 @@ class Evidence:
     height: int
     """Of the view now."""
     width: int
+    cell: int = 0
+    """Pixels between neighbours where the places lie on a grid of this view, and `xy_before` is
+    `xy_now`; 0 where they are matches of another view."""
 
     def __len__(self) -> int:
         return len(self.label)
@@ -33,7 +37,7 @@ class Evidence:
         """The matches at `index` (positions or a boolean mask)."""
         return Evidence(
             self.xy_before[index], self.xy_now[index], self.label[index], self.pixel[index],
-            self.height, self.width,
+            self.height, self.width, self.cell,
         )  # fmt: skip
 
     def agreement(
@@ -45,22 +49,31 @@ class Evidence:
         over those of the label and those of other labels that land in the mask. Matches that
         were unlabelled speak neither for nor against.
         """
-        hit = stack[:, self.pixel // self.width, self.pixel % self.width]
-        own = self.label[None] == ids[:, None]
-        foreign = hit & ~own & (self.label > 0)[None]
-        union = own.sum(1) + foreign.sum(1)
-        both = (hit & own).sum(1)
-        return np.divide(both, union, out=np.zeros(len(ids)), where=union > 0)
+        flat = stack.reshape(len(stack), stack.shape[1] * stack.shape[2])
+        return _agreement(flat, ids, self.pixel, self.label)
+
+    @property
+    def spacing(self) -> int:
+        """Pixels from one match to the next, on average."""
+        return int(np.ceil(self._apart))
+
+    @property
+    def dense(self) -> bool:
+        """Whether there are enough of them to tell a shape."""
+        return (self.cell or self._apart) <= 0.03 * max(self.height, self.width)
+
+    @property
+    def _apart(self) -> float:
+        return float(np.sqrt(self.height * self.width / max(len(self), 1)))
 
     def warped(self) -> LabelMap | None:
         """The labels of before where the matches put them now; None where matches are sparse.
 
         As coarse as the matches are dense, so a hint for a segmenter, not a mask.
         """
-        spacing = np.sqrt(self.height * self.width / max(len(self), 1))
-        if spacing > 0.03 * max(self.height, self.width):
+        if not self.dense:
             return None
-        cell = int(np.ceil(spacing))
+        cell = self.cell or self.spacing
         rows, columns = -(-self.height // cell), -(-self.width // cell)
         at = (self.pixel // self.width // cell) * columns + (self.pixel % self.width) // cell
         coarse = np.full(rows * columns, -1, np.int32)
@@ -84,6 +97,27 @@ def gather(
     return Evidence(xy_before, xy_now, before[y, x], v * width + u, height, width)
 
 
+def pooled(parts: Sequence[Evidence]) -> Evidence:
+    """Matches from several earlier views as one vote per cell of this view.
+
+    Cells are as large as the first view's matches are apart. Of labels with as many votes the
+    smaller, older one wins; unlabelled wins only where no view names the place.
+    """
+    first = parts[0]
+    cell, width = first.spacing, first.width
+    pixel = np.concatenate([part.pixel for part in parts])
+    label = np.concatenate([part.label for part in parts])
+    place = (pixel // width // cell) * (-(-width // cell)) + pixel % width // cell
+    size = int(label.max(initial=0)) + 1
+    key, where, votes = np.unique(place * size + label, return_index=True, return_counts=True)
+    votes[key % size == 0] = 0
+    order = np.lexsort((key % size, -votes, key // size))
+    best = order[np.diff(key[order] // size, prepend=-1) != 0]
+    chosen = where[best]
+    xy = np.stack([pixel[chosen] % width, pixel[chosen] // width], 1).astype(np.float64)
+    return Evidence(xy, xy, label[chosen], pixel[chosen], first.height, width, cell)
+
+
 def steady(evidence: Evidence, factor: float) -> Bool[np.ndarray, " matches"]:
     """Which matches move as the rest of their label does.
 
@@ -98,6 +132,24 @@ def steady(evidence: Evidence, factor: float) -> Bool[np.ndarray, " matches"]:
     motion = evidence.xy_now - evidence.xy_before
     keep[order] = _steady(evidence.xy_before[order], motion[order], bounds, factor, least)
     return keep
+
+
+@numba.njit(cache=True)
+@no_type_check
+def _agreement(flat, ids, pixel, label):
+    """Intersection over union of each mask with its label, in matches."""
+    found = np.zeros(len(ids))
+    for mask in range(len(ids)):
+        own, both, foreign = 0, 0, 0
+        for at in range(len(pixel)):
+            if label[at] == ids[mask]:
+                own += 1
+                both += flat[mask, pixel[at]]
+            elif label[at] > 0:
+                foreign += flat[mask, pixel[at]]
+        if own + foreign > 0:
+            found[mask] = both / (own + foreign)
+    return found
 
 
 @numba.njit(cache=True)

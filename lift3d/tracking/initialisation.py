@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Int32
+from jaxtyping import Bool, Int32, Int64
 
 from lift3d.scene import LabelMap, Masks
 from lift3d.tracking.overlap import groups, paint, shared_pixels
@@ -43,3 +43,34 @@ def fresh(
     new = inside >= least * np.maximum(area, 1)
     new[0] = False
     return np.where(free & new[automatic], automatic, 0).astype(np.int32)
+
+
+def regions(free: Bool[np.ndarray, "height width"]) -> Int32[np.ndarray, "height width"]:
+    """The free regions themselves, numbered from 1, as the paper starts new masks."""
+    import cv2
+
+    _, part = cv2.connectedComponents(free.astype(np.uint8), connectivity=8)
+    return np.asarray(part, np.int32)
+
+
+def claimed(
+    new: Int32[np.ndarray, "height width"],
+    pixel: Int64[np.ndarray, " places"],
+    label: Int32[np.ndarray, " places"],
+    least: float = 0.5,
+) -> dict[int, int]:
+    """Which new masks are old acquaintances: most of a mask's places had that id before.
+
+    Unlabelled places count in the whole, so a mask that nobody named is new.
+    """
+    here = new.reshape(-1)[pixel]
+    inside = here > 0
+    here, before = here[inside], label[inside].astype(np.int64)
+    size = int(before.max(initial=0)) + 1
+    key, votes = np.unique(here * size + before, return_counts=True)
+    whole = np.bincount(here)
+    found = {}
+    for mask, one, count in zip(key // size, key % size, votes, strict=True):
+        if one > 0 and count > least * whole[mask]:
+            found[int(mask)] = int(one)
+    return found

@@ -22,21 +22,26 @@ def choose(
     match_label: Int32[np.ndarray, " matches"],
     total: int,
     seed: int | tuple[int, ...],
-) -> Int64[np.ndarray, " chosen"]:
-    """The matches that stand for the masks `ids` of `labels`, about `total` of them.
+    at_least_one: bool = True,
+    own: bool = True,
+) -> tuple[Int64[np.ndarray, " chosen"], Int32[np.ndarray, " chosen"]]:
+    """The matches that stand for the masks `ids` of `labels`, about `total`, and for which mask.
 
-    K-Means centres of each mask's pixels, each snapped to the nearest match of that mask.
-    A mask with a match gets one at least.
+    K-Means centres of each mask's pixels, each snapped to the nearest match: of that mask, or
+    of any if not `own`. A mask with a match gets one at least, if `at_least_one`.
     """
     areas = np.bincount(labels.reshape(-1), minlength=int(ids.max(initial=0)) + 1)[ids]
-    xy, owner = centres(labels, ids, allot(areas, total), seed)
-    return snap(xy, ids[owner], match_xy, match_label)
+    xy, owner = centres(labels, ids, allot(areas, total, at_least_one), seed)
+    return snap(xy, ids[owner], match_xy, match_label, own)
 
 
-def allot(areas: Int64[np.ndarray, " masks"], total: int) -> Int64[np.ndarray, " masks"]:
+def allot(
+    areas: Int64[np.ndarray, " masks"], total: int, at_least_one: bool = True
+) -> Int64[np.ndarray, " masks"]:
     """How many of `total` points each mask gets: in proportion to its area, at least one.
 
     What rounding down leaves goes to the largest remainders. More masks than points: one each.
+    Without `at_least_one` shares are rounded down, as the scripts do, and small masks get none.
 
     >>> allot(np.array([600, 390, 10]), 10)
     array([5, 4, 1])
@@ -45,6 +50,8 @@ def allot(areas: Int64[np.ndarray, " masks"], total: int) -> Int64[np.ndarray, "
         return np.zeros(0, np.int64)
     spare = max(total - len(areas), 0)
     exact = areas / max(areas.sum(), 1) * total
+    if not at_least_one:
+        return np.floor(exact).astype(np.int64)
     wish = np.maximum(exact - 1, 0)  # beyond the one each has
     wish *= spare / max(wish.sum(), 1e-9)
     points = np.floor(wish).astype(np.int64)
@@ -65,12 +72,8 @@ def centres(
     point a pixel. `ids` must be in `labels`.
     """
     flat = labels.reshape(-1)
-    pixels = np.flatnonzero(flat)
-    label = flat[pixels]
-    order = np.argsort(label, kind="stable")
-    pixels, label = pixels[order], label[order]
-    start = np.searchsorted(label, ids, side="left")
-    end = np.searchsorted(label, ids, side="right")
+    pixels, bound = _by_label(flat, int(flat.max(initial=0)))
+    start, end = bound[ids], bound[ids + 1]
     sampled, wanted = [], []
     for low, high, count in zip(start, end, points, strict=True):
         # Every n-th pixel of a scan-line order would fall into columns; a fixed shuffle does not.
@@ -94,21 +97,42 @@ def snap(
     owner: Int32[np.ndarray, " points"],
     match_xy: Float64[np.ndarray, "matches 2"],
     match_owner: Int32[np.ndarray, " matches"],
-) -> Int64[np.ndarray, " chosen"]:
-    """The matches nearest to the points, among those on the point's own mask; each once.
+    own: bool = True,
+) -> tuple[Int64[np.ndarray, " chosen"], Int32[np.ndarray, " chosen"]]:
+    """The matches nearest to the points, each once, and whose points they are.
 
-    In order of the points. A point whose mask has no match gives none.
+    In order of the points. Only those on the point's own mask count, if `own`; a point whose
+    mask has no match gives none.
     """
-    nearest = _snap(xy, owner, match_xy, match_owner)
-    nearest = nearest[nearest >= 0]
+    nearest = _snap(xy, owner, match_xy, match_owner, own)
+    found = nearest >= 0
+    nearest, owner = nearest[found], owner[found]
     _, first = np.unique(nearest, return_index=True)
-    return nearest[np.sort(first)]
+    first = np.sort(first)
+    return nearest[first], owner[first]
 
 
 def _spread(size: int, sample: int) -> Int64[np.ndarray, " sample"]:
     """`sample` of `size` positions, evenly spread but without the rhythm of a stride."""
     golden = (np.arange(sample) * 0.6180339887498949) % 1.0
     return ((np.arange(sample) + golden) * (size / sample)).astype(np.int64)
+
+
+@numba.njit(cache=True)
+@no_type_check
+def _by_label(flat, largest):
+    """The pixels label after label (counting sort), and where each label's begin."""
+    bound = np.zeros(largest + 2, np.int64)
+    for p in range(len(flat)):
+        bound[flat[p] + 1] += 1
+    for label in range(1, largest + 2):
+        bound[label] += bound[label - 1]
+    at = bound.copy()
+    pixels = np.empty(len(flat), np.int64)
+    for p in range(len(flat)):
+        pixels[at[flat[p]]] = p
+        at[flat[p]] += 1
+    return pixels, bound
 
 
 @numba.njit(cache=True)
@@ -158,12 +182,12 @@ def _kmeans(xy, bounds, wanted, chance, rounds):
 
 @numba.njit(cache=True)
 @no_type_check
-def _snap(xy, owner, match_xy, match_owner):
+def _snap(xy, owner, match_xy, match_owner, own):
     nearest = np.full(len(xy), -1)
     distance = np.full(len(xy), np.inf)
     for m in range(len(match_xy)):
         for p in range(len(xy)):
-            if owner[p] == match_owner[m]:
+            if not own or owner[p] == match_owner[m]:
                 dx, dy = match_xy[m, 0] - xy[p, 0], match_xy[m, 1] - xy[p, 1]
                 if dx * dx + dy * dy < distance[p]:
                     distance[p] = dx * dx + dy * dy

@@ -1,0 +1,321 @@
+"""How well ids persist: H, coverage and AP of every tracker on synthetic rooms; and its cost.
+
+python benchmarks/tracking.py [--seeds 5] [--views 60] [--masks regions low middle high]
+python benchmarks/tracking.py --overhead
+
+Consistency is that of the tracker's own label maps. AP is that of the cloud twice: `ap` where ids
+are believed (each point gets the id most views give it), `ap_joined` after the association.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lift3d import tracking
+from lift3d.association import AssociationConfig, associate
+from lift3d.consistency import scene_consistencies
+from lift3d.datasets.synthetic import SyntheticConfig
+from lift3d.evaluation import Truth, score
+from lift3d.fusion.voxel import VoxelConfig
+from lift3d.matching.depth import DepthMatcherConfig
+from lift3d.matching.flow import FlowMatcherConfig
+from lift3d.protocols import Segmenter
+from lift3d.scene import Masks, Points, Prompt, Scene, View
+from lift3d.segmentation.answers import best_mask
+from lift3d.segmentation.regions import RegionsConfig
+from lift3d.segmentation.simulated import SimulatedConfig
+from lift3d.tracking.independent import IndependentConfig
+from lift3d.tracking.mastsam import MastsamConfig
+
+TRACKERS: dict[str, Any] = {
+    "independent": IndependentConfig(),
+    "ablation": MastsamConfig(preset="paper", initialise=False),
+    "paper": MastsamConfig(preset="paper"),
+    "best": MastsamConfig(),
+}
+OPTIONS: dict[str, Any] = {
+    "paper, every 5th": MastsamConfig(preset="paper", init_every=5),
+    "best, ablation": MastsamConfig(initialise=False),
+    "best - carry": MastsamConfig(carry=False),
+    "best - carry - voters": MastsamConfig(carry=False, voters=1),
+    "best - voters": MastsamConfig(voters=1, keyframes=0),
+    "best - keyframes": MastsamConfig(keyframes=0),
+    "best - claim": MastsamConfig(claim=False),
+    "best - divide": MastsamConfig(divide=0.0),
+    "best - negatives": MastsamConfig(negatives=0),
+    "best - dense": MastsamConfig(dense_prompt=False),
+    "best - agreement": MastsamConfig(min_agreement=0.0),
+    "best - alternatives": MastsamConfig(sure_agreement=0.0),
+    "best - parts": MastsamConfig(parts="largest"),
+    "best - keep": MastsamConfig(nested="merge"),
+    "best - automatic": MastsamConfig(start_from="region"),
+    "best - one each": MastsamConfig(at_least_one=False),
+    "best, stray kept, - carry": MastsamConfig(carry=False, stray=0.0),
+}
+"""One option away from `best` each."""
+if "byocl" in tracking.BACKENDS:
+    TRACKERS = {"byocl": tracking.BACKENDS["byocl"](), **TRACKERS}
+KEPT = (
+    *("H", "H_all", "H_prime", "coverage", "agreed", "ids"),
+    *("ap", "ap50", "ap_joined", "ap50_joined", "seconds"),
+)
+
+
+def in_memory(scene: Scene) -> Scene:
+    """The same, rendered once."""
+
+    def held(array: np.ndarray) -> Callable[[], np.ndarray]:
+        return partial(np.copy, array)
+
+    return scene.with_views(
+        [
+            replace(
+                view,
+                load_image=held(view.image()),
+                load_depth=held(view.depth()),
+                load_instances=held(view.instances()),
+            )
+            for view in scene.views
+        ]
+    )
+
+
+def segmenter(masks: str, seed: int) -> Segmenter:
+    if masks == "regions":
+        return RegionsConfig().build()
+    return Held(SimulatedConfig(severity=masks, seed=seed).build().segment)
+
+
+class Held:
+    """A segmenter whose masks of each view are made once, by `make`."""
+
+    def __init__(self, make: Callable[[View], Masks]) -> None:
+        self._make = make
+        self._held: dict[str, Masks] = {}
+
+    def segment(self, view: View) -> Masks:
+        """What was made when first asked."""
+        if view.name not in self._held:
+            self._held[view.name] = self._make(view)
+        return self._held[view.name]
+
+    def prompt(self, view: View, prompts: Sequence[Prompt]) -> Masks:
+        """The mask under most positive and fewest negative points."""
+        return best_mask(self.segment(view), prompts)
+
+    def alternatives(self, view: View, prompt: Prompt) -> Masks:
+        """The one answer there is."""
+        return self.prompt(view, [prompt])
+
+
+def one(config: Any, scene: Scene, points: Points, truth: Truth, seg: Segmenter, ap: str) -> dict:
+    """The figures of one tracker in one room."""
+    began = time.perf_counter()
+    maps = list(config.build(seg, DepthMatcherConfig().build()).track(scene))
+    seconds = (time.perf_counter() - began) / len(scene)
+    every, labelled = (
+        found.result
+        for found in scene_consistencies(
+            scene, maps, 0.01, ("view",), (False, True), 1_500_000, return_pixels=False
+        )
+    )
+    row = {
+        "H": labelled.H,
+        "H_all": every.H,
+        "H_prime": labelled.H_prime,
+        "coverage": labelled.coverage,
+        "agreed": labelled.H * labelled.coverage,
+        "ids": len(np.unique(np.concatenate([np.unique(m) for m in maps]))) - 1,
+        "seconds": seconds,
+    }
+    for name, trust in (("", True), ("_joined", False)):
+        if ap == "all" or (ap == "trusted" and trust):
+            found = associate(points, scene, lambda: maps, AssociationConfig(trust_ids=trust))
+            scores = score(found.cloud, found.confidence, truth)
+            row |= {f"ap{name}": scores["ap"], f"ap50{name}": scores["ap50"]}
+    return row
+
+
+def quality(options: argparse.Namespace) -> None:
+    """The table, mean and spread over rooms."""
+    trackers = TRACKERS | (OPTIONS if options.options else {})
+    if options.only:
+        trackers = {name: each for name, each in trackers.items() if name in options.only}
+    rows: dict[tuple[str, str], list[dict]] = {}
+    for seed in range(options.seeds):
+        config = SyntheticConfig(seed=seed, views=options.views, width=320, height=240)
+        scene = in_memory(config.read())
+        points = VoxelConfig(voxel=0.02).build().fuse(scene)
+        assert scene.load_surface is not None
+        truth = Truth.of_surface(scene.load_surface(), scene.void_classes)
+        for masks in options.masks:
+            seg = segmenter(masks, seed)
+            for name, each in trackers.items():
+                row = one(each, scene, points, truth, seg, options.ap)
+                rows.setdefault((masks, name), []).append(row)
+                shown = {key: round(value, 3) for key, value in row.items()}
+                print(seed, masks, name, shown, flush=True)
+        write(options.out, {"quality": table(rows)})
+    for masks in options.masks:
+        print(f"\n{masks}: mean ± spread over {options.seeds} rooms")
+        for name in trackers:
+            cells = table(rows)[masks][name]
+            shown = [f"{k} {v['mean']:.3f}±{v['std']:.3f}" for k, v in cells.items()]
+            print(f"{name:28s}", "  ".join(shown))
+
+
+def table(rows: dict[tuple[str, str], list[dict]]) -> dict:
+    found: dict[str, dict] = {}
+    for (masks, name), each in rows.items():
+        found.setdefault(masks, {})[name] = {
+            key: {
+                "mean": round(float(np.mean([row[key] for row in each])), 4),
+                "std": round(float(np.std([row[key] for row in each])), 4),
+            }
+            for key in KEPT
+            if key in each[0]
+        }
+    return found
+
+
+def write(path: Path, part: dict) -> None:
+    """Put a part of the results beside what is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    known = json.loads(path.read_text()) if path.exists() else {}
+    machine = {"processor": platform.processor() or platform.machine()}
+    path.write_text(json.dumps(known | part | {"machine": machine}, indent=1) + "\n")
+
+
+# Overhead.
+
+STEPS = {
+    "lift3d.tracking.mastsam": (
+        "gather", "steady", "pooled", "carry", "places", "disjoint", "fresh", "claimed", "regions",
+        "uncovered", "groups", "paint", "shared_pixels", "connected_parts", "_divided", "_nearest",
+        "_numbered",
+    ),
+    "lift3d.tracking.representatives": ("choose",),
+    "lift3d.tracking.evidence.Evidence": ("agreement", "warped"),
+    "lift3d.tracking.recovery.Keyframes": ("voters", "add"),
+}  # fmt: skip
+
+
+def tiles(labels: np.ndarray, wanted: int) -> np.ndarray:
+    """A label map cut until it has `wanted` masks: the largest is halved each time."""
+    labels = np.unique(labels, return_inverse=True)[1].reshape(labels.shape).astype(np.int32) + 1
+    area = np.bincount(labels.reshape(-1))
+    while len(area) - 1 < wanted:
+        row, column = np.nonzero(labels == area.argmax())
+        wide = np.ptp(column) > np.ptp(row)
+        half = column > np.median(column) if wide else row > np.median(row)
+        labels[row[half], column[half]] = len(area)
+        area = np.bincount(labels.reshape(-1))
+    return labels
+
+
+def overhead(options: argparse.Namespace) -> None:
+    """Milliseconds per frame at 854x480 with 50 masks, by step, on one core."""
+    import os
+    import sys
+
+    import cv2
+    import numba
+
+    os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[0]})
+    cv2.setNumThreads(1)
+    numba.set_num_threads(1)
+    frames = 12
+    scene = SyntheticConfig(seed=0, views=240, width=854, height=480).read()
+    scene = in_memory(scene.with_views(scene.views[20 : 20 + frames]))
+    cut = [partial(np.copy, tiles(view.instances(), 50)) for view in scene.views]
+    scene = scene.with_views(
+        [replace(v, load_instances=each) for v, each in zip(scene.views, cut, strict=True)]
+    )
+    flat = scene.with_views([replace(view, load_depth=None) for view in scene.views])
+    found = {}
+    for name, config, matcher, views in (
+        ("paper, flow", MastsamConfig(preset="paper"), FlowMatcherConfig(), flat),
+        ("best, flow", MastsamConfig(), FlowMatcherConfig(), flat),
+        ("paper, depth", MastsamConfig(preset="paper"), DepthMatcherConfig(), scene),
+        ("best, depth", MastsamConfig(), DepthMatcherConfig(), scene),
+    ):
+        spent: dict[str, float] = {}
+        undo = []
+        inside: list[str] = []
+
+        def timed(label: str, function: Any, spent: dict = spent, inside: list = inside) -> Any:
+            def run(*args: Any, **kwargs: Any) -> Any:
+                began = time.perf_counter()
+                inside.append(label)
+                try:
+                    return function(*args, **kwargs)
+                finally:
+                    inside.pop()
+                    took = time.perf_counter() - began
+                    spent[label] = spent.get(label, 0.0) + took
+                    if inside:  # what is inside another step is not counted there too
+                        spent[inside[-1]] = spent.get(inside[-1], 0.0) - took
+
+            return run
+
+        for owner, names in STEPS.items():
+            home: Any = sys.modules.get(owner)
+            if home is None:
+                module, _, cls = owner.rpartition(".")
+                home = getattr(sys.modules[module], cls)
+            for step in names:
+                undo.append((home, step, getattr(home, step)))
+                setattr(home, step, timed(step, getattr(home, step)))
+        seg, match = Held(lambda view: Masks.from_label_map(view.instances())), matcher.build()
+        for step in ("segment", "prompt", "alternatives"):
+            setattr(seg, step, timed("segmenter", getattr(seg, step)))
+        match.match = timed("match", match.match)
+        for _ in range(2):  # once to compile
+            maps = config.build(seg, match).track(views)
+            for _ in range(4):
+                next(maps)  # until the memory is as full as it gets
+            spent.clear()
+            began = time.perf_counter()
+            rest = list(maps)
+            total = time.perf_counter() - began
+        for home, step, function in undo:
+            setattr(home, step, function)
+        masks = np.mean([len(np.unique(labels)) - 1 for labels in rest])
+        per_frame = {k: 1000 * v / len(rest) for k, v in spent.items() if v > 0}
+        segmenting = per_frame.pop("segmenter", 0.0)
+        whole = 1000 * total / len(rest) - segmenting
+        per_frame["rest"] = whole - sum(per_frame.values())
+        found[name] = {"total": whole, "masks": masks, **per_frame}
+        print(f"\n{name}: {whole:.1f} ms a frame, {masks:.0f} masks", flush=True)
+        for step, cost in sorted(per_frame.items(), key=lambda each: -each[1]):
+            print(f"  {step:16s} {cost:7.2f} ms  {cost / whole:6.1%}")
+    rounded = {n: {k: round(float(v), 2) for k, v in each.items()} for n, each in found.items()}
+    write(options.out, {"overhead_ms": rounded})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--views", type=int, default=60)
+    parser.add_argument("--masks", nargs="+", default=["regions", "low", "middle", "high"])
+    parser.add_argument("--options", action="store_true", help="also one option away from best")
+    parser.add_argument("--only", nargs="+", help="these trackers alone")
+    parser.add_argument("--ap", choices=["all", "trusted", "none"], default="all")
+    parser.add_argument("--overhead", action="store_true", help="milliseconds per frame instead")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/tracking.json"))
+    options = parser.parse_args()
+    overhead(options) if options.overhead else quality(options)
+
+
+if __name__ == "__main__":
+    main()
