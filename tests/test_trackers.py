@@ -8,6 +8,7 @@ from lift3d.errors import FrameError, InputError
 from lift3d.matching.depth import DepthMatcherConfig
 from lift3d.scene import Masks, Scene, View
 from lift3d.tracking import BACKENDS
+from lift3d.tracking.byocl import Byocl
 from lift3d.tracking.given import Given
 
 SQUARES = ((20, 20, 30, 2), (90, 40, 40, 3), (150, 10, 30, 4), (230, 60, 30, 5))
@@ -46,6 +47,8 @@ def test_there_is_one_int32_map_of_colour_size_for_each_view_in_order(tracker):
 
 
 def test_it_asks_for_no_view_before_the_last_one_is_taken(tracker):
+    if isinstance(tracker, Byocl):
+        pytest.skip("byocl clusters all views together before it labels the first")
     asked = []
 
     class Views(tuple):
@@ -93,5 +96,7 @@ def test_a_scene_without_views_has_no_maps(tracker):
 
 
 def test_a_view_without_masks_is_unlabelled(tracker):
+    if isinstance(tracker, Byocl):
+        pytest.skip("byocl asks for no masks: it labels every pixel")
     squares = ((0, 0, 400, 0),)  # one square of label 0 over everything
     assert not any(m.any() for m in tracker.track(wall_scene(squares, [0, 10])))
