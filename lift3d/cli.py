@@ -22,7 +22,7 @@ COMMANDS = {
     "info": "Say what is there: format, views, cameras, depth, what is left out and why.",
     "view": "Look at a run in 3D: colour, labels, score, cameras, by key.",
     "evaluate": "Score a run against the truth: AP, AP50 and AP25 without classes, and H again.",
-    "export": "Write a run in other programs' formats, the whole cloud and each object.",
+    "export": "Write a run in other programs' formats, each in a folder of its own.",
     "weights": "List the weights of networks, or fetch one and verify it.",
     "demo": "Lift a synthetic room whose truth is known, and score the result.",
 }

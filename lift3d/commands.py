@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tyro import MISSING
 from tyro.conf import Positional
 
 from lift3d.datasets.synthetic import SyntheticConfig
+from lift3d.export.content import Options
 from lift3d.settings import KINDS, AutoTracking, LiftConfig, Segmentation, Tracking
 
 
@@ -120,19 +122,28 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
-class Export:
-    """Write a run in other programs' formats, the whole cloud and each object."""
+class Export(Options):
+    """Write a run in other programs' formats, each in a folder of its own.
 
-    folder: Positional[Path]
+    docs/exports.md says of each what it holds, its frames, its pixel origin and who reads it.
+    """
+
+    folder: Positional[Path] = MISSING
     """The run folder."""
-    to: tuple[str, ...]
-    """Formats: ply."""
+    to: tuple[str, ...] = MISSING
+    """Formats, several at once: ply, nerfstudio, colmap, splat, gaussian-grouping, objectgs,
+    pointcept, scannet, scannetpp, npz, glb, rerun."""
+    out: Path | None = None
+    """Where to [default: `export` in the run folder]. Only what an export wrote is replaced."""
+    scan: Path | None = None
+    """Where the scan lies now, if not where it was lifted from; most formats need its pictures."""
 
     def run(self, command: Sequence[str]) -> None:
-        """Write into `export` in the run folder, and say what."""
+        """Write, and say what."""
         from lift3d.exporting import export
+        from lift3d.progress import for_terminal
 
-        for path in export(self.folder, self.to):
+        for path in export(self.folder, self.to, self.out, self, self.scan, for_terminal()):
             print(path)
 
 
@@ -181,7 +192,11 @@ EXAMPLES: dict[type, tuple[str, ...]] = {
         "lift3d evaluate out/scene0011 --truth scans/scene0011_00",
         "lift3d evaluate out/kitchen --truth kitchen_truth.ply",
     ),
-    Export: ("lift3d export out/kitchen --to ply",),
+    Export: (
+        "lift3d export out/kitchen --to ply",
+        "lift3d export out/kitchen --to nerfstudio colmap splat --undistort",
+        "lift3d export out/scene0011 --to scannet --vertices scene0011_00_vh_clean_2.ply",
+    ),
     Weights: (
         "lift3d weights",
         "lift3d weights sam_vit_b",

@@ -2,7 +2,9 @@
 
 Binary little endian, one element `vertex`. The properties that everybody knows come first;
 programs that do not know `label`, `score` and `confidence` step over them. The same cloud
-gives the same bytes.
+gives the same bytes. Coordinates are the run's world and unit; there is no camera in it.
+
+As an export: `cloud.ply`, and each object on its own as `objects/0003.ply`.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import numpy as np
 
 from lift3d.colours import label_colours
 from lift3d.errors import InputError
+from lift3d.export.content import Content, Format, Tick
 from lift3d.scene import LabelledPoints, Points
 from lift3d.storage import atomic
 
@@ -88,3 +91,29 @@ def read_cloud(path: Path) -> LabelledPoints:
 def coloured_by_label(cloud: LabelledPoints) -> Points:
     """The points with the colours of their labels in place of their own."""
     return replace(cloud.points, rgb=label_colours(cloud.instance))
+
+
+def write(content: Content, folder: Path, tick: Tick) -> list[str]:
+    """The whole cloud, and each object on its own."""
+    cloud = content.cloud
+    write_cloud(folder / "cloud.ply", cloud)
+    order = np.argsort(cloud.instance, kind="stable")
+    ids, starts = np.unique(cloud.instance[order], return_index=True)
+    for number, (each, index) in enumerate(
+        zip(ids.tolist(), np.split(order, starts[1:]), strict=True), start=1
+    ):
+        if each > 0:
+            one = LabelledPoints(
+                cloud.points.take(index), cloud.instance[index], cloud.score[index]
+            )
+            write_cloud(folder / "objects" / f"{each:04d}.ply", one)
+        tick(number, len(ids))
+    return []
+
+
+FORMAT = Format(
+    name="ply",
+    about="the labelled cloud, and each object as a cloud of its own",
+    holds="the run's world; no cameras; label, score and confidence as properties",
+    write=write,
+)

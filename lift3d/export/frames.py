@@ -1,0 +1,254 @@
+"""Views on their way out: straightened where asked, checked against what a format can hold.
+
+Cameras here are ours (OpenCV axes, `world_from_camera`, pixel centres at whole numbers); each
+writer turns them into its format's convention.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float32
+
+from lift3d.colmap_scene import sparse_depth
+from lift3d.datasets.images import read_color
+from lift3d.errors import FrameError, InputError
+from lift3d.export.content import Content, Tick
+from lift3d.geometry import distort, unproject
+from lift3d.scene import Camera, Depth, Image, LabelMap, View
+from lift3d.storage import atomic
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What cameras a format can hold."""
+
+    where: str
+    """The format, for errors."""
+    coefficients: int = 5
+    """Of k1 k2 p1 p2 k3; 0: undistorted pictures only."""
+    centred: bool = False
+    """Whether its readers take the middle of the picture for the principal point."""
+    widest: int | None = None
+    """Its readers shrink wider pictures, but not the masks."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One view as a format gets it."""
+
+    stem: str
+    """File name without suffix; it has no dot, at which some readers cut."""
+    view: View
+    camera: Camera
+    """Of the written picture."""
+    same: bool
+    """Whether the picture is the view's own, pixel by pixel."""
+
+    @property
+    def suffix(self) -> str:
+        """Of the picture's file: `.jpg` where the original can be copied."""
+        return ".png" if self._original() is None else ".jpg"
+
+    @property
+    def file(self) -> str:
+        """The picture's file name."""
+        return self.stem + self.suffix
+
+    def write_image(self, folder: Path) -> None:
+        """The picture, its pixels unchanged: a copy of a JPEG, else a PNG."""
+        import cv2
+
+        original = self._original()
+        if original is not None and self.view.image() is not None:  # decodes: is it whole?
+            write_bytes(folder / self.file, original.read_bytes())
+            return
+        write_png(folder / self.file, cv2.cvtColor(self.image(), cv2.COLOR_RGB2BGR))
+
+    def image(self) -> Image:
+        """The picture, RGB."""
+        import cv2
+
+        image = self.view.image()
+        if self.same:
+            return image
+        if self._resized:
+            return cv2.resize(image, self._size, interpolation=cv2.INTER_AREA)
+        x, y = self._source_pixels()
+        return cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+
+    def labels(self, labels: LabelMap) -> LabelMap:
+        """A label map of the view, made to fit the picture; ids are never mixed."""
+        if self.same:
+            return labels
+        if self._resized:
+            rows = (np.arange(self.camera.height) + 0.5) * labels.shape[0] / self.camera.height
+            columns = (np.arange(self.camera.width) + 0.5) * labels.shape[1] / self.camera.width
+            return labels[rows.astype(int)[:, None], columns.astype(int)]
+        x, y = (np.floor(each + 0.5).astype(int) for each in self._source_pixels())
+        inside = (x >= 0) & (y >= 0) & (x < labels.shape[1]) & (y < labels.shape[0])
+        out = np.zeros(x.shape, np.int32)
+        out[inside] = labels[y[inside], x[inside]]
+        return out
+
+    def seen(self) -> Bool[np.ndarray, "height width"]:
+        """Pixels that the original picture covers; straightening leaves black borders."""
+        whole = np.ones((self.view.camera.height, self.view.camera.width), np.int32)
+        return self.labels(whole) > 0
+
+    def depth(self) -> Depth | None:
+        """Depth in the picture's camera, perhaps at another size; None without dense depth.
+
+        The view's own where that is registered, else its points drawn at its resolution.
+        """
+        if self.view.load_depth is None or self.view.sparse:
+            return None
+        depth = self.view.depth()
+        assert depth is not None
+        taken = self.view.geometry_camera
+        target = self.camera.resized(taken.width, taken.height)
+        if _equal(taken, target):
+            return depth
+        xyz = unproject(taken, depth)[depth > 0]
+        return sparse_depth(target, xyz.astype(np.float64))
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        return self.camera.width, self.camera.height
+
+    @property
+    def _resized(self) -> bool:
+        own = self.view.camera
+        return _equal(own.resized(*self._size), self.camera)
+
+    def _source_pixels(
+        self,
+    ) -> tuple[Float32[np.ndarray, "height width"], Float32[np.ndarray, "height width"]]:
+        """Where in the view's own picture each pixel of the written one lies."""
+        own = self.view.camera
+        x, y = np.meshgrid(np.arange(self.camera.width), np.arange(self.camera.height))
+        pixels = np.stack([x, y, np.ones_like(x)], -1).reshape(-1, 3).astype(np.float64)
+        flat = (pixels @ np.linalg.inv(self.camera.K).T)[:, :2]
+        bent = distort(own.distortion, flat) @ own.K[:2, :2].T + own.K[:2, 2]
+        mapped = bent.reshape(*x.shape, 2).astype(np.float32)
+        return np.ascontiguousarray(mapped[..., 0]), np.ascontiguousarray(mapped[..., 1])
+
+    def _original(self) -> Path | None:
+        """The JPEG that the picture is, where copying it changes no reader's pixels."""
+        load = self.view.load_image
+        if not (self.same and isinstance(load, partial) and load.func is read_color):
+            return None
+        path = load.args[0] if load.args else None
+        if not isinstance(path, Path) or path.suffix.lower() not in (".jpg", ".jpeg"):
+            return None
+        return path if _plain(path) else None
+
+
+def check_frames(content: Content, limits: Limits) -> None:
+    """InputError for the first view that the format cannot hold, with what to do."""
+    asked = content.options.undistort
+    for view in content.scene.views:
+        camera = view.camera
+        where = f"{limits.where}: view {view.name}"
+        if camera.world_from_camera is None:
+            raise InputError(f"{where} has no pose; lift with reconstruction:colmap first")
+        if any(camera.distortion[5:]):
+            raise InputError(
+                f"{where} has {len(camera.distortion)} distortion coefficients; k1 k2 p1 p2 k3 are "
+                "understood: undistort the pictures before lifting"
+            )
+        if asked:
+            continue
+        if any(camera.distortion[limits.coefficients :]):
+            kind = "only undistorted pictures" if not limits.coefficients else "k1 k2 p1 p2 alone"
+            raise InputError(
+                f"{where} was taken through a distorted lens "
+                f"({', '.join(f'{each:g}' for each in camera.distortion)}); this format holds "
+                f"{kind}: export with --undistort"
+            )
+        if abs(camera.K[0, 1]) > 1e-9:
+            raise InputError(f"{where} has skewed pixels; export with --undistort")
+        middle = np.array([camera.width - 1, camera.height - 1]) / 2
+        if limits.centred and np.abs(camera.K[:2, 2] - middle).max() > 0.01:
+            raise InputError(
+                f"{where} has its principal point at {camera.K[0, 2]:.2f}, {camera.K[1, 2]:.2f}; "
+                f"readers of this format take the middle of the picture ({middle[0]:g}, "
+                f"{middle[1]:g}): export with --undistort, which moves it there"
+            )
+
+
+def frames(content: Content, limits: Limits, tick: Tick) -> Iterator[Frame]:
+    """Every view as the format gets it, in order."""
+    views = content.scene.views
+    for number, (stem, view) in enumerate(zip(stems(content), views, strict=True), start=1):
+        camera = _target(view.camera, limits, content.options.undistort)
+        yield Frame(stem, view, camera, _equal(camera, view.camera))
+        tick(number, len(views))
+
+
+def stems(content: Content) -> list[str]:
+    """A file stem per view: its name, `.` replaced because several readers cut there."""
+    names = [view.name for view in content.scene.views]
+    replaced = [name.replace(".", "_") for name in names]
+    twice = [name for name, count in Counter(replaced).items() if count > 1]
+    if twice:
+        raise InputError(f"more than one view would be called {twice[0]}; rename the pictures")
+    return replaced
+
+
+def write_png(path: Path, pixels: np.ndarray) -> None:
+    """An array as PNG; OpenCV by itself says nothing when the disk is full."""
+    import cv2
+
+    # Level 1 is near the best size for label maps and several times as fast.
+    done, data = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    if not done:
+        raise FrameError(f"{path}: {pixels.dtype} {pixels.shape} cannot be written as PNG")
+    write_bytes(path, data.tobytes())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """A whole file."""
+    with atomic(path) as part:
+        part.write_bytes(data)
+
+
+def _target(camera: Camera, limits: Limits, undistort: bool) -> Camera:
+    """The camera of the written picture."""
+    if undistort and (any(camera.distortion) or camera.K[0, 1] != 0 or limits.centred):
+        K = camera.K.copy()
+        K[0, 1] = 0
+        if limits.centred:
+            K[:2, 2] = (camera.width - 1) / 2, (camera.height - 1) / 2
+        camera = replace(camera, K=K, distortion=())
+    if limits.widest is not None and camera.width > limits.widest:
+        height = int(camera.height / (camera.width / limits.widest))
+        camera = camera.resized(limits.widest, height)
+    return camera
+
+
+def _equal(a: Camera, b: Camera) -> bool:
+    """Whether the two see the same through the same pixels."""
+    lens = [(*each.distortion, *(0.0,) * 8)[:8] for each in (a, b)]
+    return (
+        (a.width, a.height) == (b.width, b.height)
+        and np.allclose(a.K, b.K, rtol=0, atol=1e-6)
+        and np.allclose(a.pose, b.pose, rtol=0, atol=1e-9)
+        and np.allclose(lens[0], lens[1], rtol=0, atol=1e-12)
+    )
+
+
+def _plain(path: Path) -> bool:
+    """RGB and not turned by an EXIF orientation, which readers disagree about."""
+    from PIL import Image as Pillow
+
+    try:
+        with Pillow.open(path) as image:
+            return image.mode == "RGB" and image.getexif().get(0x0112, 1) == 1
+    except (OSError, ValueError, SyntaxError) as error:
+        raise FrameError(f"{path} cannot be read: {error}") from error

@@ -1,0 +1,37 @@
+"""Gaussian Grouping: `images/`, `object_mask/`, `sparse/0/`, for its `train.py -s`.
+
+Poses and pixels as in a COLMAP project (camera-from-world, OpenCV axes, first pixel centre at
+0.5). Its reader takes PINHOLE cameras only and ignores their principal point: it must be the
+middle of the picture, where --undistort moves it. Masks are 8-bit, 0 = no object.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lift3d.export.content import Content, Format, Tick, small_ids
+from lift3d.export.frames import Limits, check_frames
+from lift3d.export.object_masks import WIDEST, write_masks
+
+LIMITS = Limits("gaussian-grouping", coefficients=0, centred=True, widest=WIDEST)
+
+
+def write(content: Content, folder: Path, tick: Tick) -> list[str]:
+    """The folder that training starts from."""
+    return write_masks(content, folder, LIMITS, tick)[1]
+
+
+def check(content: Content) -> None:
+    """Cameras and ids."""
+    check_frames(content, LIMITS)
+    small_ids(content, LIMITS.where)
+
+
+FORMAT = Format(
+    name="gaussian-grouping",
+    about="COLMAP project with object_mask/, 8-bit",
+    holds="at most 255 objects, undistorted pictures, principal point in the middle",
+    write=write,
+    check=check,
+    pictures=True,
+)

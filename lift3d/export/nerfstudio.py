@@ -1,0 +1,111 @@
+"""nerfstudio: `transforms.json`, `images/`, `depth/`, `cloud.ply`, label maps in `labels/`.
+
+`transform_matrix` is `world_from_camera` with OpenGL camera axes (x right, y up, z back), in the
+run's world and unit; nothing is turned, centred or scaled. Principal points count from the corner
+of the picture (ours + 0.5). `k1 k2 p1 p2 k3` are OpenCV's. Depth is 16-bit PNG in thousandths of
+the unit (millimetres), 0 = missing or beyond 65.5.
+
+The default data parser moves and rescales the scene; to keep metres and axes:
+`ns-train METHOD --data FOLDER nerfstudio-data --orientation-method none --center-method none
+--auto-scale-poses False`. It reads points and colours of `cloud.ply` alone; `labels/` (named by
+each frame's `label_path`) is for other programs. `mask_path` is written where pixels should not be
+trained on: outside --keep, and the borders that straightening leaves.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lift3d.export.content import Content, Format, Tick
+from lift3d.export.frames import Frame, Limits, check_frames, frames, write_png
+from lift3d.export.ply import write_cloud
+from lift3d.labelmaps import write_label_map
+from lift3d.scene import Camera
+from lift3d.storage import atomic
+
+LIMITS = Limits("nerfstudio")
+OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
+"""opencv_from_opengl of camera axes, and its own inverse."""
+FAR = np.iinfo(np.uint16).max
+ALL = "--orientation-method none --center-method none --auto-scale-poses False"
+
+
+def write(content: Content, folder: Path, tick: Tick) -> list[str]:
+    """The data set."""
+    listed, intrinsics, cut, with_depth = [], [], 0, 0
+    for frame in frames(content, LIMITS, tick):
+        frame.write_image(folder / "images")
+        entry: dict[str, Any] = {"file_path": f"images/{frame.file}"}
+        labels = frame.labels(content.label_map(frame.view.name))
+        path = write_label_map(folder / "labels", frame.stem, labels)
+        entry["label_path"] = f"labels/{path.name}"
+        keep = content.options.keep
+        if keep or content.options.undistort:
+            wanted = np.isin(labels, keep) if keep else frame.seen()
+            entry["mask_path"] = f"masks/{frame.stem}.png"
+            write_png(folder / entry["mask_path"], wanted.astype(np.uint8) * 255)
+        stored, lost = _depth(content, frame)
+        cut += lost
+        if stored is not None:
+            with_depth += 1
+            entry["depth_file_path"] = f"depth/{frame.stem}.png"
+            write_png(folder / entry["depth_file_path"], stored)
+        entry["transform_matrix"] = (frame.camera.pose @ OPENGL).tolist()
+        listed.append(entry)
+        intrinsics.append(camera_values(frame.camera))
+    write_cloud(folder / "cloud.ply", content.cloud)
+    notes = [f"nerfstudio: to keep metres and axes, train with nerfstudio-data {ALL}"]
+    if with_depth < len(listed):
+        # For every frame or for none: the parser insists.
+        for entry in listed:
+            entry.pop("depth_file_path", None)
+        if with_depth:
+            import shutil
+
+            shutil.rmtree(folder / "depth")
+            notes.append(f"nerfstudio: depth left out, {len(listed) - with_depth} views have none")
+    if cut:
+        notes.append(f"nerfstudio: {cut} pixels of depth beyond {FAR / 1000:g} are missing")
+    top: dict[str, Any] = {"camera_model": "OPENCV", "ply_file_path": "cloud.ply"}
+    if all(each == intrinsics[0] for each in intrinsics):
+        top |= intrinsics[0]
+    else:
+        listed = [entry | values for entry, values in zip(listed, intrinsics, strict=True)]
+    with atomic(folder / "transforms.json") as part:
+        part.write_text(json.dumps(top | {"frames": listed}, indent=1))
+    return notes
+
+
+def camera_values(camera: Camera) -> dict[str, float]:
+    """Intrinsics under nerfstudio's names."""
+    k1, k2, p1, p2, k3 = (*camera.distortion, *(0.0,) * 5)[:5]
+    K = camera.K
+    focal = {"fl_x": float(K[0, 0]), "fl_y": float(K[1, 1])}
+    centre = {"cx": float(K[0, 2] + 0.5), "cy": float(K[1, 2] + 0.5)}
+    lens = {"k1": k1, "k2": k2, "k3": k3, "p1": p1, "p2": p2}
+    return {**focal, **centre, "w": camera.width, "h": camera.height, **lens}
+
+
+def _depth(content: Content, frame: Frame) -> tuple[np.ndarray | None, int]:
+    """Depth as stored, and how many pixels are too far to be."""
+    depth = frame.depth() if content.options.depth else None
+    if depth is None:
+        return None, 0
+    stored = np.rint(depth.astype(np.float64) * 1000)
+    far = stored > FAR
+    stored[far] = 0
+    return stored.astype(np.uint16), int(far.sum())
+
+
+FORMAT = Format(
+    name="nerfstudio",
+    about="transforms.json, images, depth, cloud, label maps",
+    holds="world-from-camera, OpenGL axes, first pixel centre at 0.5; k1 k2 p1 p2 k3",
+    write=write,
+    check=lambda content: check_frames(content, LIMITS),
+    pictures=True,
+)

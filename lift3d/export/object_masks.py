@@ -1,0 +1,56 @@
+"""What Gaussian Grouping and ObjectGS share: a COLMAP project with `object_mask/`.
+
+Masks are 8-bit, named like the pictures, as large as they: readers shrink pictures wider than
+1600 pixels but never the masks, so both are written at that width. Ids above 255 are renumbered
+where there are few enough of them; `ids.json` says which is which.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from lift3d.export.colmap import observed, write_model
+from lift3d.export.content import Content, Tick, small_ids
+from lift3d.export.frames import Limits, frames, write_png
+from lift3d.scene import LabelledPoints
+from lift3d.storage import atomic
+
+WIDEST = 1600
+
+
+def write_masks(
+    content: Content, folder: Path, limits: Limits, tick: Tick
+) -> tuple[dict[int, int], list[str]]:
+    """Pictures, masks, model; how ids were renumbered, and what a person should know."""
+    numbers = small_ids(content, limits.where)
+    pictures, shrunk = [], 0
+    for frame in frames(content, limits, tick):
+        frame.write_image(folder / "images")
+        labels = frame.labels(content.label_map(frame.view.name))
+        write_png(folder / "object_mask" / f"{frame.stem}.png", renumbered(labels, numbers))
+        pictures.append(observed(content.cloud, frame))
+        shrunk += frame.camera.width != frame.view.camera.width
+    write_model(folder / "sparse/0", content.cloud, pictures, content.options.text)
+    with atomic(folder / "ids.json") as part:
+        part.write_text(json.dumps({str(number): each for each, number in numbers.items()}))
+    notes = []
+    if shrunk:
+        notes.append(f"{limits.where}: {shrunk} pictures made {WIDEST} pixels wide")
+    if any(each != number for each, number in numbers.items()):
+        notes.append(f"{limits.where}: ids renumbered to fit 8 bits, see ids.json")
+    return numbers, notes
+
+
+def renumbered(labels: np.ndarray, numbers: dict[int, int]) -> np.ndarray:
+    """Ids of the file for ids of the run, as 8 bits; ids that the cloud lacks become 0."""
+    known, index = np.unique(labels, return_inverse=True)
+    to = np.array([numbers.get(int(each), 0) for each in known], np.uint8)
+    return to[index.reshape(labels.shape)]
+
+
+def numbered_cloud(cloud: LabelledPoints, numbers: dict[int, int]) -> np.ndarray:
+    """One 8-bit id per point."""
+    return renumbered(cloud.instance, numbers)

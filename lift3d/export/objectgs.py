@@ -1,0 +1,54 @@
+"""ObjectGS: `images/`, `object_mask/`, `sparse/0/` with the labelled `points3D_corr.ply`.
+
+Poses and pixels as in a COLMAP project (camera-from-world, OpenCV axes, first pixel centre at
+0.5), PINHOLE cameras only. It starts from the cloud `sparse/0/points3D_corr.ply`: x y z, normals,
+colours and an 8-bit `label`, in the run's world. (In folders whose path has `scannet` or
+`mipnerf360` in it, it looks for `points3D.ply` instead: give the folder another name.)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from lift3d.export.content import Content, Format, Tick, small_ids
+from lift3d.export.frames import Limits, check_frames
+from lift3d.export.object_masks import WIDEST, numbered_cloud, write_masks
+from lift3d.export.ply import NORMAL, RGB, XYZ
+from lift3d.storage import atomic
+
+LIMITS = Limits("objectgs", coefficients=0, widest=WIDEST)
+
+
+def write(content: Content, folder: Path, tick: Tick) -> list[str]:
+    """The folder that training starts from."""
+    from plyfile import PlyData, PlyElement
+
+    numbers, notes = write_masks(content, folder, LIMITS, tick)
+    points = content.cloud.points
+    kinds = [(name, "<f4") for name in (*XYZ, *NORMAL)] + [(name, "u1") for name in (*RGB, "label")]
+    vertex = np.empty(len(points), np.dtype(kinds))
+    for names, values in ((XYZ, points.xyz), (NORMAL, points.normal), (RGB, points.rgb)):
+        for column, name in enumerate(names):
+            vertex[name] = values[:, column]
+    vertex["label"] = numbered_cloud(content.cloud, numbers)
+    with atomic(folder / "sparse/0/points3D_corr.ply") as part:
+        PlyData([PlyElement.describe(vertex, "vertex")], byte_order="<").write(str(part))
+    return notes
+
+
+def check(content: Content) -> None:
+    """Cameras and ids."""
+    check_frames(content, LIMITS)
+    small_ids(content, LIMITS.where)
+
+
+FORMAT = Format(
+    name="objectgs",
+    about="COLMAP project with object_mask/ and a labelled start cloud, 8-bit",
+    holds="at most 255 objects, undistorted pictures",
+    write=write,
+    check=check,
+    pictures=True,
+)

@@ -1,0 +1,44 @@
+"""Pointcept: one folder of arrays per scene, for its `DefaultDataset`.
+
+`train/SCENE/`: `coord` float32 in the run's world and unit, `color` uint8 0 to 255, `normal`
+float32, `segment` and `instance` int32, -1 = ignored, which is what the run left unlabelled
+(its ids stay as they are otherwise). There is no camera in it. `data_root` is the folder this
+lies in, `split` is `train`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from lift3d.export.colmap import write_npy
+from lift3d.export.content import Content, Format, Tick
+
+
+def write(content: Content, folder: Path, tick: Tick) -> list[str]:
+    """The arrays."""
+    cloud, home = content.cloud, folder / "train" / content.name
+    instance = np.where(cloud.instance > 0, cloud.instance, -1).astype(np.int32)
+    # Class 0 is a class for Pointcept; the run's 0 is none.
+    known = cloud.semantic
+    segment = np.full_like(instance, -1) if known is None else np.where(known > 0, known, -1)
+    arrays = {
+        "coord": cloud.points.xyz,
+        "color": cloud.points.rgb,
+        "normal": cloud.points.normal,
+        "segment": segment.astype(np.int32),
+        "instance": instance,
+    }
+    for number, (name, values) in enumerate(arrays.items(), start=1):
+        write_npy(home / f"{name}.npy", values)
+        tick(number, len(arrays))
+    return ["pointcept: the run has no classes, segment is -1 everywhere"] if known is None else []
+
+
+FORMAT = Format(
+    name="pointcept",
+    about="train/SCENE/*.npy for its DefaultDataset",
+    holds="the run's world; no cameras; -1 where unlabelled",
+    write=write,
+)

@@ -1,0 +1,78 @@
+"""What the benchmarks of ScanNet and ScanNet++ share: a list of instances, a mask for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool
+
+from lift3d.errors import InputError
+from lift3d.export.content import Content, Tick
+from lift3d.storage import atomic
+
+UNKNOWN_CLASS = 1
+"""What class-agnostic scripts call `object`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Instance:
+    """One line of the list."""
+
+    mask: Bool[np.ndarray, " vertices"]
+    label: int
+    confidence: float
+
+
+def instances(content: Content) -> Iterator[Instance]:
+    """Every id that has vertices, in the order of the run's list."""
+    ids = content.cloud.instance if content.at_vertices is None else content.at_vertices
+    for each, confidence in content.confidence.items():
+        mask = ids == each
+        if each > 0 and mask.any():
+            yield Instance(mask, _label(content, each), float(confidence))
+
+
+def _label(content: Content, each: int) -> int:
+    """The most common class of an object's points."""
+    if content.cloud.semantic is None:
+        return UNKNOWN_CLASS
+    classes = content.cloud.semantic[content.cloud.instance == each]
+    found, counts = np.unique(classes[classes > 0], return_counts=True)
+    return int(found[counts.argmax()]) if len(found) else UNKNOWN_CLASS
+
+
+def write_list(folder: Path, name: str, lines: list[str]) -> None:
+    """`NAME.txt`."""
+    with atomic(folder / f"{name}.txt") as part:
+        part.write_text("".join(f"{line}\n" for line in lines))
+
+
+def notes(content: Content, where: str) -> list[str]:
+    """What a person who scores this should know."""
+    told = []
+    if content.at_vertices is None:
+        told.append(
+            f"{where}: one entry per point of cloud.ply; benchmarks score the vertices of their "
+            "mesh: name it with --vertices unless you lifted with --cloud"
+        )
+    if content.cloud.semantic is None:
+        told.append(
+            f"{where}: the run has no classes, every label is {UNKNOWN_CLASS}: score class-agnostic"
+        )
+    return told
+
+
+def check(content: Content, where: str) -> None:
+    """There must be something to list."""
+    if next(instances(content), None) is None:
+        raise InputError(f"{where}: no labelled vertex; is --vertices the mesh of this scene?")
+
+
+def ticking(content: Content, tick: Tick) -> Iterator[tuple[int, Instance]]:
+    """Instances with their number from 0."""
+    for number, one in enumerate(instances(content)):
+        yield number, one
+        tick(number + 1, len(content.confidence))

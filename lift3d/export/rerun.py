@@ -1,0 +1,102 @@
+"""rerun: one recording, `run.rrd`, to open with `rerun run.rrd`.
+
+`world/cloud` and `world/labels` are the points in the run's world and unit (colours, and labels in
+their colours); `world/camera` moves with the timeline `view`: pose parent-from-child
+(`world_from_camera`), OpenCV axes (RDF), pinhole in pixels that count from the corner of the
+picture (ours + 0.5), with `image`, `labels` and `depth` below it. Undistorted pictures only. Class
+ids are 16-bit. Needs the extra `export`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lift3d.colours import label_colours
+from lift3d.errors import InputError, MissingExtra
+from lift3d.export.content import Content, Format, Tick
+from lift3d.export.frames import Frame, Limits, check_frames, frames
+from lift3d.storage import atomic
+
+LIMITS = Limits("rerun", coefficients=0)
+MOST = np.iinfo(np.uint16).max
+
+
+def library() -> Any:
+    """The SDK, or MissingExtra."""
+    try:
+        import rerun
+    except ImportError as error:
+        raise MissingExtra(
+            "rerun recordings need rerun-sdk, which is not installed: pip install 'lift3d[export]'"
+        ) from error
+    return rerun
+
+
+def write(content: Content, folder: Path, tick: Tick) -> list[str]:
+    """`run.rrd`."""
+    rr = library()
+    recording = rr.RecordingStream("lift3d", recording_id=content.name, send_properties=False)
+    # Not recording.save(): it writes in the background and says nothing of a full disk.
+    stream = recording.binary_stream()
+    with atomic(folder / "run.rrd") as part, part.open("wb") as file:
+        _log_cloud(rr, recording, content)
+        for number, frame in enumerate(frames(content, LIMITS, tick)):
+            recording.set_time("view", sequence=number)
+            _log_view(rr, recording, content, frame)
+            file.write(stream.read(flush=True) or b"")
+        file.write(stream.read(flush=True) or b"")
+    return []
+
+
+def _log_cloud(rr: Any, recording: Any, content: Content) -> None:
+    cloud, ids = content.cloud, [0, *content.ids]
+    colours = label_colours(np.array(ids, np.int32))
+    classes = [
+        rr.AnnotationInfo(id=each, label=str(each) if each else "unlabelled", color=rgb)
+        for each, rgb in zip(ids, colours.tolist(), strict=True)
+    ]
+    recording.log("world", rr.AnnotationContext(classes), static=True)
+    xyz, instance = cloud.points.xyz, cloud.instance.astype(np.uint16)
+    recording.log("world/cloud", rr.Points3D(xyz, colors=cloud.points.rgb), static=True)
+    recording.log("world/labels", rr.Points3D(xyz, class_ids=instance), static=True)
+
+
+def _log_view(rr: Any, recording: Any, content: Content, frame: Frame) -> None:
+    camera, pose = frame.camera, frame.camera.pose
+    K = camera.K.copy()
+    K[:2, 2] += 0.5
+    size = [camera.width, camera.height]
+    recording.log("world/camera", rr.Transform3D(translation=pose[:3, 3], mat3x3=pose[:3, :3]))
+    pinhole = rr.Pinhole(image_from_camera=K, resolution=size, camera_xyz=rr.ViewCoordinates.RDF)
+    recording.log("world/camera/image", pinhole)
+    recording.log("world/camera/image", rr.Image(frame.image()))
+    labels = frame.labels(content.label_map(frame.view.name)).astype(np.uint16)
+    recording.log("world/camera/image/labels", rr.SegmentationImage(labels, opacity=0.5))
+    depth = frame.depth() if content.options.depth else None
+    if depth is not None and depth.shape == (camera.height, camera.width):
+        recording.log("world/camera/image/depth", rr.DepthImage(depth, meter=1.0))
+
+
+def check(content: Content) -> None:
+    """The SDK, cameras and ids."""
+    library()
+    check_frames(content, LIMITS)
+    ids = content.ids
+    if ids and ids[-1] > MOST:
+        raise InputError(
+            f"rerun: id {ids[-1]} is above {MOST}, its class ids have 16 bits; keep the largest "
+            "objects with --largest, which numbers them anew"
+        )
+
+
+FORMAT = Format(
+    name="rerun",
+    about="one recording with cloud, cameras, pictures, labels (extra `export`)",
+    holds="world-from-camera, RDF axes, first pixel centre at 0.5; undistorted pictures",
+    write=write,
+    check=check,
+    pictures=True,
+)
