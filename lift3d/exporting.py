@@ -80,9 +80,6 @@ def _content(folder: Path, pictures: bool, options: Options, scan: Path | None) 
     if new is not None:
         cloud = replace(cloud, instance=_renumber(cloud.instance, new))
         confidence = {new[each]: value for each, value in confidence.items() if each in new}
-    unknown = sorted(set(options.keep) - set(np.unique(cloud.instance).tolist()))
-    if unknown:
-        raise InputError(f"{folder} has no object {', '.join(map(str, unknown))} to keep")
     vertices = None
     if options.vertices is not None:
         vertices = at_vertices(cloud, given_points(options.vertices).xyz)
@@ -94,7 +91,7 @@ def _content(folder: Path, pictures: bool, options: Options, scan: Path | None) 
         labels = read_label_map(path)
         return labels if new is None else _renumber(labels, new)
 
-    return Content(
+    content = Content(
         name=_file_name(read_json(folder, CAMERAS)["name"]),
         cloud=cloud,
         confidence=confidence,
@@ -103,6 +100,10 @@ def _content(folder: Path, pictures: bool, options: Options, scan: Path | None) 
         at_vertices=vertices,
         options=options,
     )
+    unknown = sorted(set(options.keep) - set(content.all_ids)) if options.keep else []
+    if unknown:
+        raise InputError(f"{folder} has no object {', '.join(map(str, unknown))} to keep")
+    return content
 
 
 def _kept(cloud: LabelledPoints, largest: int | None) -> dict[int, int] | None:

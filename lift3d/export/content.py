@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
@@ -67,6 +68,14 @@ class Content:
         found = np.unique(self.cloud.instance)
         return [int(each) for each in found[found > 0]]
 
+    @cached_property
+    def all_ids(self) -> list[int]:
+        """Every id above 0 on the cloud or in a picture; a picture may show what got no point."""
+        found = set(self.ids)
+        for view in () if self.views is None else self.views.views:
+            found |= set(np.unique(self.label_map(view.name)).tolist())
+        return sorted(each for each in found if each > 0)
+
 
 @dataclass(frozen=True)
 class Format:
@@ -87,7 +96,7 @@ class Format:
 
 def small_ids(content: Content, where: str, most: int = 255) -> dict[int, int]:
     """Id of the run -> id in the file, 1 to `most`: the same where they fit, else renumbered."""
-    ids = content.ids
+    ids = content.all_ids
     if len(ids) > most:
         raise InputError(
             f"{where} holds at most {most} objects in 8 bits, the run has {len(ids)}; keep the "

@@ -13,14 +13,14 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, Int32
 
 from lift3d.colmap_scene import sparse_depth
 from lift3d.datasets.images import read_color
 from lift3d.errors import FrameError, InputError
 from lift3d.export.content import Content, Tick
 from lift3d.geometry import distort, unproject
-from lift3d.scene import Camera, Depth, Image, LabelMap, View
+from lift3d.scene import Camera, Depth, Image, View
 from lift3d.storage import atomic
 
 
@@ -82,7 +82,9 @@ class Frame:
         x, y = self._source_pixels()
         return cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
 
-    def labels(self, labels: LabelMap) -> LabelMap:
+    def labels(
+        self, labels: Int32[np.ndarray, "own_height own_width"]
+    ) -> Int32[np.ndarray, "height width"]:
         """A label map of the view, made to fit the picture; ids are never mixed."""
         if self.same:
             return labels

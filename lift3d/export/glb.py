@@ -2,7 +2,8 @@
 
 Positions are float32 in the run's world and unit, taken as z up; the root node turns them into
 glTF's y up (x, z, -y). There is no camera in it: glTF's have no principal point. Colours are
-16-bit and linear, as glTF wants them (ours are sRGB). Each object is a node `object_0003` with its
+linear floats, as glTF wants them (ours are sRGB; 8 bits would lose the dark ones, and trimesh
+misreads 16). Each object is a node `object_0003` with its
 id in `extras.label`, unlabelled points are the node `unlabelled`; `_LABEL` has the id of every
 point as a float, which is exact up to 16 777 216.
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32, UInt8
 
 from lift3d.errors import InputError
 from lift3d.export.content import Content, Format, Tick
@@ -23,7 +25,7 @@ from lift3d.scene import LabelledPoints
 
 EXACT = 2**24
 """Every whole number up to this is a float32."""
-FLOAT, UNSIGNED_SHORT = 5126, 5123
+FLOAT = 5126
 VERTICES = 34962
 POINTS = 0
 Y_UP = [1, 0, 0, 0, 0, 0, -1, 0, 0, 1, 0, 0, 0, 0, 0, 1]
@@ -111,7 +113,7 @@ def _points(binary: _Binary, cloud: LabelledPoints, index: np.ndarray) -> dict[s
     low, high = xyz.min(0).tolist(), xyz.max(0).tolist()
     attributes = {
         "POSITION": binary.add(xyz, "VEC3", FLOAT, min=low, max=high),
-        "COLOR_0": binary.add(linear(points.rgb), "VEC4", UNSIGNED_SHORT, normalized=True),
+        "COLOR_0": binary.add(linear(points.rgb), "VEC4", FLOAT),
         "_LABEL": binary.add(cloud.instance[index].astype(np.float32), "SCALAR", FLOAT),
     }
     length = np.linalg.norm(points.normal, axis=1)
@@ -121,13 +123,11 @@ def _points(binary: _Binary, cloud: LabelledPoints, index: np.ndarray) -> dict[s
     return {"attributes": attributes, "mode": POINTS, "material": 0}
 
 
-def linear(rgb: np.ndarray) -> np.ndarray:
-    """sRGB bytes to linear 16-bit RGBA, opaque."""
+def linear(rgb: UInt8[np.ndarray, "points 3"]) -> Float32[np.ndarray, "points 4"]:
+    """sRGB bytes to linear light, 0 to 1, and opaque."""
     value = rgb / 255
     light = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-    out = np.full((len(rgb), 4), 65535, np.uint16)
-    out[:, :3] = np.rint(light * 65535)
-    return out
+    return np.hstack([light, np.ones((len(rgb), 1))]).astype(np.float32)
 
 
 def check(content: Content) -> None:

@@ -15,7 +15,6 @@ import numpy as np
 from lift3d.export.colmap import observed, write_model
 from lift3d.export.content import Content, Tick, small_ids
 from lift3d.export.frames import Limits, frames, write_png
-from lift3d.scene import LabelledPoints
 from lift3d.storage import atomic
 
 WIDEST = 1600
@@ -45,12 +44,7 @@ def write_masks(
 
 
 def renumbered(labels: np.ndarray, numbers: dict[int, int]) -> np.ndarray:
-    """Ids of the file for ids of the run, as 8 bits; ids that the cloud lacks become 0."""
+    """Ids of the file for ids of the run, as 8 bits."""
     known, index = np.unique(labels, return_inverse=True)
-    to = np.array([numbers.get(int(each), 0) for each in known], np.uint8)
+    to = np.array([numbers[int(each)] if each > 0 else 0 for each in known], np.uint8)
     return to[index.reshape(labels.shape)]
-
-
-def numbered_cloud(cloud: LabelledPoints, numbers: dict[int, int]) -> np.ndarray:
-    """One 8-bit id per point."""
-    return renumbered(cloud.instance, numbers)

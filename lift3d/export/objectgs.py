@@ -14,7 +14,7 @@ import numpy as np
 
 from lift3d.export.content import Content, Format, Tick, small_ids
 from lift3d.export.frames import Limits, check_frames
-from lift3d.export.object_masks import WIDEST, numbered_cloud, write_masks
+from lift3d.export.object_masks import WIDEST, renumbered, write_masks
 from lift3d.export.ply import NORMAL, RGB, XYZ
 from lift3d.storage import atomic
 
@@ -32,7 +32,7 @@ def write(content: Content, folder: Path, tick: Tick) -> list[str]:
     for names, values in ((XYZ, points.xyz), (NORMAL, points.normal), (RGB, points.rgb)):
         for column, name in enumerate(names):
             vertex[name] = values[:, column]
-    vertex["label"] = numbered_cloud(content.cloud, numbers)
+    vertex["label"] = renumbered(content.cloud.instance, numbers)
     with atomic(folder / "sparse/0/points3D_corr.ply") as part:
         PlyData([PlyElement.describe(vertex, "vertex")], byte_order="<").write(str(part))
     return notes
