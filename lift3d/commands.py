@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from tyro import MISSING
 from tyro.conf import Positional
 
 from lift3d.datasets.synthetic import SyntheticConfig
+from lift3d.errors import InputError
 from lift3d.export.content import Options
 from lift3d.settings import KINDS, AutoTracking, LiftConfig, Segmentation, Tracking
 
@@ -105,20 +107,42 @@ class View:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Score a run against the truth: AP, AP50 and AP25 without classes, and H again."""
+    """Score a run or a submission against the truth: AP, AP50, AP25, PQ, and with classes IoU.
+
+    Every number names its protocol. Of a ScanNet scan both class-agnostic protocols are
+    computed: ScanNetV2's 18 classes folded into one, and ScanNet200's 198.
+    """
 
     folder: Positional[Path]
-    """The run folder."""
+    """The run folder; or a submission, a folder of <scene>.txt with masks."""
     truth: Path
     """A PLY with the property `label` or `instance`, a .txt or .npy with one id per point of
-    the run's cloud, or a ScanNet scene folder with its annotation."""
+    the run's cloud, or a ScanNet or ScanNet++ scene folder with its annotation. For a
+    submission: a folder of <scene>.txt (label * 1000 + instance) or of ScanNet scans."""
+    benchmark: Literal["scannet", "scannet200", "scannetpp"] = "scannet"
+    """Whose class ids the run's or the submission's classes are."""
+    classes: Path | None = None
+    """Class maps of a 2D labeller, <view>.png in ids of the benchmark: voted onto the points."""
+    views: Path | None = None
+    """True ids of each picture, <view>.png: PQ of the pictures and of all together."""
+    table: Path | None = None
+    """scannetv2-labels.combined.tsv [default: looked for beside and above the scan]."""
 
     def run(self, command: Sequence[str]) -> None:
-        """Print the scores and write them to `evaluation.json` in the run folder."""
+        """Print the scores; those of a run go to `evaluation.json` in its folder."""
         from lift3d.evaluation import evaluate
+        from lift3d.submitted import evaluate_submission, is_submission
         from lift3d.summary import print_evaluation
 
-        print_evaluation(evaluate(self.folder, self.truth))
+        if is_submission(self.folder):
+            if self.classes is not None or self.views is not None:
+                raise InputError("--classes and --views are for runs; a submission has its masks")
+            found = evaluate_submission(self.folder, self.truth, self.benchmark, self.table)
+        else:
+            found = evaluate(
+                self.folder, self.truth, self.benchmark, self.classes, self.views, self.table
+            )
+        print_evaluation(found)
 
 
 @dataclass(frozen=True)
@@ -164,7 +188,6 @@ class Weights:
 
     def run(self, command: Sequence[str]) -> None:
         """Print the list, or the path of the file."""
-        from lift3d.errors import InputError
         from lift3d.progress import for_terminal
         from lift3d.weights import fetch, known, listing
 
@@ -191,6 +214,7 @@ EXAMPLES: dict[type, tuple[str, ...]] = {
     Evaluate: (
         "lift3d evaluate out/scene0011 --truth scans/scene0011_00",
         "lift3d evaluate out/kitchen --truth kitchen_truth.ply",
+        "lift3d evaluate submission --truth scans --benchmark scannet200",
     ),
     Export: (
         "lift3d export out/kitchen --to ply",

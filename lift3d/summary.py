@@ -92,19 +92,35 @@ def print_run(folder: Path) -> None:
 def print_evaluation(found: dict[str, Any]) -> None:
     """The scores against a truth."""
     table = _table(found["truth"])
+    if "submission" in found:
+        table.add_row("submission", f"{found['submission']}; {found['scenes']} scenes")
     _add_scores(table, found)
-    printed = found["consistency"]
-    table.add_row(
-        "consistency",
-        f"H {_percent(printed['all']['H'])} (exclude {printed['exclude']}), coverage "
-        f"{_percent(printed['coverage'])}, {printed['labels']} labels",
-    )
+    if "consistency" in found:
+        printed = found["consistency"]
+        table.add_row(
+            "consistency",
+            f"H {_percent(printed['all']['H'])} (exclude {printed['exclude']}), coverage "
+            f"{_percent(printed['coverage'])}, {printed['labels']} labels",
+        )
+    for note in dict.fromkeys(found["notes"][:12]):
+        table.add_row("note", note)
     Console().print(table)
 
 
 def _add_scores(table: Table, found: dict[str, Any]) -> None:
-    numbers = [f"{name.upper()} {_number(found[name])}" for name in ("ap", "ap50", "ap25")]
-    table.add_row("score", "   ".join(numbers))
+    """Each number above its protocol; runs of older versions have only the first."""
+    for each in found.get("scores", [found]):
+        _add_numbers(table, "score", each, ("ap", "ap50", "ap25"))
+    for each in found.get("panoptic", []):
+        _add_numbers(table, "panoptic", each, ("pq", "sq", "rq"))
+    if "semantic" in found:
+        _add_numbers(table, "classes", found["semantic"], ("miou", "accuracy"))
+
+
+def _add_numbers(table: Table, what: str, found: dict[str, Any], names: tuple[str, ...]) -> None:
+    shown = {"miou": "mIoU", "accuracy": "accuracy"}
+    numbers = [f"{shown.get(name, name.upper())} {_number(found[name])}" for name in names]
+    table.add_row(what, "   ".join(numbers))
     table.add_row("protocol", found["protocol"])
 
 

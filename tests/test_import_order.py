@@ -22,7 +22,7 @@ LAYERS = [
     {"fusion", "voting", "association", "averaging", "semantics"},
     {"consistency", "reprojection", "metrics", "export", "rendering", "report"},
     {"stages", "progress", "selection", "settings", "runs", "reconstructed"},
-    {"viewing", "checking", "evaluation", "exporting", "lifting", "summary"},
+    {"viewing", "checking", "evaluation", "exporting", "lifting", "summary", "truth", "submitted"},
     {"commands"},
     {"cli", "__main__"},
 ]

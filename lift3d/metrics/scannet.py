@@ -6,7 +6,7 @@ After ScanNet (Dai et al., CVPR 2017), evaluation of 3D semantic instances: nine
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,9 +47,16 @@ class AveragePrecision:
 
     def summary(self) -> dict[str, Any]:
         """What a report keeps; None where there is no number."""
-        found = {"ap": self.ap, "ap50": self.ap50, "ap25": self.ap25}
-        numbers = {name: None if np.isnan(each) else each for name, each in found.items()}
-        return {"protocol": self.protocol, **numbers}
+        return {"protocol": self.protocol, **_numbers(self.ap, self.ap50, self.ap25)}
+
+    def by_class(self, names: Mapping[int, str]) -> dict[str, dict[str, float | None]]:
+        """The three numbers of each class that has a truth."""
+        found = {}
+        for each, row in zip(self.class_ids, self.per_class_overlap, strict=True):
+            if not np.isnan(row).any():
+                name = names.get(each, str(each))
+                found[name] = _numbers(float(np.mean(row[:-1])), float(row[0]), float(row[-1]))
+        return found
 
     def __str__(self) -> str:
         return (
@@ -58,24 +65,48 @@ class AveragePrecision:
         )
 
 
+class InstanceScores:
+    """AP over scenes that are added one by one, so that one scene's masks are held at a time.
+
+    Vertices of classes other than `class_ids` are void. With `folded` they are all one class:
+    labels of predictions and of the true instances of `class_ids` say nothing.
+    """
+
+    def __init__(self, class_ids: Sequence[int], protocol: str, folded: bool = False) -> None:
+        self._class_ids, self._protocol, self._folded = tuple(class_ids), protocol, folded
+        self._scenes: list[list[_Overlaps]] = []
+
+    def add(self, truth: Int[np.ndarray, "_"], predictions: Sequence[Prediction]) -> None:
+        """A scene: truth is label * 1000 + instance.
+
+        The order of the predictions matters, as in the benchmark: a true instance takes the
+        first that passes. InputError where a mask does not have one entry per vertex or a
+        confidence is not finite.
+        """
+        self._scenes.append(_overlaps(truth, predictions, self._class_ids, self._folded))
+
+    def result(self) -> AveragePrecision:
+        """AP of what was added; a folded table has the one class 0."""
+        classes = (0,) if self._folded else self._class_ids
+        table = np.full((len(classes), len(OVERLAPS)), np.nan)
+        for row in range(len(classes)):
+            of_class = [each[row] for each in self._scenes]
+            for column, overlap in enumerate(OVERLAPS):
+                table[row, column] = _class_ap(of_class, overlap)
+        return _averaged(table, classes, self._protocol)
+
+
 def average_precision(
-    scenes: Sequence[tuple[Int[np.ndarray, "_"], Sequence[Prediction]]],
+    scenes: Iterable[tuple[Int[np.ndarray, "_"], Sequence[Prediction]]],
     class_ids: Sequence[int],
     protocol: str,
+    folded: bool = False,
 ) -> AveragePrecision:
-    """AP of `class_ids` over all scenes: pairs of truth (label * 1000 + instance) and predictions.
-
-    The order of a scene's predictions matters, as in the benchmark: a true instance takes the
-    first that passes. Vertices of other classes are void. InputError where a mask does not have
-    one entry per vertex or a confidence is not finite.
-    """
-    tables = [_overlaps(*scene, class_ids) for scene in scenes]
-    table = np.full((len(class_ids), len(OVERLAPS)), np.nan)
-    for row in range(len(class_ids)):
-        of_class = [each[row] for each in tables]
-        for column, overlap in enumerate(OVERLAPS):
-            table[row, column] = _class_ap(of_class, overlap)
-    return _averaged(table, class_ids, protocol)
+    """AP of `class_ids` over all scenes: pairs of truth and predictions; see `InstanceScores`."""
+    scores = InstanceScores(class_ids, protocol, folded)
+    for truth, predictions in scenes:
+        scores.add(truth, predictions)
+    return scores.result()
 
 
 def class_agnostic(
@@ -143,29 +174,37 @@ class _Overlaps:
 
 
 def _overlaps(
-    truth: Int[np.ndarray, " vertices"], predictions: Sequence[Prediction], class_ids: Sequence[int]
+    truth: Int[np.ndarray, " vertices"],
+    predictions: Sequence[Prediction],
+    class_ids: Sequence[int],
+    folded: bool,
 ) -> list[_Overlaps]:
     """One table per class."""
-    label = truth // INSTANCES_PER_LABEL
     # Ids below 1000 name groups of the annotation: of no class, so void.
-    evaluated = np.isin(label, np.asarray(class_ids)) & (truth >= INSTANCES_PER_LABEL)
-    ids, index = _positive(np.where(evaluated, truth, 0))
+    evaluated = np.isin(truth // INSTANCES_PER_LABEL, np.asarray(class_ids))
+    ids, index = _positive(np.where(evaluated & (truth >= INSTANCES_PER_LABEL), truth, 0))
     sizes = np.bincount(index, minlength=len(ids) + 1)[1:]
+    asked = set(class_ids)
+    judged = [each for each in predictions if folded or each.label in asked]
+    counts = np.zeros((len(judged), len(ids) + 1), np.int64)
+    for row, one in enumerate(judged):
+        if one.mask.shape != truth.shape:
+            raise InputError(
+                f"a mask has {one.mask.size} entries, the scene {truth.size} vertices; "
+                "predict one entry per vertex of the evaluated mesh"
+            )
+        counts[row] = np.bincount(index[one.mask], minlength=len(ids) + 1)
+    score = np.array([one.confidence for one in judged], np.float64)
+    label = np.array([one.label for one in judged], np.int64)
     tables = []
-    for each in class_ids:
-        mine = [one for one in predictions if one.label == each]
-        counts = np.zeros((len(mine), len(ids) + 1), np.int64)
-        for row, one in enumerate(mine):
-            if one.mask.shape != truth.shape:
-                raise InputError(
-                    f"a mask has {one.mask.size} entries, the scene {truth.size} vertices; "
-                    "predict one entry per vertex of the evaluated mesh"
-                )
-            counts[row] = np.bincount(index[one.mask], minlength=len(ids) + 1)
-        of_class = np.flatnonzero(ids // INSTANCES_PER_LABEL == each)
-        scores = np.array([one.confidence for one in mine], np.float64)
-        shared = counts[:, 1 + of_class]
-        tables.append(_Overlaps.build(shared, sizes[of_class], counts[:, 0], counts.sum(1), scores))
+    for each in (None,) if folded else class_ids:
+        mine = np.flatnonzero(np.ones(len(label), bool) if each is None else label == each)
+        of_class = np.arange(len(ids))
+        if each is not None:
+            of_class = np.flatnonzero(ids // INSTANCES_PER_LABEL == each)
+        own = counts[mine]
+        shared = own[:, 1 + of_class]
+        tables.append(_Overlaps.build(shared, sizes[of_class], own[:, 0], own.sum(1), score[mine]))
     return tables
 
 
@@ -230,6 +269,11 @@ def _area(
     recall = np.append(found / np.maximum(found + below + missed, 1), 0.0)
     steps = np.convolve(np.concatenate([recall[:1], recall, [0.0]]), [-0.5, 0.0, 0.5], "valid")
     return float(np.dot(precision, steps))
+
+
+def _numbers(ap: float, ap50: float, ap25: float) -> dict[str, float | None]:
+    found = {"ap": ap, "ap50": ap50, "ap25": ap25}
+    return {name: None if np.isnan(each) else each for name, each in found.items()}
 
 
 def _averaged(
