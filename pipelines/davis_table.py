@@ -151,6 +151,7 @@ class Options:
         return {
             "lift3d": lift3d.__version__,
             "method": repr(METHODS[method]),
+            "preset": repr(getattr(METHODS[method], "options", None)),
             "segmentation": repr(self.segmentation("any")),
             "matching": repr(self.matching("any")),
             "weights": ", ".join(f"{name} of {_bytes(name)} bytes" for name in weights if name),
