@@ -7,7 +7,7 @@ OUT ?= out/demo
 # What Open3D needs of the system: files to look for, packages that bring them.
 APT := libusb-1.0-0 libgl1 libegl1 libx11-6
 
-.PHONY: demo test lint format install system clean
+.PHONY: demo test lint format install system nerfstudio clean
 .DEFAULT_GOAL := install
 
 install: $(BIN)/.installed
@@ -45,6 +45,18 @@ test: lint
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# nerfstudio's own data parsers, to open our exports with: 2 GB, in an environment of its own
+# because it pins old libraries. Not part of `make test`, whose tests of it skip without it.
+NERFSTUDIO := $(VENV)/nerfstudio
+nerfstudio: install
+	test -x $(NERFSTUDIO)/bin/python || $(PYTHON) -m venv $(NERFSTUDIO)
+	$(NERFSTUDIO)/bin/python -m pip install -q --disable-pip-version-check 'torch==2.13.0' \
+	    'numpy<2' rich rawpy 'opencv-python-headless==4.10.0.84' jaxtyping msgspec imageio \
+	    tensorboard matplotlib tqdm requests appdirs scipy simplejson 'viser==0.2.7' open3d-cpu
+	$(NERFSTUDIO)/bin/python -m pip install -q --disable-pip-version-check --no-deps \
+	    'nerfstudio==1.1.5'
+	LIFT3D_NERFSTUDIO=$(NERFSTUDIO)/bin/python $(BIN)/pytest -q tests/test_export_nerfstudio.py
 
 clean:
 	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -56,6 +56,8 @@ def export(
             raise InputError(did_you_mean(name, FORMATS, "format"))
     chosen = [FORMATS[name] for name in dict.fromkeys(formats)]
     out = folder / "export" if out is None else out
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; --out takes a folder")
     for each in chosen:
         _check_free(_home(out, each.name), each.name)
     content = _content(folder, any(each.pictures for each in chosen), options, scan)
@@ -198,7 +200,7 @@ def _staged(out: Path, name: str) -> Iterator[Path]:
 def _check_free(home: Path, name: str) -> None:
     """InputError where files that no export has written would be lost."""
     if home.exists() and not home.is_dir():
-        raise InputError(f"{home} is a file; choose another --out")
+        raise InputError(f"{home} is a file; move it away or choose another --out")
     if not home.is_dir():
         return
     ours = _marked(home)

@@ -34,6 +34,13 @@ OBSERVED = 4096
 """Points that one picture lists, at most."""
 MODEL_IDS = {"PINHOLE": 1, "OPENCV": 4, "FULL_OPENCV": 6}
 
+POINT = np.dtype(
+    [("id", "<u8"), ("xyz", "<f8", 3), ("rgb", "u1", 3), ("error", "<f8"), ("track", "<u8")]
+)
+"""A point of points3D.bin up to its track."""
+PAIR = 8
+"""Bytes of one observation in a track."""
+
 
 @dataclass(frozen=True, eq=False)
 class Observed:
@@ -183,23 +190,30 @@ def _write_points(
     cloud: LabelledPoints,
     starts: Int64[np.ndarray, " starts"],
     pairs: Int32[np.ndarray, "observations 2"],
+    chunk: int = 1 << 16,
 ) -> None:
-    """Points, each followed by its track, a million of them without a Python loop."""
-    fixed = np.dtype(
-        [("id", "<u8"), ("xyz", "<f8", 3), ("rgb", "u1", 3), ("error", "<f8"), ("track", "<u8")]
-    )
-    rows = np.zeros(len(cloud), fixed)
-    rows["id"] = np.arange(1, len(cloud) + 1)
-    rows["xyz"], rows["rgb"] = cloud.points.xyz, cloud.points.rgb
-    rows["track"] = np.diff(starts)
-    size = fixed.itemsize
-    begins = np.arange(len(cloud)) * size + starts[:-1] * 8
-    data = np.empty(len(cloud) * size + len(pairs) * 8, np.uint8)
-    data[(begins[:, None] + np.arange(size)).ravel()] = rows.view(np.uint8).ravel()
-    where = np.repeat(begins + size - starts[:-1] * 8, np.diff(starts)) + np.arange(len(pairs)) * 8
-    data[(where[:, None] + np.arange(8)).ravel()] = pairs.astype("<i4").view(np.uint8).ravel()
+    """Points, each followed by its track: bytes put in place by the array, not by the point."""
     file.write(struct.pack("<Q", len(cloud)))
-    file.write(data.tobytes())
+    for first in range(0, len(cloud), chunk):
+        part = slice(first, min(first + chunk, len(cloud)))
+        begin = starts[part.start : part.stop + 1] - starts[part.start]
+        rows = np.zeros(len(begin) - 1, POINT)
+        rows["id"] = np.arange(part.start, part.stop) + 1
+        rows["xyz"], rows["rgb"] = cloud.points.xyz[part], cloud.points.rgb[part]
+        rows["track"] = np.diff(begin)
+        track = pairs[starts[part.start] : starts[part.stop]].astype("<i4")
+        data = np.empty(rows.nbytes + track.nbytes, np.uint8)
+        before = np.arange(len(rows)) * POINT.itemsize
+        at = before + begin[:-1] * PAIR
+        data[at[:, None] + np.arange(POINT.itemsize)] = _bytes(rows)
+        shift = np.repeat(before + POINT.itemsize, rows["track"].astype(np.int64))
+        data[(shift + np.arange(len(track)) * PAIR)[:, None] + np.arange(PAIR)] = _bytes(track)
+        file.write(data.tobytes())
+
+
+def _bytes(rows: np.ndarray) -> np.ndarray:
+    """The bytes of each row."""
+    return np.frombuffer(rows.tobytes(), np.uint8).reshape(len(rows), -1 if len(rows) else 1)
 
 
 def _write_text(

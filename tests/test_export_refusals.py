@@ -1,0 +1,342 @@
+"""What a format cannot hold is refused before it is written; nothing of others is lost."""
+
+import os
+import resource
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_export import crooked, lifted_run
+
+from lift3d import exporting
+from lift3d.cli import main
+from lift3d.commands import Export
+from lift3d.errors import FrameError, InputError, MissingExtra
+from lift3d.export import rerun
+from lift3d.export.content import Options
+from lift3d.export.registry import FORMATS
+from lift3d.exporting import MARKER, export
+
+ROOT = Path(__file__).resolve().parents[1]
+LENS = (0.1, -0.05, 0.001, 0.001)
+STRAIGHT = ["gaussian-grouping", "objectgs", "npz", "rerun"]
+PICTURES = [name for name, each in FORMATS.items() if each.pictures]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return lifted_run(tmp_path_factory.mktemp("lifted"), views=3)
+
+
+def bytes_of(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+# --- names
+
+
+def test_the_help_names_every_format():
+    import inspect
+
+    source = inspect.getsource(Export)
+    listed = source.partition("Formats, several at once: ")[2].partition(".")[0]
+    assert [name.strip() for name in listed.replace("\n", " ").split(",")] == list(FORMATS)
+
+
+def test_the_table_in_the_docs_names_every_format_and_option():
+    from dataclasses import fields
+
+    text = (ROOT / "docs/exports.md").read_text()
+    for name in FORMATS:
+        assert f"| `{name}` |" in text
+    for each in fields(Options):
+        assert f"--{each.name.replace('_', '-')}" in text
+
+
+def test_every_writer_states_frames_and_pixel_origin():
+    for each in FORMATS.values():
+        text = sys.modules[each.write.__module__].__doc__.lower()
+        assert "pixel" in text if each.pictures else "no camera" in text, each.name
+        assert "world" in text or "no coordinates" in text, each.name
+        assert each.about
+        assert each.holds
+
+
+def test_an_unknown_format_gets_did_you_mean_and_the_list(run, capsys):
+    assert main(["export", str(run), "--to", "ply", "nerfstudoi"]) == 2
+    said = capsys.readouterr().err
+    assert "did you mean 'nerfstudio'" in said
+    assert "gaussian-grouping" in said
+    assert not (run / "export").exists()
+
+
+# --- ids
+
+
+@pytest.mark.parametrize("name", ["gaussian-grouping", "objectgs"])
+def test_more_objects_than_8_bits_hold_are_refused(name):
+    content = crooked(objects=tuple(range(1, 140)), centred=True)
+    more = {
+        view.name: np.full((36, 48), 300 + i, np.int32) for i, view in enumerate(views(content))
+    }
+    few = replace(content, label_map=more.__getitem__)
+    FORMATS[name].check(few)
+    many = np.arange(36 * 48, dtype=np.int32).reshape(36, 48)
+    with pytest.raises(InputError, match=r"at most 255 objects.*--largest 255"):
+        FORMATS[name].check(replace(content, label_map=lambda view: many))
+
+
+def views(content):
+    return content.scene.views
+
+
+def test_the_largest_objects_are_kept_and_counted_from_1(run, tmp_path):
+    from lift3d.export.ply import read_cloud
+
+    before = read_cloud(run / "cloud.ply").instance
+    ids, counts = np.unique(before[before > 0], return_counts=True)
+    largest = ids[np.argsort(-counts, kind="stable")[:2]]
+    export(run, ["ply", "gaussian-grouping"], tmp_path, Options(largest=2))
+    after = read_cloud(tmp_path / "cloud.ply").instance
+    assert set(np.unique(after)) == {0, 1, 2}
+    for number, each in enumerate(largest, start=1):
+        np.testing.assert_array_equal(after == number, before == each)
+
+
+def test_ids_that_a_float_cannot_hold_are_refused():
+    with pytest.raises(InputError, match="float32"):
+        FORMATS["glb"].check(crooked(objects=(1, 2**24 + 1)))
+
+
+def test_ids_beyond_the_class_ids_of_rerun_are_refused():
+    pytest.importorskip("rerun")
+    with pytest.raises(InputError, match="16 bits"):
+        FORMATS["rerun"].check(crooked(objects=(1, 70_000)))
+
+
+@pytest.mark.parametrize(
+    ("option", "said"), [(("--keep", "999"), "999"), (("--largest", "0"), "1 or")]
+)
+def test_objects_that_are_not_there_are_told(run, tmp_path, option, said, capsys):
+    command = ["export", str(run), "--to", "colmap", "--out", str(tmp_path / "out")]
+    assert main([*command, *option]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+# --- cameras
+
+
+@pytest.mark.parametrize("name", STRAIGHT)
+def test_a_distorted_lens_is_refused_where_it_cannot_be_held(name):
+    if name == "rerun":
+        pytest.importorskip("rerun")
+    with pytest.raises(InputError, match=r"distorted lens.*--undistort"):
+        FORMATS[name].check(crooked(distortion=LENS))
+    FORMATS[name].check(crooked(distortion=LENS, undistort=True))
+
+
+def test_a_principal_point_off_the_middle_is_refused_where_readers_ignore_it():
+    with pytest.raises(InputError, match=r"principal point.*--undistort"):
+        FORMATS["gaussian-grouping"].check(crooked())
+
+
+@pytest.mark.parametrize("name", ["nerfstudio", "colmap"])
+def test_coefficients_nobody_understands_are_refused(name):
+    with pytest.raises(InputError, match="coefficients"):
+        FORMATS[name].check(crooked(distortion=(*LENS, 0.0, 0.3)))
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_view_without_a_pose_is_refused(name):
+    if name == "rerun":
+        pytest.importorskip("rerun")
+    content = crooked()
+    first, *others = content.scene.views
+    unposed = replace(first, camera=replace(first.camera, world_from_camera=None))
+    with pytest.raises(InputError, match="no pose"):
+        FORMATS[name].check(replace(content, views=content.scene.with_views([unposed, *others])))
+
+
+def test_names_that_become_one_are_told():
+    content = crooked()
+    a, b, _ = content.scene.views
+    alike = content.scene.with_views([replace(a, name="a.b"), replace(b, name="a_b")])
+    with pytest.raises(InputError, match="a_b"):
+        FORMATS["colmap"].write(
+            replace(content, views=alike), Path("unused"), lambda done, total: None
+        )
+
+
+# --- pictures
+
+
+def _lost():
+    raise FrameError("color/7.jpg is missing")
+
+
+def test_a_picture_that_cannot_be_read_leaves_nothing_behind(run, tmp_path, monkeypatch):
+    whole = exporting._views
+
+    def broken(*arguments):
+        scene = whole(*arguments)
+        *others, last = scene.views
+        return scene.with_views([*others, replace(last, load_image=partial(_lost))])
+
+    monkeypatch.setattr(exporting, "_views", broken)
+    for name in ("nerfstudio", "colmap", "gaussian-grouping", "npz"):
+        with pytest.raises(FrameError, match=r"7\.jpg"):
+            export(run, [name], tmp_path / "out")
+        assert bytes_of(tmp_path / "out") == {}
+
+
+def test_a_scan_that_lost_pictures_is_told(run, tmp_path, capsys):
+    """The run was of `synthetic`; a folder with fewer views stands in for what is left."""
+    export(run, ["nerfstudio"], tmp_path / "scan")
+    scan = tmp_path / "scan/nerfstudio"
+    command = ["export", str(run), "--to", "colmap", "--out", str(tmp_path / "out")]
+    assert main([*command, "--scan", str(scan)]) == 0
+    (scan / "images/0001.png").unlink()
+    assert main([*command, "--scan", str(scan)]) == 2
+    said = capsys.readouterr().err
+    assert "lacks 1 of 3 pictures" in said
+    assert "0001" in said
+
+
+def test_a_scan_that_moved_is_told_how_to_be_found(run, tmp_path, capsys):
+    command = ["export", str(run), "--to", "colmap", "--scan", str(tmp_path / "nowhere")]
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert "nowhere" in said
+    assert "--scan" in said
+
+
+def test_clouds_are_exported_without_the_pictures(run, tmp_path):
+    export(run, ["splat", "ply", "glb"], tmp_path, scan=tmp_path / "nowhere")
+    assert (tmp_path / "splat/point_cloud.ply").is_file()
+
+
+# --- folders
+
+
+def test_an_export_replaces_an_export(run, tmp_path):
+    export(run, ["ply", "splat"], tmp_path)
+    first = bytes_of(tmp_path)
+    (tmp_path / "cloud.ply").touch()
+    export(run, ["splat", "ply"], tmp_path)
+    assert bytes_of(tmp_path) == first
+    export(run, ["ply"], tmp_path, Options(largest=1))
+    assert [path.name for path in (tmp_path / "objects").iterdir()] == ["0001.ply"]
+
+
+@pytest.mark.parametrize("name", ["ply", "nerfstudio", "splat"])
+def test_a_folder_of_somebody_else_is_left_alone(run, tmp_path, name, capsys):
+    home = tmp_path if name == "ply" else tmp_path / name
+    home.mkdir(exist_ok=True)
+    (home / "transforms.json").write_text("{}")
+    before = bytes_of(tmp_path)
+    assert main(["export", str(run), "--to", name, "--out", str(tmp_path)]) == 2
+    assert "transforms.json" in capsys.readouterr().err
+    assert bytes_of(tmp_path) == before
+
+
+def test_what_another_tool_added_or_changed_is_not_lost(run, tmp_path):
+    export(run, ["colmap"], tmp_path)
+    home = tmp_path / "colmap"
+    (home / "output/point_cloud").mkdir(parents=True)
+    (home / "output/point_cloud/iteration_7000.ply").write_text("trained")
+    with pytest.raises(InputError, match=r"iteration_7000\.ply"):
+        export(run, ["colmap"], tmp_path)
+    (home / "output/point_cloud/iteration_7000.ply").unlink()
+    points = home / "sparse/0/points3D.bin"
+    points.write_bytes(points.read_bytes() + b"edited")
+    with pytest.raises(InputError, match=r"points3D\.bin"):
+        export(run, ["colmap"], tmp_path)
+
+
+def test_the_cache_that_3dgs_leaves_goes_with_the_export_it_was_made_of(run, tmp_path):
+    export(run, ["colmap"], tmp_path)
+    stale = tmp_path / "colmap/sparse/0/points3D.ply"
+    stale.write_text("made by 3DGS from points3D.bin")
+    export(run, ["colmap"], tmp_path)
+    assert not stale.exists()
+
+
+def test_one_refusal_stops_all_before_anything_is_written(run, tmp_path):
+    (tmp_path / "colmap").mkdir()
+    (tmp_path / "colmap/mine").write_text("x")
+    with pytest.raises(InputError, match="mine"):
+        export(run, ["ply", "colmap"], tmp_path)
+    assert not (tmp_path / "cloud.ply").exists()
+
+
+def test_the_out_folder_may_not_be_a_file(run, tmp_path, capsys):
+    (tmp_path / "file").write_text("x")
+    assert main(["export", str(run), "--to", "ply", "--out", str(tmp_path / "file")]) == 2
+    assert main(["export", str(run), "--to", "splat", "--out", str(tmp_path / "file")]) == 2
+    assert capsys.readouterr().err.count("file") >= 2
+
+
+# --- disks and extras
+
+
+@pytest.mark.parametrize(
+    "names", [["ply"], ["nerfstudio"], ["colmap"], ["splat"], ["glb"], ["rerun"]]
+)
+def test_a_disk_that_fills_leaves_the_export_that_was_there(run, tmp_path, names, capsys):
+    if "rerun" in names:
+        pytest.importorskip("rerun")
+    export(run, names, tmp_path)
+    before = bytes_of(tmp_path)
+    with no_file_larger_than(4000):
+        status = main(["export", str(run), "--to", *names, "--out", str(tmp_path)])
+    said = capsys.readouterr().err
+    assert status == 1, said
+    assert "disk" in said or "too large" in said
+    assert bytes_of(tmp_path) == before
+
+
+@contextmanager
+def no_file_larger_than(limit):
+    """As in dying.py, without the cost of a process."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_what_a_killed_export_left_is_cleared_away(run, tmp_path):
+    command = ["export", str(run), "--to", "splat", "--out", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "tests/dying.py", "after", "1", *command],
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == -9
+    assert not (tmp_path / "splat").exists()
+    assert os.listdir(tmp_path) == [".splat.part"]
+    assert main(command) == 0
+    assert os.listdir(tmp_path) == ["splat"]
+
+
+def test_without_the_extra_the_message_names_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "rerun", None)
+    with pytest.raises(MissingExtra, match=r"lift3d\[export\]"):
+        rerun.library()
+
+
+def test_the_marker_lists_what_was_written(run, tmp_path):
+    import json
+
+    export(run, ["pointcept"], tmp_path)
+    listed = json.loads((tmp_path / "pointcept" / MARKER).read_text())["files"]
+    found = {name: len(data) for name, data in bytes_of(tmp_path / "pointcept").items()}
+    assert listed == {name: size for name, size in found.items() if name != MARKER}
