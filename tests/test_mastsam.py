@@ -375,7 +375,7 @@ def test_evidence_can_be_thinned():
 
 def test_shared_pixels_are_those_of_each_two_masks():
     rng = np.random.default_rng(0)
-    stack = rng.random((70, 31, 47)) < 0.3
+    stack = rng.random((70, 31, 47)) < 0.3  # 1457 pixels: no whole number of words
     shared = shared_pixels(stack)
     for a, b in itertools.product(range(70), repeat=2):
         assert shared[a, b] == (stack[a] & stack[b]).sum()
@@ -414,6 +414,22 @@ def test_parts_are_connected_over_corners_but_not_over_labels():
     assert len(np.unique(part[labels == 1])) == 1
     assert part[0, 2] != part[1, 1]
     assert (part[labels == 0] == 0).all()
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_parts_are_those_that_a_library_finds(share):
+    from skimage.measure import label
+
+    rng = np.random.default_rng(int(10 * share))
+    labels = (rng.random((37, 53)) < share) * rng.integers(1, 3, (37, 53))
+    labels = labels.astype(np.int32)
+    found, known = connected_parts(labels), label(labels, background=0, connectivity=2)
+    assert (
+        found.max()
+        == known.max()
+        == len(np.unique(np.stack([found, known], 2)[labels > 0].reshape(-1, 2), axis=0))
+    )
+    assert np.array_equal(found > 0, labels > 0)
 
 
 # Initialisation.

@@ -182,6 +182,25 @@ def _steady(xy, motion, bounds, factor, least):
     return keep
 
 
+def split(
+    labels: LabelMap, ids: Int32[np.ndarray, " masks"]
+) -> Bool[np.ndarray, "masks height width"]:
+    """One mask per id, in one pass; ids that are not there get an empty one."""
+    row = np.full(int(max(labels.max(initial=0), ids.max(initial=0))) + 1, -1)
+    row[ids] = np.arange(len(ids))
+    stack = np.zeros((len(ids), *labels.shape), bool)
+    _split(labels.reshape(-1), row, stack.reshape(len(ids), labels.size))
+    return stack
+
+
+@numba.njit(cache=True)
+@no_type_check
+def _split(labels, row, stack):
+    for pixel in range(len(labels)):
+        if row[labels[pixel]] >= 0:
+            stack[row[labels[pixel]], pixel] = True
+
+
 def _within(xy: np.ndarray, height: int, width: int, border: float) -> Bool[np.ndarray, " matches"]:
     # Never nearer than half a pixel: rounding must stay in the image.
     low = max(border, 0.0) - 0.5

@@ -22,6 +22,8 @@ def uncovered(labels: LabelMap, share: float) -> Bool[np.ndarray, "height width"
     """The connected unlabelled regions of at least `share` of the image."""
     import cv2
 
+    if labels.size - np.count_nonzero(labels) < share * labels.size:
+        return np.zeros(labels.shape, bool)
     count, part, stats, _ = cv2.connectedComponentsWithStats(
         (labels == 0).astype(np.uint8), connectivity=8
     )

@@ -21,7 +21,7 @@ from lift3d.protocols import Matcher, Segmenter
 from lift3d.scene import LabelMap, Prompt, Scene, View
 from lift3d.tracking import representatives
 from lift3d.tracking.carrying import Places, Remembered, carry, places
-from lift3d.tracking.evidence import Evidence, gather, pooled, steady
+from lift3d.tracking.evidence import Evidence, gather, pooled, split, steady
 from lift3d.tracking.initialisation import claimed, disjoint, fresh, regions, uncovered
 from lift3d.tracking.overlap import connected_parts, groups, paint, shared_pixels
 from lift3d.tracking.presets import PRESETS, Options, Preset
@@ -94,9 +94,9 @@ class MastsamConfig:
     """Views remembered for objects that return, where there are depth and poses (40, 0)."""
     claim: bool | None = None
     """A new mask gets the id that most of its places had in earlier views (True, False)."""
-    divide: float | None = None
-    """A mask is divided where more than this share of it is another id's, and most of what was
-    carried over of that; 0 never divides (0.2, 0)."""
+    fill: bool | None = None
+    """Where there are depth and poses, places that no mask covers keep what earlier views call
+    them (True, False)."""
     tolerance: DepthTolerance = field(default_factory=DepthTolerance)
     """How far two depth maps may disagree about one place."""
     seed: int = 0
@@ -168,10 +168,11 @@ class Mastsam:
             labels = np.zeros((view.camera.height, view.camera.width), np.int32)
             return _numbered(self._automatic(view), next_id) if options.initialise else labels
         labels = self._continued(evidence, memory.last, view, number)
-        if options.divide:
-            labels = _divided(labels, evidence, options.divide)
         if options.initialise and number % options.init_every == 0:
             labels = self._started(labels, evidence, view, next_id)
+        if options.fill and memory.here is not None:
+            warped = evidence.warped()
+            labels = labels if warped is None else np.where(labels > 0, labels, warped)
         return labels
 
     def _started(self, labels: LabelMap, evidence: Evidence, view: View, next_id: int) -> LabelMap:
@@ -236,7 +237,8 @@ class Mastsam:
         stack = self.segmenter.prompt(view, prompts).stack
         stack, agreement = self._best(evidence, view, ids, prompts, stack)
         found = agreement >= options.min_agreement
-        stack, ids = stack[found], ids[found]
+        if not found.all():  # a copy of all masks takes its time
+            stack, ids = stack[found], ids[found]
         first = groups(shared_pixels(stack), options.overlap, options.nested == "merge")
         return self._connected(paint(stack, ids[first]), evidence)
 
@@ -262,15 +264,16 @@ class Mastsam:
             options.snap == "own",
         )
         xy = evidence.xy_now[chosen]
-        if not options.dense_prompt:
-            warped = None
-        prompts = []
         asked = np.isin(ids, owner)
-        for one in ids[asked]:
+        masks = None
+        if options.dense_prompt and warped is not None:
+            masks = split(warped, ids[asked])
+        prompts = []
+        for index, one in enumerate(ids[asked]):
             own = xy[owner == one]
             other = _nearest(xy[owner != one], own, options.negatives)
             positive = np.arange(len(own) + len(other)) < len(own)
-            mask = None if warped is None else warped == one
+            mask = None if masks is None else masks[index]
             prompts.append(Prompt(np.concatenate([own, other]), positive, mask))
         return prompts, asked
 
@@ -284,8 +287,10 @@ class Mastsam:
     ) -> tuple[Bool[np.ndarray, "masks height width"], Float64[np.ndarray, " masks"]]:
         """The answers with their agreement; where it is poor, the best of the alternatives."""
         agreement = evidence.agreement(stack, ids)
-        stack = stack.copy()
-        for index in np.flatnonzero(agreement < self.options.sure_agreement):
+        poor = np.flatnonzero(agreement < self.options.sure_agreement)
+        if len(poor):
+            stack = stack.copy()
+        for index in poor:
             others = self.segmenter.alternatives(view, prompts[index]).stack
             scores = evidence.agreement(others, np.repeat(ids[index], len(others)))
             if scores.max(initial=0) > agreement[index]:
@@ -346,29 +351,6 @@ class _Memory:
             self.keyframes.add(self.here, Remembered(number, camera, geometry, self._depth, labels))
         else:
             self.recent.add(view, labels)
-
-
-def _divided(labels: LabelMap, evidence: Evidence, least: float) -> LabelMap:
-    """The label map where masks that swallowed another id give it back.
-
-    Another id is given back when it is more than `least` of the mask's places and the mask
-    has most of what was carried over of it.
-    """
-    shown = labels.reshape(-1)[evidence.pixel].astype(np.int64)
-    size = int(max(labels.max(initial=0), evidence.label.max(initial=0))) + 1
-    key, count = np.unique(shown * size + evidence.label, return_counts=True)
-    mask, one = key // size, key % size
-    whole = np.bincount(mask, count, size)
-    carried = np.bincount(one, count, size)
-    swallowed = (mask != one) & (mask > 0) & (one > 0)
-    swallowed &= (count > least * whole[mask]) & (count > 0.5 * carried[one])
-    warped = evidence.warped() if swallowed.any() else None
-    if warped is None:
-        return labels
-    labels = labels.copy()
-    for a, b in zip(mask[swallowed], one[swallowed], strict=True):
-        labels[(labels == a) & (warped == b)] = b
-    return labels
 
 
 def _numbered(labels: LabelMap, next_id: int) -> LabelMap:

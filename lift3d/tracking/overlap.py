@@ -6,7 +6,7 @@ from typing import no_type_check
 
 import numba
 import numpy as np
-from jaxtyping import Bool, Int32, Int64
+from jaxtyping import Bool, Int32, Int64, UInt64
 
 from lift3d.scene import LabelMap
 
@@ -18,7 +18,7 @@ def shared_pixels(
 
     Counted in one pass over the pixels, by the masks that meet there.
     """
-    return _shared_pixels(_rows(np.ascontiguousarray(stack)))
+    return _shared_pixels(*_words(stack))
 
 
 def groups(
@@ -55,43 +55,111 @@ def paint(
     Masks with the same id count as one. Of masks of one size the later is on top.
     """
     labels = np.zeros(stack.shape[1:], np.int32)
-    areas = np.array([np.count_nonzero(mask) for mask in stack], np.int64)
+    words, rows = _words(stack)
+    areas = np.array([np.count_nonzero(mask) for mask in rows], np.int64)
     of_id = {int(i): int(areas[ids == i].sum()) for i in np.unique(ids)}
     order = np.argsort([-of_id[int(i)] for i in ids], kind="stable")
-    _paint(_rows(stack), ids, order, labels.reshape(-1))
+    _paint(words, rows, ids, order, labels.reshape(-1))
     return labels
 
 
 def connected_parts(labels: LabelMap) -> Int32[np.ndarray, "height width"]:
     """The 8-connected parts of each label, numbered from 1; 0 where unlabelled."""
-    from skimage.measure import label
-
-    return label(labels, background=0, connectivity=2).astype(np.int32)
-
-
-def _rows(stack: Bool[np.ndarray, "masks height width"]) -> Bool[np.ndarray, "masks pixels"]:
-    # Not -1: it has no meaning for a stack without masks.
-    return stack.reshape(len(stack), stack.shape[1] * stack.shape[2])
+    return _connected_parts(labels)
 
 
 @numba.njit(cache=True)
 @no_type_check
-def _shared_pixels(stack):
-    masks, pixels = stack.shape
+def _connected_parts(labels):
+    """Runs of each row, joined by union-find with those of the row above that they touch."""
+    height, width = labels.shape
+    part = np.zeros((height, width), np.int32)
+    parent = np.zeros(height * width // 2 + 2 + height, np.int32)
+    parts = 0
+    for y in range(height):
+        for x in range(width):
+            label = labels[y, x]
+            if label == 0:
+                continue
+            if x > 0 and labels[y, x - 1] == label:
+                root = part[y, x - 1]
+                start = x + 1  # the pixels above and to the left were asked by the one before
+            else:
+                root = 0
+                start = max(x - 1, 0)
+            if y > 0:
+                for above in range(start, min(x + 2, width)):
+                    if labels[y - 1, above] != label:
+                        continue
+                    other = part[y - 1, above]
+                    while parent[other] != other:
+                        parent[other] = parent[parent[other]]
+                        other = parent[other]
+                    if root == 0:
+                        root = other
+                        continue
+                    while parent[root] != root:
+                        parent[root] = parent[parent[root]]
+                        root = parent[root]
+                    low, high = min(root, other), max(root, other)
+                    parent[high] = low
+                    root = low
+            if root == 0:
+                parts += 1
+                if parts >= len(parent):
+                    grown = np.zeros(2 * len(parent), np.int32)
+                    grown[: len(parent)] = parent
+                    parent = grown
+                parent[parts] = parts
+                root = parts
+            part[y, x] = root
+    name = np.zeros(parts + 1, np.int32)
+    count = 0
+    for each in range(1, parts + 1):
+        if parent[each] == each:
+            count += 1
+            name[each] = count
+        else:
+            name[each] = name[parent[each]]  # parents come before their children
+    for y in range(height):
+        for x in range(width):
+            part[y, x] = name[part[y, x]]
+    return part
+
+
+def _words(
+    stack: Bool[np.ndarray, "masks height width"],
+) -> tuple[UInt64[np.ndarray, "masks words"], Bool[np.ndarray, "masks pixels"]]:
+    """A row of pixels per mask, and eight at once: a word of 0 is eight pixels to pass over."""
+    # Not -1: it has no meaning for a stack without masks.
+    pixels = stack.shape[1] * stack.shape[2]
+    rows = np.ascontiguousarray(stack).reshape(len(stack), pixels)
+    if pixels % 8:
+        rows = np.pad(rows, ((0, 0), (0, -pixels % 8)))
+    return rows.view(np.uint64), rows
+
+
+@numba.njit(cache=True)
+@no_type_check
+def _shared_pixels(words, rows):
+    masks = len(rows)
     shared = np.zeros((masks, masks), np.int64)
     # Blocks small enough for the cache, so that the stack is read along its rows.
-    block = 1024
-    here = np.empty((block, masks), np.int32)
-    count = np.empty(block, np.int32)
-    for start in range(0, pixels, block):
-        size = min(block, pixels - start)
+    block = 128
+    here = np.empty((8 * block, masks), np.int32)
+    count = np.empty(8 * block, np.int32)
+    for start in range(0, words.shape[1], block):
+        size = min(block, words.shape[1] - start)
         count[:] = 0
         for mask in range(masks):
-            for p in range(size):
-                if stack[mask, start + p]:
-                    here[p, count[p]] = mask
-                    count[p] += 1
-        for p in range(size):
+            for w in range(size):
+                if words[mask, start + w] == 0:
+                    continue
+                for p in range(8 * w, 8 * w + 8):
+                    if rows[mask, 8 * start + p]:
+                        here[p, count[p]] = mask
+                        count[p] += 1
+        for p in range(8 * size):
             for i in range(count[p]):
                 for j in range(count[p]):
                     shared[here[p, i], here[p, j]] += 1
@@ -100,8 +168,11 @@ def _shared_pixels(stack):
 
 @numba.njit(cache=True)
 @no_type_check
-def _paint(stack, ids, order, labels):
+def _paint(words, rows, ids, order, labels):
     for mask in order:
-        for p in range(len(labels)):
-            if stack[mask, p]:
-                labels[p] = ids[mask]
+        for w in range(words.shape[1]):
+            if words[mask, w] == 0:
+                continue
+            for p in range(8 * w, 8 * w + 8):
+                if rows[mask, p]:
+                    labels[p] = ids[mask]

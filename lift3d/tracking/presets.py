@@ -36,7 +36,7 @@ class Options:
     voters: int
     keyframes: int
     claim: bool
-    divide: float
+    fill: bool
 
 
 BEST = Options(
@@ -62,7 +62,7 @@ BEST = Options(
     voters=8,
     keyframes=40,
     claim=True,
-    divide=0.2,
+    fill=True,
 )
 
 PAPER = Options(
@@ -88,7 +88,7 @@ PAPER = Options(
     voters=1,
     keyframes=0,
     claim=False,
-    divide=0.0,
+    fill=False,
 )
 
 PRESETS: dict[Preset, Options] = {"best": BEST, "paper": PAPER}

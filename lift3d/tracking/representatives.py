@@ -185,11 +185,22 @@ def _kmeans(xy, bounds, wanted, chance, rounds):
 def _snap(xy, owner, match_xy, match_owner, own):
     nearest = np.full(len(xy), -1)
     distance = np.full(len(xy), np.inf)
+    # The points of one mask follow one another.
+    if not len(owner) or not len(match_owner):
+        return nearest
+    first = np.zeros(max(owner.max(), match_owner.max()) + 1, np.int64)
+    last = np.zeros_like(first)
+    for p in range(len(owner)):
+        if last[owner[p]] == 0:
+            first[owner[p]] = p
+        last[owner[p]] = p + 1
     for m in range(len(match_xy)):
-        for p in range(len(xy)):
-            if not own or owner[p] == match_owner[m]:
-                dx, dy = match_xy[m, 0] - xy[p, 0], match_xy[m, 1] - xy[p, 1]
-                if dx * dx + dy * dy < distance[p]:
-                    distance[p] = dx * dx + dy * dy
-                    nearest[p] = m
+        low, high = 0, len(xy)
+        if own:
+            low, high = first[match_owner[m]], last[match_owner[m]]
+        for p in range(low, high):
+            dx, dy = match_xy[m, 0] - xy[p, 0], match_xy[m, 1] - xy[p, 1]
+            if dx * dx + dy * dy < distance[p]:
+                distance[p] = dx * dx + dy * dy
+                nearest[p] = m
     return nearest
