@@ -159,8 +159,17 @@ class LiftConfig:
             # A seed of its own, where one was given, is kept.
             if any(each.name == "seed" and each.default == part.seed for each in fields(part)):
                 parts[kind] = replace(part, seed=self.seed)
+        association = self.association
         if backend_name("tracking", parts["tracking"]) == "given":
-            parts["association"] = replace(self.association, trust_ids=True)
+            association = replace(association, trust_ids=True)
+        if association.things is None:
+            regions = backend_name("segmentation", parts["segmentation"]) == "regions"
+            sparse = backend_name("reconstruction", parts["reconstruction"]) == "colmap" or (
+                scene is not None and any(view.sparse for view in scene.views)
+            )
+            things = regions and not sparse and not association.trust_ids
+            association = replace(association, things=things)
+        parts["association"] = association
         return replace(self, **parts)
 
     def reconstructor(self) -> Reconstructor:

@@ -196,6 +196,22 @@ def test_matches_follow_the_picture_in_its_own_pixels(place, photos):
     assert found.xy_in_a.max() <= SIDE - 4
 
 
+def test_windows_of_large_pictures_are_matched_at_full_size(place, tmp_path):
+    """Pictures of twice the network's size, moved by `STEP` of their own pixels."""
+    large = read_scene(write_pictures(tmp_path, 2, 2 * SIDE, 2 * SIDE))
+    options = {"size": 224, "stride": 16, "device": "cpu", "precision": "float32"}
+    matcher = Mast3rMatcherConfig(str(place / "tiny.pth"), fine=True, **options).build()
+    found = matcher.match(*large.views)
+    shift = found.xy_in_a - found.xy_in_b
+    assert np.array_equal(found.xy_in_a, np.rint(found.xy_in_a))  # no pixel was resampled
+    assert (np.abs(shift - [STEP, STEP]).max(1) < 1).mean() > 0.8
+    both = np.c_[found.xy_in_a, found.xy_in_b]
+    assert len(np.unique(both, axis=0)) == len(both)
+    coarse = Mast3rMatcherConfig(str(place / "tiny.pth"), **options).build().match(*large.views)
+    assert found.xy_in_a.max() > SIDE
+    assert len(found) > len(coarse)
+
+
 def test_each_picture_is_encoded_once(place, photos, monkeypatch):
     from lift3d.reconstruction.mast3r.network import Mast3r
 

@@ -142,7 +142,8 @@ class Mast3rMatcher:
     def _in_windows(self, image_a: Image, image_b: Image, coarse: Matches) -> Matches:
         """Matches of pairs of windows that cover the coarse ones (MASt3R, section 3.4)."""
         size_a, size_b = ((image.shape[1], image.shape[0]) for image in (image_a, image_b))
-        window = (self.config.size, self.config.size * 3 // 4)
+        # What preparing leaves as it is: 4:3 for 512, the square for 224.
+        window = (512, 384) if self.config.size == 512 else (224, 224)
         parts: list[Matches] = []
         for in_a, in_b in window_pairs(coarse, size_a, size_b, window)[: self.config.windows]:
             cut_a, cut_b = (
