@@ -19,7 +19,7 @@ LAYERS = [
     {"datasets", "reconstruction", "segmentation"},
     {"matching"},  # after reconstruction: `mast3r` matches with the network that reconstructs
     {"tracking"},
-    {"fusion", "voting", "association", "averaging", "semantics"},
+    {"fusion", "voting", "association", "averaging", "semantics", "text"},
     {"consistency", "reprojection", "metrics", "export", "rendering", "report"},
     {"stages", "progress", "selection", "settings", "runs", "reconstructed"},
     {"viewing", "checking", "evaluation", "exporting", "lifting", "summary", "truth", "submitted"},
