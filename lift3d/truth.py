@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -155,8 +155,7 @@ def _scan(path: Path, table: Path | None) -> Truth:
             f"{path} has no annotation; expected a ScanNet scene folder with "
             "*_vh_clean_2.ply, *.segs.json and *.aggregation.json, or a .ply, .txt or .npy"
         )
-    truth = Truth.of_surface(load(), scene.void_classes)
-    return Truth(**{**vars(truth), "scene": scene})
+    return replace(Truth.of_surface(load(), scene.void_classes), scene=scene)
 
 
 def _property(

@@ -1,6 +1,7 @@
 """`lift3d evaluate`: every number with its protocol, of runs and of submissions."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -111,10 +112,27 @@ def test_classes_are_scored_where_the_cloud_has_them(tmp_path):
     assert found["panoptic"][-1]["pq"] == pytest.approx(2 / 4)
 
 
-def test_the_scenes_own_views_give_scene_level_pq(run):
+def test_the_truths_own_views_are_asked_for_what_its_surface_is(run, monkeypatch):
+    """Walls, floor and ceiling are void in both."""
     folder, scene = run
-    truth = Truth.of_surface(scene.load_surface(), scene.void_classes)
-    assert truth.notes == ()
+    monkeypatch.setattr("lift3d.truth.open_scene", lambda path: scene)
+    found = evaluate(folder, Path("synthetic"))
+    each, over_all = found["panoptic"][-2:]
+    assert each["protocol"].endswith("every true instance but walls, floor and ceiling")
+    assert over_all["pq"] > 0.8
+    truth = read_truth(Path("synthetic"))
+    seen = np.unique([view.instances() for view in scene.views])
+    things = set(seen.tolist()) & set(truth.instance.tolist()) - {0}
+    assert 0 < over_all["matches"] + over_all["missed"] == len(things) < len(seen) - 1
+    other = scene.with_views(scene.views[1:])
+    monkeypatch.setattr("lift3d.truth.open_scene", lambda path: other)
+    found = evaluate(folder, Path("synthetic"))
+    assert "not those of the run" in found["notes"][-1]
+    assert not any("views" in each["protocol"] for each in found["panoptic"])
+
+
+def test_files_of_true_ids_give_scene_level_pq(run):
+    folder, _ = run
     found = evaluate(folder, folder / "cloud.ply", views=folder / "labels")
     each, over_all = found["panoptic"][-2:]
     assert each["pq"] == over_all["pq"] == 1
