@@ -12,12 +12,15 @@ from lift3d.errors import InputError
 from lift3d.matching.depth import DepthMatcherConfig
 from lift3d.scene import Masks, Matches, Scene
 from lift3d.settings import LiftConfig
-from lift3d.tracking.evidence import Evidence, gather, steady
-from lift3d.tracking.initialisation import disjoint, fresh, uncovered
+from lift3d.tracking.carrying import Remembered, carry, elect, look_up, places
+from lift3d.tracking.evidence import Evidence, gather, pooled, split, steady
+from lift3d.tracking.initialisation import claimed, disjoint, fresh, regions, uncovered
 from lift3d.tracking.mastsam import MastsamConfig
 from lift3d.tracking.overlap import connected_parts, groups, paint, shared_pixels
 from lift3d.tracking.presets import BEST, PAPER, Options
+from lift3d.tracking.recovery import Keyframes, Recent
 from lift3d.tracking.representatives import allot, centres, choose
+from lift3d.visibility import DepthTolerance
 
 SQUARES = ((20, 20, 30, 2), (90, 40, 40, 3))
 
@@ -371,6 +374,113 @@ def test_evidence_can_be_thinned():
     assert evidence.take(np.array([1])).pixel.tolist() == [23]
 
 
+def test_of_several_views_the_most_decide_and_unlabelled_says_nothing():
+    before = [np.full((20, 20), one, np.int32) for one in (4, 9, 9, 0, 0, 0)]
+    y, x = np.mgrid[0:20, 0:20]
+    xy = np.stack([x.ravel(), y.ravel()], 1)
+    parts = [evidence_of(labels, xy, [0, 0]) for labels in before]
+    assert set(pooled(parts).label) == {9}
+    assert set(pooled(parts[3:]).label) == {0}
+    assert set(pooled([parts[1], parts[0]]).label) == {4}  # a tie goes to the older id
+    few = pooled([parts[0].take(np.arange(0, 400, 2)), parts[1]])
+    assert few.cell == 2
+    assert len(few) == 100
+    assert set(few.label) == {9}
+
+
+def test_masks_of_ids_are_those_of_the_label_map():
+    labels = np.random.default_rng(0).integers(0, 5, (9, 7)).astype(np.int32)
+    ids = np.array([4, 1, 8], np.int32)
+    assert np.array_equal(split(labels, ids), labels[None] == ids[:, None, None])
+
+
+# Carrying by depth and poses, and recovery.
+
+
+def remembered(shift, squares=SQUARES):
+    view = wall_view(squares, shift)
+    return Remembered(shift, view.camera, view.camera, view.depth(), view.instances())
+
+
+def test_whole_masks_are_where_depth_and_pose_put_them():
+    view = wall_view(SQUARES, 30)
+    here = places(view, view.depth())
+    evidence = carry(here, [remembered(0)], DepthTolerance())
+    # The view has moved 30 pixels to the right, so its rightmost 30 columns are unseen.
+    assert evidence.pixel.max() % WIDTH < WIDTH - 30
+    expected = view.instances().reshape(-1)[evidence.pixel]
+    assert np.array_equal(evidence.label, expected)
+    warped = evidence.warped()[:, : WIDTH - 32]
+    assert (warped == view.instances()[:, : WIDTH - 32]).mean() > 0.97
+
+
+def test_a_place_that_something_hides_in_an_earlier_view_is_not_asked_there():
+    view = wall_view(SQUARES, 0)
+    here = places(view, view.depth())
+    near = remembered(0)
+    hidden = near.depth.copy()
+    hidden[:, :80] = 1.0  # something stood there, a metre before the wall
+    near = replace(near, depth=hidden)
+    label = look_up(here.xyz, near, DepthTolerance())
+    column = here.pixel % WIDTH
+    assert (label[column < 80] == -1).all()
+    assert (label[column >= 80] > 0).all()
+
+
+def test_earlier_views_vote_and_a_tie_goes_to_the_first():
+    heard = np.array([[1, 1, 0, -1], [2, 2, 0, -1], [2, -1, 3, -1]], np.int32)
+    assert elect(heard).tolist() == [2, 1, 3, -1]
+
+
+def test_depth_from_its_own_camera_lands_on_colour_pixels():
+    view = wall_view(SQUARES, 10)
+    depth = view.camera.resized(WIDTH // 2, HEIGHT // 2)
+    half = replace(view, depth_camera=depth, load_depth=lambda: np.full((60, 80), 2, np.float32))
+    here = places(half, half.depth())
+    assert here.stride == 2
+    camera = remembered(0).camera
+    geometry = depth.at(camera.pose)
+    earlier = Remembered(0, camera, geometry, half.depth(), wall_labels(SQUARES, 0))
+    evidence = carry(here, [earlier], DepthTolerance())
+    expected = view.instances().reshape(-1)[evidence.pixel]
+    assert (evidence.label == expected).mean() > 0.97  # half a pixel at borders
+
+
+def test_places_without_a_mask_keep_what_earlier_views_call_them():
+    class Forgetful(TrueMasks):
+        def segment(self, view):
+            masks = super().segment(view)
+            return masks if view.name == "view000" else Masks(masks.stack[:0], masks.scores[:0])
+
+        def prompt(self, view, prompts):
+            masks = super().prompt(view, prompts)
+            return Masks(np.zeros_like(masks.stack), masks.scores)
+
+    scene = wall_scene(SQUARES, [0, 10])
+    kept, lost = (tracked(scene, Forgetful(), fill=fill)[1] for fill in (True, False))
+    assert (kept == scene.views[1].instances())[:, : WIDTH - 12].mean() > 0.97
+    assert not lost.any()
+
+
+def test_keyframes_are_few_and_reach_back_to_the_start():
+    tolerance = DepthTolerance()
+    memory = Keyframes(4, tolerance)
+    for shift in range(0, 2000, 40):
+        view = wall_view(SQUARES, shift)
+        memory.add(places(view, view.depth()), remembered(shift))
+    first = wall_view(SQUARES, 0)
+    voters = memory.voters(places(first, first.depth()), 3)
+    assert [each.number for each in voters] == [1960, 0]  # the last, and the one that sees it
+    assert memory.voters(places(first, first.depth()), 1) == voters[:1]
+
+
+def test_matchers_ask_the_last_view_and_ones_from_further_back():
+    memory = Recent(3)
+    for shift in range(12):
+        memory.add(wall_view(SQUARES, shift), np.full((2, 2), shift, np.int32))
+    assert [int(labels[0, 0]) for _, labels in memory.voters()] == [11, 9, 3]
+
+
 # Overlap filtering.
 
 
@@ -443,6 +553,25 @@ def test_only_large_connected_regions_are_uncovered():
     free = uncovered(labels, 10 / 400)
     assert np.flatnonzero(free.any(1)).tolist() == [0, 1, 2, 3]
     assert not uncovered(np.ones((4, 4), np.int32), 0.0).any()
+
+
+def test_a_new_mask_is_known_again_by_what_most_of_its_places_were():
+    new = np.zeros((4, 30), np.int32)
+    new[:, :10], new[:, 10:20], new[:, 20:] = 1, 2, 3
+    pixel = np.arange(120)
+    label = np.zeros((4, 30), np.int32)
+    label[:, :6] = 8  # 6 of the first mask's 10 columns
+    label[:, 10:14], label[:, 14:18] = 5, 6  # neither has most of the second
+    assert claimed(new, pixel, label.reshape(-1)) == {1: 8}
+    assert claimed(new, pixel[:0], label.reshape(-1)[:0]) == {}
+
+
+def test_bare_regions_start_as_the_paper_has_it():
+    free = np.zeros((5, 9), bool)
+    free[:, :3] = free[:, 6:] = True
+    found = regions(free)
+    assert sorted(np.unique(found).tolist()) == [0, 1, 2]
+    assert np.array_equal(found > 0, free)
 
 
 def test_new_masks_are_the_automatic_ones_and_not_the_whole_region():

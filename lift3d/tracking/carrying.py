@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int32, Int64
 
 from lift3d.geometry import project, transform
-from lift3d.scene import Camera, Depth, LabelMap, View
+from lift3d.scene import Camera, Depth, View
 from lift3d.tracking.evidence import Evidence
 from lift3d.visibility import DepthTolerance
 
@@ -27,7 +27,8 @@ class Remembered:
     camera: Camera
     geometry_camera: Camera
     depth: Depth
-    labels: LabelMap
+    labels: Int32[np.ndarray, "rows columns"]
+    """Of the colour image, whose size may be another than the depth's."""
 
 
 @dataclass(frozen=True, eq=False)
