@@ -21,7 +21,7 @@ COMMANDS = {
     "lift": "Lift a scan: pictures with depth and poses in, a cloud with object ids out.",
     "info": "Say what is there: format, views, cameras, depth, what is left out and why.",
     "view": "Look at a run in 3D: colour, labels, score, cameras, by key.",
-    "evaluate": "Score a run or a submission against the truth: AP, AP50, AP25, PQ, and with classes IoU.",
+    "evaluate": "Score a run or a submission against the truth: AP, PQ, and with classes IoU.",
     "export": "Write a run in other programs' formats, each in a folder of its own.",
     "weights": "List the weights of networks, or fetch one and verify it.",
     "demo": "Lift a synthetic room whose truth is known, and score the result.",

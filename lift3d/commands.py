@@ -107,7 +107,7 @@ class View:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Score a run or a submission against the truth: AP, AP50, AP25, PQ, and with classes IoU.
+    """Score a run or a submission against the truth: AP, PQ, and with classes IoU.
 
     Every number names its protocol. Of a ScanNet scan both class-agnostic protocols are
     computed: ScanNetV2's 18 classes folded into one, and ScanNet200's 198.
