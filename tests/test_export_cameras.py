@@ -5,6 +5,8 @@ Nothing of lift3d reads the files here: each parser is written from the format's
 
 import json
 import struct
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from tiny_export import crooked
 from lift3d.export.frames import Limits, check_frames, frames
 from lift3d.export.registry import FORMATS
 from lift3d.geometry import project
+from lift3d.scene import Camera
 
 LENS = (0.11, -0.06, 0.004, -0.003)
 NO_TICK = lambda done, total: None  # noqa: E731
@@ -185,11 +188,6 @@ def test_readers_that_take_the_middle_for_the_principal_point_are_right(tmp_path
 
 def test_a_straightened_picture_shows_a_point_where_its_camera_projects_it():
     """A blob drawn where the bent camera sees a point is found where the straight one does."""
-    from dataclasses import replace
-    from functools import partial
-
-    from tiny_export import _same
-
     content = crooked(1, distortion=(0.4, 0.1, 0.02, -0.02), size=(96, 72), undistort=True)
     view = content.scene.views[0]
     camera = replace(view.camera, K=np.array([[80.0, 0, 50], [0, 82, 33], [0, 0, 1]]))
@@ -198,7 +196,7 @@ def test_a_straightened_picture_shows_a_point_where_its_camera_projects_it():
     x, y = np.meshgrid(np.arange(96), np.arange(72))
     blob = np.exp(-((x - bent[0]) ** 2 + (y - bent[1]) ** 2) / 8)
     image = np.repeat((blob * 255).astype(np.uint8)[..., None], 3, 2)
-    view = replace(view, camera=camera, load_image=partial(_same, image))
+    view = replace(view, camera=camera, load_image=partial(_given, image))
     content = replace(content, views=content.scene.with_views([view]))
     (frame,) = frames(content, Limits("test", 0), NO_TICK)
     (straight,), _ = project(frame.camera, point[None, :3])
@@ -222,3 +220,31 @@ def test_pictures_wider_than_readers_take_shrink_with_their_camera():
     wide, _ = project(content.scene.views[0].camera, xyz)
     small, _ = project(frame.camera, xyz)
     np.testing.assert_allclose((wide + 0.5) / 2, small + 0.5)
+
+
+def test_depth_of_another_camera_is_drawn_into_the_pictures():
+    """A wall that faces the picture's camera is as far at every pixel, whoever measured it."""
+    content = crooked(1)
+    (view,) = content.scene.views
+    beside = view.camera.pose.copy()
+    beside[:3, 3] += 0.05 * beside[:3, 0]
+    K = np.array([[60.0, 0, 47], [0, 61, 37], [0, 0, 1]])
+    other = Camera(K, 96, 72, beside)
+    # Both look the same way, so z = 2 is the wall for both.
+    depth = np.full((72, 96), 2, np.float32)
+    depth[:, :10] = 0
+    view = replace(view, load_depth=partial(_given, depth), depth_camera=other)
+    content = replace(content, views=content.scene.with_views([view]))
+    (frame,) = frames(content, Limits("test"), NO_TICK)
+    drawn = frame.depth()
+    assert drawn.shape == (72, 96)
+    assert (drawn > 0).mean() > 0.3
+    np.testing.assert_allclose(drawn[drawn > 0], 2, atol=1e-5)
+    registered = replace(view, depth_camera=view.camera.resized(96, 72))
+    scene = content.scene.with_views([registered])
+    (frame,) = frames(replace(content, views=scene), Limits("test"), NO_TICK)
+    np.testing.assert_array_equal(frame.depth(), depth)
+
+
+def _given(array):
+    return array

@@ -1,6 +1,7 @@
 """What is exported is opened by the programs it is for, and by our own readers."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from lift3d.cli import main
 from lift3d.datasets import read_scene
 from lift3d.datasets.colmap_model import ColmapModel
 from lift3d.export.glb import linear
-from lift3d.export.ply import read_cloud
+from lift3d.export.ply import read_cloud, write_cloud
 from lift3d.export.registry import FORMATS
 from lift3d.export.splat import NAMES, sizes
 from lift3d.exporting import export
@@ -109,8 +110,6 @@ def test_a_jpeg_is_copied_and_not_encoded_again(tmp_path):
     for path in (source / "images").iterdir():
         Image.open(path).save(path.with_suffix(".jpg"))
     file.write_text(file.read_text().replace('.png",\n   "label', '.jpg",\n   "label'))
-    from dataclasses import replace
-
     scene = read_scene(source)
     content = crooked()
     content = replace(
@@ -160,8 +159,6 @@ def test_pycolmap_reads_cameras_points_and_tracks(tmp_path, text):
 
 
 def test_a_text_model_has_two_lines_per_image_even_where_one_is_empty(tmp_path):
-    from dataclasses import replace
-
     content = crooked(text=True)
     nothing = content.cloud.points.take(np.zeros(0, int))
     empty = replace(
@@ -387,11 +384,7 @@ def test_predictions_score_as_the_cloud_does(out, run, cloud, name, read):
 
 
 def test_predictions_are_made_for_the_vertices_that_are_scored(run, cloud, tmp_path, capsys):
-    from lift3d.export.ply import write_cloud
-
     order = np.random.default_rng(0).permutation(len(cloud))[:500]
-    from dataclasses import replace
-
     mesh = replace(
         cloud,
         points=cloud.points.take(order),

@@ -74,8 +74,10 @@ def write(content: Content, folder: Path, tick: Tick) -> list[str]:
         pictures.append(observed(content.cloud, frame))
     write_model(folder / "sparse/0", content.cloud, pictures, content.options.text)
     write_npy(folder / "labels.npy", content.cloud.instance)
-    if content.options.text is False and any(len(p.camera.distortion) > 4 for p in pictures):
-        notes.append("colmap: k3 makes FULL_OPENCV cameras, which lift3d and 3DGS do not read")
+    if any(each.camera.distortion for each in pictures):
+        notes.append("colmap: lenses are distorted, which 3DGS does not read: see --undistort")
+    if any(any(each.camera.distortion[4:]) for each in pictures):
+        notes.append("colmap: k3 makes FULL_OPENCV cameras, which `lift3d lift` does not read")
     return notes
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +79,7 @@ class Frame:
             return image
         if self._resized:
             return cv2.resize(image, self._size, interpolation=cv2.INTER_AREA)
-        x, y = self._source_pixels()
+        x, y = self._source_pixels
         return cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
 
     def labels(
@@ -92,7 +92,7 @@ class Frame:
             rows = (np.arange(self.camera.height) + 0.5) * labels.shape[0] / self.camera.height
             columns = (np.arange(self.camera.width) + 0.5) * labels.shape[1] / self.camera.width
             return labels[rows.astype(int)[:, None], columns.astype(int)]
-        x, y = (np.floor(each + 0.5).astype(int) for each in self._source_pixels())
+        x, y = (np.floor(each + 0.5).astype(int) for each in self._source_pixels)
         inside = (x >= 0) & (y >= 0) & (x < labels.shape[1]) & (y < labels.shape[0])
         out = np.zeros(x.shape, np.int32)
         out[inside] = labels[y[inside], x[inside]]
@@ -128,17 +128,25 @@ class Frame:
         own = self.view.camera
         return _equal(own.resized(*self._size), self.camera)
 
+    @cached_property
     def _source_pixels(
         self,
     ) -> tuple[Float32[np.ndarray, "height width"], Float32[np.ndarray, "height width"]]:
         """Where in the view's own picture each pixel of the written one lies."""
-        own = self.view.camera
-        x, y = np.meshgrid(np.arange(self.camera.width), np.arange(self.camera.height))
-        pixels = np.stack([x, y, np.ones_like(x)], -1).reshape(-1, 3).astype(np.float64)
-        flat = (pixels @ np.linalg.inv(self.camera.K).T)[:, :2]
-        bent = distort(own.distortion, flat) @ own.K[:2, :2].T + own.K[:2, 2]
-        mapped = bent.reshape(*x.shape, 2).astype(np.float32)
-        return np.ascontiguousarray(mapped[..., 0]), np.ascontiguousarray(mapped[..., 1])
+        own, target = self.view.camera, self.camera
+        x, y = np.meshgrid(
+            (np.arange(target.width) - target.K[0, 2]) / target.K[0, 0],
+            (np.arange(target.height) - target.K[1, 2]) / target.K[1, 1],
+        )
+        flat = np.stack([x.ravel(), y.ravel()], 1)
+        bent = distort(own.distortion, flat) if any(own.distortion) else flat
+        K = own.K
+        column = K[0, 0] * bent[:, 0] + K[0, 1] * bent[:, 1] + K[0, 2]
+        row = K[1, 1] * bent[:, 1] + K[1, 2]
+        return (
+            column.astype(np.float32).reshape(x.shape),
+            row.astype(np.float32).reshape(x.shape),
+        )
 
     def _original(self) -> Path | None:
         """The JPEG that the picture is, where copying it changes no reader's pixels."""

@@ -40,7 +40,7 @@ def library() -> Any:
 def write(content: Content, folder: Path, tick: Tick) -> list[str]:
     """`run.rrd`."""
     rr = library()
-    recording = rr.RecordingStream("lift3d", recording_id=content.name, send_properties=False)
+    recording = rr.RecordingStream("lift3d", send_properties=False)
     with atomic(folder / "run.rrd") as part, _on_disk(recording, part):
         _log_cloud(rr, recording, content)
         for number, frame in enumerate(frames(content, LIMITS, tick)):
