@@ -24,6 +24,7 @@ from lift3d.report import PICTURE, REPORT, write_report
 from lift3d.runs import RUN, run_content, write_run
 from lift3d.scene import LabelMap, Points, Scene
 from lift3d.selection import open_scene, select
+from lift3d.semantics import class_maps, vote_classes, with_classes
 from lift3d.settings import LiftConfig, as_json, backend_name
 from lift3d.stages import (
     RECORDS,
@@ -204,11 +205,14 @@ def _associate(run: _Run, scene: Scene, points: Points) -> None:
             tick,
         )
         views = _write_labels(run, scene, found)
-        write_cloud(run.path(CLOUD), found.cloud)
-        coloured = replace(found.cloud, points=coloured_by_label(found.cloud))
-        write_cloud(run.path(CLOUD_LABELS), coloured)
-        write_instances(run.path(INSTANCES), found.cloud, found.confidence, views)
-        labelled = float(np.mean(found.cloud.instance > 0)) if len(points) else 0.0
+        cloud = found.cloud
+        if config.classes is not None:
+            maps = class_maps(config.classes, scene)
+            cloud = with_classes(cloud, vote_classes(points, scene, maps, config.tolerance)[0])
+        write_cloud(run.path(CLOUD), cloud)
+        write_cloud(run.path(CLOUD_LABELS), replace(cloud, points=coloured_by_label(cloud)))
+        write_instances(run.path(INSTANCES), cloud, found.confidence, views)
+        labelled = float(np.mean(cloud.instance > 0)) if len(points) else 0.0
         return {
             **found.summary,
             "instances": len(found.confidence),
@@ -216,7 +220,7 @@ def _associate(run: _Run, scene: Scene, points: Points) -> None:
             "warnings": list(found.warnings),
         }
 
-    settings = [config.association, config.tolerance, config.seed]
+    settings = [config.association, config.tolerance, config.seed, config.classes]
     outputs = [LABELS, CLOUD, CLOUD_LABELS, INSTANCES]
     run.stage("associate", settings, ["fuse", "track"], outputs, work)
 

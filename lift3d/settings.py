@@ -117,6 +117,9 @@ class LiftConfig:
     """The run folder: made if need be, continued if it is a run."""
     cloud: Path | None = None
     """Label the vertices of this PLY, in their order, instead of a fused cloud."""
+    classes: Path | None = None
+    """A folder of class ids per pixel, one grey PNG per view, from any 2D labeller: voted onto the
+    points like the objects, one class per object."""
     voxel: float | None = None
     """Size of a fused point in metres; short for --fusion.voxel."""
     views: int | None = None

@@ -293,3 +293,48 @@ def test_an_unknown_backend_is_told_from_other_words():
     assert unknown_backend("--out") is None
     for kind, backends in KINDS.items():
         assert all(unknown_backend(f"{kind}:{name}") is None for name in backends)
+
+
+def test_classes_are_voted_onto_the_points_one_per_object(config, scene, tmp_path):
+    """Class 1 or 2 by true id, in maps of half the size."""
+    classes = tmp_path / "classes"
+    for view in scene.views:
+        labels = view.instances()
+        write_label_map(classes, view.name, np.where(labels > 0, 1 + labels % 2, 0)[::2, ::2])
+    lifted = lift(dataclasses.replace(config, out=tmp_path / "run", classes=classes), scene)
+    cloud = read_cloud(lifted.path / "cloud.ply")
+    assert cloud.semantic is not None
+    assert set(np.unique(cloud.semantic).tolist()) <= {0, 1, 2}
+    for each in np.unique(cloud.instance[cloud.instance > 0]):
+        assert len(np.unique(cloud.semantic[cloud.instance == each])) == 1
+
+
+def test_things_are_sought_only_for_masks_of_surfaces_with_dense_depth(true_masks, scene):
+    regions = LiftConfig(Path("in"), Path("out"))
+    assert regions.resolved(scene).association.things is True
+    sparse = scene.with_views([dataclasses.replace(view, sparse=True) for view in scene.views])
+    assert regions.resolved(sparse).association.things is False
+    given = dataclasses.replace(regions, segmentation=Folder(path=true_masks))
+    assert given.resolved(scene).association.things is False
+    wanted = dataclasses.replace(
+        given, association=dataclasses.replace(given.association, things=True)
+    )
+    assert wanted.resolved(scene).association.things is True
+
+
+def test_photos_without_poses_go_to_colmap_and_posed_ones_do_not(scene):
+    config = LiftConfig(Path("in"), Path("out"))
+    assert backend_name("reconstruction", config.resolved(scene).reconstruction) == "sensor"
+    photos = scene.with_views(
+        [
+            dataclasses.replace(
+                view,
+                load_depth=None,
+                camera=dataclasses.replace(view.camera, world_from_camera=None),
+            )
+            for view in scene.views
+        ]
+    )
+    resolved = config.resolved(photos)
+    assert backend_name("reconstruction", resolved.reconstruction) == "colmap"
+    assert backend_name("matching", resolved.matching) == "flow"

@@ -88,7 +88,7 @@ def vertex_normals(
     normal = np.cross(b - a, c - a)
     total = np.stack(
         [
-            sum(np.bincount(faces[:, i], normal[:, axis], len(xyz)) for i in range(3))
+            sum(np.bincount(faces[:, i], normal[:, axis], len(xyz)) for i in range(3)) + 0.0
             for axis in range(3)
         ],
         axis=1,

@@ -1,0 +1,118 @@
+"""What a reconstruction makes is kept and read back; sparse clouds are labelled as they are."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lift3d.datasets.synthetic import SyntheticConfig
+from lift3d.errors import FrameError, InputError
+from lift3d.export.ply import read_cloud
+from lift3d.geometry import unproject
+from lift3d.labelmaps import write_label_map
+from lift3d.lifting import lift
+from lift3d.reconstructed import keep, recall
+from lift3d.scene import Points, Scene, Skipped
+from lift3d.segmentation import BACKENDS
+from lift3d.settings import LiftConfig
+
+
+def quiet(done, total):
+    pass
+
+
+@pytest.fixture(scope="module")
+def scene() -> Scene:
+    return SyntheticConfig(views=6, width=80, height=60).read()
+
+
+def held(value):
+    return value
+
+
+def sparse_of(scene: Scene) -> tuple[Scene, Points]:
+    """Some pixels of the first view, and where the others see the same points: as from COLMAP."""
+    first = scene.views[0]
+    depth = first.depth()
+    row, column = (each.ravel() for each in np.mgrid[3:60:5, 3:80:5])
+    there = depth[row, column] > 0
+    xyz = unproject(first.geometry_camera, depth)[row, column][there]
+    rgb = first.image()[row, column][there]
+    points = Points(xyz, rgb, np.zeros_like(xyz), np.ones(len(xyz), np.float32))
+    views = []
+    for view in scene.views:
+        own = view.camera.camera_from_world
+        z = xyz @ own[2, :3] + own[2, 3]
+        pixel = np.rint((xyz @ own[:3, :3].T + own[:3, 3]) @ view.camera.K.T / z[:, None])
+        seen = view.depth()
+        sparse = np.zeros_like(seen)
+        for (x, y, _), deep in zip(pixel.astype(int), z, strict=True):
+            if deep > 0 and 0 <= x < 80 and 0 <= y < 60 and abs(seen[y, x] - deep) < 0.03:
+                sparse[y, x] = deep
+        views.append(replace(view, load_depth=partial(held, sparse), sparse=True))
+    return replace(scene, views=tuple(views), load_points=partial(held, points)), points
+
+
+def test_what_was_kept_is_read_back(scene, tmp_path):
+    made, points = sparse_of(scene)
+    moved = [
+        replace(view, camera=view.camera.at(view.camera.pose @ np.diag([1.0, -1, -1, 1])))
+        for view in made.views[:4]
+    ]
+    made = replace(
+        made, views=tuple(moved), skipped=(Skipped("x", "y"),), notes=("n",), metric=False
+    )
+    found = recall(tmp_path, scene, keep(tmp_path, scene, made, quiet))
+    assert [view.name for view in found.views] == [view.name for view in moved]
+    assert (found.skipped, found.notes, found.metric) == (made.skipped, made.notes, False)
+    for one, two in zip(found.views, moved, strict=True):
+        assert np.array_equal(one.camera.pose, two.camera.pose)
+        assert np.array_equal(one.depth(), two.depth())
+        assert one.sparse
+        assert one.load_image is two.load_image or one.load_image == two.load_image
+    assert np.array_equal(found.load_points().xyz, points.xyz)
+
+
+def test_depth_of_the_pictures_own_is_not_copied(scene, tmp_path):
+    result = keep(tmp_path, scene, scene, quiet)
+    assert result["depth"] == []
+    assert not list((tmp_path / "depth").iterdir())
+    assert recall(tmp_path, scene, result).views[0].load_depth == scene.views[0].load_depth
+
+
+def test_a_damaged_or_foreign_folder_says_what_to_do(scene, tmp_path):
+    made, _ = sparse_of(scene)
+    result = keep(tmp_path, scene, made, quiet)
+    (tmp_path / "depth" / f"{scene.views[0].name}.npz").write_bytes(b"PK")
+    with pytest.raises(FrameError, match="cannot be read"):
+        recall(tmp_path, scene, result).views[0].depth()
+    fewer = scene.with_views(scene.views[1:])
+    with pytest.raises(InputError, match="lacks"):
+        recall(tmp_path, fewer, result)
+
+
+def test_a_sparse_cloud_is_labelled_on_its_own_points(scene, tmp_path):
+    """With the true masks nearly every point gets the id that its pixel has in the first view."""
+    made, points = sparse_of(scene)
+    masks = tmp_path / "masks"
+    for view in scene.views:
+        write_label_map(masks, view.name, view.instances())
+    folder = BACKENDS["folder"](path=masks)
+    config = LiftConfig(Path("in"), tmp_path / "run", segmentation=folder)
+    config = replace(config, association=replace(config.association, points=3, views=1))
+    lifted = lift(config, made)
+    cloud = read_cloud(lifted.path / "cloud.ply")
+    assert np.array_equal(cloud.points.xyz, points.xyz)
+    assert "points that came with the cameras" in lifted.records["fuse"].result["notes"][0]
+    assert (cloud.instance > 0).mean() > 0.7
+    row, column = (each.ravel() for each in np.mgrid[3:60:5, 3:80:5])
+    there = scene.views[0].depth()[row, column] > 0
+    true = scene.views[0].instances()[row, column][there]
+    large = [each for each in np.unique(true[true > 0]) if (true == each).sum() >= 8]
+    assert large
+    pure = [
+        np.bincount(cloud.instance[true == each]).max() / (true == each).sum() for each in large
+    ]
+    assert np.mean(pure) > 0.7
