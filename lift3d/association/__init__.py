@@ -20,7 +20,7 @@ views for raters.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int32
@@ -61,6 +61,10 @@ class Association:
         return self.relabelling.apply(index, view, labels, self.cloud, self.tolerance)
 
 
+FEWEST = 200
+"""Clouds of fewer points than this many times `points` ask for fewer per object."""
+
+
 def associate(
     points: Points,
     scene: Scene,
@@ -83,6 +87,8 @@ def associate(
             progress(done, total)
 
     total = len(scene) * (1 if config.trust_ids else 2)
+    # In a sparse cloud an object has few points.
+    config = replace(config, points=min(config.points, max(3, len(points) // FEWEST)))
     if config.trust_ids:
         return _trusting(points, scene, label_maps, config, tolerance, step)
     gap = max(spacing(points.xyz), 1e-9)

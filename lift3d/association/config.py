@@ -31,4 +31,4 @@ class AssociationConfig:
     anchors: int = 60_000
     """Points on which identities are settled."""
     points: int = 50
-    """Objects with fewer points are dropped."""
+    """Objects with fewer points are dropped; in clouds of under 10 000 points, fewer will do."""
