@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float32, Int32
 
 from lift3d.colmap_scene import sparse_depth
 from lift3d.datasets.images import read_color
+from lift3d.datasets.photos import read_photo
 from lift3d.errors import FrameError, InputError
 from lift3d.export.content import Content, Tick
 from lift3d.geometry import distort, unproject
@@ -151,7 +152,7 @@ class Frame:
     def _original(self) -> Path | None:
         """The JPEG that the picture is, where copying it changes no reader's pixels."""
         load = self.view.load_image
-        if not (self.same and isinstance(load, partial) and load.func is read_color):
+        if not (self.same and isinstance(load, partial) and load.func in (read_color, read_photo)):
             return None
         path = load.args[0] if load.args else None
         if not isinstance(path, Path) or path.suffix.lower() not in (".jpg", ".jpeg"):
