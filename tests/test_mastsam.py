@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from walls import HEIGHT, WIDTH, TrueMasks, wall_labels, wall_scene, wall_view
 
+from lift3d import cli
 from lift3d.errors import InputError
 from lift3d.matching.depth import DepthMatcherConfig
 from lift3d.scene import Masks, Matches, Scene
@@ -218,6 +219,12 @@ def test_an_option_that_is_given_counts_whatever_the_preset_says():
     mixed = MastsamConfig(preset="paper", negatives=4, initialise=False, carry=True)
     assert mixed.options == replace(PAPER, negatives=4, initialise=False, carry=True)
     assert MastsamConfig(negatives=0, stray=0.0).options == replace(BEST, negatives=0, stray=0.0)
+
+
+def test_preset_and_options_are_given_on_the_command_line():
+    words = "in --out o tracking:mastsam --tracking.preset paper --tracking.initialise False"
+    config = cli._parse(["lift", *words.split(), "--tracking.min-agreement", "0.3"])
+    assert config.tracking.options == replace(PAPER, initialise=False, min_agreement=0.3)
 
 
 def test_every_option_of_a_preset_can_be_given():

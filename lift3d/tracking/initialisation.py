@@ -14,8 +14,9 @@ PAPER_AREA = 1000 / (854 * 480)
 
 def disjoint(masks: Masks, overlap: float, whole: bool) -> LabelMap:
     """Automatic masks without overlap, numbered from 1: one becomes of those that should."""
-    group = groups(shared_pixels(masks.stack), overlap, whole)
-    return paint(masks.stack, (group + 1).astype(np.int32))
+    shared = shared_pixels(masks.stack)
+    group = groups(shared, overlap, whole)
+    return paint(masks.stack, (group + 1).astype(np.int32), np.diag(shared))
 
 
 def uncovered(labels: LabelMap, share: float) -> Bool[np.ndarray, "height width"]:

@@ -239,8 +239,9 @@ class Mastsam:
         found = agreement >= options.min_agreement
         if not found.all():  # a copy of all masks takes its time
             stack, ids = stack[found], ids[found]
-        first = groups(shared_pixels(stack), options.overlap, options.nested == "merge")
-        return self._connected(paint(stack, ids[first]), evidence)
+        shared = shared_pixels(stack)
+        first = groups(shared, options.overlap, options.nested == "merge")
+        return self._connected(paint(stack, ids[first], np.diag(shared)), evidence)
 
     def _prompts(
         self, evidence: Evidence, last: LabelMap, ids: Int32[np.ndarray, " masks"], number: int
@@ -287,13 +288,13 @@ class Mastsam:
     ) -> tuple[Bool[np.ndarray, "masks height width"], Float64[np.ndarray, " masks"]]:
         """The answers with their agreement; where it is poor, the best of the alternatives."""
         agreement = evidence.agreement(stack, ids)
-        poor = np.flatnonzero(agreement < self.options.sure_agreement)
-        if len(poor):
-            stack = stack.copy()
-        for index in poor:
+        own = False
+        for index in np.flatnonzero(agreement < self.options.sure_agreement):
             others = self.segmenter.alternatives(view, prompts[index]).stack
             scores = evidence.agreement(others, np.repeat(ids[index], len(others)))
             if scores.max(initial=0) > agreement[index]:
+                if not own:  # the answers are the segmenter's; to copy them takes its time
+                    stack, own = stack.copy(), True
                 stack[index] = others[scores.argmax()]
                 agreement[index] = scores.max()
         return stack, agreement

@@ -48,15 +48,19 @@ def groups(
 
 
 def paint(
-    stack: Bool[np.ndarray, "masks height width"], ids: Int32[np.ndarray, " masks"]
+    stack: Bool[np.ndarray, "masks height width"],
+    ids: Int32[np.ndarray, " masks"],
+    areas: Int64[np.ndarray, " masks"] | None = None,
 ) -> LabelMap:
     """Each mask painted as its id, larger masks first, so that parts stay visible on wholes.
 
-    Masks with the same id count as one. Of masks of one size the later is on top.
+    Masks with the same id count as one. Of masks of one size the later is on top. `areas` in
+    pixels, where they are known already.
     """
     labels = np.zeros(stack.shape[1:], np.int32)
     words, rows = _words(stack)
-    areas = np.array([np.count_nonzero(mask) for mask in rows], np.int64)
+    if areas is None:
+        areas = np.array([np.count_nonzero(mask) for mask in rows], np.int64)
     of_id = {int(i): int(areas[ids == i].sum()) for i in np.unique(ids)}
     order = np.argsort([-of_id[int(i)] for i in ids], kind="stable")
     _paint(words, rows, ids, order, labels.reshape(-1))
@@ -144,25 +148,38 @@ def _words(
 def _shared_pixels(words, rows):
     masks = len(rows)
     shared = np.zeros((masks, masks), np.int64)
-    # Blocks small enough for the cache, so that the stack is read along its rows.
-    block = 128
-    here = np.empty((8 * block, masks), np.int32)
-    count = np.empty(8 * block, np.int32)
-    for start in range(0, words.shape[1], block):
-        size = min(block, words.shape[1] - start)
-        count[:] = 0
-        for mask in range(masks):
-            for w in range(size):
-                if words[mask, start + w] == 0:
+    first = np.zeros(rows.shape[1], np.int32)  # 1 + the first mask of each pixel
+    # Few pixels have more masks: theirs are chained.
+    chain = np.zeros(rows.shape[1], np.int32)
+    member = np.zeros((1024, 2), np.int32)  # a mask, and the member before it
+    members = 1
+    for mask in range(masks):
+        for w in range(words.shape[1]):
+            if words[mask, w] == 0:
+                continue
+            for p in range(8 * w, 8 * w + 8):
+                if not rows[mask, p]:
                     continue
-                for p in range(8 * w, 8 * w + 8):
-                    if rows[mask, 8 * start + p]:
-                        here[p, count[p]] = mask
-                        count[p] += 1
-        for p in range(8 * size):
-            for i in range(count[p]):
-                for j in range(count[p]):
-                    shared[here[p, i], here[p, j]] += 1
+                shared[mask, mask] += 1
+                if first[p] == 0:
+                    first[p] = mask + 1
+                    continue
+                shared[first[p] - 1, mask] += 1
+                at = chain[p]
+                while at:
+                    shared[member[at, 0], mask] += 1
+                    at = member[at, 1]
+                if members == len(member):
+                    grown = np.zeros((2 * members, 2), np.int32)
+                    grown[:members] = member
+                    member = grown
+                member[members, 0] = mask
+                member[members, 1] = chain[p]
+                chain[p] = members
+                members += 1
+    for a in range(masks):
+        for b in range(a):
+            shared[a, b] = shared[b, a]
     return shared
 
 
