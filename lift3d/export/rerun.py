@@ -9,8 +9,6 @@ ids are 16-bit. Needs the extra `export`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +17,7 @@ import numpy as np
 from lift3d.colours import label_colours
 from lift3d.errors import InputError, MissingExtra
 from lift3d.export.content import Content, Format, Tick
-from lift3d.export.frames import Frame, Limits, check_frames, frames
-from lift3d.storage import atomic
+from lift3d.export.frames import Frame, Limits, check_frames, frames, write_bytes
 
 LIMITS = Limits("rerun", coefficients=0)
 MOST = np.iinfo(np.uint16).max
@@ -41,35 +38,15 @@ def write(content: Content, folder: Path, tick: Tick) -> list[str]:
     """`run.rrd`."""
     rr = library()
     recording = rr.RecordingStream("lift3d", send_properties=False)
-    with atomic(folder / "run.rrd") as part, _on_disk(recording, part):
-        _log_cloud(rr, recording, content)
-        for number, frame in enumerate(frames(content, LIMITS, tick)):
-            recording.set_time("view", sequence=number)
-            _log_view(rr, recording, content, frame)
-            recording.flush()
+    # In memory, about the size of the PNGs: when the disk is full while the SDK writes to it in
+    # the background, its flush() can wait for ever.
+    memory = recording.memory_recording()
+    _log_cloud(rr, recording, content)
+    for number, frame in enumerate(frames(content, LIMITS, tick)):
+        recording.set_time("view", sequence=number)
+        _log_view(rr, recording, content, frame)
+    write_bytes(folder / "run.rrd", memory.drain_as_bytes())
     return []
-
-
-@contextmanager
-def _on_disk(recording: Any, path: Path) -> Iterator[None]:
-    """The recording goes to a file, which is whole at the end, or there is an OSError.
-
-    The SDK writes in the background and tells of a full disk late, or only in its log.
-    """
-    from rerun.chunk import RrdReader
-
-    try:
-        recording.save(path)
-        yield
-        recording.flush()
-        recording.disconnect()
-        RrdReader(path).store()
-    except (RuntimeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise OSError(f"{path.name}: {error}") from error
-    finally:
-        recording.disconnect()
 
 
 def _log_cloud(rr: Any, recording: Any, content: Content) -> None:
