@@ -9,7 +9,7 @@ import pytest
 from walls import HEIGHT, WIDTH, TrueMasks, wall_labels, wall_scene, wall_view
 
 from lift3d import cli
-from lift3d.errors import InputError
+from lift3d.errors import FrameError, InputError
 from lift3d.matching.depth import DepthMatcherConfig
 from lift3d.scene import Masks, Matches, Scene
 from lift3d.settings import LiftConfig
@@ -467,6 +467,16 @@ def test_places_without_a_mask_keep_what_earlier_views_call_them():
     kept, lost = (tracked(scene, Forgetful(), fill=fill)[1] for fill in (True, False))
     assert (kept == scene.views[1].instances())[:, : WIDTH - 12].mean() > 0.97
     assert not lost.any()
+
+
+def test_a_view_whose_depth_is_damaged_starts_anew_and_the_next_one_knows_the_ids():
+    def damaged():
+        raise FrameError("cut off")
+
+    views = list(wall_scene(SQUARES, [0, 10, 20]).views)
+    views[1] = replace(views[1], load_depth=damaged)
+    maps = tracked(wall_scene(SQUARES, []).with_views(views))
+    assert [sorted(np.unique(m).tolist()) for m in maps] == [[1, 2, 3], [4, 5, 6], [1, 2, 3]]
 
 
 def test_keyframes_are_few_and_reach_back_to_the_start():

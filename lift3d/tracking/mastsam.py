@@ -340,7 +340,10 @@ class _Memory:
         posed = view.camera.world_from_camera is not None
         posed = posed and view.geometry_camera.world_from_camera is not None
         if self._carry and posed and not view.sparse:
-            self._depth = view.depth()
+            try:
+                self._depth = view.depth()
+            except FrameError as error:
+                log.warning("masks are not carried into %s: %s", view.name, error)
             if self._depth is not None:
                 self.here = places(view, self._depth)
 
@@ -349,6 +352,7 @@ class _Memory:
         self.last, self.empty = labels, False
         if self.here is not None and self._depth is not None:
             camera, geometry = view.camera, view.geometry_camera
+            self.recent.forget()  # what was before them is no longer the last
             self.keyframes.add(self.here, Remembered(number, camera, geometry, self._depth, labels))
         else:
             self.recent.add(view, labels)

@@ -64,3 +64,7 @@ class Recent:
     def add(self, view: View, labels: LabelMap) -> None:
         """Remember a view; what is older than any that is asked goes."""
         self._views.append((view, labels))
+
+    def forget(self) -> None:
+        """Start again with no views."""
+        self._views.clear()
