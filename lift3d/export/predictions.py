@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool
 
 from lift3d.errors import InputError
 from lift3d.export.content import Content, Tick
-from lift3d.storage import atomic
+from lift3d.metrics.scannet import Prediction
 
 UNKNOWN_CLASS = 1
 """What class-agnostic scripts call `object`."""
 
 
-@dataclass(frozen=True, eq=False)
-class Instance:
-    """One line of the list."""
-
-    mask: Bool[np.ndarray, " vertices"]
-    label: int
-    confidence: float
-
-
-def instances(content: Content) -> Iterator[Instance]:
+def instances(content: Content) -> Iterator[Prediction]:
     """Every id that has vertices, in the order of the run's list."""
     ids = content.cloud.instance if content.at_vertices is None else content.at_vertices
     for each, confidence in content.confidence.items():
         mask = ids == each
         if each > 0 and mask.any():
-            yield Instance(mask, _label(content, each), float(confidence))
+            yield Prediction(mask, _label(content, each), float(confidence))
 
 
 def _label(content: Content, each: int) -> int:
@@ -42,12 +30,6 @@ def _label(content: Content, each: int) -> int:
     classes = content.cloud.semantic[content.cloud.instance == each]
     found, counts = np.unique(classes[classes > 0], return_counts=True)
     return int(found[counts.argmax()]) if len(found) else UNKNOWN_CLASS
-
-
-def write_list(folder: Path, name: str, lines: list[str]) -> None:
-    """`NAME.txt`."""
-    with atomic(folder / f"{name}.txt") as part:
-        part.write_text("".join(f"{line}\n" for line in lines))
 
 
 def notes(content: Content, where: str) -> list[str]:
@@ -71,7 +53,7 @@ def check(content: Content, where: str) -> None:
         raise InputError(f"{where}: no labelled vertex; is --vertices the mesh of this scene?")
 
 
-def ticking(content: Content, tick: Tick) -> Iterator[tuple[int, Instance]]:
+def ticking(content: Content, tick: Tick) -> Iterator[tuple[int, Prediction]]:
     """Instances with their number from 0."""
     for number, one in enumerate(instances(content)):
         yield number, one

@@ -42,7 +42,7 @@ def predictions(
 
 
 def write_submission(
-    folder: Path, scene: str, instances: Sequence[Prediction], form: Format = "scannet"
+    folder: Path, scene: str, instances: Iterable[Prediction], form: Format = "scannet"
 ) -> list[Path]:
     """Write one scene's list and masks into `folder`; every file written, the list first.
 
