@@ -123,7 +123,8 @@ class LiftConfig:
     voxel: float | None = None
     """Size of a fused point in metres; short for --fusion.voxel."""
     views: int | None = None
-    """Use at most this many views, spread evenly."""
+    """Use at most this many views: those that show most of the place, where poses are known, else
+    spread evenly."""
     stride: int = 1
     """Use every n-th view."""
     seed: int = 0

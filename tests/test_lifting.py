@@ -17,7 +17,7 @@ from lift3d.labelmaps import read_label_map, write_label_map
 from lift3d.lifting import lift
 from lift3d.runs import read_json
 from lift3d.scene import LabelledPoints
-from lift3d.selection import open_scene, select
+from lift3d.selection import open_scene
 from lift3d.settings import KINDS, LiftConfig, as_json, backend_name, unknown_backend
 
 Folder = segmentation.BACKENDS["folder"]
@@ -244,22 +244,6 @@ def test_masks_of_nothing_at_all_are_an_error(scene, tmp_path):
     config = LiftConfig(Path("synthetic"), tmp_path / "run", segmentation=empty)
     with pytest.raises(InputError, match="no mask in any of 8 views"):
         lift(config, scene)
-
-
-def test_views_are_spread_evenly(scene):
-    def names(**options):
-        return [int(view.name) for view in select(scene, **options).views]
-
-    assert names() == [0, 1, 2, 3, 4, 5, 6, 7]
-    assert names(stride=3) == [0, 3, 6]
-    assert names(views=3) == [0, 4, 7]
-    assert names(views=2, stride=3) == [0, 6]
-    assert names(views=1) == [0]
-    assert names(views=99) == names()
-    with pytest.raises(InputError, match="views is 0"):
-        names(views=0)
-    with pytest.raises(InputError, match="stride is 0"):
-        names(stride=0)
 
 
 def test_the_synthetic_scene_has_a_name_like_a_path(tmp_path, monkeypatch):
