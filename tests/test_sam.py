@@ -759,3 +759,9 @@ def test_small_holes_are_filled_and_small_islands_go_but_never_the_last():
     island = np.zeros((40, 40), bool)
     island[3:5, 3:5] = True
     np.testing.assert_array_equal(cleaned(island, 20.0), island)
+
+
+def test_a_known_name_is_found_where_weights_are_kept(monkeypatch, tmp_path):
+    monkeypatch.setenv("LIFT3D_WEIGHTS", str(tmp_path))
+    with pytest.raises(InputError, match="lift3d weights sam_vit_b"):
+        SamConfig(Path("sam_vit_b")).build()

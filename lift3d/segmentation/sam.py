@@ -13,6 +13,7 @@ from lift3d.protocols import Segmenter
 from lift3d.scene import Image
 from lift3d.segmentation.automatic import AutomaticConfig
 from lift3d.segmentation.embeddings import Embedding, EmbeddingConfig
+from lift3d.weights import KNOWN, find
 
 WIDTHS = {"b": 768, "l": 1024, "h": 1280}
 """Of the published image encoders."""
@@ -31,8 +32,8 @@ class SamConfig:
     """SAM (ViT-B, L or H): masks from points, boxes and masks. Better with a GPU."""
 
     checkpoint: Path
-    """The authors' .pth file (weights: Apache-2.0), from the list in the README of
-    github.com/facebookresearch/segment-anything. Which of the models it is shows in it."""
+    """sam_vit_b, sam_vit_l or sam_vit_h once `lift3d weights` has fetched it, or the path of the
+    authors' .pth file (weights: Apache-2.0). Which of the models it is shows in it."""
     vit: Literal["auto", "b", "l", "h"] = "auto"
     """Refuse a checkpoint of another size than this."""
     device: str = "auto"
@@ -67,7 +68,9 @@ class SamNetwork:
         from lift3d.segmentation.promptable import choose_device
 
         self.device = choose_device(config.device)
-        self.model = load(config.checkpoint, config.vit).to(self.device)
+        named = str(config.checkpoint) in KNOWN
+        path = find(config.checkpoint) if named else config.checkpoint
+        self.model = load(path, config.vit).to(self.device)
         self.mask_side: int = self.model.prompt_encoder.mask_input_size[0]
         self._precision = config.precision
         self._resize = ResizeLongestSide(self.model.image_encoder.img_size)
