@@ -2,6 +2,7 @@
 
 python benchmarks/tracking.py [--seeds 5] [--views 60] [--masks regions low middle high]
 python benchmarks/tracking.py --overhead
+python benchmarks/tracking.py --look SCAN [--stride 8] [--matching flow] [--pictures out/look]
 
 Consistency is that of the tracker's own label maps. AP is that of the cloud twice: `ap` where ids
 are believed (each point gets the id most views give it), `ap_joined` after the association.
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,9 @@ import numpy as np
 
 from lift3d import tracking
 from lift3d.association import AssociationConfig, associate
+from lift3d.colours import overlay
 from lift3d.consistency import scene_consistencies
+from lift3d.datasets import read_scene
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.evaluation import Truth, score
 from lift3d.fusion.voxel import VoxelConfig
@@ -306,6 +310,69 @@ def overhead(options: argparse.Namespace) -> None:
     write(options.out, {"overhead_ms": rounded})
 
 
+# Pictures.
+
+
+def look(options: argparse.Namespace) -> None:
+    """What a tracker makes of a real scan: sheets of six views with the ids written on them.
+
+    By flow nothing is carried by depth, so that both presets follow the same matches.
+    """
+    whole = read_scene(options.look)
+    scene = whole.with_views(whole.views[:: options.stride][: options.views])
+    flow = options.matching == "flow"
+    matcher = FlowMatcherConfig() if flow else DepthMatcherConfig()
+    for name in options.only or ["paper", "best"]:
+        config = TRACKERS[name]
+        config = replace(config, carry=False) if flow and name == "best" else config
+        maps = list(config.build(RegionsConfig().build(), matcher.build()).track(scene))
+        folder = options.pictures / f"{name}_{options.matching}_{options.stride}"
+        sheets(scene.views, maps, folder)
+        seen = [set(np.unique(each[each > 0]).tolist()) for each in maps]
+        ever = set().union(*seen)
+        lived = [len(a & b) / len(a) for a, b in pairwise(seen) if a]
+        spans = [[number for number, each in enumerate(seen) if one in each] for one in ever]
+        returned = sum(span[-1] - span[0] >= len(span) for span in spans)
+        print(
+            f"{options.look.name} {name} {options.matching}, every {options.stride}: "
+            f"{len(maps)} views, {np.mean([len(each) for each in seen]):.0f} masks each, "
+            f"{len(ever)} ids, {returned} of them were away and came back; "
+            f"{np.mean(lived):.2f} of a view's ids are in the next; pictures in {folder}",
+            flush=True,
+        )
+
+
+def sheets(views: Sequence[View], maps: Sequence[LabelMap], folder: Path) -> None:
+    """Six views a picture, the colour and the number of each id the same in all of them."""
+    import cv2
+
+    folder.mkdir(parents=True, exist_ok=True)
+    painted = []
+    for view, labels in zip(views, maps, strict=True):
+        picture = overlay(view.image(), labels)
+        for one, area in zip(*np.unique(labels[labels > 0], return_counts=True), strict=True):
+            if area > 0.004 * labels.size:
+                inner = cv2.distanceTransform((labels == one).astype(np.uint8), cv2.DIST_L2, 3)
+                row, column = np.unravel_index(inner.argmax(), inner.shape)
+                write_on(picture, str(one), int(column) - 14, int(row) + 6)
+        write_on(picture, view.name, 6, 20)
+        painted.append(picture)
+    for start in range(0, len(painted), 6):
+        six = painted[start : start + 6]
+        six += [np.zeros_like(six[0])] * (6 - len(six))
+        rows = [np.concatenate(six[at : at + 3], axis=1) for at in (0, 3)]
+        sheet = cv2.cvtColor(np.concatenate(rows), cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(folder / f"{start:03d}.png"), sheet)
+
+
+def write_on(picture: Any, text: str, x: int, y: int) -> None:
+    """White on a dark rim."""
+    import cv2
+
+    for colour, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+        cv2.putText(picture, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, width)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
@@ -315,9 +382,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="these trackers alone")
     parser.add_argument("--ap", choices=["all", "trusted", "none"], default="all")
     parser.add_argument("--overhead", action="store_true", help="milliseconds per frame instead")
+    parser.add_argument("--look", type=Path, help="pictures of this scan instead, by eye")
+    parser.add_argument("--stride", type=int, default=1, help="of --look: every n-th view")
+    parser.add_argument("--matching", choices=["depth", "flow"], default="depth")
+    parser.add_argument("--pictures", type=Path, default=Path("out/look"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/tracking.json"))
     options = parser.parse_args()
-    overhead(options) if options.overhead else quality(options)
+    (overhead if options.overhead else look if options.look else quality)(options)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,218 @@
+"""Seconds per view and memory of every stage of a lift, as functions of the number of views.
+
+Run `python benchmarks/long_scan.py`; the numbers go to benchmarks/results/long_scan.json.
+A furnished room is rendered once and written as a ScanNet folder. The long scan is its views
+cycled, each under a name of its own and from a pose that is moved by a millimetre or so, with
+masks of simulated quality. The masks are files, so that no segmenter dominates: what is timed is
+reading, fusion, tracking, association with voting, H and the report. Every length runs in a
+process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lift3d.datasets import read_scene
+from lift3d.datasets.synthetic import SyntheticConfig
+from lift3d.labelmaps import write_label_map
+from lift3d.lifting import lift
+from lift3d.progress import Tick
+from lift3d.scene import Camera
+from lift3d.segmentation.folder import FolderConfig
+from lift3d.segmentation.simulated import SimulatedConfig
+from lift3d.settings import LiftConfig
+
+MOVED = 0.0005
+"""Metres: the standard deviation of a pose's shift along each axis."""
+BASE = 120
+"""Views that are rendered."""
+
+
+def render(folder: Path, colour: tuple[int, int], depth: tuple[int, int], severity: str) -> None:
+    """The views that will be cycled: colour, depth, pose, masks; intrinsics of both cameras."""
+    from PIL import Image
+
+    seen = SyntheticConfig(views=BASE, width=colour[0], height=colour[1]).read()
+    measured = SyntheticConfig(views=BASE, width=depth[0], height=depth[1]).read()
+    segmenter = SimulatedConfig(severity=severity).build()  # type: ignore[arg-type]
+    folder.mkdir(parents=True)
+    for index, (view, with_depth) in enumerate(zip(seen.views, measured.views, strict=True)):
+        Image.fromarray(view.image()).save(folder / f"{index}.jpg", quality=90)
+        metres = with_depth.depth()
+        assert metres is not None
+        stored = np.round(1000 * metres).astype(np.uint16)
+        Image.fromarray(stored).save(folder / f"{index}.png", compress_level=1)
+        write_label_map(folder, f"mask{index}", segmenter.segment(view).label_map())
+        np.savetxt(folder / f"{index}.txt", view.camera.pose)
+    for name, camera in (("color", seen.views[0].camera), ("depth", measured.views[0].camera)):
+        np.savetxt(folder / f"intrinsic_{name}.txt", _homogeneous(camera))
+
+
+def _homogeneous(camera: Camera) -> np.ndarray:
+    K = np.eye(4)
+    K[:3, :3] = camera.K
+    return K
+
+
+def cycle(base: Path, folder: Path, views: int, seed: int = 0) -> tuple[Path, Path]:
+    """A scan of that many views and its masks: links to the rendered files, poses of their own."""
+    scan, masks = folder / "scan", folder / "masks"
+    for each in ("color", "depth", "pose", "intrinsic"):
+        (scan / each).mkdir(parents=True)
+    masks.mkdir()
+    rng = np.random.default_rng(seed)
+    for name in ("color", "depth"):
+        os.link(base / f"intrinsic_{name}.txt", scan / "intrinsic" / f"intrinsic_{name}.txt")
+    for index in range(views):
+        of = index % BASE
+        os.link(base / f"{of}.jpg", scan / "color" / f"{index}.jpg")
+        os.link(base / f"{of}.png", scan / "depth" / f"{index}.png")
+        os.link(base / f"mask{of}.png", masks / f"{index}.png")
+        pose = np.loadtxt(base / f"{of}.txt")
+        pose[:3, 3] += rng.normal(0, MOVED, 3)
+        np.savetxt(scan / "pose" / f"{index}.txt", pose)
+    return scan, masks
+
+
+class Watch:
+    """A lift's progress that notes each stage's wall and processor seconds and resident memory."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, dict[str, float]] = {}
+        self._peak = 0.0
+        self._over = threading.Event()
+        threading.Thread(target=self._sample, daemon=True).start()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Tick]:
+        """Times the block."""
+        self._peak = resident_mb()
+        wall, cpu = time.perf_counter(), time.process_time()
+        yield lambda done, total: None
+        self.stages[name] = {
+            "seconds": round(time.perf_counter() - wall, 2),
+            "cpu_seconds": round(time.process_time() - cpu, 2),
+            "peak_mb": round(max(self._peak, resident_mb())),
+        }
+
+    def say(self, line: str) -> None:
+        """One line to whoever waits."""
+        print(line, file=sys.stderr, flush=True)
+
+    def _sample(self) -> None:
+        while not self._over.wait(0.02):
+            self._peak = max(self._peak, resident_mb())
+
+
+def resident_mb() -> float:
+    """What the process holds now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def measure(scan: Path, masks: Path, out: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """One lift in this process."""
+    watch = Watch()
+    with watch.stage("read"):
+        scene = read_scene(scan)
+    config = LiftConfig(
+        scan, out, segmentation=FolderConfig(masks), check_pixels=options.check_pixels
+    )
+    lifted = lift(config, scene, watch)
+    found = lifted.records["associate"].result
+    return {
+        "views": len(lifted.scene),
+        "points": lifted.records["fuse"].result["points"],
+        "instances": found["instances"],
+        "masks": found["masks"],
+        "stages": watch.stages,
+        "peak_mb": max(each["peak_mb"] for each in watch.stages.values()),
+        "ms_per_view": round(
+            1000 * sum(each["seconds"] for each in watch.stages.values()) / len(lifted.scene), 1
+        ),
+    }
+
+
+def table(runs: list[dict[str, Any]]) -> str:
+    """Milliseconds per view, and megabytes, of every stage at every length."""
+    names = list(runs[0]["stages"])
+    head = f"{'views':>6} {'size':>9} " + " ".join(f"{each:>12}" for each in [*names, "all"])
+    lines = ["ms per view / peak MB", head]
+    for run in runs:
+        cells = [
+            f"{1000 * run['stages'][name]['seconds'] / run['views']:.1f}/"
+            f"{run['stages'][name]['peak_mb']}"
+            for name in names
+        ]
+        cells.append(f"{run['ms_per_view']}/{run['peak_mb']}")
+        lines.append(
+            f"{run['views']:>6} {run['size']:>9} " + " ".join(f"{each:>12}" for each in cells)
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--views", type=int, nargs="+", default=[500, 1500, 5578])
+    options.add_argument("--size", type=int, nargs=2, default=(320, 240), help="of the depth")
+    options.add_argument("--colour", type=int, nargs=2, help="size of the pictures if another")
+    options.add_argument("--severity", default="low", help="what is wrong with the masks")
+    options.add_argument("--check-pixels", type=int, default=LiftConfig.check_pixels)
+    options.add_argument("--scratch", type=Path, help="keep the rendered views here")
+    options.add_argument("--add", action="store_true", help="to the runs that are there")
+    options.add_argument("--out", type=Path, default=Path(__file__).parent / "results/long_scan.json")
+    options.add_argument("--one", type=Path, nargs=3, help=argparse.SUPPRESS)
+    chosen = options.parse_args()
+    if chosen.one:
+        print(json.dumps(measure(*chosen.one, chosen)))
+        return
+    known = chosen.add and chosen.out.exists()
+    runs: list[dict[str, Any]] = json.loads(chosen.out.read_text())["runs"] if known else []
+    size, colour = tuple(chosen.size), tuple(chosen.colour or chosen.size)
+    with tempfile.TemporaryDirectory(dir=chosen.scratch) as held:
+        scratch = Path(held)
+        base = (chosen.scratch or scratch) / f"base_{colour[0]}_{size[0]}_{chosen.severity}"
+        if not base.is_dir():
+            render(base, colour, size, chosen.severity)
+        for views in chosen.views:
+            runs.append(run_one(base, scratch / f"{views}", views, chosen))
+            runs[-1]["size"] = f"{size[0]}x{size[1]}"
+            runs[-1]["colour"] = f"{colour[0]}x{colour[1]}"
+            runs[-1]["load_before"] = round(os.getloadavg()[0], 1)
+            result = {
+                "what": f"{BASE} views of a synthetic room cycled, poses moved by {MOVED} m; masks "
+                f"of severity '{chosen.severity}' from files; fused, associated, checked, reported",
+                "machine": {"processor": platform.machine(), "cores": os.cpu_count()},
+                "runs": runs,
+                "table": table(runs).splitlines(),
+            }
+            chosen.out.write_text(json.dumps(result, indent=1) + "\n")
+            print(table(runs), flush=True)
+
+
+def run_one(base: Path, folder: Path, views: int, chosen: argparse.Namespace) -> dict[str, Any]:
+    """One length in a process of its own, whose memory is only that run's."""
+    scan, masks = cycle(base, folder, views)
+    command = [sys.executable, __file__, "--one", str(scan), str(masks), str(folder / "out")]
+    command += ["--check-pixels", str(chosen.check_pixels)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+if __name__ == "__main__":
+    main()
