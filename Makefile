@@ -15,7 +15,7 @@ install: $(BIN)/.installed
 # Only when pyproject.toml changed since the last time.
 $(BIN)/.installed: pyproject.toml | system
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev,colmap,export,mast3r,sam]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev,batch,colmap,export,mast3r,sam]'
 	touch $@
 
 # Linux with apt only; elsewhere Open3D brings what it needs.

@@ -3,15 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from tyro import MISSING
-from tyro.conf import Positional
+from tyro.conf import Positional, Suppress
 
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.errors import InputError
 from lift3d.export.content import Options
 from lift3d.settings import KINDS, AutoTracking, LiftConfig, Segmentation, Tracking
+from lift3d.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,36 @@ class Lift(LiftConfig):
 
         lift(self, progress=for_terminal(), command=command)
         print_run(self.out)
+
+
+@dataclass(frozen=True)
+class Batch(LiftConfig, Workers):
+    """Lift many scans on Ray, each into its own folder; one table and page at the end.
+
+    All settings of `lift3d lift` hold for every scan; `{scan}` in a path stands for its name.
+    Scans that are broken are set aside in quarantine.json with their error, the rest goes on;
+    the same command goes on where it stopped.
+    """
+
+    input: Annotated[Path, Suppress] = Path()
+    scans: Positional[tuple[Path, ...]] = MISSING
+    """.sens files, scan folders, or `synthetic:SEED`."""
+    out: Path = MISSING
+    """Run folders are made in it, named after the scans, and batch.json, batch.html."""
+    cloud: Path | None = None
+    """Label the vertices of this PLY; `mesh` is ScanNet's own of each scan."""
+    again: bool = False
+    """Try also what was quarantined before and has not changed since."""
+
+    def run(self, command: Sequence[str]) -> None:
+        """Lift all, then show the table; InputError where a scan is not in it."""
+        from lift3d.batch import batch
+        from lift3d.overview import print_overview, tally
+
+        rows = batch(self.scans, self, self, self.again, command=command)
+        print_overview(self.out, rows)
+        if any(row.state != "done" for row in rows):
+            raise InputError(f"{tally(rows)}; {self.out}/batch.html says why")
 
 
 @dataclass(frozen=True)
@@ -208,6 +239,12 @@ EXAMPLES: dict[type, tuple[str, ...]] = {
         "lift3d lift scans/kitchen --out out/kitchen --stride 4 --voxel 0.01",
         "lift3d lift scans/kitchen --out out/kitchen \\",
         "    segmentation:folder --segmentation.path masks tracking:independent",
+    ),
+    Batch: (
+        "lift3d batch scans/* --out out/house --views 300",
+        "lift3d batch scans/* --out out/scannet --cloud mesh --address auto --gpus 1 --memory 8",
+        "lift3d batch scans/* --out out/house \\",
+        "    segmentation:folder --segmentation.path masks/{scan}",
     ),
     Info: ("lift3d info scans/scene0011_00.sens",),
     View: ("lift3d view out/kitchen", "lift3d view out/kitchen --screenshot kitchen.png"),

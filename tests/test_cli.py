@@ -26,7 +26,7 @@ def test_help_lists_every_command(capsys):
         cli.main(["--help"])
     assert end.value.code == 0
     said = capsys.readouterr().out
-    for name in ("lift", "info", "view", "evaluate", "export", "demo"):
+    for name in ("lift", "batch", "info", "view", "evaluate", "export", "demo"):
         assert f"• {name}" in said
 
 
