@@ -25,16 +25,18 @@ Scores: TypeAlias = Float32[np.ndarray, " labels"]
 
 def membership(seen: Observations) -> sparse.csr_array:
     """Points x masks, 1 where the point lies in the mask."""
-    known = seen.mask >= 0
+    looks = seen.whole()
+    known = looks.mask >= 0
     shape = (seen.anchors, len(seen.mask_view))
     ones = np.ones(int(known.sum()), np.float32)
-    return sparse.csr_array((ones, (seen.anchor[known], seen.mask[known])), shape)
+    return sparse.csr_array((ones, (looks.anchor[known], looks.mask[known])), shape)
 
 
 def visibility(seen: Observations) -> sparse.csr_array:
     """Points x views, 1 where the view sees the point."""
-    ones = np.ones(len(seen.anchor), np.float32)
-    return sparse.csr_array((ones, (seen.anchor, seen.view)), (seen.anchors, seen.views))
+    looks = seen.whole()
+    ones = np.ones(len(looks.anchor), np.float32)
+    return sparse.csr_array((ones, (looks.anchor, looks.view)), (seen.anchors, seen.views))
 
 
 def compact(labels: np.ndarray, least: int = 0) -> Labels:
@@ -68,9 +70,10 @@ def greedy_merge(
     count = np.zeros((seen.anchors, slots), np.int32)
     owner = np.zeros(seen.anchors, np.int32)
     met = [0]  # how many views met each object
+    looks = seen.whole()
     for view in range(seen.views):
-        part = slice(seen.start[view], seen.start[view + 1])
-        point, mask = seen.anchor[part], seen.mask[part]
+        part = slice(looks.start[view], looks.start[view + 1])
+        point, mask = looks.anchor[part], looks.mask[part]
         if not (mask >= 0).any():
             continue
         first = mask[mask >= 0].min()
@@ -100,7 +103,7 @@ def greedy_merge(
         count[who, slot] = np.where(same.any(1), count[who, slot], 0) + 1
         objects[who, slot] = what
         owner[who] = objects[who, count[who].argmax(1)]
-    times = np.bincount(seen.anchor, minlength=seen.anchors)
+    times = np.bincount(seen.whole().anchor, minlength=seen.anchors)
     owner[count.max(1) < labelled * times] = 0
     owner[np.array(met)[owner] < least_views] = 0
     labels = compact(owner, least_points)
@@ -132,10 +135,11 @@ def sam3d(
     points that both sides label.
     """
     level = []
+    looks = seen.whole()
     for view in range(seen.views):
-        part = slice(seen.start[view], seen.start[view + 1])
-        known = seen.mask[part] >= 0
-        point, group = seen.anchor[part][known], seen.mask[part][known]
+        part = slice(looks.start[view], looks.start[view + 1])
+        known = looks.mask[part] >= 0
+        point, group = looks.anchor[part][known], looks.mask[part][known]
         big = np.bincount(group, minlength=len(seen.mask_view))[group] >= least_group
         level.append((point[big], group[big]))
     while len(level) > 1:

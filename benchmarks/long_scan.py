@@ -174,7 +174,9 @@ def main() -> None:
     options.add_argument("--check-pixels", type=int, default=LiftConfig.check_pixels)
     options.add_argument("--scratch", type=Path, help="keep the rendered views here")
     options.add_argument("--add", action="store_true", help="to the runs that are there")
-    options.add_argument("--out", type=Path, default=Path(__file__).parent / "results/long_scan.json")
+    options.add_argument(
+        "--out", type=Path, default=Path(__file__).parent / "results/long_scan.json"
+    )
     options.add_argument("--one", type=Path, nargs=3, help=argparse.SUPPRESS)
     chosen = options.parse_args()
     if chosen.one:

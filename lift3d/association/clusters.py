@@ -33,18 +33,30 @@ class Cover:
 
 def cover(seen: Observations, cluster: Int32[np.ndarray, " anchors"], clusters: int) -> Cover:
     """Count; anchors with cluster -1 belong to none."""
-    of = cluster[seen.anchor]
-    inside, masked = of >= 0, seen.mask >= 0
-    key = of[inside].astype(np.int64) * seen.views + seen.view[inside]
-    visible = np.bincount(key, minlength=clusters * seen.views).reshape(clusters, seen.views)
-    both = inside & masked
-    ones = np.ones(int(both.sum()))
     masks = len(seen.mask_view)
+    visible = np.zeros((clusters, seen.views))
+    mask_size = np.zeros(masks)
+    keys, counts = [np.zeros(0, np.int64)], [np.zeros(0)]
+    for looks in seen.looks():
+        of = cluster[looks.anchor]
+        inside, masked = of >= 0, looks.mask >= 0
+        span = len(looks.start) - 1
+        key = of[inside].astype(np.int64) * span + (looks.view[inside] - looks.first)
+        here = np.bincount(key, minlength=clusters * span).reshape(clusters, span)
+        visible[:, looks.first : looks.first + span] = here
+        both = inside & masked
+        key = of[both].astype(np.int64) * masks + looks.mask[both]
+        key, count = np.unique(key, return_counts=True)
+        keys.append(key)
+        counts.append(count.astype(np.float64))
+        mask_size += np.bincount(looks.mask[masked], minlength=masks)
+    key, count = np.concatenate(keys), np.concatenate(counts)
+    row, column = key // max(masks, 1), key % max(masks, 1)
     return Cover(
-        sparse.coo_array((ones, (of[both], seen.mask[both])), (clusters, masks)).tocsr(),
-        visible.astype(np.float64),
+        sparse.coo_array((count, (row, column)), (clusters, masks)).tocsr(),
+        visible,
         np.bincount(cluster[cluster >= 0], minlength=clusters),
-        np.bincount(seen.mask[masked], minlength=masks).astype(np.float64),
+        mask_size,
     )
 
 
@@ -125,15 +137,14 @@ def confirmed(
     covered = cover(seen, cluster, count)
     mean, views = support(seen, covered)
     kept = (mean >= least_support) & (views >= least_views)
-    masked = seen.mask >= 0
-    looks = sparse.coo_array(
-        (
-            np.ones(int(masked.sum()), np.float32),
-            (seen.anchor[masked], seen.mask[masked]),
-        ),
-        (seen.anchors, len(seen.mask_view)),
-    ).tocsr()
-    score = (looks @ gains(seen, covered, kept)).tocsr()
+    gain = gains(seen, covered, kept)
+    score = sparse.csr_array((seen.anchors, gain.shape[1]))
+    for looks in seen.looks():
+        masked = looks.mask >= 0
+        at = looks.anchor[masked], looks.mask[masked]
+        ones = np.ones(len(at[0]), np.float32)
+        under = sparse.coo_array((ones, at), (seen.anchors, len(seen.mask_view))).tocsr()
+        score = (score + under @ gain).tocsr()
     best = np.full(seen.anchors, -1, np.int32)
     some = np.diff(score.indptr) > 0
     if kept.any():

@@ -2,40 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import no_type_check
 
 import numba
 import numpy as np
-from jaxtyping import Float32, Float64, Int32, Int64
+from jaxtyping import Float32, Float64, Int32, Int64, UInt, UInt8
 
+from lift3d.ahead import looked_up
 from lift3d.scene import LabelMap, Points, Scene
 from lift3d.visibility import DepthTolerance, sightings
 
 
-@dataclass(frozen=True, eq=False)
-class Observations:
-    """Which label each view gives each anchor that it sees, view after view."""
+BLOCK = 512
+"""Views whose observations are unpacked at a time."""
 
-    anchors: int
+
+@dataclass(frozen=True, eq=False)
+class Looks:
+    """Which label each of some views gives each anchor that it sees, view after view."""
+
+    first: int
+    """The first of the views."""
     start: Int64[np.ndarray, " views_plus_one"]
-    """View v's observations are start[v]:start[v + 1]."""
+    """The observations of the i-th of them are start[i]:start[i + 1]."""
     anchor: Int32[np.ndarray, " observations"]
     mask: Int32[np.ndarray, " observations"]
-    """Index into the table of masks, one per (view, label); -1 where unlabelled."""
+    """Index into the table of masks; -1 where unlabelled."""
+
+    @property
+    def view(self) -> Int32[np.ndarray, " observations"]:
+        """The view of each observation."""
+        every = np.arange(self.first, self.first + len(self.start) - 1, dtype=np.int32)
+        return np.repeat(every, np.diff(self.start))
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """One view's observations: a bit for each anchor, a byte for each that is seen."""
+
+    seen: UInt8[np.ndarray, " bytes"]
+    mask: UInt[np.ndarray, " seen"]
+    """Number of the mask in its view, from 1; 0 where unlabelled."""
+    first: int
+    """Index of the view's first mask in the table."""
+
+
+@dataclass(frozen=True, eq=False)
+class Observations:
+    """Which label each view gives each anchor that it sees; about 20 kB a view."""
+
+    anchors: int
+    packed: tuple[Packed, ...]
     mask_view: Int32[np.ndarray, " masks"]
+    """The table of masks, one per (view, label)."""
     mask_label: Int32[np.ndarray, " masks"]
 
     @property
     def views(self) -> int:
         """How many views were asked."""
-        return len(self.start) - 1
+        return len(self.packed)
 
-    @property
-    def view(self) -> Int32[np.ndarray, " observations"]:
-        """The view of each observation."""
-        return np.repeat(np.arange(self.views, dtype=np.int32), np.diff(self.start))
+    def looks(self, views: int = BLOCK) -> Iterator[Looks]:
+        """All observations, that many views at a time, so that memory does not grow with them."""
+        for first in range(0, self.views, views):
+            some = self.packed[first : first + views]
+            anchor = [
+                np.flatnonzero(np.unpackbits(each.seen, count=self.anchors)).astype(np.int32)
+                for each in some
+            ]
+            mask = []
+            for each in some:
+                index = each.mask.astype(np.int32) + np.int32(each.first - 1)
+                index[each.mask == 0] = -1
+                mask.append(index)
+            start = np.append(0, np.cumsum([len(each) for each in anchor])).astype(np.int64)
+            yield Looks(first, start, np.concatenate(anchor), np.concatenate(mask))
+
+    def whole(self) -> Looks:
+        """All observations at once."""
+        if not self.packed:
+            none = np.zeros(0, np.int32)
+            return Looks(0, np.zeros(1, np.int64), none, none)
+        return next(self.looks(self.views))
 
 
 def observe(
@@ -46,33 +96,31 @@ def observe(
     progress: Callable[[], None] | None = None,
 ) -> Observations:
     """Read the label of every anchor in every view that sees it. Streams over the views."""
-    starts = [0]
-    seen: list[np.ndarray] = []
-    masks: list[np.ndarray] = []
-    mask_view: list[int] = []
-    mask_label: list[int] = []
-    for index, (view, labels) in enumerate(zip(scene.views, label_maps, strict=True)):
-        sight = sightings(anchors, view, tolerance)
+    packed: list[Packed] = []
+    mask_label: list[np.ndarray] = [np.zeros(0, np.int32)]
+    masks: list[int] = []
+    first = 0
+    for view, depth, labels in looked_up(scene, label_maps):
+        sight = sightings(anchors, view, tolerance, depth)
         label = labels[sight.row, sight.column]
         known, inverse = np.unique(label, return_inverse=True)
-        first = len(mask_label) - int((known == 0).sum())
-        mask = (inverse + first).astype(np.int32)
-        mask[label == 0] = -1
-        mask_label += [int(each) for each in known if each != 0]
-        mask_view += [index] * int((known != 0).sum())
-        seen.append(sight.point)
-        masks.append(mask)
-        starts.append(starts[-1] + len(label))
+        ids = known[known != 0]
+        seen = np.zeros(len(anchors), bool)
+        seen[sight.point] = True
+        # Label 0, the smallest, is number 0, whether it occurs or not.
+        number = inverse + (len(ids) == len(known))
+        mask = number.astype(np.min_scalar_type(len(ids)))
+        packed.append(Packed(np.packbits(seen), mask, first))
+        mask_label.append(ids.astype(np.int32))
+        masks.append(len(ids))
+        first += len(ids)
         if progress:
             progress()
-    empty = [np.zeros(0, np.int32)]
     return Observations(
         len(anchors),
-        np.array(starts, np.int64),
-        np.concatenate(seen or empty),
-        np.concatenate(masks or empty),
-        np.array(mask_view, np.int32),
-        np.array(mask_label, np.int32),
+        tuple(packed),
+        np.repeat(np.arange(len(packed), dtype=np.int32), masks),
+        np.concatenate(mask_label),
     )
 
 
@@ -113,15 +161,16 @@ def pair_agreement(
     A view that labels one of the two and not the other counts `half`: a segmenter leaves
     parts of objects out more often than it cuts them. A view that labels neither says nothing.
     """
-    return _pair_agreement(seen.start, seen.anchor, seen.mask, seen.anchors, a, b, half)
+    agree, total = np.zeros((2, len(a)))
+    for looks in seen.looks():
+        _count_pairs(looks.start, looks.anchor, looks.mask, seen.anchors, a, b, half, agree, total)
+    return agree, total
 
 
 @numba.njit(cache=True, parallel=True)
 @no_type_check
-def _pair_agreement(start, anchor, mask, anchors, a, b, half):
+def _count_pairs(start, anchor, mask, anchors, a, b, half, agree, total):
     pairs = len(a)
-    agree = np.zeros(pairs)
-    total = np.zeros(pairs)
     blocks = 8
     for block in numba.prange(blocks):
         low, high = block * pairs // blocks, (block + 1) * pairs // blocks
@@ -145,4 +194,3 @@ def _pair_agreement(start, anchor, mask, anchors, a, b, half):
                     total[pair] += 1.0
             for at in range(start[view], start[view + 1]):
                 current[anchor[at]] = -2
-    return agree, total

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float32, Int32
 from scipy import sparse
 
+from lift3d.ahead import looked_up
 from lift3d.association.evidence import Observations
 from lift3d.scene import LabelMap, Points, Scene
 from lift3d.visibility import DepthTolerance, sightings
@@ -54,8 +55,8 @@ def gather(
     starts = np.searchsorted(seen.mask_view, np.arange(len(scene.views) + 1))
     data = gains.data.astype(np.float32)
     votes = np.append(primary + 1, 0).astype(np.int32)  # the last for mask -1
-    for index, (view, labels) in enumerate(zip(scene.views, label_maps, strict=True)):
-        sight = sightings(points, view, tolerance)
+    for index, (view, depth, labels) in enumerate(looked_up(scene, label_maps)):
+        sight = sightings(points, view, tolerance, depth)
         label = labels[sight.row, sight.column]
         low, high = int(starts[index]), int(starts[index + 1])
         mask = mask_index(label, seen.mask_label[low:high], low)
