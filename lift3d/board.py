@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from lift3d.overview import Row
 from lift3d.progress import PATIENCE
@@ -16,6 +16,7 @@ Running = Callable[[], list[tuple[str, int]]]
 """Scans at work and how many of their stages are finished."""
 
 
+@runtime_checkable
 class Board(Protocol):
     """What a batch tells of itself."""
 

@@ -1,0 +1,400 @@
+"""Many scans on Ray: none lost, none done twice, the broken one set aside, whatever dies."""
+
+import json
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_scan import tiny_scan, write_scannet
+
+from lift3d import segmentation
+from lift3d.batch import batch, planned, uses_network
+from lift3d.board import STAGES, BarBoard, LineBoard
+from lift3d.errors import InputError, MissingExtra
+from lift3d.overview import Row, means
+from lift3d.settings import LiftConfig
+from lift3d.workers import Workers, run_all
+
+ROOT = Path(__file__).resolve().parents[1]
+BROKEN, KILLED = "scan3", "scan5"
+NAMES = [f"scan{number}" for number in range(8)]
+
+
+@pytest.fixture(scope="module")
+def ray():
+    """One small Ray for the tests of this file that need no other."""
+    ray = pytest.importorskip("ray")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        ray.init(
+            "local",
+            num_cpus=2,
+            include_dashboard=False,
+            object_store_memory=100 * 2**20,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
+        yield ray
+        ray.shutdown()
+
+
+class Heard(LineBoard):
+    """A board that keeps what it is told."""
+
+    def __init__(self):
+        super().__init__()
+        self.lines, self.seen = [], set()
+
+    def say(self, line):
+        self.lines.append(line)
+
+    def pulse(self):
+        self.seen |= {name for name, _ in self.running()}
+
+
+def write_scans(root, names=NAMES):
+    paths = []
+    for number, name in enumerate(names):
+        write_scannet(root / name, tiny_scan(nearer=0.05 * number))
+        if name == BROKEN:
+            for pose in (root / name / "pose").iterdir():
+                pose.write_text("nan")
+        paths.append(root / name)
+    return paths
+
+
+def kept(folder):
+    """Stage records of every run, byte by byte."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.glob("*/.stages/*.json")}
+
+
+def kill_the_worker_of(out, name, killed):
+    """As soon as its first stage is finished."""
+    marker, record = out / f".batch/{name}.json", out / f"{name}/.stages/reconstruct.json"
+    patience = time.monotonic() + 120
+    while time.monotonic() < patience:
+        if record.exists() and marker.exists():
+            killed["record"] = record.read_bytes()
+            os.kill(json.loads(marker.read_text())["pid"], signal.SIGKILL)
+            return
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+def eight(ray, tmp_path_factory):
+    """Eight scans, one of them broken; the worker of another is killed."""
+    folder = tmp_path_factory.mktemp("batch")
+    scans, out, killed = write_scans(folder / "scans"), folder / "out", {}
+    killer = threading.Thread(target=kill_the_worker_of, args=(out, KILLED, killed))
+    killer.start()
+    board = Heard()
+    rows = batch(scans, LiftConfig(Path(), out), board=board, command=["lift3d", "batch"])
+    killer.join()
+    return scans, out, rows, board, killed
+
+
+def test_seven_results_one_quarantined_and_none_lost(eight):
+    _, out, rows, _, _ = eight
+    assert [row.scan for row in rows] == NAMES
+    assert {row.scan: row.state for row in rows} == {
+        name: "quarantined" if name == BROKEN else "done" for name in NAMES
+    }
+    for row in rows:
+        assert (out / row.scan / "report.html").exists() == (row.state == "done")
+        if row.state == "done":
+            assert (row.views, row.objects) == (4, 2)
+            assert row.H > 0.9
+    (entry,) = json.loads((out / "quarantine.json").read_text())
+    assert entry["scan"] == BROKEN
+    assert "frames cannot be used" in entry["error"]
+    assert entry["folder"] == str(out / BROKEN)
+
+
+def test_the_killed_worker_cost_one_attempt_and_no_finished_stage(eight):
+    _, out, rows, board, killed = eight
+    assert killed, "no worker was killed"
+    assert (out / KILLED / ".stages/reconstruct.json").read_bytes() == killed["record"]
+    for row in rows:
+        assert row.attempts == (2 if row.scan == KILLED else 1)
+        assert row.reused == 0 if row.scan != KILLED else row.reused >= 1
+    assert any(f"{KILLED}: its worker died, attempt 1" in line for line in board.lines)
+
+
+def test_while_it_runs_it_says_who_is_at_work_and_what_ended(eight):
+    _, out, _, board, _ = eight
+    assert board.done == 8
+    assert len(board.seen) > 1
+    assert not list((out / ".batch").glob("*.json"))
+
+
+def test_the_page_stands_alone_and_links_to_every_report(eight):
+    _, out, rows, _, _ = eight
+    page = (out / "batch.html").read_text()
+    assert not re.search(r"(src|href)=\"(https?:)?//|<script", page)
+    links = re.findall(r'href="([^"]+)"', page)
+    assert links == [f"{row.scan}/report.html" for row in rows if row.state == "done"]
+    assert all((out / link).is_file() for link in links)
+    assert "frames cannot be used" in page
+    table = json.loads((out / "batch.json").read_text())
+    assert table["states"] == {"done": 7, "quarantined": 1}
+    assert table["mean"]["H"] == pytest.approx(np.mean([r.H for r in rows if r.H is not None]))
+    assert table["mean"]["ap_scans"] == 0
+
+
+def test_the_same_again_does_nothing_twice_and_a_mended_scan_alone_is_done(eight):
+    scans, out, first, _, _ = eight
+    before, board = kept(out), Heard()
+    rows = batch(scans, LiftConfig(Path(), out), board=board)
+    assert kept(out) == before
+    assert [row.reused for row in rows if row.state == "done"] == [len(STAGES)] * 7
+    assert [row.seconds for row in rows] == [row.seconds for row in first]
+    assert [row.state for row in rows] == [row.state for row in first]
+    assert any(f"{BROKEN}: quarantined before" in line for line in board.lines)
+
+    write_scannet(scans[3], tiny_scan(nearer=0.15))
+    rows = batch(scans, LiftConfig(Path(), out), board=board)
+    assert [row.state for row in rows] == ["done"] * 8
+    assert rows[3].reused == 0
+    assert before.items() <= kept(out).items()
+    assert json.loads((out / "quarantine.json").read_text()) == []
+
+
+def test_every_task_ends_once_whatever_it_does(ray):
+    tasks = {
+        "good": partial(time.sleep, 0),
+        "dies": partial(os._exit, 1),
+        "wrong": partial(int, "x"),
+        "no file": partial(os.stat, "/nowhere/at/all"),
+        "large": partial(bytearray, 2**62),
+        "good too": partial(time.sleep, 0),
+    }
+    lines = []
+    found = list(run_all(tasks, Workers(retries=1), say=lines.append))
+    assert sorted(name for name, _ in found) == sorted(tasks)
+    ends = dict(found)
+    assert {name: each.state for name, each in ends.items()} == {
+        "good": "done",
+        "dies": "crash",
+        "wrong": "mistake",
+        "no file": "system",
+        "large": "memory",
+        "good too": "done",
+    }
+    assert (ends["dies"].attempts, ends["good"].attempts) == (2, 1)
+    assert "WorkerCrashedError" in ends["dies"].error
+    assert "ValueError" in ends["wrong"].error
+    assert len(lines) == 1
+
+
+def test_what_no_node_has_is_told_at_once(ray):
+    for workers in (Workers(gpus=64.0), Workers(cpus=1e4), Workers(memory=1e6)):
+        with pytest.raises(InputError, match="no node has that"):
+            list(run_all({}, workers))
+    for wrong in (Workers(jobs=0), Workers(retries=-1)):
+        with pytest.raises(InputError, match="expected"):
+            list(run_all({}, wrong))
+
+
+def test_a_folder_in_use_is_not_the_scans_fault(ray, tmp_path):
+    from lift3d.stages import alone_in, open_run
+
+    scans = write_scans(tmp_path / "scans", ["a"])
+    with alone_in(open_run(tmp_path / "out/a")):
+        (row,) = batch(scans, LiftConfig(Path(), tmp_path / "out"), board=Heard())
+    assert row.state == "failed"
+    assert "another lift3d" in row.error
+    assert not json.loads((tmp_path / "out/quarantine.json").read_text())
+
+
+def test_without_ray_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtra, match=r"lift3d\[batch\]"):
+        list(run_all({}, Workers()))
+
+
+def test_scan_and_mesh_stand_for_each_scans_own(tmp_path):
+    scans = write_scans(tmp_path, ["one", "two"])
+    folder = segmentation.BACKENDS["folder"](path=Path("masks/{scan}"))
+    settings = LiftConfig(Path(), tmp_path / "out", cloud=Path("mesh"), segmentation=folder)
+    first, second = planned(scans, settings)
+    assert first.config.segmentation.path == Path("masks/one")
+    assert second.config.cloud == tmp_path / "two/two_vh_clean_2.ply"
+    assert second.config.out == tmp_path / "out/two"
+    assert second.config.input == tmp_path / "two"
+
+
+def test_two_scans_of_one_name_are_refused(tmp_path):
+    settings = LiftConfig(Path(), tmp_path / "out")
+    with pytest.raises(InputError, match="both be lifted into"):
+        planned([tmp_path / "a/scan", tmp_path / "b/scan"], settings)
+    with pytest.raises(InputError, match="no scans"):
+        planned([], settings)
+
+
+def test_the_folder_of_a_run_is_no_batchs(tmp_path):
+    (tmp_path / "run/.stages").mkdir(parents=True)
+    with pytest.raises(InputError, match="a folder of its own"):
+        batch([Path("synthetic:1")], LiftConfig(Path(), tmp_path / "run"))
+
+
+def test_a_change_deep_in_a_scan_changes_its_state(tmp_path):
+    (scan,) = write_scans(tmp_path, ["one"])
+    (job,) = planned([scan], LiftConfig(Path(), tmp_path / "out"))
+    before = job.state
+    assert before == job.state
+    (scan / "pose/0.txt").write_text("1 2 3")
+    assert job.state != before
+    assert replace(job, config=replace(job.config, voxel=0.1)).state != job.state
+
+
+def test_networks_ask_for_a_gpu_and_plain_methods_do_not():
+    plain = LiftConfig(Path(), Path())
+    sam = segmentation.BACKENDS["sam-hf"]
+    assert not uses_network(plain)
+    assert uses_network(replace(plain, segmentation=sam(checkpoint="x")))
+    assert not uses_network(replace(plain, segmentation=sam(checkpoint="x", device="cpu")))
+
+
+def test_means_are_over_what_has_the_number():
+    rows = [
+        Row("a", "", "", "done", ap=0.25, H=1.0),
+        Row("b", "", "", "done", H=0.5),
+        Row("c", "", "", "quarantined", ap=1.0),
+    ]
+    found = means(rows)
+    assert (found["ap"], found["ap_scans"], found["H"], found["H_scans"]) == (0.25, 1, 0.75, 2)
+    assert found["coverage"] is None
+
+
+def test_bars_come_and_go_with_the_scans(capsys):
+    board, at_work = BarBoard(), [("a", 2)]
+    with board.shown(2, lambda: at_work):
+        board.pulse()
+        assert list(board.bars) == ["a"]
+        at_work[:] = [("b", 6)]
+        board.pulse()
+        assert list(board.bars) == ["b"]
+        board.ended(Row("a", "", "", "failed", "disk full"))
+    assert "a: failed: disk full" in capsys.readouterr().err
+
+
+def start(*arguments, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-m", "lift3d", "batch", *map(str, arguments)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0"} | environment,
+    )
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_workers_and_keeps_what_is_finished(tmp_path):
+    pytest.importorskip("ray")
+    out = tmp_path / "out"
+    process = start("synthetic:1", "synthetic:2", "--out", out)
+    patience = time.monotonic() + 60
+    while not any(out.glob("*/.stages/reconstruct.json")) and time.monotonic() < patience:
+        time.sleep(0.05)
+    pids = [json.loads(path.read_text())["pid"] for path in (out / ".batch").glob("[!.]*.json")]
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=30)
+    assert process.returncode == 130, said
+    assert "same command again" in said
+    assert "Traceback" not in said
+    assert pids
+    assert not any(map(alive, pids))
+    assert any(out.glob("*/.stages/reconstruct.json"))
+    hidden = [path for path in out.rglob("*") if ".part" in path.name]
+    assert not hidden, "a worker did not tidy up"
+    assert json.loads((out / "batch.json").read_text())["states"] == {"not done": 2}
+
+
+@pytest.fixture
+def two_nodes(tmp_path):
+    """The address of a cluster of two nodes on this machine, and what to set to join it."""
+    pytest.importorskip("ray")
+    port = 20000 + os.getpid() % 20000
+    own = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    }
+    common = ["--num-cpus=1", "--object-store-memory=100000000", "--block"]
+    head = [f"--port={port}", "--head", "--include-dashboard=false"]
+    started = []
+    try:
+        for address, more in (
+            ("127.0.0.2", head),
+            ("127.0.0.3", [f"--address=127.0.0.2:{port}"]),
+        ):
+            log = tmp_path / f"{address}.log"
+            command = [str(Path(sys.executable).parent / "ray"), "start"]
+            with log.open("w") as file:
+                started.append(
+                    subprocess.Popen(
+                        [*command, f"--node-ip-address={address}", *more, *common],
+                        stdout=file,
+                        stderr=subprocess.STDOUT,
+                        env=os.environ | own,
+                    )
+                )
+            patience = time.monotonic() + 30
+            while "block forever" not in log.read_text():
+                if time.monotonic() > patience or started[-1].poll() is not None:
+                    last = (log.read_text().splitlines() or ["it said nothing"])[-1]
+                    pytest.skip(f"the Ray node {address} did not start in 30 s: {last}")
+                time.sleep(0.2)
+        yield f"127.0.0.2:{port}", own
+    finally:
+        for process in reversed(started):
+            process.terminate()  # each ends what it started itself
+        for process in started:
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+@pytest.mark.slow
+def test_two_nodes_share_the_scans(two_nodes, tmp_path):
+    address, own = two_nodes
+    out = tmp_path / "out"
+    scans = write_scans(tmp_path / "scans", ["a", "b", "c", "d"])
+    process = start(*scans, "--out", out, "--address", address, **own)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    rows = json.loads((out / "batch.json").read_text())["scans"]
+    assert {row["host"] for row in rows} == {"127.0.0.2", "127.0.0.3"}
+    assert [row["state"] for row in rows] == ["done"] * 4
+
+
+def test_an_address_where_nothing_is_says_what_to_start(tmp_path):
+    pytest.importorskip("ray")
+    code = (
+        "from lift3d.workers import *\n"
+        "try: list(run_all({}, Workers(address='nowhere')))\n"
+        "except InputError as error: print('told:', error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert "told: no Ray cluster at nowhere" in done.stdout, done.stderr
