@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
-from lift3d.scene import Depth, LabelMap, Scene, View
+from lift3d.scene import Depth, Image, LabelMap, Scene, View
 
 Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")
 
 AHEAD = 2
 """Views decoded while one is worked on; more would only take memory."""
+THREADS = 2
+"""Views worked on at a time; each holds a few pictures."""
 
 
 def ahead(
@@ -43,6 +48,63 @@ def ahead(
                 yield found  # type: ignore[misc]
         finally:
             pool.shutdown(cancel_futures=True)  # the caller stopped early
+
+
+def side_by_side(
+    items: Iterable[Item], load: Callable[[Item], Loaded], threads: int = THREADS
+) -> Iterator[Loaded]:
+    """`load` of each item in order, worked out by a few threads, a few items ahead.
+
+    For work on views that does not depend on the other views; `load` must bear threads.
+    """
+    waiting: deque[Future[Loaded]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(load, item))
+                if len(waiting) > threads + AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+class _Decoded:
+    """The pictures of a scene, asked for in order; the next ones are decoded meanwhile."""
+
+    def __init__(self, scene: Scene, pool: ThreadPoolExecutor) -> None:
+        self._loaders = [view.load_image for view in scene.views]
+        self._pool = pool
+        self._waiting: dict[int, Future[Image]] = {}
+
+    def image(self, index: int) -> Image:
+        """The picture of view `index`; what was decoded for views before it is dropped."""
+        self._waiting = {at: each for at, each in self._waiting.items() if at >= index}
+        mine = self._waiting.pop(index, None)
+        for later in range(index + 1, min(index + 1 + AHEAD, len(self._loaders))):
+            if later not in self._waiting:
+                self._waiting[later] = self._pool.submit(self._loaders[later])
+        return self._loaders[index]() if mine is None else mine.result()
+
+
+@contextmanager
+def pictures_ahead(scene: Scene) -> Iterator[Scene]:
+    """The scene whose pictures, asked for in order, are decoded before they are asked for.
+
+    Whatever else the views load is loaded when asked for. For one reader at a time.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        decoded = _Decoded(scene, pool)
+        try:
+            yield scene.with_views(
+                [
+                    replace(view, load_image=partial(decoded.image, index))
+                    for index, view in enumerate(scene.views)
+                ]
+            )
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def looked_up(

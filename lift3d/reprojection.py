@@ -9,10 +9,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Int32, Int64
 
+from lift3d.ahead import side_by_side
 from lift3d.errors import InputError
 from lift3d.geometry import project
 from lift3d.scene import Depth, LabelledPoints, LabelMap, Scene, View
 from lift3d.visibility import DepthTolerance, front_points
+
+DENSE = 1 << 20
+"""Ids below this are looked up in a table."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,8 +178,9 @@ def reprojection_check(
             f"{len(label_maps)} label maps for {len(scene)} views; expected one per view, in order"
         )
     lookup = label_maps if callable(label_maps) else label_maps.__getitem__
-    tallies, per_view = [], []
-    for index, view in enumerate(scene.views):
+
+    def compared(index: int) -> _Tally:
+        view = scene.views[index]
         front = visible_points(labelled, view, splat, tolerance)
         labels = lookup(index)
         if labels.shape != front.shape:
@@ -184,13 +189,15 @@ def reprojection_check(
                 f"the colour image's {front.shape[1]}x{front.shape[0]}"
             )
         seen = front >= 0
-        tally = _compare(labelled.instance[front[seen]], labels[seen], front.size)
-        tallies.append(tally)
-        per_view.append(
-            ViewReprojection(
-                view.name, *tally.shares(), tally.ids, tally.equal / np.maximum(tally.union, 1)
-            )
+        return _compare(labelled.instance[front[seen]], labels[seen], front.size)
+
+    tallies = list(side_by_side(range(len(scene)), compared))
+    per_view = [
+        ViewReprojection(
+            view.name, *tally.shares(), tally.ids, tally.equal / np.maximum(tally.union, 1)
         )
+        for view, tally in zip(scene.views, tallies, strict=True)
+    ]
     every = np.concatenate([tally.ids for tally in tallies] or [np.zeros(0, np.int32)])
     ids, place = np.unique(every, return_inverse=True)
     ious = np.concatenate([view.iou for view in per_view] or [np.zeros(0)])
@@ -246,9 +253,9 @@ def _compare(
     """Count two labellings of the same pixels; `size` is the whole image."""
     if len(cloud) and min(cloud.min(), view.min()) < 0:
         raise InputError("labels must be 0 or more; label 0 is no object")
-    ids, place = np.unique(np.concatenate([[0], cloud, view]), return_inverse=True)
+    ids = np.union1d([0], np.union1d(_used(cloud), _used(view)))
     n = len(ids)
-    of_cloud, of_view = place[1 : len(cloud) + 1], place[len(cloud) + 1 :]
+    of_cloud, of_view = _places(ids, cloud), _places(ids, view)
     in_cloud = np.bincount(of_cloud, minlength=n)
     in_view = np.bincount(of_view, minlength=n)
     equal = np.bincount(of_cloud[of_cloud == of_view], minlength=n)
@@ -262,6 +269,22 @@ def _compare(
         equal=equal[1:],
         union=(in_cloud + in_view - equal)[1:],
     )
+
+
+def _used(labels: Int32[np.ndarray, " pixels"]) -> np.ndarray:
+    """The labels that occur, ascending."""
+    if len(labels) and labels.max() < DENSE:  # faster than sorting
+        return np.flatnonzero(np.bincount(labels))
+    return np.unique(labels)
+
+
+def _places(ids: np.ndarray, labels: Int32[np.ndarray, " pixels"]) -> Int64[np.ndarray, " pixels"]:
+    """Where each label stands in `ids`."""
+    if ids[-1] >= DENSE:
+        return np.searchsorted(ids, labels)
+    place = np.zeros(int(ids[-1]) + 1, np.int64)
+    place[ids] = np.arange(len(ids))
+    return np.asarray(place[labels])
 
 
 def _ratio(part: int, whole: int) -> float:

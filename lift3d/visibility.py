@@ -240,7 +240,7 @@ def _pack(counts, point, column, row, weight):
     return points, columns, rows, weights
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 @no_type_check
 def _splat(xyz, pose, pinhole, lens, splat, index, depth):
     """Paint every point into `index` and `depth`, nearest wins."""

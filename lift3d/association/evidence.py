@@ -14,7 +14,6 @@ from lift3d.ahead import looked_up
 from lift3d.scene import LabelMap, Points, Scene
 from lift3d.visibility import DepthTolerance, sightings
 
-
 BLOCK = 512
 """Views whose observations are unpacked at a time."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Int32
 
+from lift3d.ahead import side_by_side
 from lift3d.consistency.counts import neighbour_counts
 from lift3d.consistency.scoring import Consistency, Exclude, score
 from lift3d.errors import InputError
@@ -113,7 +114,11 @@ def scene_consistencies(
         if view.load_depth is not None and not view.sparse  # sparse pixels are few: all count
     )
     stride = max(1, math.ceil(math.sqrt(total / max_pixels)))
-    samples = [_sample(view, lookup, index, stride) for index, view in enumerate(scene.views)]
+    samples = list(
+        side_by_side(
+            range(len(scene)), lambda index: _sample(scene.views[index], lookup, index, stride)
+        )
+    )
     if not any(len(sample.label) for sample in samples):
         raise InputError(f"{scene.name}: no view has depth; consistency needs points for pixels")
     sizes = [len(sample.label) for sample in samples]
