@@ -101,6 +101,11 @@ def batch(
 def planned(scans: Iterable[Path], settings: LiftConfig) -> list[Job]:
     """What is to be done, in the order given. InputError where two scans share a name."""
     jobs: dict[str, Job] = {}
+    # Of a kind that every worker knows, without what only the batch asks for: a run's settings
+    # must not change with the list of scans.
+    settings = LiftConfig(
+        **{each.name: getattr(settings, each.name) for each in fields(LiftConfig)}
+    )
     for scan in scans:
         name = scan_name(scan)
         if name in jobs:

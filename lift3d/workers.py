@@ -116,6 +116,8 @@ def _run(work: Callable[[], None], cpus: float) -> Ended:
 def _end(ray: Any, reference: Any, attempts: int) -> Ended:
     try:
         ended: Ended = ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        return Ended("mistake", str(error), "", attempts)
     except ray.exceptions.RayError as error:
         # Died workers and nodes, memory monitors: Ray would also try again by itself, some of
         # them for ever. Counted here, each is told and bounded.

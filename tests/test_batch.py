@@ -20,6 +20,7 @@ from tiny_scan import tiny_scan, write_scannet
 from lift3d import segmentation
 from lift3d.batch import batch, planned, uses_network
 from lift3d.board import STAGES, BarBoard, LineBoard
+from lift3d.commands import Batch
 from lift3d.errors import InputError, MissingExtra
 from lift3d.overview import Row, means
 from lift3d.settings import LiftConfig
@@ -231,6 +232,14 @@ def test_scan_and_mesh_stand_for_each_scans_own(tmp_path):
     assert second.config.cloud == tmp_path / "two/two_vh_clean_2.ply"
     assert second.config.out == tmp_path / "out/two"
     assert second.config.input == tmp_path / "two"
+
+
+def test_what_only_a_batch_asks_for_is_in_no_run(tmp_path):
+    """Else a run's report would be made anew whenever the list of scans changes."""
+    made = Batch(scans=(Path("synthetic:1"),), out=tmp_path / "out", jobs=3, voxel=0.1)
+    (job,) = planned(made.scans, made)
+    assert type(job.config) is LiftConfig
+    assert job.config.voxel == 0.1
 
 
 def test_two_scans_of_one_name_are_refused(tmp_path):

@@ -1,0 +1,127 @@
+"""The whole ScanNet benchmark in one command: every scan lifted, a submission, AP over all scenes.
+
+python pipelines/scannet.py SCANS... --out OUT [--address auto] [any setting of `lift3d batch`]
+
+SCANS are scene folders with their annotation: exported pictures and `<scene>_vh_clean_2.ply`, or
+folders that hold the .sens file.
+
+1. Each scan is lifted onto the vertices of its own mesh (`--cloud mesh`), on Ray, one run folder
+   per scan in OUT. The same command goes on where it stopped.
+2. OUT/submission gets the instances as the benchmark takes them: a list and a mask file each.
+3. OUT/benchmark.json gets instance AP over all scenes at once, each number with its protocol:
+   both class-agnostic ones (docs of `lift3d evaluate`), and with `--classes` that with classes.
+   (b) takes scannetv2-labels.combined.tsv beside the scans. A scan that could not be lifted
+   counts as one in which nothing was found.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import tyro
+
+from lift3d.batch import batch
+from lift3d.commands import Batch
+from lift3d.errors import InputError
+from lift3d.evaluation import confidences
+from lift3d.export.ply import read_cloud
+from lift3d.metrics.annotation import read_annotation
+from lift3d.metrics.classes import BENCHMARKS
+from lift3d.metrics.scannet import AveragePrecision, InstanceScores
+from lift3d.metrics.submission import predictions, write_submission
+from lift3d.overview import Row, print_overview, tally
+from lift3d.semantics import classes_of_objects
+from lift3d.storage import atomic
+
+
+@dataclass(frozen=True)
+class ScanNet(Batch):
+    """Lift ScanNet scans onto their meshes, write the submission, score all scenes together."""
+
+    cloud: Path | None = Path("mesh")
+    """Whose vertices are labelled; scores need each scan's own mesh."""
+    benchmark: str = "scannet"
+    """`scannet` or `scannet200`: whose class ids `--classes` are, and whose list is scored."""
+    table: Path | None = None
+    """scannetv2-labels.combined.tsv [default: looked for beside and above the scans]."""
+
+
+def submit(row: Row, folder: Path, classed: bool, fallback: int) -> dict[bool, list]:
+    """Write one scene's instances; those with classes and those without, for the scores."""
+    if row.state != "done":
+        write_submission(folder, row.scan, [])
+        return {True: [], False: []}
+    cloud = read_cloud(Path(row.folder) / "cloud.ply")
+    confidence = confidences(Path(row.folder) / "instances.json")
+    found = {False: predictions(cloud.instance, confidence, fallback), True: []}
+    if classed and cloud.semantic is not None:
+        of_object = classes_of_objects(cloud.instance, cloud.semantic)
+        found[True] = predictions(cloud.instance, confidence, of_object)
+    write_submission(folder, row.scan, found[classed])
+    return found
+
+
+def score(rows: Sequence[Row], config: ScanNet) -> list[AveragePrecision]:
+    """AP over all scenes, by every protocol that the truth of all of them allows."""
+    own = BENCHMARKS[config.benchmark]
+    classed = config.classes is not None
+    scores = {
+        name: InstanceScores(each.things, each.class_agnostic, folded=True)
+        for name, each in BENCHMARKS.items()
+    }
+    if classed:
+        scores["classes"] = InstanceScores(own.things, own.semantic)
+    for row in rows:
+        found = submit(row, config.out / "submission", classed, own.things[0])
+        source = Path(row.input)
+        truth = read_annotation(
+            source if source.is_dir() else source.parent, row.scan, config.table
+        )
+        for name in list(scores):
+            asked = own if name == "classes" else BENCHMARKS[name]
+            if truth.classes(asked) is None:
+                print(f"{row.scan}: no {asked.convention} ids, so no {asked.name}", file=sys.stderr)
+                del scores[name]
+            else:
+                scores[name].add(truth.truth(asked), found[name == "classes"])
+    return [each.result() for each in scores.values()]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run it; 0 when every scan is in the result."""
+    config = tyro.cli(
+        ScanNet,
+        args=arguments,
+        description=__doc__,
+        config=(tyro.conf.CascadeSubcommandArgs,),
+    )
+    try:
+        if config.benchmark not in BENCHMARKS:
+            raise InputError(f"--benchmark {config.benchmark}: expected {' or '.join(BENCHMARKS)}")
+        rows = batch(config.scans, config, config, config.again, command=sys.argv)
+        print_overview(config.out, rows)
+        found = score(rows, config)
+    except InputError as error:
+        print(f"scannet.py: {error}", file=sys.stderr)
+        return 2
+    content = {
+        "scans": tally(rows),
+        "scores": [
+            {**each.summary(), "classes": each.by_class(BENCHMARKS[config.benchmark].names)}
+            for each in found
+        ],
+        "rows": [asdict(row) for row in rows],
+    }
+    with atomic(config.out / "benchmark.json") as part:
+        part.write_text(json.dumps(content, indent=1))
+    for each in found:
+        print(each)
+    return 0 if all(row.state == "done" for row in rows) else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
