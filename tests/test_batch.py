@@ -319,7 +319,7 @@ def alive(pid):
 def test_ctrl_c_ends_the_workers_and_keeps_what_is_finished(tmp_path):
     pytest.importorskip("ray")
     out = tmp_path / "out"
-    process = start("synthetic:1", "synthetic:2", "--out", out)
+    process = start(*write_scans(tmp_path / "scans", NAMES[:3]), "--out", out)
     patience = time.monotonic() + 60
     while not any(out.glob("*/.stages/reconstruct.json")) and time.monotonic() < patience:
         time.sleep(0.05)
@@ -334,7 +334,7 @@ def test_ctrl_c_ends_the_workers_and_keeps_what_is_finished(tmp_path):
     assert any(out.glob("*/.stages/reconstruct.json"))
     hidden = [path for path in out.rglob("*") if ".part" in path.name]
     assert not hidden, "a worker did not tidy up"
-    assert json.loads((out / "batch.json").read_text())["states"] == {"not done": 2}
+    assert json.loads((out / "batch.json").read_text())["states"]["not done"] >= 1
 
 
 @pytest.fixture
