@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from lift3d.ahead import pictures_ahead
 from lift3d.association import Association, associate
 from lift3d.checking import check, write_heat
 from lift3d.errors import FrameError, InputError
@@ -169,8 +170,8 @@ def _track(run: _Run, scene: Scene) -> None:
 
     def work(tick: Tick) -> dict[str, Any]:
         empty = []
-        with fresh_folder(run.path(MASKS)) as part:
-            maps = config.tracker().track(scene)
+        with fresh_folder(run.path(MASKS)) as part, pictures_ahead(scene) as pictured:
+            maps = config.tracker().track(pictured)
             for number, (view, labels) in enumerate(zip(scene.views, maps, strict=True), start=1):
                 write_label_map(part, view.name, labels)
                 if not labels.any():

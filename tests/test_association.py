@@ -7,10 +7,13 @@ import pytest
 
 from lift3d.association import AssociationConfig, associate
 from lift3d.association.anchors import choose_anchors
+from lift3d.association.clusters import confirmed, cover
+from lift3d.association.evidence import Observations, observe, pair_agreement
 from lift3d.association.layout import layout
 from lift3d.association.surfels import surfels
 from lift3d.association.things import things
 from lift3d.scene import Camera, Points, Scene, View
+from lift3d.visibility import DepthTolerance
 
 WIDTH, HEIGHT, FOCAL = 64, 48, 50.0
 DISTANCE = 2.0
@@ -318,3 +321,68 @@ def test_noise_is_taken_off_a_plane():
     assert len(planes) == 1
     assert (plane == 0).mean() > 0.95
     assert planes[0].normal[2] > 0.999
+
+
+def test_packed_observations_say_what_was_observed():
+    """Blocks of any size give what a plain look-up in every view gives."""
+    rng = np.random.default_rng(0)
+    seen, expected = random_observations(rng, views=7, anchors=50)
+    for block in (1, 3, 7, 100):
+        got = [
+            (view, anchor, -1 if mask < 0 else int(seen.mask_label[mask]))
+            for looks in seen.looks(block)
+            for view, anchor, mask in zip(
+                looks.view.tolist(), looks.anchor.tolist(), looks.mask.tolist(), strict=True
+            )
+        ]
+        assert got == expected
+    whole = seen.whole()
+    assert whole.start[-1] == len(expected)
+    known = whole.mask >= 0
+    np.testing.assert_array_equal(seen.mask_view[whole.mask[known]], whole.view[known])
+
+
+def test_counts_over_blocks_of_views_are_those_over_all_views(monkeypatch):
+    seen, _ = random_observations(np.random.default_rng(1), views=9, anchors=60)
+    cluster = np.random.default_rng(2).integers(-1, 4, 60).astype(np.int32)
+    a, b = np.triu_indices(60, 1)
+    a, b = a.astype(np.int32), b.astype(np.int32)
+    at_once = cover(seen, cluster, 4), pair_agreement(seen, a, b, 0.5)
+    kept = confirmed(seen, cluster, 0.0, 0)
+    looks = Observations.looks
+    monkeypatch.setattr(Observations, "looks", lambda self, views=2: looks(self, views))
+    in_blocks = cover(seen, cluster, 4), pair_agreement(seen, a, b, 0.5)
+    assert (at_once[0].under != in_blocks[0].under).nnz == 0
+    np.testing.assert_array_equal(at_once[0].visible, in_blocks[0].visible)
+    np.testing.assert_array_equal(at_once[0].mask_size, in_blocks[0].mask_size)
+    np.testing.assert_array_equal(at_once[1], in_blocks[1])
+    np.testing.assert_array_equal(kept, confirmed(seen, cluster, 0.0, 0))
+    # And what `cover` counts, counted one by one.
+    whole = seen.whole()
+    for view in range(seen.views):
+        of = cluster[whole.anchor[whole.view == view]]
+        np.testing.assert_array_equal(
+            at_once[0].visible[:, view], np.bincount(of[of >= 0], minlength=4)
+        )
+
+
+def random_observations(
+    rng: np.random.Generator, views: int, anchors: int
+) -> tuple[Observations, list[tuple[int, int, int]]]:
+    """Anchors on a plane seen by every view through holes in the depth; what each is given."""
+    column = np.arange(anchors, dtype=np.float32)
+    xyz = np.stack([column, np.zeros(anchors), np.ones(anchors)], 1).astype(np.float32)
+    zeros = np.zeros((anchors, 3), np.float32)
+    points = Points(xyz, zeros.astype(np.uint8), zeros, np.ones(anchors, np.float32))
+    camera = Camera(np.eye(3), anchors, 1, np.eye(4))
+    made, maps, expected = [], [], []
+    for view in range(views):
+        depth = (rng.random((1, anchors)) < 0.6).astype(np.float32)
+        labels = (rng.integers(0, 4, (1, anchors)) * 300).astype(np.int32)
+        labels[labels > 0] += view
+        image = partial(np.zeros, (1, anchors, 3), np.uint8)
+        made.append(View(str(view), camera, image, load_depth=partial(np.copy, depth)))
+        maps.append(labels)
+        expected += [(view, i, int(labels[0, i]) or -1) for i in range(anchors) if depth[0, i] > 0]
+    scene = Scene("plane", tuple(made), True, "test")
+    return observe(points, scene, maps, DepthTolerance()), expected

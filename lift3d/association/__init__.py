@@ -61,6 +61,8 @@ class Association:
         return self.relabelling.apply(index, view, labels, self.cloud, self.tolerance)
 
 
+ROWS = 1 << 15
+"""Superpoints worked on at a time where that bounds temporaries."""
 FEWEST = 200
 """Clouds of fewer points than this many times `points` ask for fewer per object."""
 
@@ -76,7 +78,7 @@ def associate(
 ) -> Association:
     """Label `points` by the masks of all views; `label_maps()` is gone through twice.
 
-    Memory grows with the points and, by the anchors' observations, slowly with the views.
+    Memory grows with the points and, by 20 kB each, with the views.
     """
     done = 0
 
@@ -178,11 +180,15 @@ def _decide(
         return np.zeros(len(piece), np.int32)
     size = np.bincount(piece)
     # Neighbouring points err together: evidence grows with a piece's width, not its area.
-    energy = evidence.gain / np.maximum(evidence.looked, 1e-9)[:, None] * np.sqrt(size)[:, None]
+    energy = np.empty_like(evidence.gain)
+    for first in range(0, len(energy), ROWS):
+        part = slice(first, first + ROWS)
+        mean = evidence.gain[part] / np.maximum(evidence.looked[part], 1e-9)[:, None]
+        energy[part] = mean * np.sqrt(size[part])[:, None]
     one, other = piece[a], piece[b]
     across = one != other
     link = np.exp(-difference[across].astype(np.float64) / 0.1)
-    belief = smooth(energy.astype(np.float32), one[across], other[across], link, rounds=30)
+    belief = smooth(energy, one[across], other[across], link, rounds=30)
     label = belief.argmax(1).astype(np.int32) + 1
     background = evidence.labelled < config.covered * evidence.looked
     label[background | (evidence.gain.max(1) <= 0)] = 0

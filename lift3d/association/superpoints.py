@@ -15,6 +15,9 @@ from jaxtyping import Float32, Float64, Int32
 from lift3d.graphs import felzenszwalb
 from lift3d.scene import Points
 
+BLOCK = 1 << 20
+"""Points, or superpoints times objects over 32, worked on at a time: bounds temporaries only."""
+
 
 def surface_graph(
     points: Points, neighbours: int
@@ -30,12 +33,18 @@ def surface_graph(
     if count < 2:
         return np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32)
     nearest = min(neighbours + 1, count)
-    _, near = cKDTree(points.xyz).query(points.xyz, k=nearest, workers=-1)
-    source = np.repeat(np.arange(count, dtype=np.int64), nearest)
-    target = near.ravel().astype(np.int64)
-    low, high = np.minimum(source, target), np.maximum(source, target)
+    tree = cKDTree(points.xyz)
+    found = []
+    for first in range(0, count, BLOCK):
+        _, near = tree.query(points.xyz[first : first + BLOCK], k=nearest, workers=-1)
+        source = np.repeat(np.arange(first, first + len(near), dtype=np.int64), nearest)
+        target = near.ravel().astype(np.int64)
+        low, high = np.minimum(source, target), np.maximum(source, target)
+        found.append((low * count + high)[low != high])
+    key = np.concatenate(found)
+    del tree, found
     # Not np.unique, which hashes: 20 times as slow on keys that hardly repeat.
-    key = np.sort((low * count + high)[low != high])
+    key.sort()
     key = key[np.append(True, key[1:] != key[:-1])] if len(key) else key
     a, b = (key // count).astype(np.int32), (key % count).astype(np.int32)
     difference = _difference(points.normal, lab(points.rgb), a, b)
@@ -105,9 +114,15 @@ def smooth(
     count = len(evidence)
     half = sparse.coo_array((weight, (a, b)), (count, count))
     links = (half + half.T).tocsr().astype(np.float32)
-    belief = _softmax(evidence)
+    rows = max(1, 32 * BLOCK // max(evidence.shape[1], 1))
+    parts = [slice(first, first + rows) for first in range(0, count, rows)]
+    belief, other = np.empty_like(evidence), np.empty_like(evidence)
+    for part in parts:
+        belief[part] = _softmax(evidence[part])
     for _ in range(rounds):
-        belief = _softmax(evidence + links @ belief)
+        for part in parts:
+            other[part] = _softmax(evidence[part] + links[part] @ belief)
+        belief, other = other, belief
     return belief
 
 

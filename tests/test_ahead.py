@@ -1,0 +1,89 @@
+"""Decoding ahead: same order, same errors, never more than a few at a time."""
+
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lift3d.ahead import AHEAD, THREADS, ahead, pictures_ahead, side_by_side
+from lift3d.errors import FrameError
+from lift3d.scene import Camera, Scene, View
+
+
+@pytest.mark.parametrize("way", [ahead, side_by_side])
+def test_results_come_in_order(way):
+    def slow_at_first(item: int) -> int:
+        time.sleep(0.01 if item == 0 else 0)
+        return item * item
+
+    assert list(way(range(20), slow_at_first)) == [item * item for item in range(20)]
+    assert list(way([], slow_at_first)) == []
+
+
+@pytest.mark.parametrize("way", [ahead, side_by_side])
+def test_an_error_comes_out_in_its_turn(way):
+    def fails_at_three(item: int) -> int:
+        if item == 3:
+            raise FrameError("three")
+        return item
+
+    found = way(range(9), fails_at_three)
+    assert [next(found) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(FrameError, match="three"):
+        next(found)
+
+
+@pytest.mark.parametrize("way", [ahead, side_by_side])
+def test_only_a_few_are_held(way):
+    begun = []
+    for done, _ in enumerate(way(range(50), begun.append), start=1):
+        assert len(begun) <= done + AHEAD + THREADS
+    assert len(begun) == 50
+
+
+@pytest.mark.parametrize("way", [ahead, side_by_side])
+def test_stopping_early_leaves_no_thread(way):
+    before = threading.active_count()
+    items = way(range(1000), lambda item: item)
+    next(items)
+    items.close()
+    assert threading.active_count() == before
+
+
+def scene_of(count: int, loaded: list[int]) -> Scene:
+    def load(index: int) -> np.ndarray:
+        loaded.append(index)
+        if index == 4:
+            raise FrameError("four")
+        return np.full((2, 3, 3), index, np.uint8)
+
+    camera = Camera(np.eye(3), 3, 2)
+    views = [View(str(i), camera, lambda i=i: load(i)) for i in range(count)]
+    return Scene("few", tuple(views), True, "test")
+
+
+def test_pictures_are_decoded_once_each_and_before_they_are_asked_for():
+    loaded: list[int] = []
+    with pictures_ahead(scene_of(4, loaded)) as scene:
+        assert scene.views[0].image()[0, 0, 0] == 0
+        deadline = time.monotonic() + 5
+        while len(loaded) < 1 + AHEAD and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert len(loaded) >= AHEAD
+        assert [int(view.image()[0, 0, 0]) for view in scene.views[1:]] == [1, 2, 3]
+    assert sorted(loaded) == [0, 1, 2, 3]
+
+
+def test_pictures_may_be_asked_for_in_any_order_and_twice():
+    with pictures_ahead(scene_of(4, [])) as scene:
+        assert [int(scene.views[i].image()[0, 0, 0]) for i in (3, 0, 0, 2, 1)] == [3, 0, 0, 2, 1]
+
+
+def test_a_picture_that_cannot_be_read_says_so_when_asked_for():
+    with pictures_ahead(scene_of(6, [])) as scene:
+        for index in (3, 5):
+            assert scene.views[index].image()[0, 0, 0] == index
+        with pytest.raises(FrameError, match="four"):
+            replace(scene.views[4]).image()
