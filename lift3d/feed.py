@@ -150,7 +150,7 @@ class Sample(NamedTuple):
     """int64 (points,), 0 = unlabelled."""
     semantic: torch.Tensor
     """int64 (points,), 0 = unlabelled: all 0 where the run has no classes."""
-    index: torch.Tensor
+    point: torch.Tensor
     """int64 (points,): which of the cloud's points."""
     name: str
 
@@ -163,7 +163,7 @@ class Batch(NamedTuple):
     normal: torch.Tensor
     instance: torch.Tensor
     semantic: torch.Tensor
-    index: torch.Tensor
+    point: torch.Tensor
     offset: torch.Tensor
     """int64 (samples,): where each sample ends, as Pointcept counts."""
     names: tuple[str, ...]
@@ -171,9 +171,17 @@ class Batch(NamedTuple):
 
 def collate(samples: Sequence[Sample]) -> Batch:
     """For `DataLoader(collate_fn=collate)`."""
-    columns = [torch.cat([sample[field] for sample in samples]) for field in range(6)]
-    offset = torch.tensor([len(sample.xyz) for sample in samples]).cumsum(0)
-    return Batch(*columns, offset, tuple(sample.name for sample in samples))
+    xyz, colour, normal, instance, semantic, point, names = zip(*samples, strict=True)
+    return Batch(
+        torch.cat(xyz),
+        torch.cat(colour),
+        torch.cat(normal),
+        torch.cat(instance),
+        torch.cat(semantic),
+        torch.cat(point),
+        torch.tensor([len(each) for each in xyz]).cumsum(0),
+        names,
+    )
 
 
 class LabelledClouds(Dataset[Sample]):
@@ -284,11 +292,14 @@ def one_per_voxel(
     array([1, 2])
     """
     cell = np.floor(xyz / side)
-    away = ((xyz / side - cell - 0.5) ** 2).sum(1)
-    rank = away if rng is None else rng.random(len(xyz))
-    _, voxel = np.unique(cell, axis=0, return_inverse=True)
-    order = np.lexsort((rank, voxel.ravel()))
-    _, first = np.unique(voxel.ravel()[order], return_index=True)
+    if rng is None:
+        order = np.argsort(((xyz / side - cell - 0.5) ** 2).sum(1), kind="stable")
+    else:
+        order = rng.permutation(len(xyz))
+    # One number per cube: rows are slow to sort.
+    x, y, z = (cell - cell.min(0)).astype(np.int64).T
+    voxel = (x * (y.max(initial=0) + 1) + y) * (z.max(initial=0) + 1) + z
+    _, first = np.unique(voxel[order], return_index=True)
     return np.sort(order[first]).astype(np.int64)
 
 

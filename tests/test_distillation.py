@@ -1,16 +1,22 @@
 """Distillation: the rasteriser against a slow twin, losses, training, what is written."""
 
+import json
 import sys
 import types
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from tiny_export import pose  # noqa: E402
+from PIL import Image  # noqa: E402
+from tiny_export import lifted_run, pose  # noqa: E402
 
+from lift3d.distillation.gaussians import IdentityConfig, write_gaussians  # noqa: E402
+from lift3d.distillation.losses import smoothness, ssim  # noqa: E402
+from lift3d.distillation.measuring import agreement, rendered_view  # noqa: E402
 from lift3d.distillation.plain import PlainRasteriser, rotations  # noqa: E402
 from lift3d.distillation.rasterising import (  # noqa: E402
     BLUR,
@@ -20,8 +26,18 @@ from lift3d.distillation.rasterising import (  # noqa: E402
     Splats,
     for_device,
 )
-from lift3d.errors import MissingExtra  # noqa: E402
-from lift3d.scene import Camera  # noqa: E402
+from lift3d.distillation.training import (  # noqa: E402
+    DistillConfig,
+    Picture,
+    Rates,
+    begin,
+    distill,
+)
+from lift3d.errors import InputError, MissingExtra  # noqa: E402
+from lift3d.scene import Camera, LabelledPoints, Points  # noqa: E402
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "pipelines"))
+import distill_splat as recipe  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -203,3 +219,292 @@ def test_gsplat_takes_the_arguments_we_give():
     names = set(inspect.signature(gsplat.rasterization).parameters)
     assert names >= {"means", "quats", "scales", "opacities", "colors", "viewmats", "Ks"}
     assert names >= {"width", "height", "near_plane", "eps2d"}
+
+
+# Losses
+
+
+def test_ssim_is_that_of_skimage():
+    from skimage.metrics import structural_similarity
+
+    random = np.random.default_rng(0)
+    a, b = random.uniform(size=(2, 40, 50, 3))
+    _, theirs = structural_similarity(
+        a,
+        b,
+        full=True,
+        channel_axis=2,
+        data_range=1.0,
+        gaussian_weights=True,
+        use_sample_covariance=False,
+        sigma=1.5,
+    )
+    crop = np.s_[12:-12, 12:-12]
+    # Away from the border, which the two treat differently.
+    ours = ssim_map(a, b)
+    np.testing.assert_allclose(ours[crop], theirs[crop], atol=1e-9)
+    assert float(ssim(torch.tensor(a), torch.tensor(a))) == pytest.approx(1)
+    assert float(ssim(torch.tensor(a), torch.tensor(b))) == pytest.approx(ours.mean())
+
+
+def ssim_map(a, b):
+    """Straight from the definition: an 11 x 11 window over zeros beyond the border."""
+    from scipy.ndimage import correlate1d
+
+    line = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
+    line /= line.sum()
+
+    def mean(x):
+        for axis in (0, 1):
+            x = correlate1d(x, line, axis, mode="constant")
+        return x
+
+    ma, mb = mean(a), mean(b)
+    va, vb, both = mean(a * a) - ma**2, mean(b * b) - mb**2, mean(a * b) - ma * mb
+    top = (2 * ma * mb + 0.01**2) * (2 * both + 0.03**2)
+    return top / (ma**2 + mb**2 + 0.01**2) / (va + vb + 0.03**2)
+
+
+def test_smoothness_is_nothing_among_equals_and_grows_with_difference():
+    near, drawn = torch.tensor([[1], [0]]), torch.tensor([0, 1])
+    scores = torch.tensor([[1.0, 0, 0], [1, 0, 0]])
+    assert float(smoothness(scores, near, drawn)) == pytest.approx(0, abs=1e-7)
+    further = [float(smoothness(x * torch.eye(2, 3), near, drawn)) for x in (1.0, 2.0, 3.0)]
+    assert 0 < further[0] < further[1] < further[2]
+    p = torch.tensor([2.0, 0, 0]).softmax(0)
+    by_hand = float((p * (p / p[[1, 0, 2]]).log()).sum())
+    assert further[1] == pytest.approx(by_hand)
+
+
+# Training, on two coloured balls seen from a few sides
+
+
+def balls(count=60, views=4, label=(3, 70000)):
+    random = np.random.default_rng(0)
+    xyz = random.normal(size=(2 * count, 3))
+    xyz *= 0.4 / np.linalg.norm(xyz, axis=1, keepdims=True)
+    xyz[:count, 0] -= 0.5
+    xyz[count:, 0] += 0.5
+    rgb = np.repeat(np.uint8([[220, 40, 40], [40, 60, 200]]), count, 0)
+    ids = np.repeat(np.int32(label), count)
+    ones = np.ones(2 * count, np.float32)
+    points = Points(xyz.astype(np.float32), rgb, (xyz * 0).astype(np.float32), ones)
+    cloud = LabelledPoints(points, ids, ones)
+    K = np.array([[22.0, 0, 11.5], [0, 22, 8.5], [0, 0, 1]])
+    cameras = [Camera(K, 24, 18, pose(number)) for number in range(views)]
+    # What they look like: opaque Gaussians of the truth.
+    opaque = Splats(
+        torch.from_numpy(points.xyz),
+        torch.tensor([[1.0, 0, 0, 0]]).repeat(2 * count, 1),
+        torch.full((2 * count, 3), 0.09),
+        torch.full((2 * count,), 0.95),
+        torch.cat([torch.from_numpy(rgb / 255.0), torch.eye(2).repeat_interleave(count, 0)], 1)
+        .float(),
+    )  # fmt: skip
+    pictures = []
+    for number, each in enumerate(cameras):
+        drawn = PlainRasteriser()(opaque, each)
+        image = (255 * drawn.values[..., :3]).round().byte().numpy()
+        which = np.array(label, np.int32)[drawn.values[..., 3:].argmax(2).numpy()]
+        labels = np.where(drawn.alpha.numpy() > 0.5, which, 0).astype(np.int32)
+        pictures.append(Picture(f"{number}", each, image, labels))
+    return cloud, pictures
+
+
+SHORT = DistillConfig(steps=16, save_every=7, identity=IdentityConfig(channels=4))
+
+
+def views_of(model, pictures):
+    return [rendered_view(model, PlainRasteriser(), each.camera) for each in pictures]
+
+
+def test_training_fits_colours_and_labels_and_ids_come_back_as_they_were():
+    cloud, pictures = balls()
+    config = replace(SHORT, steps=80, label_weight=1.0)
+    made = distill(cloud, pictures, config)
+    before = agreement(pictures, views_of(begin(cloud, pictures, config), pictures))
+    after = agreement(pictures, views_of(made.model, pictures))
+    assert after.psnr > before.psnr + 3
+    assert after.miou > max(0.85, before.miou)
+    assert after.objects == 2
+    assert made.losses[-10:].mean() < 0.8 * made.losses[:10].mean()
+    assert set(np.unique(made.model.labels())) <= {0, 3, 70000}
+
+
+def test_labels_are_learnt_from_the_maps_alone_too():
+    cloud, pictures = balls(views=8)
+    identity = IdentityConfig(channels=4, from_cloud=False)
+    rates = Rates(identity=0.1, head=0.02)
+    config = replace(SHORT, steps=80, label_weight=1.0, identity=identity, rates=rates)
+    made = distill(cloud, pictures, config)
+    assert (made.model.labels() == cloud.instance).mean() > 0.8
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not():
+    cloud, pictures = balls()
+    config = replace(SHORT, most=70, smooth_weight=0.1)
+    a, b = (distill(cloud, pictures, config).model.state_dict() for _ in range(2))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    other = distill(cloud, pictures, replace(config, seed=1)).model.state_dict()
+    assert len(other["means"]) == 70
+    assert not torch.equal(a["identity"], other["identity"])
+
+
+@pytest.mark.parametrize("stop", [7, 11, 16])
+def test_an_interrupted_training_goes_on_and_ends_the_same(tmp_path, stop):
+    cloud, pictures = balls()
+    config = replace(SHORT, smooth_weight=0.1)
+    whole = distill(cloud, pictures, config)
+    first = distill(cloud, pictures, config, tmp_path, stop_after=stop)
+    assert len(first.losses) == stop
+    ticks = []
+    done = distill(cloud, pictures, config, tmp_path, lambda *each: ticks.append(each))
+    assert len(ticks) == 16 - stop
+    assert (done.losses == whole.losses).all()
+    ours, theirs = done.model.state_dict(), whole.model.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_checkpoint_of_something_else_or_a_damaged_one_is_refused(tmp_path):
+    cloud, pictures = balls()
+    distill(cloud, pictures, SHORT, tmp_path, stop_after=1)
+    with pytest.raises(InputError, match="other settings"):
+        distill(cloud, pictures, replace(SHORT, label_weight=0.5), tmp_path)
+    with pytest.raises(InputError, match="other pictures"):
+        distill(cloud, pictures[:2], SHORT, tmp_path)
+    (tmp_path / "checkpoint.pt").write_bytes(b"PK cut off")
+    with pytest.raises(InputError, match="cannot be read"):
+        distill(cloud, pictures, SHORT, tmp_path)
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"most": 1}, {"save_every": 0}])
+def test_settings_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(InputError, match="expected"):
+        distill(*balls(), replace(SHORT, **wrong))
+
+
+def test_no_pictures_or_no_points_are_refused():
+    cloud, pictures = balls()
+    with pytest.raises(InputError, match="no picture"):
+        distill(cloud, [], SHORT)
+    one = LabelledPoints(cloud.points.take(np.arange(1)), cloud.instance[:1], cloud.score[:1])
+    with pytest.raises(InputError, match="1 points"):
+        distill(one, pictures, SHORT)
+
+
+# What is measured and written
+
+
+def test_miou_is_over_ids_above_0_and_pixels_of_all_views():
+    image = np.zeros((2, 2, 3), np.uint8)
+    truth = [np.int32([[1, 1], [0, 2]]), np.int32([[1, 0], [0, 0]])]
+    found = [np.int32([[1, 0], [0, 9]]), np.int32([[1, 1], [0, 0]])]
+    at = camera()
+    pictures = [Picture(f"{i}", at, image, each) for i, each in enumerate(truth)]
+    measured = agreement(pictures, [(image + np.uint8(255), each) for each in found])
+    # Id 1: two pixels in both, four in either; id 2: none. 9 is nobody's.
+    assert measured.miou == pytest.approx((2 / 4 + 0) / 2)
+    assert measured.objects == 2
+    assert measured.same == pytest.approx(5 / 8)
+    assert measured.psnr == 0
+    assert agreement([], []) is None
+
+
+def test_pixels_that_are_hardly_covered_have_no_label():
+    cloud, pictures = balls()
+    model = begin(cloud, pictures, SHORT)
+    with torch.no_grad():
+        model.logits.fill_(-20)
+    assert not any(labels.any() for _, labels in views_of(model, pictures))
+
+
+@pytest.mark.parametrize("label_property", [False, True])
+def test_the_ply_is_3dgs_own_and_labels_lie_beside_it(tmp_path, label_property):
+    from plyfile import PlyData
+
+    from lift3d.export.splat import C0, NAMES
+
+    cloud, pictures = balls()
+    model = distill(cloud, pictures, replace(SHORT, steps=3)).model
+    write_gaussians(tmp_path / "point_cloud.ply", model, label_property)
+    ply = PlyData.read(str(tmp_path / "point_cloud.ply"))
+    vertex = ply["vertex"].data
+    assert ply.byte_order == "<"
+    assert vertex.dtype.names == NAMES + ("label",) * label_property
+    labels = np.load(tmp_path / "labels.npy")
+    assert labels.dtype == np.int32
+    assert (labels == model.labels()).all()
+    if label_property:
+        assert (vertex["label"] == labels).all()
+    stored = np.load(tmp_path / "identity.npz")
+    scores = stored["identity"] @ stored["weight"].T + stored["bias"]
+    assert (stored["ids"][scores.argmax(1)] == labels).all()
+
+    # Drawn again from the file alone: the same picture.
+    def columns(*names):
+        return torch.tensor(np.stack([vertex[each] for each in names], 1))
+
+    again = Splats(
+        columns("x", "y", "z"),
+        columns("rot_0", "rot_1", "rot_2", "rot_3"),
+        columns("scale_0", "scale_1", "scale_2").exp(),
+        columns("opacity").sigmoid()[:, 0],
+        0.5 + C0 * columns("f_dc_0", "f_dc_1", "f_dc_2"),
+    )
+    colour, _ = rendered_view(model, PlainRasteriser(), pictures[0].camera)
+    drawn = PlainRasteriser()(again, pictures[0].camera).values
+    drawn = (255 * drawn).round().clamp(0, 255).byte().numpy()
+    assert np.abs(drawn.astype(int) - colour).max() <= 1
+
+
+# The recipe
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    return lifted_run(tmp_path_factory.mktemp("distill"), views=4, width=48, height=36)
+
+
+def test_the_recipe_goes_from_a_run_to_a_splat_with_labels(run_folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    given = [str(run_folder), "--out", str(out), "--hold-out", "3", "--width", "32"]
+    given += ["--distill.steps", "12", "--distill.most", "600"]
+    assert recipe.main(given) == 0
+    said = capsys.readouterr().out
+    assert "for testing: not a real result" in said
+    found = json.loads((out / "distill.json").read_text())
+    assert found["for_testing"]
+    assert found["size"] == [32, 24]
+    assert found["distilled"]["trained"]["views"] == 2
+    assert found["distilled"]["held out"]["views"] == 2
+    assert found["distilled"]["trained"]["psnr"] > found["at the start"]["trained"]["psnr"]
+    for stage in (found["before"], found["distilled"]["H"]):
+        assert 0 < stage["view"]["H"] <= 1
+    # One centimetre, because the run is metric even where COLMAP cannot say so.
+    assert found["before"]["nothing"]["epsilon"] == 0.01
+    assert found["splats"] == len(np.load(out / "labels.npy")) == 600
+    assert len(list((out / "labels").glob("*.png"))) == 4
+    with Image.open(out / "strip.png") as strip:
+        assert strip.size == (4 * 32, 2 * (24 + 4))
+    seconds = found["seconds"]
+    assert recipe.main(given) == 0  # nothing left to do
+    assert json.loads((out / "distill.json").read_text())["seconds"] == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--hold-out", "1"), "--hold-out"),
+        (("--distill.steps", "0"), "expected steps"),
+        (("--width", "3"), "--width"),
+    ],
+)
+def test_the_recipe_refuses_what_makes_no_sense(run_folder, tmp_path, capsys, more, said):
+    assert recipe.main([str(run_folder), "--out", str(tmp_path / "out"), *more]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_recipe_wants_a_finished_run(tmp_path, capsys):
+    assert recipe.main([str(tmp_path / "no"), "--out", str(tmp_path / "out")]) == 2
+    assert "finished `lift3d lift`" in capsys.readouterr().err

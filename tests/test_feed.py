@@ -130,7 +130,7 @@ def test_without_augmentation_a_sample_is_the_clouds_own_points(paths):
 def test_labels_and_normals_stay_with_their_points(paths):
     sample = LabelledClouds(paths, AUGMENTED)[1]
     original = read_cloud(paths[1])
-    index = sample.index.numpy()
+    index = sample.point.numpy()
     np.testing.assert_array_equal(sample.instance, original.instance[index])
     np.testing.assert_array_equal(sample.semantic, original.semantic[index])
     # The same turn and flip for places and normals: angles between them are kept.
@@ -183,7 +183,7 @@ def test_a_cut_sample_is_a_ball_of_so_many_points(paths):
     sample = LabelledClouds(paths, FeedConfig(voxel=None, most=50))[0]
     whole = LabelledClouds(paths, FeedConfig(voxel=None))[0]
     assert len(sample.xyz) == 50
-    rest = np.setdiff1d(np.arange(300), sample.index)
+    rest = np.setdiff1d(np.arange(300), sample.point)
     balls = [
         (sample.xyz - middle).norm(dim=1).max() <= (whole.xyz[rest] - middle).norm(dim=1).min()
         for middle in sample.xyz

@@ -26,16 +26,17 @@ class PlainRasteriser:
         flat = projected(splats, camera)
         which, pixel = _pairs(flat, camera.width, camera.height)
         column, row = pixel % camera.width, pixel // camera.width
-        away = torch.stack([column, row], 1) - flat.centre[which]
-        a, b, c = flat.inverse[which].unbind(1)
+        # index_select, because the gradient of x[index] is many times slower on the CPU.
+        away = torch.stack([column, row], 1) - flat.centre.index_select(0, which)
+        a, b, c = flat.inverse.index_select(0, which).unbind(1)
         x, y = away.unbind(1)
         power = -0.5 * (a * x * x + c * y * y) - b * x * y
-        alpha = (flat.opacity[which] * torch.exp(power)).clamp(max=DENSEST)
+        alpha = (flat.opacity.index_select(0, which) * torch.exp(power)).clamp(max=DENSEST)
         drawn = (alpha >= FAINTEST).nonzero()[:, 0]
         alpha, pixel, which = alpha[drawn], pixel[drawn], which[drawn]
         weight = alpha * _left(alpha, pixel)
         size = camera.width * camera.height
-        values = splats.values[flat.index[which]]
+        values = splats.values.index_select(0, flat.index[which])
         covered = torch.zeros(size, dtype=weight.dtype, device=weight.device)
         blended = torch.zeros(
             size, values.shape[1], dtype=values.dtype, device=values.device
@@ -66,8 +67,7 @@ def projected(splats: Splats, camera: Camera) -> Projected:
     As gsplat does, the Jacobian is taken no further outside the picture than 15 % of its size:
     beyond, the affine approximation blows up.
     """
-    like = {"dtype": splats.means.dtype, "device": splats.means.device}
-    camera_from_world = torch.as_tensor(camera.camera_from_world, **like)
+    camera_from_world = torch.as_tensor(camera.camera_from_world).to(splats.means)
     rotation = camera_from_world[:3, :3]
     place = splats.means @ rotation.T + camera_from_world[:3, 3]
     front = (place[:, 2].detach() > NEAR).nonzero()[:, 0]
@@ -152,4 +152,4 @@ def _left(
     before = log.cumsum(0) - log
     _, count = torch.unique_consecutive(pixel, return_counts=True)
     first = (count.cumsum(0) - count).repeat_interleave(count)
-    return torch.exp(before - before[first]).to(alpha.dtype)
+    return torch.exp(before - before.index_select(0, first)).to(alpha.dtype)

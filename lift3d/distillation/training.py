@@ -150,7 +150,7 @@ def distill(
                 model.scores(model.identity), near[drawn], drawn
             )
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimiser.step()
         state.losses[step] = loss.item()
         state.step, state.seconds = step + 1, time.perf_counter() - began
