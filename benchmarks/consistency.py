@@ -126,8 +126,12 @@ def main() -> None:
     options.add_argument("--epsilon", type=float, default=0.02)
     options.add_argument("--runs", type=int, default=3)
     options.add_argument("--no-tree", action="store_true", help="only ours, for its memory")
+    options.add_argument("--pixels", type=int, help="as many views as have that many pixels")
+    options.add_argument("--into", help="add the result to --out under this name")
     options.add_argument("--out", default=str(Path(__file__).parent / "results/consistency.json"))
     chosen = options.parse_args()
+    if chosen.pixels:
+        chosen.views = -(-chosen.pixels // (WIDTH * HEIGHT))
     xyz, label, view = room_pixels(chosen.views)
     epsilon = chosen.epsilon
     consistency(xyz[:1000], label[:1000], view[:1000], epsilon)  # compile
@@ -151,6 +155,8 @@ def main() -> None:
         "python": platform.python_version(),
         "numba": numba.__version__,
     }
+    if chosen.into:
+        result = json.loads(Path(chosen.out).read_text()) | {chosen.into: result}
     Path(chosen.out).parent.mkdir(parents=True, exist_ok=True)
     Path(chosen.out).write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))
