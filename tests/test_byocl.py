@@ -1,7 +1,5 @@
 """BYOCL: clusters of features, clustered again."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from walls import HEIGHT, WIDTH, TrueMasks, wall_scene
@@ -96,7 +94,6 @@ def test_colour_features_tell_texture_and_normals():
 
 
 def test_features_come_from_the_segmenter_where_it_has_any():
-    torch = pytest.importorskip("torch")
     own = np.ones((3, 4, 5), np.float32)
 
     class Seeing(TrueMasks):
@@ -105,34 +102,8 @@ def test_features_come_from_the_segmenter_where_it_has_any():
 
     assert isinstance(Seeing(), HasFeatures)
     assert features_of(Seeing(), view(), 8) is own
-
-    tensor = torch.arange(2 * 8 * 8, dtype=torch.bfloat16).reshape(1, 2, 8, 8)
-    embedding = SimpleNamespace(tensors={"image": tensor}, side=32, fitted=(24, 32))
-
-    class Embedding(TrueMasks):
-        def embedding(self, view):
-            return embedding
-
-    grid = features_of(Embedding(), view(), 8)
-    assert grid.shape == (6, 8, 2)  # a quarter of the square is padding
-    assert grid.dtype == np.float32
-    assert grid[1, 2].tolist() == [10, 74]
-
-    class OfSamsKind(TrueMasks):
-        network = SimpleNamespace(encode=lambda image: embedding)
-
-    np.testing.assert_array_equal(features_of(OfSamsKind(), view(), 8), grid)
-
-
-def test_of_several_maps_the_coarsest_is_taken():
-    torch = pytest.importorskip("torch")
-    tensors = {f"image{i}": torch.zeros(1, 3, 16 // 2**i, 16 // 2**i) for i in range(3)}
-    embedding = SimpleNamespace(tensors=tensors, side=64, fitted=(64, 64))
-
-    class OfSam2sKind(TrueMasks):
-        network = SimpleNamespace(encode=lambda image: embedding)
-
-    assert features_of(OfSam2sKind(), view(), 8).shape == (4, 4, 3)
+    assert not isinstance(TrueMasks(), HasFeatures)
+    np.testing.assert_array_equal(features_of(TrueMasks(), view(), 8), colour_features(view(), 8))
 
 
 def test_there_are_at_most_as_many_ids_as_asked_for():

@@ -17,12 +17,13 @@ from torchvision.ops import nms
 from lift3d import cli
 from lift3d.errors import FrameError, InputError, MissingExtra
 from lift3d.protocols import Segmenter
-from lift3d.scene import Camera, Prompt, View
+from lift3d.scene import Camera, Prompt, Scene, View
 from lift3d.segmentation import BACKENDS
 from lift3d.segmentation.automatic import AutomaticConfig, cleaned, suppressed
 from lift3d.segmentation.embeddings import EmbeddingConfig
 from lift3d.segmentation.sam import WIDTHS, SamConfig, _model, load, sizes_of
 from lift3d.segmentation.sam_transformers import SamTransformersConfig
+from lift3d.tracking.byocl import ByoclConfig
 
 WIDTH, HEIGHT = 160, 120
 DECODER = {
@@ -329,6 +330,35 @@ def test_an_image_is_encoded_once_for_all_that_is_asked(segmenter, monkeypatch):
     segmenter.alternatives(seen, PROMPTS[0])
     segmenter.prompt(view(picture(7), "again"), PROMPTS[:1])
     assert len(calls) == 1
+
+
+def test_features_are_the_embedding_that_is_kept_without_its_padding(segmenter, monkeypatch):
+    one = view(picture(11))
+    whole = segmenter.network.encode(one.image())
+    name = "image" if "image" in whole.tensors else "image2"
+    map_ = whole.tensors[name][0].float().numpy()
+    calls = []
+    encode = segmenter.network.encode
+    monkeypatch.setattr(segmenter.network, "encode", lambda i: calls.append(0) or encode(i))
+    grid = segmenter.features(one)
+    rows = map_.shape[1] if whole.padded is None else map_.shape[1] * 3 // 4  # 160x120
+    assert grid.shape == (rows, map_.shape[2], map_.shape[0])
+    assert grid.dtype == np.float32
+    np.testing.assert_array_equal(grid, map_[:, :rows].transpose(1, 2, 0))
+    grid[:] = 0  # the caller's to change
+    np.testing.assert_array_equal(segmenter.features(one), map_[:, :rows].transpose(1, 2, 0))
+    segmenter.prompt(one, [points((40, 40))])
+    assert len(calls) == 1
+
+
+def test_byocl_clusters_the_embedding_that_is_kept(sam_checkpoint, monkeypatch):
+    segmenter = sam(sam_checkpoint)
+    one = view()
+    segmenter.segment(one)
+    monkeypatch.setattr(segmenter.network, "encode", lambda image: pytest.fail("encoded again"))
+    (labels,) = ByoclConfig(labels=4).build(segmenter).track(Scene("s", (one,), True, "a test"))
+    assert labels.shape == (HEIGHT, WIDTH)
+    assert 1 < len(np.unique(labels)) <= 4
 
 
 def test_prompts_of_one_make_share_a_call(segmenter, monkeypatch):

@@ -150,6 +150,21 @@ class Promptable:
         order = np.argsort(stack.sum((1, 2)), kind="stable")
         return Masks(stack[order], quality[0].clamp(0, 1).cpu().numpy()[order])
 
+    def features(self, view: View) -> Float32[np.ndarray, "rows columns channels"]:
+        """The image embedding on its even grid over the image, without the padding's cells.
+
+        The same embedding as masks and prompts use. Of several maps it is the coarsest.
+        """
+        embedding = self._embedding(view)
+        tensors = embedding.tensors
+        name = "image" if "image" in tensors else max(n for n in tensors if n.startswith("image"))
+        grid = tensors[name][0].detach().float().cpu().numpy().transpose(1, 2, 0)
+        rows, columns = (
+            max(1, round(cells * inside / embedding.side))
+            for cells, inside in zip(grid.shape[:2], embedding.fitted, strict=True)
+        )
+        return np.array(grid[:rows, :columns], order="C")  # a copy: the embedding is kept
+
     def _embedding(self, view: View) -> Embedding:
         if self._last is None or self._last[0] is not view:
             self._last = (view, self._encoded(view.image()))

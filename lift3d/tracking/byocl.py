@@ -115,16 +115,12 @@ class Byocl:
 
 
 def features_of(segmenter: Segmenter, view: View, grid: int) -> Grid:
-    """The segmenter's `features`, else its network's image embedding, else colour and texture.
+    """The segmenter's `features` (SAM's kind has its image embedding), else colour and texture.
 
     Which of them it is does not depend on the view.
     """
     if isinstance(segmenter, HasFeatures):
         return segmenter.features(view)
-    if hasattr(segmenter, "embedding"):
-        return _unpadded(segmenter.embedding(view))
-    if hasattr(segmenter, "network"):  # of SAM's kind; see `segmentation.promptable`
-        return _unpadded(segmenter.network.encode(view.image()))
     return colour_features(view, grid)
 
 
@@ -248,19 +244,6 @@ def _normals(view: View, size: tuple[int, int]) -> np.ndarray:
     small = cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST)
     camera = view.camera.resized(*size)
     return normals(camera if camera.world_from_camera is not None else camera.at(np.eye(4)), small)
-
-
-def _unpadded(embedding: object) -> Grid:
-    """The coarsest map of an `Embedding`, without the cells of the padding."""
-    tensors = embedding.tensors  # type: ignore[attr-defined]
-    name = "image" if "image" in tensors else max(n for n in tensors if n.startswith("image"))
-    grid = tensors[name][0].detach().float().cpu().numpy().transpose(1, 2, 0)
-    side = embedding.side  # type: ignore[attr-defined]
-    used = [
-        max(1, round(cells * inside / side))
-        for cells, inside in zip(grid.shape, embedding.fitted, strict=False)  # type: ignore[attr-defined]
-    ]
-    return np.ascontiguousarray(grid[: used[0], : used[1]])
 
 
 def _nothing(view: View) -> LabelMap:
