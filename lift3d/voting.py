@@ -9,8 +9,9 @@ import numba
 import numpy as np
 from jaxtyping import Float32, Int, Int32
 
+from lift3d.ahead import ahead
 from lift3d.errors import FrameError, InputError
-from lift3d.scene import LabelMap, Points, Scene
+from lift3d.scene import Depth, LabelMap, Points, Scene, View
 from lift3d.visibility import DepthTolerance, sightings
 
 
@@ -127,7 +128,8 @@ def vote_labels(
     """
     ballot = Ballot(len(points), slots)
     maps = iter(label_maps)
-    for number, view in enumerate(scene.views, start=1):
+    depths = ahead(scene.views, _depth)
+    for number, (view, depth) in enumerate(zip(scene.views, depths, strict=True), start=1):
         labels = next(maps, None)
         if labels is None:
             raise InputError(
@@ -140,9 +142,11 @@ def vote_labels(
                 f"view {view.name}: label map is {labels.shape[1]}x{labels.shape[0]}, "
                 f"its image is {expected[1]}x{expected[0]}; make masks at image resolution"
             )
+        if isinstance(depth, FrameError):  # it cannot be read: this view has no vote
+            continue
         try:
-            seen = sightings(points, view, tolerance)
-        except FrameError:  # the depth cannot be read: this view has no vote
+            seen = sightings(points, view, tolerance, depth)
+        except FrameError:  # nor can its confidence
             continue
         ballot.add(seen.point, _look_up(labels, seen.row, seen.column), seen.weight)
         if progress is not None:
@@ -150,6 +154,14 @@ def vote_labels(
     if next(maps, None) is not None:
         raise InputError(f"more label maps than the {len(scene)} views; track the scene again")
     return ballot
+
+
+def _depth(view: View) -> Depth | FrameError | None:
+    """A view's depth, or why it has none."""
+    try:
+        return view.depth()
+    except FrameError as error:
+        return error
 
 
 @numba.njit(cache=True)
