@@ -1,5 +1,8 @@
 """The training feed: which scenes, which points, what is random and what is not."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -23,6 +26,9 @@ from lift3d.feed import (  # noqa: E402
     scene_name,
 )
 from lift3d.scene import LabelledPoints, Points  # noqa: E402
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "pipelines"))
+import train_segmentation as recipe  # noqa: E402
 
 
 def cloud(count=300, seed=0, semantic=True):
@@ -243,3 +249,44 @@ def test_what_was_found_at_some_points_is_carried_to_all():
     xyz = np.float32([[0, 0, 0], [0.1, 0, 0], [5, 0, 0]])
     found = at_all_points(np.int32([4, 7]), np.array([0, 2]), xyz)
     assert found.tolist() == [4, 4, 7]
+
+
+# The recipe that trains on it
+
+
+def test_an_object_is_named_after_most_of_its_points_and_nothing_else_is():
+    instance = np.array([0, 1, 1, 1, 2, 2, 2, 3], np.int32)
+    semantic = np.array([5, 4, 4, 6, 0, 0, 7, 0], np.int32)
+    # What has no object has no class; points of unknown class say nothing.
+    assert recipe.named(instance, semantic).tolist() == [0, 4, 4, 4, 7, 7, 7, 0]
+
+
+def test_the_difference_to_true_labels_is_taken_seed_by_seed():
+    def each(*values):
+        return [dict.fromkeys(("miou", "miou_things", "accuracy"), value) for value in values]
+
+    found = recipe.summary(each(0.4, 0.6), each(0.5, 0.7))["miou"]
+    assert found["mean"] == 0.5
+    assert found["std"] == pytest.approx(0.1414, abs=1e-4)
+    assert found["less_than_true"] == {"mean": -0.1, "std": 0.0}
+    assert recipe.summary(each(0.4), each(0.5))["miou"]["std"] is None
+
+
+def test_the_network_learns_a_cloud_the_same_way_every_time(tmp_path):
+    made = cloud(400)
+    # The class is told by the height, so that a few steps are enough.
+    classes = np.where(made.points.xyz[:, 2] > 7, 4, 5).astype(np.int32)
+    path = tmp_path / "room.ply"
+    write_cloud(path, LabelledPoints(made.points, made.instance, made.score, classes))
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        a, b = (recipe.learnt([path], 0, 25) for _ in range(2))
+        found = recipe.scores(a, [path])
+    finally:
+        torch.set_num_threads(before)
+    ours, theirs = a.state_dict(), b.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert set(found["iou"]) == {"table", "chair"}
+    assert found["accuracy"] > 0.75
+    assert found["miou"] == found["miou_things"]
