@@ -87,4 +87,4 @@ def psnr(a: Image, b: Image) -> float:
     0.0
     """
     error: Float[np.ndarray, "..."] = np.mean((a.astype(np.float64) - b) ** 2)
-    return float(-10 * np.log10(error / 255**2)) if error > 0 else float("inf")
+    return float(10 * np.log10(255**2 / error)) if error > 0 else float("inf")
