@@ -188,11 +188,13 @@ def _dense_agreement(
 
 def _tracks(seen: Observations, covered: Cover) -> Float64[np.ndarray, "clusters clusters"]:
     """Evidence from ids that a tracker carried through several views: only ever for."""
-    ids, track, views = np.unique(seen.mask_label, return_inverse=True, return_counts=True)
-    carried = views[track] > 1
-    masks = len(seen.mask_label)
+    _, track, views = np.unique(seen.mask_label, return_inverse=True, return_counts=True)
+    mask = np.flatnonzero(views[track] > 1)
+    if not len(mask):  # no tracker: a table of clusters by ids would be as large as it is empty
+        return np.zeros((len(covered.size), len(covered.size)))
+    ids, track = np.unique(track[mask], return_inverse=True)
     of = sparse.coo_array(
-        (carried.astype(np.float64), (np.arange(masks), track)), (masks, len(ids))
+        (np.ones(len(mask)), (mask, track)), (len(seen.mask_label), len(ids))
     ).tocsr()
     share = (covered.under @ of).toarray()
     share /= np.maximum(np.asarray(covered.under.sum(axis=1)).reshape(-1, 1), 1)
