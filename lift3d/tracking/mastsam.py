@@ -40,7 +40,8 @@ class MastsamConfig:
     """
 
     preset: Preset = "best"
-    """`paper`: the paper's algorithm with the values of its scripts; `best`: ours."""
+    """`best`: ours, masks carried by depth and poses or matches, ids given back to what returns;
+    `paper`: the paper's algorithm with the values of its scripts, to compare with."""
     points: int | None = None
     """Representative points over all masks, shared by area (100, 100)."""
     at_least_one: bool | None = None
@@ -85,8 +86,8 @@ class MastsamConfig:
     """Smallest connected unlabelled region where new masks start, as a share of the image
     (both: 1000 pixels of 854x480)."""
     carry: bool | None = None
-    """Where there are depth and poses, carry whole masks by them instead of matches (True,
-    False)."""
+    """Where there are depth and poses, carry whole masks by them instead of matches: for scenes
+    that stand still. Where things move say False, and matches follow them (True, False)."""
     voters: int | None = None
     """How many earlier views vote on where each mask went (8, 1). Without depth and poses those
     1, 3, 9, ... views ago, three at most."""
