@@ -7,12 +7,19 @@ OUT ?= out/demo
 # What Open3D needs of the system: files to look for, packages that bring them.
 APT := libusb-1.0-0 libgl1 libegl1 libx11-6
 
-.PHONY: demo test lint format install system nerfstudio clean
+.PHONY: core demo test lint format install system nerfstudio clean
 .DEFAULT_GOAL := install
 
 install: $(BIN)/.installed
 
-# Only when pyproject.toml changed since the last time.
+core: $(BIN)/.core
+
+# Only when pyproject.toml changed since the last time. The core is small; the extras bring torch.
+$(BIN)/.core: pyproject.toml | system
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e .
+	touch $@
+
 $(BIN)/.installed: pyproject.toml | system
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev,batch,colmap,export,mast3r,sam]'
@@ -31,7 +38,7 @@ system:
 	$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
 	    $$missing >/dev/null
 
-demo: install
+demo: core
 	$(BIN)/lift3d demo --out $(OUT)
 
 lint: install

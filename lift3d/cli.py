@@ -18,7 +18,7 @@ from lift3d.errors import InputError, MissingExtra, did_you_mean
 
 FINISHED_STAGES = "finished stages are kept: give the same command again and it goes on from there"
 COMMANDS = {
-    "lift": "Lift a scan: pictures with depth and poses in, a cloud with object ids out.",
+    "lift": "Lift a scan or photos: pictures in, a cloud whose points carry object ids out.",
     "batch": "Lift many scans on Ray, each into its own folder; one table and page at the end.",
     "info": "Say what is there: format, views, cameras, depth, what is left out and why.",
     "view": "Look at a run in 3D: colour, labels, score, cameras, by key.",

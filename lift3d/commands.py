@@ -17,7 +17,7 @@ from lift3d.workers import Workers
 
 @dataclass(frozen=True)
 class Lift(LiftConfig):
-    """Lift a scan: pictures with depth and poses in, a cloud with object ids out.
+    """Lift a scan or photos: pictures in, a cloud whose points carry object ids out.
 
     A run that was interrupted goes on where it stopped when the same command is given again;
     a changed setting redoes only what depends on it.
@@ -237,6 +237,7 @@ EXAMPLES: dict[type, tuple[str, ...]] = {
     Lift: (
         "lift3d lift scans/scene0011_00.sens --out out/scene0011",
         "lift3d lift scans/kitchen --out out/kitchen --stride 4 --voxel 0.01",
+        "lift3d lift photos --out out/photos",
         "lift3d lift scans/kitchen --out out/kitchen \\",
         "    segmentation:folder --segmentation.path masks tracking:independent",
     ),

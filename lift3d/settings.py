@@ -106,13 +106,14 @@ else:
 
 @dataclass(frozen=True)
 class LiftConfig:
-    """Lift a scan: pictures with depth and poses in, a cloud whose points carry object ids out.
+    """Lift a scan or photos: pictures in, a cloud whose points carry object ids out.
 
     A run that was interrupted goes on where it stopped when the same settings are given again.
     """
 
     input: Positional[Path]
-    """A .sens file, a scan folder, or `synthetic[:SEED]`."""
+    """A .sens file, a scan folder, a COLMAP or nerfstudio folder, a folder of photos, a video, or
+    `synthetic[:SEED]`."""
     out: Path
     """The run folder: made if need be, continued if it is a run."""
     cloud: Path | None = None
