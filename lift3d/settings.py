@@ -169,10 +169,11 @@ class LiftConfig:
             association = replace(association, trust_ids=True)
         if association.things is None:
             regions = backend_name("segmentation", parts["segmentation"]) == "regions"
-            sparse = backend_name("reconstruction", parts["reconstruction"]) == "colmap" or (
-                scene is not None and any(view.sparse for view in scene.views)
+            dense = backend_name("reconstruction", parts["reconstruction"]) == "mast3r" or (
+                scene is None
+                or any(view.load_depth is not None and not view.sparse for view in scene.views)
             )
-            things = regions and not sparse and not association.trust_ids
+            things = regions and dense and not association.trust_ids
             association = replace(association, things=things)
         parts["association"] = association
         return replace(self, **parts)

@@ -106,6 +106,17 @@ def hiding_depth(
     return z
 
 
+def sparse_depth(xyz: Float32[np.ndarray, "points 3"], camera: Camera, splat: float) -> Depth:
+    """Depth of a cloud's points that a camera sees, each at its own pixel; 0 elsewhere.
+
+    A point is seen where no other, `splat` world units wide, lies in front of it.
+    """
+    hidden = hiding_depth(xyz, camera, splat)
+    _, z = front_points(xyz, camera, 0.0)
+    z[~(z <= hidden + splat + 0.01 * hidden)] = 0
+    return z
+
+
 def spacing(xyz: Float32[np.ndarray, "points 3"], sample: int = 2000) -> float:
     """Median distance from a point to its nearest neighbour, over an even sample."""
     from scipy.spatial import cKDTree

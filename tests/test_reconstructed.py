@@ -93,6 +93,29 @@ def test_a_damaged_or_foreign_folder_says_what_to_do(scene, tmp_path):
         recall(tmp_path, fewer, result)
 
 
+def test_posed_pictures_with_a_cloud_and_no_depth_are_lifted(scene, tmp_path):
+    """As from a nerfstudio folder: what a picture sees of the cloud takes the place of depth."""
+    made, points = sparse_of(scene)
+    bare = [replace(view, load_depth=None, sparse=False) for view in made.views]
+    bare = replace(made, views=tuple(bare))
+    masks = tmp_path / "masks"
+    for view in scene.views:
+        write_label_map(masks, view.name, view.instances())
+    folder = BACKENDS["folder"](path=masks)
+    config = LiftConfig(Path("in"), tmp_path / "run", segmentation=folder)
+    config = replace(config, association=replace(config.association, points=3, views=1))
+    lifted = lift(config, bare)
+    cloud = read_cloud(lifted.path / "cloud.ply")
+    assert np.array_equal(cloud.points.xyz, points.xyz)
+    assert (cloud.instance > 0).mean() > 0.5
+    first = lifted.scene.views[0]
+    assert first.sparse
+    there = first.depth() > 0
+    # The first picture is where the points are from: it sees them, at their depth.
+    assert there.sum() > 0.7 * len(points)  # its own splat hides some
+    assert np.allclose(first.depth()[there], scene.views[0].depth()[there], atol=0.05)
+
+
 def test_a_sparse_cloud_is_labelled_on_its_own_points(scene, tmp_path):
     """With the true masks nearly every point gets the id that its pixel has in the first view."""
     made, points = sparse_of(scene)

@@ -108,3 +108,14 @@ def test_the_nearest_point_is_in_front_and_covers_its_splat():
     assert (index == 2).sum() == 1
     assert (index == 0).sum() == 0
     assert np.isinf(z[0, 0])
+
+
+def test_a_point_behind_another_has_no_sparse_depth():
+    from lift3d.visibility import sparse_depth
+
+    camera = Camera(np.array([[10.0, 0, 5], [0, 10, 5], [0, 0, 1]]), 11, 11, np.eye(4))
+    xyz = np.array([[0, 0, 1], [0.05, 0, 3], [0.8, 0, 2]], np.float32)
+    found = sparse_depth(xyz, camera, 0.3)
+    assert found[5, 5] == 1
+    assert found[5, 9] == 2
+    assert np.count_nonzero(found) == 2

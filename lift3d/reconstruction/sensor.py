@@ -7,13 +7,16 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float32
 
 from lift3d.errors import FrameError, InputError
 from lift3d.geometry import is_rigid
 from lift3d.scene import Scene, Skipped, View
+from lift3d.visibility import spacing, sparse_depth
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ class Sensor:
             except BaseException:
                 pool.shutdown(cancel_futures=True)  # an interrupted run ends now
                 raise
+        if scene.load_points is not None and all(view.load_depth is None for view in kept):
+            kept = _by_cloud(kept, scene.load_points().xyz)
         result = replace(scene, views=tuple(kept), skipped=(*scene.skipped, *skipped))
         _check_enough_is_left(result)
         return result
@@ -92,6 +97,20 @@ class Sensor:
         if present < self.config.min_depth_share:
             return f"depth at less than {self.config.min_depth_share:.0%} of the pixels"
         return None
+
+
+def _by_cloud(views: list[View], xyz: Float32[np.ndarray, "points 3"]) -> list[View]:
+    """Posed views without depth get that of the cloud's points they see, and no more."""
+    splat = 2 * spacing(xyz)
+    return [
+        replace(
+            view,
+            load_depth=partial(sparse_depth, xyz, view.camera, splat),
+            depth_camera=None,
+            sparse=True,
+        )
+        for view in views
+    ]
 
 
 def _check_there_is_something(scene: Scene) -> None:
