@@ -154,14 +154,19 @@ def similarity(
     source: Float[np.ndarray, "points 3"],
     target: Float[np.ndarray, "points 3"],
     with_scale: bool = True,
+    weight: Float[np.ndarray, " points"] | None = None,
 ) -> tuple[float, Transform]:
-    """Scale s and rigid T that minimise ||target - T(s * source)|| (Umeyama 1991, Eq. 40-42)."""
-    source_mean, target_mean = source.mean(0), target.mean(0)
+    """Scale s and rigid T that minimise ||target - T(s * source)|| (Umeyama 1991, Eq. 40-42).
+
+    `weight` is each point's share in the squared error; by default all count alike.
+    """
+    share = np.full(len(source), 1 / len(source)) if weight is None else weight / weight.sum()
+    source_mean, target_mean = share @ source, share @ target
     centred_source, centred_target = source - source_mean, target - target_mean
-    left, values, right = np.linalg.svd(centred_target.T @ centred_source / len(source))
+    left, values, right = np.linalg.svd((centred_target * share[:, None]).T @ centred_source)
     sign = np.diag([1.0, 1.0, np.sign(np.linalg.det(left @ right))])
     rotation = left @ sign @ right
-    variance = (centred_source**2).sum() / len(source)
+    variance = share @ (centred_source**2).sum(1)
     scale = float((values * np.diag(sign)).sum() / variance) if with_scale else 1.0
     rigid = np.eye(4)
     rigid[:3, :3] = rotation

@@ -45,3 +45,13 @@ def test_a_point_behind_the_camera_has_no_pixel():
     xy, z = project(camera(), behind)
     assert np.isnan(xy).all()
     assert z[0] < 0
+
+
+def test_points_without_weight_have_no_say_in_a_similarity():
+    rng = np.random.default_rng(1)
+    source = rng.normal(size=(20, 3))
+    target = 3.0 * source + [1.0, 2.0, 3.0]
+    target[:5] = rng.normal(size=(5, 3))
+    scale, rigid = similarity(source, target, weight=np.r_[np.zeros(5), rng.uniform(1, 2, 15)])
+    np.testing.assert_allclose(scale, 3.0)
+    np.testing.assert_allclose(rigid[:3], np.c_[np.eye(3), [1.0, 2.0, 3.0]], atol=1e-12)

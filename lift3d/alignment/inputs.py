@@ -119,4 +119,3 @@ class Aligned:
     """Pairs that contradict the others."""
     reprojection: float = 0.0
     """Median distance in pixels between matches and reprojections of the pairs that were kept."""
-    notes: tuple[str, ...] = ()

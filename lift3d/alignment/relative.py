@@ -10,8 +10,11 @@ from jaxtyping import Bool, Float64
 
 from lift3d.alignment.canonical import Canonical
 from lift3d.alignment.inputs import PairPrediction, thinned
+from lift3d.geometry import similarity
 from lift3d.scene import Matches
 
+SMALLEST = 1e-6
+"""Scale of a similarity that has collapsed."""
 TOLERANCE = 0.02
 """A match agrees with a pair's geometry within this share of the image's longer side."""
 
@@ -29,6 +32,10 @@ class Relative:
     """Matches that agree with it in both images."""
     share: float = 0.0
     """Of all matches of the pair."""
+
+    def into_a(self, xyz: Float64[np.ndarray, "points 3"]) -> Float64[np.ndarray, "points 3"]:
+        """Points of b in a's frame."""
+        return self.scale * xyz @ self.rotation.T + self.translation
 
     def inverse(self) -> Relative:
         """Image a against image b."""
@@ -100,11 +107,11 @@ def from_matches(
     allowed = 0.05 * np.abs(in_a[:, 2])
     for _ in range(tries):
         chosen = rng.choice(len(in_a), 4, replace=False)
-        scale, rotation, translation = similarity(in_b[chosen], in_a[chosen], np.ones(4))
-        off = np.linalg.norm(scale * in_b @ rotation.T + translation - in_a, axis=1)
+        pair = _fitted(a, b, in_b[chosen], in_a[chosen])
+        off = np.linalg.norm(pair.into_a(in_b) - in_a, axis=1)
         agreeing = int((off < allowed).sum())
         if agreeing > most:
-            best, most = Relative(a, b, scale, rotation, translation), agreeing
+            best, most = pair, agreeing
     return best
 
 
@@ -120,9 +127,10 @@ def checked(
     xy_a, xy_b = matches.xy_in_a.astype(np.float64), matches.xy_in_b.astype(np.float64)
     in_a, seen_a = of_a.lift(xy_a)
     in_b, seen_b = of_b.lift(xy_b)
-    into_a = pair.scale * in_b @ pair.rotation.T + pair.translation
     into_b = (in_a - pair.translation) @ pair.rotation / pair.scale
-    off_a = np.linalg.norm(of_a.pixels(into_a) - xy_a, axis=1) / max(of_a.own.depth.shape)
+    off_a = np.linalg.norm(of_a.pixels(pair.into_a(in_b)) - xy_a, axis=1) / max(
+        of_a.own.depth.shape
+    )
     off_b = np.linalg.norm(of_b.pixels(into_b) - xy_b, axis=1) / max(of_b.own.depth.shape)
     agrees = seen_a & seen_b & (np.maximum(off_a, off_b) < TOLERANCE)
     return replace(pair, agreeing=int(agrees.sum()), share=float(agrees.mean())), agrees
@@ -155,24 +163,19 @@ def best_relative(
     return max(checked(refined, of_a, of_b, matches)[0], pair, key=lambda each: each.agreeing)
 
 
-def similarity(
+def _fitted(
+    a: int,
+    b: int,
     source: Float64[np.ndarray, "points 3"],
     target: Float64[np.ndarray, "points 3"],
-    weight: Float64[np.ndarray, " points"],
-) -> tuple[float, Float64[np.ndarray, "3 3"], Float64[np.ndarray, "3"]]:
-    """Scale, rotation, translation with target ~ scale * rotation @ source + translation.
-
-    The weighted least squares of Umeyama (1991).
-    """
-    share = weight / weight.sum()
-    middle_s, middle_t = share @ source, share @ target
-    s, t = source - middle_s, target - middle_t
-    left, spread, right = np.linalg.svd((t * share[:, None]).T @ s)
-    sign = np.array([1.0, 1.0, np.sign(np.linalg.det(left) * np.linalg.det(right))])
-    rotation = left @ np.diag(sign) @ right
-    scale = float((spread * sign).sum() / max(share @ (s * s).sum(1), 1e-12))
-    scale = max(scale, 1e-6)
-    return scale, rotation, middle_t - scale * rotation @ middle_s
+    weight: Float64[np.ndarray, " points"] | None = None,
+) -> Relative:
+    """The similarity from points of b to the same points in a's frame."""
+    with np.errstate(divide="ignore", invalid="ignore"):  # all points in one place
+        scale, rigid = similarity(source, target, weight=weight)
+    # Flat or turned-over noise may fit best with no or a negative size: of no use, but harmless.
+    scale = scale if scale > SMALLEST else SMALLEST
+    return Relative(a, b, scale, rigid[:3, :3], rigid[:3, 3])
 
 
 def _robust(
@@ -183,10 +186,10 @@ def _robust(
     weight: Float64[np.ndarray, " points"],
 ) -> Relative:
     """Iteratively reweighted similarity: the far off count little (Cauchy)."""
-    now = weight
+    now, pair = weight, Relative(a, b, 1.0, np.eye(3), np.zeros(3))
     for _ in range(8):
-        scale, rotation, translation = similarity(source, target, now)
-        off = np.linalg.norm(scale * source @ rotation.T + translation - target, axis=1)
+        pair = _fitted(a, b, source, target, now)
+        off = np.linalg.norm(pair.into_a(source) - target, axis=1)
         off /= np.maximum(target[:, 2], 1e-6)
         now = weight / (1 + (off / max(1.5 * float(np.median(off)), 1e-6)) ** 2)
-    return Relative(a, b, scale, rotation, translation)
+    return pair
