@@ -420,7 +420,7 @@ def test_the_normal_equations_are_the_derivatives_of_the_cost():
 
     # The reduced right side is g_c - E C^-1 g_p: the slope along (step, -C^-1 E^T step).
     touched = np.zeros(len(start) - 1)
-    refinement._cell_steps(
+    refinement.cell_steps(
         *refinement._arrays(moved, seen),
         *(start, width, step.ravel(), system.cell_matrix, np.zeros(len(start) - 1), touched),
     )

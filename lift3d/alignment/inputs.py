@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
@@ -52,7 +53,10 @@ def thinned(
     return points[grid].copy(), confidence[grid].copy(), GRID
 
 
-Predictions = Mapping[tuple[int, int], PairPrediction]
+Pair: TypeAlias = tuple[int, int]
+"""Two images by their index."""
+
+Predictions: TypeAlias = Mapping[Pair, PairPrediction]
 """(a, b) -> prediction with a as the reference; may load lazily, each is asked for twice or so."""
 
 
