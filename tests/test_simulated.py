@@ -147,6 +147,15 @@ def test_each_severity_is_worse_than_the_one_before(views):
     assert kept[3] < 0.4
 
 
+def test_one_kind_of_damage_can_be_taken_away_or_given_alone(views):
+    assert SimulatedConfig("high", drop=0.0).damage == SEVERITIES["high"]._replace(drop=0.0)
+    assert SimulatedConfig(split=0.5).damage == NOTHING._replace(split=0.5)
+    whole = SimulatedConfig(drop=1.0).build().segment(views[0])
+    assert len(whole) == 0
+    with pytest.raises(InputError, match="expected shares and pixels from 0 up"):
+        SimulatedConfig(rough=-1.0).build()
+
+
 def test_a_prompt_gets_the_mask_under_most_of_its_points(views):
     view, segmenter = views[0], SimulatedConfig().build()
     masks = segmenter.segment(view)

@@ -44,8 +44,25 @@ class SimulatedConfig:
 
     severity: Literal["none", "low", "middle", "high"] = "none"
     """How many masks are split, merged, left out, and how rough their borders are."""
+    split: float | None = None
+    """Share of masks cut into two or three, whatever the severity says; so the next three."""
+    merge: float | None = None
+    """Share of masks joined with one that they touch."""
+    rough: float | None = None
+    """Typical shift of a border, in pixels of an image 640 wide."""
+    drop: float | None = None
+    """Share of masks left out."""
     seed: int = 0
     """With the view's name decides the damage: a view gets the same masks every time."""
+
+    @property
+    def damage(self) -> Damage:
+        """How much is wrong, all told."""
+        given = {kind: getattr(self, kind) for kind in Damage._fields}
+        chosen = {kind: amount for kind, amount in given.items() if amount is not None}
+        if any(amount < 0 for amount in chosen.values()):
+            raise InputError(f"damage of masks is {chosen}; expected shares and pixels from 0 up")
+        return SEVERITIES[self.severity]._replace(**chosen)
 
     def build(self) -> Simulated:
         """The segmenter."""
@@ -56,7 +73,7 @@ class Simulated:
     """Damaged truth. Masks do not overlap; every id is new in every view."""
 
     def __init__(self, config: SimulatedConfig) -> None:
-        self._config = config
+        self._damage, self._seed = config.damage, config.seed
 
     def segment(self, view: View) -> Masks:
         """The damaged masks; raises InputError where the view has no true instances."""
@@ -66,8 +83,8 @@ class Simulated:
                 f"view {view.name} has no true instances to simulate masks from; "
                 "use a scene that has them (synthetic), or another segmenter"
             )
-        rng = np.random.default_rng([self._config.seed, zlib.crc32(view.name.encode())])
-        return Masks.from_label_map(damaged(truth, SEVERITIES[self._config.severity], rng))
+        rng = np.random.default_rng([self._seed, zlib.crc32(view.name.encode())])
+        return Masks.from_label_map(damaged(truth, self._damage, rng))
 
     def prompt(self, view: View, prompts: Sequence[Prompt]) -> Masks:
         """For each prompt the mask under most positive and fewest negative points."""
