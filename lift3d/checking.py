@@ -53,8 +53,8 @@ def check(
     reprojected = reprojection_check(cloud, scene, told, splat, tolerance)
     return {
         "printed": {
-            "all": {"H": _of(printed), "H_prime": _prime(printed)},
-            "foreground": {"H": _of(foreground), "H_prime": _prime(foreground)},
+            "all": _shown(printed),
+            "foreground": _shown(foreground),
             "exclude": PRINTED,
             "coverage": printed.result.summary()["coverage"],
             "labels": printed.result.labels,
@@ -77,9 +77,7 @@ def write_heat(path: Path, disagreement: Float32[np.ndarray, "height width"]) ->
         Image.fromarray(grey.astype(np.uint8)).save(part, compress_level=1)
 
 
-def _of(consistency: SceneConsistency) -> Any:
-    return consistency.result.summary()["H"]
-
-
-def _prime(consistency: SceneConsistency) -> Any:
-    return consistency.result.summary()["H_prime"]
+def _shown(consistency: SceneConsistency) -> dict[str, Any]:
+    """What people are shown: no H where nothing is labelled, which would agree everywhere."""
+    found = consistency.result.summary()
+    return {name: found[name] if found["labels"] else None for name in ("H", "H_prime")}

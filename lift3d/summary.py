@@ -61,8 +61,7 @@ def print_run(folder: Path) -> None:
         "consistency",
         f"H {_percent(everywhere['H'])} (H' {_percent(everywhere['H_prime'])}) over all pixels, "
         f"{_percent(foreground['H'])} over labelled ones; exclude {printed['exclude']}, epsilon "
-        f"{printed['epsilon']:g}, coverage {_percent(printed['coverage'])}, "
-        f"{printed['labels']} labels",
+        f"{printed['epsilon']:g}, {_coverage(printed)}",
     )
     reprojected = checked["reprojection"]
     table.add_row(
@@ -99,8 +98,8 @@ def print_evaluation(found: dict[str, Any]) -> None:
         printed = found["consistency"]
         table.add_row(
             "consistency",
-            f"H {_percent(printed['all']['H'])} (exclude {printed['exclude']}), coverage "
-            f"{_percent(printed['coverage'])}, {printed['labels']} labels",
+            f"H {_percent(printed['all']['H'])} (exclude {printed['exclude']}), "
+            f"{_coverage(printed)}",
         )
     for note in dict.fromkeys(found["notes"][:12]):
         table.add_row("note", note)
@@ -166,9 +165,15 @@ def _extent(scene: Scene) -> str:
     return f"cameras within {size} {'m' if scene.metric else 'units'}, {len(places)} posed"
 
 
+def _coverage(printed: dict[str, Any]) -> str:
+    if not printed["labels"]:
+        return "nothing is labelled"
+    return f"coverage {_percent(printed['coverage'])}, {printed['labels']} labels"
+
+
 def _percent(value: float | None) -> str:
-    return "undefined" if value is None else f"{100 * value:.1f} %"
+    return "-" if value is None else f"{100 * value:.1f} %"
 
 
 def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}"
+    return "-" if value is None else f"{value:.3f}"

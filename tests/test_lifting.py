@@ -11,6 +11,7 @@ from tiny_scan import tiny_scan, write_scannet
 
 from lift3d import lifting, segmentation, tracking
 from lift3d.ahead import AHEAD, THREADS
+from lift3d.checking import check
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.errors import InputError
 from lift3d.export.ply import read_cloud, write_cloud
@@ -20,6 +21,7 @@ from lift3d.runs import read_json
 from lift3d.scene import LabelledPoints
 from lift3d.selection import open_scene
 from lift3d.settings import KINDS, LiftConfig, as_json, backend_name, unknown_backend
+from lift3d.summary import print_run
 
 Folder = segmentation.BACKENDS["folder"]
 Independent = tracking.BACKENDS["independent"]
@@ -108,6 +110,22 @@ def test_consistency_is_given_in_every_reading(lifted):
     assert found["reprojection"]["agreement"] > 0.5
     assert 0 <= found["truth"]["ap"] <= found["truth"]["ap50"] <= 1
     assert found["truth"]["protocol"]
+
+
+def test_where_nothing_is_labelled_no_h_is_shown(lifted, scene, tmp_path, capsys):
+    """Views that all say nothing agree, which is no merit."""
+    cloud = read_cloud(lifted.path / "cloud.ply")
+    nothing = dataclasses.replace(cloud, instance=np.zeros_like(cloud.instance))
+    empty = np.zeros((scene.views[0].camera.height, scene.views[0].camera.width), np.int32)
+    found, _ = check(scene, nothing, lambda index: empty)
+    assert found["all"]["view"]["H"] == 1
+    assert found["printed"]["all"] == {"H": None, "H_prime": None}
+    shutil.copy(lifted.path / "run.json", tmp_path)
+    (tmp_path / "consistency.json").write_text(json.dumps(found))
+    print_run(tmp_path)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "H - (H' -) over all pixels" in shown
+    assert "nothing is labelled" in shown
 
 
 def test_lifting_again_repeats_nothing(lifted, config, scene):
