@@ -58,10 +58,10 @@ format: install
 NERFSTUDIO := $(VENV)/nerfstudio
 nerfstudio: install
 	test -x $(NERFSTUDIO)/bin/python || $(PYTHON) -m venv $(NERFSTUDIO)
-	$(NERFSTUDIO)/bin/python -m pip install -q --disable-pip-version-check 'torch==2.13.0' \
+	$(NERFSTUDIO)/bin/python -m pip install -qq --disable-pip-version-check 'torch==2.13.0' \
 	    'numpy<2' rich rawpy 'opencv-python-headless==4.10.0.84' jaxtyping msgspec imageio \
 	    tensorboard matplotlib tqdm requests appdirs scipy simplejson 'viser==0.2.7' open3d-cpu
-	$(NERFSTUDIO)/bin/python -m pip install -q --disable-pip-version-check --no-deps \
+	$(NERFSTUDIO)/bin/python -m pip install -qq --disable-pip-version-check --no-deps \
 	    'nerfstudio==1.1.5'
 	LIFT3D_NERFSTUDIO=$(NERFSTUDIO)/bin/python $(BIN)/pytest -q tests/test_export_nerfstudio.py
 

@@ -5,6 +5,8 @@ A reader and a reconstruction share this. pycolmap is imported when first needed
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
@@ -16,6 +18,7 @@ from jaxtyping import Float64
 from lift3d.errors import FrameError, InputError, MissingExtra
 from lift3d.geometry import invert, orthonormal, project
 from lift3d.scene import Camera, Depth, Image, Points, Transform, View
+from lift3d.storage import atomic
 
 GUESS = 1.2
 """Focal length in longest image sides where nobody knows it: COLMAP's guess, and ours."""
@@ -25,8 +28,11 @@ MODELS = {
     "SIMPLE_RADIAL": "f cx cy k1",
     "RADIAL": "f cx cy k1 k2",
     "OPENCV": "fx fy cx cy k1 k2 p1 p2",
+    "FULL_OPENCV": "fx fy cx cy k1 k2 p1 p2 k3 k4 k5 k6",
 }
 """The camera models that are OpenCV's too, and what their parameters are."""
+UNIT = "lift3d.json"
+"""Beside a model's files, says what those cannot: `{"metric": true}`, one unit is a metre."""
 
 
 def pycolmap() -> Any:
@@ -59,16 +65,19 @@ def focal_is_guessed(camera: Camera) -> bool:
 
 def our_camera(camera: Any, where: str) -> Camera:
     """A pycolmap camera in our convention (pixel centres are whole numbers), without a pose."""
-    if camera.model_name not in MODELS:
+    names = MODELS.get(camera.model_name, "").split()
+    value = dict(zip(names, map(float, camera.params), strict=True)) if names else {}
+    if not names or any(value.get(name) for name in ("k4", "k5", "k6")):
+        kind = "k4 k5 k6 of FULL_OPENCV" if names else f"camera model {camera.model_name}"
         raise InputError(
-            f"{where}: camera model {camera.model_name} is not one of {', '.join(MODELS)}; "
-            "undistort the images (`colmap image_undistorter`) and read that model"
+            f"{where}: {kind} cannot be read, only {', '.join(MODELS)} (up to k3); undistort: "
+            f"`colmap image_undistorter --input_path {where} --image_path IMAGES --output_path "
+            f"NEW`, or in Python pycolmap.undistort_images('NEW', '{where}', 'IMAGES'); lift NEW"
         )
-    names = MODELS[camera.model_name].split()
-    value = dict(zip(names, map(float, camera.params), strict=True))
     fx, fy = (value["f"],) * 2 if "f" in value else (value["fx"], value["fy"])
     K = np.array([[fx, 0.0, value["cx"] - 0.5], [0.0, fy, value["cy"] - 0.5], [0.0, 0.0, 1.0]])
-    coefficients = tuple(value.get(name, 0.0) for name in ("k1", "k2", "p1", "p2"))
+    lens = ("k1", "k2", "p1", "p2", "k3") if value.get("k3") else ("k1", "k2", "p1", "p2")
+    coefficients = tuple(value.get(name, 0.0) for name in lens)
     distortion = coefficients if any(coefficients) else ()
     return Camera(K, int(camera.width), int(camera.height), distortion=distortion)
 
@@ -98,6 +107,34 @@ def _open(folder: Path, stamps: tuple[int, ...]) -> Any:
             f"{folder} is not a COLMAP model that can be read ({reason}); "
             "copy cameras, images and points3D (all .bin or all .txt) again"
         ) from error
+
+
+def write_unit(folder: Path, metric: bool) -> None:
+    """Say beside the model in `folder`, which is there, whether one unit is a metre."""
+    content = {
+        "about": "of this model as lift3d exported it; void once its images file has changed",
+        "metric": metric,
+        "images": _hash(folder),
+    }
+    with atomic(folder / UNIT) as part:
+        part.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def read_unit(folder: Path) -> bool | None:
+    """What `write_unit` or a person said; None without it, or where poses may be others since."""
+    try:
+        content = json.loads((folder / UNIT).read_text())
+        now = _hash(folder)
+        return bool(content["metric"]) if content.get("images", now) == now else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _hash(folder: Path) -> str:
+    """Of the file that holds the poses: a model that was aligned or scaled has another."""
+    path = next(p for p in (folder / "images.bin", folder / "images.txt") if p.is_file())
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def cameras(folder: Path) -> dict[str, Camera]:

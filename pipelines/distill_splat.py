@@ -40,8 +40,7 @@ from lift3d.export.ply import read_cloud
 from lift3d.exporting import export
 from lift3d.labelmaps import find_label_map, read_label_map, write_label_map
 from lift3d.progress import for_terminal
-from lift3d.reconstructed import CAMERAS
-from lift3d.runs import host, read_json, versions
+from lift3d.runs import host, versions
 from lift3d.scene import Image, LabelMap, Scene, View
 from lift3d.stages import peak_memory_mb
 from lift3d.storage import atomic
@@ -81,8 +80,6 @@ def inputs(options: Options) -> tuple[Scene, list[Picture], Path]:
     ask = ExportOptions(undistort=True)
     export(options.run, ["ply", "colmap"], folder, ask, options.scan, for_terminal())
     scene = read_scene(folder / "colmap")
-    # COLMAP cannot say that it is metric; the run can.
-    metric = bool(read_json(options.run, CAMERAS).get("metric", False))
     views = [shrunk(view, options.width) for view in scene.views]
     pictures = []
     for view in views:
@@ -91,7 +88,7 @@ def inputs(options: Options) -> tuple[Scene, list[Picture], Path]:
             raise InputError(f"{folder / 'colmap'} has no label map of {view.name}; export again")
         labels = nearest(read_label_map(path), view.camera.width, view.camera.height)
         pictures.append(Picture(view.name, view.camera, view.image(), labels))
-    return replace(scene.with_views(views), metric=metric), pictures, folder / "cloud.ply"
+    return scene.with_views(views), pictures, folder / "cloud.ply"
 
 
 def shrunk(view: View, width: int | None) -> View:

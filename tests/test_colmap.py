@@ -1,6 +1,7 @@
 """COLMAP models become scenes without losing a thousandth of a pixel, and photos become models."""
 
 import pickle
+import re
 from dataclasses import replace
 
 import cv2
@@ -26,6 +27,7 @@ MODELS = {
     "SIMPLE_RADIAL": [75.0, 39.5, 29.5, 0.05],
     "RADIAL": [75.0, 39.5, 29.5, 0.05, -0.02],
     "OPENCV": [75.0, 74.0, 39.5, 29.5, 0.05, -0.02, 0.003, -0.002],
+    "FULL_OPENCV": [75.0, 74.0, 39.5, 29.5, 0.05, -0.02, 0.003, -0.002, 0.03, 0.0, 0.0, 0.0],
 }
 RNG = np.random.default_rng(3)
 CLOUD = RNG.uniform([-1.2, -0.9, 2.5], [1.2, 0.9, 4.0], (60, 3))
@@ -162,12 +164,26 @@ def test_a_model_that_placed_few_of_many_photos_is_still_read(tmp_path):
     assert scene.notes == ("9 images are not registered in the COLMAP model",)
 
 
-def test_a_lens_opencv_does_not_know_is_refused(tmp_path):
-    scan = tiny_scan()
-    params = [75.0, 74.0, 39.5, 29.5, 0.0, 0.0, 0.0, 0.0]
-    made = tiny.colmap_model(scan, CLOUD, "OPENCV_FISHEYE", params)
-    with pytest.raises(InputError, match=r"OPENCV_FISHEYE.*undistort the images"):
-        workspace(tmp_path, scan, made)
+@pytest.mark.parametrize(
+    ("kind", "lens"),
+    [
+        ("OPENCV_FISHEYE", [0.05, 0.0, 0.0, 0.0]),
+        ("FULL_OPENCV", [0.05, -0.02, 0.0, 0.0, 0.0, 0.01, 0.0, 0.0]),
+    ],
+)
+def test_a_lens_we_do_not_know_is_refused_and_the_way_out_works(tmp_path, kind, lens):
+    scan, old, new = tiny_scan(), tmp_path / "old", tmp_path / "new"
+    made = tiny.colmap_model(scan, CLOUD, kind, [75.0, 74.0, 39.5, 29.5, *lens])
+    with pytest.raises(InputError, match=rf"of FULL_OPENCV|camera model {kind}") as refused:
+        workspace(old, scan, made)
+    said = re.search(r"pycolmap\.undistort_images\(.*\)", str(refused.value))[0]
+    exec(said.replace("'NEW'", repr(str(new))).replace("'IMAGES'", repr(str(old / "images"))))
+    scene = read_scene(new)
+    assert [view.name for view in scene.views] == scan.names
+    for view, pose in zip(scene.views, scan.poses, strict=True):
+        np.testing.assert_allclose(view.camera.pose, pose, atol=1e-9)
+        assert view.camera.distortion == ()
+        assert view.image().shape == (view.camera.height, view.camera.width, 3)
 
 
 def test_half_a_model_is_refused_and_named(tmp_path):

@@ -90,15 +90,38 @@ def test_an_exported_folder_is_lifted_again(out, tmp_path, name, cloud):
     assert set(np.unique(again.instance)) == set(np.unique(cloud.instance))
 
 
-def test_a_lens_survives_the_round_trip(tmp_path):
-    lens = (0.1, -0.05, 0.004, -0.003)
+@pytest.mark.parametrize("metric", [True, False])
+@pytest.mark.parametrize("name", ["nerfstudio", "colmap", "gaussian-grouping"])
+def test_what_a_unit_is_survives_the_round_trip(tmp_path, name, metric):
+    content = crooked(centred=True)
+    content = replace(content, views=replace(content.scene, metric=metric))
+    FORMATS[name].write(content, tmp_path, NO_TICK)
+    assert read_scene(tmp_path).metric is metric
+
+
+def test_a_model_that_was_moved_since_is_not_taken_for_metric(tmp_path):
+    pycolmap = pytest.importorskip("pycolmap")
+    FORMATS["colmap"].write(crooked(), tmp_path, NO_TICK)
+    model = pycolmap.Reconstruction(str(tmp_path / "sparse/0"))
+    model.transform(pycolmap.Sim3d(2.0, pycolmap.Rotation3d(), np.zeros(3)))
+    model.write(str(tmp_path / "sparse/0"))
+    assert not read_scene(tmp_path).metric
+    (tmp_path / "sparse/0/lift3d.json").write_text('{"metric": true}')  # a person says so
+    assert read_scene(tmp_path).metric
+    (tmp_path / "sparse/0/lift3d.json").write_text("[]")
+    assert not read_scene(tmp_path).metric
+    assert read_scene(tmp_path, ColmapModel(metric=True)).metric
+
+
+@pytest.mark.parametrize("lens", [(0.1, -0.05, 0.004, -0.003), (0.1, -0.05, 0.004, -0.003, 0.02)])
+def test_a_lens_survives_the_round_trip(tmp_path, lens):
     content = crooked(distortion=lens)
     for name in ("nerfstudio", "colmap"):
         FORMATS[name].write(content, tmp_path / name, NO_TICK)
         back = {view.name: view for view in read_scene(tmp_path / name).views}
         for view in content.scene.views:
             read = back[view.name.replace(".", "_")]
-            assert read.camera.distortion[:4] == pytest.approx(lens, abs=1e-12)
+            assert read.camera.distortion[: len(lens)] == pytest.approx(lens, abs=1e-12)
             np.testing.assert_allclose(read.camera.pose, view.camera.pose, atol=1e-6)
             np.testing.assert_array_equal(read.image(), view.image())
 
@@ -135,7 +158,7 @@ def test_pycolmap_reads_cameras_points_and_tracks(tmp_path, text):
     content = crooked(text=text)
     FORMATS["colmap"].write(content, tmp_path, NO_TICK)
     suffixes = {path.suffix for path in (tmp_path / "sparse/0").iterdir()}
-    assert suffixes == {".txt" if text else ".bin"}, "readers prefer one or the other"
+    assert suffixes - {".json"} == {".txt" if text else ".bin"}, "readers prefer one or the other"
     model = pycolmap.Reconstruction(str(tmp_path / "sparse/0"))
     assert model.num_reg_images() == 3
     assert len(model.points3D) == len(content.cloud)

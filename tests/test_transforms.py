@@ -179,6 +179,7 @@ def test_a_broken_cloud_is_named(tmp_path):
         (lambda c: c.pop("frames"), "has no list of frames"),
         (lambda c: c.update(camera_model="OPENCV_FISHEYE"), "undistort the images first"),
         (lambda c: (c.pop("fl_x"), c.pop("fl_y")), "no fl_x"),
+        (lambda c: c.update(k4=0.1), "k4 cannot be read"),
         (lambda c: c.update(cx="left"), "cx is 'left'; expected a number"),
         (lambda c: c["frames"][1].pop("file_path"), "frame 1 has no file_path"),
         (lambda c: c["frames"][0].update(transform_matrix=[[1, 2]]), "expected 4x4 or 3x4"),

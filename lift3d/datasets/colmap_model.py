@@ -38,8 +38,9 @@ class ColmapModel:
     """Folder of the images; unset: images/ in or beside the folder that was given."""
     dense: bool = True
     """Take COLMAP's dense depth (stereo/depth_maps/*.geometric.bin) where it is there."""
-    metric: bool = False
-    """Whether one unit of the model is a metre; COLMAP by itself cannot know."""
+    metric: bool | None = None
+    """Whether one unit of the model is a metre; unset: what `lift3d.json` beside its files says,
+    which our export writes, else no, because COLMAP by itself cannot know."""
 
     def matches(self, path: Path) -> bool:
         """Whether there is a model."""
@@ -79,7 +80,8 @@ class ColmapModel:
         elif others:
             notes.add(f"{len(others)} images are not registered in the COLMAP model")
         source = f"reader colmap at {path}"
-        scene = finish(path, views, skipped, source, sorted(filter(None, notes)), self.metric)
+        metric = colmap_scene.read_unit(model) if self.metric is None else self.metric
+        scene = finish(path, views, skipped, source, sorted(filter(None, notes)), bool(metric))
         return replace(scene, load_points=partial(colmap_scene.load_points, model))
 
     def _images(self, path: Path, model: Path, names: list[str]) -> Path:

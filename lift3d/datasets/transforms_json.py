@@ -36,7 +36,8 @@ class TransformsJson:
     """Move cameras and cloud back by the file's `applied_transform`, into the frame the capture
     had before nerfstudio turned it. Both are stored turned, so they agree either way."""
     metric: bool | None = None
-    """Whether one unit is a metre; unset: yes where there is depth, which has a unit."""
+    """Whether one unit is a metre; unset: what `lift3d export` noted as `metric`, else yes where
+    there is depth, which has a unit."""
 
     def matches(self, path: Path) -> bool:
         """Whether this is such a file, or a folder with one."""
@@ -71,7 +72,7 @@ class TransformsJson:
                 skipped.append(Skipped(name, str(error)))
         metric = self.metric
         if metric is None:
-            metric = any(view.load_depth for view in views)
+            metric = bool(content.get("metric", any(view.load_depth for view in views)))
         source = f"reader nerfstudio at {path}"
         scene = finish(path, views, [*skipped, *unusable], source, (), metric, _name(file))
         cloud = content.get("ply_file_path")
@@ -149,6 +150,10 @@ class _Frame:
             raise InputError(f"{self.where}: no fl_x (or camera_angle_x), here or at the top")
         cx, cy = self.number("cx", width / 2) - 0.5, self.number("cy", height / 2) - 0.5
         K = np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
+        if self.number("k4", 0.0):
+            raise InputError(
+                f"{self.where}: k4 cannot be read, only k1 k2 p1 p2 k3; undistort the images first"
+            )
         distortion = tuple(self.number(k, 0.0) for k in ("k1", "k2", "p1", "p2", "k3"))
         camera = Camera(K, width, height, distortion=distortion if any(distortion) else ())
         if (width, height) == size:

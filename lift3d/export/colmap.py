@@ -6,8 +6,8 @@ ours + 0.5. Undistorted cameras are PINHOLE, others OPENCV or FULL_OPENCV (with 
 
 POINT3D_ID is the position in the cloud + 1; `labels.npy` has the label of each point in that
 order, `labels/` the label map of each picture, `stereo/depth_maps/` dense depth as COLMAP's own
-stereo leaves it. Every picture lists at most `OBSERVED` of the points it sees, the same ones in
-every picture, so that tracks are long.
+stereo leaves it. `lift3d.json` in the model says whether one unit is a metre. Every picture lists
+at most `OBSERVED` of the points it sees, the same ones in every picture, so that tracks are long.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import BinaryIO
 import numpy as np
 from jaxtyping import Float64, Int32, Int64
 
+from lift3d.colmap_scene import write_unit
 from lift3d.export.content import Content, Format, Tick
 from lift3d.export.frames import Frame, Limits, check_frames, frames, write_bytes, write_png
 from lift3d.geometry import project
@@ -72,12 +73,10 @@ def write(content: Content, folder: Path, tick: Tick) -> list[str]:
             path = folder / "stereo/depth_maps" / f"{frame.file}.geometric.bin"
             write_bytes(path, dense_depth(depth))
         pictures.append(observed(content.cloud, frame))
-    write_model(folder / "sparse/0", content.cloud, pictures, content.options.text)
+    write_model(folder / "sparse/0", content, pictures)
     write_npy(folder / "labels.npy", content.cloud.instance)
     if any(each.camera.distortion for each in pictures):
         notes.append("colmap: lenses are distorted, which 3DGS does not read: see --undistort")
-    if any(any(each.camera.distortion[4:]) for each in pictures):
-        notes.append("colmap: k3 makes FULL_OPENCV cameras, which `lift3d lift` does not read")
     return notes
 
 
@@ -93,17 +92,17 @@ def observed(cloud: LabelledPoints, frame: Frame, most: int = OBSERVED) -> Obser
     return Observed(frame.file, frame.camera, seen[inside].astype(np.int32), xy[inside] + 0.5)
 
 
-def write_model(
-    folder: Path, cloud: LabelledPoints, pictures: Sequence[Observed], text: bool = False
-) -> None:
+def write_model(folder: Path, content: Content, pictures: Sequence[Observed]) -> None:
     """cameras, images, points3D: all binary or all text, because readers prefer differently."""
+    cloud = content.cloud
     cameras = [_parameters(each.camera) for each in pictures]
     numbers = {each: number for number, each in enumerate(dict.fromkeys(cameras), start=1)}
     of_picture = [numbers[each] for each in cameras]
     tracks = _tracks(len(cloud), pictures)
-    write = _write_text if text else _write_binary
+    write = _write_text if content.options.text else _write_binary
     folder.mkdir(parents=True, exist_ok=True)
     write(folder, numbers, of_picture, pictures, cloud, *tracks)
+    write_unit(folder, content.scene.metric)
 
 
 _Parameters = tuple[str, int, int, tuple[float, ...]]

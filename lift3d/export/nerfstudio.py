@@ -71,6 +71,7 @@ def write(content: Content, folder: Path, tick: Tick) -> list[str]:
     if cut:
         notes.append(f"nerfstudio: {cut} pixels of depth beyond {FAR / 1000:g} are missing")
     top: dict[str, Any] = {"camera_model": "OPENCV", "ply_file_path": "cloud.ply"}
+    top["metric"] = content.scene.metric  # ours: nerfstudio passes over keys it does not know
     if all(each == intrinsics[0] for each in intrinsics):
         top |= intrinsics[0]
     else:

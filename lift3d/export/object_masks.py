@@ -32,7 +32,7 @@ def write_masks(
         write_png(folder / "object_mask" / f"{frame.stem}.png", renumbered(labels, numbers))
         pictures.append(observed(content.cloud, frame))
         shrunk += frame.camera.width != frame.view.camera.width
-    write_model(folder / "sparse/0", content.cloud, pictures, content.options.text)
+    write_model(folder / "sparse/0", content, pictures)
     with atomic(folder / "ids.json") as part:
         part.write_text(json.dumps({str(number): each for each, number in numbers.items()}))
     notes = []
