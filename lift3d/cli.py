@@ -93,6 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     disk), 130 when interrupted. Nothing but our own mistakes prints a traceback.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    # tyro helps with what it has read so far: `lift --help segmentation:sam` is to tell of SAM.
+    given.sort(key=lambda word: word in ("-h", "--help"))
     try:
         _check_names(given)
         command = _parse(given)

@@ -240,6 +240,7 @@ EXAMPLES: dict[type, tuple[str, ...]] = {
         "lift3d lift photos --out out/photos",
         "lift3d lift scans/kitchen --out out/kitchen \\",
         "    segmentation:folder --segmentation.path masks tracking:independent",
+        "lift3d lift segmentation:sam tracking:mastsam --help     # the options of these two",
     ),
     Batch: (
         "lift3d batch scans/* --out out/house --views 300",

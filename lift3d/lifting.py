@@ -106,10 +106,11 @@ def lift(
     source = open_scene(config.input, config.reader) if scene is None else scene
     source = select(source, config.views, config.stride)
     config = config.resolved(source)
+    check_masks = _built(config)
     with alone_in(open_run(config.out)):
         run = _Run(config, RunFolder(config.out), progress or Quiet())
         used = _reconstruct(run, source)
-        _check_masks(config, used)
+        check_masks(used)
         points = _fuse(run, used)
         _track(run, used)
         _associate(run, used, points)
@@ -117,6 +118,17 @@ def lift(
         _report(run, used, command)
         write_run(config.out, _content(run, used, command))
         return Lifted(config.out, used, run.folder.records, tuple(run.warnings))
+
+
+def _built(config: LiftConfig) -> Callable[[Scene], None]:
+    """Let the later backends object now to what would stop them an hour later, such as weights.
+
+    What their segmenter has to say of a scene, once there is one.
+    """
+    segmenter = config.segmenter()
+    config.tracking.build(segmenter, config.matcher())
+    config.fuser()
+    return getattr(segmenter, "check", lambda scene: None)
 
 
 def _reconstruct(run: _Run, source: Scene) -> Scene:
@@ -133,13 +145,6 @@ def _reconstruct(run: _Run, source: Scene) -> Scene:
     ]
     result = run.stage("reconstruct", settings, [], [CAMERAS, DEPTH], work)
     return recall(run.folder.path, source, result)
-
-
-def _check_masks(config: LiftConfig, scene: Scene) -> None:
-    """Let the segmenter object now to what would stop it an hour later."""
-    check_scene = getattr(config.segmenter(), "check", None)
-    if check_scene is not None:
-        check_scene(scene)
 
 
 def _fuse(run: _Run, scene: Scene) -> Points:

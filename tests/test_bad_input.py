@@ -166,6 +166,27 @@ def test_a_mask_folder_that_is_not_there(scan, lift, tmp_path):
     assert "nomasks" in said
 
 
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["segmentation:sam", "--segmentation.checkpoint", "none.pth"], "none.pth"),
+        (["segmentation:sam", "--segmentation.checkpoint", "vitt.pth"], "not a PyTorch checkpoint"),
+        (["segmentation:sam-hf", "--segmentation.checkpoint", "."], "no model of transformers"),
+        (["tracking:mastsam", "matching:mast3r", "--matching.weights", "none.pth"], "none.pth"),
+    ],
+)
+def test_weights_that_cannot_be_used_are_told_before_any_work(
+    words, named, scan, lift, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "vitt.pth").write_bytes(b"no weights")
+    status, said = lift(*words)
+    assert status == 2
+    assert named in said
+    assert "reconstruct" not in said
+    assert not (tmp_path / "run").exists()
+
+
 def test_masks_of_another_size(scan, masks, lift):
     for path in masks.iterdir():
         write_label_map(masks, path.stem, np.ones((10, 10), np.int32))

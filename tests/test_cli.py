@@ -40,6 +40,16 @@ def test_every_command_teaches_by_example(name, capsys):
     assert len(said.splitlines()) > 8
 
 
+@pytest.mark.parametrize("order", [["--help", "segmentation:sam"], ["segmentation:sam", "-h"]])
+def test_a_backend_tells_of_its_options_wherever_help_is_asked_for(order, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["lift", *order, "tracking:mastsam"])
+    assert end.value.code == 0
+    said = capsys.readouterr().out
+    assert "--segmentation.checkpoint" in said
+    assert "--tracking.preset" in said
+
+
 def test_the_list_and_each_command_say_the_same():
     classes = {kind.__name__.lower(): kind for kind in commands.EXAMPLES}
     assert list(classes) == list(cli.COMMANDS)
