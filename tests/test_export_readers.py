@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ from plyfile import PlyData
 from tiny_export import crooked, lifted_run
 
 from lift3d.cli import main
+from lift3d.colmap_scene import sparse_depth
 from lift3d.datasets import read_scene
 from lift3d.datasets.colmap_model import ColmapModel
+from lift3d.errors import FrameError
 from lift3d.export.glb import linear
 from lift3d.export.ply import read_cloud, write_cloud
 from lift3d.export.registry import FORMATS
@@ -111,6 +114,32 @@ def test_a_model_that_was_moved_since_is_not_taken_for_metric(tmp_path):
     (tmp_path / "sparse/0/lift3d.json").write_text("[]")
     assert not read_scene(tmp_path).metric
     assert read_scene(tmp_path, ColmapModel(metric=True)).metric
+
+
+@pytest.mark.parametrize("name", ["nerfstudio", "colmap"])
+def test_which_picture_shows_which_point_survives_the_round_trip(tmp_path, name):
+    """Where depth is known at a few pixels only, a point is not seen through what hides it."""
+    content = crooked()
+    views = []
+    for view in content.scene.views:
+        depth = sparse_depth(view.camera, content.cloud.points.xyz[::3].astype(np.float64))
+        depth[:18] = 0  # hidden by what has no points
+        views.append(replace(view, load_depth=partial(np.copy, depth), sparse=True))
+    content = replace(content, views=content.scene.with_views(views))
+    FORMATS[name].write(content, tmp_path, NO_TICK)
+    back = read_scene(tmp_path).views
+    assert not (tmp_path / "depth").exists(), "no trainer should take it for dense depth"
+    for view, given in zip(back, views, strict=True):
+        assert view.sparse
+        depth, before = view.depth(), given.depth()
+        assert (depth > 0).sum() > 10
+        np.testing.assert_array_equal(depth > 0, before > 0)
+        # Two points in one pixel may change places: COLMAP lists both.
+        np.testing.assert_allclose(depth, before, atol=0.05 if name == "colmap" else 0)
+    if name == "nerfstudio":
+        (tmp_path / "sparse_depth/img_01.npz").write_bytes(b"PK")
+        with pytest.raises(FrameError, match=r"img_01\.npz cannot be read"):
+            back[1].depth()
 
 
 @pytest.mark.parametrize("lens", [(0.1, -0.05, 0.004, -0.003), (0.1, -0.05, 0.004, -0.003, 0.02)])

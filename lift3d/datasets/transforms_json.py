@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from lift3d.datasets.photos import unique_names
 from lift3d.datasets.poses import fault
 from lift3d.errors import FrameError, InputError
 from lift3d.geometry import invert, orthonormal, transform
-from lift3d.scene import Camera, Points, Scene, Skipped, Transform, View
+from lift3d.scene import Camera, Depth, Points, Scene, Skipped, Transform, View
 
 FILE = "transforms.json"
 PINHOLES = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "perspective")
@@ -72,7 +73,8 @@ class TransformsJson:
                 skipped.append(Skipped(name, str(error)))
         metric = self.metric
         if metric is None:
-            metric = bool(content.get("metric", any(view.load_depth for view in views)))
+            dense = any(view.load_depth and not view.sparse for view in views)
+            metric = bool(content.get("metric", dense))
         source = f"reader nerfstudio at {path}"
         scene = finish(path, views, [*skipped, *unusable], source, (), metric, _name(file))
         cloud = content.get("ply_file_path")
@@ -107,12 +109,14 @@ class _Frame:
         self.image = _image(file.parent, frame["file_path"])
         stored = frame.get("depth_file_path")
         self.depth = file.parent / stored if stored else None
+        points = frame.get("sparse_depth_path")
+        self.sparse = file.parent / points if points and not stored else None
         self.pose = _matrix(frame.get("transform_matrix"), f"{self.where}: transform_matrix")
 
     @property
     def lacking(self) -> str:
         """Which file of the frame is missing, in words; empty where none is."""
-        for path in (self.image, self.depth):
+        for path in (self.image, self.depth, self.sparse):
             if path is not None and not path.is_file():
                 return f"{path} is missing"
         return ""
@@ -121,17 +125,20 @@ class _Frame:
         """The view; FrameError where a header cannot be read or sizes disagree."""
         size = image_size(self.image)
         camera = self.camera(size).at(world_from_camera)
-        depth_camera = None
+        depth_size, load_depth = size, None
+        if self.sparse is not None:
+            load_depth = partial(_sparse_depth, self.sparse)
+            depth_size = int(self.number("w", size[0])), int(self.number("h", size[1]))
         if self.depth is not None:
+            load_depth = partial(read_depth, self.depth, code)
             depth_size = image_size(self.depth)
-            if depth_size != size:
-                depth_camera = camera.resized(*depth_size)
         return View(
             name=name,
             camera=camera,
             load_image=partial(read_color, self.image),
-            load_depth=partial(read_depth, self.depth, code) if self.depth else None,
-            depth_camera=depth_camera,
+            load_depth=load_depth,
+            depth_camera=None if depth_size == size else camera.resized(*depth_size),
+            sparse=self.sparse is not None,
         )
 
     def camera(self, size: tuple[int, int]) -> Camera:
@@ -178,6 +185,15 @@ class _Frame:
             raise InputError(
                 f"{self.where}: {key} is {self.values[key]!r}; expected a number"
             ) from error
+
+
+def _sparse_depth(path: Path) -> Depth:
+    """What our export leaves where depth is known at a few pixels."""
+    try:
+        with np.load(path) as stored:
+            return np.asarray(stored["depth"], np.float32)
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise FrameError(f"{path} cannot be read: {error}") from error
 
 
 def read_cloud(path: Path, moved: Transform) -> Points:

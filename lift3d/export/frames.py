@@ -109,8 +109,13 @@ class Frame:
 
         The view's own where that is registered, else its points drawn at its resolution.
         """
-        if self.view.load_depth is None or self.view.sparse:
-            return None
+        return None if self.view.load_depth is None or self.view.sparse else self._depth()
+
+    def sparse_depth(self) -> Depth | None:
+        """Depth at the few pixels where the view knows it; None where it is dense or unknown."""
+        return self._depth() if self.view.sparse else None
+
+    def _depth(self) -> Depth:
         depth = self.view.depth()
         assert depth is not None
         taken = self.view.geometry_camera

@@ -3,7 +3,8 @@
 `transform_matrix` is `world_from_camera` with OpenGL camera axes (x right, y up, z back), in the
 run's world and unit; nothing is turned, centred or scaled. Principal points count from the corner
 of the picture (ours + 0.5). `k1 k2 p1 p2 k3` are OpenCV's. Depth is 16-bit PNG in thousandths of
-the unit (millimetres), 0 = missing or beyond 65.5.
+the unit (millimetres), 0 = missing or beyond 65.5. Sparse depth (COLMAP's points) would mislead
+who takes it for that: it lies in `sparse_depth/`, float32, for `lift3d lift` alone.
 
 The default data parser moves and rescales the scene; to keep metres and axes:
 `ns-train METHOD --data FOLDER nerfstudio-data --orientation-method none --center-method none
@@ -54,6 +55,11 @@ def write(content: Content, folder: Path, tick: Tick) -> list[str]:
             with_depth += 1
             entry["depth_file_path"] = f"depth/{frame.stem}.png"
             write_png(folder / entry["depth_file_path"], stored)
+        known = frame.sparse_depth() if content.options.depth else None
+        if known is not None:
+            entry["sparse_depth_path"] = f"sparse_depth/{frame.stem}.npz"
+            with atomic(folder / entry["sparse_depth_path"]) as part, part.open("wb") as file:
+                np.savez_compressed(file, depth=known)
         entry["transform_matrix"] = (frame.camera.pose @ OPENGL).tolist()
         listed.append(entry)
         intrinsics.append(camera_values(frame.camera))
