@@ -93,17 +93,26 @@ def rays(camera: Camera) -> Float64[np.ndarray, "height width 3"]:
     x, y = np.meshgrid(
         np.arange(camera.width, dtype=np.float64), np.arange(camera.height, dtype=np.float64)
     )
+    return rays_at(camera, x.ravel(), y.ravel()).reshape(camera.height, camera.width, 3)
+
+
+def rays_at(
+    camera: Camera, x: Float64[np.ndarray, " pixels"], y: Float64[np.ndarray, " pixels"]
+) -> Float64[np.ndarray, "pixels 3"]:
+    """As `rays`, of some pixels: their columns `x` and rows `y`."""
     if any(camera.distortion):
         import cv2
 
         pixels = np.stack([x, y], axis=-1).reshape(-1, 1, 2)
+        if not len(pixels):
+            return np.zeros((0, 3))
         flat = cv2.undistortPoints(pixels, camera.K, np.array(camera.distortion))
-        xy = np.asarray(flat, np.float64).reshape(camera.height, camera.width, 2)
+        xy = np.asarray(flat, np.float64).reshape(-1, 2)
     else:
         inverse = np.linalg.inv(camera.K)
         homogeneous = np.stack([x, y, np.ones_like(x)], axis=-1) @ inverse.T
-        xy = homogeneous[..., :2]
-    return np.concatenate([xy, np.ones((camera.height, camera.width, 1))], axis=-1)
+        xy = homogeneous[:, :2]
+    return np.concatenate([xy, np.ones((len(xy), 1))], axis=-1)
 
 
 def unproject(camera: Camera, depth: Depth) -> Float32[np.ndarray, "height width 3"]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lift3d.ahead import pictures_ahead
+from lift3d.ahead import ahead, pictures_ahead
 from lift3d.association import Association, associate
 from lift3d.checking import check, write_heat
 from lift3d.errors import FrameError, InputError
@@ -23,7 +23,7 @@ from lift3d.progress import Progress, Quiet, Tick
 from lift3d.reconstructed import CAMERAS, DEPTH, keep, read_points, recall, write_points
 from lift3d.report import PICTURE, REPORT, write_report
 from lift3d.runs import RUN, run_content, write_run
-from lift3d.scene import LabelMap, Points, Scene
+from lift3d.scene import LabelMap, Points, Scene, View, ids_in
 from lift3d.selection import open_scene, select
 from lift3d.semantics import class_maps, vote_classes, with_classes
 from lift3d.settings import LiftConfig, as_json, backend_name
@@ -176,7 +176,8 @@ def _track(run: _Run, scene: Scene) -> None:
     def work(tick: Tick) -> dict[str, Any]:
         empty = []
         with fresh_folder(run.path(MASKS)) as part, pictures_ahead(scene) as pictured:
-            maps = config.tracker().track(pictured)
+            # The next is tracked while this one is written.
+            maps = ahead(config.tracker().track(pictured), _same)
             for number, (view, labels) in enumerate(zip(scene.views, maps, strict=True), start=1):
                 write_label_map(part, view.name, labels)
                 if not labels.any():
@@ -275,14 +276,21 @@ def _content(run: _Run, scene: Scene, command: Sequence[str]) -> dict[str, Any]:
 def _write_labels(run: _Run, scene: Scene, found: Association) -> dict[int, int]:
     """Each view's masks with the ids of the cloud; in how many views each id is."""
     views: dict[int, int] = {}
+
+    def named(item: tuple[int, View]) -> tuple[str, LabelMap]:
+        index, view = item
+        return view.name, found.relabel(index, view, stored_map(run.path(MASKS), view.name))
+
     with fresh_folder(run.path(LABELS)) as part:
-        maps = stored_maps(run.path(MASKS), scene)
-        for index, (view, raw) in enumerate(zip(scene.views, maps, strict=True)):
-            labels = found.relabel(index, view, raw)
-            write_label_map(part, view.name, labels)
-            for each in np.unique(labels[labels > 0]).tolist():
+        for name, labels in ahead(enumerate(scene.views), named):
+            write_label_map(part, name, labels)
+            for each in ids_in(labels).tolist():
                 views[each] = views.get(each, 0) + 1
     return views
+
+
+def _same(labels: LabelMap) -> LabelMap:
+    return labels
 
 
 def stored_maps(folder: Path, scene: Scene) -> Iterator[LabelMap]:

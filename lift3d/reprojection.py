@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, no_type_check
 
+import numba
 import numpy as np
-from jaxtyping import Bool, Float64, Int32, Int64
+from jaxtyping import Float64, Int, Int32, Int64
 
 from lift3d.ahead import side_by_side
 from lift3d.errors import InputError
-from lift3d.geometry import project
-from lift3d.scene import Depth, LabelledPoints, LabelMap, Scene, View
-from lift3d.visibility import DepthTolerance, front_points
-
-DENSE = 1 << 20
-"""Ids below this are looked up in a table."""
+from lift3d.scene import DENSE, LabelledPoints, LabelMap, Scene, View, ids_in
+from lift3d.visibility import DepthTolerance, drop_misplaced, front_points
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,39 +116,8 @@ def visible_points(
     depth = view.depth()
     if depth is None:
         return front
-    hit = np.flatnonzero(front.ravel() >= 0)
-    if view.depth_camera is None:
-        keep = _at_measured_depth(z.ravel()[hit], depth.ravel()[hit], tolerance)
-    else:
-        keep = _in_depth_camera(labelled, front.ravel()[hit], view, depth, tolerance)
-    front.ravel()[hit[~keep]] = -1
+    drop_misplaced(front, z, labelled.points.xyz, view, depth, tolerance)
     return front
-
-
-def _in_depth_camera(
-    labelled: LabelledPoints,
-    index: Int32[np.ndarray, " pixels"],
-    view: View,
-    depth: Depth,
-    tolerance: DepthTolerance,
-) -> Bool[np.ndarray, " pixels"]:
-    """Whether each point passes the test where the depth camera, another one, sees it."""
-    camera = view.geometry_camera
-    xy, z = project(camera, labelled.points.xyz[index])
-    column, row = np.floor(np.nan_to_num(xy, nan=-1.0) + 0.5).T
-    inside = (column >= 0) & (row >= 0) & (column < camera.width) & (row < camera.height)
-    measured = np.zeros(len(z), np.float32)
-    measured[inside] = depth[row[inside].astype(np.intp), column[inside].astype(np.intp)]
-    return _at_measured_depth(z, measured, tolerance)
-
-
-def _at_measured_depth(
-    z: np.ndarray, measured: np.ndarray, tolerance: DepthTolerance
-) -> Bool[np.ndarray, " pixels"]:
-    # In front of it is as wrong as behind: splats overhang silhouettes. No depth: no test.
-    with np.errstate(invalid="ignore"):
-        apart = np.abs(z - measured) > tolerance.absolute + tolerance.relative * z
-    return np.asarray(~(measured > 0) | ~apart)
 
 
 def _instances(labelled: LabelledPoints, front: Int32[np.ndarray, "height width"]) -> LabelMap:
@@ -253,36 +219,40 @@ def _compare(
     """Count two labellings of the same pixels; `size` is the whole image."""
     if len(cloud) and min(cloud.min(), view.min()) < 0:
         raise InputError("labels must be 0 or more; label 0 is no object")
-    ids = np.union1d([0], np.union1d(_used(cloud), _used(view)))
+    ids = np.union1d([0], np.union1d(ids_in(cloud), ids_in(view)))
     n = len(ids)
-    of_cloud, of_view = _places(ids, cloud), _places(ids, view)
-    in_cloud = np.bincount(of_cloud, minlength=n)
-    in_view = np.bincount(of_view, minlength=n)
-    equal = np.bincount(of_cloud[of_cloud == of_view], minlength=n)
-    either = len(cloud) - int(equal[0])
+    in_cloud, in_view, equal, both = _count(_places(ids, cloud), _places(ids, view), n)
     return _Tally(
         size=size,
         seen=len(cloud),
-        both=int(np.count_nonzero((cloud > 0) & (view > 0))),
-        either=either,
+        both=both,
+        either=len(cloud) - int(equal[0]),
         ids=ids[1:].astype(np.int32),
         equal=equal[1:],
         union=(in_cloud + in_view - equal)[1:],
     )
 
 
-def _used(labels: Int32[np.ndarray, " pixels"]) -> np.ndarray:
-    """The labels that occur, ascending."""
-    if len(labels) and labels.max() < DENSE:  # faster than sorting
-        return np.flatnonzero(np.bincount(labels))
-    return np.unique(labels)
+@numba.njit(cache=True, nogil=True)
+@no_type_check
+def _count(cloud, view, n):
+    """Pixels of each id in the cloud, in the view, in both; and those labelled in both."""
+    in_cloud, in_view, equal = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64)
+    both = 0
+    for i in range(len(cloud)):
+        in_cloud[cloud[i]] += 1
+        in_view[view[i]] += 1
+        both += cloud[i] > 0 and view[i] > 0
+        if cloud[i] == view[i]:
+            equal[cloud[i]] += 1
+    return in_cloud, in_view, equal, both
 
 
-def _places(ids: np.ndarray, labels: Int32[np.ndarray, " pixels"]) -> Int64[np.ndarray, " pixels"]:
+def _places(ids: np.ndarray, labels: Int32[np.ndarray, " pixels"]) -> Int[np.ndarray, " pixels"]:
     """Where each label stands in `ids`."""
     if ids[-1] >= DENSE:
         return np.searchsorted(ids, labels)
-    place = np.zeros(int(ids[-1]) + 1, np.int64)
+    place = np.zeros(int(ids[-1]) + 1, np.int32)
     place[ids] = np.arange(len(ids))
     return np.asarray(place[labels])
 

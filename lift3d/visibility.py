@@ -13,6 +13,8 @@ from lift3d.scene import Camera, Depth, Points, View
 
 CHUNK = 1 << 14
 """Points one thread takes at a time; results do not depend on it."""
+TILE = 4
+"""Pixels along a side of what a splat is passed over by; results do not depend on it."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,26 @@ def front_points(
     z = np.full((camera.height, camera.width), np.inf, np.float32)
     _splat(xyz, *_projection(camera), np.float32(splat), index, z)
     return index, z
+
+
+def drop_misplaced(
+    front: Int32[np.ndarray, "height width"],
+    z: Float32[np.ndarray, "height width"],
+    xyz: Float32[np.ndarray, "points 3"],
+    view: View,
+    depth: Depth,
+    tolerance: DepthTolerance,
+) -> None:
+    """Set to -1 what `front_points` found at another depth than the view measured there.
+
+    In front of it is as wrong as behind: splats overhang silhouettes. Where nothing was measured,
+    nothing is tested.
+    """
+    absolute, relative = tolerance.absolute, tolerance.relative
+    if view.depth_camera is None:
+        _drop_at_pixels(front, z, depth, np.float32(absolute), np.float32(relative))
+    else:
+        _drop_points(front, xyz, *_projection(view.depth_camera), depth, absolute, relative)
 
 
 def hiding_depth(
@@ -254,8 +276,17 @@ def _pack(counts, point, column, row, weight):
 @numba.njit(cache=True, nogil=True)
 @no_type_check
 def _splat(xyz, pose, pinhole, lens, splat, index, depth):
-    """Paint every point into `index` and `depth`, nearest wins."""
+    """Paint every point into `index` and `depth`, nearest wins.
+
+    What lies behind a splat that covers a whole tile cannot show there: most of a room is hidden
+    so, and is passed over a tile at a time.
+    """
     height, width = depth.shape
+    limit = np.full(((height + TILE - 1) // TILE, (width + TILE - 1) // TILE), np.float32(np.inf))
+    point = np.empty(len(xyz), np.int32)
+    box = np.empty((len(xyz), 4), np.int32)
+    z_of = np.empty(len(xyz), np.float32)
+    found = 0
     for i in range(len(xyz)):
         x, y, z = _pixel(pose, pinhole, lens, xyz[i, 0], xyz[i, 1], xyz[i, 2])
         if not z > 0.0:
@@ -273,8 +304,53 @@ def _splat(xyz, pose, pinhole, lens, splat, index, depth):
         left, right = max(0, int(np.ceil(x - half_x))), min(width, int(np.ceil(x + half_x)))
         top, bottom = max(0, int(np.ceil(y - half_y))), min(height, int(np.ceil(y + half_y)))
         near = np.float32(z)
-        for v in range(top, bottom):
-            for u in range(left, right):
-                if near < depth[v, u]:
-                    depth[v, u] = near
-                    index[v, u] = i
+        for v in range((top + TILE - 1) // TILE, bottom // TILE):
+            for u in range((left + TILE - 1) // TILE, right // TILE):
+                limit[v, u] = min(limit[v, u], near)
+        point[found], z_of[found] = i, near
+        box[found, 0], box[found, 1], box[found, 2], box[found, 3] = top, bottom, left, right
+        found += 1
+    for k in range(found):
+        near, i = z_of[k], point[k]
+        top, bottom, left, right = box[k, 0], box[k, 1], box[k, 2], box[k, 3]
+        for tile_v in range(top // TILE, (bottom + TILE - 1) // TILE):
+            for tile_u in range(left // TILE, (right + TILE - 1) // TILE):
+                if near > limit[tile_v, tile_u]:
+                    continue
+                for v in range(max(top, tile_v * TILE), min(bottom, (tile_v + 1) * TILE)):
+                    for u in range(max(left, tile_u * TILE), min(right, (tile_u + 1) * TILE)):
+                        if near < depth[v, u]:
+                            depth[v, u] = near
+                            index[v, u] = i
+
+
+@numba.njit(cache=True, nogil=True)
+@no_type_check
+def _drop_at_pixels(front, z, depth, absolute, relative):
+    for v in range(front.shape[0]):
+        for u in range(front.shape[1]):
+            apart = abs(z[v, u] - depth[v, u])  # inf where nothing is in front: -1 stays -1
+            if depth[v, u] > 0.0 and apart > absolute + relative * z[v, u]:
+                front[v, u] = -1
+
+
+@numba.njit(cache=True, nogil=True)
+@no_type_check
+def _drop_points(front, xyz, pose, pinhole, lens, depth, absolute, relative):
+    """The other camera's answer is of the point, not of the pixel: asked once for each point."""
+    height, width = depth.shape
+    known = np.zeros(len(xyz), np.int8)  # 1 stays, 2 goes
+    for v in range(front.shape[0]):
+        for u in range(front.shape[1]):
+            i = front[v, u]
+            if i < 0:
+                continue
+            if known[i] == 0:
+                known[i] = 1
+                x, y, z = _pixel(pose, pinhole, lens, xyz[i, 0], xyz[i, 1], xyz[i, 2])
+                if z > 0.0 and x >= -0.5 and y >= -0.5 and x < width - 0.5 and y < height - 0.5:
+                    measured = depth[int(np.floor(y + 0.5)), int(np.floor(x + 0.5))]
+                    if measured > 0.0 and abs(z - measured) > absolute + relative * z:
+                        known[i] = 2
+            if known[i] == 2:
+                front[v, u] = -1

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from lift3d.geometry import project
 from lift3d.scene import Camera, Points, View
@@ -108,6 +109,27 @@ def test_the_nearest_point_is_in_front_and_covers_its_splat():
     assert (index == 2).sum() == 1
     assert (index == 0).sum() == 0
     assert np.isinf(z[0, 0])
+
+
+@pytest.mark.parametrize("splat", [0.0, 0.15, 0.9])
+def test_splats_passed_over_by_tiles_show_what_painting_all_of_them_shows(splat):
+    rng = np.random.default_rng(1)
+    xyz = rng.uniform([-2, -2, -0.5], [2, 2, 4], (400, 3)).astype(np.float32)
+    xyz[200:] = xyz[:200]  # equal depths: the smaller index is in front
+    lens = camera()
+    expected = np.full((lens.height, lens.width), -1, np.int32)
+    depth = np.full(expected.shape, np.inf, np.float32)
+    xy, z = project(lens, xyz)
+    for i in np.flatnonzero(z > 1e-6):
+        half = np.maximum(0.5, 0.5 * np.float32(splat) * 20 / z[i])
+        row, column = np.mgrid[: lens.height, : lens.width]
+        inside = (column >= xy[i, 0] - half) & (column < xy[i, 0] + half)
+        inside &= (row >= xy[i, 1] - half) & (row < xy[i, 1] + half)
+        inside &= np.float32(z[i]) < depth
+        expected[inside], depth[inside] = i, z[i]
+    index, found = front_points(xyz, lens, splat)
+    np.testing.assert_array_equal(index, expected)
+    np.testing.assert_allclose(found, depth, rtol=1e-6)
 
 
 def test_a_point_behind_another_has_no_sparse_depth():

@@ -60,5 +60,5 @@ class Relabelling:
                 nearest = ndimage.distance_transform_edt(
                     ~known, return_distances=False, return_indices=True
                 )
-                result[rows, columns][here] = shown[rows, columns][tuple(nearest)][here]
+                result[rows, columns][here] = shown[rows, columns][tuple(nearest[:, here])]
         return result

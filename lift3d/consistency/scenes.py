@@ -13,7 +13,7 @@ from lift3d.ahead import side_by_side
 from lift3d.consistency.counts import neighbour_counts
 from lift3d.consistency.scoring import Consistency, Exclude, score
 from lift3d.errors import InputError
-from lift3d.geometry import project, unproject
+from lift3d.geometry import project, rays_at, transform
 from lift3d.scene import LabelMap, Scene, View
 
 METRIC_EPSILON = 0.01
@@ -168,12 +168,15 @@ def _sample(view: View, label_maps: Callable[[int], LabelMap], index: int, strid
     if depth is None or camera.world_from_camera is None:
         nothing = np.zeros(0, np.int32)
         return _Sample(np.zeros((0, 3), np.float32), nothing, nothing, 0, 0.0)
-    depth = np.where(np.isfinite(depth), depth, np.float32(0))
+    rows, columns = _middles(depth.shape[0], stride), _middles(depth.shape[1], stride)
     # The middle of each square, so that a sample stands for what is around it.
-    taken = np.zeros(depth.shape, bool)
-    taken[_middles(depth.shape[0], stride)[:, None], _middles(depth.shape[1], stride)] = True
-    pixel = np.flatnonzero((taken & (depth > 0)).ravel()).astype(np.int32)
-    xyz = unproject(camera, depth).reshape(-1, 3)[pixel]
+    taken = depth[rows[:, None], columns]
+    row, column = np.nonzero(np.isfinite(taken) & (taken > 0))
+    row, column = rows[row], columns[column]
+    pixel = (row * depth.shape[1] + column).astype(np.int32)
+    z = depth[row, column]
+    xyz = transform(camera.pose, rays_at(camera, column * 1.0, row * 1.0) * z[:, None])
+    xyz = xyz.astype(np.float32)
     labels = label_maps(index)
     expected = (view.camera.height, view.camera.width)
     if labels.shape != expected:
@@ -188,7 +191,7 @@ def _sample(view: View, label_maps: Callable[[int], LabelMap], index: int, strid
         column, row = np.floor(np.nan_to_num(xy, nan=-1.0) + 0.5).T
         seen = (column >= 0) & (row >= 0) & (column < expected[1]) & (row < expected[0])
         label = labels[row[seen].astype(np.intp), column[seen].astype(np.intp)]
-    footprint = float(np.median(depth[depth > 0]) / camera.K[0, 0]) if len(pixel) else 0.0
+    footprint = float(np.median(z) / camera.K[0, 0]) if len(pixel) else 0.0
     return _Sample(xyz[seen], label, pixel[seen], int((~seen).sum()), footprint)
 
 
