@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from test_davis import save
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "pipelines"))
 import davis_table as recipe
+
+from lift3d.devices import free_devices
 
 HEIGHT, WIDTH, FRAMES = 48, 72, 4
 
@@ -82,7 +85,7 @@ def test_only_verified_weights_of_its_networks_count_as_the_papers():
         Path("in"), Path("out"), segmenter="sam", checkpoint="sam_vit_h", matcher="mast3r"
     )
     assert recipe.not_the_papers(options) == []
-    other = recipe.replace(options, checkpoint="my.pth", weights="mine.pth")
+    other = replace(options, checkpoint="my.pth", weights="mine.pth")
     assert [reason.split(" are ")[0] for reason in recipe.not_the_papers(other)] == [
         "the weights my.pth",
         "the weights mine.pth",
@@ -136,13 +139,10 @@ def test_workers_share_the_sequences_and_find_the_same(root):
 def test_each_gpu_gets_a_worker_and_without_a_network_none_is_used(monkeypatch):
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    options = recipe.Options(Path("in"), Path("out"), segmenter="sam", checkpoint="x")
-    assert recipe.free_devices(options, 9) == ["cuda:0", "cuda:1", "cuda:2"]
-    assert recipe.free_devices(options, 2) == ["cuda:0", "cuda:1"]
-    two_each = recipe.replace(options, workers=4)
-    assert recipe.free_devices(two_each, 9) == ["cuda:0", "cuda:1", "cuda:2", "cuda:0"]
-    plain = recipe.Options(Path("in"), Path("out"), workers=2)
-    assert recipe.free_devices(plain, 9) == ["cpu", "cpu"]
+    assert free_devices(True, None, 9) == ["cuda:0", "cuda:1", "cuda:2"]
+    assert free_devices(True, None, 2) == ["cuda:0", "cuda:1"]
+    assert free_devices(True, 4, 9) == ["cuda:0", "cuda:1", "cuda:2", "cuda:0"]
+    assert free_devices(False, 2, 9) == ["cpu", "cpu"]
 
 
 @pytest.fixture
