@@ -252,6 +252,7 @@ def _publish(staged: Path, home: Path, name: str) -> list[Path]:
         os.replace(staged, home)
         return [home]
     shutil.rmtree(home / "objects", ignore_errors=True)
-    for each in sorted(staged.iterdir(), key=lambda path: path.name == MARKER):
-        os.replace(each, home / each.name)
-    return [home / relative for relative in files]
+    names = sorted(each.name for each in staged.iterdir() if each.name != MARKER)
+    for each in (*names, MARKER):
+        os.replace(staged / each, home / each)
+    return [home / each for each in names]

@@ -2,8 +2,8 @@
 
 python pipelines/train_segmentation.py --out OUT
 
-Synthetic rooms (320x240, 40 views) are fused into clouds. Each cloud is labelled four times: by the
-truth (the nearest true point), and by lift3d from three kinds of masks. lift3d gives objects, not
+Synthetic rooms (320x240, 40 views) are fused into clouds. Each cloud is labelled three times: by
+the truth (the nearest true point), and by lift3d from two kinds of masks. lift3d gives objects, not
 classes, so each object it found gets the class that most of its points truly have: what a person
 would say who names every object once. Points without an object have no class and are not learnt
 from.
@@ -49,7 +49,6 @@ MASKS: dict[str, Any] = {
     "regions": RegionsConfig(),
 }
 """True masks with shuffled ids, the same damaged, and masks found without any network."""
-LABELLINGS = ("true", *MASKS)
 FIRST_ROOM = 100
 """Seed of the first room; benchmarks of lifting use low ones."""
 NEAR = 0.05
@@ -60,8 +59,8 @@ NEAR = 0.05
 class Sizes:
     """How large the experiment is."""
 
-    train: int = 8
-    held_out: int = 4
+    train: int = 12
+    held_out: int = 6
     views: int = 40
     width: int = 320
     height: int = 240
@@ -69,8 +68,8 @@ class Sizes:
     """Metres, of the fused clouds."""
 
 
-def room_clouds(seed: int, sizes: Sizes, labellings: Sequence[str]) -> dict[str, LabelledPoints]:
-    """One room's points under each labelling."""
+def room_clouds(seed: int, sizes: Sizes, masks: Sequence[str]) -> dict[str, LabelledPoints]:
+    """One room's points under each labelling, the true one first."""
     room = SyntheticConfig(views=sizes.views, width=sizes.width, height=sizes.height)
     scene = in_memory(room.read(Path(f"synthetic:{seed}")))
     config = LiftConfig(Path("synthetic"), Path(), voxel=sizes.point).resolved(scene)
@@ -84,9 +83,7 @@ def room_clouds(seed: int, sizes: Sizes, labellings: Sequence[str]) -> dict[str,
     instance = np.where(known, surface.instance[nearest], 0).astype(np.int32)
     score = known.astype(np.float32)
     found = {"true": LabelledPoints(points, instance, score, semantic)}
-    for name in labellings:
-        if name == "true":
-            continue
+    for name in masks:
         asked = LiftConfig(Path("synthetic"), Path(), segmentation=MASKS[name]).resolved(scene)
         maps = list(asked.tracker().track(scene))
         cloud = associate(
@@ -122,7 +119,7 @@ def _same(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def make_clouds(folder: Path, sizes: Sizes) -> tuple[list[str], list[str]]:
+def make_clouds(folder: Path, sizes: Sizes, masks: Sequence[str]) -> tuple[list[str], list[str]]:
     """Write the clouds that are not there yet; names of the rooms to learn from and of the others.
 
     `folder/LABELLING/ROOM.ply`; rooms that are held out have true labels only.
@@ -130,11 +127,11 @@ def make_clouds(folder: Path, sizes: Sizes) -> tuple[list[str], list[str]]:
     rooms = [f"room{FIRST_ROOM + i:04d}" for i in range(sizes.train + sizes.held_out)]
     train, held_out = rooms[: sizes.train], rooms[sizes.train :]
     for room in rooms:
-        labellings = LABELLINGS if room in train else ("true",)
-        if all((folder / each / f"{room}.ply").exists() for each in labellings):
+        wanted = masks if room in train else ()
+        if all((folder / each / f"{room}.ply").exists() for each in ("true", *wanted)):
             continue
         began = time.perf_counter()
-        for name, cloud in room_clouds(int(room[4:]), sizes, labellings).items():
+        for name, cloud in room_clouds(int(room[4:]), sizes, wanted).items():
             write_cloud(folder / name / f"{room}.ply", cloud)
         print(f"{room}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
     return train, held_out
@@ -298,12 +295,18 @@ def label_quality(folder: Path, labelling: str, rooms: Sequence[str]) -> dict[st
 
 
 def compared(
-    folder: Path, out: Path, train: Sequence[str], held_out: Sequence[str], seeds: int, epochs: int
+    folder: Path,
+    out: Path,
+    train: Sequence[str],
+    held_out: Sequence[str],
+    masks: Sequence[str],
+    seeds: int,
+    epochs: int,
 ) -> dict[str, Any]:
     """Train and score everything that is not there yet; one file per labelling and seed."""
     table: dict[str, Any] = {}
     for seed in range(seeds):
-        for labelling in LABELLINGS:
+        for labelling in ("true", *masks):
             file = out / f"{labelling}_{seed}_{epochs}.json"
             if not file.exists():
                 began = time.perf_counter()
@@ -384,8 +387,12 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--held-out", type=int, default=Sizes.held_out, help="rooms to score on")
     parser.add_argument("--views", type=int, default=Sizes.views)
     parser.add_argument("--width", type=int, default=Sizes.width)
+    parser.add_argument(
+        "--masks", nargs="+", choices=MASKS, default=["middle", "regions"],
+        help="what lift3d labels from, beside the truth",
+    )  # fmt: skip
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--epochs", type=int, default=80)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--results", type=Path, help="also write the numbers here")
     options = parser.parse_args(given)
@@ -393,11 +400,11 @@ def main(given: Sequence[str] | None = None) -> None:
     height = options.width * Sizes.height // Sizes.width
     sizes = Sizes(options.rooms, options.held_out, options.views, options.width, height)
     began = time.perf_counter()
-    train, held_out = make_clouds(options.out / "clouds", sizes)
+    train, held_out = make_clouds(options.out / "clouds", sizes, options.masks)
     made = time.perf_counter() - began
     table = compared(
-        options.out / "clouds", options.out / "scores", train, held_out, options.seeds,
-        options.epochs,
+        options.out / "clouds", options.out / "scores", train, held_out, options.masks,
+        options.seeds, options.epochs,
     )  # fmt: skip
     content = {
         "about": " ".join(__doc__.split("\n\n")[0].split()),
