@@ -19,10 +19,9 @@ from lift3d.metrics.panoptic import SharedPixels, views_quality
 from lift3d.metrics.scannet import average_precision, class_agnostic
 from lift3d.metrics.semantic import semantic_score
 from lift3d.metrics.submission import predictions
-from lift3d.reconstructed import CAMERAS, recall
-from lift3d.runs import RUN, read_json
-from lift3d.scene import Camera, LabelledPoints, LabelMap, Scene
-from lift3d.selection import open_scene
+from lift3d.reconstructed import CAMERAS, reopened
+from lift3d.runs import read_json
+from lift3d.scene import Camera, LabelledPoints, LabelMap
 from lift3d.semantics import class_maps, classes_of_objects, vote_classes, with_classes
 from lift3d.storage import atomic
 from lift3d.truth import Asked, Truth, read_truth
@@ -49,7 +48,7 @@ def evaluate(
     consistency = read_json(folder, "consistency.json")
     cloud = read_cloud(folder / "cloud.ply")
     if classes is not None:
-        scene = run_scene(folder)
+        scene = reopened(folder)
         semantic, _ = vote_classes(cloud.points, scene, class_maps(classes, scene))
         cloud = with_classes(cloud, semantic)
     known = read_truth(truth, cloud, table)
@@ -169,27 +168,6 @@ def confidences(path: Path) -> dict[int, float]:
     """How well the views support each instance, from `instances.json`."""
     listed = read_json(path.parent, path.name)
     return {int(each["id"]): float(each["confidence"]) for each in listed["instances"]}
-
-
-def run_scene(folder: Path) -> Scene:
-    """The views of a run, opened where they came from."""
-    run = read_json(folder, RUN)
-    source = open_scene(Path(run["settings"]["input"]), run["settings"].get("reader"))
-    cameras = read_cameras(folder / CAMERAS)
-    views = {view.name: view for view in source.views}
-    changed = [
-        name
-        for name, each in cameras.items()
-        if name not in views
-        or (views[name].camera.width, views[name].camera.height) != (each.width, each.height)
-    ]
-    if changed:
-        raise InputError(
-            f"{source.source} no longer has the picture {changed[0]} of {folder} at its size; "
-            "lift what is there again"
-        )
-    result = next(each["result"] for each in run["stages"] if each["name"] == "reconstruct")
-    return recall(folder, source, result)
 
 
 def _views(folder: Path, truth: Truth, views: Path | None) -> tuple[list[Found], list[str]]:

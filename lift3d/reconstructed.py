@@ -1,7 +1,11 @@
-"""What a reconstruction made, kept in the run folder: cameras, depth, the cloud that came along."""
+"""What a reconstruction made, kept in the run folder: cameras, depth, the cloud that came along.
+
+`recall` joins it with the source while a run goes on, `reopened` any time after.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,10 +14,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from lift3d.datasets.synthetic import NAME as SYNTHETIC
+from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.errors import FrameError, InputError
-from lift3d.export.scene_json import read_all_cameras, write_scene
+from lift3d.export.scene_json import read_all_cameras, read_cameras, write_scene
 from lift3d.progress import Tick
-from lift3d.scene import Depth, Points, Scene, Skipped, View
+from lift3d.runs import RUN, read_json
+from lift3d.scene import Camera, Depth, Points, Scene, Skipped, View
+from lift3d.selection import open_scene
 from lift3d.stages import fresh_folder
 from lift3d.storage import atomic
 
@@ -75,6 +83,64 @@ def recall(folder: Path, source: Scene, result: dict[str, Any]) -> Scene:
         notes=tuple(result["notes"]),
         load_points=partial(read_points, folder / DEPTH / POINTS) if result["points"] else None,
     )
+
+
+def reopened(folder: Path, scan: Path | None = None) -> Scene:
+    """The views of a finished run, opened where they came from, or at `scan` if they moved.
+
+    Raises InputError where they are not there any more, or are others.
+    """
+    run, cameras = read_json(folder, RUN), read_cameras(folder / CAMERAS)
+    source = _source(folder, run, cameras, scan)
+    size = {view.name: _size(view.camera) for view in source.views}
+    changed = [name for name, camera in cameras.items() if size.get(name) != _size(camera)]
+    if changed:
+        raise InputError(
+            f"{source.source} lacks {len(changed)} of {len(cameras)} pictures of {folder}, or has "
+            f"them in another size ({', '.join(changed[:3])}{', ...' * (len(changed) > 3)}); put "
+            "them back, or lift what is there again"
+        )
+    result = next(each["result"] for each in run["stages"] if each["name"] == "reconstruct")
+    return recall(folder, source, result)
+
+
+def _source(
+    folder: Path, run: Mapping[str, Any], cameras: Mapping[str, Camera], scan: Path | None
+) -> Scene:
+    path = Path(run["settings"]["input"]) if scan is None else scan
+    if str(path).partition(":")[0] == SYNTHETIC and not path.exists():
+        return _synthetic(path, run, cameras)
+    try:
+        return open_scene(path, run["settings"].get("reader"))
+    except InputError as error:
+        raise InputError(
+            f"the pictures of {folder} cannot be opened: {error}; put the scan back, or tell "
+            "`lift3d export` where it lies now with --scan"
+        ) from error
+
+
+def _synthetic(path: Path, run: Mapping[str, Any], cameras: Mapping[str, Camera]) -> Scene:
+    """The synthetic room that was lifted: the run notes its seed, not its size."""
+    first = next(iter(cameras.values()))
+    noise = not any("no-noise" in word for word in run["command"])
+    own = SyntheticConfig(views=len(cameras), width=first.width, height=first.height, noise=noise)
+    for config in (SyntheticConfig(noise=noise), own):
+        scene = config.read(path)
+        known = {view.name: view.camera for view in scene.views}
+        if all(name in known and _same(known[name], camera) for name, camera in cameras.items()):
+            return scene
+    raise InputError(
+        f"{path} has other views than this run, which was made of a room of another size; lift "
+        "it again from a folder"
+    )
+
+
+def _same(a: Camera, b: Camera) -> bool:
+    return _size(a) == _size(b) and np.allclose(a.pose, b.pose, atol=1e-9)
+
+
+def _size(camera: Camera) -> tuple[int, int]:
+    return camera.width, camera.height
 
 
 def write_points(path: Path, points: Points) -> None:

@@ -155,7 +155,7 @@ def test_ids_that_change_between_views_cost_the_scene(run, tmp_path):
 
 def test_a_labellers_classes_are_voted_on_the_run(run, tmp_path, monkeypatch):
     folder, scene = run
-    monkeypatch.setattr("lift3d.evaluation.open_scene", lambda path, reader: scene)
+    monkeypatch.setattr("lift3d.reconstructed.open_scene", lambda path, reader: scene)
     for view in scene.views:
         labels = read_label_map(folder / "labels" / f"{view.name}.png")
         write_label_map(tmp_path, view.name, np.where(labels > 0, 1 + labels % 3, 0))

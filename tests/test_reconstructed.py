@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_scan import tiny_scan, write_scannet
 
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.errors import FrameError, InputError
@@ -13,7 +14,7 @@ from lift3d.export.ply import read_cloud
 from lift3d.geometry import unproject
 from lift3d.labelmaps import write_label_map
 from lift3d.lifting import lift
-from lift3d.reconstructed import keep, recall
+from lift3d.reconstructed import keep, recall, reopened
 from lift3d.scene import Points, Scene, Skipped
 from lift3d.segmentation import BACKENDS
 from lift3d.settings import LiftConfig
@@ -139,3 +140,19 @@ def test_a_sparse_cloud_is_labelled_on_its_own_points(scene, tmp_path):
         np.bincount(cloud.instance[true == each]).max() / (true == each).sum() for each in large
     ]
     assert np.mean(pure) > 0.7
+
+
+def test_a_finished_run_is_opened_again_where_its_pictures_are(scene, tmp_path):
+    masks = BACKENDS["simulated"]()
+    run = tmp_path / "run"
+    lifted = lift(LiftConfig(Path("synthetic"), run, voxel=0.08, segmentation=masks), scene)
+    again = reopened(run)  # a room of another size than `synthetic` alone has
+    assert len(again) == len(lifted.scene) == 6
+    for ours, theirs in zip(again.views, scene.views, strict=True):
+        np.testing.assert_array_equal(ours.image(), theirs.image())
+        np.testing.assert_allclose(ours.camera.pose, theirs.camera.pose, atol=1e-9)
+    write_scannet(tmp_path / "scan", tiny_scan(views=8))
+    with pytest.raises(InputError, match="lacks 6 of 6 pictures"):
+        reopened(run, tmp_path / "scan")
+    with pytest.raises(InputError, match=r"cannot be opened.*--scan"):
+        reopened(run, tmp_path / "nowhere")
