@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -66,9 +67,16 @@ def export(
     progress = progress or Quiet()
     written = []
     for each in chosen:
-        with progress.stage(f"export {each.name}") as tick, _staged(out, each.name) as part:
-            notes = each.write(content, part, tick)
-            written += _publish(part, _home(out, each.name), each.name)
+        home = _home(out, each.name)
+        try:
+            with progress.stage(f"export {each.name}") as tick, _staged(out, each.name) as part:
+                notes = each.write(content, part, tick)
+                written += _publish(part, home, each.name)
+        except OSError as error:
+            # NumPy tells of a full disk without saying so: "4096 requested and 12 written".
+            what = error.strerror or f"writing failed, perhaps the disk is full ({error})"
+            what += f"; {each.name} is as it was before, what came before it is whole"
+            raise OSError(error.errno or errno.EIO, what, str(home)) from error
         for note in notes:
             progress.say(note)
     return written

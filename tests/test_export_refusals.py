@@ -298,6 +298,7 @@ def test_a_disk_that_fills_leaves_the_export_that_was_there(run, tmp_path, names
     said = capsys.readouterr().err
     assert status == 1, said
     assert "disk" in said or "too large" in said
+    assert "is as it was before" in said
     assert bytes_of(tmp_path) == before
 
 
