@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "lift3d"
 LAYERS = [
     {"errors", "storage", "scene", "protocols"},
-    {"downloading", "weights"},
+    {"downloading", "weights", "checkpoints"},
     {"geometry", "labelmaps", "colours", "graphs", "linkage", "reciprocal"},
     {"visibility", "ahead"},
     {"pairs", "alignment", "colmap_scene"},

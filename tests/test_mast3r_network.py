@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 safetensors = pytest.importorskip("safetensors.torch")
 
 from lift3d.errors import InputError  # noqa: E402
-from lift3d.reconstruction.mast3r.checkpoint import fit, is_metric, load, parse_call  # noqa: E402
+from lift3d.reconstruction.mast3r.checkpoint import fitted, is_metric, load, parse_call  # noqa: E402
 from lift3d.reconstruction.mast3r.heads import Fusion  # noqa: E402
 from lift3d.reconstruction.mast3r.network import Mast3r, NetworkConfig  # noqa: E402
 from lift3d.reconstruction.mast3r.rope import Turn, grid  # noqa: E402
@@ -134,12 +134,12 @@ def test_the_full_size_model_takes_every_published_weight():
     }
     with torch.device("meta"):
         model = Mast3r()
-    fitted = fit(state, model, KEYS)
-    assert {k: v.shape for k, v in fitted.items()} == {
+    found = fitted(state, model, KEYS)
+    assert {k: v.shape for k, v in found.items()} == {
         k: v.shape for k, v in model.state_dict().items()
     }
     assert len(state) == 1017
-    assert state.keys() - fitted.keys() == {"mask_token"} | {
+    assert state.keys() - found.keys() == {"mask_token"} | {
         f"downstream_head{view}.dpt.scratch.layer_rn.{i}.weight"
         for view in (1, 2)
         for i in range(4)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from lift3d.errors import InputError, MissingExtra
-from lift3d.protocols import Segmenter
+from lift3d.checkpoints import fit, read_checkpoint
+from lift3d.errors import InputError
 from lift3d.scene import Image
-from lift3d.segmentation.automatic import AutomaticConfig
-from lift3d.segmentation.embeddings import Embedding, EmbeddingConfig
+from lift3d.segmentation.embeddings import Embedding
+from lift3d.segmentation.prompted import PromptedConfig
 from lift3d.weights import KNOWN, find
 
 WIDTHS = {"b": 768, "l": 1024, "h": 1280}
@@ -28,35 +28,21 @@ OTHERS = {
 
 
 @dataclass(frozen=True)
-class SamConfig:
+class SamConfig(PromptedConfig):
     """SAM (ViT-B, L or H): masks from points, boxes and masks. Better with a GPU."""
+
+    called: ClassVar[str] = "SAM"
+    needs: ClassVar[tuple[str, ...]] = ("segment_anything",)
 
     checkpoint: Path
     """sam_vit_b, sam_vit_l or sam_vit_h once `lift3d weights` has fetched it, or the path of the
     authors' .pth file (weights: Apache-2.0). Which of the models it is shows in it."""
     vit: Literal["auto", "b", "l", "h"] = "auto"
     """Refuse a checkpoint of another size than this."""
-    device: str = "auto"
-    """'cpu', 'cuda', 'cuda:1', ...; auto takes a GPU where there is one."""
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Of the image encoder; auto is float32 on a CPU, else bfloat16 or, where the GPU is too old
-    for it, float16."""
-    batch: int | None = None
-    """Prompts at a time; by default 64 on a GPU, 16 elsewhere. Bounds memory."""
-    automatic: AutomaticConfig = field(default_factory=AutomaticConfig)
-    embeddings: EmbeddingConfig = field(default_factory=EmbeddingConfig)
 
-    def build(self) -> Segmenter:
-        """The segmenter; MissingExtra without the libraries, InputError for other weights."""
-        try:
-            import segment_anything  # noqa: F401 - first, so that what is missing is told first
-
-            from lift3d.segmentation.promptable import Promptable
-        except ImportError as error:
-            raise MissingExtra(
-                f"SAM needs {error.name}, which is not installed: pip install 'lift3d[sam]'"
-            ) from error
-        return Promptable(SamNetwork(self), self.automatic, self.embeddings, self.batch)
+    def network(self) -> SamNetwork:
+        """From the checkpoint."""
+        return SamNetwork(self)
 
 
 class SamNetwork:
@@ -131,21 +117,7 @@ def load(path: Path, vit: str = "auto") -> Any:
             f"{path}: the encoder is {sizes['width']} wide (vit {name}), vit {vit} is "
             f"{WIDTHS[vit]}; leave vit out, or give the checkpoint of that size"
         )
-    wanted = model.state_dict()
-    missing, extra = wanted.keys() - state.keys(), state.keys() - wanted.keys()
-    for what, keys in (("missing", missing), ("unknown", extra)):
-        if keys:
-            raise InputError(
-                f"{path}: {min(keys)} is {what}, of {len(wanted)} weights {len(keys)} are {what}. "
-                f"{_guess(state)}"
-            )
-    for key, expected in wanted.items():
-        if state[key].shape != expected.shape:
-            raise InputError(
-                f"{path}: {key} is {tuple(state[key].shape)}, expected {tuple(expected.shape)}. "
-                f"{ADVICE}"
-            )
-    model.load_state_dict({key: state[key].float() for key in wanted}, assign=True)
+    model.load_state_dict(fit(state, model.state_dict(), path, _guess(state)), assign=True)
     # Not among the weights, so still without values.
     model.pixel_mean = torch.tensor([123.675, 116.28, 103.53]).view(-1, 1, 1)
     model.pixel_std = torch.tensor([58.395, 57.12, 57.375]).view(-1, 1, 1)
@@ -234,25 +206,12 @@ def _model(sizes: Mapping[str, Any]) -> Any:
 
 def _read(path: Path) -> Mapping[str, Any]:
     """The tensors of a checkpoint. Nothing that is in the file is run."""
-    import zipfile
-
     import torch
 
     if not path.is_file():
         what = "a folder; give its path to sam-hf" if path.is_dir() else "no such checkpoint"
         raise InputError(f"{path}: {what}. {ADVICE}")
-    try:
-        mapped = zipfile.is_zipfile(path)
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except Exception as error:  # whatever a file that is no checkpoint makes the reader raise
-        refused = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
-        why = (
-            f"it would run {refused[1]} while being read, and is refused"
-            if refused
-            else f"not a PyTorch checkpoint, or cut short ({type(error).__name__}); "
-            "compare its size with the source and download it again"
-        )
-        raise InputError(f"{path}: {why}. {ADVICE}") from error
+    state = read_checkpoint(path, ADVICE)
     if isinstance(state, dict) and isinstance(state.get("model"), dict):
         state = state["model"]  # as training scripts and SAM 2 keep it
     if not isinstance(state, dict) or not all(torch.is_tensor(each) for each in state.values()):

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar
 
-from lift3d.errors import InputError, MissingExtra
-from lift3d.protocols import Segmenter
+from lift3d.errors import InputError
 from lift3d.scene import Image
-from lift3d.segmentation.automatic import AutomaticConfig
-from lift3d.segmentation.embeddings import Embedding, EmbeddingConfig
+from lift3d.segmentation.embeddings import Embedding
+from lift3d.segmentation.prompted import PromptedConfig
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class SamTransformersConfig:
+class SamTransformersConfig(PromptedConfig):
     """Any model of transformers that is asked as SAM is: SAM 2, HQ-SAM, SAM 3, ..."""
+
+    called: ClassVar[str] = "sam-hf"
+    needs: ClassVar[tuple[str, ...]] = ("torchvision", "transformers")  # its image processors
 
     checkpoint: str
     """A folder with config.json, preprocessor_config.json and model.safetensors, or a name on the
@@ -26,29 +28,10 @@ class SamTransformersConfig:
     a licence of its own, to be accepted there)."""
     local_files_only: bool = False
     """Download nothing: what the name stands for must be in the hub's cache."""
-    device: str = "auto"
-    """'cpu', 'cuda', 'cuda:1', ...; auto takes a GPU where there is one."""
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Of the image encoder; auto is float32 on a CPU, else bfloat16 or, where the GPU is too old
-    for it, float16."""
-    batch: int | None = None
-    """Prompts at a time; by default 64 on a GPU, 16 elsewhere. Bounds memory."""
-    automatic: AutomaticConfig = field(default_factory=AutomaticConfig)
-    embeddings: EmbeddingConfig = field(default_factory=EmbeddingConfig)
 
-    def build(self) -> Segmenter:
-        """The segmenter; MissingExtra without the libraries, InputError for other models."""
-        try:
-            import torchvision  # noqa: F401 - its image processors are the ones used
-            import transformers  # noqa: F401
-
-            from lift3d.segmentation.promptable import Promptable
-        except ImportError as error:
-            raise MissingExtra(
-                f"sam-hf needs {error.name}, which is not installed: pip install 'lift3d[sam]'"
-            ) from error
-        network = TransformersNetwork(self)
-        return Promptable(network, self.automatic, self.embeddings, self.batch)
+    def network(self) -> TransformersNetwork:
+        """From the checkpoint."""
+        return TransformersNetwork(self)
 
 
 class TransformersNetwork:

@@ -10,28 +10,28 @@ from lift3d.tracking.initialisation import PAPER_AREA
 Preset = Literal["best", "paper"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
-    """All options settled; `MastsamConfig` says what each is."""
+    """All options settled; `MastsamConfig` says what each is. In values given here both agree."""
 
-    points: int
+    points: int = 100
     at_least_one: bool
     snap: Literal["own", "any"]
-    border: float
-    min_confidence: float
-    min_matches: int
+    border: float = 3.0
+    min_confidence: float = 0.1
+    min_matches: int = 5
     stray: float
     negatives: int
     dense_prompt: bool
     min_agreement: float
     sure_agreement: float
-    overlap: float
+    overlap: float = 0.5
     nested: Literal["keep", "merge"]
     parts: Literal["matched", "largest", "all"]
-    initialise: bool
-    init_every: int
+    initialise: bool = True
+    init_every: int = 1
     start_from: Literal["automatic", "region"]
-    min_uncovered: float
+    min_uncovered: float = PAPER_AREA
     carry: bool
     voters: int
     keyframes: int
@@ -40,24 +40,16 @@ class Options:
 
 
 BEST = Options(
-    points=100,
     at_least_one=True,
     snap="own",
-    border=3.0,
-    min_confidence=0.1,
-    min_matches=5,
     stray=4.0,
     negatives=4,
     dense_prompt=True,
     min_agreement=0.5,
     sure_agreement=0.8,
-    overlap=0.5,
     nested="keep",
     parts="matched",
-    initialise=True,
-    init_every=1,
     start_from="automatic",
-    min_uncovered=PAPER_AREA,
     carry=True,
     voters=8,
     keyframes=40,
@@ -66,24 +58,16 @@ BEST = Options(
 )
 
 PAPER = Options(
-    points=100,
     at_least_one=False,
     snap="any",
-    border=3.0,
-    min_confidence=0.1,
-    min_matches=5,
     stray=0.0,
     negatives=0,
     dense_prompt=False,
     min_agreement=0.0,
     sure_agreement=0.0,
-    overlap=0.5,
     nested="merge",
     parts="largest",
-    initialise=True,
-    init_every=1,
     start_from="region",
-    min_uncovered=PAPER_AREA,
     carry=False,
     voters=1,
     keyframes=0,

@@ -7,7 +7,6 @@ import ast
 import json
 import math
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lift3d.checkpoints import fit, read_checkpoint, shape
 from lift3d.errors import InputError
 from lift3d.reconstruction.mast3r.network import Mast3r, NetworkConfig
 
@@ -69,7 +69,7 @@ def load(path: Path) -> tuple[Mast3r, CheckpointInfo]:
     config = parse_options(options, path)
     with torch.device("meta"):
         model = Mast3r(config)
-    model.load_state_dict(fit(state, model, path), assign=True)
+    model.load_state_dict(fitted(state, model, path), assign=True)
     model.eval().requires_grad_(False)
     return model, CheckpointInfo(path, config, is_metric(path))
 
@@ -124,13 +124,13 @@ def parse_options(options: Mapping[str, Any], path: Path) -> NetworkConfig:
     return config
 
 
-def fit(state: Mapping[str, Tensor], model: Mast3r, path: Path) -> dict[str, Tensor]:
+def fitted(state: Mapping[str, Tensor], model: Mast3r, path: Path) -> dict[str, Tensor]:
     """The weights under the model's names, each exactly once and of the right shape."""
     state = dict(state)
     token = state.pop("mask_token", None)  # from pre-training, unused since
     if token is not None and token.shape != (1, 1, model.config.decoder_width):
         raise InputError(
-            f"{path}: mask_token is {_shape(token)}, expected 1x1x{model.config.decoder_width}; "
+            f"{path}: mask_token is {shape(token)}, expected 1x1x{model.config.decoder_width}; "
             "the file and its configuration do not belong together"
         )
     for key in [key for key in state if ".scratch.layer_rn." in key]:
@@ -147,42 +147,17 @@ def fit(state: Mapping[str, Tensor], model: Mast3r, path: Path) -> dict[str, Ten
                 "Download it again"
             )
     wanted = model.state_dict()
-    missing, extra = wanted.keys() - state.keys(), state.keys() - wanted.keys()
+    missing = wanted.keys() - state.keys()
     if missing and all("head_local_features" in key for key in missing):
         raise InputError(
             f"{path}: no descriptor head (a DUSt3R checkpoint?), {min(missing)} is missing. "
             f"{ADVICE}"
         )
-    for what, keys in (("missing", missing), ("unknown", extra)):
-        if keys:
-            raise InputError(
-                f"{path}: {min(keys)} is {what}, of {len(wanted)} weights {len(keys)} are {what}. "
-                f"{ADVICE}"
-            )
-    for key, expected in wanted.items():
-        if state[key].shape != expected.shape:
-            raise InputError(
-                f"{path}: {key} is {_shape(state[key])}, expected {_shape(expected)}; the file and "
-                "its configuration do not belong together"
-            )
-    return {key: state[key].float() for key in wanted}
+    return fit(state, wanted, path, ADVICE)
 
 
 def _read_pth(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(
-                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-            )
-    except Exception as error:  # whatever a file that is no checkpoint makes the reader raise
-        refused = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
-        why = (
-            f"it would run {refused[1]} while being read, and is refused"
-            if refused
-            else f"not a PyTorch checkpoint, or cut short ({type(error).__name__}); "
-            "compare its size with the source and download it again"
-        )
-        raise InputError(f"{path}: {why}. {ADVICE}") from error
+    content = read_checkpoint(path, ADVICE, [argparse.Namespace])
     state = content.get("model") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise InputError(f"{path}: holds no 'model' with weights. {ADVICE}")
@@ -260,7 +235,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return tuple(map(_plain, value))
     return float(value) if value in ("inf", "-inf") else value
-
-
-def _shape(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "a single number"

@@ -1,0 +1,52 @@
+"""What every network that answers prompts is told, whatever library it is from."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from lift3d.errors import MissingExtra
+from lift3d.protocols import Segmenter
+from lift3d.segmentation.automatic import AutomaticConfig
+from lift3d.segmentation.embeddings import EmbeddingConfig
+
+if TYPE_CHECKING:
+    from lift3d.segmentation.promptable import Network
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptedConfig:
+    """Where and how such a network runs, and what counts as everything in a view."""
+
+    called: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]]
+    """Libraries, beside torch."""
+
+    device: str = "auto"
+    """'cpu', 'cuda', 'cuda:1', ...; auto takes a GPU where there is one."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of the image encoder; auto is float32 on a CPU, else bfloat16 or, where the GPU is too old
+    for it, float16."""
+    batch: int | None = None
+    """Prompts at a time; by default 64 on a GPU, 16 elsewhere. Bounds memory."""
+    automatic: AutomaticConfig = field(default_factory=AutomaticConfig)
+    embeddings: EmbeddingConfig = field(default_factory=EmbeddingConfig)
+
+    def build(self) -> Segmenter:
+        """The segmenter; MissingExtra without the libraries, InputError for other weights."""
+        try:
+            for library in self.needs:
+                import_module(library)
+            from lift3d.segmentation.promptable import Promptable
+        except ImportError as error:
+            raise MissingExtra(
+                f"{self.called} needs {error.name}, which is not installed: "
+                "pip install 'lift3d[sam]'"
+            ) from error
+        return Promptable(self.network(), self.automatic, self.embeddings, self.batch)
+
+    @abstractmethod
+    def network(self) -> Network:
+        """Loaded."""
