@@ -31,8 +31,9 @@ from lift3d.association.config import AssociationConfig
 from lift3d.association.evidence import Observations, observe
 from lift3d.association.identities import identities
 from lift3d.association.labelling import Evidence, gather
+from lift3d.association.meanfield import smooth
 from lift3d.association.relabel import MIXED, Relabelling
-from lift3d.association.superpoints import smooth, superpoints, surface_graph
+from lift3d.association.superpoints import superpoints, surface_graph
 from lift3d.association.things import things
 from lift3d.scene import LabelledPoints, LabelMap, Points, Scene, View
 from lift3d.visibility import DepthTolerance, spacing
@@ -61,8 +62,6 @@ class Association:
         return self.relabelling.apply(index, view, labels, self.cloud, self.tolerance)
 
 
-ROWS = 1 << 15
-"""Superpoints worked on at a time where that bounds temporaries."""
 FEWEST = 200
 """Clouds of fewer points than this many times `points` ask for fewer per object."""
 
@@ -180,18 +179,16 @@ def _decide(
         return np.zeros(len(piece), np.int32)
     size = np.bincount(piece)
     # Neighbouring points err together: evidence grows with a piece's width, not its area.
-    energy = np.empty_like(evidence.gain)
-    for first in range(0, len(energy), ROWS):
-        part = slice(first, first + ROWS)
-        mean = evidence.gain[part] / np.maximum(evidence.looked[part], 1e-9)[:, None]
-        energy[part] = mean * np.sqrt(size[part])[:, None]
+    energy = evidence.gain.copy()
+    entries = np.diff(energy.indptr)
+    energy.data /= np.repeat(np.maximum(evidence.looked, 1e-9), entries)
+    energy.data *= np.repeat(np.sqrt(size), entries)
     one, other = piece[a], piece[b]
     across = one != other
     link = np.exp(-difference[across].astype(np.float64) / 0.1)
-    belief = smooth(energy, one[across], other[across], link, rounds=30)
-    label = belief.argmax(1).astype(np.int32) + 1
+    label = smooth(energy, one[across], other[across], link, rounds=30) + np.int32(1)
     background = evidence.labelled < config.covered * evidence.looked
-    label[background | (evidence.gain.max(1) <= 0)] = 0
+    label[background | (entries == 0)] = 0
     # A superpoint may hold two objects of one colour in one plane: where nearly all looks at a
     # point agree, they are right and the superpoint is wrong.
     voted, weight = evidence.ballot.top(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import no_type_check
+from typing import NamedTuple, no_type_check
 
 import numba
 import numpy as np
@@ -22,8 +22,9 @@ from lift3d.voting import Ballot
 class Evidence:
     """What all views say of the objects, per superpoint, and of the objects' ids, per point."""
 
-    gain: Float32[np.ndarray, "superpoints objects"]
-    """Log-likelihood of each object summed over looks, in weighted views times points."""
+    gain: sparse.csr_array
+    """(superpoints, objects): log-likelihood summed over looks, in weighted views times points.
+    Kept for objects that some look there speaks for: of all pairs hardly any."""
     labelled: Float32[np.ndarray, " superpoints"]
     """Weight of the looks under some mask."""
     looked: Float32[np.ndarray, " superpoints"]
@@ -48,8 +49,7 @@ def gather(
     `gains` is (masks, objects); `primary` the object a mask stands for in the ballot, -1 none.
     """
     pieces = int(superpoint.max(initial=-1)) + 1
-    objects = gains.shape[1]
-    gain = np.zeros((pieces, objects), np.float32)
+    table = _Table.empty(pieces)
     labelled, looked = np.zeros((2, pieces), np.float32)
     ballot = Ballot(len(points))
     starts = np.searchsorted(seen.mask_view, np.arange(len(scene.views) + 1))
@@ -60,22 +60,44 @@ def gather(
         label = labels[sight.row, sight.column]
         low, high = int(starts[index]), int(starts[index + 1])
         mask = mask_index(label, seen.mask_label[low:high], low)
-        _add(
-            superpoint[sight.point],
-            label,
-            mask,
-            sight.weight,
-            gains.indptr,
-            gains.indices,
-            data,
-            gain,
-            labelled,
-            looked,
+        table = _Table(
+            *_add(
+                superpoint[sight.point],
+                label,
+                mask,
+                sight.weight,
+                gains.indptr,
+                gains.indices,
+                data,
+                *table,
+                labelled,
+                looked,
+            )
         )
         ballot.add(sight.point, votes[mask], sight.weight)
         if progress:
             progress()
-    return Evidence(gain, labelled, looked, ballot)
+    shape = (pieces, gains.shape[1])
+    return Evidence(sparse.csr_array(_rows(*table), shape), labelled, looked, ballot)
+
+
+class _Table(NamedTuple):
+    """Sums per superpoint and object: the entries of a superpoint are a chain."""
+
+    last: Int32[np.ndarray, " superpoints"]
+    """The newest entry of each superpoint, -1 = none."""
+    before: Int32[np.ndarray, " room"]
+    """The entry before each in its chain, -1 = none."""
+    object: Int32[np.ndarray, " room"]
+    gain: Float32[np.ndarray, " room"]
+    entries: int
+
+    @staticmethod
+    def empty(superpoints: int) -> _Table:
+        """No entries, and room for a few."""
+        room = superpoints + 1024
+        last, before, of = (np.full(n, -1, np.int32) for n in (superpoints, room, room))
+        return _Table(last, before, of, np.zeros(room, np.float32), 0)
 
 
 def mask_index(
@@ -95,11 +117,51 @@ def mask_index(
 
 @numba.njit(cache=True)
 @no_type_check
-def _add(piece, label, mask, weight, indptr, indices, data, gain, labelled, looked):
+def _add(
+    piece, label, mask, weight, indptr, indices, data,
+    last, before, of, gain, entries, labelled, looked,
+):  # fmt: skip
+    """Add the looks of one view; the table comes back, with twice the room where it was full."""
     for i in range(len(piece)):
-        looked[piece[i]] += weight[i]
+        p, m = piece[i], mask[i]
+        looked[p] += weight[i]
         if label[i] > 0:
-            labelled[piece[i]] += weight[i]
-        if mask[i] >= 0:
-            for at in range(indptr[mask[i]], indptr[mask[i] + 1]):
-                gain[piece[i], indices[at]] += weight[i] * data[at]
+            labelled[p] += weight[i]
+        if m < 0:
+            continue
+        if entries + indptr[m + 1] - indptr[m] > len(gain):
+            more = len(gain) + indptr[m + 1] - indptr[m]
+            before = np.append(before, np.full(more, -1, np.int32))
+            of = np.append(of, np.full(more, -1, np.int32))
+            gain = np.append(gain, np.zeros(more, np.float32))
+        for at in range(indptr[m], indptr[m + 1]):
+            entry = last[p]
+            while entry >= 0 and of[entry] != indices[at]:
+                entry = before[entry]
+            if entry < 0:
+                entry = entries
+                entries += 1
+                of[entry], before[entry], last[p] = indices[at], last[p], entry
+            gain[entry] += weight[i] * data[at]
+    return last, before, of, gain, entries
+
+
+@numba.njit(cache=True)
+@no_type_check
+def _rows(last, before, of, gain, entries):
+    """Values, columns and starts of a sparse matrix; columns ascend in each row."""
+    value, column = np.empty(entries, np.float32), np.empty(entries, np.int32)
+    start = np.zeros(len(last) + 1, np.int32)
+    n = 0
+    for row in range(len(last)):
+        entry = last[row]
+        while entry >= 0:
+            at = n
+            while at > start[row] and column[at - 1] > of[entry]:
+                value[at], column[at] = value[at - 1], column[at - 1]
+                at -= 1
+            value[at], column[at] = gain[entry], of[entry]
+            n += 1
+            entry = before[entry]
+        start[row + 1] = n
+    return value, column, start

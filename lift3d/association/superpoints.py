@@ -10,13 +10,13 @@ from typing import no_type_check
 
 import numba
 import numpy as np
-from jaxtyping import Float32, Float64, Int32
+from jaxtyping import Float32, Int32
 
 from lift3d.graphs import felzenszwalb
 from lift3d.scene import Points
 
 BLOCK = 1 << 20
-"""Points, or superpoints times objects over 32, worked on at a time: bounds temporaries only."""
+"""Points worked on at a time: bounds temporaries only."""
 
 
 def surface_graph(
@@ -96,36 +96,3 @@ def _difference(normal, lab, a, b):
         bend = 1.0 - min(abs(cosine), 1.0) if known > 0 else 0.0
         out[e] = bend + np.sqrt(colour) / 50.0
     return out
-
-
-def smooth(
-    evidence: Float32[np.ndarray, "superpoints objects"],
-    a: Int32[np.ndarray, " edges"],
-    b: Int32[np.ndarray, " edges"],
-    weight: Float64[np.ndarray, " edges"],
-    rounds: int,
-) -> Float32[np.ndarray, "superpoints objects"]:
-    """Mean-field label probabilities of a Potts model: evidence plus agreeing neighbours.
-
-    `evidence` is in nats; `weight` says how strongly the ends of an edge belong together.
-    """
-    from scipy import sparse
-
-    count = len(evidence)
-    half = sparse.coo_array((weight, (a, b)), (count, count))
-    links = (half + half.T).tocsr().astype(np.float32)
-    rows = max(1, 32 * BLOCK // max(evidence.shape[1], 1))
-    parts = [slice(first, first + rows) for first in range(0, count, rows)]
-    belief, other = np.empty_like(evidence), np.empty_like(evidence)
-    for part in parts:
-        belief[part] = _softmax(evidence[part])
-    for _ in range(rounds):
-        for part in parts:
-            other[part] = _softmax(evidence[part] + links[part] @ belief)
-        belief, other = other, belief
-    return belief
-
-
-def _softmax(energy: np.ndarray) -> np.ndarray:
-    shifted = np.exp(energy - energy.max(1, keepdims=True))
-    return (shifted / shifted.sum(1, keepdims=True)).astype(np.float32)
