@@ -13,6 +13,8 @@ from lift3d.scene import Camera, Depth, Points, View
 
 CHUNK = 1 << 14
 """Points one thread takes at a time; results do not depend on it."""
+BLOCK = 1024
+"""Points projected at a time, so that their pixels stay in the nearest cache."""
 TILE = 4
 """Pixels along a side of what a splat is passed over by; results do not depend on it."""
 
@@ -177,6 +179,34 @@ def _pixel(pose, pinhole, lens, px, py, pz):
     return pinhole[0] * x + pinhole[4] * y + pinhole[2], pinhole[1] * y + pinhole[3], z
 
 
+@numba.njit(cache=True, error_model="numpy", nogil=True)
+@no_type_check
+def _pixels(xyz, pose, pinhole, lens, out):
+    """As `_pixel` for a block of points, x, y, z into the rows of `out`; z <= 1e-6 is behind.
+
+    Without branches, which lets the compiler take eight points at a time.
+    """
+    for k in range(5):
+        if lens[k] != 0.0:
+            for i in range(len(xyz)):
+                found = _pixel(pose, pinhole, lens, xyz[i, 0], xyz[i, 1], xyz[i, 2])
+                out[0, i], out[1, i], out[2, i] = found
+            return
+    r00, r01, r02, tx = pose[0, 0], pose[0, 1], pose[0, 2], pose[0, 3]
+    r10, r11, r12, ty = pose[1, 0], pose[1, 1], pose[1, 2], pose[1, 3]
+    r20, r21, r22, tz = pose[2, 0], pose[2, 1], pose[2, 2], pose[2, 3]
+    fx, fy, cx, cy, skew = pinhole[0], pinhole[1], pinhole[2], pinhole[3], pinhole[4]
+    x_out, y_out, z_out = out[0], out[1], out[2]
+    for i in range(np.uint64(len(xyz))):  # unsigned: no index counts from the end
+        px, py, pz = np.float64(xyz[i, 0]), np.float64(xyz[i, 1]), np.float64(xyz[i, 2])
+        z = r20 * px + r21 * py + r22 * pz + tz
+        x = (r00 * px + r01 * py + r02 * pz + tx) / z
+        y = (r10 * px + r11 * py + r12 * pz + ty) / z
+        x_out[i] = fx * x + skew * y + cx
+        y_out[i] = fy * y + cy
+        z_out[i] = z
+
+
 @numba.njit(cache=True, parallel=True)
 @no_type_check
 def _see(
@@ -286,10 +316,14 @@ def _splat(xyz, pose, pinhole, lens, splat, index, depth):
     point = np.empty(len(xyz), np.int32)
     box = np.empty((len(xyz), 4), np.int32)
     z_of = np.empty(len(xyz), np.float32)
+    pixels = np.empty((3, BLOCK))
     found = 0
     for i in range(len(xyz)):
-        x, y, z = _pixel(pose, pinhole, lens, xyz[i, 0], xyz[i, 1], xyz[i, 2])
-        if not z > 0.0:
+        at = i % BLOCK
+        if at == 0:
+            _pixels(xyz[i : i + BLOCK], pose, pinhole, lens, pixels)
+        x, y, z = pixels[0, at], pixels[1, at], pixels[2, at]
+        if not z > 1e-6:
             continue
         half_x = max(0.5, 0.5 * splat * pinhole[0] / z)
         half_y = max(0.5, 0.5 * splat * pinhole[1] / z)
