@@ -1,0 +1,144 @@
+"""What decoding ahead brings: the same work with and without it, and how long the consumer waits.
+
+Run `python benchmarks/overlap.py`; the numbers go to benchmarks/results/overlap.json.
+Views of a synthetic room are written as a ScanNet folder (JPEG 1296x968, depth PNG 640x480). Two
+consumers: a segmenter that takes a fixed time per picture and leaves the processor free, as one
+on a GPU does (no GPU was to be had, so it sleeps), and voting, which keeps the processors busy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from long_scan import cycle, render
+
+from lift3d.ahead import looked_up, pictures_ahead
+from lift3d.datasets import read_scene
+from lift3d.fusion.voxel import VoxelConfig
+from lift3d.labelmaps import read_label_map
+from lift3d.scene import Points, Scene
+from lift3d.visibility import DepthTolerance, sightings
+from lift3d.voting import Ballot
+
+Item = TypeVar("Item")
+
+
+class Clock:
+    """Seconds spent waiting for input, and in all."""
+
+    def __init__(self) -> None:
+        self.waited = 0.0
+        self._start = time.perf_counter()
+
+    def wait(self, load: Callable[[], Item]) -> Item:
+        """What `load` gives, its time noted."""
+        start = time.perf_counter()
+        item = load()
+        self.waited += time.perf_counter() - start
+        return item
+
+    def taken(self) -> tuple[float, float]:
+        """Seconds in all, and those of waiting."""
+        return time.perf_counter() - self._start, self.waited
+
+
+def segmented(scene: Scene, ahead: bool, busy: float) -> tuple[float, float]:
+    """Every picture keeps a device busy for that long, and only the device."""
+    with pictures_ahead(scene) if ahead else nullcontext(scene) as pictured:
+        clock = Clock()
+        for view in pictured.views:
+            clock.wait(view.image)
+            time.sleep(busy)
+        return clock.taken()
+
+
+def voted(scene: Scene, masks: Path, points: Points, ahead: bool) -> tuple[float, float]:
+    """Every view's depth and labels are read, its points found, its votes counted."""
+    maps = (read_label_map(masks / f"{view.name}.png") for view in scene.views)
+    plain = ((view, view.depth(), labels) for view, labels in zip(scene.views, maps, strict=True))
+    source = iter(looked_up(scene, maps) if ahead else plain)
+    ballot, clock = Ballot(len(points)), Clock()
+    for _ in range(len(scene)):
+        view, depth, labels = clock.wait(lambda: next(source))
+        sight = sightings(points, view, DepthTolerance(), depth)
+        ballot.add(sight.point, labels[sight.row, sight.column], sight.weight)
+    return clock.taken()
+
+
+def turn_about(work: Callable[[bool], tuple[float, float]], repeats: int) -> dict[str, Any]:
+    """With and without, in turn; medians."""
+    work(True)  # compile, and fill the disk's cache
+    runs: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
+    for _ in range(repeats):
+        for ahead in (True, False):
+            runs[ahead].append(work(ahead))
+    median = {
+        ahead: [statistics.median(each) for each in zip(*some, strict=True)]
+        for ahead, some in runs.items()
+    }
+    return {
+        "seconds": round(median[True][0], 3),
+        "share_waited": round(median[True][1] / median[True][0], 3),
+        "seconds_without": round(median[False][0], 3),
+        "share_waited_without": round(median[False][1] / median[False][0], 3),
+        "times_faster": round(median[False][0] / median[True][0], 2),
+    }
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--views", type=int, default=120)
+    options.add_argument("--busy", type=float, nargs="+", default=[0.01, 0.02, 0.05])
+    options.add_argument("--repeats", type=int, default=5)
+    options.add_argument("--scratch", type=Path, help="where long_scan.py keeps its views")
+    options.add_argument("--out", type=Path, default=Path(__file__).parent / "results/overlap.json")
+    chosen = options.parse_args()
+    with tempfile.TemporaryDirectory(dir=chosen.scratch) as held:
+        base = (chosen.scratch or Path(held)) / "base_1296_640_low"
+        if not base.is_dir():
+            render(base, (1296, 968), (640, 480), "low")
+        scan, masks = cycle(base, Path(held) / "cycled", chosen.views)
+        scene = read_scene(scan)
+        points = VoxelConfig().build().fuse(scene.with_views(scene.views[:120]))
+        result = {
+            "what": f"{chosen.views} views, JPEG 1296x968, depth and masks PNG",
+            "machine": {"cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1)},
+            "decode_ms": round(1000 * decoding(view.image for view in scene.views), 1),
+            "segmenter_that_leaves_the_processor_free": {
+                f"{1000 * busy:g} ms": turn_about(
+                    lambda ahead, busy=busy: segmented(scene, ahead, busy), chosen.repeats
+                )
+                for busy in chosen.busy
+            },
+            f"voting_for_{len(points)}_points": turn_about(
+                lambda ahead: voted(scene, masks, points, ahead), chosen.repeats
+            ),
+        }
+    print(json.dumps(result, indent=1))
+    chosen.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def decoding(loads: Iterable[Callable[[], np.ndarray]]) -> float:
+    """Median seconds to read one."""
+
+    def each() -> Iterator[float]:
+        for load in loads:
+            start = time.perf_counter()
+            load()
+            yield time.perf_counter() - start
+
+    return statistics.median(each())
+
+
+if __name__ == "__main__":
+    main()
