@@ -9,9 +9,6 @@ from lift3d.association import AssociationConfig, associate
 from lift3d.association.anchors import choose_anchors
 from lift3d.association.clusters import confirmed, cover
 from lift3d.association.evidence import Observations, observe, pair_agreement
-from lift3d.association.layout import layout
-from lift3d.association.surfels import surfels
-from lift3d.association.things import things
 from lift3d.scene import Camera, Points, Scene, View
 from lift3d.visibility import DepthTolerance
 
@@ -231,68 +228,6 @@ def test_anchors_are_few_and_even(count):
         assert (apart + 9 * np.eye(len(chosen))).min(1).mean() > 0.1
 
 
-def plate(corner, side, other, step=0.05):
-    """Points on a rectangle and their normal, side x other."""
-    side, other = np.array(side, float), np.array(other, float)
-    u, v = (np.arange(step / 2, np.linalg.norm(each), step) for each in (side, other))
-    u, v = (each.ravel() for each in np.meshgrid(u, v))
-    xyz = (
-        corner
-        + u[:, None] * side / np.linalg.norm(side)
-        + v[:, None] * other / np.linalg.norm(other)
-    )
-    normal = np.cross(side, other)
-    return xyz, np.tile(normal / np.linalg.norm(normal), (len(xyz), 1))
-
-
-def crate(x, y, z, wide, high):
-    """The top and the sides of a crate with a corner at x, y, z."""
-    at, a, b, c = np.array([x, y, z]), [wide, 0, 0], [0, wide, 0], [0, 0, high]
-    return [
-        plate(at + c, a, b),
-        plate(at, a, c),
-        plate(at, c, b),
-        plate(at + b, c, a),
-        plate(at + a, b, c),
-    ]
-
-
-def room(*crates):
-    """A floor of 7 x 7 m with crates on it, all of one grey; and the part of each point."""
-    parts = [[plate(np.zeros(3), [7, 0, 0], [0, 7, 0])], *crates]
-    xyz = np.concatenate([each[0] for part in parts for each in part]).astype(np.float32)
-    normal = np.concatenate([each[1] for part in parts for each in part]).astype(np.float32)
-    of = np.repeat(np.arange(len(parts)), [sum(len(x) for x, _ in part) for part in parts])
-    rgb = np.full((len(xyz), 3), 128, np.uint8)
-    return Points(xyz, rgb, normal, np.ones(len(xyz), np.float32)), of
-
-
-def upright():
-    """A camera that looks along y, its top towards z."""
-    pose = np.eye(4)
-    pose[:3, :3] = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
-    return Camera(np.eye(3), WIDTH, HEIGHT, pose)
-
-
-def test_a_crate_of_the_floors_colour_is_one_thing():
-    points, of = room(crate(2, 2, 0, 1.0, 0.8))
-    thing = things(points, 0.05, [upright()])
-    first, second = (np.bincount(thing[of == part]) for part in (0, 1))
-    assert first.max() > 0.97 * first.sum()
-    assert second.max() > 0.97 * second.sum()
-    assert first.argmax() != second.argmax()
-
-
-def test_a_crate_of_two_colours_is_one_thing_and_what_stands_on_it_another():
-    points, of = room(crate(2, 2, 0, 1.2, 0.8), crate(2.3, 2.3, 0.8, 0.6, 0.5))
-    points.rgb[(of == 1) & (points.xyz[:, 2] < 0.4)] = (150, 60, 60)
-    points.rgb[of == 2] = (60, 60, 150)
-    thing = things(points, 0.05, [upright()])
-    found = [np.bincount(thing[of == part]) for part in range(3)]
-    assert len({each.argmax() for each in found}) == 3
-    assert all(each.max() > 0.9 * each.sum() for each in found)
-
-
 def test_things_of_the_surface_stand_though_masks_say_otherwise():
     points = wall()
     scene, maps = scan()
@@ -301,26 +236,6 @@ def test_things_of_the_surface_stand_though_masks_say_otherwise():
     result = associate(points, scene, lambda: iter(torn), config)
     assert found_equals_true(points, result.cloud.instance)
     assert set(np.unique(result.relabel(0, scene.views[0], torn[0]))) <= {0, 1, 2, 3}
-
-
-def test_things_are_the_same_every_time_and_none_without_normals():
-    points, _ = room(crate(2, 2, 0, 1.0, 0.8))
-    first, second = (things(points, 0.05, []) for _ in range(2))
-    np.testing.assert_array_equal(first, second)
-    blank = Points(points.xyz, points.rgb, 0 * points.normal, points.confidence)
-    assert (things(blank, 0.05, []) == -1).all()
-
-
-def test_noise_is_taken_off_a_plane():
-    points, _ = room()
-    rng = np.random.default_rng(0)
-    noisy = points.xyz + rng.normal(0, 0.01, points.xyz.shape).astype(np.float32)
-    found = surfels(Points(noisy, points.rgb, points.normal, points.confidence), 0.1)
-    assert np.abs(found.xyz[:, 2]).mean() < 0.004
-    planes, plane = layout(found, np.zeros(len(found), np.int32), 0.1)
-    assert len(planes) == 1
-    assert (plane == 0).mean() > 0.95
-    assert planes[0].normal[2] > 0.999
 
 
 def test_packed_observations_say_what_was_observed():

@@ -19,7 +19,7 @@ views for raters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -30,11 +30,11 @@ from lift3d.association.clusters import cover, gains, support
 from lift3d.association.config import AssociationConfig
 from lift3d.association.evidence import Observations, observe
 from lift3d.association.identities import identities
-from lift3d.association.labelling import Evidence, gather
+from lift3d.association.labelling import Evidence, gather, mask_index
 from lift3d.association.meanfield import smooth
 from lift3d.association.relabel import MIXED, Relabelling
+from lift3d.association.shape import Shape
 from lift3d.association.superpoints import superpoints, surface_graph
-from lift3d.association.things import things
 from lift3d.scene import LabelledPoints, LabelMap, Points, Scene, View
 from lift3d.visibility import DepthTolerance, spacing
 from lift3d.voting import Ballot, vote_labels
@@ -132,24 +132,28 @@ def _by_shape(
     step: Callable[[], None],
 ) -> Association:
     """Objects are the things that the surface shows; masks are named after them."""
-    thing = things(points, gap, [view.camera for view in scene.views])
-    count = int(thing.max(initial=-1)) + 1
-    label, rank = _by_size(thing + 1, count, config.points)
-    count = int(rank.max(initial=0))
+    shape = Shape(points, gap, [view.camera for view in scene.views])
     chosen = choose_anchors(points.xyz, config.anchors)
-    seen = observe(points.take(chosen), scene, label_maps(), tolerance, step)
+    seen = observe(points.take(chosen), scene, label_maps(), tolerance, step, shape.look)
+    thing, sure = shape.things()
+    label, rank = _by_size(thing + 1, len(sure), config.points)
+    count = int(rank.max(initial=0))
     covered = cover(seen, label[chosen] - 1, count)
-    gain = gains(seen, covered, np.ones(count, bool))
-    primary = _primary(covered.under.T.tocsr())
-    one = np.zeros(len(points), np.int32)
-    evidence = gather(points, one, scene, label_maps(), seen, gain, primary, tolerance, step)
+    votes = np.append(_primary(covered.under.T.tocsr()) + 1, 0).astype(np.int32)
+    starts = np.searchsorted(seen.mask_view, np.arange(len(scene) + 1))
+
+    def voted() -> Iterator[LabelMap]:
+        for index, labels in enumerate(label_maps()):
+            low, high = int(starts[index]), int(starts[index + 1])
+            yield votes[mask_index(labels, seen.mask_label[low:high], low)]
+
+    ballot = vote_labels(points, scene, voted(), lambda done, of: step(), tolerance)
     same = np.arange(1, count + 1, dtype=np.int32)
-    cloud = LabelledPoints(points, label, _scores(evidence.ballot, label, same))
+    cloud = LabelledPoints(points, label, _scores(ballot, label, same))
     relabelling = _relabelling(seen, label[chosen])
     return Association(
         cloud,
-        # Masks of surfaces say nothing of how whole a thing is: its size alone ranks it.
-        _confidence(np.ones(count), label, same),
+        {int(r): round(float(each), 6) for r, each in zip(rank, sure, strict=True) if r > 0},
         *_account(seen, relabelling, label[chosen] - 1, count, len(rank)),
         tolerance,
         relabelling,

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64, UInt, UInt8
 
 from lift3d.ahead import looked_up
-from lift3d.scene import LabelMap, Points, Scene
+from lift3d.scene import Depth, LabelMap, Points, Scene, View
 from lift3d.visibility import DepthTolerance, sightings
 
 BLOCK = 512
@@ -93,8 +93,12 @@ def observe(
     label_maps: Iterable[LabelMap],
     tolerance: DepthTolerance,
     progress: Callable[[], None] | None = None,
+    also: Callable[[View, Depth | None, LabelMap, DepthTolerance], None] | None = None,
 ) -> Observations:
-    """Read the label of every anchor in every view that sees it. Streams over the views."""
+    """Read the label of every anchor in every view that sees it. Streams over the views.
+
+    `also` gets each view, so that nobody has to decode it again.
+    """
     packed: list[Packed] = []
     mask_label: list[np.ndarray] = [np.zeros(0, np.int32)]
     masks: list[int] = []
@@ -113,6 +117,8 @@ def observe(
         mask_label.append(ids.astype(np.int32))
         masks.append(len(ids))
         first += len(ids)
+        if also:
+            also(view, depth, labels, tolerance)
         if progress:
             progress()
     return Observations(

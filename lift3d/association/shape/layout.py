@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64, Int32, Int64
 
-from lift3d.association.surfels import Surfels
+from lift3d.association.shape.surfels import Surfels
 
 AREA = 2500
 """Least size of a layout plane, in surfels: a square of 50 cells."""

@@ -1,0 +1,62 @@
+"""Whether views put two neighbouring pieces of surface into one mask."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from lift3d.scene import Depth, LabelMap, Points, View
+from lift3d.visibility import DepthTolerance, sightings
+
+FEWEST = 2
+"""Surfels of a piece that a view must see to be asked."""
+ENOUGH = 3.0
+"""Least weight of all views together: less says nothing."""
+
+
+class Agreement:
+    """Adds up, view by view, what the masks say of pairs of pieces.
+
+    A piece is under the mask that most of it is under; a view counts the more, the more it sees of
+    both pieces and the less these are divided among masks.
+    """
+
+    def __init__(
+        self,
+        surfels: Points,
+        piece: Int64[np.ndarray, " surfels"],
+        one: Int64[np.ndarray, " pairs"],
+        other: Int64[np.ndarray, " pairs"],
+    ) -> None:
+        self._surfels, self._piece = surfels, piece
+        self._one, self._other = one, other
+        self._count = int(piece.max(initial=-1)) + 1
+        self._same, self._weight = np.zeros(len(one)), np.zeros(len(one))
+
+    def look(
+        self, view: View, depth: Depth | None, labels: LabelMap, tolerance: DepthTolerance
+    ) -> None:
+        """Ask one more view."""
+        sight = sightings(self._surfels, view, tolerance, depth)
+        label = labels[sight.row, sight.column].astype(np.int64)
+        piece = self._piece[sight.point]
+        seen = np.bincount(piece, minlength=self._count)
+        piece, label = piece[label > 0], label[label > 0]
+        most = int(label.max(initial=0)) + 1
+        key, covered = np.unique(piece * most + label, return_counts=True)
+        order = np.argsort(covered, kind="stable")  # the largest of a piece is written last
+        mask, share = np.zeros(self._count, np.int64), np.zeros(self._count)
+        mask[key[order] // most] = key[order] % most
+        share[key[order] // most] = covered[order]
+        share /= np.maximum(seen, 1)
+        one, other = self._one, self._other
+        both = np.minimum(seen[one], seen[other])
+        asked = (mask[one] > 0) & (mask[other] > 0) & (both >= FEWEST)
+        weight = asked * np.sqrt(both) * share[one] * share[other]
+        self._same += weight * (mask[one] == mask[other])
+        self._weight += weight
+
+    def shares(self) -> Float64[np.ndarray, " pairs"]:
+        """Share of the views that put both into one mask; NaN where too few say."""
+        known = self._weight >= ENOUGH
+        return np.where(known, self._same / np.maximum(self._weight, 1e-9), np.nan)

@@ -1,0 +1,94 @@
+"""How the surface runs between neighbours: across a fold, a step, or without interruption."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int32, Int64
+
+from lift3d.association.shape.surfels import Surfels
+
+NEIGHBOURS = 14
+REACH = 2.1
+"""Neighbours of a surfel: that many at most, up to that many cells away."""
+
+PAIRS, INWARD, OUTWARD, STEP, OWN, OTHERS, RISE, RISE_BACK, AGREED, ASKED = range(10)
+"""Sums over a border of two pieces: pairs of surfels, their inward and outward bends, steps in half
+cells, surfels on either side, pairs where the one lies flat and the other is above it, and the
+other way round; what the views say (`agreement`)."""
+TURNED = [PAIRS, INWARD, OUTWARD, STEP, OTHERS, OWN, RISE_BACK, RISE, AGREED, ASKED]
+"""The same border from the other side."""
+
+
+class Neighbours:
+    """Pairs of neighbouring surfels."""
+
+    def __init__(self, surface: Surfels, cell: float) -> None:
+        from scipy.spatial import cKDTree
+
+        xyz, normal, count = surface.xyz, surface.normal, len(surface)
+        nearest = min(NEIGHBOURS + 1, max(count, 1))
+        _, near = cKDTree(xyz).query(xyz, nearest, distance_upper_bound=REACH * cell, workers=-1)
+        a, b = np.repeat(np.arange(count), nearest), near.ravel()
+        inside = (b < count) & (a != b)
+        low, high = np.minimum(a, b)[inside], np.maximum(a, b)[inside]
+        key = np.unique(low * count + high)
+        a, b = key // count, key % count
+        cosine = (normal[a] * normal[b]).sum(1)
+        # The two sides of a thin board are no neighbours.
+        a, b, cosine = a[cosine > -0.3], b[cosine > -0.3], cosine[cosine > -0.3]
+        apart = xyz[b] - xyz[a]
+        off = np.abs((apart * normal[a]).sum(1)) + np.abs((apart * normal[b]).sum(1))
+        self.cell = cell
+        self.a: Int32[np.ndarray, " pairs"] = a.astype(np.int32)
+        self.b: Int32[np.ndarray, " pairs"] = b.astype(np.int32)
+        self.bend = 1 - cosine
+        self.inward = (apart * (normal[b] - normal[a])).sum(1) < 0
+        self.off = off / 2
+        self.colour = np.linalg.norm(surface.lab[a] - surface.lab[b], axis=1)
+
+    def difference(self, colour: float) -> Float32[np.ndarray, " pairs"]:
+        """For graph segmentation: bend, step in cells, and `colour` times the CIELAB distance."""
+        step = np.maximum(self.off - 0.15 * self.cell, 0) / self.cell
+        return (self.bend + colour * self.colour + step).astype(np.float32)
+
+
+def borders(
+    surface: Surfels,
+    piece: Int64[np.ndarray, " surfels"],
+    near: Neighbours,
+    up: Float64[np.ndarray, "3"],
+) -> tuple[
+    Int64[np.ndarray, " borders"],
+    Int64[np.ndarray, " borders"],
+    Float64[np.ndarray, "borders sums"],
+]:
+    """Touching pieces, the lower index first, and the sums over their border."""
+    across = piece[near.a] != piece[near.b]
+    a, b = near.a[across].astype(np.int64), near.b[across].astype(np.int64)
+    bend, inward, off = near.bend[across], near.inward[across], near.off[across]
+    turn = piece[a] > piece[b]
+    a, b = np.where(turn, b, a), np.where(turn, a, b)
+    pieces = int(piece.max(initial=-1)) + 1
+    key, group = np.unique(piece[a] * pieces + piece[b], return_inverse=True)
+    level = surface.normal @ up > 0.8
+    height = surface.xyz @ up
+    sums = np.zeros((len(key), len(TURNED)))
+    for column, each in (
+        (PAIRS, np.ones(len(a))),
+        (INWARD, bend * inward),
+        (OUTWARD, bend * ~inward),
+        (STEP, np.maximum(off / near.cell - 0.15, 0) * 2 * (bend < 0.15)),
+        (OWN, _first(group, a, len(surface))),
+        (OTHERS, _first(group, b, len(surface))),
+        (RISE, level[a] & (height[b] > height[a] + 0.25 * near.cell)),
+        (RISE_BACK, level[b] & (height[a] > height[b] + 0.25 * near.cell)),
+    ):
+        sums[:, column] = np.bincount(group, each.astype(np.float64), len(key))
+    return key // pieces, key % pieces, sums
+
+
+def _first(group: np.ndarray, surfel: np.ndarray, count: int) -> np.ndarray:
+    """1 where a surfel appears in a group for the first time, else 0."""
+    first = np.zeros(len(group))
+    first[np.unique(group * count + surfel, return_index=True)[1]] = 1
+    return first

@@ -1,0 +1,193 @@
+"""Things by the shape of the surface: crates on a floor, and what views say of them."""
+
+import numpy as np
+import pytest
+
+from lift3d.association.shape import Shape
+from lift3d.association.shape.agreement import Agreement
+from lift3d.association.shape.layout import layout
+from lift3d.association.shape.surfels import surfels
+from lift3d.scene import Camera, Points, View
+from lift3d.visibility import DepthTolerance
+
+WIDTH, HEIGHT = 64, 48
+SPACING = 0.05
+
+
+def plate(corner, side, other, step=SPACING):
+    """Points on a rectangle and their normal, side x other."""
+    side, other = np.array(side, float), np.array(other, float)
+    u, v = (np.arange(step / 2, np.linalg.norm(each), step) for each in (side, other))
+    u, v = (each.ravel() for each in np.meshgrid(u, v))
+    xyz = (
+        corner
+        + u[:, None] * side / np.linalg.norm(side)
+        + v[:, None] * other / np.linalg.norm(other)
+    )
+    normal = np.cross(side, other)
+    return xyz, np.tile(normal / np.linalg.norm(normal), (len(xyz), 1))
+
+
+def crate(x, y, z, wide, high, turned=0.0, deep=None):
+    """The top and the sides of a crate with its middle at x, y and its foot at z."""
+    deep = wide if deep is None else deep
+    cosine, sine = np.cos(np.radians(turned)), np.sin(np.radians(turned))
+    a, b = wide * np.array([cosine, sine, 0]), deep * np.array([-sine, cosine, 0])
+    c = np.array([0, 0, high])
+    at = np.array([x, y, z]) - a / 2 - b / 2
+    return [
+        plate(at + c, a, b),
+        plate(at, a, c),
+        plate(at, c, b),
+        plate(at + b, c, a),
+        plate(at + a, b, c),
+    ]
+
+
+def room(*crates):
+    """A floor of 7 x 7 m with crates on it, all of one grey; and the part of each point."""
+    parts = [[plate(np.zeros(3), [7, 0, 0], [0, 7, 0])], *crates]
+    xyz = np.concatenate([each[0] for part in parts for each in part]).astype(np.float32)
+    normal = np.concatenate([each[1] for part in parts for each in part]).astype(np.float32)
+    of = np.repeat(np.arange(len(parts)), [sum(len(x) for x, _ in part) for part in parts])
+    rgb = np.full((len(xyz), 3), 128, np.uint8)
+    return Points(xyz, rgb, normal, np.ones(len(xyz), np.float32)), of
+
+
+def upright():
+    """A camera that looks along y, its top towards z."""
+    pose = np.eye(4)
+    pose[:3, :3] = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
+    return Camera(np.eye(3), WIDTH, HEIGHT, pose)
+
+
+def from_above(points, of, count=4):
+    """Views from 6 m above the middle of the floor: (view, depth), and the part in each pixel."""
+    K = np.array([[60.0, 0, 31.5], [0, 60, 23.5], [0, 0, 1]])
+    pose = np.diag([1.0, -1, -1, 1])
+    seen = []
+    for index in range(count):
+        pose[:3, 3] = [3.0 + 0.2 * index, 3.5, 6.0]
+        camera = Camera(K, WIDTH, HEIGHT, pose.copy())
+        local = (points.xyz - pose[:3, 3]) @ pose[:3, :3]
+        column, row = (np.rint(60 * local[:, i] / local[:, 2] + K[i, 2]) for i in (0, 1))
+        inside = (column >= 0) & (column < WIDTH) & (row >= 0) & (row < HEIGHT)
+        depth, part = np.full((HEIGHT, WIDTH), 9, np.float32), np.zeros((HEIGHT, WIDTH), np.int32)
+        for point in np.flatnonzero(inside)[np.argsort(-local[inside, 2])]:
+            at = int(row[point]), int(column[point])
+            depth[at], part[at] = local[point, 2], of[point] + 1
+        depth[depth == 9] = 0
+        grey = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+        seen.append((View(f"{index}", camera, lambda grey=grey: grey), depth, part))
+    return seen
+
+
+def things(points, cameras=(), seen=()):
+    """Thing of each point."""
+    shape = Shape(points, SPACING, list(cameras))
+    for view, depth, labels in seen:
+        shape.look(view, depth, labels, DepthTolerance(absolute=0.1))
+    return shape.things()[0]
+
+
+def mostly(thing, of):
+    """The thing that most of each part is in, and how much of the part is."""
+    found = [np.bincount(thing[of == part] + 1) for part in range(of.max() + 1)]
+    return [int(each.argmax()) for each in found], [each.max() / each.sum() for each in found]
+
+
+def test_a_crate_of_the_floors_colour_is_one_thing():
+    points, of = room(crate(2.5, 2.5, 0, 1.0, 0.8))
+    best, share = mostly(things(points, [upright()]), of)
+    assert best[0] != best[1]
+    assert min(share) > 0.97
+
+
+def test_a_crate_of_two_colours_is_one_thing_and_what_stands_on_it_another():
+    points, of = room(crate(2.6, 2.6, 0, 1.2, 0.8), crate(2.6, 2.6, 0.8, 0.6, 0.5))
+    points.rgb[(of == 1) & (points.xyz[:, 2] < 0.4)] = (150, 60, 60)
+    points.rgb[of == 2] = (60, 60, 150)
+    best, share = mostly(things(points, [upright()]), of)
+    assert len(set(best)) == 3
+    assert min(share) > 0.9
+
+
+def test_a_crate_on_another_of_its_colour_is_one_with_it_unless_it_is_turned():
+    """Parts of one thing are aligned, loose things lie as they fell."""
+    for turned, count in ((0, 2), (30, 3)):
+        points, of = room(crate(2.6, 2.6, 0, 1.6, 0.8), crate(2.6, 2.6, 0.8, 0.9, 0.8, turned))
+        best, _ = mostly(things(points, [upright()]), of)
+        assert len(set(best)) == count
+
+
+def test_views_that_keep_two_crates_apart_are_believed():
+    """One colour and one concave edge between them: the shape alone says one thing."""
+    points, of = room(crate(3.5, 3.5, 0, 1.8, 0.8), crate(3.5, 3.5, 0.8, 1.0, 0.8))
+    apart = from_above(points, of)
+    together = [(view, depth, np.minimum(part, 2)) for view, depth, part in apart]
+    for seen, count in ((together, 2), (apart, 3)):
+        best, _ = mostly(things(points, [upright()], seen), of)
+        assert len(set(best)) == count
+
+
+def test_what_stands_on_broad_ground_by_a_leg_stays_itself():
+    """A rug or a stage is ground; beside a thing as small as itself, what has one leg is a part."""
+    for wide, count in ((5.0, 3), (2.0, 2)):
+        stage, leg = crate(3.5, 3.5, 0, wide, 0.5), crate(3.5, 3.5, 0.5, 0.2, 0.5)
+        under = plate(np.array([2.2, 2.2, 1.0]), [0, 2.6, 0], [2.6, 0, 0])
+        points, of = room(stage, [*leg[1:], *crate(3.5, 3.5, 1.0, 2.6, 0.6), under])
+        points.rgb[of == 1] = (150, 60, 60)
+        best, _ = mostly(things(points, [upright()]), of)
+        assert len(set(best)) == count
+
+
+def test_things_are_the_same_every_time_and_none_without_normals():
+    points, _ = room(crate(2.5, 2.5, 0, 1.0, 0.8))
+    first, second = (things(points) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    blank = Points(points.xyz, points.rgb, 0 * points.normal, points.confidence)
+    assert (things(blank) == -1).all()
+
+
+def test_a_large_round_thing_is_surer_than_a_strip_along_the_wall():
+    points, of = room(crate(3.5, 3.5, 0, 1.2, 1.0), crate(1.5, 1.5, 0, 2.0, 0.1, deep=0.15))
+    points.rgb[of == 2] = (60, 60, 150)
+    shape = Shape(points, SPACING, [upright()])
+    thing, sure = shape.things()
+    best, _ = mostly(thing, of)
+    assert len(set(best)) == 3
+    assert 1 >= sure[best[0] - 1] > sure[best[1] - 1] > sure[best[2] - 1] > 0
+
+
+def test_noise_is_taken_off_a_plane():
+    points, _ = room()
+    rng = np.random.default_rng(0)
+    noisy = points.xyz + rng.normal(0, 0.01, points.xyz.shape).astype(np.float32)
+    found = surfels(Points(noisy, points.rgb, points.normal, points.confidence), 0.1)
+    assert np.abs(found.xyz[:, 2]).mean() < 0.004
+    planes, plane = layout(found, np.zeros(len(found), np.int32), 0.1)
+    assert len(planes) == 1
+    assert (plane == 0).mean() > 0.95
+    assert planes[0].normal[2] > 0.999
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "expected"),
+    [(1, 1, 1.0), (1, 2, 0.0), (0, 1, np.nan)],
+    ids=["one mask", "two masks", "unlabelled"],
+)
+def test_agreement_is_the_share_of_views_with_one_mask(left, right, expected):
+    points, _ = room()
+    piece = (points.xyz[:, 0] > 3.5).astype(np.int64)
+    pair = np.array([0]), np.array([1])
+    seen = from_above(points, piece)
+    agreement = Agreement(points, piece, *pair)
+    for view, depth, part in seen:
+        labels = np.array([0, left, right], np.int32)[part]
+        agreement.look(view, depth, labels, DepthTolerance(absolute=0.1))
+    np.testing.assert_allclose(agreement.shares(), [expected])
+    for view, depth, part in seen:  # as many views that say the opposite
+        labels = np.array([0, 1, 1 if expected == 0 else 2], np.int32)[part]
+        agreement.look(view, depth, labels, DepthTolerance(absolute=0.1))
+    if not np.isnan(expected):
+        np.testing.assert_allclose(agreement.shares(), [0.5], atol=0.02)
