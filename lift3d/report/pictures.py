@@ -17,6 +17,7 @@ from lift3d.labelmaps import find_label_map, read_label_map
 from lift3d.rendering import camera_up, guess_up, orbit_cameras, render_rgba
 from lift3d.scene import Image, LabelledPoints, Scene, View
 from lift3d.storage import atomic
+from lift3d.visibility import spacing
 
 Rgba = UInt8[np.ndarray, "height width 4"]
 SIDES, SIDE_WIDTH, SIDE_HEIGHT = 4, 640, 480
@@ -42,8 +43,12 @@ def sides(cloud: LabelledPoints, scene: Scene) -> list[tuple[Rgba, Rgba]]:
         return []
     colours = label_colours(cloud.instance)
     up = guess_up(cloud.points, camera_up(view.camera for view in scene.views))
+    splat = 2.0 * spacing(cloud.points.xyz)  # once: it takes as long as a picture
     return [
-        (render_rgba(cloud.points, None, camera), render_rgba(cloud.points, colours, camera))
+        (
+            render_rgba(cloud.points, None, camera, splat),
+            render_rgba(cloud.points, colours, camera, splat),
+        )
         for camera in orbit_cameras(cloud.points, SIDES, SIDE_WIDTH, SIDE_HEIGHT, up)
     ]
 
