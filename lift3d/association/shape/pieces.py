@@ -21,7 +21,7 @@ from lift3d.association.shape.borders import (
 )
 from lift3d.association.shape.surfels import Surfels
 
-HUE, TINT = 7.35, 31.5
+HUE, TINT = 6.0, 25.0
 """Distance in a*b*, and in all of CIELAB, at which two pieces no longer look alike."""
 OVERLAP = 0.525
 """Share of two pieces' colour histograms that is the same where they still look alike."""
@@ -40,9 +40,9 @@ CONVEX = 0.15
 DOUBT, VETO, VETO_PATCH = 0.5, 1.5, 0.7
 """Two pieces are kept apart where fewer of the views put them into one mask; what that adds at most
 to the difference of pieces that look alike, and of a pattern's."""
-BROAD = (0.63, 3.0)
-"""Contact in widths of the smaller piece from which on, and up to which, such doubts grow: the
-parts of a chair touch along a neck, whatever the masks say."""
+BROAD, LONG = (0.63, 3.0), (45.0, 90.0)
+"""Contact in widths of the smaller piece, and in surfels, from which on, and up to which, doubts
+grow: the parts of a chair touch along a neck, whatever the masks say."""
 ASKEW, ASKEW_BY = 2.0, (4.0, 10.0)
 """Added where both are boxes and one is turned on the other by so many degrees: loose things."""
 SQUARE = 0.85
@@ -96,7 +96,7 @@ class Pieces:
         small, large = np.where(turn, other, one), np.where(turn, one, other)
         sums = np.where(turn[:, None], sums[:, TURNED], sums)
         size, contact, border = self.sums[small, SIZE], sums[:, OWN], sums[:, PAIRS]
-        broad = np.clip((contact / np.sqrt(size) - BROAD[0]) / (BROAD[1] - BROAD[0]), 0, 1)
+        broad = np.maximum(_ramp(contact / np.sqrt(size), BROAD), _ramp(contact, LONG))
         inward = sums[:, INWARD] / border
         convex = np.minimum(sums[:, OUTWARD] / border / CONVEX, 1)
         agreed = np.where(sums[:, ASKED] > 0, sums[:, AGREED] / np.maximum(sums[:, ASKED], 1e-9), 1)
@@ -183,7 +183,7 @@ class Pieces:
             turn.append(self.turn[each])
             known &= (upright >= 20) & (np.abs(self.turn[each]) > SQUARE * upright)
         degrees = np.degrees(np.abs(np.angle(turn[0] * turn[1].conj()))) / 4
-        return known * np.clip((degrees - ASKEW_BY[0]) / (ASKEW_BY[1] - ASKEW_BY[0]), 0, 1)
+        return known * _ramp(degrees, ASKEW_BY)
 
     def _stands(self, one: int) -> bool:
         size = self.sums[one, SIZE]
@@ -231,6 +231,12 @@ class Pieces:
             self.edge[third][one] = back
         self.edge[other] = {}
         return one
+
+
+def _ramp(value: np.ndarray, between: tuple[float, float]) -> np.ndarray:
+    """From 0 to 1 between the two."""
+    low, high = between
+    return np.asarray(np.clip((value - low) / (high - low), 0, 1))
 
 
 def _sums(
