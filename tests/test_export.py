@@ -68,6 +68,7 @@ def test_plyfile_reads_the_documented_properties(tmp_path):
         ("label", "i4"),
         ("score", "f4"),
         ("confidence", "f4"),
+        ("quality", "f4"),
     ]
     np.testing.assert_array_equal(ply["vertex"]["label"], cloud().instance)
 

@@ -331,6 +331,24 @@ def test_open3d_reads_the_cloud_that_nerfstudio_will_read(out, cloud):
     np.testing.assert_array_equal(np.rint(np.asarray(read.colors) * 255), cloud.points.rgb)
 
 
+def test_meshlab_keeps_colours_and_labels(tmp_path, cloud):
+    """Labels as its `quality`, the only property of ours that it does not drop."""
+    from plyfile import PlyData
+
+    write_cloud(tmp_path / "cloud.ply", cloud)
+    vertex = PlyData.read(str(tmp_path / "cloud.ply"))["vertex"]
+    np.testing.assert_array_equal(vertex["quality"], cloud.instance)
+    meshlab = pytest.importorskip(
+        "pymeshlab", reason="MeshLab's own reader, 280 MB: pip install pymeshlab"
+    )
+    meshes = meshlab.MeshSet()
+    meshes.load_new_mesh(str(tmp_path / "cloud.ply"))
+    mesh = meshes.current_mesh()
+    np.testing.assert_array_equal(mesh.vertex_scalar_array(), cloud.instance)
+    np.testing.assert_allclose(mesh.vertex_matrix(), cloud.points.xyz, atol=1e-6)
+    np.testing.assert_allclose(255 * mesh.vertex_color_matrix()[:, :3], cloud.points.rgb, atol=0.01)
+
+
 def test_trimesh_reads_the_glb_object_by_object(out, cloud):
     trimesh = pytest.importorskip("trimesh")
     scene = trimesh.load(out / "glb/cloud.glb")

@@ -1,8 +1,9 @@
 """The labelled cloud as PLY: what MeshLab, CloudCompare, Open3D and plyfile open as it is.
 
 Binary little endian, one element `vertex`. The properties that everybody knows come first;
-programs that do not know `label`, `score` and `confidence` step over them. The same cloud
-gives the same bytes. Coordinates are the run's world and unit; there is no camera in it.
+programs that do not know `label`, `score` and `confidence` step over them. MeshLab keeps no property
+that it does not know, so the label is there once more as its `quality`. The same cloud gives the same
+bytes. Coordinates are the run's world and unit; there is no camera in it.
 
 As an export: `cloud.ply`, and each object on its own as `objects/0003.ply`.
 """
@@ -28,6 +29,7 @@ PROPERTIES = [
     ("score", "<f4"),
     ("confidence", "<f4"),
 ]
+QUALITY = ("quality", "<f4")
 SEMANTIC = ("semantic", "<i4")
 COMMENT = "lift3d: label 0 = unlabelled, score = share of the votes, metres if the scan is metric"
 
@@ -38,12 +40,12 @@ def write_cloud(path: Path, cloud: LabelledPoints) -> None:
 
     points = cloud.points
     semantic = [] if cloud.semantic is None else [SEMANTIC]
-    vertex = np.empty(len(cloud), np.dtype(PROPERTIES + semantic))
+    vertex = np.empty(len(cloud), np.dtype([*PROPERTIES, QUALITY, *semantic]))
     columns = ((XYZ, points.xyz), (NORMAL, points.normal), (RGB, points.rgb))
     for names, values in columns:
         for column, name in enumerate(names):
             vertex[name] = values[:, column]
-    vertex["label"] = cloud.instance
+    vertex["label"] = vertex["quality"] = cloud.instance
     vertex["score"] = cloud.score
     vertex["confidence"] = points.confidence
     if cloud.semantic is not None:
