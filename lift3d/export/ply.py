@@ -1,8 +1,8 @@
 """The labelled cloud as PLY: what MeshLab, CloudCompare, Open3D and plyfile open as it is.
 
 Binary little endian, one element `vertex`. The properties that everybody knows come first;
-programs that do not know `label`, `score` and `confidence` step over them. MeshLab keeps no property
-that it does not know, so the label is there once more as its `quality`. The same cloud gives the same
+programs that do not know `label`, `score` and `confidence` step over them. MeshLab keeps none that
+it does not know, so the label is there once more as its `quality`. The same cloud gives the same
 bytes. Coordinates are the run's world and unit; there is no camera in it.
 
 As an export: `cloud.ply`, and each object on its own as `objects/0003.ply`.

@@ -37,9 +37,12 @@ PATCH = 0.28
 """Added per unit of unlikeness where a border goes on: patterns are joined late."""
 CONVEX = 0.15
 """Mean 1 - cosine of outward bends from which a border is a box's own edge."""
-DOUBT, VETO, VETO_PATCH = 0.5, 1.5, 0.7
+DOUBT, VETO, VETO_PATCH = 0.5, 1.5, 0.4
 """Two pieces are kept apart where fewer of the views put them into one mask; what that adds at most
 to the difference of pieces that look alike, and of a pattern's."""
+SURE, TRUST = 0.8, 0.3
+"""Where more of the views put two pieces into one mask, this much is taken off where it is flat:
+sun and shadow are no objects."""
 BROAD, LONG = (0.63, 3.0), (45.0, 90.0)
 """Contact in widths of the smaller piece, and in surfels, from which on, and up to which, doubts
 grow: the parts of a chair touch along a neck, whatever the masks say."""
@@ -101,10 +104,12 @@ class Pieces:
         convex = np.minimum(sums[:, OUTWARD] / border / CONVEX, 1)
         agreed = np.where(sums[:, ASKED] > 0, sums[:, AGREED] / np.maximum(sums[:, ASKED], 1e-9), 1)
         doubt = broad * np.maximum(1 - agreed / DOUBT, 0)
+        trust = broad * _ramp(agreed, (SURE, 1.0)) * (sums[:, ASKED] > 0)
 
         unlike = self._unlike(small, large)
         fold = np.minimum(2 * inward, 1)
-        alike = unlike + (STRICT + STRICTER * broad) * fold + VETO * doubt
+        alike = unlike + (STRICT + STRICTER * broad) * fold
+        alike += VETO * doubt - TRUST * trust * (1 - fold)
         alike += ASKEW * self._askew(small, large)
 
         rise = np.maximum(sums[:, RISE], sums[:, RISE_BACK]) / border
