@@ -1,4 +1,8 @@
-"""Pieces of surface are joined to things."""
+"""Pieces of surface are joined to things.
+
+The constants were searched one by one on ten synthetic rooms (seeds 100 to 109), the limits on
+colour and contact then tightened by what two real scans showed to be wrong.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +32,9 @@ OVERLAP = 0.525
 CONCAVE, HALF_STEP, RISING = 0.06, 0.8, 0.21
 """What a border without interruption stays under: mean 1 - cosine of inward bends, mean step in
 half cells, and the share of it where one piece rises from the other, which lies flat."""
-STRICT = 0.2
-"""Added to the difference of two pieces that look alike where they meet in an inward right angle,
-"""
-STRICTER = 0.45
-"""and this besides where they meet along a broad contact."""
+STRICT, STRICTER = 0.2, 0.45
+"""Added to the difference of pieces that look alike where they meet in an inward right angle; the
+second besides where they meet along a broad contact."""
 PATCH = 0.28
 """Added per unit of unlikeness where a border goes on: patterns are joined late."""
 CONVEX = 0.15
@@ -84,9 +86,8 @@ class Pieces:
         self.alive = np.ones(count, bool)
         self.version = np.zeros(count, np.int64)
         self.edge: list[dict[int, np.ndarray]] = [{} for _ in range(count)]
-        for one, other, sums in zip(
-            borders[0].tolist(), borders[1].tolist(), borders[2], strict=True
-        ):
+        ends = zip(borders[0].tolist(), borders[1].tolist(), strict=True)
+        for (one, other), sums in zip(ends, borders[2], strict=True):
             self.edge[one][other] = sums
             self.edge[other][one] = sums[TURNED]
         self.around = np.array([sum(e[OWN] for e in each.values()) for each in self.edge])
