@@ -184,27 +184,55 @@ def _pixel(pose, pinhole, lens, px, py, pz):
 def _pixels(xyz, pose, pinhole, lens, out):
     """As `_pixel` for a block of points, x, y, z into the rows of `out`; z <= 1e-6 is behind.
 
-    Without branches, which lets the compiler take eight points at a time.
+    False where all are behind, with nothing but z. Without branches, which lets the compiler take
+    eight points at a time.
     """
     for k in range(5):
         if lens[k] != 0.0:
             for i in range(len(xyz)):
                 found = _pixel(pose, pinhole, lens, xyz[i, 0], xyz[i, 1], xyz[i, 2])
                 out[0, i], out[1, i], out[2, i] = found
-            return
+            return True
     r00, r01, r02, tx = pose[0, 0], pose[0, 1], pose[0, 2], pose[0, 3]
     r10, r11, r12, ty = pose[1, 0], pose[1, 1], pose[1, 2], pose[1, 3]
     r20, r21, r22, tz = pose[2, 0], pose[2, 1], pose[2, 2], pose[2, 3]
     fx, fy, cx, cy, skew = pinhole[0], pinhole[1], pinhole[2], pinhole[3], pinhole[4]
     x_out, y_out, z_out = out[0], out[1], out[2]
+    ahead = 0
     for i in range(np.uint64(len(xyz))):  # unsigned: no index counts from the end
         px, py, pz = np.float64(xyz[i, 0]), np.float64(xyz[i, 1]), np.float64(xyz[i, 2])
-        z = r20 * px + r21 * py + r22 * pz + tz
-        x = (r00 * px + r01 * py + r02 * pz + tx) / z
-        y = (r10 * px + r11 * py + r12 * pz + ty) / z
+        z_out[i] = r20 * px + r21 * py + r22 * pz + tz
+        ahead += z_out[i] > 1e-6
+    if ahead == 0:  # in the order of voxels, neighbours are mostly behind together
+        return False
+    for i in range(np.uint64(len(xyz))):
+        px, py, pz = np.float64(xyz[i, 0]), np.float64(xyz[i, 1]), np.float64(xyz[i, 2])
+        x = (r00 * px + r01 * py + r02 * pz + tx) / z_out[i]
+        y = (r10 * px + r11 * py + r12 * pz + ty) / z_out[i]
         x_out[i] = fx * x + skew * y + cx
         y_out[i] = fy * y + cy
-        z_out[i] = z
+    return True
+
+
+@numba.njit(cache=True)
+@no_type_check
+def _inside(pixels, count, width, height, chosen):
+    """Those of the first `count` that lie before the camera and in its image. NaN is not.
+
+    Returns how many.
+    """
+    x, y, z = pixels[0], pixels[1], pixels[2]
+    found = 0
+    for i in range(np.uint64(count)):
+        chosen[found] = i
+        found += (
+            (z[i] > 1e-6)
+            & (x[i] > -0.5)
+            & (y[i] > -0.5)
+            & (x[i] < width - 0.5)
+            & (y[i] < height - 0.5)
+        )
+    return found
 
 
 @numba.njit(cache=True, parallel=True)
@@ -243,42 +271,46 @@ def _see(
     for chunk in numba.prange(chunks):
         start = chunk * CHUNK
         found = start
-        for i in range(start, min(start + CHUNK, n)):
-            px, py, pz = xyz[i, 0], xyz[i, 1], xyz[i, 2]
-            x, y, z = _pixel(pose, pinhole, lens, px, py, pz)
-            # Written so that NaN fails.
-            if not (z > 0.0 and x > -0.5 and y > -0.5 and x < width - 0.5 and y < height - 0.5):
+        pixels, chosen = np.empty((3, BLOCK)), np.empty(BLOCK + 1, np.int32)
+        for first in range(start, min(start + CHUNK, n), BLOCK):
+            block = xyz[first : min(first + BLOCK, n)]
+            if not _pixels(block, pose, pinhole, lens, pixels):
                 continue
-            u, v = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))
-            measured = depth[v, u]
-            if not (measured > 0.0 and abs(z - measured) <= absolute + relative * z):
-                continue
-            look = 1.0
-            nx, ny, nz = normal[i, 0], normal[i, 1], normal[i, 2]
-            if nx != 0.0 or ny != 0.0 or nz != 0.0:
-                dx, dy, dz = px - cx, py - cy, pz - cz
-                length = np.sqrt(dx * dx + dy * dy + dz * dz)
-                look = max(abs(nx * dx + ny * dy + nz * dz) / length, 0.05)
-            if has_confidence:
-                look *= confidence[v, u]
-            if other_colour:
-                x, y, z = _pixel(colour_pose, colour_pinhole, colour_lens, px, py, pz)
-                if not (
-                    z > 0.0
-                    and x > -0.5
-                    and y > -0.5
-                    and x < colour_width - 0.5
-                    and y < colour_height - 0.5
-                ):
-                    continue
+            for at in range(_inside(pixels, len(block), width, height, chosen)):
+                k = chosen[at]
+                i = first + k
+                px, py, pz = xyz[i, 0], xyz[i, 1], xyz[i, 2]
+                x, y, z = pixels[0, k], pixels[1, k], pixels[2, k]
                 u, v = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))
-            if not look > 0.0:
-                continue
-            point[found] = i
-            column[found] = u
-            row[found] = v
-            weight[found] = look
-            found += 1
+                measured = depth[v, u]
+                if not (measured > 0.0 and abs(z - measured) <= absolute + relative * z):
+                    continue
+                look = 1.0
+                nx, ny, nz = normal[i, 0], normal[i, 1], normal[i, 2]
+                if nx != 0.0 or ny != 0.0 or nz != 0.0:
+                    dx, dy, dz = px - cx, py - cy, pz - cz
+                    length = np.sqrt(dx * dx + dy * dy + dz * dz)
+                    look = max(abs(nx * dx + ny * dy + nz * dz) / length, 0.05)
+                if has_confidence:
+                    look *= confidence[v, u]
+                if other_colour:
+                    x, y, z = _pixel(colour_pose, colour_pinhole, colour_lens, px, py, pz)
+                    if not (
+                        z > 0.0
+                        and x > -0.5
+                        and y > -0.5
+                        and x < colour_width - 0.5
+                        and y < colour_height - 0.5
+                    ):
+                        continue
+                    u, v = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))
+                if not look > 0.0:
+                    continue
+                point[found] = i
+                column[found] = u
+                row[found] = v
+                weight[found] = look
+                found += 1
         counts[chunk] = found - start
     return counts, point, column, row, weight
 
