@@ -11,25 +11,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from lift3d.datasets.synthetic import NAME as SYNTHETIC
-from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.errors import InputError, did_you_mean
 from lift3d.evaluation import at_vertices, confidences
 from lift3d.export.content import Content, Options
 from lift3d.export.ply import read_cloud
 from lift3d.export.registry import FORMATS
-from lift3d.export.scene_json import read_cameras
 from lift3d.fusion import given_points
 from lift3d.labelmaps import find_label_map, read_label_map
 from lift3d.progress import Progress, Quiet
-from lift3d.reconstructed import CAMERAS, recall
-from lift3d.runs import RUN, read_json
-from lift3d.scene import Camera, LabelledPoints, LabelMap, Scene
-from lift3d.selection import open_scene
+from lift3d.reconstructed import CAMERAS, reopened
+from lift3d.runs import read_json
+from lift3d.scene import LabelledPoints, LabelMap
 from lift3d.storage import atomic
 
 MARKER = ".lift3d-export.json"
@@ -84,7 +79,6 @@ def export(
 
 def _content(folder: Path, pictures: bool, options: Options, scan: Path | None) -> Content:
     """The finished run."""
-    run = read_json(folder, RUN)
     cloud, confidence = read_cloud(folder / "cloud.ply"), confidences(folder / "instances.json")
     new = _kept(cloud, options.largest)
     if new is not None:
@@ -105,7 +99,7 @@ def _content(folder: Path, pictures: bool, options: Options, scan: Path | None) 
         name=_file_name(read_json(folder, CAMERAS)["name"]),
         cloud=cloud,
         confidence=confidence,
-        views=_views(folder, run, scan) if pictures else None,
+        views=reopened(folder, scan) if pictures else None,
         label_map=label_map,
         at_vertices=vertices,
         options=options,
@@ -141,52 +135,6 @@ def _renumber(labels: np.ndarray, new: Mapping[int, int]) -> np.ndarray:
     return np.array([new.get(int(each), 0) for each in known], np.int32)[
         index.reshape(labels.shape)
     ]
-
-
-def _views(folder: Path, run: Mapping[str, Any], scan: Path | None) -> Scene:
-    """The views as they were lifted, opened where they came from."""
-    cameras = read_cameras(folder / CAMERAS)
-    path = Path(run["settings"]["input"]) if scan is None else scan
-    if str(path).partition(":")[0] == SYNTHETIC and not path.exists():
-        source = _synthetic(path, cameras, run)
-    else:
-        try:
-            source = open_scene(path, run["settings"].get("reader"))
-        except InputError as error:
-            raise InputError(
-                f"the pictures of {folder} cannot be opened: {error}; say where the scan lies now "
-                "with --scan"
-            ) from error
-    there = {view.name: view.camera for view in source.views}
-    missing = [name for name in cameras if name not in there]
-    if missing:
-        raise InputError(
-            f"{source.source} lacks {len(missing)} of {len(cameras)} pictures of {folder} "
-            f"({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}); put them back, or "
-            "lift what is there again"
-        )
-    result = next(each["result"] for each in run["stages"] if each["name"] == "reconstruct")
-    return recall(folder, source, result)
-
-
-def _synthetic(path: Path, cameras: Mapping[str, Camera], run: Mapping[str, Any]) -> Scene:
-    """The synthetic room that was lifted: the run notes its seed, not its size."""
-    first = next(iter(cameras.values()))
-    noise = not any("no-noise" in word for word in run["command"])
-    own = SyntheticConfig(views=len(cameras), width=first.width, height=first.height, noise=noise)
-    for config in (SyntheticConfig(noise=noise), own):
-        scene = config.read(path)
-        poses = {view.name: view.camera for view in scene.views}
-        if all(name in poses and _same(poses[name], camera) for name, camera in cameras.items()):
-            return scene
-    raise InputError(
-        f"{path} has other views than this run, which was made of a room of another size; lift "
-        "it again from a folder"
-    )
-
-
-def _same(a: Camera, b: Camera) -> bool:
-    return (a.width, a.height) == (b.width, b.height) and np.allclose(a.pose, b.pose, atol=1e-9)
 
 
 def _home(out: Path, name: str) -> Path:

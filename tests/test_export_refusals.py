@@ -181,14 +181,14 @@ def _lost():
 
 
 def test_a_picture_that_cannot_be_read_leaves_nothing_behind(run, tmp_path, monkeypatch):
-    whole = exporting._views
+    whole = exporting.reopened
 
     def broken(*arguments):
         scene = whole(*arguments)
         *others, last = scene.views
         return scene.with_views([*others, replace(last, load_image=partial(_lost))])
 
-    monkeypatch.setattr(exporting, "_views", broken)
+    monkeypatch.setattr(exporting, "reopened", broken)
     for name in ("nerfstudio", "colmap", "gaussian-grouping", "npz"):
         with pytest.raises(FrameError, match=r"7\.jpg"):
             export(run, [name], tmp_path / "out")
