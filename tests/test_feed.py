@@ -291,3 +291,40 @@ def test_a_seed_gives_the_same_network_every_time_and_scores_are_of_classes_that
     assert set(found["iou"]) == {"table", "chair"}
     assert 0 <= found["miou"] <= found["accuracy"] <= 1
     assert found["miou"] == found["miou_things"]
+
+
+def test_what_other_settings_or_versions_made_is_not_served(tmp_path, monkeypatch, capsys):
+    made = []
+
+    def room_clouds(seed, sizes, masks):
+        made.append(("cloud", seed))
+        return {name: cloud(50, seed) for name in ("true", *masks)}
+
+    def learnt(paths, seed, epochs):
+        made.append(("network", seed))
+
+    def scores(network, paths):
+        return {**dict.fromkeys(("miou", "miou_things", "accuracy"), 0.5), "iou": {}}
+
+    for stand_in in (room_clouds, learnt, scores):
+        monkeypatch.setattr(recipe, stand_in.__name__, stand_in)
+
+    def again(*changed):
+        made.clear()
+        sizes = ["--rooms", "1", "--held-out", "1", "--masks", "none", "--seeds", "1"]
+        threads = ["--threads", str(torch.get_num_threads())]
+        recipe.main(["--out", str(tmp_path), *sizes, *threads, *changed])
+        return [what for what, _ in made]
+
+    clouds, networks = ["cloud", "cloud"], ["network", "network"]
+    assert again() == clouds + networks
+    assert again() == []
+    assert again("--views", "5") == clouds + networks
+    assert again("--width", "64") == clouds + networks
+    assert again("--epochs", "3") == networks
+    assert again("--held-out", "2") == ["cloud", *networks]
+    # The room that was held out has to be labelled by masks too.
+    assert again("--rooms", "2") == ["cloud", *networks]
+    assert again() == []
+    monkeypatch.setattr(recipe, "versions", lambda: {"lift3d": "another"})
+    assert again() == clouds + networks
