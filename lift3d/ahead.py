@@ -10,6 +10,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
+import numba
+
 from lift3d.scene import Depth, Image, LabelMap, Scene, View
 
 Item = TypeVar("Item")
@@ -19,6 +21,12 @@ AHEAD = 2
 """Views decoded while one is worked on; more would only take memory."""
 THREADS = 2
 """Views worked on at a time; each holds a few pictures."""
+
+
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Threads under the caller's limit on cores, which numba keeps for each thread by itself."""
+    limit = numba.get_num_threads()
+    return ThreadPoolExecutor(threads, initializer=numba.set_num_threads, initargs=(limit,))
 
 
 def ahead(
@@ -39,7 +47,7 @@ def ahead(
         return load(item)
 
     waiting: deque[Future[Loaded | object]] = deque()
-    with ThreadPoolExecutor(1) as pool:
+    with _pool(1) as pool:
         try:
             for _ in range(most + 1):
                 waiting.append(pool.submit(one))
@@ -50,6 +58,29 @@ def ahead(
             pool.shutdown(cancel_futures=True)  # the caller stopped early
 
 
+@contextmanager
+def behind(most: int = AHEAD) -> Iterator[Callable[[Callable[[], object]], None]]:
+    """Takes work and does it in order in one thread of its own, up to `most` late.
+
+    For what is written while the next is made. What the work raises comes out at a later call, at
+    the latest at the end, where all of it is done.
+    """
+    waiting: deque[Future[object]] = deque()
+    with _pool(1) as pool:
+
+        def later(work: Callable[[], object]) -> None:
+            waiting.append(pool.submit(work))
+            if len(waiting) > most:
+                waiting.popleft().result()
+
+        try:
+            yield later
+            while waiting:
+                waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
 def side_by_side(
     items: Iterable[Item], load: Callable[[Item], Loaded], threads: int = THREADS
 ) -> Iterator[Loaded]:
@@ -58,7 +89,7 @@ def side_by_side(
     For work on views that does not depend on the other views; `load` must bear threads.
     """
     waiting: deque[Future[Loaded]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
+    with _pool(threads) as pool:
         try:
             for item in items:
                 waiting.append(pool.submit(load, item))
@@ -94,7 +125,7 @@ def pictures_ahead(scene: Scene) -> Iterator[Scene]:
 
     Whatever else the views load is loaded when asked for. For one reader at a time.
     """
-    with ThreadPoolExecutor(1) as pool:
+    with _pool(1) as pool:
         decoded = _Decoded(scene, pool)
         try:
             yield scene.with_views(

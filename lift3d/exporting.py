@@ -71,7 +71,7 @@ def export(
             # NumPy tells of a full disk without saying so: "4096 requested and 12 written".
             what = error.strerror or f"writing failed, perhaps the disk is full ({error})"
             what += f"; {each.name} is as it was before, what came before it is whole"
-            raise OSError(error.errno or errno.EIO, what, str(home)) from error
+            raise OSError(error.errno or errno.EIO, what, error.filename or str(home)) from error
         for note in notes:
             progress.say(note)
     return written

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lift3d.ahead import ahead, pictures_ahead
+from lift3d.ahead import ahead, behind, pictures_ahead
 from lift3d.association import Association, associate
 from lift3d.checking import check, write_heat
 from lift3d.errors import FrameError, InputError
@@ -20,13 +21,14 @@ from lift3d.export.ply import coloured_by_label, read_cloud, write_cloud
 from lift3d.fusion import given_points
 from lift3d.labelmaps import find_label_map, read_label_map, write_label_map
 from lift3d.progress import Progress, Quiet, Tick
+from lift3d.protocols import Segmenter, Tracker
 from lift3d.reconstructed import CAMERAS, DEPTH, keep, read_points, recall, write_points
 from lift3d.report import PICTURE, REPORT, write_report
 from lift3d.runs import RUN, run_content, write_run
 from lift3d.scene import LabelMap, Points, Scene, View, ids_in
 from lift3d.selection import open_scene, select
 from lift3d.semantics import class_maps, vote_classes, with_classes
-from lift3d.settings import LiftConfig, as_json, backend_name
+from lift3d.settings import LiftConfig, as_json
 from lift3d.stages import (
     RECORDS,
     Record,
@@ -106,13 +108,13 @@ def lift(
     source = open_scene(config.input, config.reader) if scene is None else scene
     source = select(source, config.views, config.stride)
     config = config.resolved(source)
-    check_masks = _built(config)
+    masks = _Masks(config, RunFolder(config.out))
     with alone_in(open_run(config.out)):
         run = _Run(config, RunFolder(config.out), progress or Quiet())
         used = _reconstruct(run, source)
-        check_masks(used)
+        masks.check(used)
         points = _fuse(run, used)
-        _track(run, used)
+        _track(run, used, masks)
         _associate(run, used, points)
         _check(run, used)
         _report(run, used, command)
@@ -120,15 +122,30 @@ def lift(
         return Lifted(config.out, used, run.folder.records, tuple(run.warnings))
 
 
-def _built(config: LiftConfig) -> Callable[[Scene], None]:
-    """Let the later backends object now to what would stop them an hour later, such as weights.
-
-    What their segmenter has to say of a scene, once there is one.
+class _Masks:
+    """Segmenter and tracker: built before the first stage, so that what would stop them an hour
+    later, such as weights, is told at once; where a run has its masks, only when asked for.
     """
-    segmenter = config.segmenter()
-    config.tracking.build(segmenter, config.matcher())
-    config.fuser()
-    return getattr(segmenter, "check", lambda scene: None)
+
+    def __init__(self, config: LiftConfig, folder: RunFolder) -> None:
+        self._config = config
+        config.fuser()
+        if not folder.has("track"):
+            self.tracker  # noqa: B018 - built here, once
+
+    @cached_property
+    def _segmenter(self) -> Segmenter:
+        return self._config.segmenter()
+
+    @cached_property
+    def tracker(self) -> Tracker:
+        """Over its segmenter and, where it compares views, its matcher."""
+        return self._config.tracker(self._segmenter)
+
+    def check(self, scene: Scene) -> None:
+        """What the segmenter has to say of the scene."""
+        if "_segmenter" in vars(self):
+            getattr(self._segmenter, "check", lambda scene: None)(scene)
 
 
 def _reconstruct(run: _Run, source: Scene) -> Scene:
@@ -169,17 +186,20 @@ def _fuse(run: _Run, scene: Scene) -> Points:
     return read_points(run.path(POINTS))
 
 
-def _track(run: _Run, scene: Scene) -> None:
+def _track(run: _Run, scene: Scene, masks: _Masks) -> None:
     """Masks of every view, with the ids that the tracker gives them."""
     config = run.config
 
     def work(tick: Tick) -> dict[str, Any]:
         empty = []
-        with fresh_folder(run.path(MASKS)) as part, pictures_ahead(scene) as pictured:
-            # The next is tracked while this one is written.
-            maps = ahead(config.tracker().track(pictured), _same)
+        with (
+            fresh_folder(run.path(MASKS)) as part,
+            pictures_ahead(scene) as pictured,
+            behind() as later,  # one is written while the next is tracked
+        ):
+            maps = masks.tracker.track(pictured)
             for number, (view, labels) in enumerate(zip(scene.views, maps, strict=True), start=1):
-                write_label_map(part, view.name, labels)
+                later(partial(write_label_map, part, view.name, labels))
                 if not labels.any():
                     empty.append(view.name)
                 tick(number, len(scene))
@@ -191,9 +211,8 @@ def _track(run: _Run, scene: Scene) -> None:
         few = ", ".join(empty[:5]) + (" ..." if len(empty) > 5 else "")
         return {"warnings": [f"{len(empty)} views have no masks: {few}"] if empty else []}
 
-    # Who does not track does not match either.
-    matched = backend_name("tracking", config.tracking) not in ("independent", "given")
-    settings = [config.segmentation, config.tracking, config.matching if matched else None]
+    matching = config.matching if config.matches else None
+    settings = [config.segmentation, config.tracking, matching]
     run.stage("track", settings, ["reconstruct"], [MASKS], work)
 
 
@@ -287,10 +306,6 @@ def _write_labels(run: _Run, scene: Scene, found: Association) -> dict[int, int]
             for each in ids_in(labels).tolist():
                 views[each] = views.get(each, 0) + 1
     return views
-
-
-def _same(labels: LabelMap) -> LabelMap:
-    return labels
 
 
 def stored_maps(folder: Path, scene: Scene) -> Iterator[LabelMap]:

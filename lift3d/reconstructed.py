@@ -114,8 +114,8 @@ def _source(
         return open_scene(path, run["settings"].get("reader"))
     except InputError as error:
         raise InputError(
-            f"the pictures of {folder} cannot be opened: {error}; put the scan back, or tell "
-            "`lift3d export` where it lies now with --scan"
+            f"the pictures of {folder} cannot be opened: {error}; put the scan back (exports also "
+            "take --scan, where it lies now)"
         ) from error
 
 

@@ -194,9 +194,15 @@ class LiftConfig:
         """Two views to correspondences."""
         return self.matching.build()
 
-    def tracker(self) -> Tracker:
-        """Over its segmenter and matcher."""
-        return self.tracking.build(self.segmenter(), self.matcher())
+    @property
+    def matches(self) -> bool:
+        """Whether the tracker compares views; who does not needs no matcher."""
+        return backend_name("tracking", self.tracking) not in ("byocl", "given", "independent")
+
+    def tracker(self, segmenter: Segmenter | None = None) -> Tracker:
+        """Over its segmenter, this one or a new one, and matcher."""
+        matcher = self.matcher() if self.matches else None
+        return self.tracking.build(segmenter or self.segmenter(), matcher)
 
 
 def as_json(value: Any) -> Any:

@@ -81,6 +81,10 @@ class RunFolder:
         self.on_stage(record)
         return record
 
+    def has(self, name: str) -> bool:
+        """Whether the stage was finished here once, with these settings or others."""
+        return self._record_path(name).is_file()
+
     def forget(self, name: str) -> None:
         """Drop the record of a stage before its outputs are touched."""
         self._record_path(name).unlink(missing_ok=True)

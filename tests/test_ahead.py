@@ -4,10 +4,11 @@ import threading
 import time
 from dataclasses import replace
 
+import numba
 import numpy as np
 import pytest
 
-from lift3d.ahead import AHEAD, THREADS, ahead, pictures_ahead, side_by_side
+from lift3d.ahead import AHEAD, THREADS, ahead, behind, pictures_ahead, side_by_side
 from lift3d.errors import FrameError
 from lift3d.scene import Camera, Scene, View
 
@@ -87,3 +88,36 @@ def test_a_picture_that_cannot_be_read_says_so_when_asked_for():
             assert scene.views[index].image()[0, 0, 0] == index
         with pytest.raises(FrameError, match="four"):
             replace(scene.views[4]).image()
+
+
+@pytest.mark.parametrize("way", [ahead, side_by_side])
+def test_threads_keep_to_the_callers_cores(way):
+    before = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        found = list(way(range(3), lambda item: numba.get_num_threads()))
+    finally:
+        numba.set_num_threads(before)
+    assert found == [1, 1, 1]
+
+
+def test_work_behind_is_done_in_order_and_all_of_it():
+    done = []
+
+    def slow(item):
+        time.sleep(0.01)
+        done.append(item)
+
+    with behind(most=2) as later:
+        for item in range(6):
+            later(lambda item=item: slow(item))
+            assert len(done) >= item - 2  # never more than two wait
+    assert done == list(range(6))
+
+
+def test_what_work_behind_raises_comes_out():
+    def full():
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"), behind() as later:
+        later(full)

@@ -238,6 +238,15 @@ def test_things_of_the_surface_stand_though_masks_say_otherwise():
     assert set(np.unique(result.relabel(0, scene.views[0], torn[0]))) <= {0, 1, 2, 3}
 
 
+def test_a_cloud_without_normals_has_no_things_and_says_why():
+    points = wall()
+    scene, maps = scan()
+    blank = Points(points.xyz, points.rgb, 0 * points.normal, points.confidence)
+    result = associate(blank, scene, lambda: iter(maps), AssociationConfig(things=True))
+    assert not result.cloud.instance.any()
+    assert "no object was found: the cloud has no normals" in result.warnings
+
+
 def test_packed_observations_say_what_was_observed():
     """Blocks of any size give what a plain look-up in every view gives."""
     rng = np.random.default_rng(0)

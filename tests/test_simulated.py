@@ -152,8 +152,9 @@ def test_one_kind_of_damage_can_be_taken_away_or_given_alone(views):
     assert SimulatedConfig(split=0.5).damage == NOTHING._replace(split=0.5)
     whole = SimulatedConfig(drop=1.0).build().segment(views[0])
     assert len(whole) == 0
-    with pytest.raises(InputError, match="expected shares and pixels from 0 up"):
-        SimulatedConfig(rough=-1.0).build()
+    for wrong in ({"rough": -1.0}, {"drop": 1.5}, {"merge": float("nan")}, {"split": -0.1}):
+        with pytest.raises(InputError, match="expected shares from 0 to 1"):
+            SimulatedConfig(**wrong).build()
 
 
 def test_a_prompt_gets_the_mask_under_most_of_its_points(views):

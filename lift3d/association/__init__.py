@@ -12,6 +12,9 @@ ids that a tracker kept for a while. What decides is what the views say of the p
    for the whole, a mask over two for both. Evidence is summed per superpoint and smoothed over
    the surface, so borders follow bends and colour rather than rough masks (`labelling`).
 
+Masks of surfaces, such as `regions` makes, say little of things: with them (`config.things`) steps
+2 to 4 give way to the shape of the fused surface (`shape`); masks only tell neighbours apart.
+
 MaskClustering (Yan et al. 2024) introduced view consensus, for whole masks; SAI3D (Yin et al.
 2024) affinities of superpoints. The likelihood of step 4 is that of Dawid and Skene (1979), with
 views for raters.
@@ -154,7 +157,15 @@ def _by_shape(
     return Association(
         cloud,
         {int(r): round(float(each), 6) for r, each in zip(rank, sure, strict=True) if r > 0},
-        *_account(seen, relabelling, label[chosen] - 1, count, len(rank)),
+        *_account(
+            seen,
+            relabelling,
+            label[chosen] - 1,
+            count,
+            len(rank),
+            "lie on no object of the surface",
+            "the surface has none" if points.normal.any() else "the cloud has no normals",
+        ),
         tolerance,
         relabelling,
     )
@@ -254,8 +265,13 @@ def _account(
     cluster: Int32[np.ndarray, " anchors"],
     objects: int,
     clusters: int,
+    unlike: str = "fit no object that other views confirm",
+    nothing: str = "no mask is confirmed by a second view",
 ) -> tuple[dict[str, int], list[str]]:
-    """What became of the identities: nothing is merged or divided silently."""
+    """What became of the identities: nothing is merged or divided silently.
+
+    `unlike`: why a mask is dropped; `nothing`: why there may be no object.
+    """
     identities = len(np.unique(seen.mask_label))
     kept = relabelling.first > 0
     pairs = np.unique(np.stack([relabelling.mask_label, relabelling.first])[:, kept], axis=1)
@@ -282,11 +298,10 @@ def _account(
         )
     if summary["masks_dropped"]:
         warnings.append(
-            f"{summary['masks_dropped']} of {len(kept)} masks fit no object that other views "
-            "confirm and were dropped"
+            f"{summary['masks_dropped']} of {len(kept)} masks {unlike} and were dropped"
         )
     if not objects:
-        warnings.append("no object was found: no mask is confirmed by a second view")
+        warnings.append(f"no object was found: {nothing}")
     return summary, warnings
 
 

@@ -25,7 +25,7 @@ class Options:
     undistort: bool = False
     """Straighten pictures of distorted lenses; labels and depth with them."""
     depth: bool = True
-    """Write depth where the format has a place for it and the views have dense depth."""
+    """Write depth, dense or sparse, where the format has a place for it."""
     text: bool = False
     """COLMAP models as text instead of binary."""
     keep: tuple[int, ...] = ()

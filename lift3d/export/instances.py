@@ -22,7 +22,7 @@ def write_instances(
 ) -> None:
     """Write one entry per id above 0, ascending.
 
-    `confidence`: how well the views support each id; `views`: in how many it was seen.
+    `confidence`: how sure each id is one object, 0 to 1; `views`: in how many it was seen.
     """
     content = {
         "points": len(cloud),

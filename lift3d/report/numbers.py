@@ -112,8 +112,9 @@ def objects(instances: Json, metric: bool) -> Markup:
     box = f"box x × y × z, {'m' if metric else 'units'}"
     head = ["object", "points", "views", "score", "confidence", box]
     about = (
-        "score: mean share of the votes its points gave to it; confidence: how well the views "
-        "support it."
+        "score: mean share of the votes its points gave to it; confidence: how sure it is one "
+        "object, by how well the views support it, or by its size and shape where the surface "
+        "decides (association.things)."
     )
     return joined(
         element("h2", f"{len(rows):,} objects"),

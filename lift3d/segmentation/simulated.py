@@ -60,8 +60,11 @@ class SimulatedConfig:
         """How much is wrong, all told."""
         given = {kind: getattr(self, kind) for kind in Damage._fields}
         chosen = {kind: amount for kind, amount in given.items() if amount is not None}
-        if any(amount < 0 for amount in chosen.values()):
-            raise InputError(f"damage of masks is {chosen}; expected shares and pixels from 0 up")
+        shares = {kind: amount for kind, amount in chosen.items() if kind != "rough"}
+        if not all(0 <= each <= 1 for each in shares.values()) or not chosen.get("rough", 0) >= 0:
+            raise InputError(
+                f"damage of masks is {chosen}; expected shares from 0 to 1, and pixels from 0 up"
+            )
         return SEVERITIES[self.severity]._replace(**chosen)
 
     def build(self) -> Simulated:
