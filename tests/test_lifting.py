@@ -134,6 +134,24 @@ def test_lifting_again_repeats_nothing(lifted, config, scene):
     assert (config.out / "cloud.ply").read_bytes() == before
 
 
+def test_networks_are_built_once_and_not_at_all_where_the_masks_are_there(
+    config, scene, tmp_path, monkeypatch
+):
+    built, whole = [], LiftConfig.segmenter
+
+    def counted(self):
+        built.append(self)
+        return whole(self)
+
+    monkeypatch.setattr(LiftConfig, "segmenter", counted)
+    monkeypatch.setattr(LiftConfig, "matcher", lambda self: pytest.fail("nobody matches"))
+    here = dataclasses.replace(config, out=tmp_path / "run")
+    lift(here, scene)
+    assert len(built) == 1
+    lift(dataclasses.replace(here, epsilon=0.03), scene)
+    assert len(built) == 1
+
+
 @pytest.mark.parametrize(
     ("change", "redone"),
     [
