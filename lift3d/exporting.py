@@ -23,7 +23,7 @@ from lift3d.fusion import given_points
 from lift3d.labelmaps import find_label_map, read_label_map
 from lift3d.progress import Progress, Quiet
 from lift3d.reconstructed import CAMERAS, reopened
-from lift3d.runs import read_json
+from lift3d.runs import RUN, read_json
 from lift3d.scene import LabelledPoints, LabelMap
 from lift3d.storage import atomic
 
@@ -79,6 +79,7 @@ def export(
 
 def _content(folder: Path, pictures: bool, options: Options, scan: Path | None) -> Content:
     """The finished run."""
+    read_json(folder, RUN)  # says so where it is none
     cloud, confidence = read_cloud(folder / "cloud.ply"), confidences(folder / "instances.json")
     new = _kept(cloud, options.largest)
     if new is not None:

@@ -32,7 +32,7 @@ from lift3d.consistency import scene_consistencies
 from lift3d.datasets import read_scene
 from lift3d.distillation.gaussians import write_gaussians
 from lift3d.distillation.measuring import agreement, rendered_view
-from lift3d.distillation.rasterising import for_device
+from lift3d.distillation.rasterisers import for_device
 from lift3d.distillation.training import DistillConfig, Distilled, Picture, begin, distill
 from lift3d.errors import InputError, MissingExtra
 from lift3d.export.content import Options as ExportOptions

@@ -18,13 +18,13 @@ from lift3d.distillation.gaussians import IdentityConfig, write_gaussians  # noq
 from lift3d.distillation.losses import smoothness, ssim  # noqa: E402
 from lift3d.distillation.measuring import agreement, rendered_view  # noqa: E402
 from lift3d.distillation.plain import PlainRasteriser, rotations  # noqa: E402
+from lift3d.distillation.rasterisers import for_device  # noqa: E402
 from lift3d.distillation.rasterising import (  # noqa: E402
     BLUR,
     DENSEST,
     FAINTEST,
     NEAR,
     Splats,
-    for_device,
 )
 from lift3d.distillation.training import (  # noqa: E402
     DistillConfig,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -22,11 +22,29 @@ from lift3d.datasets.poses import (
 from lift3d.errors import InputError
 from lift3d.scene import Skipped
 
-if TYPE_CHECKING:
-    from lift3d.datasets.rgbd_folder import RgbdFolder
+
+@runtime_checkable
+class PoseOptions(Protocol):
+    """What `RgbdFolder` says of poses."""
+
+    @property
+    def poses(self) -> str:
+        """File, or pattern of files."""
+
+    @property
+    def pose_format(self) -> str:
+        """What they look like."""
+
+    @property
+    def frame_index(self) -> str:
+        """File that says which rows are images; empty: all in order."""
+
+    @property
+    def time_tolerance(self) -> float:
+        """Seconds between a pose and its image."""
 
 
-def find(options: RgbdFolder, root: Path, images: Files) -> tuple[Poses, list[Skipped]]:
+def find(options: PoseOptions, root: Path, images: Files) -> tuple[Poses, list[Skipped]]:
     """Frame key -> pose as stored, and the images whose own pose file cannot be read."""
     if options.pose_format == "files":
         return read_files(collect(root, options.poses), images)

@@ -1,4 +1,4 @@
-"""Gaussians drawn into a camera: what both rasterisers take and give, and which one is used.
+"""Gaussians drawn into a camera: what both rasterisers take and give.
 
 Both follow 3DGS (Kerbl et al. 2023): each Gaussian is projected by the affine approximation of
 EWA splatting (Zwicker et al. 2001), its image is widened by `BLUR`, and Gaussians are blended
@@ -56,14 +56,3 @@ class Rasteriser(Protocol):
     def __call__(self, splats: Splats, camera: Camera) -> Rendered:
         """The picture of an undistorted camera with a pose."""
         ...
-
-
-def for_device(device: str) -> Rasteriser:
-    """gsplat on CUDA (MissingExtra without it), else the plain one, which is for testing."""
-    if device.startswith("cuda"):
-        from lift3d.distillation.gsplat_cuda import GsplatRasteriser
-
-        return GsplatRasteriser()
-    from lift3d.distillation.plain import PlainRasteriser
-
-    return PlainRasteriser()

@@ -15,7 +15,8 @@ from jaxtyping import Float32
 
 from lift3d.distillation.gaussians import Gaussians, IdentityConfig, class_index, thinned
 from lift3d.distillation.losses import photometric, smoothness
-from lift3d.distillation.rasterising import Rasteriser, for_device
+from lift3d.distillation.rasterisers import for_device
+from lift3d.distillation.rasterising import Rasteriser
 from lift3d.errors import InputError
 from lift3d.progress import Tick
 from lift3d.scene import Camera, Image, LabelledPoints, LabelMap

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from lift3d.checkpoints import fit, read_checkpoint, shape
 from lift3d.errors import InputError
-from lift3d.reconstruction.mast3r.network import Mast3r, NetworkConfig
+from lift3d.reconstruction.mast3r.network import Mast3r
+from lift3d.reconstruction.mast3r.sizes import NetworkConfig
 
 PUBLISHED = "MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric"
 ADVICE = f"Expected the weights of MASt3R, such as {PUBLISHED} (.pth file or hub folder)"

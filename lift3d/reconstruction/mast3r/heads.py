@@ -6,15 +6,13 @@ Names follow the keys of the published weights.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from lift3d.reconstruction.mast3r.network import NetworkConfig
+from lift3d.reconstruction.mast3r.sizes import NetworkConfig
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,32 +15,9 @@ from torch import Tensor, nn
 
 from lift3d.reconstruction.mast3r.heads import Decoded, Head, Linear, Mlp
 from lift3d.reconstruction.mast3r.rope import Turn, grid
+from lift3d.reconstruction.mast3r.sizes import NetworkConfig
 
 EPSILON = 1e-6
-
-
-@dataclass(frozen=True)
-class NetworkConfig:
-    """Sizes of the network; the defaults are the published ViT-Large model's."""
-
-    encoder_width: int = 1024
-    encoder_depth: int = 24
-    encoder_heads: int = 16
-    decoder_width: int = 768
-    decoder_depth: int = 12
-    decoder_heads: int = 12
-    dpt_widths: tuple[int, int, int, int] = (96, 192, 384, 768)
-    """Channels of the four maps the DPT starts from, finest first."""
-    dpt_features: int = 256
-    dpt_last: int = 128
-    descriptor_width: int = 24
-    patch: int = 16
-
-    @property
-    def hooks(self) -> tuple[int, int, int, int]:
-        """The decoder layers the DPT looks at; 0 is the encoder."""
-        depth = self.decoder_depth
-        return 0, depth * 2 // 4, depth * 3 // 4, depth
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +137,7 @@ class PatchEmbed(nn.Module):
 class Mast3r(nn.Module):
     """The whole network. Run it under `torch.inference_mode()`."""
 
-    def __init__(self, config: NetworkConfig = NetworkConfig()) -> None:
+    def __init__(self, config: NetworkConfig = NetworkConfig()) -> None:  # noqa: B008 - frozen
         super().__init__()
         self.config = config
         width, heads = config.decoder_width, config.decoder_heads
