@@ -84,7 +84,7 @@ def from_above(points, of, count=4):
 
 def things(points, cameras=(), seen=()):
     """Thing of each point."""
-    shape = Shape(points, SPACING, list(cameras))
+    shape = Shape(points, SPACING, list(cameras), metric=False)
     for view, depth, labels in seen:
         shape.look(view, depth, labels, DepthTolerance(absolute=0.1))
     return shape.things()[0]
@@ -141,6 +141,21 @@ def test_what_stands_on_broad_ground_by_a_leg_stays_itself():
         assert len(set(best)) == count
 
 
+@pytest.mark.parametrize(
+    ("spacing", "metric", "cell"),
+    [
+        (0.005, True, 1.93 * 0.005),
+        (0.015, True, 0.02),
+        (0.05, True, 0.055),
+        (0.05, False, 1.93 * 0.05),
+    ],
+    ids=["dense", "as usual", "coarse", "unit unknown"],
+)
+def test_surfels_are_two_centimetres_or_as_near_to_that_as_the_points_allow(spacing, metric, cell):
+    points, _ = room()
+    assert Shape(points, spacing, [], metric).cell == pytest.approx(cell)
+
+
 def test_things_are_the_same_every_time_and_none_without_normals():
     points, _ = room(crate(2.5, 2.5, 0, 1.0, 0.8))
     first, second = (things(points) for _ in range(2))
@@ -152,7 +167,7 @@ def test_things_are_the_same_every_time_and_none_without_normals():
 def test_a_large_round_thing_is_surer_than_a_strip_along_the_wall():
     points, of = room(crate(3.5, 3.5, 0, 1.2, 1.0), crate(1.5, 1.5, 0, 2.0, 0.1, deep=0.15))
     points.rgb[of == 2] = (60, 60, 150)
-    shape = Shape(points, SPACING, [upright()])
+    shape = Shape(points, SPACING, [upright()], metric=False)
     thing, sure = shape.things()
     best, _ = mostly(thing, of)
     assert len(set(best)) == 3

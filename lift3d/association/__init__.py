@@ -135,7 +135,7 @@ def _by_shape(
     step: Callable[[], None],
 ) -> Association:
     """Objects are the things that the surface shows; masks are named after them."""
-    shape = Shape(points, gap, [view.camera for view in scene.views])
+    shape = Shape(points, gap, [view.camera for view in scene.views], scene.metric)
     chosen = choose_anchors(points.xyz, config.anchors)
     seen = observe(points.take(chosen), scene, label_maps(), tolerance, step, shape.look)
     thing, sure = shape.things()

@@ -28,23 +28,28 @@ from lift3d.graphs import felzenszwalb
 from lift3d.scene import Camera, Depth, LabelMap, Points, View
 from lift3d.visibility import DepthTolerance
 
-CELLS = 1.93
-"""Side of a surfel's cell, in spacings of the points."""
+CELLS, FEWEST, CELL = 1.93, 1.1, 0.02
+"""Side of a surfel's cell: so many spacings of the points, but where these are coarse no more than
+`CELL` metres, as long as that is `FEWEST` spacings: the rules were made for such surfels."""
 
 
 class Shape:
     """The surface in pieces. Show it the views (`look`), then ask for the `things`.
 
-    `spacing` is the distance between neighbouring points.
+    `spacing` is the distance between neighbouring points, in metres where `metric`.
     """
 
-    def __init__(self, points: Points, spacing: float, cameras: Iterable[Camera]) -> None:
-        self._points, self._cell = points, CELLS * spacing
-        self._surface = surface = surfels(points, self._cell)
-        near = Neighbours(surface, self._cell)
+    def __init__(
+        self, points: Points, spacing: float, cameras: Iterable[Camera], metric: bool
+    ) -> None:
+        self._points, self.cell = points, CELLS * spacing
+        if metric:
+            self.cell = min(self.cell, max(CELL, FEWEST * spacing))
+        self._surface = surface = surfels(points, self.cell)
+        near = Neighbours(surface, self.cell)
         nothing = np.zeros(len(surface), np.int64)
         smooth = felzenszwalb(near.a, near.b, near.difference(0.0), 0.3, 12, nothing)
-        planes, plane = layout(surface, smooth, self._cell)
+        planes, plane = layout(surface, smooth, self.cell)
         fine = felzenszwalb(near.a, near.b, near.difference(1 / 60), 0.05, 12, nothing)
         piece = np.where(plane >= 0, len(surface) + plane, fine)
         self._piece = np.unique(piece, return_inverse=True)[1].astype(np.int64)
@@ -74,7 +79,7 @@ class Shape:
         pieces.join()
         pieces.carry()
         kept, thing = np.unique(pieces.roots()[self._piece], return_inverse=True)
-        sure = _sure(self._surface.xyz / self._cell, thing, kept, pieces)
+        sure = _sure(self._surface.xyz / self.cell, thing, kept, pieces)
         return self._of_points(thing.astype(np.int64)), sure
 
     def _of_points(self, thing: Int64[np.ndarray, " surfels"]) -> Int32[np.ndarray, " points"]:
@@ -87,7 +92,7 @@ class Shape:
         of_point = surface.of_point.copy()
         noise = np.flatnonzero(of_point < 0)
         distance, near = cKDTree(surface.xyz).query(
-            self._points.xyz[noise], distance_upper_bound=3 * self._cell
+            self._points.xyz[noise], distance_upper_bound=3 * self.cell
         )
         of_point[noise] = np.where(np.isfinite(distance), near, -1)
         return np.where(of_point >= 0, thing[of_point], -1).astype(np.int32)
