@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lift3d.report.markup import Markup, element
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 1100, 190, 42, 22, 8
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 1100, 190, 54, 22, 8
 MOST_BARS = 250
 """More views than this share bars, so that each can be seen."""
 
