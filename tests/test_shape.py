@@ -145,13 +145,13 @@ def test_what_stands_on_broad_ground_by_a_leg_stays_itself():
     ("spacing", "metric", "cell"),
     [
         (0.005, True, 1.93 * 0.005),
-        (0.015, True, 0.02),
+        (0.015, True, 0.025),
         (0.05, True, 0.055),
         (0.05, False, 1.93 * 0.05),
     ],
-    ids=["dense", "as usual", "coarse", "unit unknown"],
+    ids=["dense", "capped", "coarse", "unit unknown"],
 )
-def test_surfels_are_two_centimetres_or_as_near_to_that_as_the_points_allow(spacing, metric, cell):
+def test_surfels_are_small_or_as_small_as_the_points_allow(spacing, metric, cell):
     points, _ = room()
     assert Shape(points, spacing, [], metric).cell == pytest.approx(cell)
 

@@ -28,7 +28,7 @@ from lift3d.graphs import felzenszwalb
 from lift3d.scene import Camera, Depth, LabelMap, Points, View
 from lift3d.visibility import DepthTolerance
 
-CELLS, FEWEST, CELL = 1.93, 1.1, 0.02
+CELLS, FEWEST, CELL = 1.93, 1.1, 0.025
 """Side of a surfel's cell: so many spacings of the points, but where these are coarse no more than
 `CELL` metres, as long as that is `FEWEST` spacings: the rules were made for such surfels."""
 
