@@ -94,18 +94,21 @@ def test_a_damaged_or_foreign_folder_says_what_to_do(scene, tmp_path):
         recall(tmp_path, fewer, result)
 
 
+def with_true_masks(scene, folder):
+    """Settings for a cloud of few points."""
+    for view in scene.views:
+        write_label_map(folder / "masks", view.name, view.instances())
+    masks = BACKENDS["folder"](path=folder / "masks")
+    config = LiftConfig(Path("in"), folder / "run", segmentation=masks)
+    return replace(config, association=replace(config.association, points=3, views=1))
+
+
 def test_posed_pictures_with_a_cloud_and_no_depth_are_lifted(scene, tmp_path):
     """As from a nerfstudio folder: what a picture sees of the cloud takes the place of depth."""
     made, points = sparse_of(scene)
     bare = [replace(view, load_depth=None, sparse=False) for view in made.views]
     bare = replace(made, views=tuple(bare))
-    masks = tmp_path / "masks"
-    for view in scene.views:
-        write_label_map(masks, view.name, view.instances())
-    folder = BACKENDS["folder"](path=masks)
-    config = LiftConfig(Path("in"), tmp_path / "run", segmentation=folder)
-    config = replace(config, association=replace(config.association, points=3, views=1))
-    lifted = lift(config, bare)
+    lifted = lift(with_true_masks(scene, tmp_path), bare)
     cloud = read_cloud(lifted.path / "cloud.ply")
     assert np.array_equal(cloud.points.xyz, points.xyz)
     assert (cloud.instance > 0).mean() > 0.5
@@ -120,13 +123,7 @@ def test_posed_pictures_with_a_cloud_and_no_depth_are_lifted(scene, tmp_path):
 def test_a_sparse_cloud_is_labelled_on_its_own_points(scene, tmp_path):
     """With the true masks nearly every point gets the id that its pixel has in the first view."""
     made, points = sparse_of(scene)
-    masks = tmp_path / "masks"
-    for view in scene.views:
-        write_label_map(masks, view.name, view.instances())
-    folder = BACKENDS["folder"](path=masks)
-    config = LiftConfig(Path("in"), tmp_path / "run", segmentation=folder)
-    config = replace(config, association=replace(config.association, points=3, views=1))
-    lifted = lift(config, made)
+    lifted = lift(with_true_masks(scene, tmp_path), made)
     cloud = read_cloud(lifted.path / "cloud.ply")
     assert np.array_equal(cloud.points.xyz, points.xyz)
     assert "points that came with the cameras" in lifted.records["fuse"].result["notes"][0]

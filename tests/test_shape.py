@@ -130,6 +130,17 @@ def test_views_that_keep_two_crates_apart_are_believed():
         assert len(set(best)) == count
 
 
+def test_sun_on_a_crate_is_no_thing_where_the_views_see_one():
+    """A patch too bright to look alike, off the plane by noise: the views say it is the crate."""
+    points, of = room(crate(3.5, 3.5, 0, 2.4, 0.8))
+    sunny = (of == 1) & (points.normal[:, 2] > 0.5) & (points.xyz[:, 0] > 3.2)
+    points.rgb[sunny] = 205
+    points.xyz[sunny, 2] += 0.08
+    for seen, count in (([], 3), (from_above(points, of), 2)):
+        best, _ = mostly(things(points, [upright()], seen), np.where(sunny, 2, of))
+        assert len(set(best)) == count
+
+
 def test_what_stands_on_broad_ground_by_a_leg_stays_itself():
     """A rug or a stage is ground; beside a thing as small as itself, what has one leg is a part."""
     for wide, count in ((5.0, 3), (2.0, 2)):
