@@ -10,8 +10,11 @@ import pytest
 from lift3d import geometry
 from lift3d.datasets import read_scene
 from lift3d.datasets.synthetic import SyntheticConfig
-from lift3d.datasets.synthetic.world import CATEGORIES
+from lift3d.datasets.synthetic.render import Caster
+from lift3d.datasets.synthetic.shapes import box, worn_box
+from lift3d.datasets.synthetic.world import CATEGORIES, Builder, Material, place
 from lift3d.errors import InputError
+from lift3d.scene import Camera
 
 SMALL = {"seed": 1, "views": 24, "width": 96, "height": 72}
 
@@ -184,3 +187,48 @@ def test_a_folder_of_that_name_is_a_folder(tmp_path, monkeypatch):
 def test_a_scene_of_nothing_is_refused():
     with pytest.raises(InputError, match="needs 1 view"):
         SyntheticConfig(views=0).read()
+
+
+def test_a_worn_box_is_closed_and_lacks_only_its_edges():
+    mesh = worn_box(0.4, 0.3, 0.2, 0.01)
+    a, b, c = np.moveaxis(mesh.vertices[mesh.triangles], 1, 0)
+    volume = np.einsum("ij,ij->i", a, np.cross(b, c)).sum() / 6
+    # 12 edges of cross section edge^2 / 2; corners are counted twice, so a little less is gone.
+    gone = 0.01**2 / 2 * 4 * (0.4 + 0.3 + 0.2)
+    assert 0.4 * 0.3 * 0.2 - gone < volume < 0.4 * 0.3 * 0.2 - 0.9 * gone
+    edges = np.sort(np.concatenate([mesh.triangles[:, [i, (i + 1) % 3]] for i in range(3)]), axis=1)
+    assert (np.unique(edges, axis=0, return_counts=True)[1] == 2).all()
+    np.testing.assert_allclose(mesh.vertices.max(0), [0.2, 0.15, 0.2])
+    np.testing.assert_allclose(mesh.vertices.min(0), [-0.2, -0.15, 0])
+
+
+@pytest.mark.parametrize("worn", [0.0, 0.004], ids=["mathematical", "worn"])
+def test_boxes_that_touch_show_a_dark_line_only_if_their_edges_are_worn(worn):
+    """Two flush boxes of one colour; the light does not know which is which."""
+    rng = np.random.default_rng(0)
+    build = Builder(rng)
+    build.thing("floor", np.eye(4)).add(
+        box(4, 4, 0.1), Material((0.7, 0.7, 0.7)), place(0, 0, -0.1)
+    )
+    for x in (-0.15, 0.15):
+        mesh = worn_box(0.3, 0.3, 0.3, worn) if worn else box(0.3, 0.3, 0.3)
+        build.thing("box", place(x, 0)).add(mesh, Material((0.6, 0.6, 0.6)))
+    caster = Caster(build.world(), np.array([0.0, 1.0, 2.0], np.float32))
+    K = np.array([[300.0, 0, 79.5], [0, 300, 59.5], [0, 0, 1]])
+    pose = np.array([[-1.0, 0, 0, 0], [0, 0, -1, 1.0], [0, -1, 0, 0.15], [0, 0, 0, 1]])
+    seen = caster.look(Camera(K, 160, 120, pose))
+    light = seen.colour[40:80].mean((0, 2))
+    seam, side = light[79:81].min(), light[60:70].mean()
+    assert (seam < 0.93 * side) == bool(worn)
+
+
+def test_folds_get_less_light_than_open_floor():
+    build = Builder(np.random.default_rng(0))
+    grey = Material((0.7, 0.7, 0.7))
+    build.thing("floor", np.eye(4)).add(box(4, 4, 0.1), grey, place(0, 0, -0.1))
+    build.thing("wall", np.eye(4)).add(box(4, 0.1, 2), grey, place(0, -1.05))
+    caster = Caster(build.world(), np.array([0.0, 0.0, 2.0], np.float32))
+    floor = np.array([[0, y, 0] for y in (-0.99, -0.9, -0.5)], np.float32)
+    fold, near, out = caster.open_to(floor, np.tile(np.float32([0, 0, 1]), (3, 1)))
+    assert fold < near < out == 1
+    assert fold > 0.25  # what blocks gives some of it back

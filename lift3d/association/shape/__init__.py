@@ -1,13 +1,12 @@
 """Things by the shape of the fused surface, for masks of surfaces.
 
 Floor and walls are taken out (`layout`); what remains is cut into smooth pieces of one colour
-(`surfels`, `borders`), and pieces are joined, the least different first, where they (`pieces`)
+(`surfels`, `borders`), also where a dark line runs between two things that touch (`seams`). Then
+neighbouring pieces are joined, the surest first, while more likely parts of one thing than two
+(`pieces`). What is asked: how the surface bends and steps along their border, their colours, seams,
+how broadly they touch, and whether the views put both into one mask (`cues`, `agreement`); how much
+each says was learned from synthetic rooms (`joining`).
 
-* look alike: the same colour means the same thing, less so where they meet in a concave edge;
-* or go on without an inward bend or a step: a box's own edges are convex, whatever its colours
-  (Stein et al. 2014, "Object partitioning using local convexity");
-
-but not, along a broad contact, where most views put them into different masks (`agreement`).
 At last what cannot stand alone, because it touches neither floor nor wall and what carries it is
 thin beside it, joins what carries it: a seat its legs, leaves their pot.
 """
@@ -21,8 +20,11 @@ from jaxtyping import Float64, Int32, Int64
 
 from lift3d.association.shape.agreement import Agreement
 from lift3d.association.shape.borders import AGREED, ASKED, OTHERS, OWN, Neighbours, borders
+from lift3d.association.shape.cues import cues, whole
+from lift3d.association.shape.joining import joining
 from lift3d.association.shape.layout import layout
-from lift3d.association.shape.pieces import SIZE, Pieces
+from lift3d.association.shape.pieces import Judge, Pairs, Pieces
+from lift3d.association.shape.seams import darkness
 from lift3d.association.shape.surfels import Surfels, surfels
 from lift3d.graphs import felzenszwalb
 from lift3d.scene import Camera, Depth, LabelMap, Points, View
@@ -31,6 +33,11 @@ from lift3d.visibility import DepthTolerance
 CELLS, FEWEST, CELL = 1.93, 1.1, 0.025
 """Side of a surfel's cell: so many spacings of the points, but where these are coarse no more than
 `CELL` metres, as long as that is `FEWEST` spacings: the rules were made for such surfels."""
+
+
+def judged(pieces: Pieces, pairs: Pairs) -> Float64[np.ndarray, " pairs"]:
+    """What was learned, asked of pairs of neighbours."""
+    return joining().join(cues(pieces, pairs))
 
 
 class Shape:
@@ -45,20 +52,20 @@ class Shape:
         self._points, self.cell = points, CELLS * spacing
         if metric:
             self.cell = min(self.cell, max(CELL, FEWEST * spacing))
-        self._surface = surface = surfels(points, self.cell)
-        near = Neighbours(surface, self.cell)
+        self.surface = surface = surfels(points, self.cell)
+        near = Neighbours(surface, darkness(surface, points), self.cell)
         nothing = np.zeros(len(surface), np.int64)
         smooth = felzenszwalb(near.a, near.b, near.difference(0.0), 0.3, 12, nothing)
         planes, plane = layout(surface, smooth, self.cell)
-        fine = felzenszwalb(near.a, near.b, near.difference(1 / 60), 0.05, 12, nothing)
+        fine = felzenszwalb(near.a, near.b, near.difference(1 / 60, 1 / 10), 0.05, 12, nothing)
         piece = np.where(plane >= 0, len(surface) + plane, fine)
-        self._piece = np.unique(piece, return_inverse=True)[1].astype(np.int64)
-        count = int(self._piece.max(initial=-1)) + 1
-        self._is_layout = np.bincount(self._piece, plane >= 0, count) > 0
+        self.piece = np.unique(piece, return_inverse=True)[1].astype(np.int64)
+        count = int(self.piece.max(initial=-1)) + 1
+        self._is_layout = np.bincount(self.piece, plane >= 0, count) > 0
         self._up = _up(cameras, [each.normal for each in planes])
-        self._borders = borders(surface, self._piece, near, self._up)
+        self._borders = borders(surface, self.piece, near, self._up)
         one, other, _ = self._borders
-        self._agreement = Agreement(_as_points(surface), self._piece, one, other)
+        self._agreement = Agreement(_as_points(surface), self.piece, one, other)
 
     def look(
         self, view: View, depth: Depth | None, labels: LabelMap, tolerance: DepthTolerance
@@ -71,22 +78,41 @@ class Shape:
 
         Each layout plane is one too.
         """
-        one, other, sums = self._borders
-        share = self._agreement.shares()
-        width = np.sqrt(np.minimum(sums[:, OWN], sums[:, OTHERS])) * ~np.isnan(share)
-        sums[:, AGREED], sums[:, ASKED] = width * np.nan_to_num(share), width
-        pieces = Pieces(self._surface, self._piece, self._is_layout, (one, other, sums), self._up)
+        pieces = self.pieces()
         pieces.join()
         pieces.carry()
-        kept, thing = np.unique(pieces.roots()[self._piece], return_inverse=True)
-        sure = _sure(self._surface.xyz / self.cell, thing, kept, pieces)
-        return self._of_points(thing.astype(np.int64)), sure
+        kept, thing = np.unique(pieces.roots()[self.piece], return_inverse=True)
+        found = whole(pieces, kept, self.extent(thing, len(kept)))
+        sure = np.where(pieces.layout[kept], 1.0, joining().whole(found))
+        return self.of_points(thing.astype(np.int64)), sure
 
-    def _of_points(self, thing: Int64[np.ndarray, " surfels"]) -> Int32[np.ndarray, " points"]:
+    def pieces(self, kind: type[Pieces] = Pieces, judge: Judge = judged) -> Pieces:
+        """The pieces, not yet joined, with what the views have said of them so far."""
+        one, other, sums = self._borders
+        share = self._agreement.shares()
+        sums = sums.copy()
+        width = np.sqrt(np.minimum(sums[:, OWN], sums[:, OTHERS])) * ~np.isnan(share)
+        sums[:, AGREED], sums[:, ASKED] = width * np.nan_to_num(share), width
+        found = (one, other, sums)
+        return kind(self.surface, self.piece, self._is_layout, found, self._up, judge)
+
+    def extent(self, thing: np.ndarray, count: int) -> Float64[np.ndarray, "things 3"]:
+        """Principal standard deviations of each thing, in cells, ascending."""
+        xyz = self.surface.xyz / self.cell
+        size = np.maximum(np.bincount(thing, minlength=count), 1)
+        middle = np.stack([np.bincount(thing, xyz[:, c], count) for c in range(3)], 1)
+        off = xyz - (middle / size[:, None])[thing]
+        spread = np.zeros((count, 3, 3))
+        for i in range(3):
+            for j in range(3):
+                spread[:, i, j] = np.bincount(thing, off[:, i] * off[:, j], count) / size
+        return np.sqrt(np.maximum(np.linalg.eigvalsh(spread), 0))
+
+    def of_points(self, thing: Int64[np.ndarray, " surfels"]) -> Int32[np.ndarray, " points"]:
         """Each point's surfel decides, for noise the nearest one near by."""
         from scipy.spatial import cKDTree
 
-        surface = self._surface
+        surface = self.surface
         if not len(surface):
             return np.full(len(self._points), -1, np.int32)
         of_point = surface.of_point.copy()
@@ -96,33 +122,6 @@ class Shape:
         )
         of_point[noise] = np.where(np.isfinite(distance), near, -1)
         return np.where(of_point >= 0, thing[of_point], -1).astype(np.int32)
-
-
-def _sure(
-    xyz: Float64[np.ndarray, "surfels 3"],
-    thing: np.ndarray,
-    kept: Int64[np.ndarray, " things"],
-    pieces: Pieces,
-) -> Float64[np.ndarray, " things"]:
-    """The larger, the rounder, and the freer of floor and walls, the surer.
-
-    A logistic model of whether an object of the truth is it, over its size, its second and first
-    principal standard deviation in cells, and the share of its border along the layout; fitted to
-    ten synthetic rooms.
-    """
-    size = pieces.sums[kept, SIZE]
-    count = len(kept)
-    middle = np.stack([np.bincount(thing, xyz[:, c], count) for c in range(3)], 1) / size[:, None]
-    off = xyz - middle[thing]
-    spread = np.zeros((count, 3, 3))
-    for i in range(3):
-        for j in range(3):
-            spread[:, i, j] = np.bincount(thing, off[:, i] * off[:, j], count) / size
-    extent = np.sqrt(np.maximum(np.linalg.eigvalsh(spread), 0))
-    along = np.array([pieces.against_layout(int(each)) for each in kept])
-    score = 0.7 * np.log1p(size) + 0.56 * extent[:, 1] - 0.28 * extent[:, 2] - 1.4 * along - 3.8
-    score = np.where(pieces.layout[kept], np.inf, score)
-    return 1 / (1 + np.exp(-score))
 
 
 def _as_points(surface: Surfels) -> Points:

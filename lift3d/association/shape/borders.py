@@ -5,24 +5,37 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
 
+from lift3d.association.shape.seams import seams
 from lift3d.association.shape.surfels import Surfels
 
 NEIGHBOURS = 14
 REACH = 2.1
 """Neighbours of a surfel: that many at most, up to that many cells away."""
 
-PAIRS, INWARD, OUTWARD, STEP, OWN, OTHERS, RISE, RISE_BACK, AGREED, ASKED = range(10)
+(
+    PAIRS, INWARD, OUTWARD, STEP, OWN, OTHERS, RISE, RISE_BACK, AGREED, ASKED,
+    SEAM, COLOUR, FOLDS, RIDGES, SEAMS, EDGES,
+) = range(16)  # fmt: skip
 """Sums over a border of two pieces: pairs of surfels, their inward and outward bends, steps in half
 cells, surfels on either side, pairs where the one lies flat and the other is above it, and the
-other way round; what the views say (`agreement`)."""
-TURNED = [PAIRS, INWARD, OUTWARD, STEP, OTHERS, OWN, RISE_BACK, RISE, AGREED, ASKED]
+other way round; what the views say (`agreement`); seams (`seams`) and differences of colour; and
+the pairs with an inward bend, an outward one, a seam, another colour."""
+TURNED = [
+    PAIRS, INWARD, OUTWARD, STEP, OTHERS, OWN, RISE_BACK, RISE, AGREED, ASKED,
+    SEAM, COLOUR, FOLDS, RIDGES, SEAMS, EDGES,
+]  # fmt: skip
 """The same border from the other side."""
+BENT, DARK, TINTED = 0.1, 2.0, 4.0
+"""From which 1 - cosine a pair is bent, from which lightness it has a seam, from which CIELAB
+distance another colour."""
 
 
 class Neighbours:
     """Pairs of neighbouring surfels."""
 
-    def __init__(self, surface: Surfels, cell: float) -> None:
+    def __init__(
+        self, surface: Surfels, dark: Float64[np.ndarray, " surfels"], cell: float
+    ) -> None:
         from scipy.spatial import cKDTree
 
         xyz, normal, count = surface.xyz, surface.normal, len(surface)
@@ -45,11 +58,13 @@ class Neighbours:
         self.inward = (apart * (normal[b] - normal[a])).sum(1) < 0
         self.off = off / 2
         self.colour = np.linalg.norm(surface.lab[a] - surface.lab[b], axis=1)
+        self.seam = seams(surface, dark, cell, self.a, self.b)
 
-    def difference(self, colour: float) -> Float32[np.ndarray, " pairs"]:
-        """For graph segmentation: bend, step in cells, and `colour` times the CIELAB distance."""
+    def difference(self, colour: float, seam: float = 0.0) -> Float32[np.ndarray, " pairs"]:
+        """For graph segmentation: bend, step in cells, and so many times colour and seam."""
         step = np.maximum(self.off - 0.15 * self.cell, 0) / self.cell
-        return (self.bend + colour * self.colour + step).astype(np.float32)
+        tint = colour * self.colour + seam * self.seam
+        return (self.bend + tint + step).astype(np.float32)
 
 
 def borders(
@@ -66,6 +81,7 @@ def borders(
     across = piece[near.a] != piece[near.b]
     a, b = near.a[across].astype(np.int64), near.b[across].astype(np.int64)
     bend, inward, off = near.bend[across], near.inward[across], near.off[across]
+    seam, colour = near.seam[across], near.colour[across]
     turn = piece[a] > piece[b]
     a, b = np.where(turn, b, a), np.where(turn, a, b)
     pieces = int(piece.max(initial=-1)) + 1
@@ -82,6 +98,12 @@ def borders(
         (OTHERS, _first(group, b, len(surface))),
         (RISE, level[a] & (height[b] > height[a] + 0.25 * near.cell)),
         (RISE_BACK, level[b] & (height[a] > height[b] + 0.25 * near.cell)),
+        (SEAM, seam),
+        (COLOUR, colour),
+        (FOLDS, (bend > BENT) & inward),
+        (RIDGES, (bend > BENT) & ~inward),
+        (SEAMS, seam > DARK),
+        (EDGES, colour > TINTED),
     ):
         sums[:, column] = np.bincount(group, each.astype(np.float64), len(key))
     return key // pieces, key % pieces, sums

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lift3d.datasets.synthetic.shapes import Number, box, cone, cushion, leaf
+from lift3d.datasets.synthetic.shapes import Number, box, cone, cushion, leaf, worn_box
 from lift3d.datasets.synthetic.world import (
     CHECKER,
     CLOUDS,
@@ -40,6 +40,8 @@ BRIGHT: tuple[Colour, ...] = (
 )
 DARK: Colour = (0.05, 0.05, 0.06)
 METAL = Material((0.5, 0.5, 0.52), shine=0.45)
+WORN = 0.004
+"""Metres by which the edges of cartons and books are round; furniture is glued flush."""
 
 
 def shade(rng: np.random.Generator, colour: Colour, spread: Number = 0.04) -> Colour:
@@ -134,7 +136,7 @@ def books(
             break
         thing = build.thing("book", at)
         where = place(left + thick / 2, 0.02)
-        thing.add(box(thick, deep, tall * height), Material(own, shine=0.05), where)
+        thing.add(worn_box(thick, deep, tall * height, WORN), Material(own, shine=0.05), where)
         left += thick
 
 
@@ -145,14 +147,14 @@ def book_row(build: Builder, at: Transform, width: Number, height: Number) -> No
     end = width * rng.uniform(0.1, 0.45)
     while left < end:
         thick = rng.uniform(0.02, 0.045)
-        size = box(thick, rng.uniform(0.17, 0.22), height * rng.uniform(0.6, 0.85))
+        size = worn_box(thick, rng.uniform(0.17, 0.22), height * rng.uniform(0.6, 0.85), WORN)
         thing.add(size, Material(shade(rng, pick(rng, BRIGHT), 0.1)), place(left + thick / 2, 0.03))
         left += thick
 
 
 def carton(build: Builder, at: Transform, x: Number, y: Number, z: Number, look: Material) -> None:
     """A plain box."""
-    build.thing("box", at).add(box(x, y, z), look)
+    build.thing("box", at).add(worn_box(x, y, z, WORN), look)
 
 
 def cartons(build: Builder, at: Transform) -> None:

@@ -29,8 +29,12 @@ def lit(
     normal: Float32[np.ndarray, "hits 3"],
     lamp: Float32[np.ndarray, "3"],
     shadowed: Bool[np.ndarray, " hits"] | None = None,
+    open_to: Float32[np.ndarray, " hits"] | None = None,
 ) -> Float32[np.ndarray, "hits 3"]:
-    """`colour` under ambient light from above and one lamp; 0 to 1."""
+    """`colour` under ambient light from above and one lamp; 0 to 1.
+
+    `open_to`: share of the ambient light that reaches a point, all of it by default.
+    """
     to_lamp = lamp - xyz
     distance = np.sqrt(np.einsum("ij,ij->i", to_lamp, to_lamp))
     facing = np.einsum("ij,ij->i", to_lamp, normal) / np.maximum(distance, 1e-6)
@@ -38,6 +42,8 @@ def lit(
     if shadowed is not None:
         direct[shadowed] *= 0.15
     ambient = 0.42 + 0.08 * normal[:, 2] + 0.03 * normal[:, 0]
+    if open_to is not None:
+        ambient *= open_to
     return np.clip(colour * (ambient + 0.55 * direct)[:, None], 0, 1).astype(np.float32)
 
 

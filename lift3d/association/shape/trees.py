@@ -1,0 +1,89 @@
+"""Boosted trees as plain arrays: small enough to come with the package, quick to ask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, no_type_check
+
+import numba
+import numpy as np
+from jaxtyping import Float32, Float64, Int8, Int16, Int32
+
+LEAF, LEFT = 2, 1
+"""Flags of a node: an end; a feature that is not known goes left."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trees:
+    """The sum of what many small trees say, as a probability (Friedman 2001)."""
+
+    feature: Int16[np.ndarray, " nodes"]
+    threshold: Float64[np.ndarray, " nodes"]
+    """Up to it goes left."""
+    left: Int32[np.ndarray, " nodes"]
+    right: Int32[np.ndarray, " nodes"]
+    value: Float32[np.ndarray, " nodes"]
+    """Log-odds that a leaf adds."""
+    flags: Int8[np.ndarray, " nodes"]
+    root: Int32[np.ndarray, " trees"]
+    base: Float32[np.ndarray, ""]
+    """Log-odds before any tree."""
+
+    @staticmethod
+    def of_sklearn(model: Any) -> Trees:
+        """From a fitted binary HistGradientBoostingClassifier."""
+        nodes = [each[0].nodes for each in model._predictors]
+        root = np.cumsum([0, *(len(each) for each in nodes[:-1])])
+        offset = np.repeat(root, [len(each) for each in nodes])
+        every = np.concatenate(nodes)
+        return Trees(
+            every["feature_idx"].astype(np.int16),
+            every["num_threshold"],
+            (every["left"] + offset).astype(np.int32),
+            (every["right"] + offset).astype(np.int32),
+            every["value"].astype(np.float32),
+            (LEAF * every["is_leaf"] + LEFT * every["missing_go_to_left"]).astype(np.int8),
+            root.astype(np.int32),
+            np.array(np.ravel(model._baseline_prediction)[0], np.float32),
+        )
+
+    @staticmethod
+    def of_arrays(arrays: Mapping[str, np.ndarray], name: str) -> Trees:
+        """Those that `as_arrays` stored under `name`."""
+        return Trees(**{each.name: arrays[f"{name}_{each.name}"] for each in fields(Trees)})
+
+    def as_arrays(self, name: str) -> dict[str, np.ndarray]:
+        """For `numpy.savez`."""
+        return {f"{name}_{each.name}": getattr(self, each.name) for each in fields(Trees)}
+
+    def __call__(
+        self, features: Float64[np.ndarray, "rows features"]
+    ) -> Float64[np.ndarray, " rows"]:
+        """Probability of each row; NaN is a feature that is not known."""
+        total = _ask(
+            np.ascontiguousarray(features),
+            self.feature,
+            self.threshold,
+            self.left,
+            self.right,
+            self.value,
+            self.flags,
+            self.root,
+        )
+        return np.asarray(1 / (1 + np.exp(-total - self.base)))
+
+
+@numba.njit(cache=True)
+@no_type_check
+def _ask(features, feature, threshold, left, right, value, flags, root):
+    out = np.zeros(len(features))
+    for row in range(len(features)):
+        for tree in range(len(root)):
+            at = root[tree]
+            while flags[at] < LEAF:
+                known = features[row, feature[at]]
+                goes = flags[at] == LEFT if np.isnan(known) else known <= threshold[at]
+                at = left[at] if goes else right[at]
+            out[row] += value[at]
+    return out

@@ -1,0 +1,163 @@
+"""What belongs together: seams on the surface, the learned judge, and joining by a judge."""
+
+import numpy as np
+import pytest
+
+from lift3d.association.shape.borders import Neighbours, borders
+from lift3d.association.shape.cues import CUES, cues
+from lift3d.association.shape.joining import joining
+from lift3d.association.shape.pieces import CRUMB, SIZE, Pieces
+from lift3d.association.shape.seams import darkness, seams
+from lift3d.association.shape.surfels import Surfels
+from lift3d.association.shape.trees import Trees
+from lift3d.scene import Points
+
+CELL = 0.02
+
+
+def sheet(width=40, height=30):
+    """A flat sheet of surfels, one a cell, light grey."""
+    x, y = (each.ravel() * CELL for each in np.meshgrid(np.arange(width), np.arange(height)))
+    xyz = np.stack([x, y, np.zeros(len(x))], axis=1)
+    normal = np.tile([0.0, 0, 1], (len(x), 1))
+    lab = np.tile(np.array([60, 0, 0], np.float32), (len(x), 1))
+    return Surfels(xyz, normal, lab, np.arange(len(x)))
+
+
+def columns(surface):
+    return np.rint(surface.xyz[:, 0] / CELL).astype(int)
+
+
+def test_a_dark_line_is_a_seam_between_its_sides_and_nowhere_else():
+    surface = sheet()
+    column = columns(surface)
+    dark = np.where(column == 20, 50.0, 60.0)
+    near = Neighbours(surface, dark, CELL)
+    low, high = (f(column[near.a], column[near.b]) for f in (np.minimum, np.maximum))
+    over = (
+        (low < 20) & (high > 20) & (np.abs(surface.xyz[near.a, 1] - surface.xyz[near.b, 1]) < 1e-6)
+    )
+    assert over.any()
+    np.testing.assert_allclose(near.seam[over], 10, atol=0.5)
+    away = (high < 17) | (low > 23)
+    assert near.seam[away].max() == 0
+
+
+@pytest.mark.parametrize("sign", [1, -1], ids=["shadow", "light line"])
+def test_the_edge_of_a_shadow_and_a_light_line_are_no_seams(sign):
+    surface = sheet()
+    column = columns(surface)
+    dark = np.where(column < 20, 40.0, 60.0) if sign > 0 else np.where(column == 20, 70.0, 60.0)
+    near = Neighbours(surface, dark, CELL)
+    across = (column[near.a] < 20) != (column[near.b] < 20)
+    inner = np.abs(surface.xyz[near.a, 1] - 0.3) < 0.2
+    if sign > 0:
+        # A step of 20: slanting lines find a twentieth of it on the grid of surfels.
+        assert near.seam[across & inner].max() < 1
+    else:
+        on = (column[near.a] == 20) & (column[near.b] != 20)
+        assert near.seam[on & inner].max() < 1.5  # a dark line of 10 has 10
+
+
+def test_a_surfel_is_as_dark_as_its_darkest_points():
+    surface = Surfels(
+        np.zeros((2, 3)), np.tile([0.0, 0, 1], (2, 1)), np.full((2, 3), 50, np.float32),
+        np.array([0, 0, 0, 0, 0, 0, -1]),
+    )  # fmt: skip
+    rgb = np.repeat(np.array([[200], [200], [10], [10], [200], [200], [0]], np.uint8), 3, axis=1)
+    points = Points(
+        np.zeros((7, 3), np.float32), rgb, np.zeros((7, 3), np.float32), np.ones(7, np.float32)
+    )
+    found = darkness(surface, points)
+    assert found[0] < 5
+    assert found[1] == 50  # no points: its own lightness
+
+
+def test_a_surface_of_one_surfel_has_no_seams():
+    surface = Surfels(
+        np.zeros((1, 3)), np.eye(3)[:1], np.zeros((1, 3), np.float32), np.zeros(1, int)
+    )
+    none = np.zeros(0, np.int32)
+    assert seams(surface, np.zeros(1), CELL, none, none).shape == (0,)
+
+
+def test_trees_say_what_scikit_learn_says(tmp_path):
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 4))
+    y = x[:, 0] + x[:, 1] ** 2 > rng.normal(size=400)
+    x[rng.random(x.shape) < 0.1] = np.nan
+    model = HistGradientBoostingClassifier(max_iter=20, max_leaf_nodes=6).fit(x, y)
+    trees = Trees.of_sklearn(model)
+    expected = model.predict_proba(x)[:, 1]
+    np.testing.assert_allclose(trees(x), expected, atol=2e-5)
+    np.savez(tmp_path / "trees.npz", **trees.as_arrays("some"))
+    with np.load(tmp_path / "trees.npz") as arrays:
+        np.testing.assert_array_equal(Trees.of_arrays(arrays, "some")(x), trees(x))
+
+
+@pytest.mark.parametrize("name", [name for name, way in CUES.items() if way])
+def test_what_may_only_speak_one_way_does(name):
+    """The judge that comes with the package, on cues of any size."""
+    rng = np.random.default_rng(0)
+    rows = np.abs(rng.normal(scale=2.0, size=(300, len(CUES))))
+    at = list(CUES).index(name)
+    before = joining().join(rows)
+    rows[:, at] += rng.uniform(0, 5, len(rows))
+    change = CUES[name] * (joining().join(rows) - before)
+    assert change.min() > -1e-6
+    assert name == "layout" or change.max() > 0  # and it does speak
+
+
+def test_the_judge_knows_as_many_cues_as_there_are():
+    learned = joining()
+    assert learned.join.feature.max() < len(CUES)
+    for trees in (learned.join, learned.whole):
+        assert ((trees(np.full((1, 40), np.nan)) > 0) & (trees(np.full((1, 40), np.nan)) < 1)).all()
+
+
+def quarters(judge, layout=()):
+    """A sheet in four strips, 10 columns each, with a crumb at the end of the last."""
+    surface = sheet()
+    piece = (columns(surface) // 10).astype(np.int64)
+    piece[np.arange(len(piece)) >= len(piece) - 5] = 4
+    near = Neighbours(surface, surface.lab[:, 0].astype(float), CELL)
+    up = np.array([0.0, 0, 1])
+    is_layout = np.isin(np.arange(5), layout)
+    return Pieces(surface, piece, is_layout, borders(surface, piece, near, up), up, judge)
+
+
+def test_pieces_are_joined_while_the_judge_thinks_so_the_surest_first():
+    asked = []
+
+    def judge(pieces, pairs):
+        asked.append(pairs)
+        return np.array(
+            [0.9 if set(p) == {0, 1} else 0.6 if set(p) == {1, 2} else 0.2 for p in pairs]
+        )
+
+    pieces = quarters(judge)
+    pieces.join()
+    root = pieces.roots()
+    # Once 0 and 1 are one, the judge is asked again of what they are beside.
+    assert root[0] == root[1]
+    assert len(asked) > 1
+    assert root[3] not in root[:3]
+    assert pieces.sums[root[0], SIZE] >= 600
+
+
+def test_only_crumbs_join_the_walls_whatever_the_judge_thinks():
+    pieces = quarters(lambda pieces, pairs: np.full(len(pairs), 0.99), layout=(3,))
+    pieces.join()
+    root = pieces.roots()
+    assert CRUMB > 5
+    assert root[4] == root[3]
+    assert root[0] == root[1] == root[2] != root[3]
+
+
+def test_cues_are_the_same_from_either_side():
+    pieces = quarters(lambda pieces, pairs: np.zeros(len(pairs)))
+    there, back = cues(pieces, [(0, 1), (3, 4)]), cues(pieces, [(1, 0), (4, 3)])
+    assert there.shape == (2, len(CUES))
+    np.testing.assert_allclose(there[1], back[1])
