@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any, NamedTuple, no_type_check
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
+from typing import Any, no_type_check
 
 import numba
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, Int32
 
 from lift3d import geometry
 from lift3d.datasets.synthetic import paint
@@ -20,16 +22,21 @@ SKY, NEAR_BY, BOUNCED = 12, 0.25, 0.75
 (the rest is light that the blocking surfaces give back)."""
 
 
-class Exact(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Exact:
     """What a camera without faults sees."""
 
     depth: Depth
     instances: LabelMap
-    colour: Float32[np.ndarray, "height width 3"]
-    """0 to 1."""
     facing: Float32[np.ndarray, "height width"]
     """Cosine between ray and surface normal, 0 to 1."""
     shine: Float32[np.ndarray, "height width"]
+    paint: Callable[[], Float32[np.ndarray, "pixels 3"]]
+
+    @cached_property
+    def colour(self) -> Float32[np.ndarray, "height width 3"]:
+        """0 to 1. Light takes most of the time, and who wants the depth needs none."""
+        return self.paint().reshape(*self.depth.shape, 3)
 
 
 def open3d() -> Any:
@@ -76,19 +83,26 @@ class Caster:
         position = camera.pose[:3, 3].astype(np.float32)
         xyz = position + direction * z.reshape(-1, 1)
         flat = normal.reshape(-1, 3)
-        colour = paint.albedo(self.world, piece.reshape(-1), xyz, flat)
-        shadowed, open_to = self._shadowed(xyz, flat), self.open_to(xyz, flat)
-        colour = paint.lit(colour, xyz, flat, self.lamp, shadowed, open_to)
         length = np.sqrt(np.einsum("ij,ij->i", direction, direction))
         facing = np.abs(np.einsum("ij,ij->i", direction, flat)) / length
         seen = piece.clip(0)
         return Exact(
             z,
             np.where(hit, self.world.instance[seen], 0).astype(np.int32),
-            colour.reshape(*shape, 3),
             facing.reshape(shape).astype(np.float32),
             np.where(hit, self.world.shine[seen], 0).astype(np.float32),
+            partial(self._colour, piece.reshape(-1), xyz, flat),
         )
+
+    def _colour(
+        self,
+        piece: Int32[np.ndarray, " hits"],
+        xyz: Float32[np.ndarray, "hits 3"],
+        normal: Float32[np.ndarray, "hits 3"],
+    ) -> Float32[np.ndarray, "hits 3"]:
+        shadowed, open_to = self._shadowed(xyz, normal), self.open_to(xyz, normal)
+        colour = paint.albedo(self.world, piece, xyz, normal)
+        return paint.lit(colour, xyz, normal, self.lamp, shadowed, open_to)
 
     def unhidden(
         self, camera: Camera, xyz: Float32[np.ndarray, "points 3"]
