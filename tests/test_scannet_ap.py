@@ -35,7 +35,8 @@ def golden_case(stored, number, scenes):
         yield truth, [Prediction(*one) for one in zip(masks, labels, scores, strict=True)]
 
 
-def test_every_number_of_the_benchmarks_script_to_the_last_decimal(golden):
+def test_every_number_of_the_benchmarks_script_but_for_the_processors_rounding(golden):
+    """Its last sum is a dot product, whose last bit depends on the processor: 1e-16 seen."""
     meta = json.loads(str(golden["meta"]))
     assert list(OVERLAPS) == meta["overlaps"]
     compared = 0
@@ -46,12 +47,9 @@ def test_every_number_of_the_benchmarks_script_to_the_last_decimal(golden):
             assert (got.per_class_overlap == 0).any()
             continue
         expected = np.array(case["ap_class_overlap"], np.float64)
-        np.testing.assert_array_equal(got.per_class_overlap, expected)
-        assert (got.ap, got.ap50, got.ap25) == (
-            case["all_ap"],
-            case["all_ap_50"],
-            case["all_ap_25"],
-        )
+        np.testing.assert_allclose(got.per_class_overlap, expected, rtol=0, atol=1e-14)
+        wanted = [case[name] for name in ("all_ap", "all_ap_50", "all_ap_25")]
+        np.testing.assert_allclose([got.ap, got.ap50, got.ap25], wanted, rtol=0, atol=1e-14)
         compared += 1
     assert compared >= 50
 

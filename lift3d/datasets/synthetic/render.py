@@ -78,7 +78,8 @@ class Caster:
         z = np.where(hit, z, 0).astype(np.float32)
         triangle = np.where(hit, hits["primitive_ids"].numpy(), 0).astype(np.int64)
         piece = np.where(hit, self.world.piece[triangle], -1).astype(np.int32)
-        normal = hits["primitive_normals"].numpy()
+        # Copied: Open3D fails at exit where its own memory is still held.
+        normal = hits["primitive_normals"].numpy().copy()
         direction = direction.reshape(-1, 3)
         position = camera.pose[:3, 3].astype(np.float32)
         xyz = position + direction * z.reshape(-1, 1)
