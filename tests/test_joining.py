@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 
+from lift3d.association.shape import wholes
 from lift3d.association.shape.borders import Neighbours, borders
 from lift3d.association.shape.cues import CUES, cues
+from lift3d.association.shape.hierarchy import grow
 from lift3d.association.shape.joining import joining
 from lift3d.association.shape.pieces import CRUMB, SIZE, Pieces
 from lift3d.association.shape.seams import darkness, seams
 from lift3d.association.shape.surfels import Surfels
-from lift3d.association.shape.trees import Trees
+from lift3d.association.shape.trees import LEAF, Trees
 from lift3d.scene import Points
 
 CELL = 0.02
@@ -99,22 +101,27 @@ def test_trees_say_what_scikit_learn_says(tmp_path):
 
 @pytest.mark.parametrize("name", [name for name, way in CUES.items() if way])
 def test_what_may_only_speak_one_way_does(name):
-    """The judge that comes with the package, on cues of any size."""
+    """The judge that comes with the package, on cues about as large as those it tells apart."""
     rng = np.random.default_rng(0)
-    rows = np.abs(rng.normal(scale=2.0, size=(300, len(CUES))))
+    trees = joining().join
+    inner = trees.flags < LEAF
+    rows = np.zeros((5000, len(CUES)))
+    for each in range(len(CUES)):
+        known = trees.threshold[inner & (trees.feature == each)]
+        rows[:, each] = rng.choice(known, len(rows)) * rng.uniform(0.9, 1.1, len(rows))
     at = list(CUES).index(name)
     before = joining().join(rows)
-    rows[:, at] += rng.uniform(0, 5, len(rows))
+    rows[:, at] += np.abs(rows[:, at]) * rng.uniform(0, 2, len(rows))
     change = CUES[name] * (joining().join(rows) - before)
     assert change.min() > -1e-6
-    assert name == "layout" or change.max() > 0  # and it does speak
+    assert change.max() > 0  # and it does speak
 
 
 def test_the_judge_knows_as_many_cues_as_there_are():
     learned = joining()
-    assert learned.join.feature.max() < len(CUES)
-    for trees in (learned.join, learned.whole):
-        assert ((trees(np.full((1, 40), np.nan)) > 0) & (trees(np.full((1, 40), np.nan)) < 1)).all()
+    for trees, count in ((learned.join, len(CUES)), (learned.whole, len(wholes.CUES))):
+        assert trees.feature.max() < count
+        assert 0 < trees(np.full((1, count), np.nan))[0] < 1
 
 
 def quarters(judge, layout=()):
@@ -125,7 +132,13 @@ def quarters(judge, layout=()):
     near = Neighbours(surface, surface.lab[:, 0].astype(float), CELL)
     up = np.array([0.0, 0, 1])
     is_layout = np.isin(np.arange(5), layout)
-    return Pieces(surface, piece, is_layout, borders(surface, piece, near, up), up, judge)
+    return Pieces(surface, CELL, piece, is_layout, borders(surface, piece, near, up), up, judge)
+
+
+def ends(pieces):
+    """The node each piece ends in where nothing is chosen."""
+    tree = grow(pieces)
+    return tree, tree.cut(np.zeros(len(tree.parent), bool))
 
 
 def test_pieces_are_joined_while_the_judge_thinks_so_the_surest_first():
@@ -138,22 +151,34 @@ def test_pieces_are_joined_while_the_judge_thinks_so_the_surest_first():
         )
 
     pieces = quarters(judge)
-    pieces.join()
-    root = pieces.roots()
+    tree, end = ends(pieces)
     # Once 0 and 1 are one, the judge is asked again of what they are beside.
-    assert root[0] == root[1]
+    assert tree.kids[0].tolist() == [0, 1]
     assert len(asked) > 1
-    assert root[3] not in root[:3]
-    assert pieces.sums[root[0], SIZE] >= 600
+    assert end[0] == end[1]
+    assert end[3] not in end[:3]
+    assert (tree.likely[5:] > 0.1).all()
 
 
 def test_only_crumbs_join_the_walls_whatever_the_judge_thinks():
-    pieces = quarters(lambda pieces, pairs: np.full(len(pairs), 0.99), layout=(3,))
-    pieces.join()
-    root = pieces.roots()
+    tree, end = ends(quarters(lambda pieces, pairs: np.full(len(pairs), 0.99), layout=(3,)))
     assert CRUMB > 5
-    assert root[4] == root[3]
-    assert root[0] == root[1] == root[2] != root[3]
+    assert end[4] == end[3]
+    assert end[0] == end[1] == end[2] != end[3]
+    assert tree.layout[end[3]]
+    assert not tree.layout[end[0]]
+
+
+def test_groups_are_gathered_and_their_sums_add_up():
+    pieces = quarters(lambda pieces, pairs: np.zeros(len(pairs)))
+    size, moments = pieces.sums[:, SIZE].copy(), pieces.moments.copy()
+    pieces.gather(np.array([7, 7, 3, 3, 7]))  # the crumb at the end touches none of its group
+    root = pieces.roots()
+    assert root[0] == root[1] != root[2] == root[3]
+    assert root[4] == 4
+    assert pieces.sums[root[0], SIZE] == size[0] + size[1]
+    np.testing.assert_allclose(pieces.moments[root[2]], moments[2] + moments[3])
+    assert set(pieces.edge[root[0]]) == {root[2]}
 
 
 def test_cues_are_the_same_from_either_side():

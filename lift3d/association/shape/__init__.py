@@ -20,7 +20,8 @@ from jaxtyping import Float64, Int32, Int64
 
 from lift3d.association.shape.agreement import Agreement
 from lift3d.association.shape.borders import AGREED, ASKED, OTHERS, OWN, Neighbours, borders
-from lift3d.association.shape.cues import cues, whole
+from lift3d.association.shape.cues import cues
+from lift3d.association.shape.hierarchy import grow
 from lift3d.association.shape.joining import joining
 from lift3d.association.shape.layout import layout
 from lift3d.association.shape.pieces import Judge, Pairs, Pieces
@@ -78,12 +79,14 @@ class Shape:
 
         Each layout plane is one too.
         """
+        tree = grow(self.pieces())
+        worth = joining().whole(tree.cues)
+        end = tree.cut(tree.chosen(worth))
         pieces = self.pieces()
-        pieces.join()
+        pieces.gather(end)
         pieces.carry()
         kept, thing = np.unique(pieces.roots()[self.piece], return_inverse=True)
-        found = whole(pieces, kept, self.extent(thing, len(kept)))
-        sure = np.where(pieces.layout[kept], 1.0, joining().whole(found))
+        sure = np.where(pieces.layout[kept], 1.0, worth[end[kept]])
         return self.of_points(thing.astype(np.int64)), sure
 
     def pieces(self, kind: type[Pieces] = Pieces, judge: Judge = judged) -> Pieces:
@@ -94,19 +97,7 @@ class Shape:
         width = np.sqrt(np.minimum(sums[:, OWN], sums[:, OTHERS])) * ~np.isnan(share)
         sums[:, AGREED], sums[:, ASKED] = width * np.nan_to_num(share), width
         found = (one, other, sums)
-        return kind(self.surface, self.piece, self._is_layout, found, self._up, judge)
-
-    def extent(self, thing: np.ndarray, count: int) -> Float64[np.ndarray, "things 3"]:
-        """Principal standard deviations of each thing, in cells, ascending."""
-        xyz = self.surface.xyz / self.cell
-        size = np.maximum(np.bincount(thing, minlength=count), 1)
-        middle = np.stack([np.bincount(thing, xyz[:, c], count) for c in range(3)], 1)
-        off = xyz - (middle / size[:, None])[thing]
-        spread = np.zeros((count, 3, 3))
-        for i in range(3):
-            for j in range(3):
-                spread[:, i, j] = np.bincount(thing, off[:, i] * off[:, j], count) / size
-        return np.sqrt(np.maximum(np.linalg.eigvalsh(spread), 0))
+        return kind(self.surface, self.cell, self.piece, self._is_layout, found, self._up, judge)
 
     def of_points(self, thing: Int64[np.ndarray, " surfels"]) -> Int32[np.ndarray, " points"]:
         """Each point's surfel decides, for noise the nearest one near by."""

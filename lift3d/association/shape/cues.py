@@ -1,4 +1,4 @@
-"""What tells whether two pieces are parts of one thing, and whether a thing is whole."""
+"""What tells whether two pieces are parts of one thing."""
 
 from __future__ import annotations
 
@@ -24,12 +24,11 @@ from lift3d.association.shape.borders import (
     STEP,
     TURNED,
 )
+from lift3d.association.shape.moments import meetings, solids
 from lift3d.association.shape.pieces import BINS, LEVEL, LIGHT, SIZE, UPRIGHT, Pairs, Pieces
 
 FEWEST, SQUARE = 20, 0.85
 """Upright surfels of a box, and how much alike their directions are, modulo right angles."""
-SLIVER = 3
-"""A contact of fewer surfels says nothing of a thing."""
 
 CUES = {
     "size of the smaller": 0, "size of the larger": 0, "contact in widths": 0, "contact": 0,
@@ -39,6 +38,12 @@ CUES = {
     "seam": -1, "edge": -1, "share of folds": -1, "share of ridges": 0, "share of seams": -1,
     "share of edges": -1, "the smaller level": 0, "the larger level": 0, "the smaller upright": 0,
     "layout": -1,
+    "thickness of the smaller": 0, "breadth of the smaller": 0, "length of the smaller": 0,
+    "thickness of the larger": 0, "breadth of the larger": 0, "length of the larger": 0,
+    "thickness of both": 0, "breadth of both": 0, "length of both": 0,
+    "the smaller faces one way": 0, "the larger faces one way": 0, "both face one way": 0,
+    "filled": 0, "widths along the edge": 0, "beside along the edge": -1,
+    "edge of the smaller shared": 0, "edge of the larger shared": 0,
 }  # fmt: skip
 """Cues of a pair, in order; 1 where more can only speak for one thing, -1 against it."""
 
@@ -75,6 +80,7 @@ def cues(pieces: Pieces, pairs: Pairs) -> Float64[np.ndarray, "pairs cues"]:
         of_large[:, LEVEL] / of_large[:, SIZE],
         of_small[:, UPRIGHT] / size,
         (pieces.layout[small] | pieces.layout[large]).astype(np.float64),
+        *_solid(pieces, small, large, contact),
     ]
     return np.stack(columns, axis=1)
 
@@ -94,25 +100,27 @@ def _turned(
     return np.where(known, np.degrees(np.abs(angle)) / 4, np.nan)
 
 
-def whole(
+def _solid(
     pieces: Pieces,
-    kept: Int64[np.ndarray, " things"],
-    extent: Float64[np.ndarray, "things 3"],
-) -> Float64[np.ndarray, "things cues"]:
-    """Cues of a joined thing: its size, its principal standard deviations in cells (`extent`,
-    ascending), its border along floor and walls, and how nearly it was joined to its neighbours.
-    """
-    size = pieces.sums[kept, SIZE]
-    rows = np.zeros((len(kept), 5))
-    for row, one in zip(rows, kept.tolist(), strict=True):
-        around = max(pieces.around[one], 1)
-        row[0] = sum(each[OWN] for q, each in pieces.edge[one].items() if pieces.layout[q]) / around
-        row[4] = np.log1p(pieces.around[one])
-        pairs = [(one, q) for q in sorted(pieces.edge[one]) if not pieces.layout[q]]
-        if pieces.layout[one] or not pairs:
-            continue
-        likely = pieces.judge(pieces, pairs)
-        contact = np.array([pieces.edge[p][q][OWN] for p, q in pairs])
-        row[1] = likely[contact >= SLIVER].max(initial=0)
-        row[2], row[3] = (likely * contact).sum() / around, contact.sum() / around
-    return np.c_[np.log1p(size), extent, rows]
+    small: Int64[np.ndarray, " pairs"],
+    large: Int64[np.ndarray, " pairs"],
+    contact: Float64[np.ndarray, " pairs"],
+) -> list[Float64[np.ndarray, " pairs"]]:
+    """Extents of both pieces and of what they would be together, and how they meet."""
+    one, other = pieces.moments[small], pieces.moments[large]
+    size, larger = pieces.sums[small, SIZE], pieces.sums[large, SIZE]
+    little, large_one, both = (
+        solids(*each).T for each in ((one, size), (other, larger), (one + other, size + larger))
+    )
+    wide, wider, beside = meetings(one, size, other, larger).T
+    return [
+        *little[:3],
+        *large_one[:3],
+        *both[:3],
+        *(each[3] for each in (little, large_one, both)),
+        both[4],
+        np.log(wide / wider),
+        beside / np.minimum(wide, wider),
+        contact / wide,
+        contact / wider,
+    ]

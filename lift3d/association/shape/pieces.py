@@ -1,8 +1,7 @@
-"""Pieces of surface are joined to things, the surest pair first."""
+"""Pieces of surface, what is known of each and of their borders, and joining them."""
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -10,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Complex128, Float64, Int64
 
 from lift3d.association.shape.borders import OWN, TURNED
+from lift3d.association.shape.moments import moments
 from lift3d.association.shape.surfels import Surfels
 
 CRUMB = 27
@@ -35,6 +35,7 @@ class Pieces:
     def __init__(
         self,
         surface: Surfels,
+        cell: float,
         piece: Int64[np.ndarray, " surfels"],
         is_layout: Bool[np.ndarray, " pieces"],
         borders: tuple[np.ndarray, np.ndarray, Float64[np.ndarray, "borders sums"]],
@@ -45,6 +46,7 @@ class Pieces:
         self.layout = is_layout.copy()
         self.judge = judge
         self.sums = _sums(surface, piece, count, up)
+        self.moments = moments(surface, cell, piece, count)
         self.turn = _turn(surface, piece, count, up)
         self.parent = np.arange(count)
         self.alive = np.ones(count, bool)
@@ -63,18 +65,40 @@ class Pieces:
         never = (self.layout[one] | self.layout[other]) & (small >= CRUMB)
         return np.where(never, 0.0, self.judge(self, pairs))
 
-    def join(self) -> None:
-        """The surest neighbours first, until none are more likely one thing than two."""
-        heap: list[tuple[float, int, int, int, int]] = []
-        self._offer(heap, [(p, q) for p, each in enumerate(self.edge) for q in each if p < q])
-        while heap:
-            _, one, other, *versions = heapq.heappop(heap)
-            if not (self.alive[one] and self.alive[other]):
+    def merge(self, one: int, other: int) -> int:
+        """Make two one; the one with more neighbours stays. Returns which."""
+        if len(self.edge[one]) < len(self.edge[other]):
+            one, other = other, one
+        self.around[one] += self.around[other]
+        self.around[one] -= self.edge[one][other][OWN] + self.edge[other][one][OWN]
+        self.sums[one] += self.sums[other]
+        self.moments[one] += self.moments[other]
+        self.turn[one] += self.turn[other]
+        self.layout[one] |= self.layout[other]
+        self.alive[other] = False
+        self.parent[other] = one
+        self.version[one] += 1
+        del self.edge[one][other]
+        for third, sums in self.edge[other].items():
+            if third == one:
                 continue
-            if versions != [self.version[one], self.version[other]]:
-                continue
-            kept = self._merge(one, other)
-            self._offer(heap, [(min(kept, q), max(kept, q)) for q in self.edge[kept]])
+            back = self.edge[third].pop(other)
+            if third in self.edge[one]:
+                sums = sums + self.edge[one][third]
+                back = back + self.edge[third][one]
+            self.edge[one][third] = sums
+            self.edge[third][one] = back
+        self.edge[other] = {}
+        return one
+
+    def gather(self, group: Int64[np.ndarray, " pieces"]) -> None:
+        """Join all of one group that are neighbours, of each other or by others of the group."""
+        for one in range(len(group)):
+            while self.alive[one]:
+                alike = next((q for q in self.edge[one] if group[q] == group[one]), None)
+                if alike is None:
+                    break
+                one = self.merge(one, alike)
 
     def carry(self) -> None:
         """What cannot stand alone joins what carries it; crumbs join what holds them."""
@@ -92,7 +116,7 @@ class Pieces:
                 crumb = size < 60 and contact > 0.3 * self.around[one]
                 carried = size < 3000 and 3 <= contact < THIN * np.sqrt(size)
                 if crumb or (carried and contact > 0.6 * sum(each for each, _ in held)):
-                    self._merge(one, other)
+                    self.merge(one, other)
                     changed = True
 
     def roots(self) -> Int64[np.ndarray, " pieces"]:
@@ -113,40 +137,6 @@ class Pieces:
     def _ground(self, one: int) -> bool:
         level = self.sums[one, LEVEL]
         return bool(level >= GROUND and level >= 0.5 * self.sums[one, SIZE])
-
-    def _offer(self, heap: list[tuple[float, int, int, int, int]], pairs: Pairs) -> None:
-        pairs = [(p, q) for p, q in pairs if not (self.layout[p] and self.layout[q])]
-        if not pairs:
-            return
-        for (p, q), each in zip(pairs, self.together(pairs).tolist(), strict=True):
-            if each > 0.5:
-                versions = int(self.version[p]), int(self.version[q])
-                heapq.heappush(heap, (-each, p, q, *versions))
-
-    def _merge(self, one: int, other: int) -> int:
-        """Make two one; the one with more neighbours stays. Returns which."""
-        if len(self.edge[one]) < len(self.edge[other]):
-            one, other = other, one
-        self.around[one] += self.around[other]
-        self.around[one] -= self.edge[one][other][OWN] + self.edge[other][one][OWN]
-        self.sums[one] += self.sums[other]
-        self.turn[one] += self.turn[other]
-        self.layout[one] |= self.layout[other]
-        self.alive[other] = False
-        self.parent[other] = one
-        self.version[one] += 1
-        del self.edge[one][other]
-        for third, sums in self.edge[other].items():
-            if third == one:
-                continue
-            back = self.edge[third].pop(other)
-            if third in self.edge[one]:
-                sums = sums + self.edge[one][third]
-                back = back + self.edge[third][one]
-            self.edge[one][third] = sums
-            self.edge[third][one] = back
-        self.edge[other] = {}
-        return one
 
 
 def _sums(
