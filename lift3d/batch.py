@@ -47,7 +47,10 @@ class Job:
         source = self.config.input
         paths = sorted(source.rglob("*")) if source.is_dir() else [source]
         files = [path for path in paths if path.is_file()]
-        return fingerprint([__version__, replace(self.config, out=Path()), files])
+        # Neither the run folder nor, as Path() would be, the folder the command runs in.
+        settings = {each.name: getattr(self.config, each.name) for each in fields(self.config)}
+        del settings["out"]
+        return fingerprint([__version__, settings, files])
 
 
 def batch(

@@ -266,6 +266,18 @@ def test_a_change_deep_in_a_scan_changes_its_state(tmp_path):
     assert replace(job, config=replace(job.config, voxel=0.1)).state != job.state
 
 
+def test_what_happens_where_the_command_runs_changes_no_scans_state(tmp_path, monkeypatch):
+    """Else what is quarantined would be tried again after every change there."""
+    monkeypatch.chdir(tmp_path)
+    (scan,) = write_scans(tmp_path / "scans", ["one"])
+    (job,) = planned([scan], LiftConfig(Path(), tmp_path / "out"))
+    before = job.state
+    (tmp_path / "out").mkdir()
+    (tmp_path / "unrelated").write_text("")
+    assert job.state == before
+    assert replace(job, config=replace(job.config, out=tmp_path)).state == before
+
+
 def test_networks_ask_for_a_gpu_and_plain_methods_do_not():
     plain = LiftConfig(Path(), Path())
     sam = segmentation.BACKENDS["sam-hf"]
