@@ -9,9 +9,10 @@ from lift3d.association.shape.cues import CUES, cues
 from lift3d.association.shape.hierarchy import grow
 from lift3d.association.shape.joining import joining
 from lift3d.association.shape.pieces import CRUMB, SIZE, Pieces
-from lift3d.association.shape.seams import darkness, seams
+from lift3d.association.shape.seams import lines, seams
 from lift3d.association.shape.surfels import Surfels
 from lift3d.association.shape.trees import LEAF, Trees
+from lift3d.association.superpoints import lab
 from lift3d.scene import Points
 
 CELL = 0.02
@@ -30,17 +31,32 @@ def columns(surface):
     return np.rint(surface.xyz[:, 0] / CELL).astype(int)
 
 
+LIGHT, DARK = 150, 110
+STEP = float(np.subtract(*lab(np.repeat([[LIGHT], [DARK]], 3, axis=1).astype(np.uint8))[:, 0]))
+"""Lightness between those greys."""
+
+
+def neighbours(surface, grey):
+    """With a point of that grey on each surfel."""
+    rgb = np.repeat(np.asarray(grey, np.uint8)[:, None], 3, axis=1)
+    count = len(surface)
+    points = Points(
+        surface.xyz.astype(np.float32), rgb, np.zeros((count, 3), np.float32),
+        np.ones(count, np.float32),
+    )  # fmt: skip
+    return Neighbours(surface, lines(surface, points, CELL), CELL)
+
+
 def test_a_dark_line_is_a_seam_between_its_sides_and_nowhere_else():
     surface = sheet()
     column = columns(surface)
-    dark = np.where(column == 20, 50.0, 60.0)
-    near = Neighbours(surface, dark, CELL)
+    near = neighbours(surface, np.where(column == 20, DARK, LIGHT))
     low, high = (f(column[near.a], column[near.b]) for f in (np.minimum, np.maximum))
     over = (
         (low < 20) & (high > 20) & (np.abs(surface.xyz[near.a, 1] - surface.xyz[near.b, 1]) < 1e-6)
     )
     assert over.any()
-    np.testing.assert_allclose(near.seam[over], 10, atol=0.5)
+    np.testing.assert_allclose(near.seam[over], STEP, atol=0.05 * STEP)
     away = (high < 17) | (low > 23)
     assert near.seam[away].max() == 0
 
@@ -49,30 +65,36 @@ def test_a_dark_line_is_a_seam_between_its_sides_and_nowhere_else():
 def test_the_edge_of_a_shadow_and_a_light_line_are_no_seams(sign):
     surface = sheet()
     column = columns(surface)
-    dark = np.where(column < 20, 40.0, 60.0) if sign > 0 else np.where(column == 20, 70.0, 60.0)
-    near = Neighbours(surface, dark, CELL)
+    shadow, light = np.where(column < 20, DARK, LIGHT), np.where(column == 20, LIGHT, DARK)
+    near = neighbours(surface, shadow if sign > 0 else light)
     across = (column[near.a] < 20) != (column[near.b] < 20)
     inner = np.abs(surface.xyz[near.a, 1] - 0.3) < 0.2
-    if sign > 0:
-        # A step of 20: slanting lines find a twentieth of it on the grid of surfels.
-        assert near.seam[across & inner].max() < 1
-    else:
-        on = (column[near.a] == 20) & (column[near.b] != 20)
-        assert near.seam[on & inner].max() < 1.5  # a dark line of 10 has 10
+    if sign < 0:
+        across = (column[near.a] == 20) & (column[near.b] != 20)
+    # Slanting lines find a little of a step on the grid of the points.
+    assert near.seam[across & inner].max() < 0.15 * STEP
 
 
-def test_a_surfel_is_as_dark_as_its_darkest_points():
-    surface = Surfels(
-        np.zeros((2, 3)), np.tile([0.0, 0, 1], (2, 1)), np.full((2, 3), 50, np.float32),
-        np.array([0, 0, 0, 0, 0, 0, -1]),
-    )  # fmt: skip
-    rgb = np.repeat(np.array([[200], [200], [10], [10], [200], [200], [0]], np.uint8), 3, axis=1)
+def test_a_line_thinner_than_a_surfel_is_found_by_its_points():
+    """Four points a surfel; the line is one point wide."""
+    fine = sheet(80, 60)
+    coarse = sheet()
+    column, row = columns(fine), np.rint(fine.xyz[:, 1] / CELL).astype(int)
+    surfel = (row // 2) * 40 + column // 2
+    middle = np.array([0.5, 0.5, 0]) * CELL
     points = Points(
-        np.zeros((7, 3), np.float32), rgb, np.zeros((7, 3), np.float32), np.ones(7, np.float32)
+        fine.xyz.astype(np.float32),
+        np.repeat(np.where(column == 40, DARK, LIGHT).astype(np.uint8)[:, None], 3, axis=1),
+        np.zeros((len(fine), 3), np.float32),
+        np.ones(len(fine), np.float32),
     )
-    found = darkness(surface, points)
-    assert found[0] < 5
-    assert found[1] == 50  # no points: its own lightness
+    surface = Surfels(2 * coarse.xyz + middle, coarse.normal, coarse.lab, surfel)
+    depth, across = lines(surface, points, CELL)
+    at = columns(coarse)
+    inner = np.abs(coarse.xyz[:, 1] - 0.3) < 0.2
+    np.testing.assert_allclose(depth[(at == 20) & inner], STEP, rtol=0.05)
+    np.testing.assert_allclose(np.abs(across[(at == 20) & inner, 0]), 1, atol=1e-6)
+    assert depth[(np.abs(at - 20) > 2) & inner].max() == 0
 
 
 def test_a_surface_of_one_surfel_has_no_seams():
@@ -80,7 +102,7 @@ def test_a_surface_of_one_surfel_has_no_seams():
         np.zeros((1, 3)), np.eye(3)[:1], np.zeros((1, 3), np.float32), np.zeros(1, int)
     )
     none = np.zeros(0, np.int32)
-    assert seams(surface, np.zeros(1), CELL, none, none).shape == (0,)
+    assert seams(surface, np.zeros(1), np.zeros((1, 3)), CELL, none, none).shape == (0,)
 
 
 def test_trees_say_what_scikit_learn_says(tmp_path):
@@ -129,7 +151,7 @@ def quarters(judge, layout=()):
     surface = sheet()
     piece = (columns(surface) // 10).astype(np.int64)
     piece[np.arange(len(piece)) >= len(piece) - 5] = 4
-    near = Neighbours(surface, surface.lab[:, 0].astype(float), CELL)
+    near = neighbours(surface, np.full(len(surface), LIGHT))
     up = np.array([0.0, 0, 1])
     is_layout = np.isin(np.arange(5), layout)
     return Pieces(surface, CELL, piece, is_layout, borders(surface, piece, near, up), up, judge)
@@ -167,6 +189,28 @@ def test_only_crumbs_join_the_walls_whatever_the_judge_thinks():
     assert end[0] == end[1] == end[2] != end[3]
     assert tree.layout[end[3]]
     assert not tree.layout[end[0]]
+
+
+def test_a_node_is_told_its_size_its_rim_and_its_place_in_the_tree():
+    def judge(pieces, pairs):
+        return np.array([0.9 if max(p) < 2 else 0.3 for p in pairs])
+
+    tree = grow(quarters(judge, layout=(4,)))
+    column = {name: tree.cues[:, at] for at, name in enumerate(wholes.CUES)}
+    node = 5
+    assert tree.kids[0].tolist() == [0, 1]
+    np.testing.assert_allclose(column["size"][[0, node]], np.log1p([300, 600]))
+    assert column["pieces"][node] == np.log(2)
+    assert column["larger part"][node] == 0.5
+    assert column["joined by"][node] == column["joins by"][0] == 0.9
+    assert column["surest neighbour"][node] == 0.3
+    # The rim of the two is the line to the third; walls are no things.
+    assert column["border along things"][node] == 1
+    assert 0 < column["border along floor and walls"][3] < 1
+    assert column["faces one way"][node] == pytest.approx(1)
+    assert column["filled"][node] == pytest.approx(1, rel=0.02)
+    assert column["joins a larger"][0] == 0.5
+    assert tree.layout.tolist()[:6] == [False] * 4 + [True, False]
 
 
 def test_groups_are_gathered_and_their_sums_add_up():

@@ -103,6 +103,22 @@ def test_a_crate_of_the_floors_colour_is_one_thing():
     assert min(share) > 0.97
 
 
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("dark", [0, 30], ids=["glued", "a dark line between"])
+def test_flush_crates_of_one_colour_are_one_thing_unless_a_line_shows_between_them(count, dark):
+    """A pile of equal crates: neither fold nor step nor colour tells where one ends."""
+    wide, high = 1.4, 0.9
+    pile = [crate(3.5, 3.5, high * level, wide, high) for level in range(count)]
+    points, of = room(*(sides[1:] for sides in pile[:-1]), pile[-1])
+    for level in range(1, count):
+        at = (np.abs(points.xyz[:, 2] - high * level) < 0.6 * SPACING) & (of > 0)
+        points.rgb[at] -= np.uint8(dark)
+    best, share = mostly(things(points, [upright()]), of)
+    assert min(share) > 0.75
+    assert best[0] not in best[1:]
+    assert len(set(best[1:])) == (count if dark else 1)
+
+
 def bonds(points, of, seen=()):
     """Of neighbouring pieces: the parts they are of, and how likely they are one thing."""
     shape = Shape(points, SPACING, [upright()], metric=False)

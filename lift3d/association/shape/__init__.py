@@ -2,10 +2,11 @@
 
 Floor and walls are taken out (`layout`); what remains is cut into smooth pieces of one colour
 (`surfels`, `borders`), also where a dark line runs between two things that touch (`seams`). Then
-neighbouring pieces are joined, the surest first, while more likely parts of one thing than two
-(`pieces`). What is asked: how the surface bends and steps along their border, their colours, seams,
-how broadly they touch, and whether the views put both into one mask (`cues`, `agreement`); how much
-each says was learned from synthetic rooms (`joining`).
+neighbouring pieces are joined, the surest first, to a hierarchy, of which those nodes are chosen that
+are together most likely objects (`hierarchy`). What is asked of two neighbours: how the surface bends
+and steps along their border, their colours, seams, extents, how broadly they touch, and whether the
+views put both into one mask (`cues`, `agreement`); of a node: its extents and its rim (`wholes`). How
+much each says was learned from synthetic rooms (`joining`).
 
 At last what cannot stand alone, because it touches neither floor nor wall and what carries it is
 thin beside it, joins what carries it: a seat its legs, leaves their pot.
@@ -25,7 +26,7 @@ from lift3d.association.shape.hierarchy import grow
 from lift3d.association.shape.joining import joining
 from lift3d.association.shape.layout import layout
 from lift3d.association.shape.pieces import Judge, Pairs, Pieces
-from lift3d.association.shape.seams import darkness
+from lift3d.association.shape.seams import lines
 from lift3d.association.shape.surfels import Surfels, surfels
 from lift3d.graphs import felzenszwalb
 from lift3d.scene import Camera, Depth, LabelMap, Points, View
@@ -54,11 +55,11 @@ class Shape:
         if metric:
             self.cell = min(self.cell, max(CELL, FEWEST * spacing))
         self.surface = surface = surfels(points, self.cell)
-        near = Neighbours(surface, darkness(surface, points), self.cell)
+        near = Neighbours(surface, lines(surface, points, spacing), self.cell)
         nothing = np.zeros(len(surface), np.int64)
         smooth = felzenszwalb(near.a, near.b, near.difference(0.0), 0.3, 12, nothing)
         planes, plane = layout(surface, smooth, self.cell)
-        fine = felzenszwalb(near.a, near.b, near.difference(1 / 60, 1 / 10), 0.05, 12, nothing)
+        fine = felzenszwalb(near.a, near.b, near.difference(1 / 60, 1 / 8), 0.05, 12, nothing)
         piece = np.where(plane >= 0, len(surface) + plane, fine)
         self.piece = np.unique(piece, return_inverse=True)[1].astype(np.int64)
         count = int(self.piece.max(initial=-1)) + 1

@@ -14,8 +14,8 @@ from lift3d.association.shape.wholes import Sketches
 UNLIKELY = 0.1
 """Joins less likely than that are not tried: no object is lost below."""
 DOUBT = 0.2
-"""What is less likely an object is not chosen as one, and what a choice costs: two halves must
-together be surer than the whole by that much."""
+"""What a choice costs: what is worth less is no object, and two halves must together be worth more
+than the whole by that much."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +35,8 @@ class Hierarchy:
     def chosen(self, worth: Float64[np.ndarray, " nodes"]) -> Bool[np.ndarray, " nodes"]:
         """The nodes, none inside another, of the greatest sum of `worth` - `DOUBT`.
 
-        `worth` is how likely a node is an object. From the pieces up, so that each node knows the
-        best that can be made of its parts (as in CPMC's and MCG's trees, Arbelaez et al. 2014).
+        `worth` is that of `joining`. From the pieces up, so that each node knows the best that can
+        be made of its parts.
         """
         leaves = len(self.parent) - len(self.kids)
         best = np.maximum(np.where(self.layout, 0, worth) - DOUBT, 0)
@@ -119,5 +119,5 @@ def grow(pieces: Pieces) -> Hierarchy:
     parent[joins] = np.arange(count, len(likely))[:, None]
     sure = np.array(likely)
     return Hierarchy(
-        joins, parent, sure, sketches.cues(joins, parent, sure), np.array(sketches.layout)
+        joins, parent, sure, sketches.cues(joins, parent, sure), np.array(sketches.layout, bool)
     )

@@ -1,9 +1,9 @@
-"""The judge of what belongs together, learned from rooms whose objects are known.
+"""The judges of what belongs together and what is an object, learned from rooms that are known.
 
 `joining.npz` comes with the package (`pipelines/train_joining.py` makes it): boosted trees over the
-few cues of `cues`, most of which may only speak one way, so that what was learned in synthetic
-rooms holds in real ones. Asking such a judge again after every join is GALA's idea
-(Nunez-Iglesias et al. 2013, "Machine learning of hierarchical clustering").
+cues of `cues`, some of which may only speak one way, and of `wholes`. Asking the first again after
+every join is GALA's idea (Nunez-Iglesias et al. 2013, "Machine learning of hierarchical
+clustering"); choosing from the tree of joins by a second is that of merge trees (Liu et al. 2014).
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class Joining:
     join: Trees
     """Whether two neighbours are parts of one thing, from `cues.cues`."""
     whole: Trees
-    """Whether a thing is one of the truth's objects, from `cues.whole`."""
+    """What a node of the hierarchy is worth, 0 to 1, from `wholes.CUES`: 0 where its IoU with the
+    nearest object is a quarter or less, 1 from 0.95 on."""
 
 
 @lru_cache(maxsize=1)

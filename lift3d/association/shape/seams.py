@@ -12,41 +12,58 @@ from lift3d.association.shape.surfels import Surfels
 from lift3d.association.superpoints import lab
 from lift3d.scene import Points
 
-DARKEST = 0.2
-"""A surfel is as dark as this share of its points: a line is thinner than a surfel."""
-REACH, AROUND = 2.8, 33
-"""Cells around a surfel that are looked at, and surfels at most."""
+REACH, AROUND = 2.8, 24
+"""Spacings around a point, or cells around a surfel, that are looked at, and how many at most."""
 TURNS = 8
 """Directions in half a turn that a line may have."""
+CHUNK = 1 << 18
+"""Points looked at together, so that memory does not grow with the cloud."""
 
 
-def darkness(surface: Surfels, points: Points) -> Float64[np.ndarray, " surfels"]:
-    """Lightness (CIELAB, 0 to 100) of the darker points of each surfel."""
-    known = surface.of_point >= 0
-    surfel, light = surface.of_point[known], lab(points.rgb[known])[:, 0]
-    order = np.lexsort((light, surfel))
-    surfel, light = surfel[order], light[order]
-    count = np.bincount(surfel, minlength=len(surface))
-    first = np.searchsorted(surfel, np.arange(len(surface)))
-    at = first + np.floor(DARKEST * np.maximum(count - 1, 0)).astype(np.int64)
-    found = np.append(light, 0)[np.minimum(at, len(light))]
-    return np.where(count > 0, found, surface.lab[:, 0]).astype(np.float64)
+def lines(
+    surface: Surfels, points: Points, spacing: float
+) -> tuple[Float64[np.ndarray, " surfels"], Float64[np.ndarray, "surfels 3"]]:
+    """The deepest dark line through any point of each surfel: how much darker than both of its
+    sides, in CIELAB's lightness, 0 where there is none; and the direction across it.
+
+    A line is tried through each point in eight directions: its own points against the mean of those
+    on its sides, of which the darker counts, so that a step of lightness, the edge of a shadow, is
+    no line. Of points and not of surfels, since a line is thinner than a surfel.
+    """
+    from scipy.spatial import cKDTree
+
+    depth, across = np.zeros(len(surface)), np.zeros((len(surface), 3))
+    known = np.flatnonzero(surface.of_point >= 0)
+    if not len(known):
+        return depth, across
+    surfel = surface.of_point[known]
+    normal = surface.normal[surfel]
+    xyz = points.xyz[known].astype(np.float64)
+    xyz -= ((xyz - surface.xyz[surfel]) * normal).sum(1, keepdims=True) * normal
+    light = lab(points.rgb[known])[:, 0].astype(np.float64)
+    tree = cKDTree(xyz)
+    nearest = min(AROUND, len(xyz))
+    for start in range(0, len(xyz), CHUNK):
+        chunk = slice(start, start + CHUNK)
+        _, near = tree.query(xyz[chunk], nearest, distance_upper_bound=REACH * spacing, workers=-1)
+        found, way = _lines(
+            xyz, normal, light, near.reshape(-1, nearest), start, max(spacing, 1e-12)
+        )
+        order = np.argsort(found, kind="stable")  # the deepest is written last
+        order = order[found[order] > depth[surfel[chunk]][order]]
+        depth[surfel[chunk][order]], across[surfel[chunk][order]] = found[order], way[order]
+    return depth, across
 
 
 def seams(
     surface: Surfels,
-    dark: Float64[np.ndarray, " surfels"],
+    depth: Float64[np.ndarray, " surfels"],
+    across: Float64[np.ndarray, "surfels 3"],
     cell: float,
     a: Int32[np.ndarray, " pairs"],
     b: Int32[np.ndarray, " pairs"],
 ) -> Float64[np.ndarray, " pairs"]:
-    """How much darker, in CIELAB's lightness, a line between two neighbouring surfels is than both
-    of its sides; 0 where there is none.
-
-    A line is tried through each surfel in eight directions: its own surfels against the mean of the
-    surfels on the lighter sides, of which the darker counts, so that a step of lightness, the edge
-    of a shadow, is no line.
-    """
+    """Depth of the deepest of `lines` between two neighbouring surfels; 0 where there is none."""
     from scipy.spatial import cKDTree
 
     if not len(surface) or not len(a):
@@ -56,17 +73,17 @@ def seams(
         surface.xyz, nearest, distance_upper_bound=REACH * cell, workers=-1
     )
     near = near.reshape(len(surface), nearest)
-    depth, across = _lines(surface.xyz, surface.normal, dark, near, cell)
     return np.asarray(_between(a, b, surface.xyz, depth, across, near, cell))
 
 
 @numba.njit(cache=True, parallel=True)
 @no_type_check
-def _lines(xyz, normal, dark, near, cell):
-    """Depth of the deepest line through each surfel, and the direction across it."""
-    count = len(xyz)
-    depth, across = np.zeros(count), np.zeros((count, 3))
-    for i in numba.prange(count):
+def _lines(xyz, normal, dark, near, start, cell):
+    """Of the points from `start` on: depth of the deepest line, and the direction across it."""
+    count, rows = len(xyz), len(near)
+    depth, across = np.zeros(rows), np.zeros((rows, 3))
+    for row in numba.prange(rows):
+        i = start + row
         facing = normal[i]
         axis = np.zeros(3)
         axis[np.argmin(np.abs(facing))] = 1.0
@@ -78,7 +95,7 @@ def _lines(xyz, normal, dark, near, cell):
             line, on = dark[i], 1.0
             left, lefts, right, rights = 0.0, 0, 0.0, 0
             for k in range(near.shape[1]):
-                j = near[i, k]
+                j = near[row, k]
                 if j == count:
                     break
                 if j == i:
@@ -96,9 +113,9 @@ def _lines(xyz, normal, dark, near, cell):
                     right, rights = right + dark[j], rights + 1
             if lefts >= 2 and rights >= 2 and on >= 3:
                 found = min(left / lefts, right / rights) - line / on
-                if found > depth[i]:
-                    depth[i] = found
-                    across[i] = c * u + s * v
+                if found > depth[row]:
+                    depth[row] = found
+                    across[row] = c * u + s * v
     return depth, across
 
 
