@@ -42,7 +42,7 @@ CAP = 400
 """Surfels from which on a piece counts no more: walls would drown the mugs."""
 PURE = 0.7
 """A piece with less of one true thing teaches nothing of what it is a part of."""
-WORTH = 0.25, 0.95
+WORTH = 0.35, 0.9
 """IoU with an object from which on a node is worth something, and from which on all."""
 MOST = 2_500_000
 """Examples that are learned from at once."""
@@ -194,7 +194,7 @@ def main() -> None:
             print(f"round {turn + 1}: {sum(len(y) for _, y, _ in seen)} pairs", flush=True)
         nodes = list(pool.map(wholes, rooms, [model] * len(rooms)))
     print(f"{sum(len(y) for _, y, _ in nodes)} nodes of the hierarchies", flush=True)
-    whole = learned(nodes, learning_rate=0.08, max_iter=200, max_leaf_nodes=15, min_samples_leaf=30)
+    whole = learned(nodes, learning_rate=0.08, max_iter=200, max_leaf_nodes=31, min_samples_leaf=30)
     with atomic(options.out) as part, part.open("wb") as file:
         np.savez_compressed(file, **model.as_arrays("join"), **whole.as_arrays("whole"))
     print(f"{options.out}: {options.out.stat().st_size / 1024:.0f} kB")

@@ -27,7 +27,7 @@ class Joining:
     """Whether two neighbours are parts of one thing, from `cues.cues`."""
     whole: Trees
     """What a node of the hierarchy is worth, 0 to 1, from `wholes.CUES`: 0 where its IoU with the
-    nearest object is a quarter or less, 1 from 0.95 on."""
+    nearest object is 0.35 or less, 1 from 0.9 on."""
 
 
 @lru_cache(maxsize=1)
