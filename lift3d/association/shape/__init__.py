@@ -2,11 +2,11 @@
 
 Floor and walls are taken out (`layout`); what remains is cut into smooth pieces of one colour
 (`surfels`, `borders`), also where a dark line runs between two things that touch (`seams`). Then
-neighbouring pieces are joined, the surest first, to a hierarchy, of which those nodes are chosen that
-are together most likely objects (`hierarchy`). What is asked of two neighbours: how the surface bends
-and steps along their border, their colours, seams, extents, how broadly they touch, and whether the
-views put both into one mask (`cues`, `agreement`); of a node: its extents and its rim (`wholes`). How
-much each says was learned from synthetic rooms (`joining`).
+neighbouring pieces are joined, the surest first, to a hierarchy, of which those nodes are chosen
+that are together most likely objects (`hierarchy`). What is asked of two neighbours: how the
+surface bends and steps along their border, their colours, seams, extents, how broadly they touch,
+and whether the views put both into one mask (`cues`, `agreement`); of a node: its extents and its
+rim (`wholes`). How much each says was learned from synthetic rooms (`joining`).
 
 At last what cannot stand alone, because it touches neither floor nor wall and what carries it is
 thin beside it, joins what carries it: a seat its legs, leaves their pot.
