@@ -103,20 +103,41 @@ def test_a_crate_of_the_floors_colour_is_one_thing():
     assert min(share) > 0.97
 
 
-@pytest.mark.parametrize("count", [2, 3])
-@pytest.mark.parametrize("dark", [0, 30], ids=["glued", "a dark line between"])
-def test_flush_crates_of_one_colour_are_one_thing_unless_a_line_shows_between_them(count, dark):
-    """A pile of equal crates: neither fold nor step nor colour tells where one ends."""
-    wide, high = 1.4, 0.9
-    pile = [crate(3.5, 3.5, high * level, wide, high) for level in range(count)]
-    points, of = room(*(sides[1:] for sides in pile[:-1]), pile[-1])
+def pile(count, dark, wide=1.6, high=1.0):
+    """Equal crates of one grey, flush: neither fold nor step nor colour tells where one ends, but
+    a line between them that is darker by `dark`.
+    """
+    crates = [crate(3.5, 3.5, high * level, wide, high) for level in range(count)]
+    points, of = room(*(sides[1:] for sides in crates[:-1]), crates[-1])
     for level in range(1, count):
         at = (np.abs(points.xyz[:, 2] - high * level) < 0.6 * SPACING) & (of > 0)
         points.rgb[at] -= np.uint8(dark)
+    return points, of
+
+
+@pytest.mark.parametrize("dark", [0, 30, 60])
+def test_flush_crates_of_one_colour_are_one_thing_unless_a_line_shows_between_them(dark):
+    points, of = pile(2, dark)
     best, share = mostly(things(points, [upright()]), of)
     assert min(share) > 0.75
     assert best[0] not in best[1:]
-    assert len(set(best[1:])) == (count if dark else 1)
+    assert len(set(best[1:])) == (2 if dark else 1)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_pieces_end_where_a_line_shows(count):
+    """Whatever is thought of them later: what is one piece never comes apart."""
+    held = []
+    for dark in (0, 30):
+        points, of = pile(count, dark, 1.2, 0.8)
+        shape = Shape(points, SPACING, [upright()], metric=False)
+        piece = shape.of_points(shape.piece)
+        shared = np.zeros((piece.max() + 1, count + 1))
+        np.add.at(shared, (piece[piece >= 0], of[piece >= 0]), 1)
+        crates = shared[shared[:, 1:].sum(1) > shared[:, 0], 1:]
+        held.append(crates.max(1).sum() / crates.sum())
+    assert held[1] > 0.95
+    assert held[0] < held[1] - 0.1
 
 
 def bonds(points, of, seen=()):
@@ -134,7 +155,7 @@ def bonds(points, of, seen=()):
 
 
 def test_a_crates_own_edges_join_its_two_colours_and_a_fold_divides_it_from_another():
-    points, of = room(crate(2.6, 2.6, 0, 1.2, 0.8), crate(2.6, 2.6, 0.8, 0.6, 0.5))
+    points, of = room(crate(2.6, 2.6, 0, 1.2, 0.8), crate(2.6, 2.6, 0.8, 0.8, 0.6))
     points.rgb[(of == 1) & (points.xyz[:, 2] < 0.4)] = (150, 60, 60)
     points.rgb[of == 2] = (60, 60, 150)
     parts, likely = bonds(points, of)
