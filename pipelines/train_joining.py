@@ -176,7 +176,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rooms", type=int, nargs="+", default=list(range(100, 130)))
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--cache", type=Path, help="keep the lifted rooms there, 30 MB each")
+    parser.add_argument("--cache", type=Path, help="keep the lifted rooms there, 50 MB each")
     parser.add_argument("--out", type=Path, default=MODEL)
     options = parser.parse_args()
     # Not forked: ray caster and kernels have threads.

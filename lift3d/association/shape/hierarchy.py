@@ -12,7 +12,7 @@ from lift3d.association.shape.pieces import Pairs, Pieces
 from lift3d.association.shape.wholes import Sketches
 
 UNLIKELY = 0.1
-"""Joins less likely than that are not tried: no object is lost below."""
+"""Joins less likely than that are not tried."""
 DOUBT = 0.15
 """What a choice costs: what is worth less is no object, and two halves must together be worth more
 than the whole by that much."""
