@@ -158,7 +158,7 @@ def alone_in(path: Path) -> Iterator[None]:
 
 def fingerprint(value: object) -> str:
     """A short hash of settings, arrays and paths; a path counts with size and date (a folder
-    with those of its files).
+    with those of its files). Fields that are not compared do not count: they change no result.
     """
     digest = hashlib.sha256()
     for piece in _pieces(value):
@@ -196,6 +196,8 @@ def _pieces(value: object) -> Iterator[bytes]:
                 yield f"{each.name!r} {stat.st_size} {stat.st_mtime_ns}".encode()
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for item in dataclasses.fields(value):
+            if not item.compare:
+                continue
             yield from _pieces([item.name, getattr(value, item.name)])
     elif isinstance(value, functools.partial):
         yield from _pieces([value.func.__module__, value.func.__qualname__])

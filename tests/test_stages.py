@@ -1,6 +1,7 @@
 """Stages are done once, redone when what they depend on changed, and never half done."""
 
 import contextlib
+import dataclasses
 import functools
 import json
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 
 from lift3d.errors import InputError
+from lift3d.segmentation.embeddings import EmbeddingConfig
+from lift3d.segmentation.sam import SamConfig
 from lift3d.stages import RunFolder, alone_in, fingerprint, fresh_folder, open_run
 
 
@@ -181,6 +184,18 @@ def test_a_path_counts_with_what_lies_there(tmp_path):
     (tmp_path / "another").write_text("")
     folder.add(fingerprint(tmp_path))
     assert len(folder) == 4
+
+
+def test_a_cache_that_fills_does_not_change_what_is_done(tmp_path):
+    """Else a finished stage would be done again because it had kept something."""
+    settings = SamConfig(
+        checkpoint=tmp_path / "weights.pth", embeddings=EmbeddingConfig(folder=tmp_path / "kept")
+    )
+    before = fingerprint(settings)
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/one.embedding").write_bytes(b"1")
+    assert fingerprint(settings) == before
+    assert fingerprint(dataclasses.replace(settings, batch=3)) != before
 
 
 def test_what_cannot_be_hashed_is_refused_and_not_passed_over():

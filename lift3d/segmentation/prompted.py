@@ -32,7 +32,8 @@ class PromptedConfig:
     batch: int | None = None
     """Prompts at a time; by default 64 on a GPU, 16 elsewhere. Bounds memory."""
     automatic: AutomaticConfig = field(default_factory=AutomaticConfig)
-    embeddings: EmbeddingConfig = field(default_factory=EmbeddingConfig)
+    # Not compared: where embeddings are kept changes no mask, and the folder fills meanwhile.
+    embeddings: EmbeddingConfig = field(default_factory=EmbeddingConfig, compare=False)
 
     def build(self) -> Segmenter:
         """The segmenter; MissingExtra without the libraries, InputError for other weights."""
