@@ -5,8 +5,8 @@ python pipelines/train_joining.py [--rooms 100 101 ...] [--cache FOLDER] [--out 
 The rooms are lifted as `lift3d lift` does, up to their pieces. Then pieces are joined by the truth,
 and again by the judge that was learned from that, and every pair that came up is an example of one
 thing or of two (DAgger: Ross et al. 2011). Of the hierarchies that the last judge makes, every node
-is an example of an object or of none. Rooms 0 to 4 are those of benchmarks/quality.py: never train
-on them.
+that shows enough is an example of how much of an object such a node is. Rooms 0 to 4 are those of
+benchmarks/quality.py and are refused.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ from lift3d.storage import atomic
 from lift3d.visibility import DepthTolerance, spacing
 
 ROUNDS = 2
+SCORED = 4
+"""Rooms up to it are those of benchmarks/quality.py."""
 CAP = 400
 """Surfels from which on a piece counts no more: walls would drown the mugs."""
 PURE = 0.7
@@ -49,7 +51,7 @@ MOST = 2_500_000
 NORMAL = 0.03
 """Metres that a normal's difference of 1 counts as: the two sides of a board are apart."""
 ASKED = 100
-"""True points an object needs, as in ScanNet's AP."""
+"""True points a node must hold to be an example; ScanNet's AP asks for objects of as many."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +144,7 @@ def joined(each: Room, model: Trees | None, seed: int) -> tuple[Hierarchy, list[
 
 
 def wholes(each: Room, model: Trees) -> Examples:
-    """The nodes of the hierarchy that `model` makes of a room, and whether they are objects."""
+    """The nodes of the hierarchy that `model` makes of a room, and what they are worth."""
     tree, _ = joined(each, model, 0)
     pieces = len(tree.parent) - len(tree.kids)
     shared = np.zeros((len(tree.parent), each.truth.max() + 1))
@@ -176,9 +178,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rooms", type=int, nargs="+", default=list(range(100, 130)))
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--cache", type=Path, help="keep the lifted rooms there, 50 MB each")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        help="keep the lifted rooms there, 50 MB each; "
+        "a new folder after any change to surfels, seams, pieces or the generator",
+    )
     parser.add_argument("--out", type=Path, default=MODEL)
     options = parser.parse_args()
+    if min(options.rooms) <= SCORED:
+        parser.error(f"rooms 0 to {SCORED} are those that lifting is scored on")
     # Not forked: ray caster and kernels have threads.
     with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
         rooms = list(pool.map(partial(room, folder=options.cache), options.rooms))

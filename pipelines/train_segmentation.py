@@ -52,8 +52,8 @@ MASKS: dict[str, Any] = {
 }
 """True masks with shuffled ids, the same damaged, and masks found without any network."""
 FIRST_ROOM = 200
-"""Seed of the first room: benchmarks of lifting use low ones, and the constants of
-`lift3d.association.shape`, which label the regions, were searched on 100 to 109."""
+"""Seed of the first room: benchmarks of lifting use low ones, and the judges of
+`lift3d.association.shape`, which label the regions, learned from 100 to 129."""
 NEAR = 0.05
 """Metres from a true point within which a point of the cloud has its class."""
 

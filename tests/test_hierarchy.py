@@ -145,4 +145,7 @@ def test_pieces_that_face_alike_meet_across_the_line_between_them():
     # The middles are 7 apart across and 7.5 along: the line between them is oblique.
     wide, wider, beside = meetings(found[:1], size[:1], found[1:], size[1:])[0]
     assert np.isnan(beside)
-    assert wider < wide
+    # Widths along (7.5, 7) / 10.26 of rectangles of 8 x 30 and 6 x 15 cells.
+    for found_wide, across, along in ((wide, 8, 30), (wider, 6, 15)):
+        expected = np.hypot(across * 7.5, along * 7) / np.hypot(7.5, 7)
+        assert found_wide == pytest.approx(expected, rel=0.02)

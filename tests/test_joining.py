@@ -1,5 +1,7 @@
 """What belongs together: seams on the surface, the learned judge, and joining by a judge."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from lift3d.association.shape.borders import Neighbours, borders
 from lift3d.association.shape.cues import CUES, cues
 from lift3d.association.shape.hierarchy import grow
 from lift3d.association.shape.joining import joining
-from lift3d.association.shape.pieces import CRUMB, SIZE, Pieces
+from lift3d.association.shape.pieces import CRUMB, SIZE, Pieces, largest
 from lift3d.association.shape.seams import lines, seams
 from lift3d.association.shape.surfels import Surfels
 from lift3d.association.shape.trees import LEAF, Trees
@@ -95,6 +97,35 @@ def test_a_line_thinner_than_a_surfel_is_found_by_its_points():
     np.testing.assert_allclose(depth[(at == 20) & inner], STEP, rtol=0.05)
     np.testing.assert_allclose(np.abs(across[(at == 20) & inner, 0]), 1, atol=1e-6)
     assert depth[(np.abs(at - 20) > 2) & inner].max() == 0
+
+
+def test_lines_are_the_same_whether_looked_for_at_once_or_in_chunks(monkeypatch):
+    surface = sheet()
+    rng = np.random.default_rng(0)
+    grey = rng.integers(90, 160, len(surface)).astype(np.uint8)
+    count = len(surface)
+    points = Points(
+        surface.xyz.astype(np.float32), np.repeat(grey[:, None], 3, axis=1),
+        np.zeros((count, 3), np.float32), np.ones(count, np.float32),
+    )  # fmt: skip
+    # Three points a surfel, far apart in order, so that its deepest is of any chunk.
+    shared = replace(surface, of_point=np.arange(count) % (count // 3))
+    whole = lines(shared, points, CELL)
+    monkeypatch.setattr("lift3d.association.shape.seams.CHUNK", 97)
+    for one, other in zip(whole, lines(shared, points, CELL), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert (whole[0][: count // 3] > 0).mean() > 0.9
+
+
+def test_one_point_has_no_line():
+    surface = Surfels(
+        np.zeros((1, 3)), np.eye(3)[:1], np.zeros((1, 3), np.float32), np.zeros(1, int)
+    )
+    blank = np.zeros((1, 3), np.float32)
+    points = Points(blank, np.zeros((1, 3), np.uint8), blank, np.ones(1, np.float32))
+    depth, across = lines(surface, points, CELL)
+    assert depth.tolist() == [0]
+    assert across.shape == (1, 3)
 
 
 def test_a_surface_of_one_surfel_has_no_seams():
@@ -211,6 +242,15 @@ def test_a_node_is_told_its_size_its_rim_and_its_place_in_the_tree():
     assert column["filled"][node] == pytest.approx(1, rel=0.02)
     assert column["joins a larger"][0] == 0.5
     assert tree.layout.tolist()[:6] == [False] * 4 + [True, False]
+
+
+def test_whichever_part_stays_as_the_root_the_largest_is_known():
+    pieces = quarters(lambda pieces, pairs: np.zeros(len(pairs)))
+    size = pieces.sums[:, SIZE].copy()
+    kept = pieces.merge(4, 3)  # the crumb and the strip it lies on
+    found = largest(pieces.roots(), size)[kept]
+    assert found == 3
+    assert size[3] > size[4]
 
 
 def test_groups_are_gathered_and_their_sums_add_up():

@@ -25,7 +25,7 @@ from lift3d.association.shape.cues import cues
 from lift3d.association.shape.hierarchy import grow
 from lift3d.association.shape.joining import joining
 from lift3d.association.shape.layout import layout
-from lift3d.association.shape.pieces import SIZE, Judge, Pairs, Pieces
+from lift3d.association.shape.pieces import SIZE, Judge, Pairs, Pieces, largest
 from lift3d.association.shape.seams import lines
 from lift3d.association.shape.surfels import Surfels, surfels
 from lift3d.graphs import felzenszwalb
@@ -89,11 +89,8 @@ class Shape:
         pieces.carry()
         root = pieces.roots()
         kept, thing = np.unique(root[self.piece], return_inverse=True)
-        # A thing is as sure as its largest part, not as the leg that it was joined to.
-        order = np.argsort(size, kind="stable")
-        largest = np.zeros(len(root), np.int64)
-        largest[root[order]] = order
-        sure = np.where(pieces.layout[kept], 1.0, worth[end[largest[kept]]])
+        # A thing is as sure as its largest part, whichever of its parts stayed as the root.
+        sure = np.where(pieces.layout[kept], 1.0, worth[end[largest(root, size)[kept]]])
         return self.of_points(thing.astype(np.int64)), sure
 
     def pieces(self, kind: type[Pieces] = Pieces, judge: Judge = judged) -> Pieces:

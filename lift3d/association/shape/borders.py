@@ -36,10 +36,10 @@ class Neighbours:
     def __init__(
         self,
         surface: Surfels,
-        dark: tuple[Float64[np.ndarray, " surfels"], Float64[np.ndarray, "surfels 3"]],
+        line: tuple[Float64[np.ndarray, " surfels"], Float64[np.ndarray, "surfels 3"]],
         cell: float,
     ) -> None:
-        """`dark`: what `seams.lines` found."""
+        """`line`: depth and direction of the dark line through each surfel (`seams.lines`)."""
         from scipy.spatial import cKDTree
 
         xyz, normal, count = surface.xyz, surface.normal, len(surface)
@@ -62,7 +62,7 @@ class Neighbours:
         self.inward = (apart * (normal[b] - normal[a])).sum(1) < 0
         self.off = off / 2
         self.colour = np.linalg.norm(surface.lab[a] - surface.lab[b], axis=1)
-        self.seam = seams(surface, *dark, cell, self.a, self.b)
+        self.seam = seams(surface, *line, cell, self.a, self.b)
 
     def difference(self, colour: float, seam: float = 0.0) -> Float32[np.ndarray, " pairs"]:
         """For graph segmentation: bend, step in cells, and so many times colour and seam."""

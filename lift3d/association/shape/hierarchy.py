@@ -35,8 +35,8 @@ class Hierarchy:
     def chosen(self, worth: Float64[np.ndarray, " nodes"]) -> Bool[np.ndarray, " nodes"]:
         """The nodes, none inside another, of the greatest sum of `worth` - `DOUBT`.
 
-        `worth` is that of `joining`. From the pieces up, so that each node knows the best that can
-        be made of its parts.
+        `worth` is what `Joining.whole` says of `cues`. From the pieces up, so that each node knows
+        the best that can be made of its parts.
         """
         leaves = len(self.parent) - len(self.kids)
         best = np.maximum(np.where(self.layout, 0, worth) - DOUBT, 0)

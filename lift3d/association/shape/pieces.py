@@ -139,6 +139,20 @@ class Pieces:
         return bool(level >= GROUND and level >= 0.5 * self.sums[one, SIZE])
 
 
+def largest(
+    root: Int64[np.ndarray, " pieces"], size: Float64[np.ndarray, " pieces"]
+) -> Int64[np.ndarray, " pieces"]:
+    """Of each root the largest of the pieces that became part of it, itself among them.
+
+    >>> largest(np.array([0, 0, 2]), np.array([5.0, 40, 7]))[[0, 2]].tolist()
+    [1, 2]
+    """
+    order = np.argsort(size, kind="stable")  # the largest is written last
+    found = np.zeros(len(root), np.int64)
+    found[root[order]] = order
+    return found
+
+
 def _sums(
     surface: Surfels, piece: Int64[np.ndarray, " surfels"], count: int, up: np.ndarray
 ) -> Float64[np.ndarray, "pieces sums"]:

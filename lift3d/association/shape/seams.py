@@ -17,7 +17,7 @@ REACH, AROUND = 2.8, 24
 TURNS = 8
 """Directions in half a turn that a line may have."""
 CHUNK = 1 << 18
-"""Points looked at together, so that memory does not grow with the cloud."""
+"""Points looked at together: the neighbours of all would not fit."""
 
 
 def lines(
@@ -78,7 +78,7 @@ def seams(
 
 @numba.njit(cache=True, parallel=True)
 @no_type_check
-def _lines(xyz, normal, dark, near, start, cell):
+def _lines(xyz, normal, light, near, start, spacing):
     """Of the points from `start` on: depth of the deepest line, and the direction across it."""
     count, rows = len(xyz), len(near)
     depth, across = np.zeros(rows), np.zeros((rows, 3))
@@ -92,7 +92,7 @@ def _lines(xyz, normal, dark, near, start, cell):
         v = np.cross(facing, u)
         for turn in range(TURNS):
             c, s = np.cos(np.pi * turn / TURNS), np.sin(np.pi * turn / TURNS)
-            line, on = dark[i], 1.0
+            line, on = light[i], 1.0
             left, lefts, right, rights = 0.0, 0, 0.0, 0
             for k in range(near.shape[1]):
                 j = near[row, k]
@@ -100,17 +100,17 @@ def _lines(xyz, normal, dark, near, start, cell):
                     break
                 if j == i:
                     continue
-                off = (xyz[j] - xyz[i]) / cell
+                off = (xyz[j] - xyz[i]) / spacing
                 if abs((off * facing).sum()) > 2.5:
                     continue
                 x, y = (off * u).sum(), (off * v).sum()
                 over, along = c * x + s * y, c * y - s * x
                 if abs(over) < 0.5:
-                    line, on = line + dark[j], on + 1
+                    line, on = line + light[j], on + 1
                 elif abs(along) < 1.8 and over > 1.0:
-                    left, lefts = left + dark[j], lefts + 1
+                    left, lefts = left + light[j], lefts + 1
                 elif abs(along) < 1.8 and over < -1.0:
-                    right, rights = right + dark[j], rights + 1
+                    right, rights = right + light[j], rights + 1
             if lefts >= 2 and rights >= 2 and on >= 3:
                 found = min(left / lefts, right / rights) - line / on
                 if found > depth[row]:
