@@ -317,6 +317,8 @@ def start(*arguments, **environment):
         stderr=subprocess.STDOUT,
         text=True,
         env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0"} | environment,
+        # A shell that starts tests in the background has them ignore Ctrl-C, and so their children.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
 
 
