@@ -34,8 +34,8 @@ import numba
 import numpy as np
 from voting import processor
 
-from lift3d.alignment import Aligned, Known, PairPrediction, align
-from lift3d.reciprocal import DescribedPair, match_pair
+from lift3d.networks.reciprocal import DescribedPair, match_pair
+from lift3d.reconstruction.alignment import Aligned, Known, PairPrediction, align
 from lift3d.scene import Matches
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -24,10 +24,10 @@ from association_peers import PEERS, TUNED
 from lift3d.association import associate
 from lift3d.association.evidence import observe
 from lift3d.datasets.synthetic import SyntheticConfig
-from lift3d.metrics.scannet import class_agnostic
+from lift3d.evaluation.metrics.scannet import class_agnostic
+from lift3d.geometry.visibility import DepthTolerance
 from lift3d.scene import Scene
 from lift3d.segmentation.simulated import SimulatedConfig
-from lift3d.visibility import DepthTolerance
 
 SEVERITIES = ("low", "middle", "high")
 

@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from lift3d.association.evidence import Observations
-from lift3d.graphs import felzenszwalb
+from lift3d.geometry.graphs import felzenszwalb
 
 XYZ: TypeAlias = Float32[np.ndarray, "points 3"]
 Labels: TypeAlias = Int32[np.ndarray, " points"]

@@ -23,7 +23,7 @@ import numba
 import numpy as np
 from scipy.spatial import cKDTree
 
-from lift3d.consistency import consistency, neighbour_counts
+from lift3d.evaluation.consistency import consistency, neighbour_counts
 
 WIDTH, HEIGHT, FOCAL = 320, 240, 262.5
 ROOM = np.array([5.0, 4.0, 2.6])

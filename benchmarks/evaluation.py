@@ -20,12 +20,17 @@ from typing import Any
 
 import numpy as np
 
-from lift3d.consistency.features import feature_consistency
-from lift3d.metrics.classes import SCANNET, SCANNET200
-from lift3d.metrics.panoptic import SharedPixels
-from lift3d.metrics.scannet import OVERLAPS, Prediction, average_precision, class_agnostic
-from lift3d.metrics.semantic import semantic_score
-from lift3d.metrics.submission import read_submission, write_submission
+from lift3d.evaluation.consistency.features import feature_consistency
+from lift3d.evaluation.metrics.classes import SCANNET, SCANNET200
+from lift3d.evaluation.metrics.panoptic import SharedPixels
+from lift3d.evaluation.metrics.scannet import (
+    OVERLAPS,
+    Prediction,
+    average_precision,
+    class_agnostic,
+)
+from lift3d.evaluation.metrics.semantic import semantic_score
+from lift3d.evaluation.metrics.submission import read_submission, write_submission
 
 
 def scene(

@@ -27,11 +27,11 @@ from consistency import piece, processor, room_pixels, tree_h
 from scipy.spatial import cKDTree
 from voting import room_points, room_scene
 
-from lift3d.consistency import neighbour_counts
+from lift3d.association.votes.ballot import Ballot
+from lift3d.evaluation.consistency import neighbour_counts
 from lift3d.geometry import project, unproject
+from lift3d.geometry.visibility import DepthTolerance, Sightings, front_points, sightings
 from lift3d.scene import Points, View
-from lift3d.visibility import DepthTolerance, Sightings, front_points, sightings
-from lift3d.voting import Ballot
 
 TOLERANCE = DepthTolerance()
 Ways = dict[str, Callable[[], Any]]

@@ -27,20 +27,20 @@ from typing import Any
 
 import numpy as np
 
-from lift3d import tracking
 from lift3d.association import associate
 from lift3d.datasets import read_scene
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.export.instances import write_instances
 from lift3d.export.ply import coloured_by_label, write_cloud
-from lift3d.fusion.voxel import VoxelConfig
-from lift3d.labelmaps import read_label_map, write_label_map
-from lift3d.lifting import lift
-from lift3d.progress import Tick
+from lift3d.reconstruction.fusion.voxel import VoxelConfig
+from lift3d.run.lift import lift
+from lift3d.run.settings import LiftConfig
 from lift3d.scene import Camera, Points
+from lift3d.scene.labelmaps import read_label_map, write_label_map
+from lift3d.scene.progress import Tick
+from lift3d.segmentation import tracking
 from lift3d.segmentation.folder import FolderConfig
 from lift3d.segmentation.simulated import SimulatedConfig
-from lift3d.settings import LiftConfig
 
 MOVED = 0.0005
 """Metres: the standard deviation of a pose's shift along each axis."""

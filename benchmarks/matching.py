@@ -21,7 +21,7 @@ import numba
 import numpy as np
 from voting import processor
 
-from lift3d.reciprocal import DescribedPair, match_pair, reciprocal_matches
+from lift3d.networks.reciprocal import DescribedPair, match_pair, reciprocal_matches
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("LIFT3D_SHARED", ROOT.parent / "shared"))

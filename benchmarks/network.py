@@ -23,10 +23,10 @@ import numpy as np
 import torch
 from voting import processor
 
-from lift3d.pairs import PairsConfig
-from lift3d.reconstruction.mast3r.inference import PredictorConfig, Wanted
-from lift3d.reconstruction.mast3r.network import Mast3r
-from lift3d.reconstruction.mast3r.preprocess import Prepared
+from lift3d.networks.mast3r.inference import PredictorConfig, Wanted
+from lift3d.networks.mast3r.network import Mast3r
+from lift3d.networks.mast3r.preprocess import Prepared
+from lift3d.reconstruction.pairs import PairsConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 HEIGHT, WIDTH = 384, 512

@@ -22,13 +22,13 @@ from typing import Any, TypeVar
 import numpy as np
 from long_scan import cycle, render
 
-from lift3d.ahead import looked_up, pictures_ahead
+from lift3d.association.votes.ballot import Ballot
 from lift3d.datasets import read_scene
-from lift3d.fusion.voxel import VoxelConfig
-from lift3d.labelmaps import read_label_map
+from lift3d.geometry.visibility import DepthTolerance, sightings
+from lift3d.reconstruction.fusion.voxel import VoxelConfig
 from lift3d.scene import Points, Scene
-from lift3d.visibility import DepthTolerance, sightings
-from lift3d.voting import Ballot
+from lift3d.scene.labelmaps import read_label_map
+from lift3d.scene.prefetch import looked_up, pictures_ahead
 
 Item = TypeVar("Item")
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lift3d.lifting import lift
+from lift3d.run.lift import lift
+from lift3d.run.settings import LiftConfig
 from lift3d.segmentation.regions import RegionsConfig
 from lift3d.segmentation.simulated import SimulatedConfig
-from lift3d.settings import LiftConfig
 
 KEPT = ("ap", "ap50", "ap25", "H", "H_prime", "coverage", "objects", "seconds_per_view")
 

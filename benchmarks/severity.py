@@ -36,12 +36,12 @@ import lift3d.association
 from lift3d.association import AssociationConfig, associate
 from lift3d.association.anchors import choose_anchors
 from lift3d.datasets.synthetic import SyntheticConfig
+from lift3d.evaluation.metrics.scannet import MIN_VERTICES
 from lift3d.export.ply import write_cloud
-from lift3d.lifting import lift
-from lift3d.metrics.scannet import MIN_VERTICES
+from lift3d.run.lift import lift
+from lift3d.run.settings import LiftConfig
 from lift3d.scene import LabelledPoints, LabelMap, Points, Scene
 from lift3d.segmentation.simulated import Damage, SimulatedConfig
-from lift3d.settings import LiftConfig
 
 BORDER = 0.04
 """So many metres on either side of where two objects meet: two points of the true surface."""

@@ -23,23 +23,24 @@ from typing import Any
 
 import numpy as np
 
-from lift3d import tracking
 from lift3d.association import AssociationConfig, associate
-from lift3d.colours import overlay
-from lift3d.consistency import scene_consistencies
 from lift3d.datasets import read_scene
 from lift3d.datasets.synthetic import SyntheticConfig
-from lift3d.evaluation import Truth, score
-from lift3d.fusion.voxel import VoxelConfig
-from lift3d.matching.depth import DepthMatcherConfig
-from lift3d.matching.flow import FlowMatcherConfig
-from lift3d.protocols import Segmenter
+from lift3d.evaluation.consistency import scene_consistencies
+from lift3d.evaluation.scores import score
+from lift3d.evaluation.truth import Truth
+from lift3d.reconstruction.fusion.voxel import VoxelConfig
 from lift3d.scene import LabelMap, Masks, Points, Prompt, Scene, View
+from lift3d.scene.colours import overlay
+from lift3d.scene.protocols import Segmenter
+from lift3d.segmentation import tracking
 from lift3d.segmentation.answers import best_mask
+from lift3d.segmentation.matching.depth import DepthMatcherConfig
+from lift3d.segmentation.matching.flow import FlowMatcherConfig
 from lift3d.segmentation.regions import RegionsConfig
 from lift3d.segmentation.simulated import SimulatedConfig
-from lift3d.tracking.independent import IndependentConfig
-from lift3d.tracking.mastsam import MastsamConfig
+from lift3d.segmentation.tracking.independent import IndependentConfig
+from lift3d.segmentation.tracking.mastsam import MastsamConfig
 
 TRACKERS: dict[str, Any] = {
     "independent": IndependentConfig(),
@@ -204,15 +205,15 @@ def write(path: Path, part: dict) -> None:
 # Overhead.
 
 STEPS = {
-    "lift3d.tracking.mastsam": (
+    "lift3d.segmentation.tracking.mastsam": (
         "gather", "steady", "pooled", "carry", "places", "disjoint", "fresh", "claimed", "regions",
         "uncovered", "groups", "paint", "shared_pixels", "connected_parts", "_nearest",
         "_numbered",
     ),
-    "lift3d.tracking.initialisation": ("groups", "paint", "shared_pixels"),
-    "lift3d.tracking.representatives": ("choose",),
-    "lift3d.tracking.evidence.Evidence": ("agreement", "warped"),
-    "lift3d.tracking.recovery.Keyframes": ("voters", "add"),
+    "lift3d.segmentation.tracking.initialisation": ("groups", "paint", "shared_pixels"),
+    "lift3d.segmentation.tracking.representatives": ("choose",),
+    "lift3d.segmentation.tracking.evidence.Evidence": ("agreement", "warped"),
+    "lift3d.segmentation.tracking.recovery.Keyframes": ("voters", "add"),
 }  # fmt: skip
 
 

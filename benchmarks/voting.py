@@ -20,10 +20,10 @@ from pathlib import Path
 import numba
 import numpy as np
 
+from lift3d.association.votes.ballot import vote_labels
 from lift3d.geometry import project, unproject
+from lift3d.geometry.visibility import DepthTolerance
 from lift3d.scene import Camera, Points, Scene, View
-from lift3d.visibility import DepthTolerance
-from lift3d.voting import vote_labels
 
 WIDTH, HEIGHT = 640, 480
 K = np.array([[525.0, 0, 319.5], [0, 525.0, 239.5], [0, 0, 1]])

@@ -20,15 +20,15 @@ from pathlib import Path
 
 import numpy as np
 
+from lift3d.association.votes.ballot import vote_labels
 from lift3d.datasets import read_scene
 from lift3d.export.ply import read_cloud
-from lift3d.labelmaps import read_label_map, write_label_map
-from lift3d.lifting import lift
+from lift3d.run.lift import lift
+from lift3d.run.settings import LiftConfig
 from lift3d.scene import Scene
+from lift3d.scene.labelmaps import read_label_map, write_label_map
 from lift3d.segmentation.folder import FolderConfig
 from lift3d.segmentation.simulated import SimulatedConfig
-from lift3d.settings import LiftConfig
-from lift3d.voting import vote_labels
 
 
 def write_predictions(source: Path, scene: Scene, folder: Path, seed: int = 0) -> None:

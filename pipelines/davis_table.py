@@ -2,7 +2,7 @@
 
 python pipelines/davis_table.py ROOT --out OUT
 
-Every sequence of ROOT is labelled by each method and scored (`lift3d.videos`). The next sequence
+Every sequence of ROOT is labelled by each method and scored (`pipelines.davis`). The next sequence
 goes to the first GPU that is free, or to the first worker where no network is asked for. Each
 sequence and method leaves one file under OUT; the same command again goes on where it stopped.
 README.md has the commands for the paper's weights.
@@ -21,20 +21,20 @@ import tyro
 from rich.table import Table
 
 from lift3d.datasets.davis import sequences
-from lift3d.errors import InputError, did_you_mean
-from lift3d.matching.flow import FlowMatcherConfig
-from lift3d.matching.mast3r import Mast3rMatcherConfig
-from lift3d.metrics.video import PAPER, STRICT
-from lift3d.segmentation.automatic import AutomaticConfig
+from lift3d.networks.sam.automatic import AutomaticConfig
+from lift3d.networks.weights import KNOWN, find
+from lift3d.scene.errors import InputError, did_you_mean
+from lift3d.scene.storage import atomic
+from lift3d.segmentation.matching.flow import FlowMatcherConfig
+from lift3d.segmentation.matching.mast3r import Mast3rMatcherConfig
 from lift3d.segmentation.regions import RegionsConfig
 from lift3d.segmentation.sam import SamConfig
 from lift3d.segmentation.sam_transformers import SamTransformersConfig
-from lift3d.storage import atomic
-from lift3d.tracking.byocl import ByoclConfig
-from lift3d.tracking.independent import IndependentConfig
-from lift3d.tracking.mastsam import MastsamConfig
-from lift3d.videos import Contest, Result, tables
-from lift3d.weights import KNOWN, find
+from lift3d.segmentation.tracking.byocl import ByoclConfig
+from lift3d.segmentation.tracking.independent import IndependentConfig
+from lift3d.segmentation.tracking.mastsam import MastsamConfig
+from pipelines.davis import Contest, Result, tables
+from pipelines.davis.video import PAPER, STRICT
 
 METHODS: dict[str, Any] = {
     "byocl": ByoclConfig(),

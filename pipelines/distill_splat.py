@@ -27,23 +27,23 @@ from typing import Any
 import numpy as np
 import tyro
 
-from lift3d.colours import label_colours
-from lift3d.consistency import scene_consistencies
 from lift3d.datasets import read_scene
-from lift3d.distillation.gaussians import write_gaussians
-from lift3d.distillation.measuring import agreement, rendered_view
-from lift3d.distillation.rasterisers import for_device
-from lift3d.distillation.training import DistillConfig, Distilled, Picture, begin, distill
-from lift3d.errors import InputError, MissingExtra
+from lift3d.evaluation.consistency import scene_consistencies
 from lift3d.export.content import Options as ExportOptions
+from lift3d.export.distillation.gaussians import write_gaussians
+from lift3d.export.distillation.measuring import agreement, rendered_view
+from lift3d.export.distillation.rasterisers import for_device
+from lift3d.export.distillation.training import DistillConfig, Distilled, Picture, begin, distill
 from lift3d.export.ply import read_cloud
-from lift3d.exporting import export
-from lift3d.labelmaps import find_label_map, read_label_map, write_label_map
-from lift3d.progress import for_terminal
-from lift3d.runs import host, versions
+from lift3d.run.exporting import export
+from lift3d.run.record import host, versions
+from lift3d.run.stages import peak_memory_mb
 from lift3d.scene import Image, LabelMap, Scene, View
-from lift3d.stages import peak_memory_mb
-from lift3d.storage import atomic
+from lift3d.scene.colours import label_colours
+from lift3d.scene.errors import InputError, MissingExtra
+from lift3d.scene.labelmaps import find_label_map, read_label_map, write_label_map
+from lift3d.scene.progress import for_terminal
+from lift3d.scene.storage import atomic
 
 STRIP = 4
 """Rows of the picture strip."""

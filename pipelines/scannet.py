@@ -24,18 +24,18 @@ from pathlib import Path
 
 import tyro
 
-from lift3d.batch import batch
-from lift3d.commands import Batch
-from lift3d.errors import InputError
-from lift3d.evaluation import confidences
+from lift3d.association.votes.classes import classes_of_objects
+from lift3d.cli.commands import Batch
+from lift3d.evaluation.metrics.annotation import read_annotation
+from lift3d.evaluation.metrics.classes import BENCHMARKS
+from lift3d.evaluation.metrics.scannet import AveragePrecision, InstanceScores
+from lift3d.evaluation.metrics.submission import predictions, write_submission
 from lift3d.export.ply import read_cloud
-from lift3d.metrics.annotation import read_annotation
-from lift3d.metrics.classes import BENCHMARKS
-from lift3d.metrics.scannet import AveragePrecision, InstanceScores
-from lift3d.metrics.submission import predictions, write_submission
-from lift3d.overview import Row, print_overview, tally
-from lift3d.semantics import classes_of_objects
-from lift3d.storage import atomic
+from lift3d.run.batch import batch
+from lift3d.run.batch.overview import Row, print_overview, tally
+from lift3d.run.evaluating import confidences
+from lift3d.scene.errors import InputError
+from lift3d.scene.storage import atomic
 
 
 @dataclass(frozen=True)

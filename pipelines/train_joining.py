@@ -31,11 +31,11 @@ from lift3d.association.shape.joining import MODEL
 from lift3d.association.shape.pieces import SIZE, Pairs, Pieces
 from lift3d.association.shape.trees import Trees
 from lift3d.datasets.synthetic import SyntheticConfig
-from lift3d.fusion.voxel import VoxelConfig
+from lift3d.geometry.visibility import DepthTolerance, spacing
+from lift3d.reconstruction.fusion.voxel import VoxelConfig
 from lift3d.scene import Scene
+from lift3d.scene.storage import atomic
 from lift3d.segmentation.regions import RegionsConfig
-from lift3d.storage import atomic
-from lift3d.visibility import DepthTolerance, spacing
 
 ROUNDS = 2
 SCORED = 4

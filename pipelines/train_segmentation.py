@@ -37,13 +37,13 @@ from lift3d.association import associate
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.datasets.synthetic.world import CATEGORIES, STRUCTURE
 from lift3d.export.ply import read_cloud, write_cloud
-from lift3d.feed import Augmentation, FeedConfig, LabelledClouds, Sample, at_all_points
-from lift3d.runs import host, versions
+from lift3d.run.feed import Augmentation, FeedConfig, LabelledClouds, Sample, at_all_points
+from lift3d.run.record import host, versions
+from lift3d.run.settings import LiftConfig
 from lift3d.scene import LabelledPoints, Scene
+from lift3d.scene.storage import atomic
 from lift3d.segmentation.regions import RegionsConfig
 from lift3d.segmentation.simulated import SimulatedConfig
-from lift3d.settings import LiftConfig
-from lift3d.storage import atomic
 
 MASKS: dict[str, Any] = {
     "none": SimulatedConfig(severity="none"),

@@ -8,9 +8,9 @@ import numba
 import numpy as np
 import pytest
 
-from lift3d.ahead import AHEAD, THREADS, ahead, behind, pictures_ahead, side_by_side
-from lift3d.errors import FrameError
 from lift3d.scene import Camera, Scene, View
+from lift3d.scene.errors import FrameError
+from lift3d.scene.prefetch import AHEAD, THREADS, ahead, behind, pictures_ahead, side_by_side
 
 
 @pytest.mark.parametrize("way", [ahead, side_by_side])

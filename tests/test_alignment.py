@@ -8,15 +8,15 @@ import pytest
 from conftest import SHARED
 from scipy.spatial.transform import Rotation
 
-from lift3d.alignment import AlignmentConfig, Known, PairPrediction, align
-from lift3d.alignment import refine as refinement
-from lift3d.alignment.canonical import canonical
-from lift3d.alignment.refine import Looks, Prior, State
-from lift3d.alignment.relative import Relative
-from lift3d.alignment.view_graph import lay_out
-from lift3d.errors import InputError
 from lift3d.geometry import similarity, transform
+from lift3d.reconstruction.alignment import AlignmentConfig, Known, PairPrediction, align
+from lift3d.reconstruction.alignment import refine as refinement
+from lift3d.reconstruction.alignment.canonical import canonical
+from lift3d.reconstruction.alignment.refine import Looks, Prior, State
+from lift3d.reconstruction.alignment.relative import Relative
+from lift3d.reconstruction.alignment.view_graph import lay_out
 from lift3d.scene import Matches
+from lift3d.scene.errors import InputError
 
 HEIGHT, WIDTH = 96, 128
 COUNT = 6
@@ -444,7 +444,7 @@ def test_the_published_room_is_aligned():
         import ga_scene
     finally:
         sys.path.remove(str(place))
-    from lift3d.reciprocal import DescribedPair, match_pair
+    from lift3d.networks.reciprocal import DescribedPair, match_pair
 
     room = ga_scene.build_scene(4, seed=0)
     predictions, matches = {}, {}

@@ -7,9 +7,9 @@ import pytest
 from plyfile import PlyData, PlyElement
 
 from lift3d.datasets.scannet_surface import annotation_files
-from lift3d.errors import InputError
-from lift3d.metrics.annotation import label_convention, read_annotation
-from lift3d.metrics.classes import SCANNET, SCANNET200
+from lift3d.evaluation.metrics.annotation import label_convention, read_annotation
+from lift3d.evaluation.metrics.classes import SCANNET, SCANNET200
+from lift3d.scene.errors import InputError
 
 TABLE = """id\traw_category\tcategory\tcount\tnyu40id\tnyu40class
 1\twall\twall\t9\t1\twall

@@ -9,8 +9,8 @@ from lift3d.association import AssociationConfig, associate
 from lift3d.association.anchors import choose_anchors
 from lift3d.association.clusters import confirmed, cover
 from lift3d.association.evidence import Observations, observe, pair_agreement
+from lift3d.geometry.visibility import DepthTolerance
 from lift3d.scene import Camera, Points, Scene, View
-from lift3d.visibility import DepthTolerance
 
 WIDTH, HEIGHT, FOCAL = 64, 48, 50.0
 DISTANCE = 2.0

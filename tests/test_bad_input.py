@@ -5,8 +5,8 @@ import pytest
 from tiny_scan import tiny_scan, write_rgbd_json, write_scannet, write_sens
 
 from lift3d.cli import main
-from lift3d.labelmaps import write_label_map
-from lift3d.runs import read_json
+from lift3d.run.record import read_json
+from lift3d.scene.labelmaps import write_label_map
 
 
 @pytest.fixture

@@ -18,13 +18,13 @@ import pytest
 from tiny_scan import tiny_scan, write_scannet
 
 from lift3d import segmentation
-from lift3d.batch import batch, planned, uses_network
-from lift3d.board import STAGES, BarBoard, LineBoard
-from lift3d.commands import Batch
-from lift3d.errors import InputError, MissingExtra
-from lift3d.overview import Row, means
-from lift3d.settings import LiftConfig
-from lift3d.workers import Workers, run_all
+from lift3d.cli.commands import Batch
+from lift3d.run.batch import batch, planned, uses_network
+from lift3d.run.batch.board import STAGES, BarBoard, LineBoard
+from lift3d.run.batch.overview import Row, means
+from lift3d.run.batch.workers import Workers, run_all
+from lift3d.run.settings import LiftConfig
+from lift3d.scene.errors import InputError, MissingExtra
 
 ROOT = Path(__file__).resolve().parents[1]
 BROKEN, KILLED = "scan3", "scan5"
@@ -207,7 +207,7 @@ def test_what_no_node_has_is_told_at_once(ray):
 
 
 def test_a_folder_in_use_is_not_the_scans_fault(ray, tmp_path):
-    from lift3d.stages import alone_in, open_run
+    from lift3d.run.stages import alone_in, open_run
 
     scans = write_scans(tmp_path / "scans", ["a"])
     with alone_in(open_run(tmp_path / "out/a")):
@@ -413,7 +413,7 @@ def test_two_nodes_share_the_scans(two_nodes, tmp_path):
 def test_an_address_where_nothing_is_says_what_to_start(tmp_path):
     pytest.importorskip("ray")
     code = (
-        "from lift3d.workers import *\n"
+        "from lift3d.run.batch.workers import *\n"
         "try: list(run_all({}, Workers(address='nowhere')))\n"
         "except InputError as error: print('told:', error)"
     )

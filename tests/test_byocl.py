@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from walls import HEIGHT, WIDTH, TrueMasks, wall_scene
 
-from lift3d.errors import InputError
 from lift3d.scene import Camera, View
-from lift3d.tracking.byocl import (
+from lift3d.scene.errors import InputError
+from lift3d.segmentation.tracking.byocl import (
     ByoclConfig,
     HasFeatures,
     colour_features,

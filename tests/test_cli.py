@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lift3d import cli, commands
+from lift3d import cli
+from lift3d.cli import commands
 from lift3d.export.ply import read_cloud
-from lift3d.settings import LiftConfig
+from lift3d.run.settings import LiftConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ["--scene.views", "6", "--scene.width", "80", "--scene.height", "60"]
@@ -239,7 +240,7 @@ def test_a_screenshot_needs_no_display(demo, tmp_path, monkeypatch):
 
 
 def test_bars_are_for_terminals_and_lines_for_files(capsys):
-    from lift3d.progress import Lines, for_terminal
+    from lift3d.scene.progress import Lines, for_terminal
 
     assert isinstance(for_terminal(), Lines)
     with for_terminal().stage("fuse") as tick:

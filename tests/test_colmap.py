@@ -12,14 +12,13 @@ from tiny_scan import tiny_scan
 
 pycolmap = pytest.importorskip("pycolmap")
 
-from lift3d import colmap_scene  # noqa: E402
-from lift3d.colmap_scene import centred_camera, sparse_depth  # noqa: E402
-from lift3d.datasets import read_scene  # noqa: E402
+from lift3d.datasets import colmap_scene, read_scene  # noqa: E402
 from lift3d.datasets.colmap_model import ColmapModel  # noqa: E402
-from lift3d.errors import FrameError, InputError, MissingExtra  # noqa: E402
+from lift3d.datasets.colmap_scene import centred_camera, sparse_depth  # noqa: E402
 from lift3d.geometry import project, similarity, unproject  # noqa: E402
 from lift3d.reconstruction.colmap import Colmap, ColmapConfig, _prune  # noqa: E402
 from lift3d.scene import Camera, Scene, View  # noqa: E402
+from lift3d.scene.errors import FrameError, InputError, MissingExtra  # noqa: E402
 
 MODELS = {
     "SIMPLE_PINHOLE": [75.0, 39.5, 29.5],

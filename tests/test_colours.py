@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lift3d.colours import UNLABELLED, heat_colours, label_colours, oklch, overlay
+from lift3d.scene.colours import UNLABELLED, heat_colours, label_colours, oklch, overlay
 
 
 def test_an_id_has_the_same_colour_in_every_label_map():

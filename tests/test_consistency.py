@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lift3d.consistency import (
+from lift3d.evaluation.consistency import (
     consistency,
     neighbour_counts,
     scene_consistencies,
     scene_consistency,
 )
-from lift3d.consistency import counts as counts_module
-from lift3d.errors import InputError
+from lift3d.evaluation.consistency import counts as counts_module
 from lift3d.scene import Camera, Scene, View
+from lift3d.scene.errors import InputError
 
 EXCLUDES = ("nothing", "self", "view")
 

@@ -9,7 +9,7 @@ from PIL import Image as Pillow
 from lift3d import cli
 from lift3d.datasets import detect, read_scene
 from lift3d.datasets.davis import Davis, Mose, read_annotation, sequences
-from lift3d.errors import InputError
+from lift3d.scene.errors import InputError
 
 HEIGHT, WIDTH = 12, 20
 

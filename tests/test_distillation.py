@@ -14,27 +14,27 @@ torch = pytest.importorskip("torch")
 from PIL import Image  # noqa: E402
 from tiny_export import lifted_run, pose  # noqa: E402
 
-from lift3d.distillation.gaussians import IdentityConfig, write_gaussians  # noqa: E402
-from lift3d.distillation.losses import smoothness, ssim  # noqa: E402
-from lift3d.distillation.measuring import agreement, rendered_view  # noqa: E402
-from lift3d.distillation.plain import PlainRasteriser, rotations  # noqa: E402
-from lift3d.distillation.rasterisers import for_device  # noqa: E402
-from lift3d.distillation.rasterising import (  # noqa: E402
+from lift3d.export.distillation.gaussians import IdentityConfig, write_gaussians  # noqa: E402
+from lift3d.export.distillation.losses import smoothness, ssim  # noqa: E402
+from lift3d.export.distillation.measuring import agreement, rendered_view  # noqa: E402
+from lift3d.export.distillation.plain import PlainRasteriser, rotations  # noqa: E402
+from lift3d.export.distillation.rasterisers import for_device  # noqa: E402
+from lift3d.export.distillation.rasterising import (  # noqa: E402
     BLUR,
     DENSEST,
     FAINTEST,
     NEAR,
     Splats,
 )
-from lift3d.distillation.training import (  # noqa: E402
+from lift3d.export.distillation.training import (  # noqa: E402
     DistillConfig,
     Picture,
     Rates,
     begin,
     distill,
 )
-from lift3d.errors import InputError, MissingExtra  # noqa: E402
 from lift3d.scene import Camera, LabelledPoints, Points  # noqa: E402
+from lift3d.scene.errors import InputError, MissingExtra  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "pipelines"))
 import distill_splat as recipe  # noqa: E402
@@ -136,7 +136,7 @@ def test_single_precision_draws_the_same_to_rounding():
 @pytest.mark.parametrize("name", ["means", "quaternions", "scales", "opacities", "values"])
 def test_gradients_are_those_of_finite_differences(name, monkeypatch):
     # Where alpha falls below FAINTEST the picture jumps, which differences would see.
-    monkeypatch.setattr("lift3d.distillation.plain.FAINTEST", 1e-12)
+    monkeypatch.setattr("lift3d.export.distillation.plain.FAINTEST", 1e-12)
     given = splats(4, seed=2)
     given = replace(given, opacities=given.opacities * 0.9)
     weights = torch.tensor(np.random.default_rng(0).normal(size=(9, 13, 2)))

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from plyfile import PlyData
 
-from lift3d.colours import label_colours
-from lift3d.errors import InputError
 from lift3d.export.instances import write_instances
 from lift3d.export.ply import coloured_by_label, read_cloud, write_cloud
-from lift3d.export.scene_json import read_cameras, write_scene
+from lift3d.run.cameras import read_cameras, write_scene
 from lift3d.scene import Camera, LabelledPoints, Points, Scene, Skipped, View
+from lift3d.scene.colours import label_colours
+from lift3d.scene.errors import InputError
 
 
 def cloud(points: int = 6) -> LabelledPoints:

@@ -12,19 +12,19 @@ from plyfile import PlyData
 from tiny_export import crooked, lifted_run
 
 from lift3d.cli import main
-from lift3d.colmap_scene import sparse_depth
 from lift3d.datasets import read_scene
 from lift3d.datasets.colmap_model import ColmapModel
-from lift3d.errors import FrameError
+from lift3d.datasets.colmap_scene import sparse_depth
+from lift3d.datasets.selection import open_scene
+from lift3d.evaluation.metrics.scannet import Prediction, average_precision, class_agnostic
 from lift3d.export.glb import linear
 from lift3d.export.ply import read_cloud, write_cloud
 from lift3d.export.registry import FORMATS
 from lift3d.export.splat import NAMES, sizes
-from lift3d.exporting import export
 from lift3d.geometry import project
-from lift3d.labelmaps import read_label_map
-from lift3d.metrics.scannet import Prediction, average_precision, class_agnostic
-from lift3d.selection import open_scene
+from lift3d.run.exporting import export
+from lift3d.scene.errors import FrameError
+from lift3d.scene.labelmaps import read_label_map
 
 NO_TICK = lambda done, total: None  # noqa: E731
 

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from tiny_export import crooked, lifted_run
 
-from lift3d import exporting
 from lift3d.cli import main
-from lift3d.commands import Export
-from lift3d.errors import FrameError, InputError, MissingExtra
+from lift3d.cli.commands import Export
 from lift3d.export import rerun
 from lift3d.export.content import Options
 from lift3d.export.registry import FORMATS
-from lift3d.exporting import MARKER, export
+from lift3d.run import exporting
+from lift3d.run.exporting import MARKER, export
+from lift3d.scene.errors import FrameError, InputError, MissingExtra
 
 ROOT = Path(__file__).resolve().parents[1]
 LENS = (0.1, -0.05, 0.001, 0.001)

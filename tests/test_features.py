@@ -6,15 +6,20 @@ import numpy as np
 import pytest
 from tiny_scan import tiny_scan, write_scannet
 
-from lift3d.averaging import _blocks, average_features
-from lift3d.consistency.features import feature_consistency, scene_feature_consistency
+from lift3d.association.votes.classes import (
+    class_maps,
+    classes_of_objects,
+    vote_classes,
+    with_classes,
+)
+from lift3d.association.votes.features import _blocks, average_features
 from lift3d.datasets import read_scene
-from lift3d.errors import FrameError, InputError
-from lift3d.fusion import BACKENDS
-from lift3d.labelmaps import write_label_map
+from lift3d.evaluation.consistency.features import feature_consistency, scene_feature_consistency
+from lift3d.geometry.visibility import sightings
+from lift3d.reconstruction.fusion import BACKENDS
 from lift3d.scene import LabelledPoints
-from lift3d.semantics import class_maps, classes_of_objects, vote_classes, with_classes
-from lift3d.visibility import sightings
+from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.labelmaps import write_label_map
 
 
 def slow_H(xyz, feature, view, epsilon, exclude):
@@ -60,7 +65,7 @@ def test_H_of_features_is_the_loops(seed, exclude):
 
 
 def test_one_hot_features_give_the_H_of_labels():
-    from lift3d.consistency import consistency
+    from lift3d.evaluation.consistency import consistency
 
     rng = np.random.default_rng(0)
     xyz = rng.random((300, 3)).astype(np.float32)

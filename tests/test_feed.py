@@ -11,10 +11,9 @@ torch = pytest.importorskip("torch")
 from tiny_export import lifted_run  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
-from lift3d.errors import InputError  # noqa: E402
 from lift3d.export.ply import read_cloud, write_cloud  # noqa: E402
-from lift3d.exporting import export  # noqa: E402
-from lift3d.feed import (  # noqa: E402
+from lift3d.run.exporting import export  # noqa: E402
+from lift3d.run.feed import (  # noqa: E402
     Augmentation,
     FeedConfig,
     LabelledClouds,
@@ -26,6 +25,7 @@ from lift3d.feed import (  # noqa: E402
     scene_name,
 )
 from lift3d.scene import LabelledPoints, Points  # noqa: E402
+from lift3d.scene.errors import InputError  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "pipelines"))
 import train_segmentation as recipe  # noqa: E402

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lift3d.errors import FrameError, InputError
-from lift3d.labelmaps import write_label_map
 from lift3d.scene import Camera, Prompt, Scene, View
+from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.labelmaps import write_label_map
 from lift3d.segmentation.folder import FolderConfig
 
 LABELS = np.zeros((12, 16), np.int32)

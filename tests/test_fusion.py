@@ -5,14 +5,14 @@ import numpy as np
 import plyfile
 import pytest
 
-from lift3d.errors import FrameError, InputError
-from lift3d.fusion import BACKENDS, given_points
-from lift3d.fusion.frames import Frame, default_voxel
-from lift3d.fusion.grid import START, Grid
-from lift3d.fusion.tsdf import TsdfConfig
-from lift3d.fusion.voxel import VoxelConfig
 from lift3d.geometry import normals, project, unproject
+from lift3d.reconstruction.fusion import BACKENDS, given_points
+from lift3d.reconstruction.fusion.frames import Frame, default_voxel
+from lift3d.reconstruction.fusion.grid import START, Grid
+from lift3d.reconstruction.fusion.tsdf import TsdfConfig
+from lift3d.reconstruction.fusion.voxel import VoxelConfig
 from lift3d.scene import Camera, Scene, View
+from lift3d.scene.errors import FrameError, InputError
 
 WIDTH, HEIGHT = 64, 48
 K = np.array([[60.0, 0, 31.5], [0, 60.0, 23.5], [0, 0, 1]])

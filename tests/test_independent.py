@@ -2,7 +2,7 @@ import numpy as np
 from walls import TrueMasks, wall_scene
 
 from lift3d.scene import Masks
-from lift3d.tracking.independent import IndependentConfig
+from lift3d.segmentation.tracking.independent import IndependentConfig
 
 SQUARES = ((20, 20, 30, 2), (90, 40, 40, 3))
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lift3d.errors import FrameError, InputError
-from lift3d.labelmaps import find_label_map, read_label_map, write_label_map
+from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.labelmaps import find_label_map, read_label_map, write_label_map
 
 
 def ids(largest: int, shape: tuple[int, int] = (5, 7)) -> np.ndarray:

@@ -9,19 +9,21 @@ import numpy as np
 import pytest
 from tiny_scan import tiny_scan, write_scannet
 
-from lift3d import lifting, segmentation, tracking
-from lift3d.ahead import AHEAD, THREADS
-from lift3d.checking import check
+from lift3d import segmentation
+from lift3d.cli.summary import print_run
+from lift3d.datasets.selection import open_scene
 from lift3d.datasets.synthetic import SyntheticConfig
-from lift3d.errors import InputError
+from lift3d.evaluation.check import check
 from lift3d.export.ply import read_cloud, write_cloud
-from lift3d.labelmaps import read_label_map, write_label_map
-from lift3d.lifting import lift
-from lift3d.runs import read_json
+from lift3d.run import lift as lifting
+from lift3d.run.lift import lift
+from lift3d.run.record import read_json
+from lift3d.run.settings import KINDS, LiftConfig, as_json, backend_name, unknown_backend
 from lift3d.scene import LabelledPoints
-from lift3d.selection import open_scene
-from lift3d.settings import KINDS, LiftConfig, as_json, backend_name, unknown_backend
-from lift3d.summary import print_run
+from lift3d.scene.errors import InputError
+from lift3d.scene.labelmaps import read_label_map, write_label_map
+from lift3d.scene.prefetch import AHEAD, THREADS
+from lift3d.segmentation import tracking
 
 Folder = segmentation.BACKENDS["folder"]
 Independent = tracking.BACKENDS["independent"]
@@ -258,7 +260,7 @@ def test_label_maps_are_read_a_few_at_a_time(config, scene, tmp_path, monkeypatc
 
 
 def test_views_that_are_left_out_are_counted_and_told(config, scene, tmp_path):
-    from lift3d.errors import FrameError
+    from lift3d.scene.errors import FrameError
 
     def broken():
         raise FrameError("0003.png is a truncated PNG")

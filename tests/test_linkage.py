@@ -1,6 +1,6 @@
 import numpy as np
 
-from lift3d.linkage import PRIOR, agglomerate
+from lift3d.geometry.linkage import PRIOR, agglomerate
 
 
 def slow_twin(nodes, a, b, agree, total, threshold):

@@ -7,19 +7,17 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from lift3d.errors import InputError  # noqa: E402
-from lift3d.reconstruction.mast3r.inference import (  # noqa: E402
+from lift3d.networks.device import _cpu_has_bfloat16, choose_device, choose_precision  # noqa: E402
+from lift3d.networks.mast3r.inference import (  # noqa: E402
     PairPrediction,
     PredictorConfig,
     Wanted,
-    _cpu_has_bfloat16,
-    choose_device,
-    choose_precision,
 )
-from lift3d.reconstruction.mast3r.network import Mast3r  # noqa: E402
-from lift3d.reconstruction.mast3r.pairstore import PairStore  # noqa: E402
-from lift3d.reconstruction.mast3r.preprocess import Prepared  # noqa: E402
-from lift3d.reconstruction.mast3r.sizes import NetworkConfig  # noqa: E402
+from lift3d.networks.mast3r.network import Mast3r  # noqa: E402
+from lift3d.networks.mast3r.pairstore import PairStore  # noqa: E402
+from lift3d.networks.mast3r.preprocess import Prepared  # noqa: E402
+from lift3d.networks.mast3r.sizes import NetworkConfig  # noqa: E402
+from lift3d.scene.errors import InputError  # noqa: E402
 
 TINY = NetworkConfig(16, 1, 2, 8, 4, 1, (4, 4, 4, 4), 8, 4, 3)
 SHAPES = [(32, 48), (32, 48), (48, 32), (32, 48), (48, 32)]

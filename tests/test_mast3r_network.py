@@ -12,12 +12,12 @@ from conftest import SHARED
 torch = pytest.importorskip("torch")
 safetensors = pytest.importorskip("safetensors.torch")
 
-from lift3d.errors import InputError  # noqa: E402
-from lift3d.reconstruction.mast3r.checkpoint import fitted, is_metric, load, parse_call  # noqa: E402
-from lift3d.reconstruction.mast3r.heads import Fusion  # noqa: E402
-from lift3d.reconstruction.mast3r.network import Mast3r  # noqa: E402
-from lift3d.reconstruction.mast3r.rope import Turn, grid  # noqa: E402
-from lift3d.reconstruction.mast3r.sizes import NetworkConfig  # noqa: E402
+from lift3d.networks.mast3r.checkpoint import fitted, is_metric, load, parse_call  # noqa: E402
+from lift3d.networks.mast3r.heads import Fusion  # noqa: E402
+from lift3d.networks.mast3r.network import Mast3r  # noqa: E402
+from lift3d.networks.mast3r.rope import Turn, grid  # noqa: E402
+from lift3d.networks.mast3r.sizes import NetworkConfig  # noqa: E402
+from lift3d.scene.errors import InputError  # noqa: E402
 
 NANO = SHARED / "facts" / "mast3r_golden" / "nano"
 KEYS = SHARED / "facts" / "mast3r_state_dict.tsv"

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from conftest import SHARED
 
-from lift3d.errors import FrameError, InputError
-from lift3d.reconstruction.mast3r.preprocess import prepare, read_upright
+from lift3d.networks.mast3r.preprocess import prepare, read_upright
 from lift3d.scene import Camera
+from lift3d.scene.errors import FrameError, InputError
 
 GOLDEN = SHARED / "facts" / "mast3r_golden"
 golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"needs the golden numbers in {GOLDEN}")

@@ -14,13 +14,13 @@ torch = pytest.importorskip("torch", reason="needs the extra: pip install 'lift3
 from tiny_mast3r import STEP, write_checkpoint, write_pictures  # noqa: E402
 
 from lift3d.datasets import read_scene  # noqa: E402
-from lift3d.errors import InputError  # noqa: E402
-from lift3d.lifting import lift  # noqa: E402
-from lift3d.matching.mast3r import Mast3rMatcherConfig  # noqa: E402
-from lift3d.pairs import PairsConfig  # noqa: E402
 from lift3d.reconstruction.mast3r import Mast3rConfig  # noqa: E402
+from lift3d.reconstruction.pairs import PairsConfig  # noqa: E402
+from lift3d.run.lift import lift  # noqa: E402
+from lift3d.run.settings import KINDS, LiftConfig  # noqa: E402
 from lift3d.scene import Scene  # noqa: E402
-from lift3d.settings import KINDS, LiftConfig  # noqa: E402
+from lift3d.scene.errors import InputError  # noqa: E402
+from lift3d.segmentation.matching.mast3r import Mast3rMatcherConfig  # noqa: E402
 
 SIDE = 224
 COUNT = 3
@@ -89,8 +89,8 @@ def test_ignored_parts_have_no_depth(place, photos, tmp_path):
 
 
 def test_a_killed_run_goes_on_from_the_pairs_it_has(place, photos, tmp_path, monkeypatch):
+    from lift3d.networks.mast3r.network import Mast3r
     from lift3d.reconstruction.mast3r import backend
-    from lift3d.reconstruction.mast3r.network import Mast3r
 
     decoded = []
     decode = Mast3r.decode
@@ -213,7 +213,7 @@ def test_windows_of_large_pictures_are_matched_at_full_size(place, tmp_path):
 
 
 def test_each_picture_is_encoded_once(place, photos, monkeypatch):
-    from lift3d.reconstruction.mast3r.network import Mast3r
+    from lift3d.networks.mast3r.network import Mast3r
 
     encoded = []
     encode = Mast3r.encode
@@ -242,7 +242,7 @@ def test_the_points_tracker_runs_on_its_matches(place, photos):
 
 def test_the_command_line_offers_it_without_loading_torch():
     code = (
-        "import sys\nfrom lift3d.settings import KINDS\n"
+        "import sys\nfrom lift3d.run.settings import KINDS\n"
         "assert 'mast3r' in KINDS['reconstruction'] and 'mast3r' in KINDS['matching']\n"
         "assert 'torch' not in sys.modules"
     )

@@ -9,19 +9,19 @@ import pytest
 from walls import HEIGHT, WIDTH, TrueMasks, wall_labels, wall_scene, wall_view
 
 from lift3d import cli
-from lift3d.errors import FrameError, InputError
-from lift3d.matching.depth import DepthMatcherConfig
+from lift3d.geometry.visibility import DepthTolerance
+from lift3d.run.settings import LiftConfig
 from lift3d.scene import Masks, Matches, Scene
-from lift3d.settings import LiftConfig
-from lift3d.tracking.carrying import Remembered, carry, elect, look_up, places
-from lift3d.tracking.evidence import Evidence, gather, pooled, split, steady
-from lift3d.tracking.initialisation import claimed, disjoint, fresh, regions, uncovered
-from lift3d.tracking.mastsam import MastsamConfig
-from lift3d.tracking.overlap import connected_parts, groups, paint, shared_pixels
-from lift3d.tracking.presets import BEST, PAPER, Options
-from lift3d.tracking.recovery import Keyframes, Recent
-from lift3d.tracking.representatives import allot, centres, choose
-from lift3d.visibility import DepthTolerance
+from lift3d.scene.errors import FrameError, InputError
+from lift3d.segmentation.matching.depth import DepthMatcherConfig
+from lift3d.segmentation.tracking.carrying import Remembered, carry, elect, look_up, places
+from lift3d.segmentation.tracking.evidence import Evidence, gather, pooled, split, steady
+from lift3d.segmentation.tracking.initialisation import claimed, disjoint, fresh, regions, uncovered
+from lift3d.segmentation.tracking.mastsam import MastsamConfig
+from lift3d.segmentation.tracking.overlap import connected_parts, groups, paint, shared_pixels
+from lift3d.segmentation.tracking.presets import BEST, PAPER, Options
+from lift3d.segmentation.tracking.recovery import Keyframes, Recent
+from lift3d.segmentation.tracking.representatives import allot, centres, choose
 
 SQUARES = ((20, 20, 30, 2), (90, 40, 40, 3))
 

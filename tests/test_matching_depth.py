@@ -3,12 +3,12 @@ import itertools
 import numpy as np
 import pytest
 
-from lift3d.errors import InputError
 from lift3d.geometry import project, transform
-from lift3d.matching import BACKENDS
-from lift3d.matching.depth import DepthMatcherConfig
+from lift3d.geometry.visibility import DepthTolerance
 from lift3d.scene import Camera, View
-from lift3d.visibility import DepthTolerance
+from lift3d.scene.errors import InputError
+from lift3d.segmentation.matching import BACKENDS
+from lift3d.segmentation.matching.depth import DepthMatcherConfig
 
 WIDTH, HEIGHT, FOCAL = 64, 48, 50.0
 K = np.array([[FOCAL, 0, 31.5], [0, FOCAL, 23.5], [0, 0, 1]])

@@ -5,11 +5,11 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from lift3d.errors import InputError
-from lift3d.matching import BACKENDS
-from lift3d.matching.flow import FlowMatcherConfig, _texture
-from lift3d.protocols import Matcher
 from lift3d.scene import Camera, View
+from lift3d.scene.errors import InputError
+from lift3d.scene.protocols import Matcher
+from lift3d.segmentation.matching import BACKENDS
+from lift3d.segmentation.matching.flow import FlowMatcherConfig, _texture
 
 
 def view(name, image, loads=None):

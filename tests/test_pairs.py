@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from lift3d.errors import InputError
-from lift3d.pairs import PairsConfig, check_connected
+from lift3d.reconstruction.pairs import PairsConfig, check_connected
+from lift3d.scene.errors import InputError
 
 NAMES = [f"p{k}" for k in range(6)]
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from lift3d.errors import InputError
-from lift3d.metrics.panoptic import SharedPixels, views_quality
-from lift3d.metrics.semantic import confusion, semantic_score
+from lift3d.evaluation.metrics.panoptic import SharedPixels, views_quality
+from lift3d.evaluation.metrics.semantic import confusion, semantic_score
+from lift3d.scene.errors import InputError
 
 
 def quality(truth, predicted, **classes):

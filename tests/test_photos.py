@@ -7,7 +7,7 @@ from PIL import ImageOps
 
 from lift3d.datasets import read_scene
 from lift3d.datasets.photos import FILM_DIAGONAL, read_photo
-from lift3d.errors import InputError
+from lift3d.scene.errors import InputError
 
 ORIENTATION, FOLDER = 0x0112, 0x8769
 

@@ -11,7 +11,7 @@ from tiny_scan import COLOR_K, COLOR_SIZE, DEPTH_K, DEPTH_SIZE, tiny_scan
 from lift3d.datasets import read_scene
 from lift3d.datasets.images import DepthCode, read_depth
 from lift3d.datasets.rgbd_folder import RgbdFolder
-from lift3d.errors import FrameError, InputError
+from lift3d.scene.errors import FrameError, InputError
 
 TUM = {
     "images": "rgb/*.png",

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from conftest import SHARED
 
-from lift3d.errors import InputError
-from lift3d.reciprocal import (
+from lift3d.networks.reciprocal import (
     DescribedPair,
     Window,
     match_pair,
@@ -14,6 +13,7 @@ from lift3d.reciprocal import (
     window_pairs,
 )
 from lift3d.scene import Matches
+from lift3d.scene.errors import InputError
 
 
 def unit(descriptors):

@@ -9,15 +9,15 @@ import pytest
 from tiny_scan import tiny_scan, write_scannet
 
 from lift3d.datasets.synthetic import SyntheticConfig
-from lift3d.errors import FrameError, InputError
 from lift3d.export.ply import read_cloud
 from lift3d.geometry import unproject
-from lift3d.labelmaps import write_label_map
-from lift3d.lifting import lift
-from lift3d.reconstructed import keep, recall, reopened
+from lift3d.run.lift import lift
+from lift3d.run.settings import LiftConfig
+from lift3d.run.stored import keep, recall, reopened
 from lift3d.scene import Points, Scene, Skipped
+from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.labelmaps import write_label_map
 from lift3d.segmentation import BACKENDS
-from lift3d.settings import LiftConfig
 
 
 def quiet(done, total):

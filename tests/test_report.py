@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from lift3d.datasets.synthetic import SyntheticConfig
-from lift3d.lifting import lift
-from lift3d.report.chart import bars
+from lift3d.run.lift import lift
+from lift3d.run.report.chart import bars
+from lift3d.run.settings import LiftConfig
 from lift3d.segmentation.simulated import SimulatedConfig
-from lift3d.settings import LiftConfig
 
 VOID = {"meta", "img", "br", "line", "rect", "stop"}
 

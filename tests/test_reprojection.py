@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from lift3d.errors import InputError
-from lift3d.reprojection import reproject, reprojection_check
+from lift3d.evaluation.reprojection import reproject, reprojection_check
 from lift3d.scene import Camera, LabelledPoints, Points, Scene, View
+from lift3d.scene.errors import InputError
 
 K = np.array([[4.0, 0, 2], [0, 4, 1], [0, 0, 1]])
 

@@ -15,15 +15,16 @@ from segment_anything import SamAutomaticMaskGenerator, SamPredictor, sam_model_
 from torchvision.ops import nms
 
 from lift3d import cli
-from lift3d.errors import FrameError, InputError, MissingExtra
-from lift3d.protocols import Segmenter
+from lift3d.networks.sam.automatic import AutomaticConfig, cleaned, suppressed
+from lift3d.networks.sam.embeddings import EmbeddingConfig
+from lift3d.networks.sam.official import WIDTHS, _model, load, sizes_of
 from lift3d.scene import Camera, Prompt, Scene, View
+from lift3d.scene.errors import FrameError, InputError, MissingExtra
+from lift3d.scene.protocols import Segmenter
 from lift3d.segmentation import BACKENDS
-from lift3d.segmentation.automatic import AutomaticConfig, cleaned, suppressed
-from lift3d.segmentation.embeddings import EmbeddingConfig
-from lift3d.segmentation.sam import WIDTHS, SamConfig, _model, load, sizes_of
+from lift3d.segmentation.sam import SamConfig
 from lift3d.segmentation.sam_transformers import SamTransformersConfig
-from lift3d.tracking.byocl import ByoclConfig
+from lift3d.segmentation.tracking.byocl import ByoclConfig
 
 WIDTH, HEIGHT = 160, 120
 DECODER = {
@@ -713,7 +714,7 @@ def test_a_folder_of_a_video_model_gives_its_image_model(folders, tmp_path):
 )
 def test_without_the_libraries_the_extra_is_named(config, absent, monkeypatch):
     monkeypatch.setitem(sys.modules, absent, None)
-    monkeypatch.delitem(sys.modules, "lift3d.segmentation.promptable", raising=False)
+    monkeypatch.delitem(sys.modules, "lift3d.networks.sam.promptable", raising=False)
     with pytest.raises(MissingExtra, match=rf"{absent}.*lift3d\[sam\]"):
         config.build()
 

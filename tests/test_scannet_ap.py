@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 from conftest import SHARED
 
-from lift3d.errors import InputError
-from lift3d.metrics.scannet import OVERLAPS, Prediction, _dot, average_precision, class_agnostic
+from lift3d.evaluation.metrics.scannet import (
+    OVERLAPS,
+    Prediction,
+    _dot,
+    average_precision,
+    class_agnostic,
+)
+from lift3d.scene.errors import InputError
 
 GOLDEN = SHARED / "facts" / "scannet_ap_golden.npz"
 

@@ -11,7 +11,7 @@ from plyfile import PlyData, PlyElement
 from tiny_scan import BOX_HIGH, BOX_LOW, WALL_Z, tiny_scan, write_scannet
 
 from lift3d.datasets.scannet_surface import annotation_files
-from lift3d.submitted import evaluate_submission
+from lift3d.evaluation.submitted import evaluate_submission
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -10,7 +10,7 @@ from tiny_scan import tiny_scan
 
 from lift3d.datasets import read_scene
 from lift3d.datasets.scannet_surface import annotation_files, vertex_normals
-from lift3d.errors import InputError
+from lift3d.scene.errors import InputError
 
 XYZ = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 5], [9, 9, 9]], np.float32)
 

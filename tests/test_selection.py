@@ -9,11 +9,11 @@ import pytest
 from tiny_scan import tiny_scan, write_scannet
 
 from lift3d.datasets import read_scene
+from lift3d.datasets.selection import AGAIN, most_covering, select, shown_cells
 from lift3d.datasets.synthetic import SyntheticConfig
-from lift3d.errors import FrameError, InputError
-from lift3d.fusion.voxel import VoxelConfig
+from lift3d.reconstruction.fusion.voxel import VoxelConfig
 from lift3d.scene import Camera, Scene, View
-from lift3d.selection import AGAIN, most_covering, select, shown_cells
+from lift3d.scene.errors import FrameError, InputError
 
 K = np.array([[60.0, 0, 31.5], [0, 60, 23.5], [0, 0, 1]])
 

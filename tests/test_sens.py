@@ -10,7 +10,7 @@ from tiny_scan import tiny_scan
 
 from lift3d.datasets import read_scene
 from lift3d.datasets.sens_file import read_index
-from lift3d.errors import FrameError, InputError
+from lift3d.scene.errors import FrameError, InputError
 
 LOST = np.full((4, 4), -np.inf)
 

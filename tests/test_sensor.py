@@ -4,10 +4,10 @@ from functools import partial
 import numpy as np
 import pytest
 
-from lift3d.errors import FrameError, InputError
 from lift3d.reconstruction import BACKENDS
 from lift3d.reconstruction.sensor import SensorConfig
 from lift3d.scene import Camera, Scene, Skipped, View
+from lift3d.scene.errors import FrameError, InputError
 
 CAMERA = Camera(np.array([[4.0, 0, 1.5], [0, 4.0, 1.5], [0, 0, 1]]), 4, 4, np.eye(4))
 

@@ -7,8 +7,8 @@ from lift3d.association.shape import Shape
 from lift3d.association.shape.agreement import Agreement
 from lift3d.association.shape.layout import layout
 from lift3d.association.shape.surfels import surfels
+from lift3d.geometry.visibility import DepthTolerance
 from lift3d.scene import Camera, Points, View
-from lift3d.visibility import DepthTolerance
 
 WIDTH, HEIGHT = 64, 48
 SPACING = 0.05

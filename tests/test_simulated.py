@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from lift3d.datasets.synthetic import SyntheticConfig
-from lift3d.errors import InputError
-from lift3d.protocols import Segmenter
 from lift3d.scene import Camera, Prompt, View
+from lift3d.scene.errors import InputError
+from lift3d.scene.protocols import Segmenter
 from lift3d.segmentation import BACKENDS
 from lift3d.segmentation.simulated import SEVERITIES, Damage, SimulatedConfig, damaged
 

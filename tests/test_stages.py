@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lift3d.errors import InputError
-from lift3d.segmentation.embeddings import EmbeddingConfig
+from lift3d.networks.sam.embeddings import EmbeddingConfig
+from lift3d.run.stages import RunFolder, alone_in, fingerprint, fresh_folder, open_run
+from lift3d.scene.errors import InputError
 from lift3d.segmentation.sam import SamConfig
-from lift3d.stages import RunFolder, alone_in, fingerprint, fresh_folder, open_run
 
 
 class Stages:

@@ -5,10 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from lift3d.errors import InputError
-from lift3d.metrics.classes import BENCHMARKS, SCANNET, SCANNET200
-from lift3d.metrics.scannet import Prediction
-from lift3d.metrics.submission import (
+from lift3d.evaluation.metrics.classes import BENCHMARKS, SCANNET, SCANNET200
+from lift3d.evaluation.metrics.scannet import Prediction
+from lift3d.evaluation.metrics.submission import (
     from_run_lengths,
     predictions,
     read_mask,
@@ -17,6 +16,7 @@ from lift3d.metrics.submission import (
     submitted_scenes,
     write_submission,
 )
+from lift3d.scene.errors import InputError
 
 FORMS = ("scannet", "scannetpp")
 

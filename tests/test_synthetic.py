@@ -13,8 +13,8 @@ from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.datasets.synthetic.render import Caster
 from lift3d.datasets.synthetic.shapes import box, worn_box
 from lift3d.datasets.synthetic.world import CATEGORIES, Builder, Material, place
-from lift3d.errors import InputError
 from lift3d.scene import Camera
+from lift3d.scene.errors import InputError
 
 SMALL = {"seed": 1, "views": 24, "width": 96, "height": 72}
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from lift3d.errors import InputError
+from lift3d.networks.clip import TextConfig, classify, painted
 from lift3d.scene import Masks
-from lift3d.text import TextConfig, classify, painted
+from lift3d.scene.errors import InputError
 
 pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

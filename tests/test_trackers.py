@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from walls import HEIGHT, WIDTH, TrueMasks, wall_scene
 
-from lift3d.errors import FrameError, InputError
-from lift3d.matching.depth import DepthMatcherConfig
 from lift3d.scene import Masks, Scene, View
-from lift3d.tracking import BACKENDS
-from lift3d.tracking.byocl import Byocl
-from lift3d.tracking.given import Given
+from lift3d.scene.errors import FrameError, InputError
+from lift3d.segmentation.matching.depth import DepthMatcherConfig
+from lift3d.segmentation.tracking import BACKENDS
+from lift3d.segmentation.tracking.byocl import Byocl
+from lift3d.segmentation.tracking.given import Given
 
 SQUARES = ((20, 20, 30, 2), (90, 40, 40, 3), (150, 10, 30, 4), (230, 60, 30, 5))
 

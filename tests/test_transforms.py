@@ -10,8 +10,8 @@ from tiny_scan import COLOR_K, tiny_scan
 
 from lift3d.datasets import read_scene
 from lift3d.datasets.transforms_json import TransformsJson
-from lift3d.errors import InputError
 from lift3d.geometry import transform
+from lift3d.scene.errors import InputError
 
 TURN = np.array([[0.0, 1, 0, 0], [1, 0, 0, 0], [0, 0, -1, 0.5], [0, 0, 0, 1]])
 """As `ns-process-data` turns what COLMAP gave: z up, rigid."""

@@ -10,7 +10,7 @@ import pytest
 
 from lift3d.datasets import read_scene
 from lift3d.datasets.video import Video
-from lift3d.errors import FrameError, InputError
+from lift3d.scene.errors import FrameError, InputError
 
 SIZE = (160, 120)
 CODECS = {"avi": "MJPG", "mp4": "mp4v", "mkv": "mp4v"}

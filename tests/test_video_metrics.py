@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from skimage.morphology import disk
 from walls import wall_scene
 
-from lift3d.consistency import consistency
-from lift3d.errors import FrameError, InputError
-from lift3d.matching.depth import DepthMatcherConfig
-from lift3d.metrics.matched import matched_consistency
-from lift3d.metrics.video import (
+from lift3d.evaluation.consistency import consistency
+from lift3d.scene import Camera, Matches, View
+from lift3d.scene.errors import FrameError, InputError
+from lift3d.segmentation.matching.depth import DepthMatcherConfig
+from pipelines.davis.matched import matched_consistency
+from pipelines.davis.video import (
     MaskScore,
     Track,
     _track,
@@ -22,7 +23,6 @@ from lift3d.metrics.video import (
     region_iou,
     score_video,
 )
-from lift3d.scene import Camera, Matches, View
 
 PERFECT, MISSED = MaskScore(1.0, 1.0, 1.0, 1.0, 1.0), MaskScore(0.0, 0.0, 0.0, 0.0, 0.0)
 

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lift3d.errors import InputError
 from lift3d.export.ply import write_cloud
-from lift3d.rendering import camera_up, guess_up, orbit_cameras, render
+from lift3d.geometry.rendering import camera_up, guess_up, orbit_cameras, render
 from lift3d.scene import Camera, LabelledPoints, Points
-from lift3d.viewing import colours_of, frustum, show, view_run
+from lift3d.scene.errors import InputError
+from lift3d.viewing.window import colours_of, frustum, show, view_run
 
 
 def floor_and_box():

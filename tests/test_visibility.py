@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from lift3d.geometry import project
+from lift3d.geometry.visibility import DepthTolerance, front_points, sightings
 from lift3d.scene import Camera, Points, View
-from lift3d.visibility import DepthTolerance, front_points, sightings
 
 
 def camera(**changes):
@@ -133,7 +133,7 @@ def test_splats_passed_over_by_tiles_show_what_painting_all_of_them_shows(splat)
 
 
 def test_a_point_behind_another_has_no_sparse_depth():
-    from lift3d.visibility import sparse_depth
+    from lift3d.geometry.visibility import sparse_depth
 
     camera = Camera(np.array([[10.0, 0, 5], [0, 10, 5], [0, 0, 1]]), 11, 11, np.eye(4))
     xyz = np.array([[0, 0, 1], [0.05, 0, 3], [0.8, 0, 2]], np.float32)

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from lift3d.errors import FrameError, InputError
+from lift3d.association.votes.ballot import Ballot, vote, vote_labels
 from lift3d.scene import Camera, Points, Scene, View
-from lift3d.voting import Ballot, vote, vote_labels
+from lift3d.scene.errors import FrameError, InputError
 
 
 def ints(*values):

@@ -12,8 +12,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from lift3d import cli, downloading, weights
-from lift3d.errors import InputError
+from lift3d import cli
+from lift3d.networks import download as downloading
+from lift3d.networks import weights
+from lift3d.scene.errors import InputError
 
 RIGHT = np.random.default_rng(0).bytes(1_500_001)
 WRONG = RIGHT[:-1] + bytes([RIGHT[-1] ^ 1])

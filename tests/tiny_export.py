@@ -8,10 +8,10 @@ import numpy as np
 from lift3d import segmentation
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.export.content import Content, Options
-from lift3d.labelmaps import write_label_map
-from lift3d.lifting import lift
+from lift3d.run.lift import lift
+from lift3d.run.settings import LiftConfig
 from lift3d.scene import Camera, LabelledPoints, Points, Scene, View
-from lift3d.settings import LiftConfig
+from lift3d.scene.labelmaps import write_label_map
 
 SIZE = (48, 36)
 

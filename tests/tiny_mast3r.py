@@ -27,8 +27,8 @@ def write_checkpoint(path: Path, seed: int = 0) -> Path:
     """A `.pth` as published, of a small network."""
     import torch
 
-    from lift3d.reconstruction.mast3r.network import Mast3r
-    from lift3d.reconstruction.mast3r.sizes import NetworkConfig
+    from lift3d.networks.mast3r.network import Mast3r
+    from lift3d.networks.mast3r.sizes import NetworkConfig
 
     config = NetworkConfig(32, 1, 2, 24, 4, 2)
     torch.manual_seed(seed)

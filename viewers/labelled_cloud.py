@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lift3d.colours import label_colours
 from lift3d.export.ply import read_cloud
+from lift3d.scene.colours import label_colours
 
 
 def main() -> None:

@@ -5,8 +5,9 @@ ids that a tracker kept for a while. What decides is what the views say of the p
 
 1. anchors, an even subset of the cloud, are read in every view (`evidence`);
 2. pairs of them, near and far, are counted: seen in one mask, seen in two; superpoints are
-   merged while the views that see both put them into one mask (`lift3d.linkage`), then pieces that
-   do not touch (`clusters.join_distant`): lifted average-linkage clustering of the agreement;
+   merged while the views that see both put them into one mask (`lift3d.geometry.linkage`), then
+   pieces that do not touch (`clusters.join_distant`): lifted average-linkage clustering of the
+   agreement;
 3. clusters that no view segments as a whole are given up (`clusters.confirmed`);
 4. each mask now speaks for the objects it covers, by likelihood: half an object still speaks
    for the whole, a mask over two for both. Evidence is summed per superpoint and smoothed over
@@ -38,9 +39,9 @@ from lift3d.association.meanfield import smooth
 from lift3d.association.relabel import MIXED, Relabelling
 from lift3d.association.shape import Shape
 from lift3d.association.superpoints import superpoints, surface_graph
+from lift3d.association.votes.ballot import Ballot, vote_labels
+from lift3d.geometry.visibility import DepthTolerance, spacing
 from lift3d.scene import LabelledPoints, LabelMap, Points, Scene, View
-from lift3d.visibility import DepthTolerance, spacing
-from lift3d.voting import Ballot, vote_labels
 
 LabelMaps = Callable[[], Iterable[LabelMap]]
 

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float64, Int32, Int64
 from scipy import sparse
 
 from lift3d.association.evidence import Observations
-from lift3d.linkage import agglomerate
+from lift3d.geometry.linkage import agglomerate
 
 TRACK_EVIDENCE = 2.0
 """A tracked id on two pieces that no view shows together counts as this many views."""

@@ -10,9 +10,9 @@ import numba
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64, UInt, UInt8
 
-from lift3d.ahead import looked_up
+from lift3d.geometry.visibility import DepthTolerance, sightings
 from lift3d.scene import Depth, LabelMap, Points, Scene, View
-from lift3d.visibility import DepthTolerance, sightings
+from lift3d.scene.prefetch import looked_up
 
 BLOCK = 512
 """Views whose observations are unpacked at a time."""

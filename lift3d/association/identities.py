@@ -8,7 +8,7 @@ from jaxtyping import Float64, Int32
 from lift3d.association.clusters import confirmed, join_distant
 from lift3d.association.config import AssociationConfig
 from lift3d.association.evidence import Observations, pair_agreement, pair_graph
-from lift3d.linkage import agglomerate
+from lift3d.geometry.linkage import agglomerate
 from lift3d.scene import Points
 
 UNSEEN = 0.1

@@ -11,11 +11,11 @@ import numpy as np
 from jaxtyping import Float32, Int32
 from scipy import sparse
 
-from lift3d.ahead import looked_up
 from lift3d.association.evidence import Observations
+from lift3d.association.votes.ballot import Ballot
+from lift3d.geometry.visibility import DepthTolerance, sightings
 from lift3d.scene import DENSE, LabelMap, Points, Scene
-from lift3d.visibility import DepthTolerance, sightings
-from lift3d.voting import Ballot
+from lift3d.scene.prefetch import looked_up
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,8 +9,8 @@ from jaxtyping import Int32
 from scipy import ndimage
 
 from lift3d.association.labelling import mask_index
+from lift3d.geometry.visibility import DepthTolerance, sightings
 from lift3d.scene import LabelledPoints, LabelMap, View
-from lift3d.visibility import DepthTolerance, sightings
 
 MIXED = 0.2
 """A mask is split where the second object has more than this share of its points."""

@@ -12,7 +12,7 @@ import numba
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from lift3d.graphs import felzenszwalb
+from lift3d.geometry.graphs import felzenszwalb
 from lift3d.scene import Points
 
 BLOCK = 1 << 20

@@ -17,8 +17,8 @@ from lift3d.datasets.seven_scenes import SevenScenes
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.datasets.transforms_json import TransformsJson
 from lift3d.datasets.video import Video
-from lift3d.errors import InputError, did_you_mean
 from lift3d.scene import Scene
+from lift3d.scene.errors import InputError, did_you_mean
 
 
 @runtime_checkable

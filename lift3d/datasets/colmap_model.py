@@ -9,14 +9,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from lift3d import colmap_scene
+from lift3d.datasets import colmap_scene
 from lift3d.datasets.frames import finish
 from lift3d.datasets.images import image_size, read_color
 from lift3d.datasets.patterns import contents, natural
 from lift3d.datasets.photos import SUFFIXES as PHOTOS
 from lift3d.datasets.photos import unique_names
-from lift3d.errors import FrameError, InputError
 from lift3d.scene import Camera, Depth, Scene, Skipped, View
+from lift3d.scene.errors import FrameError, InputError
 
 PLACES = (".", "sparse", "sparse/0")
 """Where in the folder the model may lie."""

@@ -9,12 +9,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from lift3d.colmap_scene import centred_camera
+from lift3d.datasets.colmap_scene import centred_camera
 from lift3d.datasets.frames import finish, first_size
 from lift3d.datasets.images import read_color, read_labels
 from lift3d.datasets.patterns import any_match, collect, contents
-from lift3d.errors import InputError, did_you_mean
 from lift3d.scene import LabelMap, Scene, View
+from lift3d.scene.errors import InputError, did_you_mean
 
 IMAGES, TRUTH = "JPEGImages", "Annotations"
 WHITE = 255

@@ -12,8 +12,8 @@ from lift3d.datasets.images import image_size
 from lift3d.datasets.intrinsics import Size
 from lift3d.datasets.patterns import Files
 from lift3d.datasets.poses import fault, faults, world_from_camera
-from lift3d.errors import FrameError, InputError
 from lift3d.scene import Scene, Skipped, Transform, View
+from lift3d.scene.errors import FrameError, InputError
 
 
 def complete(

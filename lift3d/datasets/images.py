@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Float32, Shaped
 
 from lift3d.datasets.whole import check_whole
-from lift3d.errors import FrameError
 from lift3d.scene import Depth, Image, LabelMap
+from lift3d.scene.errors import FrameError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".pgm", ".ppm", ".npy")
 
@@ -83,7 +83,7 @@ def to_metres(raw: Shaped[np.ndarray, "..."], code: DepthCode, where: str) -> De
 
 def read_labels(path: Path, divide: int = 1) -> LabelMap:
     """A map of instance ids, 0 = none; stored values are divided by `divide`."""
-    from lift3d.labelmaps import read_label_map
+    from lift3d.scene.labelmaps import read_label_map
 
     check_whole(_bytes(path), str(path))
     return (read_label_map(path) // divide).astype(np.int32)

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from lift3d.datasets.poses import numbers, read_headed, read_text
-from lift3d.errors import InputError
 from lift3d.scene import Camera
+from lift3d.scene.errors import InputError
 
 Size = tuple[int, int]
 """Width, height."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lift3d.datasets.images import SUFFIXES
-from lift3d.errors import InputError
+from lift3d.scene.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from lift3d.colmap_scene import centred_camera
+from lift3d.datasets.colmap_scene import centred_camera
 from lift3d.datasets.frames import finish
 from lift3d.datasets.images import read_color
 from lift3d.datasets.patterns import contents, natural
-from lift3d.errors import FrameError, InputError
 from lift3d.scene import Image, Scene, Skipped, View
+from lift3d.scene.errors import FrameError, InputError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 FILM_DIAGONAL = 43.2666

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64
 
-from lift3d.errors import InputError
 from lift3d.scene import Transform
+from lift3d.scene.errors import InputError
 
 Poses = dict[str, Transform]
 """Frame key -> matrix as stored; conventions are applied afterwards."""

@@ -19,8 +19,8 @@ from lift3d.datasets.poses import (
     read_text,
     read_tum,
 )
-from lift3d.errors import InputError
 from lift3d.scene import Skipped
+from lift3d.scene.errors import InputError
 
 
 @runtime_checkable

@@ -17,8 +17,8 @@ from lift3d.datasets.patterns import Files, any_match, collect, contents
 from lift3d.datasets.poses import numbers, read_matrix, read_text
 from lift3d.datasets.rgbd_poses import read_files
 from lift3d.datasets.scannet_surface import STRUCTURE, surface_loader
-from lift3d.errors import InputError
 from lift3d.scene import Camera, Scene, Transform, View
+from lift3d.scene.errors import InputError
 
 EXPORTED = ("color/*", "depth/*", "pose/*.txt")
 POSED_IMAGES = ("*.jpg", "*.png", "*.txt")

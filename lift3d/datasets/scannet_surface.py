@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int, Int32
 
-from lift3d.errors import InputError
 from lift3d.scene import LabelledPoints, Points
+from lift3d.scene.errors import InputError
 
 STRUCTURE = (1, 2, 22)
 """Wall, floor and ceiling in nyu40: no objects, so scores leave them out."""

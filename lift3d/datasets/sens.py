@@ -15,8 +15,8 @@ from lift3d.datasets.images import DepthCode
 from lift3d.datasets.intrinsics import Size, pinhole
 from lift3d.datasets.scannet_surface import STRUCTURE, surface_loader
 from lift3d.datasets.sens_file import SensIndex, load_color, load_depth, read_index
-from lift3d.errors import InputError
 from lift3d.scene import Camera, Scene, View
+from lift3d.scene.errors import InputError
 
 
 @dataclass(frozen=True)

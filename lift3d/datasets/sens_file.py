@@ -18,8 +18,8 @@ from jaxtyping import Float32, Int64
 
 from lift3d.datasets.images import DepthCode, decode_color, to_metres
 from lift3d.datasets.intrinsics import Size
-from lift3d.errors import FrameError, InputError
 from lift3d.scene import Depth, Image
+from lift3d.scene.errors import FrameError, InputError
 
 COLOR_CODES = {-1: "unknown", 0: "raw", 1: "png", 2: "jpeg"}
 DEPTH_CODES = {-1: "unknown", 0: "raw", 1: "zlib", 2: "occi"}

@@ -15,8 +15,8 @@ from lift3d.datasets.intrinsics import pinhole, read_intrinsics
 from lift3d.datasets.patterns import any_match, collect, contents
 from lift3d.datasets.poses import rigid_option
 from lift3d.datasets.rgbd_poses import read_files
-from lift3d.errors import InputError
 from lift3d.scene import Camera, Scene, View
+from lift3d.scene.errors import InputError
 
 FOLDERS = ("", "seq-*/", "rgbd-frames/")
 """Where the frames may lie; tsdf-fusion uses the last."""

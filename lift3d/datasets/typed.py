@@ -6,7 +6,7 @@ import types
 import typing
 from typing import Any, Literal, TypeVar
 
-from lift3d.errors import InputError, did_you_mean
+from lift3d.scene.errors import InputError, did_you_mean
 
 T = TypeVar("T")
 

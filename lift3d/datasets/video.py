@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from lift3d.colmap_scene import centred_camera
+from lift3d.datasets.colmap_scene import centred_camera
 from lift3d.datasets.frames import finish
-from lift3d.errors import FrameError, InputError
 from lift3d.scene import Image, Scene, View
+from lift3d.scene.errors import FrameError, InputError
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
 FLOW_WIDTH, SHARP_WIDTH = 160, 640

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 
-from lift3d.errors import FrameError
+from lift3d.scene.errors import FrameError
 
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"

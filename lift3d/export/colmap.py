@@ -21,14 +21,14 @@ from typing import BinaryIO
 import numpy as np
 from jaxtyping import Float64, Int32, Int64
 
-from lift3d.colmap_scene import write_unit
+from lift3d.datasets.colmap_scene import write_unit
 from lift3d.export.content import Content, Format, Tick
 from lift3d.export.frames import Frame, Limits, check_frames, frames, write_bytes, write_png
 from lift3d.geometry import project
-from lift3d.labelmaps import write_label_map
+from lift3d.geometry.visibility import sightings
 from lift3d.scene import Camera, Depth, LabelledPoints
-from lift3d.storage import atomic
-from lift3d.visibility import sightings
+from lift3d.scene.labelmaps import write_label_map
+from lift3d.scene.storage import atomic
 
 LIMITS = Limits("colmap")
 OBSERVED = 4096

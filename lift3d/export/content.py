@@ -11,8 +11,8 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Int32
 
-from lift3d.errors import InputError
 from lift3d.scene import LabelledPoints, LabelMap, Scene
+from lift3d.scene.errors import InputError
 
 Tick: TypeAlias = Callable[[int, int], None]
 """Called with how many are done and how many there are."""

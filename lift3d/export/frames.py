@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float32, Int32
 
-from lift3d.colmap_scene import sparse_depth
+from lift3d.datasets.colmap_scene import sparse_depth
 from lift3d.datasets.images import read_color
 from lift3d.datasets.photos import read_photo
-from lift3d.errors import FrameError, InputError
 from lift3d.export.content import Content, Tick
 from lift3d.geometry import distort, unproject
 from lift3d.scene import Camera, Depth, Image, View
-from lift3d.storage import atomic
+from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.storage import atomic
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from lift3d.errors import InputError
 from lift3d.export.content import Content, Format, Tick
 from lift3d.export.frames import write_bytes
 from lift3d.scene import LabelledPoints
+from lift3d.scene.errors import InputError
 
 EXACT = 2**24
 """Every whole number up to this is a float32."""

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from lift3d.colours import label_colours
 from lift3d.scene import LabelledPoints
-from lift3d.storage import atomic
+from lift3d.scene.colours import label_colours
+from lift3d.scene.storage import atomic
 
 
 def write_instances(

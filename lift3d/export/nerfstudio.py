@@ -24,9 +24,9 @@ import numpy as np
 from lift3d.export.content import Content, Format, Tick
 from lift3d.export.frames import Frame, Limits, check_frames, frames, write_png
 from lift3d.export.ply import write_cloud
-from lift3d.labelmaps import write_label_map
 from lift3d.scene import Camera
-from lift3d.storage import atomic
+from lift3d.scene.labelmaps import write_label_map
+from lift3d.scene.storage import atomic
 
 LIMITS = Limits("nerfstudio")
 OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])

@@ -19,7 +19,7 @@ from lift3d.export.content import Content, Format, Tick
 from lift3d.export.frames import Frame, Limits, check_frames, frames
 from lift3d.geometry import unproject
 from lift3d.scene import Depth
-from lift3d.storage import atomic
+from lift3d.scene.storage import atomic
 
 LIMITS = Limits("npz", coefficients=0)
 

@@ -15,7 +15,7 @@ import numpy as np
 from lift3d.export.colmap import observed, write_model
 from lift3d.export.content import Content, Tick, small_ids
 from lift3d.export.frames import Limits, frames, write_png
-from lift3d.storage import atomic
+from lift3d.scene.storage import atomic
 
 WIDEST = 1600
 

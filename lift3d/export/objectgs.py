@@ -16,7 +16,7 @@ from lift3d.export.content import Content, Format, Tick, small_ids
 from lift3d.export.frames import Limits, check_frames
 from lift3d.export.object_masks import WIDEST, renumbered, write_masks
 from lift3d.export.ply import NORMAL, RGB, XYZ
-from lift3d.storage import atomic
+from lift3d.scene.storage import atomic
 
 LIMITS = Limits("objectgs", coefficients=0, widest=WIDEST)
 

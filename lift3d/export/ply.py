@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lift3d.colours import label_colours
-from lift3d.errors import InputError
 from lift3d.export.content import Content, Format, Tick
 from lift3d.scene import LabelledPoints, Points
-from lift3d.storage import atomic
+from lift3d.scene.colours import label_colours
+from lift3d.scene.errors import InputError
+from lift3d.scene.storage import atomic
 
 XYZ, NORMAL, RGB = ("x", "y", "z"), ("nx", "ny", "nz"), ("red", "green", "blue")
 PROPERTIES = [

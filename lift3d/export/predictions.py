@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lift3d.errors import InputError
+from lift3d.evaluation.metrics.scannet import Prediction
 from lift3d.export.content import Content, Tick
-from lift3d.metrics.scannet import Prediction
+from lift3d.scene.errors import InputError
 
 UNKNOWN_CLASS = 1
 """What class-agnostic scripts call `object`."""

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from lift3d.colours import label_colours
-from lift3d.errors import InputError, MissingExtra
 from lift3d.export.content import Content, Format, Tick
 from lift3d.export.frames import Frame, Limits, check_frames, frames, write_bytes
+from lift3d.scene.colours import label_colours
+from lift3d.scene.errors import InputError, MissingExtra
 
 LIMITS = Limits("rerun", coefficients=0)
 MOST = np.iinfo(np.uint16).max

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lift3d.evaluation.metrics.submission import write_submission
 from lift3d.export import predictions
 from lift3d.export.content import Content, Format, Tick
-from lift3d.metrics.submission import write_submission
 
 
 def write(content: Content, folder: Path, tick: Tick) -> list[str]:

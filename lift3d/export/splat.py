@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from lift3d.errors import InputError
 from lift3d.export.colmap import write_npy
 from lift3d.export.content import Content, Format, Tick
 from lift3d.scene import LabelledPoints
-from lift3d.storage import atomic
+from lift3d.scene.errors import InputError
+from lift3d.scene.storage import atomic
 
 C0 = 0.28209479177387814
 """The constant of the harmonic of degree 0."""

@@ -19,10 +19,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lift3d import colmap_scene
-from lift3d.errors import FrameError, InputError
+from lift3d.datasets import colmap_scene
 from lift3d.scene import Camera, Scene, Skipped, View
-from lift3d.storage import atomic
+from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.storage import atomic
 
 IMAGES, DATABASE, MODEL, STATE = "images", "features.db", "sparse", "colmap.json"
 ENOUGH = 0.9

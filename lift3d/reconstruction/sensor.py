@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from lift3d.errors import FrameError, InputError
 from lift3d.geometry import is_rigid
+from lift3d.geometry.visibility import spacing, sparse_depth
 from lift3d.scene import Scene, Skipped, View
-from lift3d.visibility import spacing, sparse_depth
+from lift3d.scene.errors import FrameError, InputError
 
 
 @dataclass(frozen=True)

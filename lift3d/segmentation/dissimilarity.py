@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float32, Int32
 
 from lift3d.geometry import rays, unproject
+from lift3d.geometry.visibility import front_points
 from lift3d.scene import Camera, Depth, Image, View
-from lift3d.visibility import front_points
 
 NARROW = 0.04
 """Holes in the depth are filled up to this share of the picture's longer side from their rim."""

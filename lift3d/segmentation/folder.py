@@ -9,9 +9,9 @@ from typing import Literal
 
 import numpy as np
 
-from lift3d.errors import FrameError, InputError
-from lift3d.labelmaps import find_label_map, read_label_map
 from lift3d.scene import Camera, Masks, Prompt, Scene, View
+from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.labelmaps import find_label_map, read_label_map
 from lift3d.segmentation.answers import best_mask
 
 

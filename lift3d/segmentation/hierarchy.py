@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
 
-from lift3d.graphs import felzenszwalb
+from lift3d.geometry.graphs import felzenszwalb
 from lift3d.scene import LabelMap
 
 

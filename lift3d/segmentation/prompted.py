@@ -5,15 +5,16 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
-from lift3d.errors import MissingExtra
-from lift3d.protocols import Segmenter
-from lift3d.segmentation.automatic import AutomaticConfig
-from lift3d.segmentation.embeddings import EmbeddingConfig
+from lift3d.networks import Precision
+from lift3d.networks.sam.automatic import AutomaticConfig
+from lift3d.networks.sam.embeddings import EmbeddingConfig
+from lift3d.scene.errors import MissingExtra
+from lift3d.scene.protocols import Segmenter
 
 if TYPE_CHECKING:
-    from lift3d.segmentation.promptable import Network
+    from lift3d.networks.sam.promptable import Network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ class PromptedConfig:
 
     device: str = "auto"
     """'cpu', 'cuda', 'cuda:1', ...; auto takes a GPU where there is one."""
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    precision: Precision = "auto"
     """Of the image encoder; auto is float32 on a CPU, else bfloat16 or, where the GPU is too old
     for it, float16."""
     batch: int | None = None
@@ -40,7 +41,7 @@ class PromptedConfig:
         try:
             for library in self.needs:
                 import_module(library)
-            from lift3d.segmentation.promptable import Promptable
+            from lift3d.networks.sam.promptable import Promptable
         except ImportError as error:
             raise MissingExtra(
                 f"{self.called} needs {error.name}, which is not installed: "

@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float32
 
-from lift3d.errors import InputError
 from lift3d.scene import LabelMap, Masks, Prompt, View
+from lift3d.scene.errors import InputError
 from lift3d.segmentation.answers import best_mask
 
 

@@ -28,9 +28,9 @@ from lift3d.association.shape.layout import layout
 from lift3d.association.shape.pieces import SIZE, Judge, Pairs, Pieces, largest
 from lift3d.association.shape.seams import lines
 from lift3d.association.shape.surfels import Surfels, surfels
-from lift3d.graphs import felzenszwalb
+from lift3d.geometry.graphs import felzenszwalb
+from lift3d.geometry.visibility import DepthTolerance
 from lift3d.scene import Camera, Depth, LabelMap, Points, View
-from lift3d.visibility import DepthTolerance
 
 CELLS, FEWEST, CELL = 1.93, 1.1, 0.025
 """Side of a surfel's cell: so many spacings of the points, but where these are coarse no more than

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from lift3d.geometry.visibility import DepthTolerance, sightings
 from lift3d.scene import Depth, LabelMap, Points, View
-from lift3d.visibility import DepthTolerance, sightings
 
 FEWEST = 2
 """Surfels of a piece that a view must see to be asked."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from lift3d.errors import InputError
 from lift3d.scene import Camera, Depth, Image, LabelledPoints, LabelMap, Scene, View
+from lift3d.scene.errors import InputError
 
 if TYPE_CHECKING:
     from lift3d.datasets.synthetic.render import Caster, Exact

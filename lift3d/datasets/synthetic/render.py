@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float32, Int32
 from lift3d import geometry
 from lift3d.datasets.synthetic import paint
 from lift3d.datasets.synthetic.world import World
-from lift3d.errors import MissingExtra
 from lift3d.scene import Camera, Depth, LabelMap
+from lift3d.scene.errors import MissingExtra
 
 SKY, NEAR_BY, BOUNCED = 12, 0.25, 0.75
 """Rays a point looks for ambient light by, how far each, and what it loses where all are blocked

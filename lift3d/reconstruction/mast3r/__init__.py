@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from lift3d.alignment.inputs import AlignmentConfig
-from lift3d.errors import InputError, MissingExtra
-from lift3d.pairs import PairsConfig
+from lift3d.networks import Precision
+from lift3d.reconstruction.alignment.inputs import AlignmentConfig
+from lift3d.reconstruction.pairs import PairsConfig
+from lift3d.scene.errors import InputError, MissingExtra
 
 if TYPE_CHECKING:
     from lift3d.reconstruction.mast3r.backend import Mast3rReconstruction
@@ -44,7 +45,7 @@ class Mast3rConfig:
     """Depth of less confidence is dropped; the network's starts at 1."""
     device: str = "auto"
     """cpu, cuda, cuda:1; auto takes a GPU where there is one."""
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    precision: Precision = "auto"
     """auto is bfloat16 where the hardware computes it, else float32."""
     batch: int | None = None
     """Pairs at a time; by default 8 on a GPU and 1 on a CPU."""

@@ -14,18 +14,18 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
-from lift3d.alignment import Aligned, Known, PairPrediction, align
-from lift3d.errors import FrameError, InputError
-from lift3d.reciprocal import DescribedPair, match_pair
+from lift3d.networks.mast3r.checkpoint import CheckpointInfo, load
+from lift3d.networks.mast3r.inference import PredictorConfig
+from lift3d.networks.mast3r.network import Mast3r
+from lift3d.networks.mast3r.pairstore import PairStore
+from lift3d.networks.mast3r.preprocess import Prepared, prepare
+from lift3d.networks.reciprocal import DescribedPair, match_pair
+from lift3d.networks.weights import find
+from lift3d.reconstruction.alignment import Aligned, Known, PairPrediction, align
 from lift3d.reconstruction.mast3r import Mast3rConfig
-from lift3d.reconstruction.mast3r.checkpoint import CheckpointInfo, load
-from lift3d.reconstruction.mast3r.inference import PredictorConfig
-from lift3d.reconstruction.mast3r.network import Mast3r
-from lift3d.reconstruction.mast3r.pairstore import PairStore
-from lift3d.reconstruction.mast3r.preprocess import Prepared, prepare
 from lift3d.scene import Camera, Depth, Matches, Scene, Skipped, View
-from lift3d.storage import atomic
-from lift3d.weights import find
+from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.storage import atomic
 
 TOGETHER = 8
 """Pairs whose two directions are predicted before they are matched and thinned."""
@@ -354,7 +354,7 @@ def _ignored(folder: Path, view: View, image: Prepared) -> Bool[np.ndarray, "hei
     """The picture's mask at the network's size; nothing is ignored where it has none."""
     import cv2
 
-    from lift3d.labelmaps import find_label_map, read_label_map
+    from lift3d.scene.labelmaps import find_label_map, read_label_map
 
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected masks named like the pictures")

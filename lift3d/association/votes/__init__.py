@@ -1,0 +1,1 @@
+"""Votes of the views on points: object ids, classes, features."""

@@ -1,0 +1,267 @@
+"""Give each 3D point the label that the views which see it agree on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import no_type_check
+
+import numba
+import numpy as np
+from jaxtyping import Float32, Int, Int32
+
+from lift3d.geometry.visibility import DepthTolerance, sightings
+from lift3d.scene import Depth, LabelMap, Points, Scene, View
+from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.prefetch import ahead
+
+
+def vote(
+    labels: Int[np.ndarray, "views points"], unlabelled: int = 0
+) -> Int[np.ndarray, " points"]:
+    """The most common label per point; a tie goes to the smaller label.
+
+    A view that does not see a point gives it `unlabelled`. The readable definition of what
+    `Ballot` does, view by view and weighted.
+
+    >>> vote(np.array([[1, 2, 0], [1, 0, 0], [3, 1, 0]])).tolist()
+    [1, 1, 0]
+    """
+    winner = np.full(labels.shape[1], unlabelled, labels.dtype)
+    most = np.zeros(labels.shape[1], np.int64)
+    for label in np.unique(labels[labels != unlabelled]):  # ascending: a tie keeps the smaller
+        votes = (labels == label).sum(0)
+        winner[votes > most] = label
+        most = np.maximum(most, votes)
+    return winner
+
+
+class Ballot:
+    """Weighted votes for the label of each point, added view by view.
+
+    Every point has room for `slots` labels, so memory does not grow with the views. While no
+    point got votes for more labels than that, the count is exact. A further label takes over
+    the weakest slot and its weight (Metwally et al. 2005, "space saving"): a label with more
+    than 1/slots of a point's weight is never lost, but weights may then be too high.
+    """
+
+    def __init__(self, points: int, slots: int = 8) -> None:
+        if slots < 1:
+            raise InputError(f"a ballot needs at least one slot per point, got {slots}")
+        self.views = 0
+        """Calls of `add`."""
+        self.overflowed = 0
+        """Votes that took over the slot of another label; 0 means that the count is exact."""
+        self._label = np.zeros((points, slots), np.int32)
+        self._weight = np.zeros((points, slots), np.float32)
+        self._unlabelled = np.zeros(points, np.float32)
+
+    def __len__(self) -> int:
+        return len(self._label)
+
+    def add(
+        self,
+        point: Int32[np.ndarray, " seen"],
+        label: Int32[np.ndarray, " seen"],
+        weight: Float32[np.ndarray, " seen"],
+    ) -> None:
+        """One view's votes. Label 0: the view saw the point and gave it no label.
+
+        Quick where `point` ascends without repeats, as `sightings` gives it.
+        Raises IndexError for a point that the ballot does not have.
+        """
+        if len(point) and not (point.min() >= 0 and point.max() < len(self)):
+            raise IndexError(f"votes for points outside 0..{len(self) - 1}")
+        cast = _cast_parallel if _ascends(point) else _cast
+        self.overflowed += cast(point, label, weight, self._label, self._weight, self._unlabelled)
+        self.views += 1
+
+    def result(
+        self, min_share: float = 0.0, background: float = 0.5
+    ) -> tuple[Int32[np.ndarray, " points"], Float32[np.ndarray, " points"]]:
+        """The winning label above 0 and its share of the weight of all looks.
+
+        Looks without a label count `background` times in the share: 0 says nothing, 1 is as
+        good as a vote against. A share below `min_share` leaves the point unlabelled. Points
+        that nobody saw or labelled have label 0 and score 0; a tie goes to the smaller label.
+        """
+        return _winners(
+            self._label,
+            self._weight,
+            self._unlabelled,
+            np.float32(min_share),
+            np.float32(background),
+        )
+
+    def top(self, k: int) -> tuple[Int32[np.ndarray, "points k"], Float32[np.ndarray, "points k"]]:
+        """The `k` heaviest labels of each point and their weights, heaviest first.
+
+        0 with weight 0 fills up; k may exceed the slots. Ties go to the smaller label.
+        """
+        labels = np.zeros((len(self), k), np.int32)
+        weights = np.zeros((len(self), k), np.float32)
+        _top(self._label, self._weight, labels, weights)
+        return labels, weights
+
+    @property
+    def unlabelled(self) -> Float32[np.ndarray, " points"]:
+        """Weight of the looks that gave the point no label."""
+        return self._unlabelled
+
+    @property
+    def looked(self) -> Float32[np.ndarray, " points"]:
+        """Weight of all looks at the point, 0 where no view saw it."""
+        return self._weight.sum(1) + self._unlabelled
+
+
+def vote_labels(
+    points: Points,
+    scene: Scene,
+    label_maps: Iterable[LabelMap],
+    progress: Callable[[int, int], None] | None = None,
+    tolerance: DepthTolerance = DepthTolerance(),
+    slots: int = 8,
+) -> Ballot:
+    """Every view votes for the points it really sees; one label map per view, in view order.
+
+    Labels are read through the colour camera, whether a point is seen is decided by the depth.
+    Raises InputError where a map has another size than its image, or the counts differ.
+    """
+    ballot = Ballot(len(points), slots)
+    maps = iter(label_maps)
+    depths = ahead(scene.views, _depth)
+    for number, (view, depth) in enumerate(zip(scene.views, depths, strict=True), start=1):
+        labels = next(maps, None)
+        if labels is None:
+            raise InputError(
+                f"{len(scene)} views but only {number - 1} label maps (none for {view.name}); "
+                "track the scene again"
+            )
+        expected = (view.camera.height, view.camera.width)
+        if labels.shape != expected:
+            raise InputError(
+                f"view {view.name}: label map is {labels.shape[1]}x{labels.shape[0]}, "
+                f"its image is {expected[1]}x{expected[0]}; make masks at image resolution"
+            )
+        if isinstance(depth, FrameError):  # it cannot be read: this view has no vote
+            continue
+        try:
+            seen = sightings(points, view, tolerance, depth)
+        except FrameError:  # nor can its confidence
+            continue
+        ballot.add(seen.point, _look_up(labels, seen.row, seen.column), seen.weight)
+        if progress is not None:
+            progress(number, len(scene))
+    if next(maps, None) is not None:
+        raise InputError(f"more label maps than the {len(scene)} views; track the scene again")
+    return ballot
+
+
+def _depth(view: View) -> Depth | FrameError | None:
+    """A view's depth, or why it has none."""
+    try:
+        return view.depth()
+    except FrameError as error:
+        return error
+
+
+@numba.njit(cache=True)
+@no_type_check
+def _look_up(labels, row, column):
+    picked = np.empty(len(row), np.int32)
+    for i in range(len(row)):
+        picked[i] = labels[row[i], column[i]]
+    return picked
+
+
+@numba.njit(cache=True)
+@no_type_check
+def _ascends(point):
+    strictly = True
+    for i in range(1, len(point)):
+        strictly &= point[i] > point[i - 1]
+    return strictly
+
+
+@numba.njit(cache=True, inline="always")
+@no_type_check
+def _cast_one(p, label, weight, labels, weights, unlabelled):
+    """One vote; 1 where it took over a slot, else 0."""
+    if not weight > 0.0:
+        return 0
+    if label <= 0:
+        unlabelled[p] += weight
+        return 0
+    slots = labels.shape[1]
+    weakest = 0
+    for s in range(slots):
+        if labels[p, s] == label:
+            weights[p, s] += weight
+            return 0
+        if labels[p, s] == 0:
+            labels[p, s] = label
+            weights[p, s] = weight
+            return 0
+        if weights[p, s] < weights[p, weakest] or (
+            weights[p, s] == weights[p, weakest] and labels[p, s] > labels[p, weakest]
+        ):
+            weakest = s
+    labels[p, weakest] = label
+    weights[p, weakest] += weight
+    return 1
+
+
+@numba.njit(cache=True)
+@no_type_check
+def _cast(point, label, weight, labels, weights, unlabelled):
+    overflowed = 0
+    for i in range(len(point)):
+        overflowed += _cast_one(point[i], label[i], weight[i], labels, weights, unlabelled)
+    return overflowed
+
+
+@numba.njit(cache=True, parallel=True)
+@no_type_check
+def _cast_parallel(point, label, weight, labels, weights, unlabelled):
+    """As `_cast`; no point comes twice, so no two threads meet and the order does not matter."""
+    overflowed = 0
+    for i in numba.prange(len(point)):
+        overflowed += _cast_one(point[i], label[i], weight[i], labels, weights, unlabelled)
+    return overflowed
+
+
+@numba.njit(cache=True, parallel=True)
+@no_type_check
+def _winners(labels, weights, unlabelled, min_share, background):
+    points, slots = labels.shape
+    instance = np.zeros(points, np.int32)
+    score = np.zeros(points, np.float32)
+    for p in numba.prange(points):
+        best = 0
+        total = background * unlabelled[p]
+        for s in range(slots):
+            total += weights[p, s]
+            if weights[p, s] > weights[p, best] or (
+                weights[p, s] == weights[p, best] and labels[p, s] < labels[p, best]
+            ):
+                best = s
+        # Empty slots have weight 0 and lie behind the used ones.
+        if weights[p, best] > 0.0 and weights[p, best] >= min_share * total:
+            instance[p] = labels[p, best]
+            score[p] = weights[p, best] / total
+    return instance, score
+
+
+@numba.njit(cache=True, parallel=True)
+@no_type_check
+def _top(labels, weights, top_labels, top_weights):
+    points, slots = labels.shape
+    k = top_labels.shape[1]
+    for p in numba.prange(points):
+        for s in range(slots):
+            label, weight = labels[p, s], weights[p, s]
+            for r in range(k):  # insertion sort
+                if weight > top_weights[p, r] or (
+                    weight == top_weights[p, r] and label < top_labels[p, r]
+                ):
+                    top_labels[p, r], label = label, top_labels[p, r]
+                    top_weights[p, r], weight = weight, top_weights[p, r]

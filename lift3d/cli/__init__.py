@@ -1,0 +1,126 @@
+"""The `lift3d` command: reads the command line, runs what it says, answers for the exit status.
+
+tyro reads it, from the classes in `commands`. They are imported when a command is named, so that
+the list of commands comes at once.
+"""
+
+import inspect
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import make_dataclass
+from typing import Annotated, Any, Union
+
+import tyro
+from tyro.conf import subcommand
+
+FINISHED_STAGES = "finished stages are kept: give the same command again and it goes on from there"
+COMMANDS = {
+    "lift": "Lift a scan or photos: pictures in, a cloud whose points carry object ids out.",
+    "batch": "Lift many scans on Ray, each into its own folder; one table and page at the end.",
+    "info": "Say what is there: format, views, cameras, depth, what is left out and why.",
+    "view": "Look at a run in 3D: colour, labels, score, cameras, by key.",
+    "evaluate": "Score a run or a submission against the truth: AP, PQ, and with classes IoU.",
+    "export": "Write a run in other programs' formats, each in a folder of its own.",
+    "weights": "List the weights of networks, or fetch one and verify it.",
+    "demo": "Lift a synthetic room whose truth is known, and score the result.",
+}
+"""Names and first lines, in the order of the help."""
+START = ("lift3d demo --out out/demo", "lift3d lift SCAN --out out/scan", "lift3d lift --help")
+
+
+def _teach(text: str, examples: Sequence[str]) -> str:
+    """A description and commands to try, for `--help`."""
+    return "\n".join([text, "", "Try:", *(f"  {example}" for example in examples)])
+
+
+def _parse(given: list[str]) -> Any:
+    """The command as tyro reads it; tyro itself ends the process on `--help` and bad options."""
+    named = bool(given) and given[0] in COMMANDS
+    choices = _commands() if named else [_only_listed(name) for name in COMMANDS]
+    union: Any = Union[tuple(choices)]  # noqa: UP007 - made at run time
+    return tyro.cli(
+        union,
+        prog="lift3d",
+        args=given,
+        description=_teach(
+            "Pictures of a static scene to a point cloud whose points carry object labels that "
+            "agree in every view.",
+            START,
+        ),
+        config=(tyro.conf.CascadeSubcommandArgs,),
+    )
+
+
+def _commands() -> list[Any]:
+    """The classes behind the commands, each under its name."""
+    from lift3d.cli.commands import EXAMPLES
+
+    return [
+        Annotated[
+            kind,
+            subcommand(
+                kind.__name__.lower(), description=_teach(inspect.getdoc(kind) or "", examples)
+            ),
+        ]
+        for kind, examples in EXAMPLES.items()
+    ]
+
+
+def _only_listed(name: str) -> Any:
+    """A stand-in with a name and a line, for the list of commands."""
+    return Annotated[make_dataclass(name, []), subcommand(name, description=COMMANDS[name])]
+
+
+def _check_names(given: list[str]) -> None:
+    """A did-you-mean for commands and backends; the options are tyro's to check."""
+    if not given or given[0].startswith("-"):
+        return
+    from lift3d.scene.errors import InputError, did_you_mean
+
+    if given[0] not in COMMANDS:
+        raise InputError(did_you_mean(given[0], COMMANDS, "command"))
+    from lift3d.run.settings import unknown_backend
+
+    for wrong in filter(None, map(unknown_backend, given)):
+        raise InputError(wrong)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status.
+
+    0 when the result is whole, 2 for bad input or options, 1 where the system fails (a full
+    disk), 130 when interrupted. Nothing but our own mistakes prints a traceback.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # tyro helps with what it has read so far: `lift --help segmentation:sam` is to tell of SAM.
+    given.sort(key=lambda word: word in ("-h", "--help"))
+    try:
+        _check_names(given)
+        command = _parse(given)
+        command.run(["lift3d", *given])
+    except KeyboardInterrupt:
+        return _fail(130, f"interrupted; {FINISHED_STAGES}")
+    except BrokenPipeError:
+        # Whoever read our output has gone; the interpreter must not try to flush into it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        # NumPy tells of a full disk without saying so: "4096 requested and 12 written".
+        what = error.strerror or f"writing failed, perhaps the disk is full ({error})"
+        return _fail(1, f"{what}{where}; {FINISHED_STAGES}")
+    except MemoryError:
+        return _fail(1, f"out of memory: use fewer views or a larger --voxel; {FINISHED_STAGES}")
+    except Exception as error:
+        from lift3d.scene.errors import InputError, MissingExtra  # late: it needs NumPy
+
+        if isinstance(error, InputError | MissingExtra):
+            return _fail(2, str(error))
+        raise
+    return 0
+
+
+def _fail(status: int, message: str) -> int:
+    print(f"lift3d: {message}", file=sys.stderr)
+    return status

@@ -1,0 +1,179 @@
+"""What the command prints: a scene, a run, its scores; one screen each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from lift3d.run.record import RUN, read_json
+from lift3d.scene import Camera, Scene
+
+PATHS = {"cloud": "cloud.ply", "report": "report.html", "picture": "cloud.png"}
+
+
+def print_scene(scene: Scene) -> None:
+    """What there is to lift."""
+    table = _table(scene.name)
+    table.add_row("source", scene.source)
+    table.add_row("views", f"{len(scene)}, {len(scene.skipped)} left out")
+    if scene.views:
+        first, last = scene.views[0].name, scene.views[-1].name
+        table.add_row("names", first if first == last else f"{first} to {last}")
+        table.add_row("colour", _cameras([view.camera for view in scene.views]))
+        table.add_row("depth", _depth(scene))
+        table.add_row("extent", _extent(scene))
+    table.add_row("unit", "metres" if scene.metric else "unknown")
+    truth = [
+        *(["masks of each view"] if any(view.load_instances for view in scene.views) else []),
+        *(["labelled surface"] if scene.load_surface else []),
+    ]
+    table.add_row("truth", " and ".join(truth) or "none")
+    for reason, count in Counter(frame.reason for frame in scene.skipped).most_common(5):
+        first = next(frame.name for frame in scene.skipped if frame.reason == reason)
+        table.add_row("left out", f"{count} x {reason} (first: {first})")
+    for note in scene.notes:
+        table.add_row("note", note)
+    Console().print(table)
+
+
+def print_run(folder: Path) -> None:
+    """What came out, what it cost, where it lies."""
+    run = read_json(folder, RUN)
+    checked = read_json(folder, "consistency.json")
+    results = {stage["name"]: stage["result"] for stage in run["stages"]}
+    table = _table(str(folder))
+    table.add_row("source", f"{run['source']}; {run['views']} views")
+    if run["skipped"]:
+        table.add_row("left out", f"{len(run['skipped'])} views, see the report")
+    found = results["associate"]
+    labelled = _percent(found["points_labelled"])
+    table.add_row(
+        "objects",
+        f"{found['instances']} on {results['fuse']['points']:,} points, {labelled} labelled",
+    )
+    printed = checked["printed"]
+    everywhere, foreground = printed["all"], printed["foreground"]
+    table.add_row(
+        "consistency",
+        f"H {_percent(everywhere['H'])} (H' {_percent(everywhere['H_prime'])}) over all pixels, "
+        f"{_percent(foreground['H'])} over labelled ones; exclude {printed['exclude']}, epsilon "
+        f"{printed['epsilon']:g}, {_coverage(printed)}",
+    )
+    reprojected = checked["reprojection"]
+    table.add_row(
+        "reprojection",
+        f"{_percent(reprojected['agreement'])} of doubly labelled pixels agree, mean IoU "
+        f"{_number(reprojected['mean_iou'])}",
+    )
+    if "truth" in checked:
+        _add_scores(table, checked["truth"])
+    per_view = ", ".join(
+        f"{stage['name']} {stage['seconds']:.1f}" + (" (kept)" if stage["reused"] else "")
+        for stage in run["stages"]
+    )
+    table.add_row(
+        "seconds",
+        f"{run['seconds']:.1f} = {run['seconds'] / max(run['views'], 1):.2f} a view ({per_view}); "
+        f"peak memory {run['peak_memory_mb']:.0f} MB",
+    )
+    for warning in run["warnings"][:6]:
+        table.add_row("warning", warning)
+    for what, name in PATHS.items():
+        if (folder / name).exists():
+            table.add_row(what, str(folder / name))
+    Console().print(table)
+
+
+def print_evaluation(found: dict[str, Any]) -> None:
+    """The scores against a truth."""
+    table = _table(found["truth"])
+    if "submission" in found:
+        table.add_row("submission", f"{found['submission']}; {found['scenes']} scenes")
+    _add_scores(table, found)
+    if "consistency" in found:
+        printed = found["consistency"]
+        table.add_row(
+            "consistency",
+            f"H {_percent(printed['all']['H'])} (exclude {printed['exclude']}), "
+            f"{_coverage(printed)}",
+        )
+    for note in dict.fromkeys(found["notes"][:12]):
+        table.add_row("note", note)
+    Console().print(table)
+
+
+def _add_scores(table: Table, found: dict[str, Any]) -> None:
+    """Each number above its protocol; runs of older versions have only the first."""
+    for each in found.get("scores", [found]):
+        _add_numbers(table, "score", each, ("ap", "ap50", "ap25"))
+    for each in found.get("panoptic", []):
+        _add_numbers(table, "panoptic", each, ("pq", "sq", "rq"))
+    if "semantic" in found:
+        _add_numbers(table, "classes", found["semantic"], ("miou", "accuracy"))
+
+
+def _add_numbers(table: Table, what: str, found: dict[str, Any], names: tuple[str, ...]) -> None:
+    shown = {"miou": "mIoU", "accuracy": "accuracy"}
+    numbers = [f"{shown.get(name, name.upper())} {_number(found[name])}" for name in names]
+    table.add_row(what, "   ".join(numbers))
+    table.add_row("protocol", found["protocol"])
+
+
+def _table(title: str) -> Table:
+    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
+def _cameras(cameras: list[Camera]) -> str:
+    sizes = Counter((camera.width, camera.height) for camera in cameras)
+    (width, height), count = sizes.most_common(1)[0]
+    K = cameras[0].K
+    others = f" ({len(cameras) - count} views differ)" if count < len(cameras) else ""
+    lens = ", distorted lens" if any(cameras[0].distortion) else ""
+    return (
+        f"{width}x{height}{others}, fx {K[0, 0]:.1f} fy {K[1, 1]:.1f} "
+        f"cx {K[0, 2]:.1f} cy {K[1, 2]:.1f}{lens}"
+    )
+
+
+def _depth(scene: Scene) -> str:
+    having = [view for view in scene.views if view.load_depth is not None]
+    if not having:
+        return "none"
+    text = f"{len(having)} views"
+    if having[0].depth_camera is None:
+        return f"{text}, registered to colour"
+    return f"{text}, own camera: {_cameras([view.geometry_camera for view in having])}"
+
+
+def _extent(scene: Scene) -> str:
+    """The box around the cameras; the surface is known only after fusion."""
+    import numpy as np
+
+    poses = [view.geometry_camera.world_from_camera for view in scene.views]
+    places = np.array([pose[:3, 3] for pose in poses if pose is not None])
+    if not len(places):
+        return "no poses"
+    low, high = places.min(0), places.max(0)
+    size = " x ".join(f"{length:.2f}" for length in high - low)
+    return f"cameras within {size} {'m' if scene.metric else 'units'}, {len(places)} posed"
+
+
+def _coverage(printed: dict[str, Any]) -> str:
+    if not printed["labels"]:
+        return "nothing is labelled"
+    return f"coverage {_percent(printed['coverage'])}, {printed['labels']} labels"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

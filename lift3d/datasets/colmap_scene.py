@@ -1,0 +1,199 @@
+"""COLMAP's models in our types: cameras, poses, sparse points and sparse depth.
+
+A reader and a reconstruction share this. pycolmap is imported when first needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from lift3d.geometry import invert, orthonormal, project
+from lift3d.scene import Camera, Depth, Image, Points, Transform, View
+from lift3d.scene.errors import FrameError, InputError, MissingExtra
+from lift3d.scene.storage import atomic
+
+GUESS = 1.2
+"""Focal length in longest image sides where nobody knows it: COLMAP's guess, and ours."""
+MODELS = {
+    "SIMPLE_PINHOLE": "f cx cy",
+    "PINHOLE": "fx fy cx cy",
+    "SIMPLE_RADIAL": "f cx cy k1",
+    "RADIAL": "f cx cy k1 k2",
+    "OPENCV": "fx fy cx cy k1 k2 p1 p2",
+    "FULL_OPENCV": "fx fy cx cy k1 k2 p1 p2 k3 k4 k5 k6",
+}
+"""The camera models that are OpenCV's too, and what their parameters are."""
+UNIT = "lift3d.json"
+"""Beside a model's files, says what those cannot: `{"metric": true}`, one unit is a metre."""
+
+
+def pycolmap() -> Any:
+    """The library, silent (what fails is said in our words), or MissingExtra."""
+    try:
+        import pycolmap as library
+    except ImportError as error:
+        raise MissingExtra(
+            "COLMAP needs pycolmap, which is not installed: pip install 'lift3d[colmap]'"
+        ) from error
+    library.logging.minloglevel = int(library.logging.Level.FATAL)
+    return library
+
+
+def centred_camera(width: int, height: int, focal: float | None = None) -> Camera:
+    """A camera that looks through the middle of its image; without a focal length, a guess.
+
+    >>> centred_camera(100, 50).K[0].tolist()
+    [120.0, 0.0, 49.5]
+    """
+    f = GUESS * max(width, height) if focal is None else focal
+    K = np.array([[f, 0.0, (width - 1) / 2], [0.0, f, (height - 1) / 2], [0.0, 0.0, 1.0]])
+    return Camera(K, width, height)
+
+
+def focal_is_guessed(camera: Camera) -> bool:
+    """Whether the focal length is what `centred_camera` guesses."""
+    return bool(np.isclose(camera.K[0, 0], GUESS * max(camera.width, camera.height), rtol=1e-9))
+
+
+def our_camera(camera: Any, where: str) -> Camera:
+    """A pycolmap camera in our convention (pixel centres are whole numbers), without a pose."""
+    names = MODELS.get(camera.model_name, "").split()
+    value = dict(zip(names, map(float, camera.params), strict=True)) if names else {}
+    if not names or any(value.get(name) for name in ("k4", "k5", "k6")):
+        kind = "k4 k5 k6 of FULL_OPENCV" if names else f"camera model {camera.model_name}"
+        raise InputError(
+            f"{where}: {kind} cannot be read, only {', '.join(MODELS)} (up to k3); undistort: "
+            f"`colmap image_undistorter --input_path {where} --image_path IMAGES --output_path "
+            f"NEW`, or in Python pycolmap.undistort_images('NEW', '{where}', 'IMAGES'); lift NEW"
+        )
+    fx, fy = (value["f"],) * 2 if "f" in value else (value["fx"], value["fy"])
+    K = np.array([[fx, 0.0, value["cx"] - 0.5], [0.0, fy, value["cy"] - 0.5], [0.0, 0.0, 1.0]])
+    lens = ("k1", "k2", "p1", "p2", "k3") if value.get("k3") else ("k1", "k2", "p1", "p2")
+    coefficients = tuple(value.get(name, 0.0) for name in lens)
+    distortion = coefficients if any(coefficients) else ()
+    return Camera(K, int(camera.width), int(camera.height), distortion=distortion)
+
+
+def world_from_camera(image: Any) -> Transform:
+    """The pose of a registered pycolmap image."""
+    camera_from_world = np.eye(4)
+    camera_from_world[:3] = image.cam_from_world().matrix()
+    return invert(orthonormal(camera_from_world))
+
+
+def open_model(folder: Path) -> Any:
+    """The model in `folder` as pycolmap holds it; kept for the next ask until its files change."""
+    stamps = [
+        f.stat().st_mtime_ns for f in sorted(folder.iterdir()) if f.suffix in (".bin", ".txt")
+    ]
+    return _open(folder, tuple(stamps))
+
+
+@lru_cache(maxsize=2)
+def _open(folder: Path, stamps: tuple[int, ...]) -> Any:
+    try:
+        return pycolmap().Reconstruction(str(folder))
+    except (RuntimeError, ValueError, IndexError, OverflowError, MemoryError) as error:
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
+        raise InputError(
+            f"{folder} is not a COLMAP model that can be read ({reason}); "
+            "copy cameras, images and points3D (all .bin or all .txt) again"
+        ) from error
+
+
+def write_unit(folder: Path, metric: bool) -> None:
+    """Say beside the model in `folder`, which is there, whether one unit is a metre."""
+    content = {
+        "about": "of this model as lift3d exported it; void once its images file has changed",
+        "metric": metric,
+        "images": _hash(folder),
+    }
+    with atomic(folder / UNIT) as part:
+        part.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def read_unit(folder: Path) -> bool | None:
+    """What `write_unit` or a person said; None without it, or where poses may be others since."""
+    try:
+        content = json.loads((folder / UNIT).read_text())
+        now = _hash(folder)
+        return bool(content["metric"]) if content.get("images", now) == now else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _hash(folder: Path) -> str:
+    """Of the file that holds the poses: a model that was aligned or scaled has another."""
+    path = next(p for p in (folder / "images.bin", folder / "images.txt") if p.is_file())
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cameras(folder: Path) -> dict[str, Camera]:
+    """Image name -> posed camera, of every registered image, by the order of their ids."""
+    model = open_model(folder)
+    found = {}
+    for number in sorted(model.reg_image_ids()):
+        image = model.image(number)
+        camera = our_camera(model.camera(image.camera_id), str(folder))
+        found[image.name] = camera.at(world_from_camera(image))
+    return found
+
+
+def load_points(folder: Path) -> Points:
+    """The sparse points, by id: no normals; confidence is how many images saw the point."""
+    points = [point for _, point in sorted(open_model(folder).points3D.items())]
+    xyz = np.array([point.xyz for point in points], np.float32).reshape(-1, 3)
+    rgb = np.array([point.color for point in points], np.uint8).reshape(-1, 3)
+    seen = np.array([point.track.length() for point in points], np.float32)
+    return Points(xyz, rgb, np.zeros_like(xyz), seen)
+
+
+def load_depth(folder: Path, image: str, width: int, height: int) -> Depth:
+    """Depth of the points seen in an image, each at the pixel nearest to where it projects.
+
+    0 elsewhere; where two points share a pixel, the nearer one's. The size is the view's.
+    """
+    model = open_model(folder)
+    found = model.find_image_with_name(image)
+    if found is None or not found.has_pose:
+        raise FrameError(f"{folder}: image {image} is not registered in this COLMAP model")
+    ids = sorted({p.point3D_id for p in found.points2D if p.has_point3D()})
+    xyz = np.array([model.point3D(i).xyz for i in ids], np.float64).reshape(-1, 3)
+    camera = our_camera(model.camera(found.camera_id), str(folder)).at(world_from_camera(found))
+    return sparse_depth(camera.resized(width, height), xyz)
+
+
+def sparse_depth(camera: Camera, xyz: Float64[np.ndarray, "points 3"]) -> Depth:
+    """z of world points at the nearest pixels of a camera; the smaller z wins, 0 elsewhere."""
+    xy, z = project(camera, xyz)
+    inside = (z > 0) & np.isfinite(xy).all(1)
+    pixel = np.floor(xy[inside] + 0.5).astype(np.int64)
+    size = (camera.width, camera.height)
+    within = ((pixel >= 0) & (pixel < size)).all(1)
+    depth = np.full((camera.height, camera.width), np.inf, np.float32)
+    column, row = pixel[within].T
+    np.minimum.at(depth, (row, column), z[inside][within].astype(np.float32))
+    depth[~np.isfinite(depth)] = 0
+    return depth
+
+
+def posed_view(
+    view_name: str, camera: Camera, load_image: Callable[[], Image], folder: Path, image: str
+) -> View:
+    """A view of the model in `folder`, its depth the sparse points seen in `image`."""
+    return View(
+        name=view_name,
+        camera=camera,
+        load_image=load_image,
+        load_depth=partial(load_depth, folder, image, camera.width, camera.height),
+        sparse=True,
+    )

@@ -1,0 +1,192 @@
+"""ScanNet's truth from mesh, segments and aggregation, whichever release its labels are of."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int32, Int64
+
+from lift3d.datasets.scannet_surface import annotation_files, read_surface
+from lift3d.evaluation.metrics.classes import NYU40_NAMES, RAW_NAMES, Benchmark, Convention
+from lift3d.evaluation.metrics.scannet import INSTANCES_PER_LABEL
+from lift3d.scene import Points
+from lift3d.scene.errors import InputError
+
+TABLES = ("scannetv2-labels.combined.tsv", "scannet-labels.combined.tsv")
+NYU40_LAST = 40
+
+
+@dataclass(frozen=True, eq=False)
+class LabelTable:
+    """What annotators wrote, in ids: `scannetv2-labels.combined.tsv`."""
+
+    nyu40: dict[str, int]
+    raw: dict[str, int]
+    path: Path | None = None
+
+    @property
+    def nyu40_from_raw(self) -> dict[int, int]:
+        """Where names of one raw id differ in nyu40, the first of the table."""
+        found: dict[int, int] = {}
+        for name, each in self.raw.items():
+            if name in self.nyu40:
+                found.setdefault(each, self.nyu40[name])
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Annotation:
+    """True objects and classes of a scan's vertices, in file order."""
+
+    points: Points
+    instance: Int32[np.ndarray, " vertices"]
+    """objectId + 1, 0 = none."""
+    nyu40: Int32[np.ndarray, " vertices"] | None
+    """None where nothing says it."""
+    raw: Int32[np.ndarray, " vertices"] | None
+    """None where nothing says it."""
+    notes: tuple[str, ...]
+    """Which convention the labels follow, how that was found out, what has no class."""
+
+    def classes(self, benchmark: Benchmark) -> Int32[np.ndarray, " vertices"] | None:
+        """Labels in the benchmark's ids; None where they are not known."""
+        return self.nyu40 if benchmark.convention == "nyu40" else self.raw
+
+    def truth(self, benchmark: Benchmark) -> Int64[np.ndarray, " vertices"]:
+        """label * 1000 + instance, as the benchmark's script asks for it."""
+        label = self.classes(benchmark)
+        if label is None:
+            raise InputError(
+                f"the annotation does not tell the {benchmark.convention} ids that "
+                f"{benchmark.name} asks for; put {TABLES[0]} beside the scan or above it"
+            )
+        if self.instance.max(initial=0) >= INSTANCES_PER_LABEL:
+            raise InputError("objectId above 998: label * 1000 + instance cannot hold it")
+        return np.where(self.instance > 0, label.astype(np.int64) * INSTANCES_PER_LABEL, 0) + (
+            self.instance
+        )
+
+
+def read_annotation(folder: Path, scene: str, table: Path | None = None) -> Annotation:
+    """The annotation of one scan. `table` defaults to the .tsv in the folder or above it.
+
+    With the table, an object's class is what its annotators wrote, as ScanNet's own export has
+    it. Without, it is the label mesh's, read by the convention it is found to follow.
+    """
+    paths = annotation_files(folder, scene)
+    surface = read_surface(*paths)
+    names = object_names(paths[2])
+    table = table or find_table(folder)
+    known = None if table is None else read_table(table)
+    notes: list[str] = []
+    stored = surface.semantic
+    convention: Convention | None = None
+    if stored is not None:
+        convention, why = label_convention(stored, surface.instance, names, known)
+        release = "v2, nyu40 ids" if convention == "nyu40" else "v1, raw ids"
+        notes.append(f"{paths[3].name}: labels of ScanNet {release} ({why})")
+    if known is not None:
+        written = {each: name for each, name in names.items() if (surface.instance == each).any()}
+        unknown = sorted({name for name in written.values() if name not in known.raw})
+        if unknown:
+            notes.append(f"no class for {', '.join(unknown[:5])}: not in {known.path}")
+        notes.append(f"classes of objects by {known.path}")
+        nyu40 = _by_object(surface.instance, names, known.nyu40)
+        raw = _by_object(surface.instance, names, known.raw)
+        return Annotation(surface.points, surface.instance, nyu40, raw, tuple(notes))
+    if stored is None:
+        notes.append(f"no {paths[3].name} and no {TABLES[0]}: objects have no classes")
+    return Annotation(
+        surface.points,
+        surface.instance,
+        stored if convention == "nyu40" else None,
+        stored if convention == "raw" else None,
+        tuple(notes),
+    )
+
+
+def label_convention(
+    label: Int32[np.ndarray, " vertices"],
+    instance: Int32[np.ndarray, " vertices"],
+    names: Mapping[int, str],
+    table: LabelTable | None = None,
+) -> tuple[Convention, str]:
+    """Whether labels are nyu40 or raw ids, and how that shows.
+
+    nyu40 ends at 40. Below, objects tell whose name has another id in either list: a chair is
+    5 in nyu40 and 2 among the raw ids. Where nothing tells, nyu40.
+    """
+    highest = int(label.max(initial=0))
+    if highest > NYU40_LAST:
+        return "raw", f"it has the id {highest}; nyu40 ends at {NYU40_LAST}"
+    nyu40 = NYU40_NAMES if table is None else table.nyu40
+    raw = RAW_NAMES if table is None else table.raw
+    votes = {"nyu40": 0, "raw": 0}
+    for each, name in names.items():
+        if name not in nyu40 or name not in raw or nyu40[name] == raw[name]:
+            continue
+        own = label[instance == each]
+        if len(own):
+            most = int(np.bincount(own.clip(0)).argmax())
+            votes["nyu40"] += most == nyu40[name]
+            votes["raw"] += most == raw[name]
+    told = votes["nyu40"] + votes["raw"]
+    if votes["raw"] > votes["nyu40"]:
+        return "raw", f"{votes['raw']} of {told} objects have the raw id of their name"
+    if told:
+        return "nyu40", f"{votes['nyu40']} of {told} objects have the nyu40 id of their name"
+    return "nyu40", "assumed: no object tells them apart"
+
+
+def object_names(aggregation: Path) -> dict[int, str]:
+    """objectId + 1 -> what the annotators wrote."""
+    try:
+        groups: Any = json.loads(aggregation.read_text(encoding="utf-8"))["segGroups"]
+        return {int(each["objectId"]) + 1: str(each["label"]).strip() for each in groups}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{aggregation} is not ScanNet's aggregation: {error!r}") from error
+
+
+def find_table(folder: Path) -> Path | None:
+    """The label table beside a scan or up to three folders above it."""
+    here = folder.resolve()
+    places = [here, *list(here.parents)[:3]]
+    found = (place / name for place in places for name in TABLES)
+    return next((path for path in found if path.is_file()), None)
+
+
+def read_table(path: Path) -> LabelTable:
+    """`raw_category` to `nyu40id` and `id`; rows without a number have no class."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    needed = {"raw_category", "nyu40id", "id"}
+    if not rows or not needed <= rows[0].keys():
+        raise InputError(f"{path}: expected tab-separated columns {', '.join(sorted(needed))}")
+    nyu40, raw = (
+        {
+            (row["raw_category"] or "").strip(): int(row[column])
+            for row in rows
+            if (row[column] or "").strip().isdigit()
+        }
+        for column in ("nyu40id", "id")
+    )
+    return LabelTable(nyu40, raw, path)
+
+
+def _by_object(
+    instance: Int32[np.ndarray, " vertices"], names: Mapping[int, str], ids: Mapping[str, int]
+) -> Int32[np.ndarray, " vertices"]:
+    of_object = np.zeros(int(instance.max(initial=0)) + 1, np.int32)
+    for each, name in names.items():
+        if each < len(of_object):
+            of_object[each] = ids.get(name, 0)
+    return of_object[instance]

@@ -1,0 +1,102 @@
+"""ScanNet++'s truth: a mesh, its segments, and the objects that people made of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int32
+
+from lift3d.scene.errors import InputError
+
+MESH, SEGMENTS, OBJECTS = "mesh_aligned_0.05.ply", "segments.json", "segments_anno.json"
+MASKED = "mesh_aligned_0.05_mask.txt"
+"""Vertices that are not evaluated: behind glass, badly scanned."""
+CLASSES = ("metadata/semantic_benchmark/top100_instance.txt", "top100_instance.txt")
+STRUCTURE = ("wall", "floor", "ceiling")
+
+
+@dataclass(frozen=True, eq=False)
+class ScanNetPlusPlus:
+    """True objects on the vertices that are evaluated."""
+
+    points: Float32[np.ndarray, "vertices 3"]
+    instance: Int32[np.ndarray, " vertices"]
+    """1 and up by the order of the file, 0 = none or not asked for."""
+    protocol: str
+    names: dict[int, str]
+    notes: tuple[str, ...]
+
+
+def is_scannetpp(folder: Path) -> Path | None:
+    """The folder with the annotation: this one or its `scans`; None where there is none."""
+    places = (folder, folder / "scans")
+    return next((each for each in places if (each / OBJECTS).is_file()), None)
+
+
+def read_scannetpp(folder: Path) -> ScanNetPlusPlus:
+    """The truth of one scene, without classes.
+
+    Where a vertex belongs to several objects it is the smallest's. The classes of the
+    benchmark are taken from `top100_instance.txt` where that lies above the scene, else every
+    object counts but walls, floors and ceilings.
+    """
+    from plyfile import PlyData
+
+    vertex = PlyData.read(str(folder / MESH))["vertex"].data
+    xyz = np.stack([vertex[axis] for axis in "xyz"], axis=1).astype(np.float32)
+    try:
+        segment = np.asarray(_json(folder / SEGMENTS)["segIndices"], np.int64)
+        groups = _json(folder / OBJECTS)["segGroups"]
+        names = {number: str(each["label"]) for number, each in enumerate(groups, start=1)}
+        members = {
+            number: np.isin(segment, np.asarray(each["segments"], np.int64))
+            for number, each in enumerate(groups, start=1)
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{folder} is not annotated as ScanNet++ is: {error!r}") from error
+    if len(segment) != len(xyz):
+        raise InputError(f"{folder / SEGMENTS} has {len(segment)} entries, {MESH} {len(xyz)}")
+    listed = _class_names(folder)
+    asked = {n for n, name in names.items() if (name in listed if listed else _object(name))}
+    instance = np.zeros(len(xyz), np.int32)
+    sizes = {number: int(mask.sum()) for number, mask in members.items()}
+    for number in sorted(members, key=lambda each: (-sizes[each], each)):
+        instance[members[number]] = number
+    several = int((np.sum(list(members.values()), axis=0) > 1).sum()) if members else 0
+    notes = [f"{several:,} vertices of several objects: the smallest has them"] if several else []
+    instance[~np.isin(instance, list(asked))] = 0
+    kept = np.ones(len(xyz), bool)
+    if (folder / MASKED).is_file():
+        kept[np.loadtxt(folder / MASKED, np.int64, ndmin=1)] = False
+        notes.append(f"{int((~kept).sum()):,} vertices left out by {MASKED}")
+    protocol = (
+        f"class-agnostic ScanNet++: {len(listed)} instance classes folded into one"
+        if listed
+        else "class-agnostic ScanNet++: every annotated object but walls, floors and ceilings"
+    )
+    return ScanNetPlusPlus(xyz[kept], instance[kept], protocol, names, tuple(notes))
+
+
+def _object(name: str) -> bool:
+    return name.strip().lower() not in STRUCTURE
+
+
+def _class_names(folder: Path) -> set[str]:
+    here = folder.resolve()
+    for place in (here, *list(here.parents)[:4]):
+        for name in CLASSES:
+            if (place / name).is_file():
+                lines = (place / name).read_text(encoding="utf-8").splitlines()
+                return {line.strip() for line in lines if line.strip()}
+    return set()
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not readable JSON: {error}; get it again") from error

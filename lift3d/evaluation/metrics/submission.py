@@ -1,0 +1,176 @@
+"""Predictions as the benchmarks take them: a list per scene, a mask file per instance.
+
+`<scene>.txt` has a line `predicted_masks/<scene>_000.txt LABEL CONFIDENCE` per instance. A mask
+is text with 0 or 1 per vertex of the mesh (ScanNet), or JSON run lengths (ScanNet++).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from lift3d.evaluation.metrics.scannet import Prediction
+from lift3d.scene.errors import InputError
+from lift3d.scene.storage import atomic
+
+MASKS = "predicted_masks"
+Format: TypeAlias = Literal["scannet", "scannetpp"]
+SUFFIX: dict[str, str] = {"scannet": ".txt", "scannetpp": ".json"}
+
+
+def predictions(
+    instance: Int[np.ndarray, " vertices"],
+    confidence: Mapping[int, float],
+    label: int | Mapping[int, int],
+) -> list[Prediction]:
+    """One prediction per id above 0 that has vertices, in the order of `confidence`.
+
+    `label`: the class of every instance, or of each; an instance without one is left out.
+    """
+    found = set(np.unique(instance).tolist())
+    classes = dict.fromkeys(confidence, label) if isinstance(label, int) else label
+    return [
+        Prediction(instance == each, classes[each], float(score))
+        for each, score in confidence.items()
+        if each > 0 and each in found and each in classes
+    ]
+
+
+def write_submission(
+    folder: Path, scene: str, instances: Iterable[Prediction], form: Format = "scannet"
+) -> list[Path]:
+    """Write one scene's list and masks into `folder`; every file written, the list first.
+
+    Masks of an earlier submission of the scene are removed. The list appears last, so that it
+    never names a mask that is not there. InputError for a scene name that cannot stand in it.
+    """
+    if not scene or any(each.isspace() or each in "/\\" for each in scene):
+        raise InputError(f"scene name {scene!r}: expected one without spaces and slashes")
+    for stale in _own_masks(folder, scene):
+        stale.unlink()
+    listing = folder / f"{scene}.txt"
+    listing.unlink(missing_ok=True)
+    written, lines = [], []
+    for number, each in enumerate(instances):
+        path = folder / MASKS / f"{scene}_{number:03d}{SUFFIX[form]}"
+        with atomic(path) as part:
+            if form == "scannet":
+                part.write_bytes(np.where(each.mask, b"1\n", b"0\n").tobytes())
+            else:
+                part.write_text(json.dumps(run_lengths(each.mask)))
+        lines.append(f"{MASKS}/{path.name} {int(each.label)} {float(each.confidence)!r}\n")
+        written.append(path)
+    with atomic(listing) as part:
+        part.write_text("".join(lines))
+    return [listing, *written]
+
+
+def submitted_scenes(folder: Path) -> list[str]:
+    """The scenes a submission has lists of; InputError where there is none."""
+    scenes = sorted(each.stem for each in folder.glob("*.txt") if not each.name.startswith("."))
+    if not scenes:
+        raise InputError(f"{folder} holds no <scene>.txt; expected a submission to a benchmark")
+    return scenes
+
+
+def read_submission(folder: Path, scene: str) -> list[Prediction]:
+    """The instances of one scene in file order, masks of either kind.
+
+    As in the benchmark: a mask is whatever is not 0, and where two lines name one mask the
+    later label and confidence hold, at the place of the first.
+    """
+    listing = folder / f"{scene}.txt"
+    try:
+        lines = listing.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{listing} cannot be read ({error}); expected a list of masks") from error
+    stated: dict[Path, tuple[int, float]] = {}
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            path, label, confidence = _entry(listing, number, line.split())
+            stated[path] = label, confidence
+    return [Prediction(read_mask(path), *each) for path, each in stated.items()]
+
+
+def read_mask(path: Path) -> Bool[np.ndarray, " vertices"]:
+    """A mask file of either kind, by its content."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"mask {path} cannot be read: {error.strerror}") from error
+    try:
+        if content[:1] == b"{":
+            return from_run_lengths(json.loads(content))
+        return _from_text(content)
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"mask {path}: expected one whole number per vertex, or run lengths as JSON ({error})"
+        ) from error
+
+
+def run_lengths(mask: Bool[np.ndarray, " vertices"]) -> dict[str, Any]:
+    """ScanNet++'s code: start (from 1) and length of every run of vertices.
+
+    >>> run_lengths(np.array([True, True, False, True]))
+    {'length': 4, 'counts': '1 2 4 1'}
+    """
+    edge = np.flatnonzero(np.diff(mask, prepend=False, append=False))
+    start, stop = edge[::2], edge[1::2]
+    counts = np.stack([start + 1, stop - start], axis=1).ravel().tolist()
+    return {"length": len(mask), "counts": " ".join(str(each) for each in counts)}
+
+
+def from_run_lengths(code: Mapping[str, Any]) -> Bool[np.ndarray, " vertices"]:
+    """The mask of a run-length code; ValueError where runs do not fit the length.
+
+    >>> from_run_lengths({"length": 4, "counts": "1 2 4 1"}).tolist()
+    [True, True, False, True]
+    """
+    length, counts = int(code["length"]), code["counts"]
+    words = counts.split() if isinstance(counts, str) else list(counts)
+    numbers = np.array([int(each) for each in words], np.int64)
+    if length < 0 or len(numbers) % 2:
+        raise ValueError(f"{len(numbers)} counts over {length} vertices are not pairs")
+    start, size = numbers[::2] - 1, numbers[1::2]
+    if (start < 0).any() or (size < 0).any() or (start + size > length).any():
+        raise ValueError(f"a run lies outside the {length} vertices")
+    covered = np.zeros(length + 1, np.int64)
+    np.add.at(covered, start, 1)
+    np.add.at(covered, start + size, -1)
+    return np.cumsum(covered[:-1]) > 0
+
+
+def _entry(listing: Path, number: int, words: Sequence[str]) -> tuple[Path, int, float]:
+    where = f"{listing}, line {number}"
+    if len(words) != 3:
+        raise InputError(f"{where}: expected `mask label confidence`, got {' '.join(words)!r}")
+    folder = listing.parent.resolve()
+    path = (folder / words[0]).resolve()
+    if not path.is_relative_to(folder):
+        raise InputError(f"{where}: {words[0]} lies outside the submission; name it relative to it")
+    try:
+        # 5.0 is a label too: the benchmark reads it so.
+        return path, int(float(words[1])), float(words[2])
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"{where}: label and confidence are numbers ({error})") from error
+
+
+def _from_text(content: bytes) -> Bool[np.ndarray, " vertices"]:
+    text = np.frombuffer(content if content.endswith(b"\n") else content + b"\n", np.uint8)
+    if len(text) % 2 == 0 and (text[1::2] == ord("\n")).all():
+        digit = text[::2]
+        if ((digit >= ord("0")) & (digit <= ord("9"))).all():
+            return digit != ord("0")
+    return np.array([int(each) for each in content.split()], np.int64) != 0
+
+
+def _own_masks(folder: Path, scene: str) -> Iterable[Path]:
+    """Masks named after the scene, and not after another whose name begins alike."""
+    for path in (folder / MASKS).glob(f"{scene}_*"):
+        if path.suffix in SUFFIX.values() and path.stem.removeprefix(f"{scene}_").isdigit():
+            yield path

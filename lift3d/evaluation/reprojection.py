@@ -1,0 +1,269 @@
+"""The labelled cloud seen from each view, against what the view says itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, no_type_check
+
+import numba
+import numpy as np
+from jaxtyping import Float64, Int, Int32, Int64
+
+from lift3d.geometry.visibility import DepthTolerance, drop_misplaced, front_points
+from lift3d.scene import DENSE, LabelledPoints, LabelMap, Scene, View, ids_in
+from lift3d.scene.errors import InputError
+from lift3d.scene.prefetch import side_by_side
+
+
+@dataclass(frozen=True, eq=False)
+class ViewReprojection:
+    """How one view and the cloud agree. NaN where there is nothing to compare."""
+
+    name: str
+    seen: float
+    """Share of the image where the cloud shows a point."""
+    agreement: float
+    """Where both are labelled: share of those pixels with the same id."""
+    agreement_overall: float
+    """Where the cloud shows a point and either is labelled: share with the same id."""
+    ids: Int32[np.ndarray, " instances"]
+    """Ids that occur in either, ascending."""
+    iou: Float64[np.ndarray, " instances"]
+    """Of each id's pixels in the view and in the cloud, over pixels that show a point."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reprojection:
+    """The check over all views; pixels of all views weigh the same."""
+
+    agreement: float
+    """Where both the cloud and the view are labelled: share with the same id."""
+    agreement_overall: float
+    """Where the cloud shows a point and either is labelled: share with the same id."""
+    seen: float
+    """Share of all pixels where the cloud shows a point."""
+    per_view: tuple[ViewReprojection, ...]
+    ids: Int32[np.ndarray, " instances"]
+    """Ids that occur in any view or its rendering, ascending."""
+    iou: Float64[np.ndarray, " instances"]
+    """Mean of each id's IoU over the views where it occurs in either."""
+    views: Int64[np.ndarray, " instances"]
+    """How many views those are."""
+
+    @property
+    def mean_iou(self) -> float:
+        """Mean over the instances; NaN without any."""
+        return float(self.iou.mean()) if len(self.iou) else float("nan")
+
+    def summary(self) -> dict[str, Any]:
+        """Ready for JSON; NaN becomes None."""
+        return {
+            "agreement": _number(self.agreement),
+            "agreement_overall": _number(self.agreement_overall),
+            "seen": _number(self.seen),
+            "mean_iou": _number(self.mean_iou),
+            "instances": [
+                {"id": int(i), "iou": float(iou), "views": int(views)}
+                for i, iou, views in zip(self.ids, self.iou, self.views, strict=True)
+            ],
+            "per_view": [
+                {
+                    "name": view.name,
+                    "seen": _number(view.seen),
+                    "agreement": _number(view.agreement),
+                    "agreement_overall": _number(view.agreement_overall),
+                    "iou": {str(i): float(iou) for i, iou in zip(view.ids, view.iou, strict=True)},
+                }
+                for view in self.per_view
+            ],
+        }
+
+    def __str__(self) -> str:
+        return (
+            f"reprojection: {_percent(self.agreement)} of doubly labelled pixels agree, "
+            f"{_percent(self.agreement_overall)} of pixels labelled in either, mean IoU "
+            f"{self.mean_iou:.3f} of {len(self.ids)} instances; the cloud shows a point in "
+            f"{_percent(self.seen)} of the pixels"
+        )
+
+
+def reproject(
+    labelled: LabelledPoints,
+    view: View,
+    splat: float,
+    tolerance: DepthTolerance = DepthTolerance(),
+) -> LabelMap:
+    """The cloud's ids as the view's colour camera sees them; 0 where it shows none.
+
+    Each point covers a square of `splat` world units (about the voxel's size); the nearest
+    wins. Where the view measured depth, a point must also lie at that depth.
+    """
+    front = visible_points(labelled, view, splat, tolerance)
+    return _instances(labelled, front)
+
+
+def visible_points(
+    labelled: LabelledPoints,
+    view: View,
+    splat: float,
+    tolerance: DepthTolerance = DepthTolerance(),
+) -> Int32[np.ndarray, "height width"]:
+    """Index of the point that each pixel of the colour image shows, -1 for none."""
+    if not splat >= 0:
+        raise InputError(f"splat is {splat}; expected a size in world units, 0 for one pixel")
+    front, z = front_points(labelled.points.xyz, view.camera, splat)
+    depth = view.depth()
+    if depth is None:
+        return front
+    drop_misplaced(front, z, labelled.points.xyz, view, depth, tolerance)
+    return front
+
+
+def _instances(labelled: LabelledPoints, front: Int32[np.ndarray, "height width"]) -> LabelMap:
+    labels = np.zeros(front.shape, np.int32)
+    seen = front >= 0
+    labels[seen] = labelled.instance[front[seen]]
+    return labels
+
+
+def reprojection_check(
+    labelled: LabelledPoints,
+    scene: Scene,
+    label_maps: Sequence[LabelMap] | Callable[[int], LabelMap],
+    splat: float,
+    tolerance: DepthTolerance = DepthTolerance(),
+) -> Reprojection:
+    """Render the cloud into every view and compare with the view's label map.
+
+    `label_maps` gives view i's ids at colour resolution, in the ids of the cloud. Only
+    pixels where the cloud shows a point are compared: what the cloud lacks is `seen`.
+    """
+    if not callable(label_maps) and len(label_maps) != len(scene):
+        raise InputError(
+            f"{len(label_maps)} label maps for {len(scene)} views; expected one per view, in order"
+        )
+    lookup = label_maps if callable(label_maps) else label_maps.__getitem__
+
+    def compared(index: int) -> _Tally:
+        view = scene.views[index]
+        front = visible_points(labelled, view, splat, tolerance)
+        labels = lookup(index)
+        if labels.shape != front.shape:
+            raise InputError(
+                f"view {view.name}: label map is {labels.shape[1]}x{labels.shape[0]}, expected "
+                f"the colour image's {front.shape[1]}x{front.shape[0]}"
+            )
+        seen = front >= 0
+        return _compare(labelled.instance[front[seen]], labels[seen], front.size)
+
+    tallies = list(side_by_side(range(len(scene)), compared))
+    per_view = [
+        ViewReprojection(
+            view.name, *tally.shares(), tally.ids, tally.equal / np.maximum(tally.union, 1)
+        )
+        for view, tally in zip(scene.views, tallies, strict=True)
+    ]
+    every = np.concatenate([tally.ids for tally in tallies] or [np.zeros(0, np.int32)])
+    ids, place = np.unique(every, return_inverse=True)
+    ious = np.concatenate([view.iou for view in per_view] or [np.zeros(0)])
+    views = np.bincount(place, minlength=len(ids))
+    whole = _Tally.total(tallies)
+    seen_share, agreement, overall = whole.shares()
+    return Reprojection(
+        agreement=agreement,
+        agreement_overall=overall,
+        seen=seen_share,
+        per_view=tuple(per_view),
+        ids=ids.astype(np.int32),
+        iou=np.bincount(place, ious, len(ids)) / np.maximum(views, 1),
+        views=views,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Tally:
+    """Pixel counts of one view: in all, with a point, labelled in both, in either; per id."""
+
+    size: int
+    seen: int
+    both: int
+    either: int
+    ids: Int32[np.ndarray, " instances"]
+    equal: Int64[np.ndarray, " instances"]
+    union: Int64[np.ndarray, " instances"]
+
+    def shares(self) -> tuple[float, float, float]:
+        """Seen, agreement, agreement overall."""
+        equal = int(self.equal.sum())
+        return _ratio(self.seen, self.size), _ratio(equal, self.both), _ratio(equal, self.either)
+
+    @staticmethod
+    def total(tallies: list[_Tally]) -> _Tally:
+        """All views together, ids side by side."""
+        nothing = [np.zeros(0, np.int64)]
+        return _Tally(
+            sum(tally.size for tally in tallies),
+            sum(tally.seen for tally in tallies),
+            sum(tally.both for tally in tallies),
+            sum(tally.either for tally in tallies),
+            np.concatenate([tally.ids for tally in tallies] or [np.zeros(0, np.int32)]),
+            np.concatenate([tally.equal for tally in tallies] or nothing),
+            np.concatenate([tally.union for tally in tallies] or nothing),
+        )
+
+
+def _compare(
+    cloud: Int32[np.ndarray, " pixels"], view: Int32[np.ndarray, " pixels"], size: int
+) -> _Tally:
+    """Count two labellings of the same pixels; `size` is the whole image."""
+    if len(cloud) and min(cloud.min(), view.min()) < 0:
+        raise InputError("labels must be 0 or more; label 0 is no object")
+    ids = np.union1d([0], np.union1d(ids_in(cloud), ids_in(view)))
+    n = len(ids)
+    in_cloud, in_view, equal, both = _count(_places(ids, cloud), _places(ids, view), n)
+    return _Tally(
+        size=size,
+        seen=len(cloud),
+        both=both,
+        either=len(cloud) - int(equal[0]),
+        ids=ids[1:].astype(np.int32),
+        equal=equal[1:],
+        union=(in_cloud + in_view - equal)[1:],
+    )
+
+
+@numba.njit(cache=True, nogil=True)
+@no_type_check
+def _count(cloud, view, n):
+    """Pixels of each id in the cloud, in the view, in both; and those labelled in both."""
+    in_cloud, in_view, equal = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64)
+    both = 0
+    for i in range(len(cloud)):
+        in_cloud[cloud[i]] += 1
+        in_view[view[i]] += 1
+        both += cloud[i] > 0 and view[i] > 0
+        if cloud[i] == view[i]:
+            equal[cloud[i]] += 1
+    return in_cloud, in_view, equal, both
+
+
+def _places(ids: np.ndarray, labels: Int32[np.ndarray, " pixels"]) -> Int[np.ndarray, " pixels"]:
+    """Where each label stands in `ids`."""
+    if ids[-1] >= DENSE:
+        return np.searchsorted(ids, labels)
+    place = np.zeros(int(ids[-1]) + 1, np.int32)
+    place[ids] = np.arange(len(ids))
+    return np.asarray(place[labels])
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else float("nan")
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else value
+
+
+def _percent(value: float) -> str:
+    return "undefined" if np.isnan(value) else f"{100 * value:.2f} %"

@@ -1,0 +1,182 @@
+"""What a result is compared with: true objects and classes on points, wherever they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Int32
+
+from lift3d.datasets.scannet_surface import STRUCTURE
+from lift3d.datasets.selection import open_scene
+from lift3d.evaluation.metrics.annotation import Annotation, read_annotation
+from lift3d.evaluation.metrics.classes import BENCHMARKS
+from lift3d.evaluation.metrics.scannetpp import is_scannetpp, read_scannetpp
+from lift3d.reconstruction.fusion import given_points
+from lift3d.scene import LabelledPoints, Scene
+from lift3d.scene.errors import InputError
+
+LABEL_PROPERTIES = ("instance", "label", "object_id", "objectId", "instance_id")
+MESH = "_vh_clean_2.ply"
+RAW_STRUCTURE = (1, 3, 41)
+"""Wall, floor and ceiling among ScanNet's raw ids."""
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What one protocol asks for."""
+
+    protocol: str
+    """In words: numbers of two protocols do not compare."""
+    instance: Int32[np.ndarray, " vertices"]
+    """0 is void: nothing is asked there."""
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """True objects on points."""
+
+    points: Float32[np.ndarray, "vertices 3"]
+    instance: Int32[np.ndarray, " vertices"]
+    """0 is void: nothing is asked there."""
+    protocol: str
+    """What is asked for, in words."""
+    everything: Int32[np.ndarray, " vertices"] | None = None
+    """Ids with those that `instance` leaves out, where there are such."""
+    semantic: Int32[np.ndarray, " vertices"] | None = None
+    """True classes, where the truth has classes of its own."""
+    annotation: Annotation | None = None
+    """Classes in the benchmarks' ids, where the truth is a ScanNet scan."""
+    notes: tuple[str, ...] = ()
+    """What a person should know: which convention the labels follow, ..."""
+    scene: Scene | None = None
+    """Where views may have a truth of their own."""
+
+    @staticmethod
+    def of_surface(surface: LabelledPoints, void_classes: tuple[int, ...]) -> Truth:
+        """Every instance of the surface but those of `void_classes`.
+
+        Where those are nyu40's and the surface has labels past 40, ScanNet's raw ids are meant.
+        """
+        instance = surface.instance.copy()
+        protocol = "class-agnostic, every true instance"
+        if surface.semantic is not None and void_classes:
+            if void_classes == STRUCTURE and surface.semantic.max(initial=0) > 40:
+                void_classes = RAW_STRUCTURE
+            instance[np.isin(surface.semantic, void_classes)] = 0
+            protocol += " but walls, floor and ceiling"
+        xyz, semantic = surface.points.xyz, surface.semantic
+        return Truth(xyz, instance, protocol, surface.instance, semantic)
+
+    @staticmethod
+    def of_annotation(annotation: Annotation) -> Truth:
+        """A ScanNet scan, whichever list of classes its labels are of."""
+        instance, protocol = annotation.instance.copy(), "class-agnostic, every true instance"
+        for label, structure in ((annotation.nyu40, STRUCTURE), (annotation.raw, RAW_STRUCTURE)):
+            if label is not None:
+                instance[np.isin(label, structure)] = 0
+                protocol = "class-agnostic, every true instance but walls, floor and ceiling"
+                break
+        return Truth(
+            annotation.points.xyz,
+            instance,
+            protocol,
+            annotation.instance,
+            annotation=annotation,
+            notes=annotation.notes,
+        )
+
+    def asked(self) -> list[Asked]:
+        """Every class-agnostic protocol that this truth can answer, the benchmarks' first."""
+        found = []
+        for benchmark in BENCHMARKS.values():
+            label = None if self.annotation is None else self.annotation.classes(benchmark)
+            if self.annotation is not None and label is not None:
+                own = np.where(np.isin(label, benchmark.things), self.annotation.instance, 0)
+                found.append(Asked(benchmark.class_agnostic, own.astype(np.int32)))
+        return [*found, Asked(self.protocol, self.instance)]
+
+
+def read_truth(path: Path, cloud: LabelledPoints | None = None, table: Path | None = None) -> Truth:
+    """True ids on points: of a PLY, of a list with one id per point of `cloud`, of a scan."""
+    if path.is_dir() or not path.suffix:
+        return _scan(path, table)
+    semantic = None
+    if path.suffix == ".ply":
+        points, ids = given_points(path), _property(path, LABEL_PROPERTIES)
+        semantic = _property(path, ("semantic",), needed=False)
+    elif path.suffix in (".txt", ".npy") and cloud is not None:
+        points, ids = cloud.points, read_ids(path)
+        if len(ids) != len(points):
+            raise InputError(
+                f"{path} has {len(ids)} ids, but the run's cloud has {len(points)} points; "
+                "expected one id per point in the cloud's order (lift with --cloud to keep the "
+                "order of your own points)"
+            )
+    else:
+        raise InputError(f"{path}: truth is a .ply, .txt, .npy or a ScanNet scene folder")
+    assert ids is not None
+    # Below 0 is nothing in many sets.
+    ids = np.maximum(ids, 0)
+    return Truth(points.xyz, ids, "class-agnostic, every id above 0", semantic=semantic)
+
+
+def scannet_scene(path: Path) -> str | None:
+    """The name of the one ScanNet scan whose mesh lies in this folder."""
+    meshes = sorted(path.glob(f"*{MESH}")) if path.is_dir() else []
+    return meshes[0].name.removesuffix(MESH) if len(meshes) == 1 else None
+
+
+def read_ids(path: Path) -> Int32[np.ndarray, " points"]:
+    """One whole number per line, or an array of them."""
+    if not path.is_file():
+        raise InputError(f"{path} does not exist")
+    try:
+        ids = np.load(path) if path.suffix == ".npy" else np.loadtxt(path, ndmin=1)
+    except ValueError as error:
+        raise InputError(f"{path}: expected one whole number per line ({error})") from error
+    return _whole(ids, path)
+
+
+def _scan(path: Path, table: Path | None) -> Truth:
+    """The surface of a ScanNet or ScanNet++ folder, or of any scan whose reader knows one."""
+    name, other = scannet_scene(path), is_scannetpp(path)
+    if name is not None:
+        return Truth.of_annotation(read_annotation(path, name, table))
+    if other is not None:
+        found = read_scannetpp(other)
+        return Truth(found.points, found.instance, found.protocol, notes=found.notes)
+    scene = open_scene(path)
+    load: Callable[[], LabelledPoints] | None = scene.load_surface
+    if load is None:
+        raise InputError(
+            f"{path} has no annotation; expected a ScanNet scene folder with "
+            "*_vh_clean_2.ply, *.segs.json and *.aggregation.json, or a .ply, .txt or .npy"
+        )
+    return replace(Truth.of_surface(load(), scene.void_classes), scene=scene)
+
+
+def _property(
+    path: Path, names: tuple[str, ...], needed: bool = True
+) -> Int32[np.ndarray, " vertices"] | None:
+    """The ids that the vertices of a PLY carry."""
+    from plyfile import PlyData
+
+    vertex = PlyData.read(str(path))["vertex"].data
+    for name in names:
+        if name in (vertex.dtype.names or ()):
+            return _whole(np.asarray(vertex[name]), path)
+    if not needed:
+        return None
+    raise InputError(
+        f"{path}: vertices have {', '.join(vertex.dtype.names or ())}; expected their ids as one "
+        f"of {', '.join(names)}"
+    )
+
+
+def _whole(ids: np.ndarray, path: Path) -> Int32[np.ndarray, " ids"]:
+    if ids.ndim != 1 or not np.array_equal(ids, np.round(ids)):
+        raise InputError(f"{path}: expected one whole number per point, got shape {ids.shape}")
+    return ids.astype(np.int32)

@@ -1,0 +1,51 @@
+"""Drawn by gsplat (Ye et al. 2025) on CUDA. No machine of ours could run it: not tested.
+
+What is tested is what it is called with. gsplat's pixel centres lie at 0.5, and it stops where
+less than 1e-4 is left to see through.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from lift3d.export.distillation.rasterising import BLUR, NEAR, Rendered, Splats
+from lift3d.scene import Camera
+from lift3d.scene.errors import MissingExtra
+
+
+class GsplatRasteriser:
+    """`gsplat.rasterization` behind our interface."""
+
+    name = "gsplat"
+
+    def __init__(self) -> None:
+        try:
+            from gsplat import rasterization
+        except ImportError as error:
+            raise MissingExtra(
+                "distilling on CUDA needs gsplat; install it with: pip install 'lift3d[distill]'"
+            ) from error
+        self._rasterization = rasterization
+
+    def __call__(self, splats: Splats, camera: Camera) -> Rendered:
+        """The picture of one camera."""
+
+        def tensor(array: np.ndarray) -> torch.Tensor:
+            return torch.as_tensor(array, dtype=splats.means.dtype, device=splats.means.device)
+
+        corner = np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
+        values, alpha, _ = self._rasterization(
+            means=splats.means,
+            quats=splats.quaternions,
+            scales=splats.scales,
+            opacities=splats.opacities,
+            colors=splats.values,
+            viewmats=tensor(camera.camera_from_world)[None],
+            Ks=tensor(camera.K + corner)[None],
+            width=camera.width,
+            height=camera.height,
+            near_plane=NEAR,
+            eps2d=BLUR,
+        )
+        return Rendered(values[0], alpha[0, ..., 0])

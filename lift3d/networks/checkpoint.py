@@ -1,0 +1,61 @@
+"""PyTorch checkpoints of other people: nothing in the file is run, every weight has its place."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lift3d.scene.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def read_checkpoint(path: Path, advice: str, allowed: Sequence[type] = ()) -> Any:
+    """What the file holds, tensors not yet read; of classes only those `allowed`.
+
+    `advice` ends the message of the InputError where it is no checkpoint, or would run code.
+    """
+    import torch
+
+    try:
+        mapped = zipfile.is_zipfile(path)
+        with torch.serialization.safe_globals(list(allowed)):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except Exception as error:  # whatever a file that is no checkpoint makes the reader raise
+        refused = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+        why = (
+            f"it would run {refused[1]} while being read, and is refused"
+            if refused
+            else f"not a PyTorch checkpoint, or cut short ({type(error).__name__}); "
+            "compare its size with the source and download it again"
+        )
+        raise InputError(f"{path}: {why}. {advice}") from error
+
+
+def fit(
+    state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path, advice: str
+) -> dict[str, Tensor]:
+    """The weights that are wanted, each there once and of the right shape, in float32."""
+    missing, extra = wanted.keys() - state.keys(), state.keys() - wanted.keys()
+    for what, keys in (("missing", missing), ("unknown", extra)):
+        if keys:
+            raise InputError(
+                f"{path}: {min(keys)} is {what}, of {len(wanted)} weights {len(keys)} are {what}. "
+                f"{advice}"
+            )
+    for key, expected in wanted.items():
+        if state[key].shape != expected.shape:
+            raise InputError(
+                f"{path}: {key} is {shape(state[key])}, expected {shape(expected)}; the weights "
+                f"and their sizes do not belong together. {advice}"
+            )
+    return {key: state[key].float() for key in wanted}
+
+
+def shape(tensor: Tensor) -> str:
+    """In words."""
+    return "x".join(map(str, tensor.shape)) or "a single number"

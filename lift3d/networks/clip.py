@@ -1,0 +1,170 @@
+"""Classes by name: CLIP and SigLIP score pictures of objects, or features, against words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from jaxtyping import Float32, Int32, UInt8
+
+from lift3d.scene import Image, LabelMap, Masks
+from lift3d.scene.errors import InputError, MissingExtra
+
+Units: TypeAlias = Float32[np.ndarray, "n channels"]
+"""Rows of length 1."""
+Cut: TypeAlias = UInt8[np.ndarray, "_ _ 3"]
+"""A picture of any size."""
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """A CLIP or SigLIP of the `transformers` library."""
+
+    checkpoint: str
+    """A folder with config, tokenizer, image processor and weights, or a name on the Hugging
+    Face hub such as google/siglip-base-patch16-224."""
+    templates: tuple[str, ...] = ("a photo of a {}.", "a {} in a room.")
+    """Sentences whose mean stands for a name."""
+    margin: float = 0.1
+    """What is shown around an object's box, as a share of the box."""
+    batch: int = 32
+    local_files_only: bool = False
+    """Download nothing: what the name stands for must be in the hub's cache."""
+    device: str = "auto"
+    """'cpu', 'cuda', ...; auto takes a GPU where there is one."""
+
+    def build(self) -> TextScorer:
+        """The scorer; MissingExtra without the libraries, InputError for other models."""
+        try:
+            import torch
+            import transformers
+        except ImportError as error:
+            raise MissingExtra(
+                f"scoring by text needs {error.name}, which is not installed: "
+                "pip install 'lift3d[sam]'"
+            ) from error
+        given = {"local_files_only": self.local_files_only}
+        try:
+            model = transformers.AutoModel.from_pretrained(self.checkpoint, **given)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(self.checkpoint, **given)
+            pictures = transformers.AutoImageProcessor.from_pretrained(self.checkpoint, **given)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.checkpoint} cannot be loaded: {error}") from error
+        if not (hasattr(model, "get_text_features") and hasattr(model, "get_image_features")):
+            raise InputError(
+                f"{self.checkpoint} is a {type(model).__name__}; expected a CLIP or SigLIP, which "
+                "has features of both pictures and texts"
+            )
+        device = self.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        return TextScorer(self, model.eval().to(device), tokenizer, pictures)
+
+
+class TextScorer:
+    """Pictures and names in one space."""
+
+    def __init__(self, config: TextConfig, model: Any, tokenizer: Any, pictures: Any) -> None:
+        self._config, self._model = config, model
+        self._tokenizer, self._pictures = tokenizer, pictures
+        # SigLIP was trained on texts of one length; CLIP does not mind.
+        self._padding = "max_length" if "siglip" in model.config.model_type else True
+
+    def names(self, names: Sequence[str]) -> Units:
+        """One row per name: the mean over the templates, of length 1."""
+        import torch
+
+        if not names:
+            raise InputError("no names to score against; expected one or more")
+        said = [template.format(name) for name in names for template in self._config.templates]
+        longest = getattr(self._model.config.text_config, "max_position_embeddings", 64)
+        rows = []
+        for begin in range(0, len(said), self._config.batch):
+            tokens = self._tokenizer(
+                said[begin : begin + self._config.batch],
+                padding=self._padding,
+                truncation=True,
+                max_length=longest,
+                return_tensors="pt",
+            )
+            with torch.inference_mode():
+                found = self._model.get_text_features(**tokens.to(self._model.device))
+            rows.append(_array(found))
+        each = _unit(np.concatenate(rows)).reshape(len(names), len(self._config.templates), -1)
+        return _unit(each.mean(1))
+
+    def images(self, images: Sequence[Cut]) -> Units:
+        """One row per picture, of length 1."""
+        import torch
+
+        rows = []
+        for begin in range(0, len(images), self._config.batch):
+            some = [
+                np.ascontiguousarray(each) for each in images[begin : begin + self._config.batch]
+            ]
+            batch = self._pictures(images=some, return_tensors="pt").to(self._model.device)
+            with torch.inference_mode():
+                rows.append(_array(self._model.get_image_features(**batch)))
+        return _unit(np.concatenate(rows))
+
+    def masks(self, image: Image, masks: Masks) -> Units:
+        """One row per mask: the picture cut to its box with a margin."""
+        return self.images([_cut(image, mask, self._config.margin) for mask in masks.stack])
+
+
+def classify(
+    features: Float32[np.ndarray, "n channels"],
+    names: Float32[np.ndarray, "names channels"],
+    ids: Sequence[int],
+    min_cosine: float = -1.0,
+) -> tuple[Int32[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
+    """The id of the nearest name for each row (mask or point), and the cosine with it.
+
+    0 where the row is zero, as of a point that no view saw, or nothing is near enough. A tie
+    goes to the first name.
+    """
+    if len(names) != len(ids):
+        raise InputError(f"{len(ids)} ids for {len(names)} names")
+    length = np.linalg.norm(features, axis=1)
+    label, cosine = np.zeros(len(features), np.int32), np.zeros(len(features), np.float32)
+    chosen = np.asarray(ids, np.int32)
+    for begin in range(0, len(features), 1 << 16):
+        some = slice(begin, begin + (1 << 16))
+        scores = features[some] @ names.T
+        best = scores.argmax(1)
+        cosine[some] = scores[np.arange(len(best)), best] / np.where(
+            length[some] > 0, length[some], 1
+        )
+        label[some] = chosen[best]
+    known = (length > 0) & (cosine >= min_cosine)
+    return np.where(known, label, 0).astype(np.int32), np.where(known, cosine, 0).astype(np.float32)
+
+
+def painted(masks: Masks, label: Int32[np.ndarray, " masks"]) -> LabelMap:
+    """A map of classes from masks with a class each, smaller over larger; to be voted."""
+    order = masks.label_map()
+    table = np.concatenate([[0], label]).astype(np.int32)
+    return table[order]
+
+
+def _cut(image: Image, mask: np.ndarray, margin: float) -> Cut:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return image
+    top, left = rows[0], columns[0]
+    bottom, right = rows[-1] + 1, columns[-1] + 1
+    y, x = round(margin * (bottom - top)), round(margin * (right - left))
+    return image[max(top - y, 0) : bottom + y, max(left - x, 0) : right + x]
+
+
+def _array(found: Any) -> Float32[np.ndarray, "n channels"]:
+    """Newer versions of the library answer with a bundle, older ones with the tensor."""
+    tensor = getattr(found, "pooler_output", found)
+    return np.asarray(tensor.float().cpu().numpy(), np.float32)
+
+
+def _unit(rows: Float32[np.ndarray, "*rows channels"]) -> Float32[np.ndarray, "*rows channels"]:
+    length = np.linalg.norm(rows, axis=-1, keepdims=True)
+    return (rows / np.where(length > 0, length, 1)).astype(np.float32)

@@ -1,0 +1,177 @@
+"""One large file over a line that breaks: goes on where it stopped, never mixes two files."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import http.client
+import os
+import re
+import shutil
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from lift3d.scene.errors import InputError
+
+TIMEOUT = 30.0
+"""Seconds of silence after which a connection counts as broken."""
+PATIENCE = (1.0, 2.0, 4.0, 8.0)
+"""Seconds between tries that bring nothing; a try that brings a byte starts anew."""
+CHUNK = 1 << 18
+"""Bytes a reset may cost."""
+WORTH_RETRYING = (408, 425, 429, 500, 502, 503, 504)
+
+
+class _Broken(Exception):
+    """The line, not the request, is at fault: try again."""
+
+
+class _Stale(_Broken):
+    """What is kept does not belong to the file on the server: drop it and try again."""
+
+
+def download(
+    url: str, part: Path, size: int, tick: Callable[[int], None], say: Callable[[str], None]
+) -> None:
+    """Make `part` hold the `size` bytes at `url`; what it holds already is not fetched again.
+
+    A server that cannot go on in the middle, or whose file has changed since (its ETag tells),
+    sends the whole again. Whether the bytes are the right ones is for the caller to check.
+    """
+    part.parent.mkdir(parents=True, exist_ok=True)
+    with part.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"another lift3d is fetching {part}; wait for it") from None
+        waits = list(PATIENCE)
+        while (before := _length(file)) < size:
+            try:
+                _continue(url, part, file, size, tick, say)
+            except _Broken as broken:
+                if isinstance(broken, _Stale):
+                    file.truncate(0)
+                have = _length(file)
+                if have > before:
+                    waits = list(PATIENCE)
+                elif not waits:
+                    raise InputError(
+                        f"cannot fetch {url}: {broken}; {have:,} of {size:,} bytes are kept in "
+                        f"{part}: give the same command again and it goes on from there, or get "
+                        "the file another way and give it with --path"
+                    ) from None
+                say(f"{broken}; trying again at byte {have:,}")
+                time.sleep(waits.pop(0))
+    _validator(part).unlink(missing_ok=True)
+
+
+def _continue(
+    url: str,
+    part: Path,
+    file: BinaryIO,
+    size: int,
+    tick: Callable[[int], None],
+    say: Callable[[str], None],
+) -> None:
+    """One connection: append to `file` until all is there or the line breaks."""
+    have, validator = _length(file), _validator(part)
+    stored = validator.read_text() if validator.exists() else ""
+    headers = {"User-Agent": "lift3d", "Accept-Encoding": "identity"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+        if stored:
+            headers["If-Range"] = stored
+    with _open(url, headers) as response:
+        start, whole = _range(response)
+        if whole is not None and whole != size:
+            raise InputError(
+                f"{url} has {whole:,} bytes where {size:,} were expected: not the published "
+                "file (a login page or a proxy in between?); nothing of it was kept"
+            )
+        tag = response.headers.get("ETag", "W/")
+        if tag.startswith("W/"):  # a weak ETag does not promise the same bytes
+            tag = response.headers.get("Last-Modified", "")
+        if start not in (0, have):
+            raise InputError(f"{url} answers another range than was asked for")
+        if start and stored and tag and tag != stored:
+            raise _Stale("the file on the server is another one now")
+        if not start:
+            if have:
+                say(f"the server sends the whole file again, not what follows byte {have:,}")
+            file.truncate(0)
+            validator.write_text(tag)
+        _need_room(part, size - _length(file))
+        for chunk in _chunks(response):
+            file.write(chunk)
+            file.flush()
+            tick(_length(file))
+            if _length(file) > size:
+                return  # whoever checks the size will tell
+    if _length(file) < size:
+        raise _Broken("the connection ended too early")
+
+
+def _open(url: str, headers: dict[str, str]) -> Any:
+    try:
+        return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        error.close()
+        answer = f"the server answers {error.code} {error.reason}"
+        if error.code == 416:
+            raise _Stale(answer) from None
+        if error.code in WORTH_RETRYING:
+            raise _Broken(answer) from None
+        raise InputError(
+            f"cannot fetch {url}: {answer}; get the file another way and give it with --path"
+        ) from None
+    except urllib.error.URLError as error:
+        if isinstance(error.reason, FileNotFoundError):
+            raise InputError(f"cannot fetch {url}: no such file") from None
+        raise _Broken(f"no connection ({error.reason})") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise _Broken(f"no connection ({error or type(error).__name__})") from None
+
+
+def _range(response: Any) -> tuple[int, int | None]:
+    """The first byte that comes and the size of the whole file, where the server says."""
+    if response.status == 206:
+        said = re.fullmatch(
+            r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip()
+        )
+        if said is None:
+            raise InputError(f"{response.url} sends a part of the file without saying which")
+        return int(said[1]), None if said[2] == "*" else int(said[2])
+    length = response.headers.get("Content-Length")
+    return 0, None if length is None else int(length)
+
+
+def _chunks(response: Any) -> Iterator[bytes]:
+    """Reading may break; that must not be mistaken for a failure to write."""
+    while True:
+        try:
+            chunk = response.read(CHUNK)
+        except (OSError, http.client.HTTPException) as error:
+            raise _Broken(f"the connection broke ({error or type(error).__name__})") from None
+        if not chunk:
+            return
+        yield chunk
+
+
+def _need_room(part: Path, more: int) -> None:
+    free = shutil.disk_usage(part.parent).free
+    if more > free:
+        told = f"{os.strerror(errno.ENOSPC)}: {more:,} bytes are to come, {free:,} are free"
+        raise OSError(errno.ENOSPC, told, str(part.parent))
+
+
+def _length(file: BinaryIO) -> int:
+    return os.fstat(file.fileno()).st_size
+
+
+def _validator(part: Path) -> Path:
+    """Where the ETag (or the date) of the file that `part` is a part of is kept."""
+    return part.with_name(f"{part.name}.etag")

@@ -1,0 +1,129 @@
+"""Arrays of images and pairs, in memory up to a budget and in files past it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from lift3d.scene.errors import InputError
+from lift3d.scene.storage import atomic
+
+Key: TypeAlias = tuple[int, ...]
+IDENTITY = "identity.txt"
+
+
+class PairStore:
+    """Named arrays under (i, j), or (i,).
+
+    Given a folder, every entry is written there when it is put, as `<i>-<j>/<name>.npy`, and
+    a later store on the same folder has it. Without one, entries past the budget go to a
+    temporary folder that disappears with the store.
+
+    What is in memory stays there: pairs are visited in rounds, and dropping the oldest would
+    drop just what comes next.
+    """
+
+    def __init__(
+        self, folder: Path | None = None, memory_bytes: int = 2**31, identity: str = ""
+    ) -> None:
+        """`identity` says what the arrays depend on; a folder made with another is refused."""
+        self.memory_bytes = memory_bytes
+        self._folder = folder
+        self._kept = folder is not None
+        self._memory: dict[Key, dict[str, np.ndarray]] = {}
+        self._names: dict[Key, frozenset[str]] = {}
+        self._used = 0
+        if folder is not None:
+            self._open(folder, identity)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._names
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._names)
+
+    def has(self, key: Key, names: Iterable[str]) -> bool:
+        """Whether the entry is there with all these arrays."""
+        return key in self._names and self._names[key].issuperset(names)
+
+    def put(self, key: Key, arrays: Mapping[str, np.ndarray]) -> None:
+        """Add an entry or replace it; it is whole on disk, or not there."""
+        for array in self._memory.pop(key, {}).values():
+            self._used -= array.nbytes
+        size = sum(array.nbytes for array in arrays.values())
+        fits = self._used + size <= self.memory_bytes
+        if fits:
+            # A copy, where the array is a window on a larger one that would stay with it.
+            self._memory[key] = {
+                name: array if array.base is None else array.copy()
+                for name, array in arrays.items()
+            }
+            self._used += size
+        if self._kept or not fits:
+            self._write(key, arrays)
+        self._names[key] = frozenset(arrays)
+
+    def get(self, key: Key, *names: str) -> dict[str, np.ndarray]:
+        """The arrays of an entry, or only those named."""
+        wanted = names or sorted(self._names[key])
+        if key in self._memory:
+            return {name: self._memory[key][name] for name in wanted}
+        return {name: self._read(self._place(key) / f"{name}.npy") for name in wanted}
+
+    def _open(self, folder: Path, identity: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        note = folder / IDENTITY
+        if note.exists() and note.read_text() != identity:
+            raise InputError(
+                f"{folder} holds results of other images or settings; remove it, or choose "
+                "another folder"
+            )
+        with atomic(note) as part:
+            part.write_text(identity)
+        for place in folder.iterdir():
+            numbers = place.name.split("-")
+            if place.is_dir() and all(number.isdecimal() for number in numbers):
+                self._names[tuple(map(int, numbers))] = frozenset(
+                    file.stem for file in place.glob("*.npy")
+                )
+
+    def _place(self, key: Key) -> Path:
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="lift3d-"))
+            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        return self._folder / "-".join(map(str, key))
+
+    def _write(self, key: Key, arrays: Mapping[str, np.ndarray]) -> None:
+        place = self._place(key)
+        part = place.with_name(f".{place.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        try:
+            for name, array in arrays.items():
+                np.save(part / f"{name}.npy", array)
+        except OSError as error:
+            shutil.rmtree(part, ignore_errors=True)
+            raise InputError(
+                f"{part.parent} cannot be written to ({error}); free some space there, or choose "
+                "another folder"
+            ) from error
+        shutil.rmtree(place, ignore_errors=True)
+        part.rename(place)
+
+    @staticmethod
+    def _read(path: Path) -> np.ndarray:
+        try:
+            return np.load(path)
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError(
+                f"{path} is damaged ({error}); remove {path.parent} and run again"
+            ) from error

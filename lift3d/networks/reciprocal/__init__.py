@@ -1,0 +1,194 @@
+"""Pixels of two descriptor maps that are each other's nearest: found from a grid of seeds.
+
+Fast reciprocal matching after MASt3R (Leroy et al. 2024, section 3.3): a seed jumps to its
+nearest neighbour in the other map and back, until it stays. The search for the nearest
+neighbour is exact: see `blocks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, Int32, Int64
+
+from lift3d.networks.reciprocal.blocks import Blocks
+from lift3d.networks.reciprocal.windows import Window, window_pairs
+from lift3d.scene import Matches
+from lift3d.scene.errors import InputError
+
+__all__ = [
+    "Blocks",
+    "DescribedPair",
+    "Search",
+    "Window",
+    "match_pair",
+    "reciprocal_matches",
+    "window_pairs",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class DescribedPair:
+    """What one run of a network says of two images: unit descriptors and their confidences."""
+
+    a: Float32[np.ndarray, "height_a width_a channels"]
+    b: Float32[np.ndarray, "height_b width_b channels"]
+    confidence_a: Float32[np.ndarray, "height_a width_a"]
+    """Above 0, without upper limit; 1 is neither sure nor unsure."""
+    confidence_b: Float32[np.ndarray, "height_b width_b"]
+
+
+def reciprocal_matches(
+    a: Float32[np.ndarray, "height_a width_a channels"],
+    b: Float32[np.ndarray, "height_b width_b channels"],
+    stride: int = 8,
+    rounds: int = 10,
+) -> tuple[Int64[np.ndarray, "matches 2"], Int64[np.ndarray, "matches 2"]]:
+    """Pixels (column, row) of `a` and `b` that are each other's nearest, ordered by `a`'s pixel.
+
+    Nearest is the largest dot product, in double precision; a tie goes to the first pixel in
+    row-major order. No pixel comes twice. The seeds lie every `stride` pixels in `a`; one that
+    does not settle within `rounds` jumps there and back gives no match.
+    Raises `InputError` where descriptors are not of unit length.
+    """
+    search = Search(a, b)
+    return search.pairs(search.from_a(stride, rounds))
+
+
+def match_pair(
+    predictions: Sequence[DescribedPair],
+    stride: int = 8,
+    rounds: int = 10,
+    min_confidence: float = 0.0,
+) -> Matches:
+    """All that several predictions say of the same two images, with seeds in both images.
+
+    A match has the confidence c = sqrt(confidence_a * confidence_b) of its two pixels, the best
+    one where predictions agree; below `min_confidence` it is dropped. `Matches.confidence` is
+    c / (1 + c), so 0.5 stands for c = 1. Ordered by `a`'s pixel, then by `b`'s.
+
+    Turn a prediction made with the images swapped before passing it.
+    """
+    if not predictions:
+        raise InputError("matching needs at least one prediction of the pair, got none")
+    sizes = {(one.a.shape[:2], one.b.shape[:2]) for one in predictions}
+    if len(sizes) > 1:
+        raise InputError(
+            f"predictions of one pair have different sizes {sorted(sizes)}; were some made with "
+            "the images swapped?"
+        )
+    keys, confidences = [], []
+    area_b = predictions[0].b.shape[0] * predictions[0].b.shape[1]
+    for one in predictions:
+        search = Search(one.a, one.b)
+        found = np.union1d(search.from_a(stride, rounds), search.from_b(stride, rounds))
+        there = search.b_of_a[found].astype(np.int64)
+        keys.append(found * area_b + there)
+        product = one.confidence_a.ravel()[found].astype(np.float64)
+        confidences.append(np.sqrt(product * one.confidence_b.ravel()[there]))
+    key, confidence = np.concatenate(keys), np.concatenate(confidences)
+    order = np.lexsort([-confidence, key])  # of equal keys the best confidence is first
+    key, first = np.unique(key[order], return_index=True)
+    confidence = confidence[order][first]
+
+    kept = confidence >= min_confidence
+    key, confidence = key[kept], confidence[kept]
+    return Matches(
+        _column_row(key // area_b, predictions[0].a.shape[1]).astype(np.float32),
+        _column_row(key % area_b, predictions[0].b.shape[1]).astype(np.float32),
+        (confidence / (1 + confidence)).astype(np.float32),
+    )
+
+
+class Search:
+    """Nearest neighbours between two maps, each searched for once and remembered."""
+
+    def __init__(
+        self,
+        a: Float32[np.ndarray, "height_a width_a channels"],
+        b: Float32[np.ndarray, "height_b width_b channels"],
+    ) -> None:
+        self._a, self._b = Blocks(a), Blocks(b)
+        self.b_of_a = np.full(a.shape[0] * a.shape[1], -1, np.int32)
+        """Per pixel of `a` in row-major order its nearest of `b`, -1 where nobody asked."""
+        self.a_of_b = np.full(b.shape[0] * b.shape[1], -1, np.int32)
+        # Whoever has a pixel as its nearest is a good guess for that pixel's own.
+        self._guess_b = np.full_like(self.b_of_a, -1)
+        self._guess_a = np.full_like(self.a_of_b, -1)
+
+    def from_a(self, stride: int, rounds: int) -> Int64[np.ndarray, " matches"]:
+        """Pixels of `a`, ascending, where seeds on a grid in `a` settled."""
+        seeds = _grid(self._a.height, self._a.width, stride)
+        return self._settle(seeds, rounds, forth=self._to_b, back=self._to_a)
+
+    def from_b(self, stride: int, rounds: int) -> Int64[np.ndarray, " matches"]:
+        """Pixels of `a`, ascending, where seeds on a grid in `b` settled."""
+        seeds = _grid(self._b.height, self._b.width, stride)
+        settled = self._settle(seeds, rounds, forth=self._to_a, back=self._to_b)
+        return np.sort(self.a_of_b[settled].astype(np.int64))
+
+    def pairs(
+        self, found: Int64[np.ndarray, " matches"]
+    ) -> tuple[Int64[np.ndarray, "matches 2"], Int64[np.ndarray, "matches 2"]]:
+        """(Column, row) in `a` and `b` of these pixels of `a` and their nearest."""
+        there = self.b_of_a[found].astype(np.int64)
+        return _column_row(found, self._a.width), _column_row(there, self._b.width)
+
+    def _settle(
+        self,
+        here: Int64[np.ndarray, " seeds"],
+        rounds: int,
+        forth: Callable[[np.ndarray], np.ndarray],
+        back: Callable[[np.ndarray], np.ndarray],
+    ) -> Int64[np.ndarray, " settled"]:
+        settled = []
+        for _ in range(rounds):
+            again = back(forth(here))
+            settled.append(here[again == here])
+            here = np.unique(again[again != here])
+            if not len(here):
+                break
+        return np.unique(np.concatenate(settled)) if settled else here[:0]
+
+    def _to_b(self, pixels: Int64[np.ndarray, " pixels"]) -> Int64[np.ndarray, " pixels"]:
+        known, guess, back = self.b_of_a, self._guess_b, self._guess_a
+        return _remembered(pixels, self._a, self._b, known, guess, back)
+
+    def _to_a(self, pixels: Int64[np.ndarray, " pixels"]) -> Int64[np.ndarray, " pixels"]:
+        known, guess, back = self.a_of_b, self._guess_a, self._guess_b
+        return _remembered(pixels, self._b, self._a, known, guess, back)
+
+
+def _remembered(
+    pixels: Int64[np.ndarray, " pixels"],
+    source: Blocks,
+    target: Blocks,
+    known: Int32[np.ndarray, " area"],
+    guess: Int32[np.ndarray, " area"],
+    guess_back: Int32[np.ndarray, " target_area"],
+) -> Int64[np.ndarray, " pixels"]:
+    """The nearest of each pixel, searched for where `known` has none yet."""
+    asked = np.unique(pixels[known[pixels] < 0])
+    if len(asked):
+        # Neighbours look at the same blocks: cell by cell of 32x32.
+        row, column = asked // source.width, asked % source.width
+        asked = asked[np.lexsort([column // 32, row // 32])]
+        found = target.nearest(source.flat[asked], guess[asked], source.off_unit)
+        known[asked] = found
+        guess_back[found] = asked
+    return known[pixels].astype(np.int64)
+
+
+def _grid(height: int, width: int, stride: int) -> Int64[np.ndarray, " seeds"]:
+    """Row-major pixels of a grid that starts half a stride from the corner."""
+    if stride < 1:
+        raise InputError(f"matching stride is {stride}; it must be 1 or more")
+    rows = np.arange(min(stride // 2, height - 1), height, stride, dtype=np.int64)
+    columns = np.arange(min(stride // 2, width - 1), width, stride, dtype=np.int64)
+    return (rows[:, None] * width + columns).ravel()
+
+
+def _column_row(pixels: Int64[np.ndarray, " pixels"], width: int) -> Int64[np.ndarray, "pixels 2"]:
+    return np.stack([pixels % width, pixels // width], axis=1)

@@ -1,0 +1,321 @@
+"""Weights of networks: what is known, where they are kept, that they are what was published."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from lift3d.networks.download import download
+from lift3d.scene.errors import InputError, did_you_mean
+from lift3d.scene.storage import atomic
+
+MB = 1_000_000
+SAM = "https://dl.fbaipublicfiles.com/segment_anything/"
+NAVER = "https://download.europe.naverlabs.com/ComputerVision/MASt3R/"
+MAST3R = "MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One published file of weights."""
+
+    name: str
+    url: str
+    size: int
+    """In bytes."""
+    sha256: str | None
+    """None where no trustworthy source tells it: the first file that comes is trusted."""
+    purpose: str
+    licence: str
+
+    @property
+    def file(self) -> str:
+        """Its name as published."""
+        return self.url.rsplit("/", 1)[-1]
+
+
+_ALL = (
+    Checkpoint(
+        name=MAST3R,
+        url=f"{NAVER}{MAST3R}.pth",
+        size=2_754_910_614,
+        sha256=None,
+        purpose="reconstruction and matching, metric scale (MASt3R)",
+        licence="CC BY-NC-SA 4.0, non-commercial use only; the licences of its training data bind "
+        "too, Map-free's is very restrictive (CHECKPOINTS_NOTICE in github.com/naver/mast3r)",
+    ),
+    # The digits in the names of SAM's files begin the MD5, not the SHA-256.
+    Checkpoint(
+        name="sam_vit_b",
+        url=f"{SAM}sam_vit_b_01ec64.pth",
+        size=375_042_383,
+        sha256="ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+        purpose="segmentation, the smallest SAM (ViT-B)",
+        licence="Apache-2.0",
+    ),
+    Checkpoint(
+        name="sam_vit_l",
+        url=f"{SAM}sam_vit_l_0b3195.pth",
+        size=1_249_524_607,
+        sha256="3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+        purpose="segmentation, SAM of middle size (ViT-L)",
+        licence="Apache-2.0",
+    ),
+    Checkpoint(
+        name="sam_vit_h",
+        url=f"{SAM}sam_vit_h_4b8939.pth",
+        size=2_564_550_879,
+        sha256="a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+        purpose="segmentation, the largest SAM (ViT-H)",
+        licence="Apache-2.0",
+    ),
+)
+KNOWN = {checkpoint.name: checkpoint for checkpoint in _ALL}
+
+
+def cache_folder() -> Path:
+    """$LIFT3D_WEIGHTS, else `lift3d` in the user's cache ($XDG_CACHE_HOME, else ~/.cache)."""
+    if given := os.environ.get("LIFT3D_WEIGHTS"):
+        return Path(given).expanduser()
+    caches = os.environ.get("XDG_CACHE_HOME")
+    return (Path(caches) if caches else Path.home() / ".cache") / "lift3d"
+
+
+def known(name: str) -> Checkpoint:
+    """The checkpoint of that name, or a did-you-mean."""
+    if name not in KNOWN:
+        raise InputError(did_you_mean(name, KNOWN, "checkpoint"))
+    return KNOWN[name]
+
+
+def find(name_or_path: str | Path, folder: Path | None = None) -> Path:
+    """The file behind a known name or a path; fetches nothing.
+
+    A path is taken as is, and may be a folder. A known name is the verified file, even where the
+    working folder has something of that name; a file that changed since it was verified is
+    refused (by size and date, so that this takes no time).
+    """
+    name = str(name_or_path)
+    if name not in KNOWN:
+        path = Path(name).expanduser()
+        if path.exists():
+            return path
+        raise InputError(f"no file {name!r}, and {did_you_mean(name, KNOWN, 'checkpoint')}")
+    checkpoint, folder = KNOWN[name], folder or cache_folder()
+    record = _record(checkpoint, folder)
+    path = _place(checkpoint, folder, record)
+    if not path.is_file():
+        raise InputError(
+            f"the weights {name} are not in {folder}; run: {_command(checkpoint, folder)} "
+            f"({checkpoint.size / MB:,.0f} MB; licence: {checkpoint.licence})"
+        )
+    if record is None or record.get("stat") != _stat(path):
+        changed = "was never verified" if record is None else "changed since it was verified"
+        raise InputError(f"{path} {changed}; run: {_command(checkpoint, folder)}")
+    return path
+
+
+def to_stderr(line: str) -> None:
+    """One line to the person who waits."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def fetch(
+    name: str,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    path: Path | None = None,
+    folder: Path | None = None,
+    say: Callable[[str], None] = to_stderr,
+) -> Path:
+    """Bring a checkpoint here, verified; the file. `path` takes a local file where it lies.
+
+    `progress` is told megabytes, first of fetching, then of verifying. A file that is not what
+    was published is kept as `.bad` if it is ours, and left alone if it is the user's.
+    """
+    checkpoint, folder = known(name), folder or cache_folder()
+
+    def tick(done: int) -> None:
+        if progress is not None:
+            progress(done // MB, checkpoint.size // MB)
+
+    record = _record(checkpoint, folder)
+    place = _place(checkpoint, folder, record) if path is None else path.expanduser().resolve()
+    say(f"{name}: licence {checkpoint.licence}; you accept it by fetching or using the file")
+    if path is not None and not place.is_file():
+        raise InputError(f"no file {path}; --path takes {checkpoint.file} as published")
+    ours = folder / checkpoint.file
+    if place.is_file():
+        mine = path is None and place.resolve() == ours.resolve()
+        sha256 = _checked(checkpoint, place, folder, record, mine, tick, say)
+    else:
+        part, place = ours.with_name(f"{ours.name}.part"), ours
+        say(f"fetching {checkpoint.url} into {folder}")
+        download(checkpoint.url, part, checkpoint.size, tick, say)
+        sha256 = _checked(checkpoint, part, folder, record, True, tick, say)
+        os.replace(part, ours)
+    _write_record(checkpoint, place, folder, sha256)
+    if folder != cache_folder():
+        say(f"to have it found by name: export LIFT3D_WEIGHTS={folder}")
+    return place
+
+
+def listing(folder: Path | None = None) -> str:
+    """Every known checkpoint: what for, licence, size, SHA-256, whether it is here."""
+    folder = folder or cache_folder()
+    blocks = [f"weights in {folder}"]
+    for checkpoint in KNOWN.values():
+        record = _record(checkpoint, folder)
+        if checkpoint.sha256:
+            sha256 = checkpoint.sha256
+        elif record:
+            sha256 = f"{record['sha256']}, trusted on first use on {record['first']}"
+        else:
+            sha256 = "not known: the first file that comes is trusted, and held to from then on"
+        rows = {
+            "for": checkpoint.purpose,
+            "licence": checkpoint.licence,
+            "size": f"{checkpoint.size / MB:,.0f} MB",
+            "SHA-256": sha256,
+            "here": _state(checkpoint, folder, record),
+        }
+        lines = [f"  {word:<8} {text}" for word, text in rows.items()]
+        blocks.append("\n".join([checkpoint.name, *lines]))
+    return "\n\n".join(blocks)
+
+
+def _state(checkpoint: Checkpoint, folder: Path, record: dict[str, Any] | None) -> str:
+    path = _place(checkpoint, folder, record)
+    part = folder / f"{checkpoint.file}.part"
+    again = _command(checkpoint, folder)
+    if path.is_file():
+        verified = record is not None and record.get("stat") == _stat(path)
+        return f"yes, {path}" if verified else f"not verified, {path}; run: {again}"
+    if part.is_file():
+        return f"{part.stat().st_size / MB:,.0f} MB of it; to go on: {again}"
+    return f"no; to fetch: {again}"
+
+
+def _command(checkpoint: Checkpoint, folder: Path) -> str:
+    elsewhere = "" if folder == cache_folder() else f" --folder {folder}"
+    return f"lift3d weights {checkpoint.name}{elsewhere}"
+
+
+def _checked(
+    checkpoint: Checkpoint,
+    path: Path,
+    folder: Path,
+    record: dict[str, Any] | None,
+    mine: bool,
+    tick: Callable[[int], None],
+    say: Callable[[str], None],
+) -> str:
+    """The SHA-256 of a file that has the right size and hash; else an error.
+
+    A wrong file is set aside as `.bad` if it is `mine`; else it is the user's and stays.
+    """
+    size = path.stat().st_size
+    expected = checkpoint.sha256 or (record and record["sha256"])
+    if size != checkpoint.size:
+        wrong = f"it has {size:,} bytes, expected {checkpoint.size:,}"
+    else:
+        say(f"verifying {path}")
+        sha256 = _sha256(path, tick)
+        if expected is None:
+            say(
+                f"{checkpoint.name}: no published SHA-256 is known, so this file could only be "
+                f"checked by its size; it is trusted on first use and later files must equal it: "
+                f"{sha256}"
+            )
+            return sha256
+        if sha256 == expected:
+            say(f"{checkpoint.name}: SHA-256 as expected, {sha256}")
+            return sha256
+        wrong = f"its SHA-256 is {sha256}, expected {expected}"
+        if checkpoint.sha256 is None and record:
+            wrong += (
+                f" as of the first use on {record['first']} (to trust another file from now on, "
+                f"delete {_record_path(checkpoint, folder)})"
+            )
+    if not mine:
+        raise InputError(
+            f"{path} is not the expected {checkpoint.file}: {wrong}; it is left as it is. Give "
+            "another with --path, or move it away to fetch one"
+        )
+    bad = _set_aside(path, folder / checkpoint.file)
+    raise InputError(
+        f"what came is not the expected {checkpoint.file}: {wrong}; do not load it. It is kept as "
+        f"{bad} for you to look at or delete; to fetch anew: {_command(checkpoint, folder)}"
+    )
+
+
+def _set_aside(path: Path, ours: Path) -> Path:
+    """Rename to the first free `.bad` name."""
+    count = 1
+    while (bad := ours.with_name(f"{ours.name}.bad{count if count > 1 else ''}")).exists():
+        count += 1
+    return path.rename(bad)
+
+
+def _sha256(path: Path, tick: Callable[[int], None]) -> str:
+    digest, done = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 22):
+            digest.update(chunk)
+            done += len(chunk)
+            tick(done)
+    return digest.hexdigest()
+
+
+def _stat(path: Path) -> list[int]:
+    """Size and date: enough to notice that a file is another than the one verified."""
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns]
+
+
+def _place(checkpoint: Checkpoint, folder: Path, record: dict[str, Any] | None) -> Path:
+    """Where the file is: the user's own if one was registered and is still there, else ours."""
+    given = Path(record["file"]) if record else None
+    return given if given is not None and given.is_file() else folder / checkpoint.file
+
+
+def _record_path(checkpoint: Checkpoint, folder: Path) -> Path:
+    return folder / f"{checkpoint.file}.json"
+
+
+def _record(checkpoint: Checkpoint, folder: Path) -> dict[str, Any] | None:
+    """What was written down when the file was verified."""
+    path = _record_path(checkpoint, folder)
+    try:
+        record = json.loads(path.read_text())
+        if {"sha256", "first", "file", "stat"} <= record.keys():
+            return dict(record)
+    except FileNotFoundError:
+        return None
+    except (ValueError, AttributeError):
+        pass
+    # Taken for absent, a damaged record would let any file be trusted as the first.
+    raise InputError(f"{path} is damaged; delete it if you trust the weights beside it")
+
+
+def _write_record(checkpoint: Checkpoint, path: Path, folder: Path, sha256: str) -> None:
+    """Beside the weights; the first day stays."""
+    before = _record(checkpoint, folder)
+    record = {
+        "name": checkpoint.name,
+        "url": checkpoint.url,
+        "sha256": sha256,
+        "sha256_is": "published" if checkpoint.sha256 else "trusted on first use",
+        "first": before["first"] if before else date.today().isoformat(),
+        "file": str(path.resolve()),
+        "stat": _stat(path),
+    }
+    with atomic(_record_path(checkpoint, folder)) as part:
+        part.write_text(json.dumps(record, indent=2) + "\n")

@@ -1,0 +1,12 @@
+"""Global alignment: pairwise point maps and matches to cameras and dense depth."""
+
+from lift3d.reconstruction.alignment.inputs import (
+    Aligned,
+    AlignmentConfig,
+    Known,
+    PairPrediction,
+    Predictions,
+)
+from lift3d.reconstruction.alignment.solve import align
+
+__all__ = ["Aligned", "AlignmentConfig", "Known", "PairPrediction", "Predictions", "align"]

@@ -1,0 +1,124 @@
+"""The growing voxel table behind the voxel fusion: a hash of occupied voxels and their sums."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Int32
+
+from lift3d.geometry import rays
+from lift3d.reconstruction.fusion.frames import Frame
+from lift3d.reconstruction.fusion.kernels import SUMS, integrate
+from lift3d.scene import Camera, Points, Transform
+
+START = 1 << 16
+"""Voxels there is room for at first (4 MB); doubled when needed."""
+EMPTY = -1
+
+
+class Grid:
+    """Voxels of one size around an origin; adds frames, gives points."""
+
+    def __init__(self, voxel: float, near: np.ndarray) -> None:
+        """`near` is a place in the scene: voxels reach 2^20 of their size from it."""
+        self.voxel = voxel
+        # Whole voxels, so that the lattice does not depend on where the scan starts.
+        self.origin = np.round(np.asarray(near, np.float64) / voxel) * voxel
+        self._table = np.full(2 * START, EMPTY, np.int64)
+        self._slot = np.zeros(2 * START, np.int32)
+        self._key = np.zeros(START, np.int64)
+        self._sums = np.zeros((START, SUMS), np.float32)
+        self._views = np.zeros((START, 2), np.int32)
+        self._count = 0
+        self._added = 0
+        self._rays: tuple[Camera, np.ndarray] | None = None
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def room(self) -> int:
+        """Voxels there is memory for now."""
+        return len(self._sums)
+
+    def add(
+        self,
+        frame: Frame,
+        depth_edge: float = 0.05,
+        max_depth: float | None = None,
+        clear_depth: float = np.inf,
+        stride: int = 1,
+    ) -> None:
+        """Merge every pixel of a frame into its voxel."""
+        view = frame.view
+        camera = view.geometry_camera
+        grid_from_camera = camera.pose.copy()
+        grid_from_camera[:3, 3] -= self.origin
+        self._added += 1
+        state = integrate(
+            frame.depth,
+            np.ones((1, 1), np.float32) if frame.confidence is None else frame.confidence,
+            frame.image,
+            self._rays_of(camera),
+            np.ascontiguousarray(grid_from_camera[:3]),
+            *_colour_lookup(view.camera, camera, view.depth_camera is not None),
+            (camera.K[0, 0] + camera.K[1, 1]) / 2,
+            self.voxel,
+            np.inf if depth_edge <= 0 else depth_edge,
+            np.inf if max_depth is None else max_depth,
+            clear_depth,
+            stride,
+            self._added,
+            self._table,
+            self._slot,
+            self._key,
+            self._sums,
+            self._views,
+            self._count,
+        )
+        self._table, self._slot, self._key, self._sums, self._views, self._count = state
+
+    def points(self) -> tuple[Points, Int32[np.ndarray, " points"]]:
+        """One point per voxel in the order of their keys, and how many views saw each."""
+        order = np.argsort(self._key[: self._count])
+        key = self._key[: self._count][order]
+        sums = self._sums[: self._count][order].astype(np.float64)
+        cell = np.stack([key >> 42, (key >> 21) & 0x1FFFFF, key & 0x1FFFFF], axis=1) - (1 << 20)
+        weight = sums[:, 9]
+        xyz = self.origin + self.voxel * (cell + 0.5) + sums[:, 0:3] / weight[:, None]
+        coloured = sums[:, 10] > 0
+        rgb = np.full((len(key), 3), 128, np.uint8)  # mid grey: no colour camera saw it
+        rgb[coloured] = np.rint(sums[coloured, 3:6] / sums[coloured, 10:11])
+        normal = sums[:, 6:9]
+        length = np.linalg.norm(normal, axis=1, keepdims=True)
+        normal = np.divide(normal, length, out=np.zeros_like(normal), where=length > 1e-6)
+        points = Points(
+            xyz.astype(np.float32),
+            rgb,
+            normal.astype(np.float32),
+            sums[:, 11].astype(np.float32),
+        )
+        return points, self._views[: self._count, 0][order]
+
+    def _rays_of(self, camera: Camera) -> np.ndarray:
+        """Ray x and y of each pixel (2, H, W) float32; kept while the lens stays the same."""
+        if self._rays is None or not _same_lens(self._rays[0], camera):
+            xy = rays(camera)[..., :2].astype(np.float32)
+            self._rays = camera, np.ascontiguousarray(np.moveaxis(xy, -1, 0))
+        return self._rays[1]
+
+
+def _same_lens(a: Camera, b: Camera) -> bool:
+    return (
+        (a.width, a.height, a.distortion) == (b.width, b.height, b.distortion)
+        and np.array_equal(a.K, b.K)
+    )  # fmt: skip
+
+
+def _colour_lookup(
+    colour: Camera, depth: Camera, differs: bool
+) -> tuple[bool, Transform, np.ndarray, np.ndarray]:
+    """Whether, and how, a point of the depth camera is looked up in the colour image."""
+    lens = np.zeros(5)
+    lens[: min(5, len(colour.distortion))] = colour.distortion[:5]
+    transform = colour.camera_from_world @ depth.pose if differs else np.eye(4)
+    return differs, transform, colour.K, lens

@@ -1,0 +1,208 @@
+"""A truncated signed distance volume (Curless and Levoy 1996) through Open3D's voxel blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Float64
+
+from lift3d.geometry import invert, project, unproject
+from lift3d.reconstruction.fusion.frames import Frame, default_voxel, frames
+from lift3d.scene import Camera, Image, Points, Scene, Skipped
+from lift3d.scene.errors import InputError
+
+BLOCK = 16
+"""Voxels along the edge of a block."""
+
+
+@dataclass(frozen=True)
+class TsdfConfig:
+    """Average signed distances, then take the zero crossing; smooth, closes small gaps."""
+
+    voxel: float | None = None
+    """Edge of a voxel in world units (metres); by default by the scene, 0.015 for rooms."""
+    truncation: float = 4.0
+    """Distances count up to this many voxels before and behind the surface."""
+    min_views: int | None = None
+    """Drop points seen in fewer views; by default 2 from ten views up, else 1."""
+    max_depth: float | None = None
+    """Ignore depth beyond this, in world units."""
+
+    def build(self) -> TsdfFusion:
+        """The fusion with these settings."""
+        return TsdfFusion(self)
+
+
+class TsdfFusion:
+    """Streams over the views; memory grows with the surface, not with their number."""
+
+    def __init__(self, config: TsdfConfig = TsdfConfig()) -> None:
+        if config.voxel is not None and not 0 < config.voxel < np.inf:
+            raise InputError(f"voxel is {config.voxel}, expected a size above 0, such as 0.02")
+        self.config = config
+        self.skipped: tuple[Skipped, ...] = ()
+        """Views the last `fuse` could not use."""
+        self.notes: tuple[str, ...] = ()
+        """What the last `fuse` chose itself."""
+
+    def fuse(self, scene: Scene, progress: Callable[[int, int], None] | None = None) -> Points:
+        """The zero crossing of the volume, ordered by x, then y, then z.
+
+        Confidence is the number of looks. Raises InputError where nothing can be fused.
+        """
+        import open3d as o3d
+
+        config = self.config
+        voxel = default_voxel(scene) if config.voxel is None else config.voxel
+        volume = o3d.t.geometry.VoxelBlockGrid(
+            ("tsdf", "weight", "color"),
+            (o3d.core.float32, o3d.core.float32, o3d.core.float32),
+            [o3d.core.SizeVector([channels]) for channels in (1, 1, 3)],
+            voxel,
+            BLOCK,
+            4096,  # blocks there is room for at first; it grows
+        )
+        origin: np.ndarray | None = None
+        skipped: list[Skipped] = []
+        for number, frame in enumerate(frames(scene.views), start=1):
+            if isinstance(frame, Skipped):
+                skipped.append(frame)
+            else:
+                if origin is None:
+                    origin = _origin(frame.view.geometry_camera, voxel)
+                self._integrate(volume, frame, origin)
+            if progress is not None:
+                progress(number, len(scene))
+        self.skipped = tuple(skipped)
+        used = len(scene) - len(skipped)
+        min_views = config.min_views
+        if min_views is None:
+            min_views = 2 if used >= 10 else 1
+        points = None if origin is None else _surface(volume, origin, voxel, float(min_views))
+        if points is None or not len(points):
+            raise InputError(
+                f"{scene.source}: {used} of {len(scene)} views could be fused and gave no surface"
+                + (f" (first skipped: {skipped[0].reason})" if skipped else "")
+                + f"; expected depth seen by at least {min_views:g} views"
+            )
+        chosen = ", chosen from the scene" if config.voxel is None else ""
+        self.notes = (
+            f"voxel {voxel:g} {'m' if scene.metric else 'units'}{chosen}; {len(points)} points",
+        )
+        return points
+
+    def _integrate(self, volume: Any, frame: Frame, origin: np.ndarray) -> None:
+        import open3d as o3d
+
+        depth_camera = frame.view.geometry_camera
+        depth, image = frame.depth, frame.image
+        limit = self.config.max_depth or float(np.nanmax(depth, initial=0.0, where=depth < np.inf))
+        depth = np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
+        if not (depth > 0).any():
+            return
+        if frame.view.depth_camera is not None:
+            image = _seen_from_depth(frame, depth)
+        depth, image = _straight(depth_camera, depth, image)
+        depth_image = o3d.t.geometry.Image(o3d.core.Tensor.from_numpy(depth))
+        colour = image.astype(np.float32) / 255
+        colour_image = o3d.t.geometry.Image(o3d.core.Tensor.from_numpy(colour))
+        intrinsic = o3d.core.Tensor.from_numpy(depth_camera.K)
+        volume_from_camera = depth_camera.pose.copy()
+        volume_from_camera[:3, 3] -= origin
+        extrinsic = o3d.core.Tensor.from_numpy(invert(volume_from_camera))
+        # depth_scale: Open3D divides float depth too.
+        options = {"depth_scale": 1.0, "depth_max": limit * 1.001}
+        blocks = volume.compute_unique_block_coordinates(
+            depth_image,
+            intrinsic,
+            extrinsic,
+            **options,
+            trunc_voxel_multiplier=self.config.truncation,
+        )
+        volume.integrate(
+            blocks,
+            depth_image,
+            colour_image,
+            intrinsic,
+            extrinsic,
+            **options,
+            trunc_voxel_multiplier=self.config.truncation,
+        )
+
+
+def _origin(camera: Camera, voxel: float) -> Float64[np.ndarray, "3"]:
+    """Where the volume has its zero: near the first camera, because Open3D counts in float32.
+
+    Off the lattice of round numbers: a floor at exactly z = 0 would have distance 0 at the
+    voxels' corners, which is no change of sign, so Open3D would not find it.
+    """
+    return np.round(camera.pose[:3, 3]) + 0.37 * voxel
+
+
+def _seen_from_depth(frame: Frame, depth: Float32[np.ndarray, "height width"]) -> Image:
+    """The colour of every depth pixel; mid grey where the colour camera does not see it."""
+    xyz = unproject(frame.view.geometry_camera, depth).reshape(-1, 3)
+    xy, _ = project(frame.view.camera, xyz)
+    pixel = np.rint(np.nan_to_num(xy, nan=-1.0, posinf=-1.0, neginf=-1.0))
+    height, width = frame.image.shape[:2]
+    inside = ((pixel >= 0) & (pixel < [width, height])).all(1)
+    column, row = pixel[inside].astype(np.int64).T
+    rgb = np.full((depth.size, 3), 128, np.uint8)
+    rgb[inside] = frame.image[row, column]
+    return rgb.reshape(*depth.shape, 3)
+
+
+def _straight(
+    camera: Camera, depth: Float32[np.ndarray, "height width"], image: Image
+) -> tuple[Float32[np.ndarray, "height width"], Image]:
+    """Depth and colour as a lens without distortion would give them: Open3D knows only those."""
+    if not any(camera.distortion):
+        return depth, image
+    import cv2
+
+    size = camera.width, camera.height
+    maps = cv2.initUndistortRectifyMap(
+        camera.K, np.array(camera.distortion), None, camera.K, size, cv2.CV_32FC1
+    )
+    # Nearest: a mean of two depths is a place where nothing is.
+    straight = [cv2.remap(array, *maps, cv2.INTER_NEAREST) for array in (depth, image)]
+    return np.asarray(straight[0], np.float32), np.asarray(straight[1], np.uint8)
+
+
+def _surface(
+    volume: Any, origin: Float64[np.ndarray, "3"], voxel: float, min_weight: float
+) -> Points:
+    """The zero crossing as points, in a fixed order: Open3D's depends on the threads."""
+    # Open3D wants more than the threshold.
+    cloud = volume.extract_point_cloud(weight_threshold=min_weight - 0.5)
+    if cloud.is_empty():
+        none = np.zeros((0, 3), np.float32)
+        return Points(none, none.astype(np.uint8), none, np.zeros(0, np.float32))
+    local = cloud.point.positions.numpy().astype(np.float64)
+    xyz = (local + origin).astype(np.float32)
+    rgb = np.clip(np.rint(cloud.point.colors.numpy() * 255), 0, 255).astype(np.uint8)
+    normal = cloud.point.normals.numpy().astype(np.float32)
+    order = np.lexsort((*normal.T, *xyz.T[::-1]))
+    local, xyz, rgb, normal = local[order], xyz[order], rgb[order], normal[order]
+    normal[~np.isfinite(normal).all(1)] = 0
+    return Points(xyz, rgb, normal, _looks(volume, local, voxel))
+
+
+def _looks(
+    volume: Any, local: Float64[np.ndarray, "points 3"], voxel: float
+) -> Float32[np.ndarray, " points"]:
+    """Weight (number of looks) of the voxel nearest to each point of the volume's own frame."""
+    import open3d as o3d
+
+    cell = np.rint(local / voxel).astype(np.int64)
+    block, inside = np.divmod(cell, BLOCK)
+    found, known = volume.hashmap().find(o3d.core.Tensor.from_numpy(block.astype(np.int32)))
+    found, known = found.numpy().astype(np.int64), known.numpy()
+    weight = volume.attribute("weight").numpy()  # (blocks, z, y, x, 1)
+    looks = np.zeros(len(local), np.float32)
+    x, y, z = inside[known].T
+    looks[known] = weight[found[known], z, y, x, 0]
+    return looks

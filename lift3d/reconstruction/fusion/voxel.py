@@ -1,0 +1,100 @@
+"""One point per voxel: the confidence-weighted mean of every look at the surface in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from lift3d.reconstruction.fusion.frames import default_voxel, frames
+from lift3d.reconstruction.fusion.grid import Grid
+from lift3d.scene import Points, Scene, Skipped
+from lift3d.scene.errors import InputError
+
+
+@dataclass(frozen=True)
+class VoxelConfig:
+    """Average everything that falls into one voxel; quick, and true to what was measured."""
+
+    voxel: float | None = None
+    """Edge of a voxel in world units (metres); by default by the scene, 0.015 for rooms."""
+    min_views: int | None = None
+    """Drop points seen in fewer views; by default 2 from ten views up, else 1."""
+    min_confidence: float = 0.0
+    """Drop points whose summed confidence is lower; 1 is one clear look."""
+    max_depth: float | None = None
+    """Ignore depth beyond this, in world units."""
+    depth_edge: float = 0.05
+    """Neighbouring pixels further apart than this share of their depth lie on two surfaces.
+    A pixel between two such steps is taken for a flyer and dropped; 0 keeps every pixel."""
+    clear_depth: float | None = None
+    """Distance at which a look counts half of one from nearby, since sensors get worse with its
+    square; by default 2 m, and no such rule where the scene is not metric."""
+    stride: int = 1
+    """Use every n-th pixel in each direction."""
+
+    def build(self) -> VoxelFusion:
+        """The fusion with these settings."""
+        return VoxelFusion(self)
+
+
+class VoxelFusion:
+    """Streams over the views; memory grows with the surface, not with their number."""
+
+    def __init__(self, config: VoxelConfig = VoxelConfig()) -> None:
+        if config.voxel is not None and not 0 < config.voxel < np.inf:
+            raise InputError(f"voxel is {config.voxel}, expected a size above 0, such as 0.02")
+        if config.stride < 1:
+            raise InputError(f"stride is {config.stride}, expected 1 or more")
+        self.config = config
+        self.skipped: tuple[Skipped, ...] = ()
+        """Views the last `fuse` could not use."""
+        self.notes: tuple[str, ...] = ()
+        """What the last `fuse` chose itself and dropped."""
+
+    def fuse(self, scene: Scene, progress: Callable[[int, int], None] | None = None) -> Points:
+        """The surface that the depth maps agree on, ordered by voxel (x, then y, then z).
+
+        Raises InputError where no view can be used or nothing is left.
+        """
+        config = self.config
+        voxel = default_voxel(scene) if config.voxel is None else config.voxel
+        clear = config.clear_depth or (2.0 if scene.metric else np.inf)
+        grid: Grid | None = None
+        skipped: list[Skipped] = []
+        for number, frame in enumerate(frames(scene.views), start=1):
+            if isinstance(frame, Skipped):
+                skipped.append(frame)
+            else:
+                if grid is None:
+                    grid = Grid(voxel, frame.view.geometry_camera.pose[:3, 3])
+                grid.add(frame, config.depth_edge, config.max_depth, clear, config.stride)
+            if progress is not None:
+                progress(number, len(scene))
+        self.skipped = tuple(skipped)
+        if grid is None:
+            raise InputError(
+                f"{scene.source}: none of {len(scene)} views can be fused"
+                + (f" (first: {skipped[0].reason})" if skipped else "")
+                + "; expected depth, colour and pose"
+            )
+        used = len(scene) - len(skipped)
+        min_views = config.min_views
+        if min_views is None:
+            min_views = 2 if used >= 10 else 1
+        points, views = grid.points()
+        supported = (views >= min_views) & (points.confidence >= config.min_confidence)
+        if not supported.any():
+            raise InputError(
+                f"{scene.source}: all {len(points)} fused points fall below min_views "
+                f"{min_views} and min_confidence {config.min_confidence}; lower them"
+            )
+        unit = "m" if scene.metric else "units"
+        chosen = ", chosen from the scene" if config.voxel is None else ""
+        self.notes = (
+            f"voxel {voxel:g} {unit}{chosen}; {np.count_nonzero(supported)} points, "
+            f"{np.count_nonzero(~supported)} dropped for support (fewer than {min_views} views "
+            f"or confidence below {config.min_confidence:g})",
+        )
+        return points.take(supported)

@@ -1,0 +1,239 @@
+"""Many scans, one run folder each, on Ray; what is broken is set aside, the rest goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lift3d import __version__
+from lift3d.datasets.scannet_surface import annotation_files
+from lift3d.datasets.synthetic import SyntheticConfig
+from lift3d.run.batch.board import Board, for_terminal
+from lift3d.run.batch.overview import Row, ScanState, write_overview
+from lift3d.run.batch.workers import Ended, Workers, run_all
+from lift3d.run.lift import lift
+from lift3d.run.record import RUN
+from lift3d.run.settings import LiftConfig
+from lift3d.run.stages import RECORDS, alone_in, fingerprint, open_run
+from lift3d.scene.errors import InputError
+from lift3d.scene.storage import atomic
+
+QUARANTINE = "quarantine.json"
+OWN = ".batch"
+"""Who works on what, and the lock."""
+MESH = Path("mesh")
+"""As `cloud`: the mesh that ScanNet has of each scan."""
+NAME = "{scan}"
+"""In any path of the settings: the scan's name."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One scan of a batch."""
+
+    name: str
+    config: LiftConfig
+    """With absolute paths; `out` is the run folder."""
+
+    @property
+    def state(self) -> str:
+        """Changes with the settings and with every file of the scan."""
+        source = self.config.input
+        paths = sorted(source.rglob("*")) if source.is_dir() else [source]
+        files = [path for path in paths if path.is_file()]
+        # Neither the run folder nor, as Path() would be, the folder the command runs in.
+        settings = {each.name: getattr(self.config, each.name) for each in fields(self.config)}
+        del settings["out"]
+        return fingerprint([__version__, settings, files])
+
+
+def batch(
+    scans: Sequence[Path],
+    settings: LiftConfig,
+    workers: Workers | None = None,
+    again: bool = False,
+    board: Board | None = None,
+    command: Sequence[str] = (),
+) -> list[Row]:
+    """Lift every scan into a folder of its own under `settings.out`; a row for each, in order.
+
+    `settings.input` is not used. A scan that was quarantined before is left alone until its
+    files or settings change, or with `again`. The table, its page and `quarantine.json` are
+    written in any case, also when interrupted.
+    """
+    jobs = {job.name: job for job in planned(scans, settings)}
+    out = settings.out.absolute()
+    with _alone(out):
+        board = board or for_terminal()
+        quarantined = _read_quarantine(out)
+        rows = {name: _row(job, "not done") for name, job in jobs.items()}
+        for name, job in jobs.items():
+            entry = quarantined.get(name)
+            if entry and not again and entry["state"] == job.state:
+                rows[name] = _row(job, "quarantined", entry["error"], entry["attempts"])
+                board.say(f"{name}: quarantined before and not changed; --again tries it")
+        tasks = {
+            name: partial(lift_one, job.config, list(command), out / OWN / f"{name}.json")
+            for name, job in jobs.items()
+            if rows[name].state == "not done"
+        }
+        network = uses_network(settings)
+        workers = workers or Workers()
+        with board.shown(len(tasks), partial(_running, out / OWN, jobs)):
+            try:
+                for name, ended in run_all(tasks, workers, network, board.say, board.pulse):
+                    job, row = jobs[name], _finished(jobs[name], ended)
+                    rows[name] = row
+                    quarantined.pop(name, None)
+                    if row.state == "quarantined":
+                        quarantined[name] = _entry(job, row)
+                    _write_quarantine(out, quarantined)
+                    (out / OWN / f"{name}.json").unlink(missing_ok=True)
+                    board.ended(row)
+            finally:
+                write_overview(out, list(rows.values()))
+    return list(rows.values())
+
+
+def planned(scans: Iterable[Path], settings: LiftConfig) -> list[Job]:
+    """What is to be done, in the order given. InputError where two scans share a name."""
+    jobs: dict[str, Job] = {}
+    # Of a kind that every worker knows, without what only the batch asks for: a run's settings
+    # must not change with the list of scans.
+    settings = LiftConfig(
+        **{each.name: getattr(settings, each.name) for each in fields(LiftConfig)}
+    )
+    for scan in scans:
+        name = scan_name(scan)
+        if name in jobs:
+            raise InputError(
+                f"{scan} and {jobs[name].config.input} would both be lifted into "
+                f"{settings.out / name}; give them to batches of their own"
+            )
+        config = _for_scan(settings, scan, name)
+        source = scan if SyntheticConfig().matches(scan) else scan.absolute()
+        jobs[name] = Job(name, replace(config, input=source, out=settings.out.absolute() / name))
+    if not jobs:
+        raise InputError("no scans; expected lift3d batch SCAN SCAN ... --out DIR")
+    return list(jobs.values())
+
+
+def scan_name(scan: Path) -> str:
+    """The name of its run folder.
+
+    >>> [scan_name(Path(each)) for each in ("a/scene0011_00.sens", "b/room/", "synthetic:3")]
+    ['scene0011_00', 'room', 'synthetic_3']
+    """
+    name = Path(os.path.abspath(scan)).name
+    stem = Path(name).stem if scan.is_file() or scan.suffix == ".sens" else name
+    return stem.replace(":", "_")
+
+
+def uses_network(settings: object) -> bool:
+    """Whether a backend was chosen that would like a GPU."""
+    parts = [getattr(settings, each.name) for each in fields(settings)]  # type: ignore[arg-type]
+    return any(
+        getattr(part, "device", "cpu") != "cpu" or uses_network(part)
+        for part in parts
+        if is_dataclass(part)
+    )
+
+
+def lift_one(config: LiftConfig, command: list[str], marker: Path) -> None:
+    """On a worker: one scan. `marker` says meanwhile who is at it."""
+    try:
+        with alone_in(open_run(config.out)):
+            pass
+    except InputError as error:  # not the scan's fault
+        raise OSError(str(error)) from error
+    with atomic(marker) as part:
+        part.write_text(json.dumps({"pid": os.getpid()}))
+    try:
+        lift(config, command=command)
+    finally:
+        marker.unlink(missing_ok=True)
+
+
+def _for_scan(value: Any, scan: Path, name: str) -> Any:
+    """Settings with `{scan}` and `mesh` filled in, and paths that hold on every node."""
+    changed: dict[str, Any] = {}
+    for each in fields(value):
+        old = getattr(value, each.name)
+        if is_dataclass(old):
+            changed[each.name] = _for_scan(old, scan, name)
+        elif isinstance(old, Path):
+            path = Path(str(old).replace(NAME, name))
+            if each.name == "cloud" and path == MESH and not path.exists():
+                path = annotation_files(scan if scan.is_dir() else scan.parent, name)[0]
+            # What is not there may be a name, such as that of weights.
+            changed[each.name] = path.absolute() if path.exists() or each.name == "cloud" else path
+    return replace(value, **changed)
+
+
+def _finished(job: Job, ended: Ended) -> Row:
+    """A row of what a worker left."""
+    if ended.state == "done":
+        try:
+            return Row.of_run(job.name, job.config, ended)
+        except InputError as error:
+            told = f"{error}; do driver and workers see the same files?"
+            return _row(job, "failed", told, ended.attempts)
+    # A full disk and a folder in use are not the scan's fault: the next batch tries again.
+    state: ScanState = "failed" if ended.state == "system" else "quarantined"
+    return _row(job, state, ended.error, ended.attempts)
+
+
+def _row(job: Job, state: ScanState, error: str = "", attempts: int = 0) -> Row:
+    return Row(job.name, str(job.config.input), str(job.config.out), state, error, attempts)
+
+
+def _running(folder: Path, jobs: dict[str, Job]) -> list[tuple[str, int]]:
+    """Scans at work, and how many of their stages are finished."""
+    names = sorted(path.stem for path in folder.glob("[!.]*.json"))
+    return [
+        (name, sum(1 for _ in (jobs[name].config.out / RECORDS).glob("[!.]*.json")))
+        for name in names
+        if name in jobs
+    ]
+
+
+@contextlib.contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """One batch at a time in a folder that is a batch's."""
+    if (out / RUN).exists() or (out / RECORDS).exists():
+        raise InputError(f"{out} is the folder of one run; give a batch a folder of its own")
+    try:
+        (out / OWN / RECORDS).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write to {out}: {error.strerror}; choose another --out") from None
+    with alone_in(out / OWN):
+        for stale in (out / OWN).glob("*.json"):
+            stale.unlink()
+        yield
+
+
+def _entry(job: Job, row: Row) -> dict[str, Any]:
+    kept = ("scan", "input", "folder", "error", "attempts")
+    return {name: value for name, value in asdict(row).items() if name in kept} | {
+        "state": job.state
+    }
+
+
+def _read_quarantine(out: Path) -> dict[str, dict[str, Any]]:
+    try:
+        return {each["scan"]: each for each in json.loads((out / QUARANTINE).read_text())}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{out / QUARANTINE} is damaged ({error!r}); remove it") from error
+
+
+def _write_quarantine(out: Path, entries: dict[str, dict[str, Any]]) -> None:
+    with atomic(out / QUARANTINE) as part:
+        part.write_text(json.dumps([entries[name] for name in sorted(entries)], indent=1))

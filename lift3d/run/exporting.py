@@ -1,0 +1,216 @@
+"""A run in other programs' formats: what to write from, and where it may go."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from lift3d.evaluation.scores import at_vertices
+from lift3d.export.content import Content, Options
+from lift3d.export.ply import read_cloud
+from lift3d.export.registry import FORMATS
+from lift3d.reconstruction.fusion import given_points
+from lift3d.run.evaluating import confidences
+from lift3d.run.record import RUN, read_json
+from lift3d.run.stored import CAMERAS, reopened
+from lift3d.scene import LabelledPoints, LabelMap
+from lift3d.scene.errors import InputError, did_you_mean
+from lift3d.scene.labelmaps import find_label_map, read_label_map
+from lift3d.scene.progress import Progress, Quiet
+from lift3d.scene.storage import atomic
+
+MARKER = ".lift3d-export.json"
+"""In a folder that an export may replace: what it wrote there, by size."""
+CACHES = ("sparse/0/points3D.ply",)
+"""What readers leave in a folder for themselves, made from our files: stale after an export."""
+
+
+def export(
+    folder: Path,
+    formats: Sequence[str],
+    out: Path | None = None,
+    options: Options = Options(),  # noqa: B008 - frozen
+    scan: Path | None = None,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Write the run into `out` (by default `export` in its folder); what was written.
+
+    Everything is checked before anything is written, and each format appears whole or not at
+    all. `ply` lies in `out` itself, every other format in a folder of its own name. `scan` is
+    where the scan lies now, where that is not where it was lifted from.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise InputError(did_you_mean(name, FORMATS, "format"))
+    chosen = [FORMATS[name] for name in dict.fromkeys(formats)]
+    out = folder / "export" if out is None else out
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; --out takes a folder")
+    for each in chosen:
+        _check_free(_home(out, each.name), each.name)
+    content = _content(folder, any(each.pictures for each in chosen), options, scan)
+    for each in chosen:
+        each.check(content)
+    progress = progress or Quiet()
+    written = []
+    for each in chosen:
+        home = _home(out, each.name)
+        try:
+            with progress.stage(f"export {each.name}") as tick, _staged(out, each.name) as part:
+                notes = each.write(content, part, tick)
+                written += _publish(part, home, each.name)
+        except OSError as error:
+            # NumPy tells of a full disk without saying so: "4096 requested and 12 written".
+            what = error.strerror or f"writing failed, perhaps the disk is full ({error})"
+            what += f"; {each.name} is as it was before, what came before it is whole"
+            raise OSError(error.errno or errno.EIO, what, error.filename or str(home)) from error
+        for note in notes:
+            progress.say(note)
+    return written
+
+
+def _content(folder: Path, pictures: bool, options: Options, scan: Path | None) -> Content:
+    """The finished run."""
+    read_json(folder, RUN)  # says so where it is none
+    cloud, confidence = read_cloud(folder / "cloud.ply"), confidences(folder / "instances.json")
+    new = _kept(cloud, options.largest)
+    if new is not None:
+        cloud = replace(cloud, instance=_renumber(cloud.instance, new))
+        confidence = {new[each]: value for each, value in confidence.items() if each in new}
+    vertices = None
+    if options.vertices is not None:
+        vertices = at_vertices(cloud, given_points(options.vertices).xyz)
+
+    def label_map(view: str) -> LabelMap:
+        path = find_label_map(folder / "labels", view)
+        if path is None:
+            raise InputError(f"{folder / 'labels'} has no label map of view {view}; lift again")
+        labels = read_label_map(path)
+        return labels if new is None else _renumber(labels, new)
+
+    content = Content(
+        name=_file_name(read_json(folder, CAMERAS)["name"]),
+        cloud=cloud,
+        confidence=confidence,
+        views=reopened(folder, scan) if pictures else None,
+        label_map=label_map,
+        at_vertices=vertices,
+        options=options,
+    )
+    unknown = sorted(set(options.keep) - set(content.all_ids)) if options.keep else []
+    if unknown:
+        raise InputError(f"{folder} has no object {', '.join(map(str, unknown))} to keep")
+    return content
+
+
+def _kept(cloud: LabelledPoints, largest: int | None) -> dict[int, int] | None:
+    """New number, from 1 by size, of each id that is kept; None where all stay as they are."""
+    if largest is None:
+        return None
+    if largest < 1:
+        raise InputError(f"largest is {largest}; expected how many objects to keep, 1 or more")
+    ids, counts = np.unique(cloud.instance[cloud.instance > 0], return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:largest]
+    return {int(each): number for number, each in enumerate(ids[order], start=1)}
+
+
+def _file_name(name: str) -> str:
+    """A scene's name as files and readers take it.
+
+    >>> _file_name("my scan/7")
+    'my_scan_7'
+    """
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", name) or "scene"
+
+
+def _renumber(labels: np.ndarray, new: Mapping[int, int]) -> np.ndarray:
+    known, index = np.unique(labels, return_inverse=True)
+    return np.array([new.get(int(each), 0) for each in known], np.int32)[
+        index.reshape(labels.shape)
+    ]
+
+
+def _home(out: Path, name: str) -> Path:
+    return out if name == "ply" else out / name
+
+
+@contextmanager
+def _staged(out: Path, name: str) -> Iterator[Path]:
+    """An empty folder to write a format into before it takes its place; on the same disk."""
+    part = out / f".{name}.part"
+    shutil.rmtree(part, ignore_errors=True)  # of an export that was killed
+    part.mkdir(parents=True)
+    try:
+        yield part
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _check_free(home: Path, name: str) -> None:
+    """InputError where files that no export has written would be lost."""
+    if home.exists() and not home.is_dir():
+        raise InputError(f"{home} is a file; move it away or choose another --out")
+    if not home.is_dir():
+        return
+    ours = _marked(home)
+    foreign = [path for path in _targets(home, name) if _changed(home, path, ours)]
+    if foreign:
+        few = ", ".join(path.relative_to(home).as_posix() for path in foreign[:3])
+        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
+        raise InputError(
+            f"{home} has files that no export wrote, or that were changed since ({few}{more}); "
+            "move them away or choose another --out, so that nothing of yours is lost"
+        )
+
+
+def _marked(home: Path) -> dict[str, int]:
+    """What an export has written here: path -> size."""
+    try:
+        files = json.loads((home / MARKER).read_text())["files"]
+        return {str(path): int(size) for path, size in files.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _targets(home: Path, name: str) -> Iterable[Path]:
+    """Files that writing the format removes or replaces."""
+    if name != "ply":
+        return (p for p in sorted(home.rglob("*")) if p.is_file() and p != home / MARKER)
+    # The other formats beside it look after themselves.
+    inside = (home / "objects").rglob("*")
+    beside = (p for p in home.iterdir() if p.name != MARKER)
+    return sorted(p for p in [*beside, *inside] if p.is_file())
+
+
+def _changed(home: Path, path: Path, ours: Mapping[str, int]) -> bool:
+    relative = path.relative_to(home).as_posix()
+    return relative not in CACHES and ours.get(relative) != path.stat().st_size
+
+
+def _publish(staged: Path, home: Path, name: str) -> list[Path]:
+    """Move what is whole to its place; what the command prints."""
+    files = {p.relative_to(staged).as_posix(): p for p in sorted(staged.rglob("*")) if p.is_file()}
+    content = {
+        "about": f"written by lift3d export --to {name}, which may replace it",
+        "files": {relative: path.stat().st_size for relative, path in files.items()},
+    }
+    with atomic(staged / MARKER) as part:
+        part.write_text(json.dumps(content, indent=1))
+    if name != "ply":
+        shutil.rmtree(home, ignore_errors=True)
+        os.replace(staged, home)
+        return [home]
+    shutil.rmtree(home / "objects", ignore_errors=True)
+    names = sorted(each.name for each in staged.iterdir() if each.name != MARKER)
+    for each in (*names, MARKER):
+        os.replace(staged / each, home / each)
+    return [home / each for each in names]

@@ -1,0 +1,315 @@
+"""Labelled clouds for training a network: a `torch.utils.data.Dataset` over runs and exports.
+
+Whether a scene is learnt from or held out follows from its name and a seed alone, so scenes that
+are added later move no other. What is random in a sample follows from the seed, the epoch and the
+sample's number: the same in whichever worker, and however many there are.
+
+Needs torch. Frames and units are the run's own; nothing here turns a world upright.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Int32, Int64
+
+from lift3d.export.ply import read_cloud
+from lift3d.run.record import RUN, read_json
+from lift3d.run.stored import CAMERAS
+from lift3d.scene import LabelledPoints, Points
+from lift3d.scene.errors import InputError, MissingExtra
+
+try:
+    import torch
+    from torch.utils.data import Dataset
+except ImportError as error:
+    raise MissingExtra(
+        "the training feed needs torch; install it with: pip install 'lift3d[distill]'"
+    ) from error
+
+Part = Literal["train", "validation", "test"]
+CLOUDS_KEPT = 16
+"""Clouds that each worker keeps in memory."""
+
+
+def part_of(name: str, validation: float = 0.1, test: float = 0.1, seed: int = 0) -> Part:
+    """Whether a scene is learnt from, by its name; the shares are met on average.
+
+    Scans of one place belong together: `scene0011_00` and `scene0011_01` fall alike.
+
+    >>> part_of("scene0011_00") == part_of("scene0011_01")
+    True
+    """
+    if min(validation, test) < 0 or validation + test > 1:
+        raise InputError(f"shares {validation} and {test}; expected 0 or more, 1 or less together")
+    place = re.sub(r"^(scene\d{4})_\d\d$", r"\1", name)
+    digest = hashlib.sha256(f"{seed} {place}".encode()).digest()
+    draw = int.from_bytes(digest[:8], "big") / 2**64
+    if draw < test:
+        return "test"
+    return "validation" if draw < test + validation else "train"
+
+
+def scene_name(path: Path) -> str:
+    """The scene of a run, of a Pointcept folder or of a cloud; what `part_of` goes by."""
+    if (path / RUN).is_file():
+        return str(read_json(path, CAMERAS)["name"])
+    return path.stem if path.suffix == ".ply" else path.name
+
+
+def read_labelled(path: Path) -> LabelledPoints:
+    """A finished run, a `pointcept` export's scene folder, or a PLY that lift3d has written.
+
+    0 is unlabelled in instance and semantic, also of a Pointcept folder, where it is -1.
+    """
+    if path.suffix == ".ply":
+        return read_cloud(path)
+    if (path / "coord.npy").is_file():
+        return _pointcept(path)
+    if (path / RUN).is_file():
+        return read_cloud(path / "cloud.ply")
+    raise InputError(
+        f"{path} is no finished run (run.json), no scene of a pointcept export (coord.npy) and no "
+        "PLY; give one of these"
+    )
+
+
+def _pointcept(path: Path) -> LabelledPoints:
+    names = ("coord", "color", "normal", "segment", "instance")
+    try:
+        xyz, rgb, normal, segment, instance = (np.load(path / f"{each}.npy") for each in names)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}); export it again") from error
+    count = len(xyz)
+    if {len(rgb), len(normal), len(segment), len(instance)} != {count}:
+        raise InputError(f"{path}: its arrays differ in length; export it again")
+    ones = np.ones(count, np.float32)
+    points = Points(xyz.astype(np.float32), rgb.astype(np.uint8), normal.astype(np.float32), ones)
+    ids, classes = (np.maximum(each, 0).astype(np.int32) for each in (instance, segment))
+    return LabelledPoints(points, ids, (ids > 0).astype(np.float32), classes)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is changed at random, in this order."""
+
+    turn: bool = True
+    """By any angle about the up axis."""
+    flip: bool = True
+    """Each of the two level axes, half of the time."""
+    scale: tuple[float, float] = (0.9, 1.1)
+    """Smallest and largest factor."""
+    jitter: float = 0.005
+    """Standard deviation of each point's place, cut at two of them; in the cloud's unit."""
+    colour: float = 0.1
+    """Standard deviation of the shift and of the gain of each channel, of 1."""
+    no_colour: float = 0.1
+    """How often a sample has no colour at all (0)."""
+
+
+@dataclass(frozen=True)
+class FeedConfig:
+    """What a sample is."""
+
+    voxel: float | None = 0.05
+    """One point per cube of this side: drawn at random with augmentation, else the one nearest to
+    its middle. None keeps all points."""
+    most: int | None = None
+    """Points at most: those nearest to one that is drawn at random."""
+    augmentation: Augmentation | None = None
+    """None changes nothing, and draws the point that `most` goes by from the seed alone."""
+    up: Literal["x", "y", "z"] = "z"
+    """The axis that is upright, which the run knows nothing of."""
+    seed: int = 0
+
+    def check(self) -> None:
+        """InputError where it makes no sense."""
+        if self.voxel is not None and self.voxel <= 0:
+            raise InputError(f"voxel is {self.voxel}; expected a length above 0, or None")
+        if self.most is not None and self.most < 1:
+            raise InputError(f"most is {self.most}; expected 1 or more, or None")
+
+
+class Sample(NamedTuple):
+    """One cloud, or a part of it."""
+
+    xyz: torch.Tensor
+    """float32 (points, 3), the middle of the box level, the lowest point at 0 up."""
+    colour: torch.Tensor
+    """float32 (points, 3), -1 to 1 before augmentation."""
+    normal: torch.Tensor
+    """float32 (points, 3); 0 where unknown."""
+    instance: torch.Tensor
+    """int64 (points,), 0 = unlabelled."""
+    semantic: torch.Tensor
+    """int64 (points,), 0 = unlabelled: all 0 where the run has no classes."""
+    point: torch.Tensor
+    """int64 (points,): which of the cloud's points."""
+    name: str
+
+
+class Batch(NamedTuple):
+    """Several samples, one after the other; the fields are those of `Sample`."""
+
+    xyz: torch.Tensor
+    colour: torch.Tensor
+    normal: torch.Tensor
+    instance: torch.Tensor
+    semantic: torch.Tensor
+    point: torch.Tensor
+    offset: torch.Tensor
+    """int64 (samples,): where each sample ends, as Pointcept counts."""
+    names: tuple[str, ...]
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """For `DataLoader(collate_fn=collate)`."""
+    xyz, colour, normal, instance, semantic, point, names = zip(*samples, strict=True)
+    return Batch(
+        torch.cat(xyz),
+        torch.cat(colour),
+        torch.cat(normal),
+        torch.cat(instance),
+        torch.cat(semantic),
+        torch.cat(point),
+        torch.tensor([len(each) for each in xyz]).cumsum(0),
+        names,
+    )
+
+
+class LabelledClouds(Dataset[Sample]):
+    """Runs, exports or PLYs, a sample each.
+
+    Call `set_epoch` before each epoch, or augmentation is the same in all; workers that live on
+    hear of it too.
+    """
+
+    def __init__(self, paths: Sequence[Path], config: FeedConfig = FeedConfig()) -> None:
+        config.check()
+        self.paths = tuple(Path(each) for each in paths)
+        self.names = tuple(scene_name(each) for each in self.paths)
+        self.config = config
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        """What is drawn depends on it."""
+        self._epoch[0] = epoch
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, number: int) -> Sample:
+        number = range(len(self))[number]  # IndexError ends a loop; -1 is the last
+        config = self.config
+        epoch = int(self._epoch) if config.augmentation is not None else 0
+        rng = np.random.default_rng([config.seed, epoch, number])
+        cloud = _cloud(self.paths[number])
+        return drawn_sample(cloud, config, rng, self.names[number])
+
+
+@lru_cache(maxsize=CLOUDS_KEPT)
+def _cloud(path: Path) -> LabelledPoints:
+    cloud = read_labelled(path)
+    if not len(cloud):
+        raise InputError(f"{path} has no points; leave it out")
+    return cloud
+
+
+def drawn_sample(
+    cloud: LabelledPoints, config: FeedConfig, rng: np.random.Generator, name: str = ""
+) -> Sample:
+    """One sample of a cloud: augmented, then thinned, then cut."""
+    up = "xyz".index(config.up)
+    level = [axis for axis in range(3) if axis != up]
+    xyz, normal = cloud.points.xyz.astype(np.float64), cloud.points.normal.astype(np.float64)
+    low, high = xyz.min(0), xyz.max(0)
+    xyz = xyz - np.where(np.arange(3) == up, low, (low + high) / 2)
+    colour = cloud.points.rgb.astype(np.float32) / 127.5 - 1
+    change = config.augmentation
+    if change is not None:
+        linear = _linear(change, up, level, rng)
+        xyz, normal = xyz @ linear.T, normal @ (linear / np.cbrt(abs(np.linalg.det(linear)))).T
+        noise = rng.normal(0, 1, xyz.shape).clip(-2, 2)
+        xyz = xyz + change.jitter * noise
+        gain, shift = rng.normal(0, change.colour, (2, 3))
+        colour = (colour * (1 + gain) + shift).astype(np.float32)
+        if rng.random() < change.no_colour:
+            colour = np.zeros_like(colour)
+    index = np.arange(len(xyz))
+    if config.voxel is not None:
+        index = one_per_voxel(
+            xyz.astype(np.float32), config.voxel, rng if change is not None else None
+        )
+    if config.most is not None and len(index) > config.most:
+        middle = xyz[rng.choice(index)]
+        away = ((xyz[index] - middle) ** 2).sum(1)
+        index = np.sort(index[np.argsort(away, kind="stable")[: config.most]])
+    semantic = np.zeros(len(cloud), np.int32) if cloud.semantic is None else cloud.semantic
+
+    def taken(values: np.ndarray, kind: Any) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values[index], kind))
+
+    return Sample(
+        taken(xyz, np.float32),
+        taken(colour, np.float32),
+        taken(normal, np.float32),
+        taken(cloud.instance, np.int64),
+        taken(semantic, np.int64),
+        torch.from_numpy(index.astype(np.int64)),
+        name,
+    )
+
+
+def _linear(
+    change: Augmentation, up: int, level: Sequence[int], rng: np.random.Generator
+) -> np.ndarray:
+    """Turn, flip and scale; the same numbers are drawn whichever of them are asked for."""
+    angle, flips = rng.uniform(0, 2 * np.pi), rng.random(2) < 0.5
+    factor = rng.uniform(*change.scale)
+    linear = np.eye(3)
+    if change.turn:
+        cos, sin = np.cos(angle), np.sin(angle)
+        linear[np.ix_(level, level)] = [[cos, -sin], [sin, cos]]
+    if change.flip:
+        linear[np.array(level)[flips]] *= -1
+    return factor * linear
+
+
+def one_per_voxel(
+    xyz: Float32[np.ndarray, "points 3"], side: float, rng: np.random.Generator | None = None
+) -> Int64[np.ndarray, " kept"]:
+    """One point of each cube, ascending: drawn at random, or without `rng` the one nearest to the
+    cube's middle.
+
+    >>> one_per_voxel(np.float32([[0.1, 0, 0], [0.4, 0.5, 0.5], [1.2, 0, 0]]), 1.0)
+    array([1, 2])
+    """
+    cell = np.floor(xyz / side)
+    if rng is None:
+        order = np.argsort(((xyz / side - cell - 0.5) ** 2).sum(1), kind="stable")
+    else:
+        order = rng.permutation(len(xyz))
+    # One number per cube: rows are slow to sort.
+    x, y, z = (cell - cell.min(0)).astype(np.int64).T
+    voxel = (x * (y.max(initial=0) + 1) + y) * (z.max(initial=0) + 1) + z
+    _, first = np.unique(voxel[order], return_index=True)
+    return np.sort(order[first]).astype(np.int64)
+
+
+def at_all_points(
+    found: Int32[np.ndarray, " kept"],
+    index: Int64[np.ndarray, " kept"],
+    xyz: Float32[np.ndarray, "points 3"],
+) -> Int32[np.ndarray, " points"]:
+    """What was found at some of a cloud's points, at all of them: that of the nearest."""
+    from scipy.spatial import cKDTree
+
+    _, nearest = cKDTree(xyz[index]).query(xyz)
+    return found[np.asarray(nearest)]

@@ -1,0 +1,115 @@
+"""`run.json`: what it takes to repeat a run, and what the run cost."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from lift3d import __version__
+from lift3d.run.settings import LiftConfig, as_json
+from lift3d.run.stages import Record
+from lift3d.scene import Scene
+from lift3d.scene.errors import InputError
+from lift3d.scene.storage import atomic
+
+RUN = "run.json"
+LIBRARIES = (
+    *("numpy", "scipy", "numba", "scikit-image", "scikit-learn", "higra"),
+    *("opencv-python-headless", "pillow", "open3d-cpu", "open3d", "plyfile", "torch"),
+)
+"""Whose versions may change a result."""
+
+
+def write_run(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write `run.json`; a run that has it is finished."""
+    with atomic(folder / RUN) as part:
+        part.write_text(json.dumps(content, indent=1))
+
+
+def run_content(
+    config: LiftConfig,
+    scene: Scene,
+    records: Mapping[str, Record],
+    command: Sequence[str],
+    warnings: Sequence[str],
+) -> dict[str, Any]:
+    """Everything to repeat the run, and its time and memory per stage."""
+    views = max(len(scene), 1)
+    stages = [
+        asdict(record) | {"seconds_per_view": round(record.seconds / views, 4)}
+        for record in records.values()
+    ]
+    return {
+        "command": list(command),
+        "source": scene.source,
+        "views": len(scene),
+        "skipped": [asdict(frame) for frame in scene.skipped],
+        "seed": config.seed,
+        "settings": as_json(config),
+        "versions": versions(),
+        "host": host(),
+        "stages": stages,
+        "seconds": round(sum(record.seconds for record in records.values()), 3),
+        "peak_memory_mb": max(record.peak_memory_mb for record in records.values()),
+        "warnings": list(warnings),
+    }
+
+
+def read_json(folder: Path, name: str) -> Any:
+    """A file of a run folder. InputError where the folder is no finished run."""
+    path = folder / name
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        there = "is not there" if not folder.exists() else f"has no {name}"
+        raise InputError(
+            f"{folder} {there}; expected the folder of a finished `lift3d lift` run "
+            "(an interrupted one goes on when the same command is given again)"
+        ) from None
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}); lift again into this folder") from error
+
+
+def versions() -> dict[str, str]:
+    """Of lift3d, Python and the libraries that are installed."""
+    found = {"lift3d": __version__, "python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def host() -> dict[str, Any]:
+    """The machine in words, so that times mean something."""
+    import psutil
+
+    return {
+        "system": f"{platform.system()} {platform.release()}",
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
+    }
+
+
+def _processor() -> str:
+    """The processor's own name; Python knows it only on some systems."""
+    if sys.platform == "linux":
+        try:
+            for line in Path("/proc/cpuinfo").read_text().splitlines():
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+        except OSError:
+            pass
+    return platform.processor()

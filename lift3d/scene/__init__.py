@@ -1,0 +1,284 @@
+"""The nouns every stage speaks: cameras, views, scenes, points, masks, matches.
+
+Conventions (held everywhere, conversions happen only in `datasets` and `export`):
+
+* transforms are `target_from_source`, 4x4 float64, metres; camera axes are OpenCV
+  (x right, y down, z forward);
+* pixel (0, 0) is the *centre* of the top-left pixel, `xy` is (column, row);
+* depth is float32 along z, 0 where missing;
+* a label map is int32 at colour resolution, 0 = unlabelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Float64, Int32, UInt8
+
+Image: TypeAlias = UInt8[np.ndarray, "height width 3"]
+Depth: TypeAlias = Float32[np.ndarray, "height width"]
+LabelMap: TypeAlias = Int32[np.ndarray, "height width"]
+Transform: TypeAlias = Float64[np.ndarray, "4 4"]
+
+DENSE = 1 << 20
+"""Ids below this are counted in a table."""
+
+
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """A pinhole camera, in pixels; `world_from_camera` is None while the pose is unknown."""
+
+    K: Float64[np.ndarray, "3 3"]
+    width: int
+    height: int
+    world_from_camera: Transform | None = None
+    distortion: tuple[float, ...] = ()
+    """OpenCV's k1 k2 p1 p2 k3 ...; empty where images are already undistorted."""
+
+    @property
+    def pose(self) -> Transform:
+        """`world_from_camera`, or an error where the pose is unknown."""
+        if self.world_from_camera is None:
+            raise ValueError("this camera has no pose; reconstruct the scene first")
+        return self.world_from_camera
+
+    @property
+    def camera_from_world(self) -> Transform:
+        """The rigid inverse of the pose."""
+        rotation, position = self.pose[:3, :3], self.pose[:3, 3]
+        inverse = np.eye(4)
+        inverse[:3, :3] = rotation.T
+        inverse[:3, 3] = -rotation.T @ position
+        return inverse
+
+    def at(self, world_from_camera: Transform) -> Camera:
+        """This camera at another pose."""
+        return replace(self, world_from_camera=world_from_camera)
+
+    def resized(self, width: int, height: int) -> Camera:
+        """The camera of the same image resampled to `width` x `height`.
+
+        Pixel centres are whole numbers, so image edges lie at -0.5: an x becomes
+        (x + 0.5) * scale - 0.5.
+
+        >>> Camera(np.eye(3), 4, 4).resized(2, 2).K[0].tolist()
+        [0.5, 0.0, -0.25]
+        """
+        scale_x, scale_y = width / self.width, height / self.height
+        resample = np.array(
+            [
+                [scale_x, 0.0, 0.5 * scale_x - 0.5],
+                [0.0, scale_y, 0.5 * scale_y - 0.5],
+                [0.0, 0.0, 1.0],
+            ]
+        )
+        return replace(self, K=resample @ self.K, width=width, height=height)
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One picture of the scene. Nothing is decoded until asked for.
+
+    Loaders are picklable callables without arguments (`functools.partial` of a module's
+    function), so that a view can travel to another process. They raise `FrameError` where
+    the file cannot be used. What they return is checked against the cameras here.
+    """
+
+    name: str
+    """Unique in the scene and usable as a file name's stem."""
+    camera: Camera
+    """The colour camera."""
+    load_image: Callable[[], Image]
+    load_depth: Callable[[], Depth] | None = None
+    depth_camera: Camera | None = None
+    """The camera the depth was taken with; None where depth is registered to colour."""
+    load_confidence: Callable[[], Float32[np.ndarray, "height width"]] | None = None
+    """Confidence of each depth pixel, where the source knows one."""
+    load_instances: Callable[[], LabelMap] | None = None
+    """True instance ids at colour resolution, where the data set has them."""
+    sparse: bool = False
+    """Depth is known only at the few pixels whose feature was triangulated: enough to say which
+    points a view sees, no surface to segment, match or fuse by."""
+
+    def image(self) -> Image:
+        """Colour (H, W, 3) RGB."""
+        return self._sized(self.load_image(), self.camera, "image")
+
+    def depth(self) -> Depth | None:
+        """Depth in metres along z in `geometry_camera`, 0 = missing; None without a sensor."""
+        if self.load_depth is None:
+            return None
+        return self._sized(self.load_depth(), self.geometry_camera, "depth")
+
+    def confidence(self) -> Float32[np.ndarray, "height width"] | None:
+        """Confidence of each depth pixel; None where the source gives none."""
+        if self.load_confidence is None:
+            return None
+        return self._sized(self.load_confidence(), self.geometry_camera, "confidence")
+
+    def instances(self) -> LabelMap | None:
+        """True instance ids (H, W) at colour resolution, 0 = none; None where unknown."""
+        if self.load_instances is None:
+            return None
+        return self._sized(self.load_instances(), self.camera, "instance map")
+
+    @property
+    def geometry_camera(self) -> Camera:
+        """The camera depth is projected with: the depth camera, or colour where registered."""
+        return self.camera if self.depth_camera is None else self.depth_camera
+
+    def _sized(self, array: np.ndarray, camera: Camera, what: str) -> np.ndarray:
+        from lift3d.scene.errors import FrameError
+
+        height, width = array.shape[:2]
+        if (width, height) != (camera.width, camera.height):
+            raise FrameError(
+                f"view {self.name}: {what} is {width}x{height}, "
+                f"its camera expects {camera.width}x{camera.height}"
+            )
+        return array
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A frame that was left out, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """Pictures of one static place, in capture order."""
+
+    name: str
+    views: tuple[View, ...]
+    metric: bool
+    """True where one unit of the world is one metre."""
+    source: str
+    """What was read: reader and path, for `info` and the report."""
+    skipped: tuple[Skipped, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What a person should know: resized colour, frames lost to truncation, ..."""
+    load_surface: Callable[[], LabelledPoints] | None = None
+    """The true labelled surface, where the data set has one."""
+    load_points: Callable[[], Points] | None = None
+    """A cloud that came with the cameras, such as COLMAP's; what is labelled where the views
+    have no dense depth."""
+    void_classes: tuple[int, ...] = ()
+    """Semantic classes of that surface that scores do not ask for: walls, floor, ceiling."""
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def with_views(self, views: Sequence[View]) -> Scene:
+        """The same scene with other views."""
+        return replace(self, views=tuple(views))
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """Points in the world frame, in metres where the scene is metric."""
+
+    xyz: Float32[np.ndarray, "points 3"]
+    rgb: UInt8[np.ndarray, "points 3"]
+    normal: Float32[np.ndarray, "points 3"]
+    """Unit length, towards the cameras that saw the point; zeros where unknown."""
+    confidence: Float32[np.ndarray, " points"]
+    """How well the point was seen; 1 is one clear look."""
+
+    def __len__(self) -> int:
+        return len(self.xyz)
+
+    def take(self, index: np.ndarray) -> Points:
+        """The points at `index` (positions or a boolean mask)."""
+        return Points(self.xyz[index], self.rgb[index], self.normal[index], self.confidence[index])
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledPoints:
+    """Points that know which object they belong to."""
+
+    points: Points
+    instance: Int32[np.ndarray, " points"]
+    """Object id, 0 = unlabelled."""
+    score: Float32[np.ndarray, " points"]
+    """Share of the votes that the winning id got, 0 to 1; 0 where unlabelled."""
+    semantic: Int32[np.ndarray, " points"] | None = None
+    features: Float32[np.ndarray, "points channels"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
+def ids_in(labels: Int32[np.ndarray, "*shape"]) -> Int32[np.ndarray, " ids"]:
+    """The ids above 0 that occur, ascending.
+
+    >>> ids_in(np.array([[0, 7], [7, 2]], np.int32)).tolist()
+    [2, 7]
+    """
+    if labels.size and labels.min() >= 0 and labels.max() < DENSE:  # much faster than sorting
+        found = np.flatnonzero(np.bincount(labels.ravel()))
+    else:
+        found = np.unique(labels)
+    return found[found > 0].astype(np.int32)
+
+
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """Masks of one view, possibly overlapping, in no particular order."""
+
+    stack: Bool[np.ndarray, "masks height width"]
+    scores: Float32[np.ndarray, " masks"]
+    """The segmenter's own estimate of each mask's quality, 0 to 1."""
+    ids: Int32[np.ndarray, " masks"] | None = None
+    """Ids the masks came with (1 and up), where their source numbers them."""
+
+    def __len__(self) -> int:
+        return len(self.stack)
+
+    @staticmethod
+    def from_label_map(labels: LabelMap) -> Masks:
+        """One mask per id above 0, ascending, with that id and score 1."""
+        ids = ids_in(labels)
+        stack = np.empty((len(ids), *labels.shape), bool)
+        for mask, each in zip(stack, ids, strict=True):  # all at once is three times as slow
+            np.equal(labels, each, out=mask)
+        return Masks(stack, np.ones(len(ids), np.float32), ids)
+
+    def label_map(self) -> LabelMap:
+        """Mask i painted as id i + 1, larger masks first, so that parts stay visible on wholes."""
+        labels = np.zeros(self.stack.shape[1:], np.int32)
+        areas = self.stack.sum((1, 2))
+        for index in np.argsort(-areas, kind="stable"):
+            labels[self.stack[index]] = index + 1
+        return labels
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """Pixels of two views that show the same place. `xy` is (column, row), pixel centres whole."""
+
+    xy_in_a: Float32[np.ndarray, "matches 2"]
+    xy_in_b: Float32[np.ndarray, "matches 2"]
+    confidence: Float32[np.ndarray, " matches"]
+    """0 to 1."""
+
+    def __len__(self) -> int:
+        return len(self.xy_in_a)
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """What a segmenter is asked for: an object through these points."""
+
+    xy: Float[np.ndarray, "prompts 2"]
+    positive: Bool[np.ndarray, " prompts"]
+    """True: on the object; False: not on it."""
+    mask: Bool[np.ndarray, "height width"] | None = None
+    """A rough mask to start from (SAM's dense prompt), where one is known."""
+    box: Float[np.ndarray, "4"] | None = field(default=None)
+    """x0, y0, x1, y1."""

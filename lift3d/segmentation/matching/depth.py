@@ -1,0 +1,192 @@
+"""Correspondences from depth and poses, checked for occlusion in both views."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Float64, Int64
+
+from lift3d.geometry import project, transform
+from lift3d.geometry.visibility import DepthTolerance
+from lift3d.scene import Camera, Depth, Matches, View
+from lift3d.scene.errors import InputError
+
+
+@dataclass(frozen=True)
+class DepthMatcherConfig:
+    """Follow each pixel of a grid through the depth map into the other view."""
+
+    stride: int = 4
+    """Every how many pixels of the depth image a match is sought, along rows and columns."""
+    tolerance: DepthTolerance = field(default_factory=DepthTolerance)
+    """How far the two depth maps may disagree about one place."""
+    edge: float = 0.05
+    """A depth that differs from a neighbour's by more than this share of it lies on an edge."""
+    edge_confidence: float = 0.25
+    """What remains of a match's confidence on a depth edge, where colour and depth often slip."""
+
+    def build(self) -> DepthMatcher:
+        """The matcher with these settings."""
+        if self.stride < 1:
+            raise InputError(f"matching stride is {self.stride}; it must be 1 or more")
+        return DepthMatcher(self)
+
+
+class DepthMatcher:
+    """Lifts a's pixels with a's depth, projects them into b, asks b's depth, and back."""
+
+    def __init__(self, config: DepthMatcherConfig) -> None:
+        self.config = config
+        self._recent: list[tuple[View, Depth]] = []
+
+    def match(self, a: View, b: View) -> Matches:
+        """Pixels of `a` and `b` that show the same place, in colour coordinates.
+
+        A place counts where a's point has b's depth, and the point b measured there has a's
+        depth. Confidence is the agreement of the depths, times the cosine of the steeper of
+        the two viewing angles, lowered on depth edges.
+
+        Raises `InputError` where a view has no depth or no pose.
+        """
+        depth_a, depth_b = self._depth(a), self._depth(b)
+        column, row = self._seeds(depth_a)
+        xyz, cosine, edge = self._lift(a.geometry_camera, depth_a, column, row)
+
+        in_b, gap = self._gap(b.geometry_camera, depth_b, xyz)
+        kept = np.flatnonzero(gap < 1)
+        xyz, cosine, edge, gap = xyz[kept], cosine[kept], edge[kept], gap[kept]
+        there, cosine_b, edge_b = self._lift(b.geometry_camera, depth_b, *in_b[kept].T)
+        _, gap_back = self._gap(a.geometry_camera, depth_a, there)
+
+        xy_in_b = project(b.camera, xyz)[0]
+        if a.depth_camera is None:
+            xy_in_a = np.stack([column, row], axis=1)[kept].astype(np.float64)
+        else:
+            xy_in_a = project(a.camera, xyz)[0]
+        seen = (gap_back < 1) & _inside(a.camera, xy_in_a) & _inside(b.camera, xy_in_b)
+
+        confidence = (1 - np.maximum(gap, gap_back) ** 2) * np.minimum(cosine, cosine_b)
+        confidence[edge | edge_b] *= self.config.edge_confidence
+        return Matches(
+            xy_in_a[seen].astype(np.float32),
+            xy_in_b[seen].astype(np.float32),
+            confidence[seen].astype(np.float32),
+        )
+
+    def _depth(self, view: View) -> Depth:
+        """The view's depth; the last two are kept, since a tracker asks for each twice."""
+        for known, depth in self._recent:
+            if known is view:
+                return depth
+        if view.camera.world_from_camera is None or view.geometry_camera.world_from_camera is None:
+            raise InputError(
+                f"matching 'depth' needs poses, view {view.name} has none; reconstruct the scene "
+                "first or match by the images alone"
+            )
+        loaded = None if view.sparse else view.depth()
+        if loaded is None:
+            raise InputError(
+                f"matching 'depth' needs depth, view {view.name} has none; reconstruct the scene "
+                "first or match by the images alone"
+            )
+        self._recent = [*self._recent[-1:], (view, loaded)]
+        return loaded
+
+    def _seeds(
+        self, depth: Depth
+    ) -> tuple[Int64[np.ndarray, " seeds"], Int64[np.ndarray, " seeds"]]:
+        """Column and row of the grid's pixels that have depth."""
+        stride = self.config.stride
+        grid = depth[stride // 2 :: stride, stride // 2 :: stride]
+        row, column = np.nonzero(_present(grid))
+        return column * stride + stride // 2, row * stride + stride // 2
+
+    def _lift(
+        self,
+        camera: Camera,
+        depth: Depth,
+        column: Int64[np.ndarray, " pixels"],
+        row: Int64[np.ndarray, " pixels"],
+    ) -> tuple[
+        Float64[np.ndarray, "pixels 3"],
+        Float64[np.ndarray, " pixels"],
+        Bool[np.ndarray, " pixels"],
+    ]:
+        """World points of pixels with depth, cosine of the angle of sight, and where edges are.
+
+        The cosine is 1 where neighbours are missing and cannot tell.
+        """
+        height, width = depth.shape
+        ray = _rays(camera, column, row)
+        centre = depth[row, column].astype(np.float64)
+        xyz = ray * centre[:, None]
+
+        # The tangents along rows and columns, one-sided at the image's border.
+        edge = np.zeros(len(row), bool)
+        tangents = []
+        for step_x, step_y in ((1, 0), (0, 1)):
+            ends = []
+            for sign in (1, -1):
+                x = np.clip(column + sign * step_x, 0, width - 1)
+                y = np.clip(row + sign * step_y, 0, height - 1)
+                z = np.where(_present(depth[y, x]), depth[y, x], 0).astype(np.float64)
+                edge |= ~(np.abs(z - centre) < self.config.edge * centre)
+                # Rays of neighbours differ by one step of the inverse focal lengths; what the
+                # lens bends between neighbours is too little to matter for an angle.
+                shift = np.array([(x - column) / camera.K[0, 0], (y - row) / camera.K[1, 1]])
+                neighbour = ray.copy()
+                neighbour[:, :2] += shift.T
+                ends.append(neighbour * z[:, None])
+            tangents.append(ends[0] - ends[1])
+        normal = np.cross(tangents[0], tangents[1])
+        length = np.linalg.norm(normal, axis=1) * np.linalg.norm(xyz, axis=1)
+        facing = np.abs((normal * xyz).sum(1))
+        cosine = np.divide(facing, length, out=np.ones_like(length), where=(length > 0) & ~edge)
+        return transform(camera.pose, xyz), cosine, edge
+
+    def _gap(
+        self, camera: Camera, depth: Depth, xyz: Float64[np.ndarray, "points 3"]
+    ) -> tuple[Int64[np.ndarray, "points 2"], Float64[np.ndarray, " points"]]:
+        """The pixel (column, row) each point falls on, and its distance to the measured depth.
+
+        The distance is in tolerances: below 1 is seen there. It is infinite, at pixel (0, 0),
+        for points outside the image or where depth is missing.
+        """
+        xy, z = project(camera, xyz)
+        inside = _inside(camera, xy)
+        pixel = np.rint(np.where(inside[:, None], xy, 0)).astype(np.int64)
+        measured = depth[pixel[:, 1], pixel[:, 0]]
+        allowed = self.config.tolerance.absolute + self.config.tolerance.relative * z
+        known = inside & _present(measured)
+        gap = np.full(len(xyz), np.inf)
+        gap[known] = np.abs(measured[known] - z[known]) / allowed[known]
+        return pixel, gap
+
+
+def _present(depth: Float32[np.ndarray, "*shape"]) -> Bool[np.ndarray, "*shape"]:
+    """Where depth was measured: NaN, infinity and 0 are all missing."""
+    return (depth > 0) & (depth < np.inf)
+
+
+def _inside(camera: Camera, xy: Float[np.ndarray, "points 2"]) -> Bool[np.ndarray, " points"]:
+    """Whether the nearest pixel is in the image; NaN is not."""
+    with np.errstate(invalid="ignore"):
+        return (
+            (xy > -0.5).all(1) & (xy[:, 0] < camera.width - 0.5) & (xy[:, 1] < camera.height - 0.5)
+        )
+
+
+def _rays(
+    camera: Camera, column: Int64[np.ndarray, " pixels"], row: Int64[np.ndarray, " pixels"]
+) -> Float64[np.ndarray, "pixels 3"]:
+    """Directions of these pixels in the camera frame, scaled to z = 1."""
+    pixels = np.stack([column, row, np.ones_like(row)], axis=1).astype(np.float64)
+    if any(camera.distortion) and len(pixels):
+        import cv2
+
+        lens = np.array(camera.distortion)
+        flat = cv2.undistortPoints(pixels[:, None, :2].copy(), camera.K, lens)
+        pixels[:, :2] = np.asarray(flat, np.float64)[:, 0]
+        return pixels
+    return pixels @ np.linalg.inv(camera.K).T

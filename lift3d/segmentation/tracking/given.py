@@ -1,0 +1,44 @@
+"""Ids as the masks bring them, for masks that agree between views already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from lift3d.scene import LabelMap, Scene
+from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.protocols import Matcher, Segmenter
+from lift3d.segmentation.tracking.overlap import paint
+
+
+@dataclass(frozen=True)
+class GivenConfig:
+    """Ids as the masks bring them: an id is the same object in every view."""
+
+    def build(self, segmenter: Segmenter, matcher: Matcher | None = None) -> Given:
+        """The tracker; it needs no matcher."""
+        return Given(segmenter)
+
+
+class Given:
+    """Tracks nothing: believes the numbers."""
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        self.segmenter = segmenter
+
+    def track(self, scene: Scene) -> Iterator[LabelMap]:
+        """One label map per view, in view order; a view that cannot be read is unlabelled."""
+        for view in scene.views:
+            try:
+                masks = self.segmenter.segment(view)
+            except FrameError:
+                yield np.zeros((view.camera.height, view.camera.width), np.int32)
+                continue
+            if masks.ids is None:
+                raise InputError(
+                    f"view {view.name}: its masks have no ids, and tracking 'given' keeps the ids "
+                    "that masks come with; choose another tracking or masks with ids (folder)"
+                )
+            yield paint(masks.stack, masks.ids)

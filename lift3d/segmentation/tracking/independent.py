@@ -1,0 +1,41 @@
+"""No tracking, the baseline: every view's masks stand for themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from lift3d.scene import LabelMap, Scene
+from lift3d.scene.errors import FrameError
+from lift3d.scene.protocols import Matcher, Segmenter
+from lift3d.segmentation.tracking.overlap import paint
+
+
+@dataclass(frozen=True)
+class IndependentConfig:
+    """Automatic masks of each view on its own; no id claims anything across views."""
+
+    def build(self, segmenter: Segmenter, matcher: Matcher | None = None) -> Independent:
+        """The tracker; it needs no matcher."""
+        return Independent(segmenter)
+
+
+class Independent:
+    """Numbers every mask of every view anew, so that each id lives in one view."""
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        self.segmenter = segmenter
+
+    def track(self, scene: Scene) -> Iterator[LabelMap]:
+        """One label map per view, in view order; a view that cannot be read is unlabelled."""
+        next_id = 1
+        for view in scene.views:
+            try:
+                masks = self.segmenter.segment(view)
+            except FrameError:
+                yield np.zeros((view.camera.height, view.camera.width), np.int32)
+                continue
+            yield paint(masks.stack, np.arange(next_id, next_id + len(masks), dtype=np.int32))
+            next_id += len(masks)

@@ -1,0 +1,158 @@
+"""Trackers side by side on videos with true masks: run, scored, kept.
+
+All work on one segmenter's masks and one matcher's matches. Each video and tracker leaves one
+file, and is not done again while its settings stay.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import lift3d
+from lift3d.datasets import read_scene
+from lift3d.run.settings import backend_name
+from lift3d.scene import Scene
+from lift3d.scene.protocols import Matcher, Segmenter
+from lift3d.scene.storage import atomic
+from pipelines.davis.devices import free_devices, on_devices, one_by_one
+from pipelines.davis.matched import matched_consistency
+from pipelines.davis.remembered import RememberedMasks, RememberedMatches
+from pipelines.davis.shrinking import shrunk
+from pipelines.davis.video import score_video
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Which trackers, over what, and where the results are kept."""
+
+    out: Path
+    trackers: Mapping[str, Any]
+    """Settings by name."""
+    segmentation: Any
+    matching: Any
+    """Its matches also tell H."""
+    weights: str = ""
+    """Tells apart networks whose settings are the same."""
+    frames: int | None = None
+    """Only the first so many of each video."""
+    size: int | None = None
+    """Pictures are shrunk until their longer side has so many pixels."""
+
+    @property
+    def matcher(self) -> str:
+        """Its name."""
+        return backend_name("matching", self.matching)
+
+    def settings(self, tracker: str) -> dict[str, str]:
+        """All that a result depends on."""
+        config = self.trackers[tracker]
+        return {
+            "lift3d": lift3d.__version__,
+            "method": repr(config),
+            "preset": repr(getattr(config, "options", None)),
+            "segmentation": repr(self.segmentation),
+            "matching": repr(self.matching),
+            "weights": self.weights,
+            "frames": f"first {self.frames}" if self.frames else "all",
+            "size": f"longer side {self.size}" if self.size else "as stored",
+        }
+
+    def kept(self, video: str, tracker: str) -> Result | None:
+        """The result of an earlier run with the same settings."""
+        try:
+            found = json.loads(self._file(video, tracker).read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+        return found if found.get("settings") == self.settings(tracker) else None
+
+    def results(self, videos: Sequence[str]) -> dict[str, list[Result]]:
+        """What there is of each tracker."""
+        return {
+            tracker: [found for video in videos if (found := self.kept(video, tracker))]
+            for tracker in self.trackers
+        }
+
+    def run(
+        self,
+        videos: Mapping[str, Path],
+        network: bool,
+        workers: int | None = None,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> dict[str, str]:
+        """Every video that is missing, each by the first worker that is free; what went wrong.
+
+        `network` says that a GPU is of use. 0 `workers` start none: all is done in this process.
+        """
+        tasks = {
+            video: functools.partial(self.run_one, video, images)
+            for video, images in videos.items()
+            if any(self.kept(video, tracker) is None for tracker in self.trackers)
+        }
+        if len(tasks) < len(videos):
+            say(f"{len(videos) - len(tasks)} of {len(videos)} sequences are done already")
+        if not tasks:
+            return {}
+        devices = free_devices(network, workers, len(tasks))
+        outcomes = one_by_one(tasks, devices[0]) if workers == 0 else on_devices(tasks, devices)
+        failed: dict[str, str] = {}
+        began = time.perf_counter()
+        for done, (video, outcome) in enumerate(outcomes, start=1):
+            if isinstance(outcome, Exception):
+                failed[video] = f"{type(outcome).__name__}: {outcome}"
+            left = (time.perf_counter() - began) / done * (len(tasks) - done)
+            said = failed.get(video) or f"{outcome:.0f} s"
+            say(f"[{done}/{len(tasks)}] {video}: {said}; about {left / 60:.0f} min left")
+        return failed
+
+    def run_one(self, video: str, images: Path, device: str) -> float:
+        """Label and score a video by every tracker that has no result yet; seconds it took."""
+        began = time.perf_counter()
+        scene = self._bounded(read_scene(images))
+        truths = [view.instances() for view in scene.views]
+        segmenter, matcher = _networks(self.segmentation, self.matching, device)
+        masks, matches = RememberedMasks(segmenter), RememberedMatches(matcher)
+        for tracker, config in self.trackers.items():
+            if self.kept(video, tracker) is not None:
+                continue
+            masks.spared, matches.spared, started = 0.0, 0.0, time.perf_counter()
+            maps = list(config.build(masks, matches).track(scene))
+            seconds = time.perf_counter() - started + masks.spared + matches.spared
+            consistency = matched_consistency(scene.views, maps, matches, self.matcher)
+            result = {
+                "settings": self.settings(tracker),
+                "frames": len(scene),
+                "device": device,
+                "seconds": seconds,  # as if it had been alone, whatever an earlier one found
+                "video": score_video(truths, maps).summary(),
+                "consistency": consistency.summary(),
+            }
+            with atomic(self._file(video, tracker)) as part:
+                part.write_text(json.dumps(result, indent=1))
+        return time.perf_counter() - began
+
+    def _bounded(self, scene: Scene) -> Scene:
+        views = scene.views[: self.frames]
+        if self.size is not None:
+            views = tuple(shrunk(view, self.size) for view in views)
+        return scene.with_views(views)
+
+    def _file(self, video: str, tracker: str) -> Path:
+        return self.out / video / f"{tracker}.json"
+
+
+@functools.cache
+def _networks(segmentation: Any, matching: Any, device: str) -> tuple[Segmenter, Matcher]:
+    """Loaded once in each process."""
+    segmenter, matcher = (
+        replace(config, device=device) if hasattr(config, "device") else config
+        for config in (segmentation, matching)
+    )
+    return segmenter.build(), matcher.build()

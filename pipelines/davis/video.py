@@ -1,0 +1,309 @@
+"""Scores of masks in videos: J and F of DAVIS, MastSAM's protocol, a stricter one, tracks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int, Int32, Int64
+
+from lift3d.scene import LabelMap
+from lift3d.scene.errors import InputError
+
+TOLERANCE = 0.008
+"""How far apart boundaries may lie and still agree, as a share of the image's diagonal (DAVIS)."""
+FOUND = 0.5
+"""IoU from which on an object counts as found in a frame (CLEAR MOT's usual)."""
+PAPER = (
+    "per image: in every annotated image where the object is visible, the predicted mask of "
+    "highest IoU, whatever its id; means over images, then objects"
+)
+STRICT = (
+    "one id: of the ids that ever meet the object the one of highest mean IoU over all annotated "
+    "images, in all of them (absent, and rightly so: 1); means over images, then objects"
+)
+
+
+@dataclass(frozen=True)
+class MaskScore:
+    """One mask against the true one, or the mean of many; all 0 to 1.
+
+    Where both masks are empty all is 1; else what divides by an empty mask is 0.
+    """
+
+    iou: float
+    """DAVIS' J."""
+    f1: float
+    """Of pixels, 2 I / (P + T); not the boundary's F."""
+    precision: float
+    recall: float
+    boundary: float
+    """DAVIS' F."""
+
+    @staticmethod
+    def of(predicted: Bool[np.ndarray, "h w"], truth: Bool[np.ndarray, "h w"]) -> MaskScore:
+        """The score of one mask."""
+        both = int((predicted & truth).sum())
+        ours, true = int(predicted.sum()), int(truth.sum())
+        boundary = boundary_f(predicted, truth)
+        if ours + true == 0:
+            return MaskScore(1.0, 1.0, 1.0, 1.0, boundary)
+        return MaskScore(
+            iou=both / (ours + true - both),
+            f1=2 * both / (ours + true),
+            precision=both / ours if ours else 0.0,
+            recall=both / true if true else 0.0,
+            boundary=boundary,
+        )
+
+    @staticmethod
+    def mean(scores: Sequence[MaskScore]) -> MaskScore:
+        """The mean of each number; NaN of none."""
+        if not scores:
+            return MaskScore(*[float("nan")] * len(fields(MaskScore)))
+        return MaskScore(
+            *(
+                float(np.mean([getattr(score, each.name) for score in scores]))
+                for each in fields(MaskScore)
+            )
+        )
+
+
+@dataclass(frozen=True)
+class Track:
+    """How one true object was followed.
+
+    In each annotated image where it is visible the object is *found* if the predicted mask of
+    highest IoU reaches `FOUND`, under that mask's id. A *switch* is an id that differs from the
+    one it was last found under, whatever lies between. Its *longest* track is the longest run
+    of such images, none left out, in which it is found under one id.
+    """
+
+    visible: int
+    found: int
+    switches: int
+    longest: int
+
+
+@dataclass(frozen=True)
+class ObjectScore:
+    """One true object of a video."""
+
+    object: int
+    per_image: MaskScore
+    """By the protocol `PAPER`."""
+    one_id: MaskScore
+    """By the protocol `STRICT`."""
+    id: int
+    """The id that `one_id` chose; 0 where no mask ever met the object."""
+    track: Track
+
+
+@dataclass(frozen=True)
+class VideoScore:
+    """All true objects of a video."""
+
+    objects: tuple[ObjectScore, ...]
+    images: int
+    """Annotated ones."""
+
+    @property
+    def per_image(self) -> MaskScore:
+        """Mean over the objects."""
+        return MaskScore.mean([each.per_image for each in self.objects])
+
+    @property
+    def one_id(self) -> MaskScore:
+        """Mean over the objects."""
+        return MaskScore.mean([each.one_id for each in self.objects])
+
+    def summary(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        tracks = [each.track for each in self.objects]
+        return {
+            "images": self.images,
+            "objects": len(self.objects),
+            "per_image": asdict(self.per_image),
+            "one_id": asdict(self.one_id),
+            "found": _mean([track.found / track.visible for track in tracks]),
+            "switches": sum(track.switches for track in tracks),
+            "longest": _mean([track.longest / track.visible for track in tracks]),
+            "protocols": {"per_image": PAPER, "one_id": STRICT},
+            "each": [asdict(each) for each in self.objects],
+        }
+
+
+def region_iou(predicted: Bool[np.ndarray, "h w"], truth: Bool[np.ndarray, "h w"]) -> float:
+    """DAVIS' J: intersection over union; 1 where both are empty."""
+    union = np.count_nonzero(predicted | truth)
+    return np.count_nonzero(predicted & truth) / union if union else 1.0
+
+
+def boundary(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """Pixels that differ from the one to the right, below, or below to the right (DAVIS)."""
+    out = np.zeros_like(mask)
+    out[:, :-1] |= mask[:, :-1] ^ mask[:, 1:]
+    out[:-1] |= mask[:-1] ^ mask[1:]
+    out[:-1, :-1] |= mask[:-1, :-1] ^ mask[1:, 1:]
+    return out
+
+
+def boundary_f(
+    predicted: Bool[np.ndarray, "h w"],
+    truth: Bool[np.ndarray, "h w"],
+    tolerance: float = TOLERANCE,
+) -> float:
+    """DAVIS' F: the F-measure of boundary pixels (Perazzi et al. 2016).
+
+    A pixel of one boundary is matched where one of the other lies within r pixels of it
+    (inclusive), r being `tolerance` of the diagonal, rounded up: what dilating the other by a
+    disk of radius r says, here by a distance transform. 1 where neither has a boundary, 0 where
+    only one has.
+    """
+    ours, true = boundary(predicted), boundary(truth)
+    if not ours.any() or not true.any():
+        return 1.0 if ours.any() == true.any() else 0.0
+    radius = math.ceil(tolerance * math.hypot(*truth.shape))
+    precision = float((_distance(true)[ours] <= radius + 1e-3).mean())
+    recall = float((_distance(ours)[true] <= radius + 1e-3).mean())
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def score_video(
+    truths: Sequence[Int32[np.ndarray, "_ _"] | None],
+    predictions: Sequence[Int32[np.ndarray, "_ _"]],
+    found: float = FOUND,
+) -> VideoScore:
+    """All true objects of a video against ids that claim to persist.
+
+    One map per image; a truth of None is not annotated and not asked. Label 0 is no mask, and
+    no object. InputError where no image is annotated or maps differ in size.
+    """
+    if len(truths) != len(predictions):
+        raise InputError(
+            f"{len(predictions)} label maps for {len(truths)} images; expected one each"
+        )
+    pairs = [(t, p) for t, p in zip(truths, predictions, strict=True) if t is not None]
+    if not pairs:
+        raise InputError("no image is annotated: there is nothing to score against")
+    images = [_Image.of(truth, predicted) for truth, predicted in pairs]
+    known = sorted({one for image in images for one in image.area})
+    return VideoScore(tuple(_object(one, pairs, images, found) for one in known), len(pairs))
+
+
+@dataclass(frozen=True, eq=False)
+class _Image:
+    """How the masks of one image meet its true objects."""
+
+    ids: Int64[np.ndarray, " masks"]
+    sizes: Int64[np.ndarray, " masks"]
+    area: dict[int, int]
+    """Of each visible object."""
+    shared: dict[int, Int64[np.ndarray, " masks"]]
+    """Pixels that each mask shares with it."""
+
+    @staticmethod
+    def of(truth: Int32[np.ndarray, "_ _"], predicted: Int32[np.ndarray, "_ _"]) -> _Image:
+        if truth.shape != predicted.shape:
+            raise InputError(
+                f"a label map is {predicted.shape[1]}x{predicted.shape[0]}, its truth "
+                f"{truth.shape[1]}x{truth.shape[0]}; label at the size of the images"
+            )
+        ids, mask = _compact(predicted)
+        objects, one = _compact(truth)
+        table = np.bincount((one * len(ids) + mask).ravel(), minlength=len(objects) * len(ids))
+        table = table.reshape(len(objects), len(ids))
+        real = ids > 0
+        return _Image(
+            ids[real],
+            table.sum(0)[real],
+            {int(o): int(row.sum()) for o, row in zip(objects, table, strict=True) if o > 0},
+            {int(o): row[real] for o, row in zip(objects, table, strict=True) if o > 0},
+        )
+
+    def iou(self, one: int) -> Float64[np.ndarray, " masks"]:
+        """Of each mask with the object."""
+        if one not in self.area:
+            return np.zeros(len(self.ids))
+        return self.shared[one] / (self.area[one] + self.sizes - self.shared[one])
+
+
+def _object(
+    one: int, pairs: Sequence[tuple[LabelMap, LabelMap]], images: Sequence[_Image], found: float
+) -> ObjectScore:
+    best = [_best(image, one) for image in images]
+    chosen = _one_id(images, one)
+    per_image, one_id = [], []
+    for (truth, predicted), image, (own, _) in zip(pairs, images, best, strict=True):
+        true = truth == one
+        if one in image.area:
+            # An id of 0 stands for no mask.
+            per_image.append(MaskScore.of((predicted == own) & (own > 0), true))
+        one_id.append(MaskScore.of((predicted == chosen) & (chosen > 0), true))
+    visible = [
+        own if iou >= found else 0
+        for image, (own, iou) in zip(images, best, strict=True)
+        if one in image.area
+    ]
+    return ObjectScore(
+        one, MaskScore.mean(per_image), MaskScore.mean(one_id), chosen, _track(visible)
+    )
+
+
+def _best(image: _Image, one: int) -> tuple[int, float]:
+    """Id and IoU of the best mask; the smaller id of two as good, 0 where none touches it."""
+    iou = image.iou(one)
+    if not iou.any():
+        return 0, 0.0
+    at = int(iou.argmax())
+    return int(image.ids[at]), float(iou[at])
+
+
+def _one_id(images: Sequence[_Image], one: int) -> int:
+    """The id of highest mean IoU; where the object is not, an id scores 1 by being absent too."""
+    total: dict[int, float] = {}
+    for image in images:
+        for own, iou in zip(image.ids.tolist(), image.iou(one).tolist(), strict=True):
+            # Absent from an image without the object is what all others start with.
+            total[own] = total.get(own, 0.0) + (iou if one in image.area else -1.0)
+    met = {own for image in images for own in image.ids[image.iou(one) > 0].tolist()}
+    return max(sorted(met), key=total.__getitem__) if met else 0
+
+
+def _track(ids: Sequence[int]) -> Track:
+    """From the id that a visible object was found under in each image, 0 where it was not."""
+    switches = longest = run = last = 0
+    for before, own in zip([0, *ids], ids, strict=False):
+        run = 0 if own == 0 else run + 1 if own == before else 1
+        longest = max(longest, run)
+        if own:
+            switches += last not in (0, own)
+            last = own
+    return Track(len(ids), sum(own > 0 for own in ids), switches, longest)
+
+
+def _compact(
+    labels: LabelMap,
+) -> tuple[Int64[np.ndarray, " ids"], Int[np.ndarray, "height width"]]:
+    """The ids present, ascending, and each pixel's position among them."""
+    if labels.max(initial=0) < 1 << 22:  # faster than sorting
+        ids = np.flatnonzero(np.bincount(labels.ravel()))
+        place = np.zeros(int(ids.max(initial=0)) + 1, np.int64)
+        place[ids] = np.arange(len(ids))
+        return ids, place[labels]
+    ids, index = np.unique(labels, return_inverse=True)
+    return ids.astype(np.int64), index.reshape(labels.shape)
+
+
+def _distance(pixels: Bool[np.ndarray, "h w"]) -> np.ndarray:
+    """From each pixel to the nearest of `pixels`, exact."""
+    import cv2
+
+    return cv2.distanceTransform((~pixels).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
