@@ -61,21 +61,21 @@ def fresh(lifted):
 
 
 def test_the_run_folder_holds_what_was_promised(lifted, scene):
-    there = {path.name for path in lifted.path.iterdir() if not path.name.startswith(".")}
+    there = {path.name for path in lifted.folder.iterdir() if not path.name.startswith(".")}
     assert there >= {
         *("run.json", "scene.json", "labels", "cloud.ply", "instances.json"),
         *("consistency.json", "report.html", "cloud.png", "cloud_labels.ply"),
     }
-    names = sorted(path.stem for path in (lifted.path / "labels").iterdir())
+    names = sorted(path.stem for path in (lifted.folder / "labels").iterdir())
     assert names == [view.name for view in scene.views]
 
 
 def test_labels_of_views_cloud_and_list_are_the_same_ids(lifted):
-    cloud = read_cloud(lifted.path / "cloud.ply")
-    listed = json.loads((lifted.path / "instances.json").read_text())["instances"]
+    cloud = read_cloud(lifted.folder / "cloud.ply")
+    listed = json.loads((lifted.folder / "instances.json").read_text())["instances"]
     in_cloud = set(np.unique(cloud.instance).tolist()) - {0}
     in_views = set()
-    for path in (lifted.path / "labels").iterdir():
+    for path in (lifted.folder / "labels").iterdir():
         in_views |= set(np.unique(read_label_map(path)).tolist())
     assert in_cloud == {each["id"] for each in listed}
     assert in_views - {0} <= in_cloud
@@ -83,13 +83,13 @@ def test_labels_of_views_cloud_and_list_are_the_same_ids(lifted):
 
 
 def test_the_labelled_picture_shows_each_object_in_a_colour_of_its_own(lifted):
-    cloud = read_cloud(lifted.path / "cloud_labels.ply")
+    cloud = read_cloud(lifted.folder / "cloud_labels.ply")
     for each in (0, 1, 2):
         assert len(np.unique(cloud.points.rgb[cloud.instance == each], axis=0)) == 1
 
 
 def test_run_json_is_enough_to_repeat_the_run(lifted, config):
-    run = json.loads((lifted.path / "run.json").read_text())
+    run = json.loads((lifted.folder / "run.json").read_text())
     assert run["command"] == ["lift3d", "lift", "synthetic"]
     assert run["seed"] == 0
     assert run["settings"]["segmentation"]["backend"] == "folder"
@@ -104,7 +104,7 @@ def test_run_json_is_enough_to_repeat_the_run(lifted, config):
 
 
 def test_consistency_is_given_in_every_reading(lifted):
-    found = json.loads((lifted.path / "consistency.json").read_text())
+    found = json.loads((lifted.folder / "consistency.json").read_text())
     for scope in ("all", "foreground"):
         assert found[scope].keys() == {"nothing", "self", "view"}
         assert found["printed"][scope]["H"] == found[scope]["view"]["H"]
@@ -116,13 +116,13 @@ def test_consistency_is_given_in_every_reading(lifted):
 
 def test_where_nothing_is_labelled_no_h_is_shown(lifted, scene, tmp_path, capsys):
     """Views that all say nothing agree, which is no merit."""
-    cloud = read_cloud(lifted.path / "cloud.ply")
+    cloud = read_cloud(lifted.folder / "cloud.ply")
     nothing = dataclasses.replace(cloud, instance=np.zeros_like(cloud.instance))
     empty = np.zeros((scene.views[0].camera.height, scene.views[0].camera.width), np.int32)
     found, _ = check(scene, nothing, lambda index: empty)
     assert found["all"]["view"]["H"] == 1
     assert found["printed"]["all"] == {"H": None, "H_prime": None}
-    shutil.copy(lifted.path / "run.json", tmp_path)
+    shutil.copy(lifted.folder / "run.json", tmp_path)
     (tmp_path / "consistency.json").write_text(json.dumps(found))
     print_run(tmp_path)
     shown = " ".join(capsys.readouterr().out.split())
@@ -325,7 +325,7 @@ def test_classes_are_voted_onto_the_points_one_per_object(config, scene, tmp_pat
         labels = view.instances()
         write_label_map(classes, view.name, np.where(labels > 0, 1 + labels % 2, 0)[::2, ::2])
     lifted = lift(dataclasses.replace(config, out=tmp_path / "run", classes=classes), scene)
-    cloud = read_cloud(lifted.path / "cloud.ply")
+    cloud = read_cloud(lifted.folder / "cloud.ply")
     assert cloud.semantic is not None
     assert set(np.unique(cloud.semantic).tolist()) <= {0, 1, 2}
     for each in np.unique(cloud.instance[cloud.instance > 0]):

@@ -82,6 +82,7 @@ class Demo:
     def run(self, command: Sequence[str]) -> None:
         """Lift, then show the scores."""
         from lift3d.cli.summary import print_run
+        from lift3d.datasets import read_scene
         from lift3d.run.lift import lift
         from lift3d.scene.progress import for_terminal
 
@@ -93,7 +94,7 @@ class Demo:
             segmentation=self.segmentation,
             tracking=self.tracking,
         )
-        lift(config, self.scene.read(), for_terminal(), command)
+        lift(config, read_scene(config.input, self.scene), for_terminal(), command)
         print_run(self.out)
 
 
@@ -110,9 +111,9 @@ class Info:
         """Print tables."""
         from lift3d.cli.summary import print_run, print_scene
         from lift3d.datasets.selection import open_scene
-        from lift3d.run.record import RUN
+        from lift3d.run.layout import Layout
 
-        if (self.input / RUN).is_file():
+        if Layout(self.input).record.is_file():
             print_run(self.input)
         else:
             print_scene(open_scene(self.input, self.reader))
@@ -129,11 +130,32 @@ class View:
 
     def run(self, command: Sequence[str]) -> None:
         """Open the window or write the picture."""
+        from lift3d.run.run import Run
         from lift3d.viewing.window import view_run
 
-        view_run(self.folder, screenshot=self.screenshot)
+        view_run(Run.open(self.folder), screenshot=self.screenshot)
         if self.screenshot is not None:
             print(self.screenshot)
+
+
+@dataclass(frozen=True)
+class Why:
+    """Say why a pixel has its label: its mask, the object that became of it, the point there."""
+
+    folder: Positional[Path]
+    """The run folder."""
+    view: Positional[str]
+    """Name of the view, as in labels/."""
+    x: Positional[float]
+    """Column of the pixel, from 0 at the left."""
+    y: Positional[float]
+    """Row of the pixel, from 0 at the top."""
+
+    def run(self, command: Sequence[str]) -> None:
+        """Print the chain."""
+        from lift3d.run.run import Run
+
+        print(Run.open(self.folder).why(self.view, (self.x, self.y)))
 
 
 @dataclass(frozen=True)
@@ -164,15 +186,15 @@ class Evaluate:
         from lift3d.cli.summary import print_evaluation
         from lift3d.evaluation.submitted import evaluate_submission, is_submission
         from lift3d.run.evaluating import evaluate
+        from lift3d.run.run import Run
 
         if is_submission(self.folder):
             if self.classes is not None or self.views is not None:
                 raise InputError("--classes and --views are for runs; a submission has its masks")
             found = evaluate_submission(self.folder, self.truth, self.benchmark, self.table)
         else:
-            found = evaluate(
-                self.folder, self.truth, self.benchmark, self.classes, self.views, self.table
-            )
+            run = Run.open(self.folder)
+            found = evaluate(run, self.truth, self.benchmark, self.classes, self.views, self.table)
         print_evaluation(found)
 
 
@@ -196,9 +218,11 @@ class Export(Options):
     def run(self, command: Sequence[str]) -> None:
         """Write, and say what."""
         from lift3d.run.exporting import export
+        from lift3d.run.run import Run
         from lift3d.scene.progress import for_terminal
 
-        for path in export(self.folder, self.to, self.out, self, self.scan, for_terminal()):
+        run = Run.open(self.folder, self.scan)
+        for path in export(run, self.to, self.out, self, for_terminal()):
             print(path)
 
 
@@ -250,6 +274,7 @@ EXAMPLES: dict[type, tuple[str, ...]] = {
     ),
     Info: ("lift3d info scans/scene0011_00.sens",),
     View: ("lift3d view out/kitchen", "lift3d view out/kitchen --screenshot kitchen.png"),
+    Why: ("lift3d why out/kitchen 000120 412 230",),
     Evaluate: (
         "lift3d evaluate out/scene0011 --truth scans/scene0011_00",
         "lift3d evaluate out/kitchen --truth kitchen_truth.ply",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -16,8 +19,9 @@ from lift3d.datasets.sens import Sens
 from lift3d.datasets.seven_scenes import SevenScenes
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.datasets.transforms_json import TransformsJson
+from lift3d.datasets.typed import checked
 from lift3d.datasets.video import Video
-from lift3d.scene import Scene
+from lift3d.scene import Origin, Scene
 from lift3d.scene.errors import InputError, did_you_mean
 
 
@@ -82,18 +86,43 @@ def detect(path: Path) -> Reader:
 def read_scene(path: Path, reader: str | Reader | None = None) -> Scene:
     """The scene at `path`; the reader is found, or given by name (a recipe's too) or as options.
 
-    `scene.source` says which it was.
+    `scene.source` says which it was, `scene.origin` how to read it again.
     """
+    chosen = _reader(path, reader)
+    scene = chosen.read(path)
+    return replace(scene, origin=Origin(path, reader_name(chosen), _as_options(chosen)))
+
+
+def read_again(path: Path, reader: str | None, options: Mapping[str, Any]) -> Scene:
+    """The scene at `path` by the reader and the options that a `scene.origin` has."""
     if reader is None:
-        return detect(path).read(path)
+        return read_scene(path)
+    if reader not in READERS:
+        raise InputError(did_you_mean(reader, READERS, "reader"))
+    return read_scene(path, checked(READERS[reader], dict(options), f"the options of {reader}"))
+
+
+def reader_name(reader: Reader) -> str:
+    """The name of a reader by its kind."""
+    return next(name for name, kind in READERS.items() if type(reader) is kind)
+
+
+def _reader(path: Path, reader: str | Reader | None) -> Reader:
+    if reader is None:
+        return detect(path)
     if not isinstance(reader, str):
-        return reader.read(path)
+        return reader
     if reader != "synthetic" and not path.exists():
         raise InputError(f"{path} does not exist")
     if reader == "rgbd" and (path / OPTIONS).is_file():
-        return from_file(path / OPTIONS).read(path)
+        return from_file(path / OPTIONS)
     if reader in RECIPES:
-        return RECIPES[reader].read(path)
+        return RECIPES[reader]
     if reader not in READERS:
         raise InputError(did_you_mean(reader, [*READERS, *RECIPES], "reader"))
-    return READERS[reader]().read(path)
+    return READERS[reader]()
+
+
+def _as_options(reader: Reader) -> dict[str, Any]:
+    """A reader's options as JSON holds them, so that they compare equal after reading."""
+    return json.loads(json.dumps(asdict(reader), default=str))  # type: ignore[call-overload]

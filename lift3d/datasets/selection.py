@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from lift3d.datasets import read_scene
-from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.scene import Camera, Scene, View
 from lift3d.scene.errors import FrameError, InputError
 
@@ -27,9 +26,6 @@ confirms a surface (fusion asks for it), a third adds little."""
 
 def open_scene(path: Path, reader: str | None = None) -> Scene:
     """The scene at `path`, or the synthetic one where it is the word `synthetic`."""
-    synthetic = SyntheticConfig()
-    if reader in (None, "synthetic") and synthetic.matches(path):
-        return synthetic.read(path)
     return read_scene(path, reader)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from lift3d.scene.errors import InputError, did_you_mean
@@ -46,6 +47,8 @@ def _as(value: Any, hint: Any) -> Any:
     if origin is tuple and isinstance(value, list):
         each = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
         return tuple(_as(item, kind) for item, kind in zip(value, each, strict=True))
+    if hint is Path and isinstance(value, str):
+        return Path(value)
     is_bool = isinstance(value, bool)
     if hint is float and isinstance(value, int | float) and not is_bool:
         return float(value)
