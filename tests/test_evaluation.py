@@ -1,6 +1,7 @@
 """`lift3d evaluate`: every number with its protocol, of runs and of submissions."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from lift3d.evaluation.scores import score
 from lift3d.evaluation.submitted import evaluate_submission
 from lift3d.evaluation.truth import Truth, read_truth
 from lift3d.export.ply import read_cloud
+from lift3d.geometry.visibility import DepthTolerance
 from lift3d.run.evaluating import evaluate
 from lift3d.run.lift import lift
 from lift3d.run.run import Run
@@ -175,6 +177,27 @@ def test_a_labellers_classes_are_voted_on_the_run(run, tmp_path, monkeypatch):
     found = evaluate(Run.open(folder), tmp_path / "truth.ply", classes=tmp_path)
     assert found["semantic"]["miou"] > 0.9
     assert "own classes: 3 classes" in found["semantic"]["protocol"]
+
+
+def test_a_labellers_classes_are_voted_with_the_tolerance_of_the_run(run, tmp_path, monkeypatch):
+    folder, scene = run
+    monkeypatch.setattr("lift3d.run.stored.open_scene", lambda path, reader: scene)
+    for view in scene.views:
+        write_label_map(tmp_path, view.name, view.instances())
+    asked = []
+
+    def voted(points, scene, maps, tolerance=DepthTolerance()):
+        asked.append(tolerance)
+        return np.ones(len(points), np.int32), np.ones(len(points), np.float32)
+
+    monkeypatch.setattr("lift3d.evaluation.scores.vote_classes", voted)
+    changed = tmp_path / "run"
+    shutil.copytree(folder, changed)
+    settings = json.loads((changed / "run.json").read_text())
+    settings["settings"]["tolerance"] = {"absolute": 0.5, "relative": 0.25}
+    (changed / "run.json").write_text(json.dumps(settings))
+    evaluate(changed, folder / "cloud.ply", classes=tmp_path)
+    assert asked == [DepthTolerance(0.5, 0.25)]
 
 
 def submission(folder, truth, scenes=("scene0000_00",), wrong=()):

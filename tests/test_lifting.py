@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +11,20 @@ import pytest
 from tiny_scan import tiny_scan, write_scannet
 
 from lift3d import segmentation
+from lift3d.association import AssociationConfig, associate
 from lift3d.cli.summary import print_run
 from lift3d.datasets.selection import open_scene
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.evaluation.check import check
 from lift3d.export.ply import read_cloud, write_cloud
+from lift3d.reconstruction.fusion.voxel import VoxelConfig
 from lift3d.run import lift as lifting
+from lift3d.run import settings
 from lift3d.run.lift import lift
 from lift3d.run.record import read_json
 from lift3d.run.settings import KINDS, LiftConfig, as_json, backend_name, unknown_backend
 from lift3d.scene import LabelledPoints
-from lift3d.scene.errors import InputError
+from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.labelmaps import read_label_map, write_label_map
 from lift3d.scene.prefetch import AHEAD, THREADS
 from lift3d.segmentation import tracking
@@ -260,8 +264,6 @@ def test_label_maps_are_read_a_few_at_a_time(config, scene, tmp_path, monkeypatc
 
 
 def test_views_that_are_left_out_are_counted_and_told(config, scene, tmp_path):
-    from lift3d.scene.errors import FrameError
-
     def broken():
         raise FrameError("0003.png is a truncated PNG")
 
@@ -274,6 +276,81 @@ def test_views_that_are_left_out_are_counted_and_told(config, scene, tmp_path):
     assert [frame["name"] for frame in run["skipped"]] == ["0003"]
     again = lift(config, scene.with_views(views))
     assert again.scene.skipped == found.scene.skipped
+
+
+@pytest.mark.parametrize("name", ["independent", "given"])
+def test_a_view_whose_masks_cannot_be_read_is_named_in_the_warnings(
+    scene, true_masks, tmp_path, name
+):
+    masks = shutil.copytree(true_masks, tmp_path / "masks")
+    (masks / "0003.png").write_bytes(b"no picture")
+    config = LiftConfig(
+        Path("synthetic"),
+        tmp_path / "run",
+        voxel=0.05,
+        segmentation=Folder(path=masks),
+        tracking=tracking.BACKENDS[name](),
+    )
+    for found in (lift(config, scene), lift(config, scene)):
+        (said,) = (each for each in found.warnings if "0003" in each)
+        assert said.startswith("view 0003 stays unlabelled: ")
+        assert "is not an image that can be read" in said
+    assert said in read_json(found.path, "run.json")["warnings"]
+
+
+@pytest.mark.parametrize("association", [{}, {"things": True}, {"trust_ids": True}])
+@pytest.mark.parametrize("what", ["load_depth", "load_confidence"])
+def test_a_view_whose_depth_is_lost_on_the_way_is_left_out_of_every_stage_with_a_warning(
+    scene, true_masks, tmp_path, association, what
+):
+    """It can be read while the reconstruction looks at it and no more after."""
+    config = LiftConfig(
+        Path("synthetic"),
+        tmp_path / "run",
+        voxel=0.05,
+        segmentation=Folder(path=true_masks),
+        association=AssociationConfig(**association),
+    )
+    torn = list(scene.views)
+    torn[3] = dataclasses.replace(torn[3], **{what: fail})
+    torn = scene.with_views(torn)
+    points = VoxelConfig(voxel=0.05).build().fuse(scene)
+    maps = [view.instances() for view in scene.views]
+    found = associate(points, torn, lambda: iter(maps), config.association)
+    assert "view 0003 has no vote: 0003.png is torn" in found.warnings
+    for index, view in enumerate(torn.views):
+        assert found.relabel(index, view, maps[index]).shape == maps[index].shape
+    whole = associate(points, scene, lambda: iter(maps), config.association)
+    assert (found.cloud.instance > 0).sum() > 0.8 * (whole.cloud.instance > 0).sum()
+    checked, printed = check(torn, found.cloud, maps.__getitem__)
+    assert [each.name for each in printed.skipped] == ["0003"]
+    assert checked["reprojection"]["per_view"][3]["agreement"] is None
+    assert printed.names == tuple(view.name for view in scene.views)
+
+
+READ = []
+
+
+def torn_later(load):
+    """Depth that the reconstruction and the fusion can read and nothing after."""
+    READ.append(1)
+    return fail() if len(READ) > 2 else load()
+
+
+def test_a_run_ends_though_a_depth_map_is_lost_on_the_way(scene, true_masks, tmp_path):
+    READ.clear()
+    views = list(scene.views)
+    views[3] = dataclasses.replace(views[3], load_depth=partial(torn_later, views[3].load_depth))
+    masks = Folder(path=true_masks)
+    config = LiftConfig(Path("synthetic"), tmp_path / "run", voxel=0.05, segmentation=masks)
+    found = lift(config, scene.with_views(views))
+    assert "view 0003 has no vote: 0003.png is torn" in found.warnings
+    said = "view 0003 takes no part in the consistency: 0003.png is torn"
+    assert said in read_json(found.path, "run.json")["warnings"]
+
+
+def fail():
+    raise FrameError("0003.png is torn")
 
 
 def test_masks_of_nothing_at_all_are_an_error(scene, tmp_path):
@@ -307,6 +384,16 @@ def test_the_seed_reaches_every_random_step_that_has_none_of_its_own():
     assert plain.resolved().tracking.seed == 5
     own = LiftConfig(Path("in"), Path("out"), seed=5, tracking=mastsam(seed=3)).resolved()
     assert own.tracking.seed == 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_seed_of_0_that_was_given_is_kept(kind):
+    seeded = [each for each in KINDS[kind].values() if "seed" in each.__dataclass_fields__]
+    for each in seeded:
+        given = LiftConfig(Path("in"), Path("out"), seed=5, **{kind: each(seed=0)})
+        assert getattr(given.resolved(), kind).seed == 0
+        unset = LiftConfig(Path("in"), Path("out"), seed=5, **{kind: each()})
+        assert getattr(unset.resolved(), kind).seed == 5
 
 
 def test_an_unknown_backend_is_told_from_other_words():
@@ -361,3 +448,36 @@ def test_photos_without_poses_go_to_colmap_and_posed_ones_do_not(scene):
     resolved = config.resolved(photos)
     assert backend_name("reconstruction", resolved.reconstruction) == "colmap"
     assert backend_name("matching", resolved.matching) == "flow"
+
+
+@pytest.mark.parametrize(("posed", "expected"), [(0, "colmap"), (3, "colmap"), (4, "sensor")])
+def test_poses_are_taken_where_at_least_half_of_the_views_have_one(scene, posed, expected):
+    config = LiftConfig(Path("in"), Path("out"))
+    some = scene.with_views([*scene.views[:posed], *map(unposed, scene.views[posed:])])
+    assert backend_name("reconstruction", config.resolved(some).reconstruction) == expected
+    assert len(settings.poses_unused(config, some)) == (posed == 3)
+
+
+def test_poses_that_are_not_used_are_said(scene):
+    config = LiftConfig(Path("in"), Path("out"))
+    some = scene.with_views([scene.views[0], *map(unposed, scene.views[1:])])
+    (said,) = settings.poses_unused(config, some)
+    assert "1 of 8 views" in said
+    assert "reconstruction:sensor" in said
+    chosen = dataclasses.replace(config, reconstruction=KINDS["reconstruction"]["sensor"]())
+    assert not settings.poses_unused(chosen, some)
+
+
+def test_views_without_a_pose_are_left_out_and_said(config, scene, tmp_path):
+    some = scene.with_views([*scene.views[:6], *map(unposed, scene.views[6:])])
+    lifted = lift(dataclasses.replace(config, out=tmp_path / "run"), some)
+    assert len(lifted.scene) == 6
+    skipped = read_json(lifted.path, "run.json")["skipped"]
+    assert [each["reason"] for each in skipped] == ["no pose", "no pose"]
+    assert "2 frames left out, no pose" in (lifted.path / "report.html").read_text()
+
+
+def unposed(view):
+    """A photo of the same."""
+    camera = dataclasses.replace(view.camera, world_from_camera=None)
+    return dataclasses.replace(view, camera=camera, load_depth=None)

@@ -41,8 +41,10 @@ from lift3d.association.shape import Shape
 from lift3d.association.superpoints import superpoints, surface_graph
 from lift3d.association.surface import Surface, majority, touching
 from lift3d.association.votes.ballot import Ballot, vote_labels
-from lift3d.geometry.visibility import DepthTolerance, spacing
+from lift3d.geometry.scale import fitted
+from lift3d.geometry.visibility import DepthTolerance, cloud_spacing
 from lift3d.scene import LabelledPoints, LabelMap, Points, Scene, View
+from lift3d.scene.skipping import warnings_of
 
 LabelMaps = Callable[[], Iterable[LabelMap]]
 
@@ -70,6 +72,8 @@ class Association:
         return self.assignments.relabelled(index, view, labels, self.cloud, self.tolerance)
 
 
+NO_VOTE = "has no vote"
+"""Of a view whose depth cannot be read, in the warnings."""
 FEWEST = 200
 """Clouds of fewer points than this many times `points` ask for fewer per object."""
 
@@ -95,12 +99,13 @@ def associate(
         if progress:
             progress(done, total)
 
+    tolerance = fitted(tolerance, scene, points)
     total = len(scene) * (1 if config.trust_ids else 2)
     # In a sparse cloud an object has few points.
     config = replace(config, points=min(config.points, max(3, len(points) // FEWEST)))
     if config.trust_ids:
         return _trusting(points, scene, label_maps, config, tolerance, step)
-    gap = max(spacing(points.xyz), 1e-9)
+    gap = max(cloud_spacing(points), 1e-9)
     if config.things:
         return _by_shape(points, gap, scene, label_maps, config, tolerance, step)
     a, b, difference = surface_graph(points, 10)
@@ -302,7 +307,7 @@ def _account(
         "masks_dropped": int((~kept).sum()),
         "objects_dropped": clusters - objects,
     }
-    warnings = []
+    warnings = warnings_of(seen.skipped, NO_VOTE)
     if summary["identities_split"]:
         warnings.append(
             f"{summary['identities_split']} ids stood for more than one object and were split"
@@ -341,4 +346,6 @@ def _trusting(
     found = ids[counts >= config.points]
     confidence = {int(i): round(float(score[label == i].mean()), 6) for i in found}
     summary = {"identities": len(ids), "objects": len(found), "objects_dropped": len(small)}
-    return Association(LabelledPoints(points, label, score), confidence, summary, [], tolerance)
+    warnings = warnings_of(ballot.skipped, NO_VOTE)
+    cloud = LabelledPoints(points, label, score)
+    return Association(cloud, confidence, summary, warnings, tolerance)

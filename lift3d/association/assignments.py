@@ -14,6 +14,7 @@ from lift3d.association.evidence import Observations
 from lift3d.association.labelling import mask_index
 from lift3d.geometry.visibility import DepthTolerance, sightings
 from lift3d.scene import LabelledPoints, LabelMap, View
+from lift3d.scene.skipping import readable
 from lift3d.scene.storage import load_arrays, save_arrays
 
 MIXED = 0.2
@@ -90,7 +91,8 @@ class Assignments:
         divided = np.flatnonzero(self.divided[rows]) + rows.start
         if not len(divided):
             return result
-        sight = sightings(cloud.points, view, tolerance)
+        view, depth, _ = readable(view)  # a lost view has been warned of; its masks stay whole
+        sight = sightings(cloud.points, view, tolerance, depth)
         shown = np.zeros(labels.shape, np.int32)
         shown[sight.row, sight.column] = cloud.instance[sight.point]
         boxes = ndimage.find_objects(np.maximum(mask - rows.start + 1, 0))

@@ -63,8 +63,8 @@ class ColmapConfig:
     25 frames 0.31 m off and 24 frames 0.04 m."""
     threads: int = 1
     """One thread repeats itself most nearly; -1 takes every core."""
-    seed: int = 0
-    """For the random steps; COLMAP still varies in the last digits."""
+    seed: int | None = None
+    """For the random steps, by default the run's; COLMAP still varies in the last digits."""
 
     def build(self) -> Colmap:
         """The reconstructor with these settings; MissingExtra without pycolmap."""
@@ -76,7 +76,7 @@ class Colmap:
     """Cameras and sparse points by structure from motion; the world has no scale."""
 
     def __init__(self, config: ColmapConfig = ColmapConfig()) -> None:
-        self.config = config
+        self.config = dataclasses.replace(config, seed=config.seed or 0)
 
     def reconstruct(
         self,

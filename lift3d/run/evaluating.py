@@ -13,6 +13,7 @@ from lift3d.evaluation.metrics.classes import BENCHMARKS
 from lift3d.evaluation.metrics.panoptic import views_quality
 from lift3d.evaluation.scores import Found, score
 from lift3d.evaluation.truth import Truth, read_truth
+from lift3d.geometry.visibility import DepthTolerance
 from lift3d.run.run import Run
 from lift3d.scene import Camera, LabelMap
 from lift3d.scene.errors import InputError
@@ -36,10 +37,11 @@ def evaluate(
     cloud = run.cloud
     if classes is not None:
         scene = run.whole_scene
-        semantic, _ = vote_classes(cloud.points, scene, class_maps(classes, scene))
+        tolerance = DepthTolerance(**run.settings["tolerance"])
+        semantic, _ = vote_classes(cloud.points, scene, class_maps(classes, scene), tolerance)
         cloud = with_classes(cloud, semantic)
     known = read_truth(truth, cloud, table)
-    scores = score(cloud, run.confidence, known, BENCHMARKS.get(benchmark))
+    scores = score(cloud, run.confidence, known, BENCHMARKS.get(benchmark), run.scene.metric)
     pictures, notes = _views(run, known, views)
     found = {
         "truth": str(truth),

@@ -81,7 +81,7 @@ def _content(run: Run, pictures: bool, options: Options) -> Content:
         confidence = {new[each]: value for each, value in confidence.items() if each in new}
     vertices = None
     if options.vertices is not None:
-        vertices = at_vertices(cloud, given_points(options.vertices).xyz)
+        vertices = at_vertices(cloud, given_points(options.vertices).xyz, run.scene.metric)
 
     def label_map(view: str) -> LabelMap:
         labels = run.labels[view]

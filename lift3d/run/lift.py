@@ -24,7 +24,7 @@ from lift3d.run.record import run_content, write_run
 from lift3d.run.report import write_report
 from lift3d.run.run import Run
 from lift3d.run.scene_file import read_points, read_scene, write_points, write_scene
-from lift3d.run.settings import LiftConfig, as_json
+from lift3d.run.settings import LiftConfig, as_json, poses_unused
 from lift3d.run.stages import (
     RunFolder,
     alone_in,
@@ -37,7 +37,8 @@ from lift3d.scene.errors import InputError
 from lift3d.scene.labelmaps import LabelMaps, write_label_map
 from lift3d.scene.prefetch import ahead, behind, pictures_ahead
 from lift3d.scene.progress import Progress, Quiet, Tick
-from lift3d.scene.protocols import Segmenter, Tracker
+from lift3d.scene.protocols import Matcher, Segmenter, Tracker
+from lift3d.scene.skipping import warnings_of
 from lift3d.scene.storage import atomic
 
 
@@ -91,12 +92,14 @@ def lift(
     """
     source = open_scene(config.input, config.reader) if scene is None else scene
     source = select(source, config.views, config.stride)
+    warnings = poses_unused(config, source)
     config = config.resolved(source)
     masks = _Masks(config, RunFolder(config.out))
     with alone_in(open_run(config.out)):
-        run = _Stages(config, RunFolder(config.out), progress or Quiet())
+        run = _Stages(config, RunFolder(config.out), progress or Quiet(), warnings)
         used = _reconstruct(run, source)
-        masks.check(used)
+        run.config = config.fitted(used)
+        masks.prepare(run.config, used)
         points = _fuse(run, used)
         _track(run, used, masks)
         _associate(run, used, points)
@@ -123,12 +126,23 @@ class _Masks:
         return self._config.segmenter()
 
     @cached_property
+    def _matcher(self) -> Matcher | None:
+        return self._config.matcher() if self._config.matches else None
+
+    @cached_property
     def tracker(self) -> Tracker:
         """Over its segmenter and, where it compares views, its matcher."""
-        return self._config.tracker(self._segmenter)
+        tracker: Tracker = self._config.tracking.build(self._segmenter, self._matcher)
+        return tracker
 
-    def check(self, scene: Scene) -> None:
-        """What the segmenter has to say of the scene."""
+    def prepare(self, config: LiftConfig, scene: Scene) -> None:
+        """Take over what the reconstructed scene settled; the segmenter may refuse the scene."""
+        before, self._config = self._config, config
+        if config.matching != before.matching:
+            vars(self).pop("_matcher", None)
+            vars(self).pop("tracker", None)
+        if config.tracking != before.tracking:
+            vars(self).pop("tracker", None)  # over the same networks
         if "_segmenter" in vars(self):
             getattr(self._segmenter, "check", lambda scene: None)(scene)
 
@@ -189,13 +203,19 @@ def _track(run: _Stages, scene: Scene, masks: _Masks) -> None:
                 if not labels.any():
                     empty.append(view.name)
                 tick(number, len(scene))
+        warnings = warnings_of(masks.tracker.skipped, "stays unlabelled")
         if len(empty) == len(scene):
+            reason = f" ({warnings[0]})" if warnings else ""
             raise InputError(
-                f"{scene.source}: segmentation found no mask in any of {len(scene)} views; "
+                f"{scene.source}: segmentation found no mask in any of {len(scene)} views{reason}; "
                 "try another segmenter or other settings of it"
             )
-        few = ", ".join(empty[:5]) + (" ..." if len(empty) > 5 else "")
-        return {"warnings": [f"{len(empty)} views have no masks: {few}"] if empty else []}
+        lost = {each.name for each in masks.tracker.skipped}
+        empty = [name for name in empty if name not in lost]
+        if empty:
+            few = ", ".join(empty[:5]) + (" ..." if len(empty) > 5 else "")
+            warnings.append(f"{len(empty)} views have no masks: {few}")
+        return {"warnings": warnings}
 
     matching = config.matching if config.matches else None
     settings = [config.segmentation, config.tracking, matching]
@@ -268,13 +288,13 @@ def _check(run: _Stages, scene: Scene) -> None:
         found, printed = check(scene, cloud, label_map, epsilon, pixels, config.tolerance, tick)
         if scene.load_surface is not None:
             truth = Truth.of_surface(scene.load_surface(), scene.void_classes)
-            found["truth"] = score(cloud, public.confidence, truth)
+            found["truth"] = score(cloud, public.confidence, truth, metric=scene.metric)
         with fresh_folder(files.heat) as part:
             for index, view in enumerate(scene.views):
                 write_heat(part / f"{view.name}.png", printed.heat_map(index))
         with atomic(files.consistency) as part:
             part.write_text(json.dumps(found, indent=1))
-        return {}
+        return {"warnings": warnings_of(printed.skipped, "takes no part in the consistency")}
 
     settings = [config.epsilon, config.check_pixels, config.tolerance, scene.load_surface]
     run.stage("check", settings, ["correct"], [files.consistency, files.heat], work)

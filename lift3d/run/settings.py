@@ -8,6 +8,7 @@ from tyro.conf import Positional, subcommand
 
 from lift3d import reconstruction, segmentation
 from lift3d.association import AssociationConfig
+from lift3d.geometry.scale import fitted
 from lift3d.geometry.visibility import DepthTolerance
 from lift3d.reconstruction import fusion
 from lift3d.scene import Scene
@@ -18,14 +19,14 @@ from lift3d.segmentation import matching, tracking
 
 @dataclass(frozen=True)
 class AutoReconstruction:
-    """Depth and poses as they came with the pictures; where there are none `colmap`.
+    """Depth and poses as they came with the pictures; where fewer than half have one `colmap`.
 
     It needs no weights; `reconstruction:mast3r` does, and gives dense depth.
     """
 
     def chosen(self, config: "LiftConfig", scene: Scene | None) -> Any:
         """The backend's settings."""
-        name = "colmap" if scene is not None and not _posed(scene) else "sensor"
+        name = "sensor" if scene is None or _enough_posed(scene) else "colmap"
         return reconstruction.BACKENDS[name]()
 
 
@@ -55,9 +56,26 @@ class AutoTracking:
         return tracking.BACKENDS[name]()
 
 
-def _posed(scene: Scene) -> bool:
-    """Whether pictures came with poses."""
-    return any(view.geometry_camera.world_from_camera is not None for view in scene.views)
+def _posed(scene: Scene) -> int:
+    """How many pictures came with poses."""
+    return sum(view.geometry_camera.world_from_camera is not None for view in scene.views)
+
+
+def _enough_posed(scene: Scene) -> bool:
+    """Whether at least half of the pictures have poses: `sensor` refuses to leave out more."""
+    return 0 < _posed(scene) >= len(scene) / 2
+
+
+def poses_unused(config: "LiftConfig", scene: Scene) -> list[str]:
+    """A warning where the automatic reconstruction passes over poses that came with pictures."""
+    posed = _posed(scene)
+    auto = isinstance(config.reconstruction, AutoReconstruction)
+    if not auto or not posed or _enough_posed(scene):
+        return []
+    return [
+        f"{posed} of {len(scene)} views came with a pose, fewer than half: their poses are not "
+        "used and COLMAP places all views; reconstruction:sensor takes the posed views alone"
+    ]
 
 
 KINDS: dict[str, dict[str, type]] = {
@@ -163,8 +181,7 @@ class LiftConfig:
         if self.voxel is not None:
             parts["fusion"] = replace(parts["fusion"], voxel=self.voxel)
         for kind, part in parts.items():
-            # A seed of its own, where one was given, is kept.
-            if any(each.name == "seed" and each.default == part.seed for each in fields(part)):
+            if any(each.name == "seed" for each in fields(part)) and part.seed is None:
                 parts[kind] = replace(part, seed=self.seed)
         association = self.association
         if backend_name("tracking", parts["tracking"]) == "given":
@@ -179,6 +196,16 @@ class LiftConfig:
             association = replace(association, things=things)
         parts["association"] = association
         return replace(self, **parts)
+
+    def fitted(self, scene: Scene) -> "LiftConfig":
+        """The same with every tolerance that follows the scale of the reconstructed scene."""
+        parts = {}
+        for kind in KINDS:
+            part = getattr(self, kind)
+            tolerance = getattr(part, "tolerance", None)
+            if isinstance(tolerance, DepthTolerance):
+                parts[kind] = replace(part, tolerance=fitted(tolerance, scene))
+        return replace(self, tolerance=fitted(self.tolerance, scene), **parts)
 
     def reconstructor(self) -> Reconstructor:
         """Built from a resolved configuration, as are the next three."""

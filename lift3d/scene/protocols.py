@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from lift3d.scene import LabelMap, Masks, Matches, Prompt, Scene, View
+from lift3d.scene import LabelMap, Masks, Matches, Prompt, Scene, Skipped, View
 
 
 @runtime_checkable
@@ -54,6 +54,9 @@ class Segmenter(Protocol):
 @runtime_checkable
 class Tracker(Protocol):
     """Masks of single views to masks whose ids persist."""
+
+    skipped: list[Skipped]
+    """Views that the last `track` left unlabelled because they cannot be read, so far."""
 
     def track(self, scene: Scene) -> Iterator[LabelMap]:
         """One label map per view, in view order, streaming.

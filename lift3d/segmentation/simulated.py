@@ -52,8 +52,9 @@ class SimulatedConfig:
     """Typical shift of a border, in pixels of an image 640 wide."""
     drop: float | None = None
     """Share of masks left out."""
-    seed: int = 0
-    """With the view's name decides the damage: a view gets the same masks every time."""
+    seed: int | None = None
+    """With the view's name decides the damage: a view gets the same masks every time. By default
+    the run's."""
 
     @property
     def damage(self) -> Damage:
@@ -76,7 +77,7 @@ class Simulated:
     """Damaged truth. Masks do not overlap; every id is new in every view."""
 
     def __init__(self, config: SimulatedConfig) -> None:
-        self._damage, self._seed = config.damage, config.seed
+        self._damage, self._seed = config.damage, config.seed or 0
 
     def segment(self, view: View) -> Masks:
         """The damaged masks; raises InputError where the view has no true instances."""

@@ -33,7 +33,8 @@ class Mast3rConfig:
     """What the pictures' own intrinsics (EXIF, calibration) are worth: nothing, within 3 %, or
     held fixed."""
     poses: Literal["estimate", "near", "fixed"] = "estimate"
-    """The same of poses that came with the pictures: nothing, within 2 degrees and 5 cm, fixed."""
+    """The same of poses that came with the pictures: nothing, within 2 degrees and 5 cm
+    (without metres 3 % of how far the cameras are apart), fixed."""
     depth: Literal["estimate", "fixed"] = "estimate"
     """Keep the depth that came with the pictures, and fill in where it is missing."""
     ignore: Path | None = None
@@ -54,7 +55,8 @@ class Mast3rConfig:
     keep_predictions: bool = False
     """Leave the pair predictions in the run folder (1.6 MB a pair and direction), to align again
     with other settings without the network."""
-    seed: int = 0
+    seed: int | None = None
+    """Of the samples that relative poses are found with; by default the run's."""
 
     def build(self) -> Mast3rReconstruction:
         """The reconstructor; MissingExtra without torch, InputError without the weights."""

@@ -157,7 +157,7 @@ class DepthMatcher:
         inside = _inside(camera, xy)
         pixel = np.rint(np.where(inside[:, None], xy, 0)).astype(np.int64)
         measured = depth[pixel[:, 1], pixel[:, 0]]
-        allowed = self.config.tolerance.absolute + self.config.tolerance.relative * z
+        allowed = self.config.tolerance.fixed + self.config.tolerance.relative * z
         known = inside & _present(measured)
         gap = np.full(len(xyz), np.inf)
         gap[known] = np.abs(measured[known] - z[known]) / allowed[known]
