@@ -181,7 +181,7 @@ def test_a_labellers_classes_are_voted_on_the_run(run, tmp_path, monkeypatch):
 
 def test_a_labellers_classes_are_voted_with_the_tolerance_of_the_run(run, tmp_path, monkeypatch):
     folder, scene = run
-    monkeypatch.setattr("lift3d.run.stored.open_scene", lambda path, reader: scene)
+    monkeypatch.setattr(Run, "whole_scene", scene)
     for view in scene.views:
         write_label_map(tmp_path, view.name, view.instances())
     asked = []
@@ -190,13 +190,13 @@ def test_a_labellers_classes_are_voted_with_the_tolerance_of_the_run(run, tmp_pa
         asked.append(tolerance)
         return np.ones(len(points), np.int32), np.ones(len(points), np.float32)
 
-    monkeypatch.setattr("lift3d.evaluation.scores.vote_classes", voted)
+    monkeypatch.setattr("lift3d.run.evaluating.vote_classes", voted)
     changed = tmp_path / "run"
     shutil.copytree(folder, changed)
     settings = json.loads((changed / "run.json").read_text())
     settings["settings"]["tolerance"] = {"absolute": 0.5, "relative": 0.25}
     (changed / "run.json").write_text(json.dumps(settings))
-    evaluate(changed, folder / "cloud.ply", classes=tmp_path)
+    evaluate(Run.open(changed), folder / "cloud.ply", classes=tmp_path)
     assert asked == [DepthTolerance(0.5, 0.25)]
 
 

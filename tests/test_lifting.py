@@ -295,7 +295,7 @@ def test_a_view_whose_masks_cannot_be_read_is_named_in_the_warnings(
         (said,) = (each for each in found.warnings if "0003" in each)
         assert said.startswith("view 0003 stays unlabelled: ")
         assert "is not an image that can be read" in said
-    assert said in read_json(found.path, "run.json")["warnings"]
+    assert said in read_json(found.folder, "run.json")["warnings"]
 
 
 @pytest.mark.parametrize("association", [{}, {"things": True}, {"trust_ids": True}])
@@ -346,7 +346,7 @@ def test_a_run_ends_though_a_depth_map_is_lost_on_the_way(scene, true_masks, tmp
     found = lift(config, scene.with_views(views))
     assert "view 0003 has no vote: 0003.png is torn" in found.warnings
     said = "view 0003 takes no part in the consistency: 0003.png is torn"
-    assert said in read_json(found.path, "run.json")["warnings"]
+    assert said in read_json(found.folder, "run.json")["warnings"]
 
 
 def fail():
@@ -472,9 +472,9 @@ def test_views_without_a_pose_are_left_out_and_said(config, scene, tmp_path):
     some = scene.with_views([*scene.views[:6], *map(unposed, scene.views[6:])])
     lifted = lift(dataclasses.replace(config, out=tmp_path / "run"), some)
     assert len(lifted.scene) == 6
-    skipped = read_json(lifted.path, "run.json")["skipped"]
+    skipped = read_json(lifted.folder, "run.json")["skipped"]
     assert [each["reason"] for each in skipped] == ["no pose", "no pose"]
-    assert "2 frames left out, no pose" in (lifted.path / "report.html").read_text()
+    assert "2 frames left out, no pose" in (lifted.folder / "report.html").read_text()
 
 
 def unposed(view):

@@ -94,12 +94,16 @@ def read_scene(path: Path, reader: str | Reader | None = None) -> Scene:
 
 
 def read_again(path: Path, reader: str | None, options: Mapping[str, Any]) -> Scene:
-    """The scene at `path` by the reader and the options that a `scene.origin` has."""
+    """The scene at `path` by the reader and the options that a `scene.origin` has.
+
+    By another reader where `path` is of another format by now.
+    """
     if reader is None:
         return read_scene(path)
     if reader not in READERS:
         raise InputError(did_you_mean(reader, READERS, "reader"))
-    return read_scene(path, checked(READERS[reader], dict(options), f"the options of {reader}"))
+    known = checked(READERS[reader], dict(options), f"the options of {reader}")
+    return read_scene(path, known if known.matches(path) else None)
 
 
 def reader_name(reader: Reader) -> str:
