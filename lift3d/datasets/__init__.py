@@ -2,98 +2,120 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any
 
 from lift3d.datasets.colmap_model import ColmapModel
 from lift3d.datasets.davis import Davis, Mose
 from lift3d.datasets.patterns import contents
 from lift3d.datasets.photos import Photos
-from lift3d.datasets.recipes import RECIPES
-from lift3d.datasets.rgbd_folder import OPTIONS, RgbdFolder, from_file
+from lift3d.datasets.recipes import (
+    ApcShelf,
+    Hololens,
+    HololensSubset,
+    Open3dTrajectory,
+    Replica,
+    Tum,
+)
+from lift3d.datasets.rgbd_folder import OPTIONS, DescribedFolder, RgbdFolder
 from lift3d.datasets.scannet_folder import ScanNetFolder
 from lift3d.datasets.sens import Sens
 from lift3d.datasets.seven_scenes import SevenScenes
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.datasets.transforms_json import TransformsJson
+from lift3d.datasets.typed import checked
 from lift3d.datasets.video import Video
 from lift3d.scene import Scene
-from lift3d.scene.errors import InputError, did_you_mean
+from lift3d.scene.errors import InputError
+from lift3d.scene.protocols import Reader
+from lift3d.scene.registry import KINDS
 
+log = logging.getLogger(__name__)
 
-@runtime_checkable
-class Reader(Protocol):
-    """The options of one outside format; frozen, and all there is to a reader."""
-
-    expects: ClassVar[str]
-    """What it reads, in words, for the message when nothing matches."""
-
-    def matches(self, path: Path) -> bool:
-        """Whether `path` looks like this format; cheap, decodes nothing."""
-        ...
-
-    def read(self, path: Path) -> Scene:
-        """The scene, lazily: no image is decoded. InputError where it cannot be read."""
-        ...
-
-
-READERS: dict[str, Any] = {
-    "sens": Sens,
-    "scannet-folder": ScanNetFolder,
-    "seven-scenes": SevenScenes,
-    "rgbd": RgbdFolder,
-    "nerfstudio": TransformsJson,
-    "colmap": ColmapModel,
-    "davis": Davis,
-    "mose": Mose,
-    "video": Video,
-    "photos": Photos,
-    "synthetic": SyntheticConfig,
-}
-"""Name -> config class, in the order they are asked; all fields have defaults."""
+READERS = KINDS["reader"].built_in(
+    {
+        "synthetic": SyntheticConfig,
+        "rgbd-json": DescribedFolder,
+        "sens": Sens,
+        "scannet-folder": ScanNetFolder,
+        "seven-scenes": SevenScenes,
+        "nerfstudio": TransformsJson,
+        "colmap": ColmapModel,
+        "davis": Davis,
+        "mose": Mose,
+        "video": Video,
+        # The more particular first: a subset also looks like the whole.
+        "hololens-subset": HololensSubset,
+        "hololens": Hololens,
+        "apc-shelf": ApcShelf,
+        "open3d-trajectory": Open3dTrajectory,
+        "tum": Tum,
+        "replica": Replica,
+        # These two guess, so they come after all others. What else is there may pose photos.
+        "rgbd": RgbdFolder,
+        "photos": Photos,
+    },
+    Reader,
+)
+"""Name -> class, in the order they are asked; plug-ins come before the readers that guess."""
 
 
 def detect(path: Path) -> Reader:
-    """The reader for `path`, options filled in.
+    """The first reader, in the order of `READERS`, that `path` looks right to.
 
-    The word `synthetic` where nothing has that name; else first the folder's own `rgbd.json`,
-    then the readers, then the recipes; photos without poses come last.
+    What is no path is offered only to readers that take words. InputError where none fits.
     """
-    if SyntheticConfig().matches(path):
-        return SyntheticConfig()
+    broken = []
+    for name in _order():
+        try:
+            reader: Reader = READERS[name]()
+        except InputError as error:  # a plug-in; another reader may fit
+            log.warning("%s", error)
+            broken.append(str(error))
+            continue
+        if (reader.takes_words or path.exists()) and reader.matches(path):
+            return reader
     if not path.exists():
         raise InputError(f"{path} does not exist")
-    if (path / OPTIONS).is_file():
-        return from_file(path / OPTIONS)
-    particular = [READERS[name]() for name in READERS if name not in ("rgbd", "photos")]
-    # The plain RGB-D folder comes late: its defaults are a guess where a recipe is none. Photos
-    # come last: what else is there may pose them.
-    for reader in (*particular, *RECIPES.values(), RgbdFolder(), Photos()):
-        if reader.matches(path):
-            return reader
-    expected = "".join(f"\n  {name}: {reader.expects}" for name, reader in READERS.items())
+    expected = "".join(
+        f"\n  {name}: {READERS[name].expects}" for name in _order() if READERS.is_imported(name)
+    )
     raise InputError(
         f"{path}: no reader knows this (found: {contents(path)}). Expected one of:{expected}\n"
-        f"  or one of the recipes {', '.join(RECIPES)}.\n"
         f"For a layout of your own, describe it in {path / OPTIONS} (see data/README.md)"
+        + "".join(f"\n{each}" for each in broken)
     )
 
 
 def read_scene(path: Path, reader: str | Reader | None = None) -> Scene:
-    """The scene at `path`; the reader is found, or given by name (a recipe's too) or as options.
+    """The scene at `path`; the reader is found, or given by name or as options.
 
-    `scene.source` says which it was.
+    `scene.source` says which it was. InputError where it cannot be read.
     """
     if reader is None:
-        return detect(path).read(path)
-    if not isinstance(reader, str):
-        return reader.read(path)
-    if reader != "synthetic" and not path.exists():
+        reader = detect(path)
+    elif isinstance(reader, str):
+        reader = READERS.find(reader)()
+    if not reader.takes_words and not path.exists():
         raise InputError(f"{path} does not exist")
-    if reader == "rgbd" and (path / OPTIONS).is_file():
-        return from_file(path / OPTIONS).read(path)
-    if reader in RECIPES:
-        return RECIPES[reader].read(path)
-    if reader not in READERS:
-        raise InputError(did_you_mean(reader, [*READERS, *RECIPES], "reader"))
-    return READERS[reader]().read(path)
+    return reader.read(path)
+
+
+def recorded_reader(settings: Mapping[str, Any], where: str) -> Reader | None:
+    """The reader that a run recorded in its settings, with its options; None where none was used.
+
+    InputError, which begins with `where`, for a reader or an option that is not known.
+    """
+    options = dict(settings)
+    name = options.pop("backend")
+    if name == "auto":
+        return None
+    reader: Reader = checked(READERS.find(name), options, where)
+    return reader
+
+
+def _order() -> list[str]:
+    sure = [name for name in READERS.own if not READERS[name].guesses]
+    return [*sure, *READERS.plugins, *(name for name in READERS.own if name not in sure)]

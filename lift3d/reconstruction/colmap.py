@@ -22,6 +22,7 @@ import numpy as np
 from lift3d.datasets import colmap_scene
 from lift3d.scene import Camera, Scene, Skipped, View
 from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.protocols import ReconstructorConfig, Seeded
 from lift3d.scene.storage import atomic
 
 IMAGES, DATABASE, MODEL, STATE = "images", "features.db", "sparse", "colmap.json"
@@ -37,7 +38,7 @@ Tick = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class ColmapConfig:
+class ColmapConfig(Seeded, ReconstructorConfig):
     """Find the cameras with COLMAP, from the pictures alone."""
 
     mapper: Literal["global", "incremental"] = "global"
@@ -63,8 +64,8 @@ class ColmapConfig:
     25 frames 0.31 m off and 24 frames 0.04 m."""
     threads: int = 1
     """One thread repeats itself most nearly; -1 takes every core."""
-    seed: int = 0
-    """For the random steps; COLMAP still varies in the last digits."""
+    seed: int | None = None
+    """For the random steps, by default the run's; COLMAP still varies in the last digits."""
 
     def build(self) -> Colmap:
         """The reconstructor with these settings; MissingExtra without pycolmap."""
@@ -76,7 +77,7 @@ class Colmap:
     """Cameras and sparse points by structure from motion; the world has no scale."""
 
     def __init__(self, config: ColmapConfig = ColmapConfig()) -> None:
-        self.config = config
+        self.config = dataclasses.replace(config, seed=config.seed or 0)
 
     def reconstruct(
         self,

@@ -23,7 +23,7 @@ from lift3d.run.evaluating import confidences
 from lift3d.run.record import RUN, read_json
 from lift3d.run.stored import CAMERAS, reopened
 from lift3d.scene import LabelledPoints, LabelMap
-from lift3d.scene.errors import InputError, did_you_mean
+from lift3d.scene.errors import InputError
 from lift3d.scene.labelmaps import find_label_map, read_label_map
 from lift3d.scene.progress import Progress, Quiet
 from lift3d.scene.storage import atomic
@@ -48,10 +48,7 @@ def export(
     all. `ply` lies in `out` itself, every other format in a folder of its own name. `scan` is
     where the scan lies now, where that is not where it was lifted from.
     """
-    for name in formats:
-        if name not in FORMATS:
-            raise InputError(did_you_mean(name, FORMATS, "format"))
-    chosen = [FORMATS[name] for name in dict.fromkeys(formats)]
+    chosen = [FORMATS.find(name) for name in dict.fromkeys(formats)]
     out = folder / "export" if out is None else out
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; --out takes a folder")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import numpy as np
 
 from lift3d.association import Association, associate
 from lift3d.association.votes.classes import class_maps, vote_classes, with_classes
-from lift3d.datasets.selection import open_scene, select
+from lift3d.datasets import read_scene
+from lift3d.datasets.selection import select
 from lift3d.evaluation.check import check, write_heat
 from lift3d.evaluation.scores import score
 from lift3d.evaluation.truth import Truth
@@ -23,7 +24,7 @@ from lift3d.reconstruction.fusion import given_points
 from lift3d.run.evaluating import confidences
 from lift3d.run.record import RUN, run_content, write_run
 from lift3d.run.report import PICTURE, REPORT, write_report
-from lift3d.run.settings import LiftConfig, as_json
+from lift3d.run.settings import Automatic, LiftConfig, as_json
 from lift3d.run.stages import (
     RECORDS,
     Record,
@@ -39,7 +40,7 @@ from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.labelmaps import find_label_map, read_label_map, write_label_map
 from lift3d.scene.prefetch import ahead, behind, pictures_ahead
 from lift3d.scene.progress import Progress, Quiet, Tick
-from lift3d.scene.protocols import Segmenter, Tracker
+from lift3d.scene.protocols import Matcher, SceneSegmenter, Segmenter
 from lift3d.scene.storage import atomic
 
 POINTS = f"{RECORDS}/points.npz"
@@ -107,13 +108,16 @@ def lift(
     Raises InputError for bad input or settings, OSError where the disk fails; finished stages
     stay in both cases.
     """
-    source = open_scene(config.input, config.reader) if scene is None else scene
-    source = select(source, config.views, config.stride)
-    config = config.resolved(source)
+    if scene is None:
+        config = config.with_reader()
+        scene = read_scene(config.input, config.reader)
+    source = select(scene, config.views, config.stride)
+    config = config.for_source(source)
     masks = _Masks(config, RunFolder(config.out))
     with alone_in(open_run(config.out)):
         run = _Run(config, RunFolder(config.out), progress or Quiet())
         used = _reconstruct(run, source)
+        run.config = config.for_scene(used)  # now it is known whether there is depth
         masks.check(used)
         points = _fuse(run, used)
         _track(run, used, masks)
@@ -125,29 +129,42 @@ def lift(
 
 
 class _Masks:
-    """Segmenter and tracker: built before the first stage, so that what would stop them an hour
-    later, such as weights, is told at once; where a run has its masks, only when asked for.
+    """What labels the views. Its networks are built before the first stage, so that what would
+    stop them an hour later, such as missing weights, does so at once; where a run has its masks,
+    only when asked for.
     """
 
     def __init__(self, config: LiftConfig, folder: RunFolder) -> None:
         self._config = config
-        config.fuser()
+        self._segmenter: Segmenter | SceneSegmenter | None = None
+        self._matcher: Matcher | None = None
+        config.check()
         if not folder.has("track"):
-            self.tracker  # noqa: B018 - built here, once
+            self._build()
 
-    @cached_property
-    def _segmenter(self) -> Segmenter:
-        return self._config.segmenter()
-
-    @cached_property
-    def tracker(self) -> Tracker:
-        """Over its segmenter and, where it compares views, its matcher."""
-        return self._config.tracker(self._segmenter)
+    def _build(self) -> None:
+        """Build what is needed and not there yet; an automatic matcher is not known before the
+        cameras are, and needs no weights.
+        """
+        config = self._config
+        if self._segmenter is None and config.needs_segmenter:
+            self._segmenter = config.segmenter()
+        if (
+            self._matcher is None
+            and config.needs_matcher
+            and not isinstance(config.matching, Automatic)
+        ):
+            self._matcher = config.matcher()
 
     def check(self, scene: Scene) -> None:
-        """What the segmenter has to say of the scene."""
-        if "_segmenter" in vars(self):
-            getattr(self._segmenter, "check", lambda scene: None)(scene)
+        """InputError where the segmenter cannot segment the scene; only where it is built."""
+        if self._segmenter is not None:
+            self._segmenter.check(scene)
+
+    def labels(self, config: LiftConfig, scene: Scene) -> Iterator[LabelMap]:
+        """One label map per view, by the resolved configuration."""
+        self._build()
+        return config.scene_segmenter(self._segmenter, self._matcher).label(scene)
 
 
 def _reconstruct(run: _Run, source: Scene) -> Scene:
@@ -199,7 +216,7 @@ def _track(run: _Run, scene: Scene, masks: _Masks) -> None:
             pictures_ahead(scene) as pictured,
             behind() as later,  # one is written while the next is tracked
         ):
-            maps = masks.tracker.track(pictured)
+            maps = masks.labels(config, pictured)
             for number, (view, labels) in enumerate(zip(scene.views, maps, strict=True), start=1):
                 later(partial(write_label_map, part, view.name, labels))
                 if not labels.any():
@@ -213,7 +230,7 @@ def _track(run: _Run, scene: Scene, masks: _Masks) -> None:
         few = ", ".join(empty[:5]) + (" ..." if len(empty) > 5 else "")
         return {"warnings": [f"{len(empty)} views have no masks: {few}"] if empty else []}
 
-    matching = config.matching if config.matches else None
+    matching = config.matching if config.needs_matcher else None
     settings = [config.segmentation, config.tracking, matching]
     run.stage("track", settings, ["reconstruct"], [MASKS], work)
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from lift3d.datasets.selection import open_scene
+from lift3d.datasets import read_scene, recorded_reader
 from lift3d.datasets.synthetic import NAME as SYNTHETIC
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.run.cameras import read_all_cameras, read_cameras, write_scene
@@ -108,10 +108,11 @@ def _source(
     folder: Path, run: Mapping[str, Any], cameras: Mapping[str, Camera], scan: Path | None
 ) -> Scene:
     path = Path(run["settings"]["input"]) if scan is None else scan
-    if str(path).partition(":")[0] == SYNTHETIC and not path.exists():
+    reader = recorded_reader(run["settings"]["reader"], f"settings.reader in {folder / RUN}")
+    if reader is None and str(path).partition(":")[0] == SYNTHETIC and not path.exists():
         return _synthetic(path, run, cameras)
     try:
-        return open_scene(path, run["settings"].get("reader"))
+        return read_scene(path, reader)
     except InputError as error:
         raise InputError(
             f"the pictures of {folder} cannot be opened: {error}; put the scan back (exports also "

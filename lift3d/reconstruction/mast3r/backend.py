@@ -152,7 +152,7 @@ class _Run:
             matches,
             known,
             config.alignment,
-            config.seed,
+            config.seed or 0,
             lambda done, total: self._tell(steps + done, steps + total),
         )
         if place is not None and not config.keep_predictions:

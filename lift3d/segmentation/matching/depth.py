@@ -11,10 +11,11 @@ from lift3d.geometry import project, transform
 from lift3d.geometry.visibility import DepthTolerance
 from lift3d.scene import Camera, Depth, Matches, View
 from lift3d.scene.errors import InputError
+from lift3d.scene.protocols import MatcherConfig
 
 
 @dataclass(frozen=True)
-class DepthMatcherConfig:
+class DepthMatcherConfig(MatcherConfig):
     """Follow each pixel of a grid through the depth map into the other view."""
 
     stride: int = 4
