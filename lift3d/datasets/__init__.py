@@ -94,13 +94,14 @@ def read_scene(path: Path, reader: str | Reader | None = None) -> Scene:
 
     `scene.source` says which it was. InputError where it cannot be read.
     """
+    found: Reader
     if reader is None:
-        reader = detect(path)
-    elif isinstance(reader, str):
-        reader = READERS.find(reader)()
-    if not reader.takes_words and not path.exists():
+        found = detect(path)
+    else:
+        found = READERS.find(reader)() if isinstance(reader, str) else reader
+    if not found.takes_words and not path.exists():
         raise InputError(f"{path} does not exist")
-    return reader.read(path)
+    return found.read(path)
 
 
 def recorded_reader(settings: Mapping[str, Any], where: str) -> Reader | None:

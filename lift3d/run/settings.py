@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -225,16 +224,12 @@ class LiftConfig:
     def _chosen(self, kinds: tuple[str, ...], scene: Scene | None) -> LiftConfig:
         """The same with `auto` of these kinds decided, and no seed of any left open."""
         parts: dict[str, Any] = {kind: getattr(self, kind) for kind in CHOICES}
-        for kind in kinds:
-            if isinstance(parts[kind], Automatic):
+        for kind in CHOICES:
+            if kind in kinds and isinstance(parts[kind], Automatic):
                 parts[kind] = parts[kind].chosen(self, scene)
-        return replace(
-            self,
-            **{
-                kind: part.settled(self.seed) if isinstance(part, BackendConfig) else part
-                for kind, part in parts.items()
-            },
-        )
+            if isinstance(parts[kind], BackendConfig):
+                parts[kind] = parts[kind].settled(self.seed)
+        return replace(self, **parts)
 
     @property
     def sees_all_views(self) -> bool:
@@ -308,7 +303,7 @@ def as_json(value: Any) -> Any:
     return value
 
 
-def _named(value: Any) -> Mapping[str, str]:
+def _named(value: Any) -> dict[str, str]:
     """The name of a backend's settings; where they have none, their class."""
     for kind in CHOICES:
         name = backend_name(kind, value)

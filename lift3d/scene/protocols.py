@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
@@ -89,6 +89,7 @@ class Segmenter(Protocol):
 
     def check(self, scene: Scene) -> None:
         """InputError where the scene cannot be segmented: asked before long work begins."""
+        return
 
     def segment(self, view: View) -> Masks:
         """Masks of everything in the view."""
@@ -132,6 +133,7 @@ class SceneSegmenter(Protocol):
 
     def check(self, scene: Scene) -> None:
         """InputError where the scene cannot be segmented: asked before long work begins."""
+        return
 
     def label(
         self, scene: Scene, prompts: Mapping[str, Sequence[Prompt]] | None = None
@@ -147,7 +149,7 @@ class SceneSegmenter(Protocol):
 class BackendConfig:
     """Settings of a backend: the subclasses are frozen dataclasses whose fields are options."""
 
-    def settled(self, seed: int) -> Self:
+    def settled(self, seed: int) -> BackendConfig:
         """The same with everything decided that was left open, as `run.json` records it.
 
         `seed` is the run's.
@@ -160,7 +162,7 @@ class Seeded(BackendConfig):
 
     seed: int | None
 
-    def settled(self, seed: int) -> Self:
+    def settled(self, seed: int) -> BackendConfig:
         """The same with a seed."""
         return self if self.seed is not None else replace(self, seed=seed)  # type: ignore[type-var]
 

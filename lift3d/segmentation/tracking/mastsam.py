@@ -115,7 +115,7 @@ class MastsamConfig(Seeded, TrackerConfig):
     def settled(self, seed: int) -> MastsamConfig:
         """The same with a seed and every option given."""
         options = {each.name: getattr(self.options, each.name) for each in fields(self.options)}
-        return replace(super().settled(seed), **options)
+        return replace(self, seed=seed if self.seed is None else self.seed, **options)
 
     def check(self) -> None:
         """InputError where a number is too small."""
@@ -129,9 +129,10 @@ class MastsamConfig(Seeded, TrackerConfig):
                 + "; to start no new masks set initialise to False" * ("init_every" in wrong)
             )
 
-    def build(self, segmenter: Segmenter, matcher: Matcher) -> Mastsam:
+    def build(self, segmenter: Segmenter, matcher: Matcher | None = None) -> Mastsam:
         """The tracker over this segmenter and this matcher."""
         self.check()
+        assert matcher is not None, "mastsam compares views (needs_matcher)"
         return Mastsam(self, segmenter, matcher)
 
 
