@@ -101,7 +101,7 @@ def segmenter(masks: str, seed: int) -> Segmenter:
     return Held(SimulatedConfig(severity=masks, seed=seed).build().segment)
 
 
-class Held:
+class Held(Segmenter):
     """A segmenter whose masks of each view are made once, by `make`."""
 
     def __init__(self, make: Callable[[View], Masks]) -> None:
@@ -117,10 +117,6 @@ class Held:
     def prompt(self, view: View, prompts: Sequence[Prompt]) -> Masks:
         """The mask under most positive and fewest negative points."""
         return best_mask(self.segment(view), prompts)
-
-    def alternatives(self, view: View, prompt: Prompt) -> Masks:
-        """The one answer there is."""
-        return self.prompt(view, [prompt])
 
 
 def one(config: Any, scene: Scene, points: Points, truth: Truth, seg: Segmenter, ap: str) -> dict:

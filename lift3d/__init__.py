@@ -1,6 +1,8 @@
 """lift3d: pictures of a static scene to a point cloud whose points carry object labels."""
 
+import importlib
 import os
+from typing import Any
 
 __version__ = "0.1.0"
 
@@ -8,3 +10,12 @@ __version__ = "0.1.0"
 # warns about; and OpenMP's threads, when idle, would spin on cores that somebody else needs.
 os.environ.setdefault("NUMBA_THREADING_LAYER_PRIORITY", "omp tbb workqueue")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+_LAZY = {"register": "lift3d.scene.registry"}
+"""Public names and where they are; imported when asked for, so that the command starts at once."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)

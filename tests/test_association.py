@@ -233,7 +233,7 @@ def test_things_of_the_surface_stand_though_masks_say_otherwise():
     points = wall()
     scene, maps = scan()
     torn = [np.where(np.arange(HEIGHT)[:, None] < 20, m, m + 3).astype(np.int32) for m in maps]
-    config = AssociationConfig(things=True)
+    config = AssociationConfig(by_shape=True)
     result = associate(points, scene, lambda: iter(torn), config)
     assert found_equals_true(points, result.cloud.instance)
     assert set(np.unique(result.relabel(0, scene.views[0], torn[0]))) <= {0, 1, 2, 3}
@@ -243,7 +243,7 @@ def test_a_cloud_without_normals_has_no_things_and_says_why():
     points = wall()
     scene, maps = scan()
     blank = Points(points.xyz, points.rgb, 0 * points.normal, points.confidence)
-    result = associate(blank, scene, lambda: iter(maps), AssociationConfig(things=True))
+    result = associate(blank, scene, lambda: iter(maps), AssociationConfig(by_shape=True))
     assert not result.cloud.instance.any()
     assert "no object was found: the cloud has no normals" in result.warnings
 

@@ -119,7 +119,7 @@ def test_classes_are_scored_where_the_cloud_has_them(tmp_path):
 def test_the_truths_own_views_are_asked_for_what_its_surface_is(run, monkeypatch):
     """Walls, floor and ceiling are void in both."""
     folder, scene = run
-    monkeypatch.setattr("lift3d.evaluation.truth.open_scene", lambda path: scene)
+    monkeypatch.setattr("lift3d.evaluation.truth.read_scene", lambda path: scene)
     found = evaluate(Run.open(folder), Path("synthetic"))
     each, over_all = found["panoptic"][-2:]
     assert each["protocol"].endswith("every true instance but walls, floor and ceiling")
@@ -129,7 +129,7 @@ def test_the_truths_own_views_are_asked_for_what_its_surface_is(run, monkeypatch
     things = set(seen.tolist()) & set(truth.instance.tolist()) - {0}
     assert 0 < over_all["matches"] + over_all["missed"] == len(things) < len(seen) - 1
     other = scene.with_views(scene.views[1:])
-    monkeypatch.setattr("lift3d.evaluation.truth.open_scene", lambda path: other)
+    monkeypatch.setattr("lift3d.evaluation.truth.read_scene", lambda path: other)
     found = evaluate(Run.open(folder), Path("synthetic"))
     assert "not those of the run" in found["notes"][-1]
     assert not any("views" in each["protocol"] for each in found["panoptic"])

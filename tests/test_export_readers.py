@@ -15,7 +15,6 @@ from lift3d.cli import main
 from lift3d.datasets import read_scene
 from lift3d.datasets.colmap_model import ColmapModel
 from lift3d.datasets.colmap_scene import sparse_depth
-from lift3d.datasets.selection import open_scene
 from lift3d.evaluation.metrics.scannet import Prediction, average_precision, class_agnostic
 from lift3d.export.glb import linear
 from lift3d.export.ply import read_cloud, write_cloud
@@ -70,7 +69,7 @@ def pixels(path):
 
 @pytest.mark.parametrize("name", ["nerfstudio", "colmap"])
 def test_a_round_trip_keeps_poses_and_every_pixel(out, views, name):
-    scene = open_scene(out / name)
+    scene = read_scene(out / name)
     assert [view.name for view in scene.views] == list(views)
     for view in scene.views:
         given = views[view.name]

@@ -13,7 +13,7 @@ from tiny_scan import tiny_scan, write_scannet
 from lift3d import segmentation
 from lift3d.association import AssociationConfig, associate
 from lift3d.cli.summary import print_run
-from lift3d.datasets.selection import open_scene
+from lift3d.datasets import read_scene
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.evaluation.check import check
 from lift3d.export.ply import read_cloud, write_cloud
@@ -363,10 +363,10 @@ def test_masks_of_nothing_at_all_are_an_error(scene, tmp_path):
 
 
 def test_the_synthetic_scene_has_a_name_like_a_path(tmp_path, monkeypatch):
-    assert open_scene(Path("synthetic:4")).source == "synthetic room, seed 4"
+    assert read_scene(Path("synthetic:4")).source == "synthetic room, seed 4"
     monkeypatch.chdir(tmp_path)
     write_scannet(Path("synthetic"), tiny_scan())
-    assert "scannet-folder" in open_scene(Path("synthetic")).source  # a real folder wins
+    assert "scannet-folder" in read_scene(Path("synthetic")).source  # a real folder wins
 
 
 def test_automatic_choices_are_made_before_the_run_and_recorded():
@@ -421,15 +421,15 @@ def test_classes_are_voted_onto_the_points_one_per_object(config, scene, tmp_pat
 
 def test_things_are_sought_only_for_masks_of_surfaces_with_dense_depth(true_masks, scene):
     regions = LiftConfig(Path("in"), Path("out"))
-    assert regions.resolved(scene).association.things is True
+    assert regions.resolved(scene).association.by_shape is True
     sparse = scene.with_views([dataclasses.replace(view, sparse=True) for view in scene.views])
-    assert regions.resolved(sparse).association.things is False
+    assert regions.resolved(sparse).association.by_shape is False
     given = dataclasses.replace(regions, segmentation=Folder(path=true_masks))
-    assert given.resolved(scene).association.things is False
+    assert given.resolved(scene).association.by_shape is False
     wanted = dataclasses.replace(
-        given, association=dataclasses.replace(given.association, things=True)
+        given, association=dataclasses.replace(given.association, by_shape=True)
     )
-    assert wanted.resolved(scene).association.things is True
+    assert wanted.resolved(scene).association.by_shape is True
 
 
 def test_photos_without_poses_go_to_colmap_and_posed_ones_do_not(scene):

@@ -49,7 +49,8 @@ def test_the_focal_length_is_the_35_mm_equivalent_by_the_diagonal(tmp_path):
     assert a.camera.K[:2, 2].tolist() == [39.5, 29.5]
     assert b.camera.K[0, 0] == 1.2 * 80
     assert read_scene(tmp_path).notes == (
-        "focal length of 1 of 2 photos from EXIF; 1 guessed as 1.2 longest sides",
+        "focal length of 1 of 2 photos from EXIF; 1 guessed as 1.2 longest sides: give it in "
+        "pixels with `reader:photos --reader.focal N`",
     )
 
 

@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 
 from lift3d.scene import Camera, Masks, Scene, View
+from lift3d.scene.protocols import Segmenter
 
 WIDTH, HEIGHT, FOCAL = 160, 120, 100.0
 DISTANCE = 2.0
@@ -48,7 +49,7 @@ def wall_scene(squares, shifts):
     return Scene("wall", views, True, "test")
 
 
-class TrueMasks:
+class TrueMasks(Segmenter):
     """A segmenter that knows: masks are the true objects; a prompt gets what most points are on."""
 
     def segment(self, view):
@@ -62,6 +63,3 @@ class TrueMasks:
             x, y = np.rint(prompt.xy[prompt.positive]).astype(int).T
             stack[index] = labels == np.bincount(labels[y, x]).argmax()
         return Masks(stack, np.ones(len(stack), np.float32))
-
-    def alternatives(self, view, prompt):
-        return self.prompt(view, [prompt])

@@ -13,7 +13,7 @@ ids that a tracker kept for a while. What decides is what the views say of the p
    for the whole, a mask over two for both. Evidence is summed per superpoint and smoothed over
    the surface, so borders follow bends and colour rather than rough masks (`labelling`).
 
-Masks of surfaces, such as `regions` makes, say little of things: with them (`config.things`) steps
+Masks of surfaces, such as `regions` makes, say little of objects: with `config.by_shape` steps
 2 to 4 give way to the shape of the fused surface (`shape`); masks only tell neighbours apart.
 
 MaskClustering (Yan et al. 2024) introduced view consensus, for whole masks; SAI3D (Yin et al.
@@ -106,7 +106,7 @@ def associate(
     if config.trust_ids:
         return _trusting(points, scene, label_maps, config, tolerance, step)
     gap = max(cloud_spacing(points), 1e-9)
-    if config.things:
+    if config.by_shape:
         return _by_shape(points, gap, scene, label_maps, config, tolerance, step)
     a, b, difference = surface_graph(points, 10)
     fine = superpoints(points, a, b, difference, scale=0.02, smallest=5, cell=10 * gap)

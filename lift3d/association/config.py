@@ -11,9 +11,9 @@ class AssociationConfig:
 
     trust_ids: bool = False
     """Take equal ids in different views as given and only vote; nothing is merged or divided."""
-    things: bool | None = None
-    """Objects are what the shape of the fused surface shows, masks only tell neighbours apart: for
-    masks of surfaces. By default so where `segmentation:regions` makes them and depth is dense."""
+    by_shape: bool | None = None
+    """Objects are what the shape of the fused surface shows, masks only tell neighbours apart. By
+    default so where masks are of surfaces (segmentation:regions) and depth is dense."""
     threshold: float = 0.6
     """Two pieces are one object when the views put their points into one mask more often."""
     uncovered: float = 1.0

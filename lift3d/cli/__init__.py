@@ -37,9 +37,10 @@ def _teach(text: str, examples: Sequence[str]) -> str:
 
 def _parse(given: list[str]) -> Any:
     """The command as tyro reads it; tyro itself ends the process on `--help` and bad options."""
-    named = bool(given) and given[0] in COMMANDS
-    choices = _commands() if named else [_only_listed(name) for name in COMMANDS]
-    union: Any = Union[tuple(choices)]  # noqa: UP007 - made at run time
+    named = given[0] if given else ""
+    union: Any = Union[  # noqa: UP007 - made at run time
+        tuple(_whole(name, given) if name == named else _only_listed(name) for name in COMMANDS)
+    ]
     return tyro.cli(
         union,
         prog="lift3d",
@@ -53,19 +54,14 @@ def _parse(given: list[str]) -> Any:
     )
 
 
-def _commands() -> list[Any]:
-    """The classes behind the commands, each under its name."""
+def _whole(name: str, given: list[str]) -> Any:
+    """The class behind a command, with the backends that it can use."""
+    from lift3d.cli.choices import with_choices
     from lift3d.cli.commands import EXAMPLES
 
-    return [
-        Annotated[
-            kind,
-            subcommand(
-                kind.__name__.lower(), description=_teach(inspect.getdoc(kind) or "", examples)
-            ),
-        ]
-        for kind, examples in EXAMPLES.items()
-    ]
+    kind = next(kind for kind in EXAMPLES if kind.__name__.lower() == name)
+    about = _teach(inspect.getdoc(kind) or "", EXAMPLES[kind])
+    return Annotated[with_choices(kind, given), subcommand(name, description=about)]
 
 
 def _only_listed(name: str) -> Any:
@@ -81,9 +77,10 @@ def _check_names(given: list[str]) -> None:
 
     if given[0] not in COMMANDS:
         raise InputError(did_you_mean(given[0], COMMANDS, "command"))
-    from lift3d.run.settings import unknown_backend
+    from lift3d.cli.choices import wrong_choice
 
-    for wrong in filter(None, map(unknown_backend, given)):
+    wrong = wrong_choice(given)
+    if wrong is not None:
         raise InputError(wrong)
 
 

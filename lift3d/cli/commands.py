@@ -11,8 +11,9 @@ from tyro.conf import Positional, Suppress
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.export.content import Options
 from lift3d.run.batch.workers import Workers
-from lift3d.run.settings import KINDS, AutoTracking, LiftConfig, Segmentation, Tracking
+from lift3d.run.settings import AutoReader, AutoTracking, Choice, LiftConfig
 from lift3d.scene.errors import InputError
+from lift3d.segmentation import BACKENDS as SEGMENTERS
 
 
 @dataclass(frozen=True)
@@ -74,15 +75,14 @@ class Demo:
     """Of every random step of lifting."""
     voxel: float | None = None
     """Size of a fused point in metres."""
-    segmentation: Segmentation = field(default_factory=KINDS["segmentation"]["regions"])
+    segmentation: Choice = field(default_factory=SEGMENTERS["regions"])
     """Where masks come from."""
-    tracking: Tracking = field(default_factory=AutoTracking)
+    tracking: Choice = field(default_factory=AutoTracking)
     """How masks get their ids."""
 
     def run(self, command: Sequence[str]) -> None:
         """Lift, then show the scores."""
         from lift3d.cli.summary import print_run
-        from lift3d.datasets import read_scene
         from lift3d.run.lift import lift
         from lift3d.scene.progress import for_terminal
 
@@ -91,10 +91,11 @@ class Demo:
             out=self.out,
             voxel=self.voxel,
             seed=self.seed,
+            reader=self.scene,
             segmentation=self.segmentation,
             tracking=self.tracking,
         )
-        lift(config, read_scene(config.input, self.scene), for_terminal(), command)
+        lift(config, progress=for_terminal(), command=command)
         print_run(self.out)
 
 
@@ -104,19 +105,20 @@ class Info:
 
     input: Positional[Path]
     """A .sens file, a scan folder, `synthetic[:SEED]`, or a run folder."""
-    reader: str | None = None
-    """Read as this format instead of finding out."""
+    reader: Choice = field(default_factory=AutoReader)
+    """What INPUT is read as."""
 
     def run(self, command: Sequence[str]) -> None:
         """Print tables."""
         from lift3d.cli.summary import print_run, print_scene
-        from lift3d.datasets.selection import open_scene
+        from lift3d.datasets import read_scene
         from lift3d.run.layout import Layout
 
         if Layout(self.input).record.is_file():
             print_run(self.input)
         else:
-            print_scene(open_scene(self.input, self.reader))
+            found = None if isinstance(self.reader, AutoReader) else self.reader
+            print_scene(read_scene(self.input, found))
 
 
 @dataclass(frozen=True)
@@ -208,8 +210,7 @@ class Export(Options):
     folder: Positional[Path] = MISSING
     """The run folder."""
     to: tuple[str, ...] = MISSING
-    """Formats, several at once: ply, nerfstudio, colmap, splat, gaussian-grouping, objectgs,
-    pointcept, scannet, scannetpp, npz, glb, rerun."""
+    """Formats, several at once; the help lists them (`cli.choices`)."""
     out: Path | None = None
     """Where to [default: `export` in the run folder]. Only what an export wrote is replaced."""
     scan: Path | None = None
@@ -262,6 +263,7 @@ EXAMPLES: dict[type, tuple[str, ...]] = {
         "lift3d lift scans/scene0011_00.sens --out out/scene0011",
         "lift3d lift scans/kitchen --out out/kitchen --stride 4 --voxel 0.01",
         "lift3d lift photos --out out/photos",
+        "lift3d lift walk.mp4 --out out/walk reader:video --reader.focal 1400",
         "lift3d lift scans/kitchen --out out/kitchen \\",
         "    segmentation:folder --segmentation.path masks tracking:independent",
         "lift3d lift segmentation:sam tracking:mastsam --help     # the options of these two",
@@ -272,7 +274,10 @@ EXAMPLES: dict[type, tuple[str, ...]] = {
         "lift3d batch scans/* --out out/house \\",
         "    segmentation:folder --segmentation.path masks/{scan}",
     ),
-    Info: ("lift3d info scans/scene0011_00.sens",),
+    Info: (
+        "lift3d info scans/scene0011_00.sens",
+        "lift3d info walk.mp4 reader:video --reader.max-frames 80",
+    ),
     View: ("lift3d view out/kitchen", "lift3d view out/kitchen --screenshot kitchen.png"),
     Why: ("lift3d why out/kitchen 000120 412 230",),
     Evaluate: (

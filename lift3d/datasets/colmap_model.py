@@ -16,7 +16,8 @@ from lift3d.datasets.patterns import contents, natural
 from lift3d.datasets.photos import SUFFIXES as PHOTOS
 from lift3d.datasets.photos import unique_names
 from lift3d.scene import Camera, Depth, Scene, Skipped, View
-from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.errors import FrameError, InputError, words
+from lift3d.scene.protocols import Reader
 
 PLACES = (".", "sparse", "sparse/0")
 """Where in the folder the model may lie."""
@@ -26,7 +27,7 @@ DENSE = "stereo/depth_maps"
 
 
 @dataclass(frozen=True)
-class ColmapModel:
+class ColmapModel(Reader):
     """cameras, images, points3D (.bin or .txt), and the images they were made of."""
 
     expects: ClassVar[str] = (
@@ -95,7 +96,7 @@ class ColmapModel:
                 return home
         raise InputError(
             f"{path}: {names[0]} of the COLMAP model is not in {', '.join(map(str, homes[:2]))}; "
-            "put the images there, or name their folder with the option images"
+            f"put the images there, or name their folder with {words('colmap', 'images', 'DIR')}"
         )
 
 

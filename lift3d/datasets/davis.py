@@ -15,6 +15,7 @@ from lift3d.datasets.images import read_color, read_labels
 from lift3d.datasets.patterns import any_match, collect, contents
 from lift3d.scene import LabelMap, Scene, View
 from lift3d.scene.errors import InputError, did_you_mean
+from lift3d.scene.protocols import Reader
 
 IMAGES, TRUTH = "JPEGImages", "Annotations"
 WHITE = 255
@@ -22,7 +23,7 @@ WHITE = 255
 
 
 @dataclass(frozen=True)
-class Davis:
+class Davis(Reader):
     """DAVIS 2016 and 2017: a sequence's folder of images, or the root and a sequence's name."""
 
     expects: ClassVar[str] = (
@@ -45,7 +46,7 @@ class Davis:
 
 
 @dataclass(frozen=True)
-class Mose:
+class Mose(Reader):
     """MOSE and others in its layout (YouTube-VOS): a sequence's folder of images, or the root."""
 
     expects: ClassVar[str] = (

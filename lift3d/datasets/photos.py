@@ -16,7 +16,8 @@ from lift3d.datasets.frames import finish
 from lift3d.datasets.images import read_color
 from lift3d.datasets.patterns import contents, natural
 from lift3d.scene import Image, Scene, Skipped, View
-from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.errors import FrameError, InputError, words
+from lift3d.scene.protocols import Reader
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 FILM_DIAGONAL = 43.2666
@@ -29,9 +30,10 @@ PLANE_X, PLANE_UNIT = 0xA20E, 0xA210
 
 
 @dataclass(frozen=True)
-class Photos:
+class Photos(Reader):
     """Photos of one place, sizes and orientations mixed as they may be; no poses, no depth."""
 
+    guesses: ClassVar[bool] = True
     expects: ClassVar[str] = "a folder with two or more photos (jpg, png, webp), no poses needed"
 
     focal: float | None = None
@@ -69,11 +71,14 @@ class Photos:
             )
         notes = [f"focal length of {known} of {len(views)} photos from {self._origin()}"]
         if known < len(views):
-            notes[0] += f"; {len(views) - known} guessed as 1.2 longest sides"
+            notes[0] += (
+                f"; {len(views) - known} guessed as 1.2 longest sides: give it in pixels with "
+                f"{words('photos', 'focal', 'N')}"
+            )
         return finish(path, views, skipped, f"reader photos at {path}", notes, metric=False)
 
     def _origin(self) -> str:
-        return "EXIF" if self.focal is None else "option focal"
+        return "EXIF" if self.focal is None else "--reader.focal"
 
 
 def read_photo(path: Path, orientation: int) -> Image:

@@ -1,67 +1,102 @@
-"""Known captures as options of the RGB-D folder reader. A new capture is one entry here.
-
-The first that matches is taken, so the more particular stand first.
+"""Known captures: the RGB-D folder reader with other defaults. A new capture is one class here
+and one line in `READERS`.
 """
 
-from lift3d.datasets.rgbd_folder import RgbdFolder, named
+from __future__ import annotations
 
-_OPTIONS = {
-    # deep-video-mvs' HoloLens captures, when only some of the images were kept: the index
-    # says which row of poses.txt each image has.
-    "hololens-subset": RgbdFolder(
-        images="images/*.png",
-        depth="depth/*.png",
-        poses="poses.txt",
-        pose_format="rows",
-        frame_index="frame_index.txt",
-        intrinsics="K.txt",
-    ),
-    "hololens": RgbdFolder(
-        images="images/*.png",
-        depth="depth/*.png",
-        poses="poses.txt",
-        pose_format="rows",
-        intrinsics="K.txt",
-    ),
-    # Amazon Picking Challenge, Princeton: a RealSense F200 on a robot arm. Its 0.1 mm depth
-    # is stored rotated by three bits; beyond 2 m the short-range sensor only glitches.
-    "apc-shelf": RgbdFolder(
-        images="frame-*.color.png",
-        depth="frame-*.depth.png",
-        instances="segm/frame-*.segm.png",
-        instances_divide=6,
-        poses="cam.info.txt",
-        pose_format="headed",
-        intrinsics="cam.info.txt#Color camera intrinsic matrix",
-        depth_scale=10000.0,
-        depth_rotate_right=3,
-        depth_max=2.0,
-    ),
-    # Open3D's reconstruction system: its input beside its output trajectory.
-    "open3d-trajectory": RgbdFolder(
-        images="image/*.jpg",
-        depth="depth/*.png",
-        poses="trajectory.log",
-        pose_format="log",
-        intrinsics="camera_primesense.json",
-    ),
-    # TUM RGB-D: the authors advise the driver's default K, because depth was registered with it.
-    "tum": RgbdFolder(
-        images="rgb/*.png",
-        depth="depth/*.png",
-        poses="groundtruth.txt",
-        pose_format="tum",
-        K=(525.0, 525.0, 319.5, 239.5),
-        depth_scale=5000.0,
-    ),
-    # Replica as rendered for iMAP and NICE-SLAM: 1200x680, 90 degrees wide.
-    "replica": RgbdFolder(
-        images="results/frame*.jpg",
-        depth="results/depth*.png",
-        poses="traj.txt",
-        pose_format="rows",
-        K=(600.0, 600.0, 599.5, 339.5),
-        depth_scale=6553.5,
-    ),
-}
-RECIPES = {name: named(name, options) for name, options in _OPTIONS.items()}
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from lift3d.datasets.rgbd_folder import RgbdFolder
+
+Numbers = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Hololens(RgbdFolder):
+    """HoloLens captures of deep-video-mvs."""
+
+    recipe: ClassVar[str] = "hololens"
+    guesses: ClassVar[bool] = False
+
+    images: str = "images/*.png"
+    depth: str = "depth/*.png"
+    poses: str = "poses.txt"
+    pose_format: Literal["files", "rows", "log", "headed", "tum"] = "rows"
+    intrinsics: str = "K.txt"
+
+
+@dataclass(frozen=True)
+class HololensSubset(Hololens):
+    """The same with only some of the images: an index says which row of poses.txt each has."""
+
+    recipe: ClassVar[str] = "hololens-subset"
+
+    frame_index: str = "frame_index.txt"
+
+
+@dataclass(frozen=True)
+class ApcShelf(RgbdFolder):
+    """Amazon Picking Challenge, Princeton: a RealSense F200 on a robot arm.
+
+    Its 0.1 mm depth is stored rotated by three bits; beyond 2 m the short-range sensor only
+    glitches.
+    """
+
+    recipe: ClassVar[str] = "apc-shelf"
+    guesses: ClassVar[bool] = False
+
+    images: str = "frame-*.color.png"
+    depth: str = "frame-*.depth.png"
+    instances: str = "segm/frame-*.segm.png"
+    instances_divide: int = 6
+    poses: str = "cam.info.txt"
+    pose_format: Literal["files", "rows", "log", "headed", "tum"] = "headed"
+    intrinsics: str = "cam.info.txt#Color camera intrinsic matrix"
+    depth_scale: float = 10000.0
+    depth_rotate_right: int = 3
+    depth_max: float | None = 2.0
+
+
+@dataclass(frozen=True)
+class Open3dTrajectory(RgbdFolder):
+    """Open3D's reconstruction system: its input beside its output trajectory."""
+
+    recipe: ClassVar[str] = "open3d-trajectory"
+    guesses: ClassVar[bool] = False
+
+    images: str = "image/*.jpg"
+    depth: str = "depth/*.png"
+    poses: str = "trajectory.log"
+    pose_format: Literal["files", "rows", "log", "headed", "tum"] = "log"
+    intrinsics: str = "camera_primesense.json"
+
+
+@dataclass(frozen=True)
+class Tum(RgbdFolder):
+    """TUM RGB-D: the authors advise the driver's default K, which depth was registered with."""
+
+    recipe: ClassVar[str] = "tum"
+    guesses: ClassVar[bool] = False
+
+    images: str = "rgb/*.png"
+    depth: str = "depth/*.png"
+    poses: str = "groundtruth.txt"
+    pose_format: Literal["files", "rows", "log", "headed", "tum"] = "tum"
+    K: Numbers | None = (525.0, 525.0, 319.5, 239.5)
+    depth_scale: float = 5000.0
+
+
+@dataclass(frozen=True)
+class Replica(RgbdFolder):
+    """Replica as rendered for iMAP and NICE-SLAM: 1200x680, 90 degrees wide."""
+
+    recipe: ClassVar[str] = "replica"
+    guesses: ClassVar[bool] = False
+
+    images: str = "results/frame*.jpg"
+    depth: str = "results/depth*.png"
+    poses: str = "traj.txt"
+    pose_format: Literal["files", "rows", "log", "headed", "tum"] = "rows"
+    K: Numbers | None = (600.0, 600.0, 599.5, 339.5)
+    depth_scale: float = 6553.5

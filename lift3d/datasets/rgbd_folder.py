@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from dataclasses import dataclass
 from functools import partial
@@ -18,14 +17,15 @@ from lift3d.datasets.poses import rigid_option
 from lift3d.datasets.typed import checked
 from lift3d.geometry import invert
 from lift3d.scene import Camera, Scene, View
-from lift3d.scene.errors import InputError
+from lift3d.scene.errors import InputError, words
+from lift3d.scene.protocols import Reader
 
 OPTIONS = "rgbd.json"
 """A folder that holds this file is read with the options in it."""
 
 
 @dataclass(frozen=True)
-class RgbdFolder:
+class RgbdFolder(Reader):
     """One folder with images, depth maps and poses. Patterns are relative to it.
 
     What the stars of a pattern stand for is the frame's key: files with one key belong to
@@ -33,8 +33,12 @@ class RgbdFolder:
     """
 
     expects: ClassVar[str] = (
-        f"images, depth and poses laid out as the options or the folder's own {OPTIONS} say"
+        "images, depth and poses laid out as the options say (reader:rgbd --help)"
     )
+
+    guesses: ClassVar[bool] = True
+    recipe: ClassVar[str] = ""
+    """The name under which a known capture is read, shown as the source."""
 
     images: str = "color/*"
     """Colour images."""
@@ -82,8 +86,6 @@ class RgbdFolder:
     """Stored instance values are divided by this."""
     metric: bool = True
     """Whether depth and poses are in metres after scaling."""
-    recipe: str = ""
-    """The recipe these options came from, shown as the source."""
 
     def __post_init__(self) -> None:
         for option in ("depth_scale", "confidence_full", "instances_divide"):
@@ -158,7 +160,8 @@ class RgbdFolder:
         if not files:
             raise InputError(
                 f"{path} has no {pattern} (found: {contents(path)}); "
-                f"name the files in the reader's options or in {path / OPTIONS}"
+                f"say how the files are called, in {path / OPTIONS} or by options such as "
+                f"{words('rgbd', 'images', repr(pattern))}"
             )
         return files
 
@@ -203,6 +206,16 @@ def from_file(path: Path) -> RgbdFolder:
     return checked(RgbdFolder, given, str(path))
 
 
-def named(recipe: str, options: RgbdFolder) -> RgbdFolder:
-    """The same options under a recipe's name."""
-    return dataclasses.replace(options, recipe=recipe)
+@dataclass(frozen=True)
+class DescribedFolder(Reader):
+    """A folder that says in its `rgbd.json` how its images, depth and poses are laid out."""
+
+    expects: ClassVar[str] = f"a folder with {OPTIONS}, in it the options of the reader rgbd"
+
+    def matches(self, path: Path) -> bool:
+        """Whether the file is there."""
+        return (path / OPTIONS).is_file()
+
+    def read(self, path: Path) -> Scene:
+        """The scene; InputError where the file cannot be read or is not as the folder is."""
+        return from_file(path / OPTIONS).read(path)

@@ -19,6 +19,7 @@ from lift3d.datasets.rgbd_poses import read_files
 from lift3d.datasets.scannet_surface import STRUCTURE, surface_loader
 from lift3d.scene import Camera, Scene, Transform, View
 from lift3d.scene.errors import InputError
+from lift3d.scene.protocols import Reader
 
 EXPORTED = ("color/*", "depth/*", "pose/*.txt")
 POSED_IMAGES = ("*.jpg", "*.png", "*.txt")
@@ -35,7 +36,7 @@ DEPTH_K = ("intrinsic/intrinsic_depth.txt", "intrinsic_depth.txt", "intrinsics_d
 
 
 @dataclass(frozen=True)
-class ScanNetFolder:
+class ScanNetFolder(Reader):
     """A ScanNet scan as images: color/ depth/ pose/ intrinsic/, or posed_images/<scene>."""
 
     expects: ClassVar[str] = (

@@ -1,15 +1,13 @@
-"""What is lifted: the scene behind INPUT, and which of its views."""
+"""Which views of a scene are lifted."""
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from lift3d.datasets import read_scene
 from lift3d.scene import Camera, Scene, View
 from lift3d.scene.errors import FrameError, InputError
 
@@ -22,11 +20,6 @@ CELLS_TO_DEPTH = 8
 AGAIN = 0.25
 """What showing a cell once more is worth, of what it was worth the last time: a second look
 confirms a surface (fusion asks for it), a third adds little."""
-
-
-def open_scene(path: Path, reader: str | None = None) -> Scene:
-    """The scene at `path`, or the synthetic one where it is the word `synthetic`."""
-    return read_scene(path, reader)
 
 
 def select(scene: Scene, views: int | None = None, stride: int = 1) -> Scene:

@@ -17,10 +17,11 @@ from lift3d.datasets.scannet_surface import STRUCTURE, surface_loader
 from lift3d.datasets.sens_file import SensIndex, load_color, load_depth, read_index
 from lift3d.scene import Camera, Scene, View
 from lift3d.scene.errors import InputError
+from lift3d.scene.protocols import Reader
 
 
 @dataclass(frozen=True)
-class Sens:
+class Sens(Reader):
     """ScanNet's .sens, version 4, or a folder that holds one."""
 
     expects: ClassVar[str] = "a ScanNet .sens file, or a folder with exactly one"

@@ -17,6 +17,7 @@ from lift3d.datasets.poses import rigid_option
 from lift3d.datasets.rgbd_poses import read_files
 from lift3d.scene import Camera, Scene, View
 from lift3d.scene.errors import InputError
+from lift3d.scene.protocols import Reader
 
 FOLDERS = ("", "seq-*/", "rgbd-frames/")
 """Where the frames may lie; tsdf-fusion uses the last."""
@@ -26,7 +27,7 @@ NOMINAL_DEPTH = (585.0, 585.0, 320.0, 240.0)
 
 
 @dataclass(frozen=True)
-class SevenScenes:
+class SevenScenes(Reader):
     """7-Scenes, tsdf-fusion, 3DMatch: frame-XXXXXX.color, .depth, .pose, one or many seq-XX.
 
     Poses are the depth camera's (KinectFusion tracked it), camera to world.

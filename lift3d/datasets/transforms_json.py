@@ -20,13 +20,14 @@ from lift3d.datasets.poses import fault
 from lift3d.geometry import invert, orthonormal, transform
 from lift3d.scene import Camera, Depth, Points, Scene, Skipped, Transform, View
 from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.protocols import Reader
 
 FILE = "transforms.json"
 PINHOLES = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "perspective")
 
 
 @dataclass(frozen=True)
-class TransformsJson:
+class TransformsJson(Reader):
     """nerfstudio's and instant-ngp's transforms.json."""
 
     expects: ClassVar[str] = f"{FILE} (nerfstudio, instant-ngp) with the images it names"

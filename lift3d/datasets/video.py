@@ -16,7 +16,8 @@ import numpy as np
 from lift3d.datasets.colmap_scene import centred_camera
 from lift3d.datasets.frames import finish
 from lift3d.scene import Image, Scene, View
-from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.errors import FrameError, InputError, words
+from lift3d.scene.protocols import Reader
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
 FLOW_WIDTH, SHARP_WIDTH = 160, 640
@@ -28,7 +29,7 @@ NEAR = 100
 
 
 @dataclass(frozen=True)
-class Video:
+class Video(Reader):
     """A video walked around one place; no poses, no depth."""
 
     expects: ClassVar[str] = f"a video ({', '.join(s[1:] for s in SUFFIXES)})"
@@ -49,7 +50,7 @@ class Video:
         """The scene. Decodes the whole video once, small; InputError where that fails."""
         if self.motion <= 0 or self.max_frames < 2:
             raise InputError(
-                f"option motion is {self.motion} and max_frames {self.max_frames}; "
+                f"--reader.motion is {self.motion} and --reader.max-frames {self.max_frames}; "
                 "expected above 0 and at least 2"
             )
         found = _scan(path, self.motion)
@@ -60,7 +61,8 @@ class Video:
         if len(chosen) < 2:
             raise InputError(
                 f"{path}: the picture hardly moves in {found.total} frames; a scene needs views "
-                "from different places (or a smaller option motion)"
+                f"from different places (or a smaller motion: {words('video', 'motion', 'N')}, now "
+                f"{self.motion:g})"
             )
         camera = centred_camera(*found.size, self.focal)
         views = [
@@ -83,7 +85,10 @@ class Video:
                 "copy it again to have them"
             )
         if self.focal is None:
-            notes.append("focal length guessed as 1.2 longest sides; set the option focal to mend")
+            notes.append(
+                "focal length guessed as 1.2 longest sides; give it in pixels with "
+                f"{words('video', 'focal', 'N')}"
+            )
         source = f"reader video at {path}"
         return finish(path, views, (), source, notes, metric=False, name=path.stem)
 

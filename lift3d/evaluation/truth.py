@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Int32
 
+from lift3d.datasets import read_scene
 from lift3d.datasets.scannet_surface import STRUCTURE
-from lift3d.datasets.selection import open_scene
 from lift3d.evaluation.metrics.annotation import Annotation, read_annotation
 from lift3d.evaluation.metrics.classes import BENCHMARKS
 from lift3d.evaluation.metrics.scannetpp import is_scannetpp, read_scannetpp
@@ -148,7 +148,7 @@ def _scan(path: Path, table: Path | None) -> Truth:
     if other is not None:
         found = read_scannetpp(other)
         return Truth(found.points, found.instance, found.protocol, notes=found.notes)
-    scene = open_scene(path)
+    scene = read_scene(path)
     load: Callable[[], LabelledPoints] | None = scene.load_surface
     if load is None:
         raise InputError(

@@ -17,11 +17,15 @@ from lift3d.export import (
     splat,
 )
 from lift3d.export.content import Format
+from lift3d.scene.registry import KINDS
 
-FORMATS: dict[str, Format] = {
-    module.FORMAT.name: module.FORMAT
-    for module in (
-        *(ply, nerfstudio, colmap, splat, gaussian_grouping, objectgs),
-        *(pointcept, scannet, scannetpp, npz, glb, rerun),
-    )
-}
+FORMATS = KINDS["export"].built_in(
+    {
+        module.FORMAT.name: module.FORMAT
+        for module in (
+            *(ply, nerfstudio, colmap, splat, gaussian_grouping, objectgs),
+            *(pointcept, scannet, scannetpp, npz, glb, rerun),
+        )
+    },
+    Format,
+)

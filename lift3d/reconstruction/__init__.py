@@ -3,9 +3,14 @@
 from lift3d.reconstruction.colmap import ColmapConfig
 from lift3d.reconstruction.mast3r import Mast3rConfig
 from lift3d.reconstruction.sensor import SensorConfig
+from lift3d.scene.protocols import ReconstructorConfig
+from lift3d.scene.registry import KINDS
 
-BACKENDS: dict[str, type] = {
-    "sensor": SensorConfig,
-    "colmap": ColmapConfig,
-    "mast3r": Mast3rConfig,
-}
+BACKENDS = KINDS["reconstruction"].built_in(
+    {
+        "sensor": SensorConfig,
+        "colmap": ColmapConfig,
+        "mast3r": Mast3rConfig,
+    },
+    ReconstructorConfig,
+)

@@ -22,6 +22,7 @@ import numpy as np
 from lift3d.datasets import colmap_scene
 from lift3d.scene import Camera, Scene, Skipped, View
 from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.protocols import ReconstructorConfig, Seeded
 from lift3d.scene.storage import atomic
 
 IMAGES, DATABASE, MODEL, STATE = "images", "features.db", "sparse", "colmap.json"
@@ -37,7 +38,7 @@ Tick = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class ColmapConfig:
+class ColmapConfig(Seeded, ReconstructorConfig):
     """Find the cameras with COLMAP, from the pictures alone."""
 
     mapper: Literal["global", "incremental"] = "global"

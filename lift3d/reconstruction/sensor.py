@@ -17,10 +17,11 @@ from lift3d.geometry import is_rigid
 from lift3d.geometry.visibility import spacing, sparse_depth
 from lift3d.scene import Scene, Skipped, View
 from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.protocols import ReconstructorConfig
 
 
 @dataclass(frozen=True)
-class SensorConfig:
+class SensorConfig(ReconstructorConfig):
     """Take the poses that came with the pictures, and the depth or the cloud."""
 
     min_depth_share: float = 0.01

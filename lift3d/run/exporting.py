@@ -20,7 +20,7 @@ from lift3d.export.registry import FORMATS
 from lift3d.reconstruction.fusion import given_points
 from lift3d.run.run import Run
 from lift3d.scene import LabelledPoints, LabelMap
-from lift3d.scene.errors import InputError, did_you_mean
+from lift3d.scene.errors import InputError
 from lift3d.scene.progress import Progress, Quiet
 from lift3d.scene.storage import atomic
 
@@ -42,10 +42,7 @@ def export(
     Everything is checked before anything is written, and each format appears whole or not at
     all. `ply` lies in `out` itself, every other format in a folder of its own name.
     """
-    for name in formats:
-        if name not in FORMATS:
-            raise InputError(did_you_mean(name, FORMATS, "format"))
-    chosen = [FORMATS[name] for name in dict.fromkeys(formats)]
+    chosen = [FORMATS.find(name) for name in dict.fromkeys(formats)]
     out = run.files.exports if out is None else out
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; --out takes a folder")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import numpy as np
 
 from lift3d.association import Association, associate
 from lift3d.association.votes.classes import class_maps, vote_classes, with_classes
-from lift3d.datasets.selection import open_scene, select
+from lift3d.datasets import read_scene as open_scene
+from lift3d.datasets.selection import select
 from lift3d.evaluation.check import check, write_heat
 from lift3d.evaluation.scores import score
 from lift3d.evaluation.truth import Truth
@@ -24,7 +25,7 @@ from lift3d.run.record import run_content, write_run
 from lift3d.run.report import write_report
 from lift3d.run.run import Run
 from lift3d.run.scene_file import read_points, read_scene, write_points, write_scene
-from lift3d.run.settings import LiftConfig, as_json, poses_unused
+from lift3d.run.settings import Automatic, LiftConfig, as_json, poses_unused
 from lift3d.run.stages import (
     RunFolder,
     alone_in,
@@ -32,12 +33,12 @@ from lift3d.run.stages import (
     open_run,
     scene_fingerprint,
 )
-from lift3d.scene import LabelMap, Points, Scene, View, ids_in
+from lift3d.scene import LabelMap, Points, Scene, Skipped, View, ids_in
 from lift3d.scene.errors import InputError
 from lift3d.scene.labelmaps import LabelMaps, write_label_map
 from lift3d.scene.prefetch import ahead, behind, pictures_ahead
 from lift3d.scene.progress import Progress, Quiet, Tick
-from lift3d.scene.protocols import Matcher, Segmenter, Tracker
+from lift3d.scene.protocols import Matcher, SceneSegmenter, Segmenter
 from lift3d.scene.skipping import warnings_of
 from lift3d.scene.storage import atomic
 
@@ -90,16 +91,18 @@ def lift(
     Raises InputError for bad input or settings, OSError where the disk fails; finished stages
     stay in both cases.
     """
-    source = open_scene(config.input, config.reader) if scene is None else scene
-    source = select(source, config.views, config.stride)
+    if scene is None:
+        config = config.with_reader()
+        scene = open_scene(config.input, config.reader)
+    source = select(scene, config.views, config.stride)
     warnings = poses_unused(config, source)
-    config = config.resolved(source)
+    config = config.for_source(source)
     masks = _Masks(config, RunFolder(config.out))
     with alone_in(open_run(config.out)):
         run = _Stages(config, RunFolder(config.out), progress or Quiet(), warnings)
         used = _reconstruct(run, source)
-        run.config = config.fitted(used)
-        masks.prepare(run.config, used)
+        run.config = config.for_scene(used)  # now it is known whether there is depth
+        masks.check(used)
         points = _fuse(run, used)
         _track(run, used, masks)
         _associate(run, used, points)
@@ -111,40 +114,50 @@ def lift(
 
 
 class _Masks:
-    """Segmenter and tracker: built before the first stage, so that what would stop them an hour
-    later, such as weights, is told at once; where a run has its masks, only when asked for.
+    """What labels the views. Its networks are built before the first stage, so that what would
+    stop them an hour later, such as missing weights, does so at once; where a run has its masks,
+    only when asked for.
     """
 
     def __init__(self, config: LiftConfig, folder: RunFolder) -> None:
         self._config = config
-        config.fuser()
+        self._segmenter: Segmenter | SceneSegmenter | None = None
+        self._matcher: Matcher | None = None
+        self._labelling: SceneSegmenter | None = None
+        config.check()
         if not folder.has("track"):
-            self.tracker  # noqa: B018 - built here, once
+            self._build()
 
-    @cached_property
-    def _segmenter(self) -> Segmenter:
-        return self._config.segmenter()
+    def _build(self) -> None:
+        """Build what is needed and not there yet; an automatic matcher is not known before the
+        cameras are, and needs no weights.
+        """
+        config = self._config
+        if self._segmenter is None and config.needs_segmenter:
+            self._segmenter = config.segmenter()
+        if (
+            self._matcher is None
+            and config.needs_matcher
+            and not isinstance(config.matching, Automatic)
+        ):
+            self._matcher = config.matcher()
 
-    @cached_property
-    def _matcher(self) -> Matcher | None:
-        return self._config.matcher() if self._config.matches else None
+    def check(self, scene: Scene) -> None:
+        """InputError where the segmenter cannot segment the scene; only where it is built."""
+        if self._segmenter is not None:
+            self._segmenter.check(scene)
 
-    @cached_property
-    def tracker(self) -> Tracker:
-        """Over its segmenter and, where it compares views, its matcher."""
-        tracker: Tracker = self._config.tracking.build(self._segmenter, self._matcher)
-        return tracker
+    def labels(self, config: LiftConfig, scene: Scene) -> Iterator[LabelMap]:
+        """One label map per view, by the resolved configuration."""
+        self._build()
+        built = config.scene_segmenter(self._segmenter, self._matcher)
+        self._labelling = built
+        return built.label(scene)
 
-    def prepare(self, config: LiftConfig, scene: Scene) -> None:
-        """Take over what the reconstructed scene settled; the segmenter may refuse the scene."""
-        before, self._config = self._config, config
-        if config.matching != before.matching:
-            vars(self).pop("_matcher", None)
-            vars(self).pop("tracker", None)
-        if config.tracking != before.tracking:
-            vars(self).pop("tracker", None)  # over the same networks
-        if "_segmenter" in vars(self):
-            getattr(self._segmenter, "check", lambda scene: None)(scene)
+    @property
+    def skipped(self) -> list[Skipped]:
+        """Views that stayed unlabelled because they cannot be read."""
+        return [] if self._labelling is None else self._labelling.skipped
 
 
 def _reconstruct(run: _Stages, source: Scene) -> Scene:
@@ -197,27 +210,27 @@ def _track(run: _Stages, scene: Scene, masks: _Masks) -> None:
             pictures_ahead(scene) as pictured,
             behind() as later,  # one is written while the next is tracked
         ):
-            maps = masks.tracker.track(pictured)
+            maps = masks.labels(config, pictured)
             for number, (view, labels) in enumerate(zip(scene.views, maps, strict=True), start=1):
                 later(partial(write_label_map, part, view.name, labels))
                 if not labels.any():
                     empty.append(view.name)
                 tick(number, len(scene))
-        warnings = warnings_of(masks.tracker.skipped, "stays unlabelled")
+        warnings = warnings_of(masks.skipped, "stays unlabelled")
         if len(empty) == len(scene):
             reason = f" ({warnings[0]})" if warnings else ""
             raise InputError(
                 f"{scene.source}: segmentation found no mask in any of {len(scene)} views{reason}; "
                 "try another segmenter or other settings of it"
             )
-        lost = {each.name for each in masks.tracker.skipped}
+        lost = {each.name for each in masks.skipped}
         empty = [name for name in empty if name not in lost]
         if empty:
             few = ", ".join(empty[:5]) + (" ..." if len(empty) > 5 else "")
             warnings.append(f"{len(empty)} views have no masks: {few}")
         return {"warnings": warnings}
 
-    matching = config.matching if config.matches else None
+    matching = config.matching if config.needs_matcher else None
     settings = [config.segmentation, config.tracking, matching]
     run.stage("track", settings, ["reconstruct"], [run.files.masks], work)
 

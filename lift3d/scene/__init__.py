@@ -188,6 +188,11 @@ class Scene:
     def __len__(self) -> int:
         return len(self.views)
 
+    @property
+    def has_dense_depth(self) -> bool:
+        """Whether any view has depth of whole surfaces, from a sensor or a network."""
+        return any(view.load_depth is not None and not view.sparse for view in self.views)
+
     def with_views(self, views: Sequence[View]) -> Scene:
         """The same scene with other views."""
         return replace(self, views=tuple(views))

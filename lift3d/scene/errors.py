@@ -22,6 +22,15 @@ class MissingExtra(ImportError):
     """An optional library is absent; the message names the extra that brings it."""
 
 
+def words(reader: str, option: str, value: str = "") -> str:
+    """What to type on the command line to set an option of a reader.
+
+    >>> words("video", "max_frames", "N")
+    '`reader:video --reader.max-frames N`'
+    """
+    return f"`reader:{reader} --reader.{option.replace('_', '-')} {value}".rstrip() + "`"
+
+
 def did_you_mean(word: str, known: Iterable[str], what: str) -> str:
     """One line for an unknown name, with the nearest known one.
 

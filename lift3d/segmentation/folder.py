@@ -12,11 +12,12 @@ import numpy as np
 from lift3d.scene import Camera, Masks, Prompt, Scene, View
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.labelmaps import find_label_map, read_label_map
+from lift3d.scene.protocols import Segmenter, SegmenterConfig
 from lift3d.segmentation.answers import best_mask
 
 
 @dataclass(frozen=True)
-class FolderConfig:
+class FolderConfig(SegmenterConfig):
     """Masks that exist: PATH/<view>.png with an id per pixel, <view>.npy or .npz with a stack
     (masks, height, width), or a folder <view>/ with one binary PNG per mask.
     """
@@ -28,6 +29,11 @@ class FolderConfig:
     allow_missing: bool = False
     """Take a view without a mask file as a view without masks, instead of an error."""
 
+    @property
+    def ids_agree(self) -> bool:
+        """As the option `ids` says."""
+        return self.ids == "consistent"
+
     def build(self) -> Folder:
         """The segmenter; raises InputError where there is no such folder."""
         if not self.path.is_dir():
@@ -38,7 +44,7 @@ class FolderConfig:
         return Folder(self)
 
 
-class Folder:
+class Folder(Segmenter):
     """Masks read from files. Larger or smaller ones of the same shape are resized."""
 
     def __init__(self, config: FolderConfig) -> None:
@@ -89,10 +95,6 @@ class Folder:
         """For each prompt the mask under most positive and fewest negative points."""
         masks = self.segment(view)
         return best_mask(masks, prompts)
-
-    def alternatives(self, view: View, prompt: Prompt) -> Masks:
-        """The one answer there is."""
-        return self.prompt(view, [prompt])
 
     def _find(self, name: str) -> Path | None:
         labels = find_label_map(self._config.path, name)

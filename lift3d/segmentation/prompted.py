@@ -11,16 +11,17 @@ from lift3d.networks import Precision
 from lift3d.networks.sam.automatic import AutomaticConfig
 from lift3d.networks.sam.embeddings import EmbeddingConfig
 from lift3d.scene.errors import MissingExtra
-from lift3d.scene.protocols import Segmenter
+from lift3d.scene.protocols import Segmenter, SegmenterConfig
 
 if TYPE_CHECKING:
     from lift3d.networks.sam.promptable import Network
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromptedConfig:
+class PromptedConfig(SegmenterConfig):
     """Where and how such a network runs, and what counts as everything in a view."""
 
+    gives_features: ClassVar[bool] = True
     called: ClassVar[str]
     needs: ClassVar[tuple[str, ...]]
     """Libraries, beside torch."""

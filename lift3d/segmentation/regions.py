@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float64
 
 from lift3d.scene import LabelMap, Masks, Prompt, View
+from lift3d.scene.protocols import Segmenter, SegmenterConfig
 from lift3d.segmentation.dissimilarity import pixel_edges, working_picture
 from lift3d.segmentation.hierarchy import Hierarchy, build_hierarchy
 
 
 @dataclass(frozen=True)
-class RegionsConfig:
+class RegionsConfig(SegmenterConfig):
     """Regions of like colour, depth and normal: no weights, no GPU; the default."""
+
+    masks_are_surfaces: ClassVar[bool] = True
 
     longest: int = 320
     """Longer side, in pixels, of the picture that is segmented; borders are scaled up."""
@@ -39,7 +43,7 @@ class RegionsConfig:
         return Regions(self)
 
 
-class Regions:
+class Regions(Segmenter):
     """Automatic masks are a cut of the hierarchy; a prompt is answered by the fitting node."""
 
     def __init__(self, config: RegionsConfig) -> None:

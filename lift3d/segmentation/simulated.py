@@ -12,6 +12,7 @@ from jaxtyping import Float32
 
 from lift3d.scene import LabelMap, Masks, Prompt, View
 from lift3d.scene.errors import InputError
+from lift3d.scene.protocols import Seeded, Segmenter, SegmenterConfig
 from lift3d.segmentation.answers import best_mask
 
 
@@ -39,7 +40,7 @@ SMALLEST_SPLIT = 200
 
 
 @dataclass(frozen=True)
-class SimulatedConfig:
+class SimulatedConfig(Seeded, SegmenterConfig):
     """The scene's own true masks, damaged per view; their ids mean nothing across views."""
 
     severity: Literal["none", "low", "middle", "high"] = "none"
@@ -73,7 +74,7 @@ class SimulatedConfig:
         return Simulated(self)
 
 
-class Simulated:
+class Simulated(Segmenter):
     """Damaged truth. Masks do not overlap; every id is new in every view."""
 
     def __init__(self, config: SimulatedConfig) -> None:
@@ -93,10 +94,6 @@ class Simulated:
     def prompt(self, view: View, prompts: Sequence[Prompt]) -> Masks:
         """For each prompt the mask under most positive and fewest negative points."""
         return best_mask(self.segment(view), prompts)
-
-    def alternatives(self, view: View, prompt: Prompt) -> Masks:
-        """The one answer there is."""
-        return self.prompt(view, [prompt])
 
 
 def damaged(truth: LabelMap, damage: Damage, rng: np.random.Generator) -> LabelMap:

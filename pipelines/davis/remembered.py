@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lift3d.scene import Masks, Matches, Prompt, View
+from lift3d.scene import Masks, Matches, Prompt, Scene, View
 from lift3d.scene.protocols import Matcher, Segmenter
 
 
@@ -44,6 +44,10 @@ class RememberedMasks:
     def alternatives(self, view: View, prompt: Prompt) -> Masks:
         """The segmenter's."""
         return self._segmenter.alternatives(view, prompt)
+
+    def check(self, scene: Scene) -> None:
+        """As the segmenter does."""
+        self._segmenter.check(scene)
 
     def __getattr__(self, name: str) -> Any:
         """What else it offers, such as features."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from lift3d.scene import Camera, Depth, Image, LabelledPoints, LabelMap, Scene, View
 from lift3d.scene.errors import InputError
+from lift3d.scene.protocols import Reader
 
 if TYPE_CHECKING:
     from lift3d.datasets.synthetic.render import Caster, Exact
@@ -19,9 +20,10 @@ NAME = "synthetic"
 
 
 @dataclass(frozen=True)
-class SyntheticConfig:
+class SyntheticConfig(Reader):
     """A furnished room, ray cast with exact truth: INPUT is `synthetic` or `synthetic:SEED`."""
 
+    takes_words: ClassVar[bool] = True
     expects: ClassVar[str] = "no path but the word `synthetic`, or `synthetic:SEED`"
     seed: int = 0
     """Decides furniture, camera path and noise; `synthetic:SEED` sets it too."""

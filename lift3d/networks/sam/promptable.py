@@ -24,6 +24,7 @@ from lift3d.networks.sam.automatic import (
 from lift3d.networks.sam.embeddings import Embedding, EmbeddingCache, EmbeddingConfig
 from lift3d.scene import Image, Masks, Prompt, View
 from lift3d.scene.errors import InputError
+from lift3d.scene.protocols import Segmenter
 
 SURE = 10.0
 """Logit of a pixel of a given mask, as SAM 2 turns masks into prompts."""
@@ -66,7 +67,7 @@ class Network(Protocol):
         ...
 
 
-class Promptable:
+class Promptable(Segmenter):
     """Any such network as a segmenter."""
 
     def __init__(

@@ -3,7 +3,12 @@
 from lift3d.reconstruction.fusion.given import given_points
 from lift3d.reconstruction.fusion.tsdf import TsdfConfig
 from lift3d.reconstruction.fusion.voxel import VoxelConfig
+from lift3d.scene.protocols import FuserConfig
+from lift3d.scene.registry import KINDS
 
 __all__ = ["BACKENDS", "given_points"]
 
-BACKENDS: dict[str, type] = {"voxel": VoxelConfig, "tsdf": TsdfConfig}
+BACKENDS = KINDS["fusion"].built_in(
+    {"voxel": VoxelConfig, "tsdf": TsdfConfig},
+    FuserConfig,
+)

@@ -13,13 +13,14 @@ from lift3d.geometry import invert, project, unproject
 from lift3d.reconstruction.fusion.frames import Frame, check_above_0, default_voxel, frames
 from lift3d.scene import Camera, Image, Points, Scene, Skipped
 from lift3d.scene.errors import InputError
+from lift3d.scene.protocols import FuserConfig
 
 BLOCK = 16
 """Voxels along the edge of a block."""
 
 
 @dataclass(frozen=True)
-class TsdfConfig:
+class TsdfConfig(FuserConfig):
     """Average signed distances, then take the zero crossing; smooth, closes small gaps."""
 
     voxel: float | None = None

@@ -11,10 +11,11 @@ from lift3d.reconstruction.fusion.frames import check_above_0, default_voxel, fr
 from lift3d.reconstruction.fusion.grid import Grid
 from lift3d.scene import Points, Scene, Skipped
 from lift3d.scene.errors import InputError
+from lift3d.scene.protocols import FuserConfig
 
 
 @dataclass(frozen=True)
-class VoxelConfig:
+class VoxelConfig(FuserConfig):
     """Average everything that falls into one voxel; quick, and true to what was measured."""
 
     voxel: float | None = None

@@ -10,6 +10,7 @@ from lift3d.networks import Precision
 from lift3d.reconstruction.alignment.inputs import AlignmentConfig
 from lift3d.reconstruction.pairs import PairsConfig
 from lift3d.scene.errors import InputError, MissingExtra
+from lift3d.scene.protocols import ReconstructorConfig, Seeded
 
 if TYPE_CHECKING:
     from lift3d.reconstruction.mast3r.backend import Mast3rReconstruction
@@ -19,7 +20,7 @@ WEIGHTS = "MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric"
 
 
 @dataclass(frozen=True)
-class Mast3rConfig:
+class Mast3rConfig(Seeded, ReconstructorConfig):
     """Cameras and dense depth by MASt3R. Its weights are for non-commercial use only."""
 
     weights: str = WEIGHTS

@@ -13,7 +13,6 @@ from typing import Any
 
 from lift3d import __version__
 from lift3d.datasets.scannet_surface import annotation_files
-from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.run.batch.board import Board, for_terminal
 from lift3d.run.batch.overview import Row, ScanState, write_overview
 from lift3d.run.batch.workers import Ended, Workers, run_all
@@ -117,7 +116,8 @@ def planned(scans: Iterable[Path], settings: LiftConfig) -> list[Job]:
                 f"{settings.out / name}; give them to batches of their own"
             )
         config = _for_scan(settings, scan, name)
-        source = scan if SyntheticConfig().matches(scan) else scan.absolute()
+        # What is not there may be a word that a reader takes, such as synthetic:3.
+        source = scan.absolute() if scan.exists() else scan
         jobs[name] = Job(name, replace(config, input=source, out=settings.out.absolute() / name))
     if not jobs:
         raise InputError("no scans; expected lift3d batch SCAN SCAN ... --out DIR")

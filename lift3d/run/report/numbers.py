@@ -114,7 +114,7 @@ def objects(instances: Json, metric: bool) -> Markup:
     about = (
         "score: mean share of the votes its points gave to it; confidence: how sure it is one "
         "object, by how well the views support it, or by its size and shape where the surface "
-        "decides (association.things)."
+        "decides (association.by_shape)."
     )
     return joined(
         element("h2", f"{len(rows):,} objects"),

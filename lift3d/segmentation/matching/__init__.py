@@ -1,11 +1,16 @@
 """Two views to correspondences, one backend per file."""
 
+from lift3d.scene.protocols import MatcherConfig
+from lift3d.scene.registry import KINDS
 from lift3d.segmentation.matching.depth import DepthMatcherConfig
 from lift3d.segmentation.matching.flow import FlowMatcherConfig
 from lift3d.segmentation.matching.mast3r import Mast3rMatcherConfig
 
-BACKENDS: dict[str, type] = {
-    "depth": DepthMatcherConfig,
-    "flow": FlowMatcherConfig,
-    "mast3r": Mast3rMatcherConfig,
-}
+BACKENDS = KINDS["matching"].built_in(
+    {
+        "depth": DepthMatcherConfig,
+        "flow": FlowMatcherConfig,
+        "mast3r": Mast3rMatcherConfig,
+    },
+    MatcherConfig,
+)

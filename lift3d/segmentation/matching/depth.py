@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 
 from lift3d.geometry import project, transform
+from lift3d.geometry.scale import fitted
 from lift3d.geometry.visibility import DepthTolerance
-from lift3d.scene import Camera, Depth, Matches, View
+from lift3d.scene import Camera, Depth, Matches, Scene, View
 from lift3d.scene.errors import InputError
+from lift3d.scene.protocols import MatcherConfig
 
 
 @dataclass(frozen=True)
-class DepthMatcherConfig:
+class DepthMatcherConfig(MatcherConfig):
     """Follow each pixel of a grid through the depth map into the other view."""
 
     stride: int = 4
@@ -25,6 +27,10 @@ class DepthMatcherConfig:
     """A depth that differs from a neighbour's by more than this share of it lies on an edge."""
     edge_confidence: float = 0.25
     """What remains of a match's confidence on a depth edge, where colour and depth often slip."""
+
+    def for_scene(self, scene: Scene) -> DepthMatcherConfig:
+        """The same with the tolerance that follows the scene's scale."""
+        return replace(self, tolerance=fitted(self.tolerance, scene))
 
     def build(self) -> DepthMatcher:
         """The matcher with these settings."""

@@ -10,6 +10,7 @@ from jaxtyping import Float, Float32, UInt8
 
 from lift3d.scene import Camera, Matches, View
 from lift3d.scene.errors import InputError
+from lift3d.scene.protocols import MatcherConfig
 
 Grey: TypeAlias = UInt8[np.ndarray, "height width"]
 Flow: TypeAlias = Float32[np.ndarray, "height width 2"]
@@ -19,7 +20,7 @@ LEAST_SIDE = 16
 
 
 @dataclass(frozen=True)
-class FlowMatcherConfig:
+class FlowMatcherConfig(MatcherConfig):
     """Follow each pixel of a grid along the optical flow; needs neither depth nor poses.
 
     For neighbouring frames of a video. Flow is OpenCV's DIS (Kroeger et al. 2016).

@@ -15,6 +15,7 @@ from lift3d.networks.weights import find
 from lift3d.reconstruction.mast3r import WEIGHTS
 from lift3d.scene import Image, Matches, View
 from lift3d.scene.errors import InputError, MissingExtra
+from lift3d.scene.protocols import MatcherConfig
 
 if TYPE_CHECKING:
     from lift3d.networks.mast3r.network import Encoded
@@ -25,7 +26,7 @@ RECENT = 4
 
 
 @dataclass(frozen=True)
-class Mast3rMatcherConfig:
+class Mast3rMatcherConfig(MatcherConfig):
     """Reciprocal matches of MASt3R's descriptors. Its weights are for non-commercial use only."""
 
     weights: str = WEIGHTS

@@ -1,13 +1,18 @@
 """Masks of single views to masks whose ids persist, one backend per file."""
 
+from lift3d.scene.protocols import TrackerConfig
+from lift3d.scene.registry import KINDS
 from lift3d.segmentation.tracking.byocl import ByoclConfig
 from lift3d.segmentation.tracking.given import GivenConfig
 from lift3d.segmentation.tracking.independent import IndependentConfig
 from lift3d.segmentation.tracking.mastsam import MastsamConfig
 
-BACKENDS: dict[str, type] = {
-    "independent": IndependentConfig,
-    "mastsam": MastsamConfig,
-    "byocl": ByoclConfig,
-    "given": GivenConfig,
-}
+BACKENDS = KINDS["tracking"].built_in(
+    {
+        "independent": IndependentConfig,
+        "mastsam": MastsamConfig,
+        "byocl": ByoclConfig,
+        "given": GivenConfig,
+    },
+    TrackerConfig,
+)

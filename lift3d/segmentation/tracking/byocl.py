@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8
@@ -17,7 +17,14 @@ from jaxtyping import Float32, Float64, Int64, UInt8
 from lift3d.geometry import normals
 from lift3d.scene import LabelMap, Scene, Skipped, View
 from lift3d.scene.errors import FrameError, InputError
-from lift3d.scene.protocols import Matcher, Segmenter
+from lift3d.scene.protocols import (
+    HasFeatures,
+    Matcher,
+    Seeded,
+    Segmenter,
+    SegmenterConfig,
+    TrackerConfig,
+)
 from lift3d.scene.skipping import unlabelled
 
 Grid: TypeAlias = Float32[np.ndarray, "rows columns channels"]
@@ -26,17 +33,8 @@ ROUNDS = 100
 """K-Means stops after so many, if it has not settled before."""
 
 
-@runtime_checkable
-class HasFeatures(Protocol):
-    """A segmenter that also tells what it sees where."""
-
-    def features(self, view: View) -> Grid:
-        """Features on an even grid over the image, row by row; the same channels in all views."""
-        ...
-
-
 @dataclass(frozen=True)
-class ByoclConfig:
+class ByoclConfig(Seeded, TrackerConfig):
     """Kinds of stuff by features, without matches or masks; the BYOCL baseline."""
 
     batch: int = 4
@@ -55,20 +53,28 @@ class ByoclConfig:
     seed: int | None = None
     """Of K-Means' first centres; by default the run's."""
 
-    def build(self, segmenter: Segmenter, matcher: Matcher | None = None) -> Byocl:
-        """The tracker; it needs no matcher, and of the segmenter its features alone."""
+    def needs_segmenter(self, segmentation: SegmenterConfig) -> bool:
+        """Only for its features: those of colour need no segmenter."""
+        return segmentation.gives_features
+
+    def check(self) -> None:
+        """InputError where a number is too small."""
         if min(self.batch, self.components, self.clusters, self.labels) < 1 or self.grid < 2:
             raise InputError(
                 "byocl needs batch, components, clusters and labels >= 1 and grid >= 2, got "
                 f"{self.batch}, {self.components}, {self.clusters}, {self.labels} and {self.grid}"
             )
+
+    def build(self, segmenter: Segmenter | None = None, matcher: Matcher | None = None) -> Byocl:
+        """The tracker; it needs no matcher, and of a segmenter its features alone."""
+        self.check()
         return Byocl(self, segmenter)
 
 
 class Byocl:
     """Looks at every view before it labels the first: prototypes are clustered all together."""
 
-    def __init__(self, config: ByoclConfig, segmenter: Segmenter) -> None:
+    def __init__(self, config: ByoclConfig, segmenter: Segmenter | None) -> None:
         self.config = config
         self.segmenter = segmenter
         self.skipped: list[Skipped] = []
@@ -115,7 +121,7 @@ class Byocl:
         return enlarge(coarse, view.image(), guided=self.config.refine == "guided")
 
 
-def features_of(segmenter: Segmenter, view: View, grid: int) -> Grid:
+def features_of(segmenter: Segmenter | None, view: View, grid: int) -> Grid:
     """The segmenter's `features` (SAM's kind has its image embedding), else colour and texture.
 
     Which of them it is does not depend on the view.

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from lift3d.scene import LabelMap, Scene, Skipped
 from lift3d.scene.errors import FrameError, InputError
-from lift3d.scene.protocols import Matcher, Segmenter
+from lift3d.scene.protocols import Matcher, Segmenter, TrackerConfig
 from lift3d.scene.skipping import unlabelled
 from lift3d.segmentation.tracking.overlap import paint
 
 
 @dataclass(frozen=True)
-class GivenConfig:
+class GivenConfig(TrackerConfig):
     """Ids as the masks bring them: an id is the same object in every view."""
+
+    keeps_ids: ClassVar[bool] = True
 
     def build(self, segmenter: Segmenter, matcher: Matcher | None = None) -> Given:
         """The tracker; it needs no matcher."""

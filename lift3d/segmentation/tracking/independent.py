@@ -9,13 +9,13 @@ import numpy as np
 
 from lift3d.scene import LabelMap, Scene, Skipped
 from lift3d.scene.errors import FrameError
-from lift3d.scene.protocols import Matcher, Segmenter
+from lift3d.scene.protocols import Matcher, Segmenter, TrackerConfig
 from lift3d.scene.skipping import unlabelled
 from lift3d.segmentation.tracking.overlap import paint
 
 
 @dataclass(frozen=True)
-class IndependentConfig:
+class IndependentConfig(TrackerConfig):
     """Automatic masks of each view on its own; no id claims anything across views."""
 
     def build(self, segmenter: Segmenter, matcher: Matcher | None = None) -> Independent:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int32
@@ -20,7 +20,7 @@ from lift3d.geometry.scale import fitted
 from lift3d.geometry.visibility import DepthTolerance
 from lift3d.scene import LabelMap, Prompt, Scene, Skipped, View
 from lift3d.scene.errors import FrameError, InputError
-from lift3d.scene.protocols import Matcher, Segmenter
+from lift3d.scene.protocols import Matcher, Seeded, Segmenter, TrackerConfig
 from lift3d.scene.skipping import unlabelled
 from lift3d.segmentation.tracking import representatives
 from lift3d.segmentation.tracking.carrying import Places, Remembered, carry, places
@@ -34,12 +34,14 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class MastsamConfig:
+class MastsamConfig(Seeded, TrackerConfig):
     """Points carry each mask into the next view, where the segmenter answers them.
 
     Options left at None are as the preset has them (in brackets: best, paper); one that is given
     counts whatever the preset says.
     """
+
+    needs_matcher: ClassVar[bool] = True
 
     preset: Preset = "best"
     """`best`: ours, masks carried by depth and poses or matches, ids given back to what returns;
@@ -112,13 +114,13 @@ class MastsamConfig:
         given = {each.name: getattr(self, each.name) for each in fields(preset)}
         return replace(preset, **{name: v for name, v in given.items() if v is not None})
 
-    def chosen(self, config: object, scene: Scene | None) -> MastsamConfig:
-        """The same with every option given: what `run.json` records."""
-        options = self.options
-        return replace(self, **{each.name: getattr(options, each.name) for each in fields(options)})
+    def settled(self, seed: int) -> MastsamConfig:
+        """The same with a seed and every option given."""
+        options = {each.name: getattr(self.options, each.name) for each in fields(self.options)}
+        return replace(self, seed=seed if self.seed is None else self.seed, **options)
 
-    def build(self, segmenter: Segmenter, matcher: Matcher) -> Mastsam:
-        """The tracker over this segmenter and this matcher."""
+    def check(self) -> None:
+        """InputError where a number is too small."""
         options = self.options
         least = {"points": 1, "min_matches": 1, "init_every": 1, "voters": 1, "keyframes": 0}
         wrong = [name for name, value in least.items() if getattr(options, name) < value]
@@ -128,6 +130,15 @@ class MastsamConfig:
                 + ", ".join(f"{n} >= {least[n]} (got {getattr(options, n)})" for n in wrong)
                 + "; to start no new masks set initialise to False" * ("init_every" in wrong)
             )
+
+    def for_scene(self, scene: Scene) -> MastsamConfig:
+        """The same with the tolerance that follows the scene's scale."""
+        return replace(self, tolerance=fitted(self.tolerance, scene))
+
+    def build(self, segmenter: Segmenter, matcher: Matcher | None = None) -> Mastsam:
+        """The tracker over this segmenter and this matcher."""
+        self.check()
+        assert matcher is not None, "mastsam compares views (needs_matcher)"
         return Mastsam(self, segmenter, matcher)
 
 

@@ -1,0 +1,73 @@
+"""Segmenter and tracker as one: labels for all views of a scene."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from lift3d.scene import LabelMap, Masks, Prompt, Scene, Skipped, View
+from lift3d.scene.errors import InputError
+from lift3d.scene.protocols import SceneSegmenter, Segmenter, Tracker
+
+
+class Tracked(SceneSegmenter):
+    """Masks of single views, whose ids a tracker carries through the scene."""
+
+    def __init__(
+        self, segmenter: Segmenter | None, tracker: Callable[[Segmenter | None], Tracker]
+    ) -> None:
+        """`tracker` makes the tracker over a segmenter; None for one that needs no segmenter."""
+        self._segmenter = segmenter
+        self._tracker = tracker
+        self._running: Tracker | None = None
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        """As the tracker says."""
+        return [] if self._running is None else self._running.skipped
+
+    def check(self, scene: Scene) -> None:
+        """As the segmenter does."""
+        if self._segmenter is not None:
+            self._segmenter.check(scene)
+
+    def label(
+        self, scene: Scene, prompts: Mapping[str, Sequence[Prompt]] | None = None
+    ) -> Iterator[LabelMap]:
+        """One label map per view, in scene order.
+
+        With prompts, masks start only in the views that have some. InputError where the tracker
+        needs no segmenter, for then nothing can answer them.
+        """
+        segmenter = self._segmenter
+        if prompts is not None:
+            if segmenter is None:
+                raise InputError("this tracker uses no masks, so it cannot be prompted")
+            segmenter = _Prompted(segmenter, prompts)
+        self._running = self._tracker(segmenter)
+        yield from self._running.track(scene)
+
+
+class _Prompted(Segmenter):
+    """Everything in a view is what its prompts are answered with."""
+
+    def __init__(self, segmenter: Segmenter, prompts: Mapping[str, Sequence[Prompt]]) -> None:
+        self._segmenter = segmenter
+        self._prompts = prompts
+
+    def segment(self, view: View) -> Masks:
+        """The answers to the view's own prompts."""
+        prompts = self._prompts.get(view.name, ())
+        if prompts:
+            return self._segmenter.prompt(view, prompts)
+        nothing = np.zeros((0, view.camera.height, view.camera.width), bool)
+        return Masks(nothing, np.zeros(0, np.float32))
+
+    def prompt(self, view: View, prompts: Sequence[Prompt]) -> Masks:
+        """As the segmenter does."""
+        return self._segmenter.prompt(view, prompts)
+
+    def alternatives(self, view: View, prompt: Prompt) -> Masks:
+        """As the segmenter does."""
+        return self._segmenter.alternatives(view, prompt)
