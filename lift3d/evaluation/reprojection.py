@@ -13,7 +13,7 @@ from jaxtyping import Float64, Int, Int32, Int64
 from lift3d.geometry.visibility import DepthTolerance, drop_misplaced, front_points
 from lift3d.scene import DENSE, LabelledPoints, LabelMap, Scene, View, ids_in
 from lift3d.scene.errors import InputError
-from lift3d.scene.prefetch import side_by_side
+from lift3d.scene.prefetch import THREADS, prefetch
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +157,7 @@ def reprojection_check(
         seen = front >= 0
         return _compare(labelled.instance[front[seen]], labels[seen], front.size)
 
-    tallies = list(side_by_side(range(len(scene)), compared))
+    tallies = list(prefetch(range(len(scene)), compared, threads=THREADS))
     per_view = [
         ViewReprojection(
             view.name, *tally.shares(), tally.ids, tally.equal / np.maximum(tally.union, 1)

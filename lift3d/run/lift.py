@@ -37,7 +37,7 @@ from lift3d.run.stored import CAMERAS, DEPTH, keep, read_points, recall, write_p
 from lift3d.scene import LabelMap, Points, Scene, View, ids_in
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.labelmaps import find_label_map, read_label_map, write_label_map
-from lift3d.scene.prefetch import ahead, behind, pictures_ahead
+from lift3d.scene.prefetch import behind, pictures_ahead, prefetch
 from lift3d.scene.progress import Progress, Quiet, Tick
 from lift3d.scene.protocols import Segmenter, Tracker
 from lift3d.scene.storage import atomic
@@ -303,7 +303,7 @@ def _write_labels(run: _Run, scene: Scene, found: Association) -> dict[int, int]
         return view.name, found.relabel(index, view, stored_map(run.path(MASKS), view.name))
 
     with fresh_folder(run.path(LABELS)) as part:
-        for name, labels in ahead(enumerate(scene.views), named):
+        for name, labels in prefetch(enumerate(scene.views), named):
             write_label_map(part, name, labels)
             for each in ids_in(labels).tolist():
                 views[each] = views.get(each, 0) + 1

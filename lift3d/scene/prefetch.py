@@ -20,7 +20,8 @@ Loaded = TypeVar("Loaded")
 AHEAD = 2
 """Views decoded while one is worked on; more would only take memory."""
 THREADS = 2
-"""Views worked on at a time; each holds a few pictures."""
+"""Threads for work on single views that does not depend on other views, as in the check; each
+holds a few pictures."""
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:
@@ -29,33 +30,29 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, initializer=numba.set_num_threads, initargs=(limit,))
 
 
-def ahead(
-    items: Iterable[Item], load: Callable[[Item], Loaded], most: int = AHEAD
+def prefetch(
+    items: Iterable[Item],
+    load: Callable[[Item], Loaded],
+    ahead: int = AHEAD,
+    threads: int = 1,
 ) -> Iterator[Loaded]:
-    """`load` of each item in order, up to `most` of them ahead, in one thread of its own.
+    """`load` of each item, in order, worked out by `threads` threads up to `ahead` items early.
 
-    `items` is gone through in that thread as well. What either raises comes out in its turn.
+    While one result is used, `threads` are at work and `ahead` more are finished or wait. With
+    several threads `load` must bear being called by them at once. An error of `load` is raised
+    when its item's turn comes; a caller that stops early leaves no thread behind.
     """
-    source = iter(items)
-    end = object()
-
-    def one() -> Loaded | object:
+    waiting: deque[Future[Loaded]] = deque()
+    with _pool(threads) as pool:
         try:
-            item = next(source)
-        except StopIteration:
-            return end
-        return load(item)
-
-    waiting: deque[Future[Loaded | object]] = deque()
-    with _pool(1) as pool:
-        try:
-            for _ in range(most + 1):
-                waiting.append(pool.submit(one))
-            while (found := waiting.popleft().result()) is not end:
-                waiting.append(pool.submit(one))
-                yield found  # type: ignore[misc]
+            for item in items:
+                waiting.append(pool.submit(load, item))
+                if len(waiting) > threads + ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
         finally:
-            pool.shutdown(cancel_futures=True)  # the caller stopped early
+            pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
@@ -77,26 +74,6 @@ def behind(most: int = AHEAD) -> Iterator[Callable[[Callable[[], object]], None]
             yield later
             while waiting:
                 waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def side_by_side(
-    items: Iterable[Item], load: Callable[[Item], Loaded], threads: int = THREADS
-) -> Iterator[Loaded]:
-    """`load` of each item in order, worked out by a few threads, a few items ahead.
-
-    For work on views that does not depend on the other views; `load` must bear threads.
-    """
-    waiting: deque[Future[Loaded]] = deque()
-    with _pool(threads) as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(load, item))
-                if len(waiting) > threads + AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -147,4 +124,4 @@ def looked_up(
         view, labels = pair
         return view, view.depth(), labels
 
-    return ahead(zip(scene.views, label_maps, strict=True), load)
+    return prefetch(zip(scene.views, label_maps, strict=True), load)

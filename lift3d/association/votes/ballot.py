@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int, Int32
 from lift3d.geometry.visibility import DepthTolerance, sightings
 from lift3d.scene import Depth, LabelMap, Points, Scene, View
 from lift3d.scene.errors import FrameError, InputError
-from lift3d.scene.prefetch import ahead
+from lift3d.scene.prefetch import prefetch
 
 
 def vote(
@@ -128,7 +128,7 @@ def vote_labels(
     """
     ballot = Ballot(len(points), slots)
     maps = iter(label_maps)
-    depths = ahead(scene.views, _depth)
+    depths = prefetch(scene.views, _depth)
     for number, (view, depth) in enumerate(zip(scene.views, depths, strict=True), start=1):
         labels = next(maps, None)
         if labels is None:

@@ -14,7 +14,7 @@ from lift3d.evaluation.consistency.scoring import Consistency, Exclude, score
 from lift3d.geometry import project, rays_at, transform
 from lift3d.scene import LabelMap, Scene, View
 from lift3d.scene.errors import InputError
-from lift3d.scene.prefetch import side_by_side
+from lift3d.scene.prefetch import THREADS, prefetch
 
 METRIC_EPSILON = 0.01
 """Metres; about the noise of a depth sensor at two metres."""
@@ -115,8 +115,10 @@ def scene_consistencies(
     )
     stride = max(1, math.ceil(math.sqrt(total / max_pixels)))
     samples = list(
-        side_by_side(
-            range(len(scene)), lambda index: _sample(scene.views[index], lookup, index, stride)
+        prefetch(
+            range(len(scene)),
+            lambda index: _sample(scene.views[index], lookup, index, stride),
+            threads=THREADS,
         )
     )
     if not any(len(sample.label) for sample in samples):
