@@ -14,7 +14,6 @@ from tiny_export import crooked, lifted_run
 from lift3d.cli import main
 from lift3d.datasets import read_scene
 from lift3d.datasets.colmap_model import ColmapModel
-from lift3d.datasets.colmap_scene import sparse_depth
 from lift3d.datasets.selection import open_scene
 from lift3d.evaluation.metrics.scannet import Prediction, average_precision, class_agnostic
 from lift3d.export.glb import linear
@@ -22,6 +21,7 @@ from lift3d.export.ply import read_cloud, write_cloud
 from lift3d.export.registry import FORMATS
 from lift3d.export.splat import NAMES, sizes
 from lift3d.geometry import project
+from lift3d.geometry.visibility import projected_depth
 from lift3d.run.exporting import export
 from lift3d.scene.errors import FrameError
 from lift3d.scene.labelmaps import read_label_map
@@ -123,7 +123,7 @@ def test_which_picture_shows_which_point_survives_the_round_trip(tmp_path, name)
     content = crooked()
     views = []
     for view in content.scene.views:
-        depth = sparse_depth(view.camera, content.cloud.points.xyz[::3].astype(np.float64))
+        depth = projected_depth(content.cloud.points.xyz[::3].astype(np.float64), view.camera)
         depth[:18] = 0  # hidden by what has no points
         views.append(replace(view, load_depth=partial(np.copy, depth), sparse=True))
     content = replace(content, views=content.scene.with_views(views))

@@ -132,12 +132,12 @@ def test_splats_passed_over_by_tiles_show_what_painting_all_of_them_shows(splat)
     np.testing.assert_allclose(found, depth, rtol=1e-6)
 
 
-def test_a_point_behind_another_has_no_sparse_depth():
-    from lift3d.geometry.visibility import sparse_depth
+def test_a_point_behind_another_has_no_depth_of_its_own():
+    from lift3d.geometry.visibility import unhidden_depth
 
     camera = Camera(np.array([[10.0, 0, 5], [0, 10, 5], [0, 0, 1]]), 11, 11, np.eye(4))
     xyz = np.array([[0, 0, 1], [0.05, 0, 3], [0.8, 0, 2]], np.float32)
-    found = sparse_depth(xyz, camera, 0.3)
+    found = unhidden_depth(xyz, camera, 0.3)
     assert found[5, 5] == 1
     assert found[5, 9] == 2
     assert np.count_nonzero(found) == 2

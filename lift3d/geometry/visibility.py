@@ -7,8 +7,10 @@ from typing import no_type_check
 
 import numba
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Float, Float32, Int32
 
+from lift3d.geometry import project
+from lift3d.geometry.lens import NEAR, cell, inside, nearest, pinhole, pixel, pixels, within
 from lift3d.scene import Camera, Depth, Points, View
 
 CHUNK = 1 << 14
@@ -68,18 +70,17 @@ def sightings(
     confidence = view.confidence()
     if confidence is None:
         confidence = np.ones((1, 1), np.float32)
+    colour = view.camera
     counts, point, column, row, weight = _see(
         points.xyz,
         points.normal,
-        *_projection(camera),
+        pinhole(camera),
         depth,
         confidence,
-        np.float32(tolerance.absolute),
-        np.float32(tolerance.relative),
+        (np.float32(tolerance.absolute), np.float32(tolerance.relative)),
         view.depth_camera is not None,
-        *_projection(view.camera),
-        view.camera.width,
-        view.camera.height,
+        pinhole(colour),
+        (colour.width, colour.height),
     )
     return Sightings(*_pack(counts, point, column, row, weight))
 
@@ -94,7 +95,7 @@ def front_points(
     """
     index = np.full((camera.height, camera.width), -1, np.int32)
     z = np.full((camera.height, camera.width), np.inf, np.float32)
-    _splat(xyz, *_projection(camera), np.float32(splat), index, z)
+    _splat(xyz, pinhole(camera), np.float32(splat), index, z)
     return index, z
 
 
@@ -115,7 +116,7 @@ def drop_misplaced(
     if view.depth_camera is None:
         _drop_at_pixels(front, z, depth, np.float32(absolute), np.float32(relative))
     else:
-        _drop_points(front, xyz, *_projection(view.depth_camera), depth, absolute, relative)
+        _drop_points(front, xyz, pinhole(view.depth_camera), depth, absolute, relative)
 
 
 def hiding_depth(
@@ -130,7 +131,21 @@ def hiding_depth(
     return z
 
 
-def sparse_depth(xyz: Float32[np.ndarray, "points 3"], camera: Camera, splat: float) -> Depth:
+def projected_depth(xyz: Float[np.ndarray, "points 3"], camera: Camera) -> Depth:
+    """z of world points at the nearest pixels of a camera; the smaller z wins, 0 elsewhere.
+
+    Points behind others are there too: see `unhidden_depth`.
+    """
+    xy, z = project(camera, xyz)
+    seen = inside(camera, xy)
+    depth = np.full((camera.height, camera.width), np.inf, np.float32)
+    column, row = nearest(xy[seen])
+    np.minimum.at(depth, (row, column), z[seen].astype(np.float32))
+    depth[~np.isfinite(depth)] = 0
+    return depth
+
+
+def unhidden_depth(xyz: Float32[np.ndarray, "points 3"], camera: Camera, splat: float) -> Depth:
     """Depth of a cloud's points that a camera sees, each at its own pixel; 0 elsewhere.
 
     A point is seen where no other, `splat` world units wide, lies in front of it.
@@ -152,68 +167,6 @@ def spacing(xyz: Float32[np.ndarray, "points 3"], sample: int = 2000) -> float:
     return float(np.median(distance[:, 1]))
 
 
-def _projection(camera: Camera) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """3x4 `camera_from_world`, (fx, fy, cx, cy, skew) and (k1, k2, p1, p2, k3), for the kernels."""
-    K = camera.K
-    lens = np.zeros(5)
-    lens[: min(5, len(camera.distortion))] = camera.distortion[:5]
-    pinhole = np.array([K[0, 0], K[1, 1], K[0, 2], K[1, 2], K[0, 1]])
-    return np.ascontiguousarray(camera.camera_from_world[:3]), pinhole, lens
-
-
-@numba.njit(cache=True, inline="always")
-@no_type_check
-def _pixel(pose, pinhole, lens, px, py, pz):
-    """Pixel x, y and depth z of a world point; z <= 0 where it is behind."""
-    z = pose[2, 0] * px + pose[2, 1] * py + pose[2, 2] * pz + pose[2, 3]
-    if z <= 1e-6:
-        return -1.0, -1.0, -1.0
-    x = (pose[0, 0] * px + pose[0, 1] * py + pose[0, 2] * pz + pose[0, 3]) / z
-    y = (pose[1, 0] * px + pose[1, 1] * py + pose[1, 2] * pz + pose[1, 3]) / z
-    if lens[0] != 0.0 or lens[1] != 0.0 or lens[2] != 0.0 or lens[3] != 0.0 or lens[4] != 0.0:
-        r2 = x * x + y * y
-        radial = 1.0 + r2 * (lens[0] + r2 * (lens[1] + r2 * lens[4]))
-        bent = x * radial + 2.0 * lens[2] * x * y + lens[3] * (r2 + 2.0 * x * x)
-        y = y * radial + lens[2] * (r2 + 2.0 * y * y) + 2.0 * lens[3] * x * y
-        x = bent
-    return pinhole[0] * x + pinhole[4] * y + pinhole[2], pinhole[1] * y + pinhole[3], z
-
-
-@numba.njit(cache=True, error_model="numpy", nogil=True)
-@no_type_check
-def _pixels(xyz, pose, pinhole, lens, out):
-    """As `_pixel` for a block of points, x, y, z into the rows of `out`; z <= 1e-6 is behind.
-
-    False where all are behind, with nothing but z. Without branches, which lets the compiler take
-    eight points at a time.
-    """
-    for k in range(5):
-        if lens[k] != 0.0:
-            for i in range(len(xyz)):
-                found = _pixel(pose, pinhole, lens, xyz[i, 0], xyz[i, 1], xyz[i, 2])
-                out[0, i], out[1, i], out[2, i] = found
-            return True
-    r00, r01, r02, tx = pose[0, 0], pose[0, 1], pose[0, 2], pose[0, 3]
-    r10, r11, r12, ty = pose[1, 0], pose[1, 1], pose[1, 2], pose[1, 3]
-    r20, r21, r22, tz = pose[2, 0], pose[2, 1], pose[2, 2], pose[2, 3]
-    fx, fy, cx, cy, skew = pinhole[0], pinhole[1], pinhole[2], pinhole[3], pinhole[4]
-    x_out, y_out, z_out = out[0], out[1], out[2]
-    ahead = 0
-    for i in range(np.uint64(len(xyz))):  # unsigned: no index counts from the end
-        px, py, pz = np.float64(xyz[i, 0]), np.float64(xyz[i, 1]), np.float64(xyz[i, 2])
-        z_out[i] = r20 * px + r21 * py + r22 * pz + tz
-        ahead += z_out[i] > 1e-6
-    if ahead == 0:  # in the order of voxels, neighbours are mostly behind together
-        return False
-    for i in range(np.uint64(len(xyz))):
-        px, py, pz = np.float64(xyz[i, 0]), np.float64(xyz[i, 1]), np.float64(xyz[i, 2])
-        x = (r00 * px + r01 * py + r02 * pz + tx) / z_out[i]
-        y = (r10 * px + r11 * py + r12 * pz + ty) / z_out[i]
-        x_out[i] = fx * x + skew * y + cx
-        y_out[i] = fy * y + cy
-    return True
-
-
 @numba.njit(cache=True)
 @no_type_check
 def _inside(pixels, count, width, height, chosen):
@@ -225,13 +178,7 @@ def _inside(pixels, count, width, height, chosen):
     found = 0
     for i in range(np.uint64(count)):
         chosen[found] = i
-        found += (
-            (z[i] > 1e-6)
-            & (x[i] > -0.5)
-            & (y[i] > -0.5)
-            & (x[i] < width - 0.5)
-            & (y[i] < height - 0.5)
-        )
+        found += within(x[i], y[i], z[i], width, height)
     return found
 
 
@@ -240,21 +187,18 @@ def _inside(pixels, count, width, height, chosen):
 def _see(
     xyz,
     normal,
-    pose,
-    pinhole,
-    lens,
+    camera,
     depth,
     confidence,
-    absolute,
-    relative,
+    tolerance,
     other_colour,
-    colour_pose,
-    colour_pinhole,
-    colour_lens,
-    colour_width,
-    colour_height,
+    colour,
+    colour_size,
 ):
-    """Sightings of each chunk, packed at the chunk's own start; and how many there are."""
+    """Sightings of each chunk, packed at the chunk's own start; and how many there are.
+
+    `camera` and `colour` are `Pinhole`s, `tolerance` absolute and relative.
+    """
     n = len(xyz)
     height, width = depth.shape
     chunks = (n + CHUNK - 1) // CHUNK
@@ -264,6 +208,8 @@ def _see(
     row = np.empty(n, np.int32)
     weight = np.empty(n, np.float32)
     has_confidence = confidence.shape[0] > 1 or confidence.shape[1] > 1
+    absolute, relative = tolerance
+    pose = camera.pose
     # The camera's centre: -R^T t.
     cx = -(pose[0, 0] * pose[0, 3] + pose[1, 0] * pose[1, 3] + pose[2, 0] * pose[2, 3])
     cy = -(pose[0, 1] * pose[0, 3] + pose[1, 1] * pose[1, 3] + pose[2, 1] * pose[2, 3])
@@ -271,17 +217,17 @@ def _see(
     for chunk in numba.prange(chunks):
         start = chunk * CHUNK
         found = start
-        pixels, chosen = np.empty((3, BLOCK)), np.empty(BLOCK + 1, np.int32)
+        found_at, chosen = np.empty((3, BLOCK)), np.empty(BLOCK + 1, np.int32)
         for first in range(start, min(start + CHUNK, n), BLOCK):
             block = xyz[first : min(first + BLOCK, n)]
-            if not _pixels(block, pose, pinhole, lens, pixels):
+            if not pixels(camera, block, found_at):
                 continue
-            for at in range(_inside(pixels, len(block), width, height, chosen)):
+            for at in range(_inside(found_at, len(block), width, height, chosen)):
                 k = chosen[at]
                 i = first + k
                 px, py, pz = xyz[i, 0], xyz[i, 1], xyz[i, 2]
-                x, y, z = pixels[0, k], pixels[1, k], pixels[2, k]
-                u, v = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))
+                x, y, z = found_at[0, k], found_at[1, k], found_at[2, k]
+                v, u = cell(x, y)
                 measured = depth[v, u]
                 if not (measured > 0.0 and abs(z - measured) <= absolute + relative * z):
                     continue
@@ -294,16 +240,10 @@ def _see(
                 if has_confidence:
                     look *= confidence[v, u]
                 if other_colour:
-                    x, y, z = _pixel(colour_pose, colour_pinhole, colour_lens, px, py, pz)
-                    if not (
-                        z > 0.0
-                        and x > -0.5
-                        and y > -0.5
-                        and x < colour_width - 0.5
-                        and y < colour_height - 0.5
-                    ):
+                    x, y, z = pixel(colour, px, py, pz)
+                    if not within(x, y, z, colour_size[0], colour_size[1]):
                         continue
-                    u, v = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))
+                    v, u = cell(x, y)
                 if not look > 0.0:
                     continue
                 point[found] = i
@@ -337,7 +277,7 @@ def _pack(counts, point, column, row, weight):
 
 @numba.njit(cache=True, nogil=True)
 @no_type_check
-def _splat(xyz, pose, pinhole, lens, splat, index, depth):
+def _splat(xyz, camera, splat, index, depth):
     """Paint every point into `index` and `depth`, nearest wins.
 
     What lies behind a splat that covers a whole tile cannot show there: most of a room is hidden
@@ -348,17 +288,17 @@ def _splat(xyz, pose, pinhole, lens, splat, index, depth):
     point = np.empty(len(xyz), np.int32)
     box = np.empty((len(xyz), 4), np.int32)
     z_of = np.empty(len(xyz), np.float32)
-    pixels = np.empty((3, BLOCK))
+    projected = np.empty((3, BLOCK))
     found = 0
     for i in range(len(xyz)):
         at = i % BLOCK
         if at == 0:
-            _pixels(xyz[i : i + BLOCK], pose, pinhole, lens, pixels)
-        x, y, z = pixels[0, at], pixels[1, at], pixels[2, at]
-        if not z > 1e-6:
+            pixels(camera, xyz[i : i + BLOCK], projected)
+        x, y, z = projected[0, at], projected[1, at], projected[2, at]
+        if not z > NEAR:
             continue
-        half_x = max(0.5, 0.5 * splat * pinhole[0] / z)
-        half_y = max(0.5, 0.5 * splat * pinhole[1] / z)
+        half_x = max(0.5, 0.5 * splat * camera.k[0] / z)
+        half_y = max(0.5, 0.5 * splat * camera.k[1] / z)
         if not (
             x + half_x > -0.5
             and y + half_y > -0.5
@@ -402,7 +342,7 @@ def _drop_at_pixels(front, z, depth, absolute, relative):
 
 @numba.njit(cache=True, nogil=True)
 @no_type_check
-def _drop_points(front, xyz, pose, pinhole, lens, depth, absolute, relative):
+def _drop_points(front, xyz, camera, depth, absolute, relative):
     """The other camera's answer is of the point, not of the pixel: asked once for each point."""
     height, width = depth.shape
     known = np.zeros(len(xyz), np.int8)  # 1 stays, 2 goes
@@ -413,9 +353,9 @@ def _drop_points(front, xyz, pose, pinhole, lens, depth, absolute, relative):
                 continue
             if known[i] == 0:
                 known[i] = 1
-                x, y, z = _pixel(pose, pinhole, lens, xyz[i, 0], xyz[i, 1], xyz[i, 2])
-                if z > 0.0 and x >= -0.5 and y >= -0.5 and x < width - 0.5 and y < height - 0.5:
-                    measured = depth[int(np.floor(y + 0.5)), int(np.floor(x + 0.5))]
+                x, y, z = pixel(camera, xyz[i, 0], xyz[i, 1], xyz[i, 2])
+                if within(x, y, z, width, height):
+                    measured = depth[cell(x, y)]
                     if measured > 0.0 and abs(z - measured) > absolute + relative * z:
                         known[i] = 2
             if known[i] == 2:

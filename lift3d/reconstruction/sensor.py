@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from lift3d.geometry import is_rigid
-from lift3d.geometry.visibility import spacing, sparse_depth
+from lift3d.geometry.visibility import spacing, unhidden_depth
 from lift3d.scene import Scene, Skipped, View
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.prefetch import prefetch
@@ -99,7 +99,7 @@ def _by_cloud(views: list[View], xyz: Float32[np.ndarray, "points 3"]) -> list[V
     return [
         replace(
             view,
-            load_depth=partial(sparse_depth, xyz, view.camera, splat),
+            load_depth=partial(unhidden_depth, xyz, view.camera, splat),
             depth_camera=None,
             sparse=True,
         )

@@ -11,7 +11,8 @@ from jaxtyping import Float32, Int32
 
 from lift3d.evaluation.consistency.counts import neighbour_counts
 from lift3d.evaluation.consistency.scoring import Consistency, Exclude, score
-from lift3d.geometry import project, rays_at, transform
+from lift3d.geometry import project, transform
+from lift3d.geometry.lens import inside, nearest, rays_at
 from lift3d.scene import LabelMap, Scene, View
 from lift3d.scene.errors import InputError
 from lift3d.scene.prefetch import THREADS, prefetch
@@ -177,7 +178,7 @@ def _sample(view: View, label_maps: Callable[[int], LabelMap], index: int, strid
     row, column = rows[row], columns[column]
     pixel = (row * depth.shape[1] + column).astype(np.int32)
     z = depth[row, column]
-    xyz = transform(camera.pose, rays_at(camera, column * 1.0, row * 1.0) * z[:, None])
+    xyz = transform(camera.pose, rays_at(camera, column, row) * z[:, None])
     xyz = xyz.astype(np.float32)
     labels = label_maps(index)
     expected = (view.camera.height, view.camera.width)
@@ -190,9 +191,9 @@ def _sample(view: View, label_maps: Callable[[int], LabelMap], index: int, strid
         label, seen = labels.ravel()[pixel], np.ones(len(pixel), bool)
     else:
         xy, _ = project(view.camera, xyz)
-        column, row = np.floor(np.nan_to_num(xy, nan=-1.0) + 0.5).T
-        seen = (column >= 0) & (row >= 0) & (column < expected[1]) & (row < expected[0])
-        label = labels[row[seen].astype(np.intp), column[seen].astype(np.intp)]
+        seen = inside(view.camera, xy)
+        column, row = nearest(xy[seen])
+        label = labels[row, column]
     footprint = float(np.median(z) / camera.K[0, 0]) if len(pixel) else 0.0
     return _Sample(xyz[seen], label, pixel[seen], int((~seen).sum()), footprint)
 
