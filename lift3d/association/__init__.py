@@ -23,7 +23,7 @@ views for raters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -41,9 +41,8 @@ from lift3d.association.shape import Shape
 from lift3d.association.superpoints import superpoints, surface_graph
 from lift3d.association.votes.ballot import Ballot, vote_labels
 from lift3d.geometry.visibility import DepthTolerance, spacing
-from lift3d.scene import LabelledPoints, LabelMap, Points, Scene, View
-
-LabelMaps = Callable[[], Iterable[LabelMap]]
+from lift3d.scene import LabelledPoints, LabelMap, Points, Scene, Skipped, View
+from lift3d.scene.labelmaps import check_label_maps, derived
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,16 +72,18 @@ FEWEST = 200
 def associate(
     points: Points,
     scene: Scene,
-    label_maps: LabelMaps,
+    label_maps: Mapping[str, LabelMap],
     config: AssociationConfig = AssociationConfig(),
     tolerance: DepthTolerance = DepthTolerance(),
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Association:
-    """Label `points` by the masks of all views; `label_maps()` is gone through twice.
+    """Label `points` by the masks of all views, given by their names; each is read twice.
 
-    Memory grows with the points and, by 20 kB each, with the views.
+    Raises InputError where a view has no label map, or one of another size than its image. Memory
+    grows with the points and, by 20 kB each, with the views.
     """
+    check_label_maps(label_maps, scene)
     done = 0
 
     def step() -> None:
@@ -105,14 +106,14 @@ def associate(
 
     chosen = choose_anchors(points.xyz, config.anchors)
     anchors = points.take(chosen)
-    seen = observe(anchors, scene, label_maps(), tolerance, step)
+    seen = observe(anchors, scene, label_maps, tolerance, step)
     cluster = identities(seen, anchors, coarse[chosen], fine[chosen], config, seed)
     count = int(cluster.max(initial=-1)) + 1
     covered = cover(seen, cluster, count)
     mean, _ = support(seen, covered)
     gain = gains(seen, covered, np.ones(count, bool))
     primary = _primary(covered.under.T.tocsr())
-    evidence = gather(points, fine, scene, label_maps(), seen, gain, primary, tolerance, step)
+    evidence = gather(points, fine, scene, label_maps, seen, gain, primary, tolerance, step)
     label = _decide(evidence, fine, a, b, difference, config)
     label, rank = _by_size(label, count, config.points)
     cloud = LabelledPoints(points, label, _scores(evidence.ballot, label, rank))
@@ -130,7 +131,7 @@ def _by_shape(
     points: Points,
     gap: float,
     scene: Scene,
-    label_maps: LabelMaps,
+    label_maps: Mapping[str, LabelMap],
     config: AssociationConfig,
     tolerance: DepthTolerance,
     step: Callable[[], None],
@@ -138,20 +139,22 @@ def _by_shape(
     """Objects are the things that the surface shows; masks are named after them."""
     shape = Shape(points, gap, [view.camera for view in scene.views], scene.metric)
     chosen = choose_anchors(points.xyz, config.anchors)
-    seen = observe(points.take(chosen), scene, label_maps(), tolerance, step, shape.look)
+    seen = observe(points.take(chosen), scene, label_maps, tolerance, step, shape.add)
     thing, sure = shape.things()
     label, rank = _by_size(thing + 1, len(sure), config.points)
     count = int(rank.max(initial=0))
     covered = cover(seen, label[chosen] - 1, count)
     votes = np.append(_primary(covered.under.T.tocsr()) + 1, 0).astype(np.int32)
     starts = np.searchsorted(seen.mask_view, np.arange(len(scene) + 1))
+    place = {view.name: index for index, view in enumerate(scene.views)}
 
-    def voted() -> Iterator[LabelMap]:
-        for index, labels in enumerate(label_maps()):
-            low, high = int(starts[index]), int(starts[index + 1])
-            yield votes[mask_index(labels, seen.mask_label[low:high], low)]
+    def voted(name: str, labels: LabelMap) -> LabelMap:
+        low, high = (int(each) for each in starts[place[name] : place[name] + 2])
+        return votes[mask_index(labels, seen.mask_label[low:high], low)]
 
-    ballot = vote_labels(points, scene, voted(), lambda done, of: step(), tolerance)
+    # The surface has settled the labels; votes only give the scores.
+    maps = derived(label_maps, voted)
+    ballot = vote_labels(points, scene, maps, lambda done, of: step(), tolerance)
     same = np.arange(1, count + 1, dtype=np.int32)
     cloud = LabelledPoints(points, label, _scores(ballot, label, same))
     relabelling = _relabelling(seen, label[chosen])
@@ -287,7 +290,7 @@ def _account(
         "masks_dropped": int((~kept).sum()),
         "objects_dropped": clusters - objects,
     }
-    warnings = []
+    warnings = _without_vote(seen.skipped)
     if summary["identities_split"]:
         warnings.append(
             f"{summary['identities_split']} ids stood for more than one object and were split"
@@ -309,14 +312,14 @@ def _account(
 def _trusting(
     points: Points,
     scene: Scene,
-    label_maps: LabelMaps,
+    label_maps: Mapping[str, LabelMap],
     config: AssociationConfig,
     tolerance: DepthTolerance,
     step: Callable[[], None],
 ) -> Association:
     """Votes alone; ids stay as they came."""
     ballot = vote_labels(
-        points, scene, label_maps(), progress=lambda done, of: step(), tolerance=tolerance
+        points, scene, label_maps, progress=lambda done, of: step(), tolerance=tolerance
     )
     label, score = ballot.result()
     ids, counts = np.unique(label[label > 0], return_counts=True)
@@ -326,4 +329,10 @@ def _trusting(
     found = ids[counts >= config.points]
     confidence = {int(i): round(float(score[label == i].mean()), 6) for i in found}
     summary = {"identities": len(ids), "objects": len(found), "objects_dropped": len(small)}
-    return Association(LabelledPoints(points, label, score), confidence, summary, [], tolerance)
+    warnings = _without_vote(ballot.skipped)
+    cloud = LabelledPoints(points, label, score)
+    return Association(cloud, confidence, summary, warnings, tolerance)
+
+
+def _without_vote(skipped: Iterable[Skipped]) -> list[str]:
+    return [f"view {each.name} has no vote: {each.reason}" for each in skipped]

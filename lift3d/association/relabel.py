@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +10,11 @@ from jaxtyping import Int32
 from scipy import ndimage
 
 from lift3d.association.labelling import mask_index
+from lift3d.association.looks import decoded
 from lift3d.geometry.visibility import DepthTolerance, sightings
 from lift3d.scene import LabelledPoints, LabelMap, View
 
+log = logging.getLogger(__name__)
 MIXED = 0.2
 """A mask is split where the second object has more than this share of its points."""
 
@@ -48,6 +51,9 @@ class Relabelling:
         divided = np.flatnonzero(self.mixed[low:high]) + low
         if not len(divided):
             return result
+        view, reason = decoded(view)
+        if reason is not None:
+            log.warning("masks of view %s are not divided: %s", reason.name, reason.reason)
         sight = sightings(cloud.points, view, tolerance)
         shown = np.zeros(labels.shape, np.int32)
         shown[sight.row, sight.column] = cloud.instance[sight.point]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, no_type_check
 
@@ -13,6 +13,7 @@ from jaxtyping import Float64, Int, Int32, Int64
 from lift3d.geometry.visibility import DepthTolerance, drop_misplaced, front_points
 from lift3d.scene import DENSE, LabelledPoints, LabelMap, Scene, View, ids_in
 from lift3d.scene.errors import InputError
+from lift3d.scene.labelmaps import check_label_maps, label_map_of
 from lift3d.scene.prefetch import THREADS, prefetch
 
 
@@ -130,34 +131,24 @@ def _instances(labelled: LabelledPoints, front: Int32[np.ndarray, "height width"
 def reprojection_check(
     labelled: LabelledPoints,
     scene: Scene,
-    label_maps: Sequence[LabelMap] | Callable[[int], LabelMap],
+    label_maps: Mapping[str, LabelMap],
     splat: float,
     tolerance: DepthTolerance = DepthTolerance(),
 ) -> Reprojection:
     """Render the cloud into every view and compare with the view's label map.
 
-    `label_maps` gives view i's ids at colour resolution, in the ids of the cloud. Only
-    pixels where the cloud shows a point are compared: what the cloud lacks is `seen`.
+    `label_maps` gives the ids of each view by its name, at colour resolution, in the ids of the
+    cloud. Only pixels where the cloud shows a point are compared: what the cloud lacks is `seen`.
     """
-    if not callable(label_maps) and len(label_maps) != len(scene):
-        raise InputError(
-            f"{len(label_maps)} label maps for {len(scene)} views; expected one per view, in order"
-        )
-    lookup = label_maps if callable(label_maps) else label_maps.__getitem__
+    check_label_maps(label_maps, scene)
 
-    def compared(index: int) -> _Tally:
-        view = scene.views[index]
+    def compared(view: View) -> _Tally:
         front = visible_points(labelled, view, splat, tolerance)
-        labels = lookup(index)
-        if labels.shape != front.shape:
-            raise InputError(
-                f"view {view.name}: label map is {labels.shape[1]}x{labels.shape[0]}, expected "
-                f"the colour image's {front.shape[1]}x{front.shape[0]}"
-            )
+        labels = label_map_of(label_maps, view)
         seen = front >= 0
         return _compare(labelled.instance[front[seen]], labels[seen], front.size)
 
-    tallies = list(prefetch(range(len(scene)), compared, threads=THREADS))
+    tallies = list(prefetch(scene.views, compared, threads=THREADS))
     per_view = [
         ViewReprojection(
             view.name, *tally.shares(), tally.ids, tally.equal / np.maximum(tally.union, 1)

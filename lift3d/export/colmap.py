@@ -62,7 +62,7 @@ def write(content: Content, folder: Path, tick: Tick) -> list[str]:
     masked = bool(content.options.keep or content.options.undistort)
     for frame in frames(content, LIMITS, tick):
         frame.write_image(folder / "images")
-        ids = content.label_map(frame.view.name)
+        ids = content.label_maps[frame.view.name]
         labels = frame.labels(ids)
         write_label_map(folder / "labels", frame.stem, labels)
         if masked:

@@ -40,8 +40,8 @@ class Sightings:
     column: Int32[np.ndarray, " seen"]
     """Pixel in the colour image."""
     row: Int32[np.ndarray, " seen"]
-    weight: Float32[np.ndarray, " seen"]
-    """Depth confidence times the cosine of the viewing angle, above 0."""
+    confidence: Float32[np.ndarray, " seen"]
+    """Of the depth there, above 0; 1 where the view knows none."""
 
     def __len__(self) -> int:
         return len(self.point)
@@ -51,29 +51,23 @@ def sightings(
     points: Points,
     view: View,
     tolerance: DepthTolerance = DepthTolerance(),
-    depth: Depth | None = None,
 ) -> Sightings:
     """The points that `view` sees: inside both images and where the depth map says.
 
     Geometry goes through the view's geometry camera, the returned pixel through its colour
-    camera. A view without depth sees the points that nothing else of the cloud hides.
-    Points whose normal is unknown count as seen head-on; a normal that faces away counts
-    by its angle all the same, because the orientation of a foreign mesh cannot be trusted.
-
-    Pass `depth` where it is already decoded.
+    camera. A view without depth sees the points that nothing else of the cloud hides. Where depth
+    has no confidence (0), nothing is seen.
     """
     camera = view.geometry_camera
-    if depth is None:
-        depth = view.depth()
+    depth = view.depth()
     if depth is None:
         depth = hiding_depth(points.xyz, camera)
     confidence = view.confidence()
     if confidence is None:
         confidence = np.ones((1, 1), np.float32)
     colour = view.camera
-    counts, point, column, row, weight = _see(
+    counts, point, column, row, certain = _see(
         points.xyz,
-        points.normal,
         pinhole(camera),
         depth,
         confidence,
@@ -82,7 +76,7 @@ def sightings(
         pinhole(colour),
         (colour.width, colour.height),
     )
-    return Sightings(*_pack(counts, point, column, row, weight))
+    return Sightings(*_pack(counts, point, column, row, certain))
 
 
 def front_points(
@@ -186,7 +180,6 @@ def _inside(pixels, count, width, height, chosen):
 @no_type_check
 def _see(
     xyz,
-    normal,
     camera,
     depth,
     confidence,
@@ -206,14 +199,9 @@ def _see(
     point = np.empty(n, np.int32)
     column = np.empty(n, np.int32)
     row = np.empty(n, np.int32)
-    weight = np.empty(n, np.float32)
+    certain = np.empty(n, np.float32)
     has_confidence = confidence.shape[0] > 1 or confidence.shape[1] > 1
     absolute, relative = tolerance
-    pose = camera.pose
-    # The camera's centre: -R^T t.
-    cx = -(pose[0, 0] * pose[0, 3] + pose[1, 0] * pose[1, 3] + pose[2, 0] * pose[2, 3])
-    cy = -(pose[0, 1] * pose[0, 3] + pose[1, 1] * pose[1, 3] + pose[2, 1] * pose[2, 3])
-    cz = -(pose[0, 2] * pose[0, 3] + pose[1, 2] * pose[1, 3] + pose[2, 2] * pose[2, 3])
     for chunk in numba.prange(chunks):
         start = chunk * CHUNK
         found = start
@@ -225,54 +213,46 @@ def _see(
             for at in range(_inside(found_at, len(block), width, height, chosen)):
                 k = chosen[at]
                 i = first + k
-                px, py, pz = xyz[i, 0], xyz[i, 1], xyz[i, 2]
                 x, y, z = found_at[0, k], found_at[1, k], found_at[2, k]
                 v, u = cell(x, y)
                 measured = depth[v, u]
                 if not (measured > 0.0 and abs(z - measured) <= absolute + relative * z):
                     continue
-                look = 1.0
-                nx, ny, nz = normal[i, 0], normal[i, 1], normal[i, 2]
-                if nx != 0.0 or ny != 0.0 or nz != 0.0:
-                    dx, dy, dz = px - cx, py - cy, pz - cz
-                    length = np.sqrt(dx * dx + dy * dy + dz * dz)
-                    look = max(abs(nx * dx + ny * dy + nz * dz) / length, 0.05)
-                if has_confidence:
-                    look *= confidence[v, u]
+                sure = confidence[v, u] if has_confidence else np.float32(1.0)
+                if not sure > 0.0:
+                    continue
                 if other_colour:
-                    x, y, z = pixel(colour, px, py, pz)
+                    x, y, z = pixel(colour, xyz[i, 0], xyz[i, 1], xyz[i, 2])
                     if not within(x, y, z, colour_size[0], colour_size[1]):
                         continue
                     v, u = cell(x, y)
-                if not look > 0.0:
-                    continue
                 point[found] = i
                 column[found] = u
                 row[found] = v
-                weight[found] = look
+                certain[found] = sure
                 found += 1
         counts[chunk] = found - start
-    return counts, point, column, row, weight
+    return counts, point, column, row, certain
 
 
 @numba.njit(cache=True)
 @no_type_check
-def _pack(counts, point, column, row, weight):
+def _pack(counts, point, column, row, certain):
     """The chunks' sightings without the gaps between them."""
     total = counts.sum()
     points = np.empty(total, np.int32)
     columns = np.empty(total, np.int32)
     rows = np.empty(total, np.int32)
-    weights = np.empty(total, np.float32)
+    certains = np.empty(total, np.float32)
     at = 0
     for chunk in range(len(counts)):
         start, n = chunk * CHUNK, counts[chunk]
         points[at : at + n] = point[start : start + n]
         columns[at : at + n] = column[start : start + n]
         rows[at : at + n] = row[start : start + n]
-        weights[at : at + n] = weight[start : start + n]
+        certains[at : at + n] = certain[start : start + n]
         at += n
-    return points, columns, rows, weights
+    return points, columns, rows, certains
 
 
 @numba.njit(cache=True, nogil=True)

@@ -19,12 +19,13 @@ from lift3d.export.content import Content, Options
 from lift3d.export.ply import read_cloud
 from lift3d.export.registry import FORMATS
 from lift3d.reconstruction.fusion import given_points
+from lift3d.run.cameras import read_cameras
 from lift3d.run.evaluating import confidences
 from lift3d.run.record import RUN, read_json
 from lift3d.run.stored import CAMERAS, reopened
-from lift3d.scene import LabelledPoints, LabelMap
+from lift3d.scene import LabelledPoints
 from lift3d.scene.errors import InputError, did_you_mean
-from lift3d.scene.labelmaps import find_label_map, read_label_map
+from lift3d.scene.labelmaps import LabelMaps, renumber, renumbered
 from lift3d.scene.progress import Progress, Quiet
 from lift3d.scene.storage import atomic
 
@@ -84,25 +85,19 @@ def _content(folder: Path, pictures: bool, options: Options, scan: Path | None) 
     cloud, confidence = read_cloud(folder / "cloud.ply"), confidences(folder / "instances.json")
     new = _kept(cloud, options.largest)
     if new is not None:
-        cloud = replace(cloud, instance=_renumber(cloud.instance, new))
+        cloud = replace(cloud, instance=renumber(cloud.instance, new))
         confidence = {new[each]: value for each, value in confidence.items() if each in new}
     vertices = None
     if options.vertices is not None:
         vertices = at_vertices(cloud, given_points(options.vertices).xyz)
 
-    def label_map(view: str) -> LabelMap:
-        path = find_label_map(folder / "labels", view)
-        if path is None:
-            raise InputError(f"{folder / 'labels'} has no label map of view {view}; lift again")
-        labels = read_label_map(path)
-        return labels if new is None else _renumber(labels, new)
-
+    maps = LabelMaps(folder / "labels", read_cameras(folder / CAMERAS), "lift again")
     content = Content(
         name=_file_name(read_json(folder, CAMERAS)["name"]),
         cloud=cloud,
         confidence=confidence,
         views=reopened(folder, scan) if pictures else None,
-        label_map=label_map,
+        label_maps=maps if new is None else renumbered(maps, new),
         at_vertices=vertices,
         options=options,
     )
@@ -130,13 +125,6 @@ def _file_name(name: str) -> str:
     'my_scan_7'
     """
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name) or "scene"
-
-
-def _renumber(labels: np.ndarray, new: Mapping[int, int]) -> np.ndarray:
-    known, index = np.unique(labels, return_inverse=True)
-    return np.array([new.get(int(each), 0) for each in known], np.int32)[
-        index.reshape(labels.shape)
-    ]
 
 
 def _home(out: Path, name: str) -> Path:

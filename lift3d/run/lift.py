@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lift3d.association import Association, associate
-from lift3d.association.votes.classes import class_maps, vote_classes, with_classes
+from lift3d.association.votes.classes import vote_classes, with_classes
 from lift3d.datasets.selection import open_scene, select
 from lift3d.evaluation.check import check, write_heat
 from lift3d.evaluation.scores import score
@@ -35,8 +35,8 @@ from lift3d.run.stages import (
 )
 from lift3d.run.stored import CAMERAS, DEPTH, keep, read_points, recall, write_points
 from lift3d.scene import LabelMap, Points, Scene, View, ids_in
-from lift3d.scene.errors import FrameError, InputError
-from lift3d.scene.labelmaps import find_label_map, read_label_map, write_label_map
+from lift3d.scene.errors import InputError
+from lift3d.scene.labelmaps import LabelMaps, write_label_map
 from lift3d.scene.prefetch import behind, pictures_ahead, prefetch
 from lift3d.scene.progress import Progress, Quiet, Tick
 from lift3d.scene.protocols import Segmenter, Tracker
@@ -226,7 +226,7 @@ def _associate(run: _Run, scene: Scene, points: Points) -> None:
         found = associate(
             points,
             scene,
-            lambda: stored_maps(run.path(MASKS), scene),
+            _maps(run, MASKS, scene),
             config.association,
             config.tolerance,
             config.seed,
@@ -235,7 +235,8 @@ def _associate(run: _Run, scene: Scene, points: Points) -> None:
         views = _write_labels(run, scene, found)
         cloud = found.cloud
         if config.classes is not None:
-            maps = class_maps(config.classes, scene)
+            names = [view.name for view in scene.views]
+            maps = LabelMaps.found(config.classes, names, "class map")
             cloud = with_classes(cloud, vote_classes(points, scene, maps, config.tolerance)[0])
         write_cloud(run.path(CLOUD), cloud)
         write_cloud(run.path(CLOUD_LABELS), replace(cloud, points=coloured_by_label(cloud)))
@@ -257,13 +258,11 @@ def _check(run: _Run, scene: Scene) -> None:
     """How well views and cloud agree; scores against the truth where the scene has one."""
     config = run.config
 
-    def label_map(index: int) -> LabelMap:
-        return stored_map(run.path(LABELS), scene.views[index].name)
-
     def work(tick: Tick) -> dict[str, Any]:
         cloud = read_cloud(run.path(CLOUD))
         epsilon, pixels = config.epsilon, config.check_pixels
-        found, printed = check(scene, cloud, label_map, epsilon, pixels, config.tolerance, tick)
+        maps = _maps(run, LABELS, scene)
+        found, printed = check(scene, cloud, maps, epsilon, pixels, config.tolerance, tick)
         if scene.load_surface is not None:
             confidence = confidences(run.path(INSTANCES))
             truth = Truth.of_surface(scene.load_surface(), scene.void_classes)
@@ -294,13 +293,19 @@ def _content(run: _Run, scene: Scene, command: Sequence[str]) -> dict[str, Any]:
     return run_content(run.config, scene, run.folder.records, command, run.warnings)
 
 
+def _maps(run: _Run, folder: str, scene: Scene) -> LabelMaps:
+    """Label maps that this run has written."""
+    return LabelMaps(run.path(folder), [view.name for view in scene.views])
+
+
 def _write_labels(run: _Run, scene: Scene, found: Association) -> dict[int, int]:
     """Each view's masks with the ids of the cloud; in how many views each id is."""
     views: dict[int, int] = {}
+    masks = _maps(run, MASKS, scene)
 
     def named(item: tuple[int, View]) -> tuple[str, LabelMap]:
         index, view = item
-        return view.name, found.relabel(index, view, stored_map(run.path(MASKS), view.name))
+        return view.name, found.relabel(index, view, masks[view.name])
 
     with fresh_folder(run.path(LABELS)) as part:
         for name, labels in prefetch(enumerate(scene.views), named):
@@ -308,20 +313,3 @@ def _write_labels(run: _Run, scene: Scene, found: Association) -> dict[int, int]
             for each in ids_in(labels).tolist():
                 views[each] = views.get(each, 0) + 1
     return views
-
-
-def stored_maps(folder: Path, scene: Scene) -> Iterator[LabelMap]:
-    """The label maps of all views, one at a time."""
-    for view in scene.views:
-        yield stored_map(folder, view.name)
-
-
-def stored_map(folder: Path, name: str) -> LabelMap:
-    """One view's label map, which this run has written."""
-    path = find_label_map(folder, name)
-    if path is None:
-        raise InputError(f"{folder} has no label map of view {name}; remove {folder} and run again")
-    try:
-        return read_label_map(path)
-    except FrameError as error:
-        raise InputError(f"{error}; remove {folder} and run again") from error

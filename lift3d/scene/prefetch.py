@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numba
 
-from lift3d.scene import Depth, Image, LabelMap, Scene, View
+from lift3d.scene import Image, Scene
 
 Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")
@@ -113,15 +113,3 @@ def pictures_ahead(scene: Scene) -> Iterator[Scene]:
             )
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def looked_up(
-    scene: Scene, label_maps: Iterable[LabelMap]
-) -> Iterator[tuple[View, Depth | None, LabelMap]]:
-    """Every view with its depth and its label map; ValueError where the counts differ."""
-
-    def load(pair: tuple[View, LabelMap]) -> tuple[View, Depth | None, LabelMap]:
-        view, labels = pair
-        return view, view.depth(), labels
-
-    return prefetch(zip(scene.views, label_maps, strict=True), load)

@@ -19,6 +19,7 @@ from collections.abc import Iterable
 import numpy as np
 from jaxtyping import Float64, Int32, Int64
 
+from lift3d.association.looks import Look
 from lift3d.association.shape.agreement import Agreement
 from lift3d.association.shape.borders import AGREED, ASKED, OTHERS, OWN, Neighbours, borders
 from lift3d.association.shape.cues import cues
@@ -29,8 +30,7 @@ from lift3d.association.shape.pieces import SIZE, Judge, Pairs, Pieces, largest
 from lift3d.association.shape.seams import lines
 from lift3d.association.shape.surfels import Surfels, surfels
 from lift3d.geometry.graphs import felzenszwalb
-from lift3d.geometry.visibility import DepthTolerance
-from lift3d.scene import Camera, Depth, LabelMap, Points, View
+from lift3d.scene import Camera, Points
 
 CELLS, FEWEST, CELL = 1.93, 1.1, 0.025
 """Side of a surfel's cell: so many spacings of the points, but where these are coarse no more than
@@ -43,7 +43,7 @@ def judged(pieces: Pieces, pairs: Pairs) -> Float64[np.ndarray, " pairs"]:
 
 
 class Shape:
-    """The surface in pieces. Show it the views (`look`), then ask for the `things`.
+    """The surface in pieces. Show it the views (`add`), then ask for the `things`.
 
     `spacing` is the distance between neighbouring points, in metres where `metric`.
     """
@@ -69,11 +69,9 @@ class Shape:
         one, other, _ = self._borders
         self._agreement = Agreement(_as_points(surface), self.piece, one, other)
 
-    def look(
-        self, view: View, depth: Depth | None, labels: LabelMap, tolerance: DepthTolerance
-    ) -> None:
-        """Hear what one view's masks say of the pieces."""
-        self._agreement.look(view, depth, labels, tolerance)
+    def add(self, look: Look) -> None:
+        """Accumulate mask co-occurrence of the pieces in one view; `look` may be at any points."""
+        self._agreement.add(look)
 
     def things(self) -> tuple[Int32[np.ndarray, " points"], Float64[np.ndarray, " things"]]:
         """Thing of each point from 0, -1 where it is near no surface; and how sure each is, 0 to 1.
