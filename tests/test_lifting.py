@@ -23,7 +23,7 @@ from lift3d.run import settings
 from lift3d.run.lift import lift
 from lift3d.run.record import read_json
 from lift3d.run.settings import KINDS, LiftConfig, as_json, backend_name, unknown_backend
-from lift3d.scene import LabelledPoints
+from lift3d.scene import LabelledPoints, labelmaps
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.labelmaps import read_label_map, write_label_map
 from lift3d.scene.prefetch import AHEAD, THREADS
@@ -123,7 +123,7 @@ def test_where_nothing_is_labelled_no_h_is_shown(lifted, scene, tmp_path, capsys
     cloud = read_cloud(lifted.folder / "cloud.ply")
     nothing = dataclasses.replace(cloud, instance=np.zeros_like(cloud.instance))
     empty = np.zeros((scene.views[0].camera.height, scene.views[0].camera.width), np.int32)
-    found, _ = check(scene, nothing, lambda index: empty)
+    found, _ = check(scene, nothing, {view.name: empty for view in scene.views})
     assert found["all"]["view"]["H"] == 1
     assert found["printed"]["all"] == {"H": None, "H_prime": None}
     shutil.copy(lifted.folder / "run.json", tmp_path)
@@ -258,7 +258,7 @@ def test_label_maps_are_read_a_few_at_a_time(config, scene, tmp_path, monkeypatc
         def __init__(self, labels):
             labels.holder = self
 
-    monkeypatch.setattr(lifting, "read_label_map", watched)
+    monkeypatch.setattr(labelmaps, "read_label_map", watched)
     lift(dataclasses.replace(config, out=tmp_path / "run"), scene)
     assert 1 <= most <= THREADS + AHEAD + 2 < len(scene)  # those under way, and the one in hand
 
