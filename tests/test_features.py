@@ -179,7 +179,7 @@ def test_views_without_features_say_nothing(points, scene, caplog):
     rest = scene.with_views(scene.views[1:])
     expected = average_features(points, rest, lambda index: maps(index + 1))
     np.testing.assert_array_equal(average_features(points, scene, some), expected)
-    assert f"view {scene.views[0].name} has no part" in caplog.text
+    assert f"view {scene.views[0].name} has no features" in caplog.text
     with pytest.raises(InputError, match="same network"):
         average_features(points, scene, lambda index: maps(index)[..., : 3 + index])
 

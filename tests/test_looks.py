@@ -86,7 +86,7 @@ def test_a_view_that_cannot_be_read_sees_nothing_and_is_named(what, caplog):
     assert caplog.messages == ["view b sees nothing: 0002.png is torn"]
 
 
-@pytest.mark.parametrize("association", [{}, {"things": True}, {"trust_ids": True}])
+@pytest.mark.parametrize("association", [{}, {"by_shape": True}, {"trust_ids": True}])
 @pytest.mark.parametrize("what", ["load_depth", "load_confidence"])
 def test_no_way_of_associating_ends_at_a_view_that_cannot_be_read(association, what, caplog):
     points = wall(2000)
