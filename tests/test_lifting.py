@@ -16,6 +16,7 @@ from lift3d.cli.summary import print_run
 from lift3d.datasets import read_scene
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.evaluation.check import check
+from lift3d.export.instances import write_instances
 from lift3d.export.ply import read_cloud, write_cloud
 from lift3d.reconstruction.fusion.voxel import VoxelConfig
 from lift3d.run import lift as lifting
@@ -128,6 +129,7 @@ def test_where_nothing_is_labelled_no_h_is_shown(lifted, scene, tmp_path, capsys
     assert found["printed"]["all"] == {"H": None, "H_prime": None}
     shutil.copy(lifted.folder / "run.json", tmp_path)
     (tmp_path / "consistency.json").write_text(json.dumps(found))
+    write_instances(tmp_path / "instances.json", nothing, {}, {})
     print_run(tmp_path)
     shown = " ".join(capsys.readouterr().out.split())
     assert "H - (H' -) over all pixels" in shown

@@ -14,6 +14,8 @@ from typing import Annotated, Any, Union
 import tyro
 from tyro.conf import subcommand
 
+from lift3d import __version__
+
 FINISHED_STAGES = "finished stages are kept: give the same command again and it goes on from there"
 COMMANDS = {
     "lift": "Lift a scan or photos: pictures in, a cloud whose points carry object ids out.",
@@ -93,6 +95,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     # tyro helps with what it has read so far: `lift --help segmentation:sam` is to tell of SAM.
     given.sort(key=lambda word: word in ("-h", "--help"))
+    if given == ["--version"]:
+        print(f"lift3d {__version__}")
+        return 0
     try:
         _check_names(given)
         command = _parse(given)

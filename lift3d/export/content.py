@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from lift3d.scene import LabelledPoints, LabelMap, Scene
+from lift3d.scene.colours import Palette
 from lift3d.scene.errors import InputError
 
 Tick: TypeAlias = Callable[[int, int], None]
@@ -54,6 +55,8 @@ class Content:
     at_vertices: Int32[np.ndarray, " vertices"] | None = None
     """The ids at the vertices that a benchmark scores, where they are not the cloud's points."""
     options: Options = field(default_factory=Options)
+    colours: Palette = field(default_factory=dict)
+    """Of the run's objects, as its pictures have them."""
 
     @property
     def scene(self) -> Scene:

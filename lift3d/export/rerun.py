@@ -51,7 +51,7 @@ def write(content: Content, folder: Path, tick: Tick) -> list[str]:
 
 def _log_cloud(rr: Any, recording: Any, content: Content) -> None:
     cloud, ids = content.cloud, [0, *content.all_ids]
-    colours = label_colours(np.array(ids, np.int32))
+    colours = label_colours(np.array(ids, np.int32), content.colours)
     classes = [
         rr.AnnotationInfo(id=each, label=str(each) if each else "unlabelled", color=rgb)
         for each, rgb in zip(ids, colours.tolist(), strict=True)

@@ -72,11 +72,12 @@ def export(
 
 def _content(run: Run, pictures: bool, options: Options) -> Content:
     """What the formats are written from."""
-    cloud, confidence = run.cloud, run.confidence
+    cloud, confidence, colours = run.cloud, run.confidence, run.palette
     new = _kept(cloud, options.largest)
     if new is not None:
         cloud = replace(cloud, instance=renumber(cloud.instance, new))
         confidence = {new[each]: value for each, value in confidence.items() if each in new}
+        colours = {new[each]: value for each, value in colours.items() if each in new}
     vertices = None
     if options.vertices is not None:
         vertices = at_vertices(cloud, given_points(options.vertices).xyz, run.scene.metric)
@@ -89,6 +90,7 @@ def _content(run: Run, pictures: bool, options: Options) -> Content:
         label_maps=run.labels if new is None else renumbered(run.labels, new),
         at_vertices=vertices,
         options=options,
+        colours=colours,
     )
     unknown = sorted(set(options.keep) - set(content.all_ids)) if options.keep else []
     if unknown:

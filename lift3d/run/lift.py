@@ -57,7 +57,7 @@ class _Stages:
         name: str,
         settings: object,
         after: list[str],
-        outputs: list[Path],
+        outputs: Sequence[Path],
         work: Callable[[Tick], dict[str, Any]],
     ) -> dict[str, Any]:
         """The stage's result, from now or from before."""
@@ -319,7 +319,7 @@ def _report(run: _Stages, scene: Scene, command: Sequence[str]) -> None:
         return {}
 
     settings = [as_json(replace(run.config, out=Path())), scene.name]
-    run.stage("report", settings, ["check"], [run.files.report, run.files.picture], work)
+    run.stage("report", settings, ["check"], run.files.report_outputs, work)
 
 
 def _content(run: _Stages, scene: Scene, command: Sequence[str]) -> dict[str, Any]:
