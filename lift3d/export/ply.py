@@ -118,6 +118,12 @@ def write(content: Content, folder: Path, tick: Tick) -> list[str]:
 FORMAT = Format(
     name="ply",
     about="the labelled cloud, and each object as a cloud of its own",
-    holds="the run's world; no cameras; label, score and confidence as properties",
+    files=(
+        "`cloud.ply`, `objects/0003.ply`; properties `label`, `score`, `confidence`, and "
+        "`quality` = label for MeshLab"
+    ),
+    frames="the run's world",
+    first_pixel="no cameras",
+    read_by="plyfile, Open3D, MeshLab, CloudCompare",
     write=write,
 )

@@ -99,7 +99,11 @@ def check(content: Content) -> None:
 FORMAT = Format(
     name="rerun",
     about="one recording with cloud, cameras, pictures, labels (extra `export`)",
-    holds="world-from-camera, RDF axes, first pixel centre at 0.5; undistorted pictures",
+    files="`run.rrd`: cloud, labels, cameras, pictures, depth (where as large as the picture)",
+    frames="parent from child, RDF axes",
+    first_pixel="0.5, 0.5",
+    limits="undistorted; ids to 65 535; extra `export`",
+    read_by="rerun 0.41",
     write=write,
     check=check,
     pictures=True,

@@ -16,7 +16,7 @@ from lift3d.geometry.visibility import spacing
 from lift3d.run.run import Run
 from lift3d.scene import Camera, Image, LabelledPoints
 from lift3d.scene.colours import Palette, heat_colours, label_colours
-from lift3d.scene.errors import InputError, MissingExtra
+from lift3d.scene.errors import InputError, open3d
 from lift3d.scene.palette import distinct_colours
 from lift3d.scene.storage import atomic
 
@@ -134,7 +134,7 @@ def show(
             "there is no display to open a window on; "
             "`lift3d view RUN --screenshot picture.png` makes a picture without one"
         )
-    o3d = _open3d()
+    o3d = open3d("the window (`--screenshot picture.png` does not)")
     print("keys: " + "; ".join(f"{key} {what}" for key, what in KEYS.items()))
     window = o3d.visualization.VisualizerWithKeyCallback()
     if not window.create_window(title, 1280, 860):
@@ -221,15 +221,3 @@ class _Shown:
         drawn.lines = self._o3d.utility.Vector2iVector(np.array(lines))
         drawn.paint_uniform_color((0.2, 0.2, 0.2))
         return drawn
-
-
-def _open3d() -> Any:
-    try:
-        import open3d
-    except (ImportError, OSError) as error:
-        raise MissingExtra(
-            f"the window needs Open3D, which cannot be imported ({error}); on Debian or Ubuntu: "
-            "apt-get install libusb-1.0-0 libgl1 libegl1 libx11-6. "
-            "`lift3d view RUN --screenshot picture.png` needs none of it"
-        ) from error
-    return open3d
