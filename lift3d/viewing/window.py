@@ -33,7 +33,7 @@ FRUSTUM = 0.08
 """Depth of a drawn camera, as a share of the scene's extent."""
 
 
-def view_run(run: Run, screenshot: Path | None = None, width: int = 1280) -> None:
+def view_run(run: Run, screenshot: Path | str | None = None, width: int = 1280) -> None:
     """Show the cloud of a finished run; into the file `screenshot` where one is given.
 
     Raises InputError where there is no display, MissingExtra where Open3D cannot be imported. The
@@ -41,7 +41,7 @@ def view_run(run: Run, screenshot: Path | None = None, width: int = 1280) -> Non
     """
     cameras = list(run.cameras.values())
     if screenshot is not None:
-        write_screenshot(screenshot, run.cloud, width, cameras, run.palette)
+        write_screenshot(Path(screenshot), run.cloud, width, cameras, run.palette)
         return
     show(run.cloud, cameras, str(run.folder), run.palette)
 
