@@ -107,7 +107,7 @@ def test_a_broken_reader_of_a_plugin_stops_no_other_reader(theirs, tmp_path, cap
     assert isinstance(detect(tmp_path / "photos"), Photos)
     assert "reader:broken of the package their-masks cannot be loaded" in caplog.text
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no reader knows this[^$]*reader:broken of the package"):
+    with pytest.raises(InputError, match=r"no reader knows this[^$]*reader:broken of the package"):
         detect(tmp_path / "empty")
 
 

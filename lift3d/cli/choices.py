@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar, Union
 from tyro.conf import arg, subcommand
 
 from lift3d.export.registry import FORMATS
-from lift3d.run.settings import AUTOMATIC, CHOICES, names
+from lift3d.run.settings import AUTOMATIC, CHOICES, names, unknown_backend
 from lift3d.scene.errors import InputError, did_you_mean
 from lift3d.scene.registry import KINDS
 
@@ -77,12 +77,12 @@ def wrong_choice(given: Sequence[str]) -> str | None:
     '`--segmentation sam` chooses nothing: a backend is one word without dashes, `segmentation:sam`'
     """
     for word, following in zip(given, [*given[1:], ""], strict=True):
-        kind, colon, name = word.partition(":")
-        if colon and kind in CHOICES:
-            if name not in names(kind):
-                return did_you_mean(name, names(kind), KINDS[kind].what)
-            if name in KINDS[kind]:
-                KINDS[kind][name]  # a plug-in that is broken says so
+        unknown = unknown_backend(word)
+        if unknown is not None:
+            return unknown
+        kind, _, name = word.partition(":")
+        if kind in CHOICES and name in KINDS[kind]:
+            KINDS[kind][name]  # a plug-in that is broken says so
         dashed, separator, own = word.partition("=" if "=" in word else ":")
         kind = dashed.removeprefix("--")
         if not dashed.startswith("--") or kind not in CHOICES:
@@ -92,7 +92,7 @@ def wrong_choice(given: Sequence[str]) -> str | None:
         if name in names(kind):
             meant = f"`{kind}:{name}`"
         else:
-            unknown = did_you_mean(name, names(kind), KINDS[kind].what)
-            meant = f"such as `{kind}:{names(kind)[-1]}`; {unknown}"
+            near = did_you_mean(name, names(kind), KINDS[kind].what)
+            meant = f"such as `{kind}:{names(kind)[-1]}`; {near}"
         return f"`{typed}` chooses nothing: a backend is one word without dashes, {meant}"
     return None

@@ -24,7 +24,7 @@ from lift3d.reconstruction.fusion import given_points
 from lift3d.run.evaluating import confidences
 from lift3d.run.record import RUN, run_content, write_run
 from lift3d.run.report import PICTURE, REPORT, write_report
-from lift3d.run.settings import Automatic, LiftConfig, as_json
+from lift3d.run.settings import Automatic, LiftConfig, as_json, poses_unused
 from lift3d.run.stages import (
     RECORDS,
     Record,
@@ -112,10 +112,11 @@ def lift(
         config = config.with_reader()
         scene = read_scene(config.input, config.reader)
     source = select(scene, config.views, config.stride)
+    warnings = poses_unused(config, source)
     config = config.for_source(source)
     masks = _Masks(config, RunFolder(config.out))
     with alone_in(open_run(config.out)):
-        run = _Run(config, RunFolder(config.out), progress or Quiet())
+        run = _Run(config, RunFolder(config.out), progress or Quiet(), warnings)
         used = _reconstruct(run, source)
         run.config = config.for_scene(used)  # now it is known whether there is depth
         masks.check(used)

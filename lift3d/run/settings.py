@@ -50,14 +50,14 @@ class AutoReader(Automatic):
 
 @dataclass(frozen=True)
 class AutoReconstruction(Automatic):
-    """Depth and poses as they came with the pictures; where there are none `colmap`.
+    """Depth and poses as they came with the pictures; where fewer than half have one `colmap`.
 
     It needs no weights; `reconstruction:mast3r` does, and gives dense depth.
     """
 
     def chosen(self, config: LiftConfig, scene: Scene | None) -> BackendConfig:
         """The backend's settings, by the scene as it was read."""
-        name = "colmap" if scene is not None and not _posed(scene) else "sensor"
+        name = "sensor" if scene is None or _enough_posed(scene) else "colmap"
         found: BackendConfig = reconstruction.BACKENDS[name]()
         return found
 
@@ -93,9 +93,26 @@ class AutoTracking(Automatic):
         return tracking.BACKENDS["given" if config.segmentation.ids_agree else "independent"]()
 
 
-def _posed(scene: Scene) -> bool:
-    """Whether pictures came with poses."""
-    return any(view.geometry_camera.world_from_camera is not None for view in scene.views)
+def _posed(scene: Scene) -> int:
+    """How many pictures came with poses."""
+    return sum(view.geometry_camera.world_from_camera is not None for view in scene.views)
+
+
+def _enough_posed(scene: Scene) -> bool:
+    """Whether at least half of the pictures have poses: `sensor` refuses to leave out more."""
+    return 0 < _posed(scene) >= len(scene) / 2
+
+
+def poses_unused(config: LiftConfig, scene: Scene) -> list[str]:
+    """A warning where the automatic reconstruction passes over poses that came with pictures."""
+    posed = _posed(scene)
+    auto = isinstance(config.reconstruction, AutoReconstruction)
+    if not auto or not posed or _enough_posed(scene):
+        return []
+    return [
+        f"{posed} of {len(scene)} views came with a pose, fewer than half: their poses are not "
+        "used and COLMAP places all views; reconstruction:sensor takes the posed views alone"
+    ]
 
 
 AUTOMATIC: dict[str, type] = {
