@@ -179,7 +179,8 @@ def test_a_registered_format_is_listed_in_the_help(capsys):
     lift3d.register("export", "mine", replace(FORMATS["ply"], name="mine"))
     with pytest.raises(SystemExit):
         cli.main(["export", "--help"])
-    assert "rerun, mine" in " ".join(capsys.readouterr().out.replace("│", " ").split())
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert f"mine: {FORMATS['ply'].about}" in said
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))

@@ -31,7 +31,7 @@ def with_choices(command: type[T], given: Collection[str]) -> type[T]:
         if each.name in CHOICES and each.default_factory is not MISSING
     ]
     if "to" in command.__annotations__:
-        listed = Annotated[tuple[str, ...], arg(help=f"Formats, several at once: {_formats()}.")]
+        listed = Annotated[tuple[str, ...], arg(help=_formats(given))]
         changed.append(("to", listed, field(default=command.to)))  # type: ignore[attr-defined]
     if not changed:
         return command
@@ -43,7 +43,7 @@ def with_choices(command: type[T], given: Collection[str]) -> type[T]:
 
 def _choice(kind: str, given: Collection[str]) -> Any:
     """A union of the kind's backends, each a subcommand `kind:name`."""
-    asked = "--help" in given or "-h" in given
+    asked = _asked(given)
     members: list[Any] = []
     if kind in AUTOMATIC:
         auto = AUTOMATIC[kind]
@@ -66,8 +66,22 @@ def _choice(kind: str, given: Collection[str]) -> Any:
     return Union[tuple(members)]  # noqa: UP007 - made at run time
 
 
-def _formats() -> str:
-    return ", ".join(FORMATS)
+def _formats(given: Collection[str]) -> str:
+    """The help of the option that takes names of formats; what each is only where it is shown."""
+    if not _asked(given):
+        return f"Formats, several at once: {', '.join(FORMATS)}."
+    lines = ["Formats, several at once:"]
+    for name in FORMATS:
+        try:
+            lines.append(f"{name}: {FORMATS[name].about}")
+        except InputError as error:
+            lines.append(str(error))
+    return "\n".join(lines)
+
+
+def _asked(given: Collection[str]) -> bool:
+    """Whether help is asked for."""
+    return "--help" in given or "-h" in given
 
 
 def wrong_choice(given: Sequence[str]) -> str | None:
