@@ -98,7 +98,7 @@ def numpy_sightings(points: Points, view: View) -> tuple[np.ndarray, ...]:
     index = np.flatnonzero(inside)
     column, row = np.floor(xy[index] + 0.5).astype(np.int64).T
     measured = depth[row, column].astype(np.float64)
-    near = np.abs(z[index] - measured) <= TOLERANCE.absolute + TOLERANCE.relative * z[index]
+    near = np.abs(z[index] - measured) <= TOLERANCE.fixed + TOLERANCE.relative * z[index]
     near &= measured > 0
     index, row, column = index[near], row[near], column[near]
     ray = points.xyz[index] - camera.pose[:3, 3]
@@ -222,14 +222,14 @@ def transferring(
 
     def tree() -> np.ndarray:
         found, at = cKDTree(surface).query(
-            points.xyz, distance_upper_bound=TOLERANCE.absolute, workers=-1
+            points.xyz, distance_upper_bound=TOLERANCE.fixed, workers=-1
         )
         return np.append(labels.ravel(), 0)[np.where(np.isinf(found), labels.size, at)]
 
     def open3d() -> np.ndarray:
         search = o3d.core.nns.NearestNeighborSearch(o3d.core.Tensor(surface))
-        search.hybrid_index(TOLERANCE.absolute)
-        at, _, count = search.hybrid_search(o3d.core.Tensor(points.xyz), TOLERANCE.absolute, 1)
+        search.hybrid_index(TOLERANCE.fixed)
+        at, _, count = search.hybrid_search(o3d.core.Tensor(points.xyz), TOLERANCE.fixed, 1)
         at, count = at.numpy().ravel(), count.numpy().ravel()
         return np.append(labels.ravel(), 0)[np.where(count > 0, at, labels.size)]
 

@@ -1,6 +1,6 @@
 """How well synthetic rooms are lifted: AP, H and coverage, mean and spread over seeds.
 
-python benchmarks/quality.py [--seeds 5] [--backends regions none low middle high]
+python benchmarks/quality.py [--seeds 5] [--first 0] [--backends regions none low middle high]
 
 `regions` finds its own masks. The others are the true masks damaged by a known amount
 (`segmentation:simulated`), with ids that are shuffled in every view: `none` is undamaged.
@@ -45,6 +45,7 @@ def one(backend: str, seed: int, folder: Path) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first", type=int, default=0, help="seed of the first room")
     parser.add_argument(
         "--backends", nargs="+", default=["none", "regions", "low", "middle", "high"]
     )
@@ -53,7 +54,7 @@ def main() -> None:
     table = {}
     for backend in options.backends:
         rows = []
-        for seed in range(options.seeds):
+        for seed in range(options.first, options.first + options.seeds):
             with tempfile.TemporaryDirectory() as folder:
                 rows.append(one(backend, seed, Path(folder)))
             print(backend, seed, {k: round(v, 3) for k, v in rows[-1].items()}, flush=True)

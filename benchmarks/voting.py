@@ -103,7 +103,7 @@ def obvious(
         column, row = np.floor(xy[index] + 0.5).astype(np.int64).T
         measured = depth[row, column].astype(np.float64)
         near = np.abs(z[index] - measured) <= (
-            np.float32(tolerance.absolute) + np.float32(tolerance.relative) * z[index]
+            np.float32(tolerance.fixed) + np.float32(tolerance.relative) * z[index]
         )
         near &= measured > 0
         index, row, column = index[near], row[near], column[near]

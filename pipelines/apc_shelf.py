@@ -22,8 +22,8 @@ import numpy as np
 
 from lift3d.association.votes.ballot import vote_labels
 from lift3d.datasets import read_scene
-from lift3d.export.ply import read_cloud
 from lift3d.run.lift import lift
+from lift3d.run.run import Run
 from lift3d.run.settings import LiftConfig
 from lift3d.scene import Scene
 from lift3d.scene.labelmaps import read_label_map, write_label_map
@@ -48,9 +48,9 @@ def write_predictions(source: Path, scene: Scene, folder: Path, seed: int = 0) -
         write_label_map(folder, view.name, labels.astype(np.int32))
 
 
-def compare(scene: Scene, run: Path) -> dict[str, object]:
+def compare(scene: Scene, run: Run) -> dict[str, object]:
     """The objects of a run against the vote of the true masks on the same points."""
-    cloud = read_cloud(run / "cloud.ply")
+    cloud = run.cloud
     truth, _ = vote_labels(cloud.points, scene, (v.instances() for v in scene.views)).result()
     found = {}
     for one in np.unique(truth[truth > 0]):
@@ -58,8 +58,7 @@ def compare(scene: Scene, run: Path) -> dict[str, object]:
         match = int(np.bincount(cloud.instance[inside])[1:].argmax()) + 1
         same = cloud.instance == match
         found[int(one)] = {"id": match, "iou": float((inside & same).sum() / (inside | same).sum())}
-    printed = json.loads((run / "consistency.json").read_text())["printed"]
-    return {"objects": int(cloud.instance.max()), "found": found, **printed}
+    return {"objects": len(run.objects), "found": found, **run.consistency["printed"]}
 
 
 def main() -> None:
@@ -74,8 +73,8 @@ def main() -> None:
         "true": SimulatedConfig(),
         "predicted": FolderConfig(options.out / "masks"),
     }.items():
-        lift(LiftConfig(options.scene, options.out / name, segmentation=masks))
-        print(name, json.dumps(compare(scene, options.out / name), indent=1))
+        run = lift(LiftConfig(options.scene, options.out / name, segmentation=masks))
+        print(name, json.dumps(compare(scene, run), indent=1))
 
 
 if __name__ == "__main__":

@@ -30,10 +30,9 @@ from lift3d.evaluation.metrics.annotation import read_annotation
 from lift3d.evaluation.metrics.classes import BENCHMARKS
 from lift3d.evaluation.metrics.scannet import AveragePrecision, InstanceScores
 from lift3d.evaluation.metrics.submission import predictions, write_submission
-from lift3d.export.ply import read_cloud
 from lift3d.run.batch import batch
 from lift3d.run.batch.overview import Row, print_overview, tally
-from lift3d.run.evaluating import confidences
+from lift3d.run.run import Run
 from lift3d.scene.errors import InputError
 from lift3d.scene.storage import atomic
 
@@ -55,8 +54,8 @@ def submit(row: Row, folder: Path, classed: bool, fallback: int) -> dict[bool, l
     if row.state != "done":
         write_submission(folder, row.scan, [])
         return {True: [], False: []}
-    cloud = read_cloud(Path(row.folder) / "cloud.ply")
-    confidence = confidences(Path(row.folder) / "instances.json")
+    run = Run.open(row.folder)
+    cloud, confidence = run.cloud, run.confidence
     found = {False: predictions(cloud.instance, confidence, fallback), True: []}
     if classed and cloud.semantic is not None:
         of_object = classes_of_objects(cloud.instance, cloud.semantic)

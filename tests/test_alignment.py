@@ -239,6 +239,33 @@ def test_known_poses_are_kept_to_the_last_bit_and_set_frame_and_unit():
     assert max(depth) < 0.006
 
 
+def test_where_all_is_known_the_cameras_stay_and_the_error_is_measured():
+    known = [
+        Known(K=K, world_from_camera=pose, depth=depth.astype(np.float32))
+        for K, pose, depth, _ in world()
+    ]
+    found = aligned(*case(), known)
+    assert found.used.all()
+    assert np.array_equal(found.K, np.array([camera[0] for camera in world()]))
+    assert np.array_equal(found.world_from_camera, np.array([camera[1] for camera in world()]))
+    assert 0 < found.reprojection < 0.7
+    depth = [np.median(np.abs(found.depth[i] / world()[i][2] - 1)) for i in range(COUNT)]
+    assert max(depth) < 0.006
+
+
+@pytest.mark.parametrize("subset", range(8))
+def test_any_subset_may_be_known(subset):
+    known = [
+        Known(
+            K=K if subset & 1 else None,
+            world_from_camera=pose if subset & 2 else None,
+            depth=depth.astype(np.float32) if subset & 4 else None,
+        )
+        for K, pose, depth, _ in world()
+    ]
+    assert_right(aligned(*case(), known))
+
+
 def test_some_known_poses_place_the_others():
     known = [Known(world_from_camera=world()[i][1]) if i < 3 else Known() for i in range(COUNT)]
     found = aligned(*case(), known)

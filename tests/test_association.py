@@ -8,7 +8,8 @@ import pytest
 from lift3d.association import AssociationConfig, associate
 from lift3d.association.anchors import choose_anchors
 from lift3d.association.clusters import confirmed, cover
-from lift3d.association.evidence import Observations, observe, pair_agreement
+from lift3d.association.evidence import Observations, Packed, observe, pair_agreement
+from lift3d.association.superpoints import surface_graph
 from lift3d.geometry.visibility import DepthTolerance
 from lift3d.scene import Camera, Points, Scene, View
 
@@ -310,3 +311,44 @@ def random_observations(
         expected += [(view, i, int(labels[0, i]) or -1) for i in range(anchors) if depth[0, i] > 0]
     scene = Scene("plane", tuple(made), True, "test")
     return observe(points, scene, maps, DepthTolerance()), expected
+
+
+def test_an_object_that_one_view_alone_sees_is_kept():
+    """Panel 1 ends at x = 0; only the first of five cameras looks that far to the left."""
+    points = wall()
+    scene, maps = scan([-0.7, 1.3, 1.5, 1.7, 1.9])
+    assert [bool((m == 1).any()) for m in maps] == [True, False, False, False, False]
+    instance = associate(points, scene, lambda: iter(maps)).cloud.instance
+    panel = instance[points.xyz[:, 0] < -0.03]  # not the column whose pixel is the next panel's
+    assert len(np.unique(panel)) == 1
+    assert panel[0] > 0
+
+
+def test_one_view_is_enough_for_a_scene_of_one_view():
+    points = wall()
+    scene, maps = scan([0.5])
+    assert associate(points, scene, lambda: iter(maps)).summary["objects"] == 3
+
+
+def test_an_object_that_several_views_see_still_needs_two_that_outline_it():
+    seen = Observations(
+        2,
+        tuple(
+            Packed(np.packbits([True, True]), np.array(m, np.uint8), f)
+            for m, f in (([1, 1], 0), ([0, 0], 1), ([0, 0], 1))
+        ),
+        np.array([0], np.int32),
+        np.array([1], np.int32),
+    )
+    together = np.zeros(2, np.int32)
+    assert confirmed(seen, together, 0.1, 1).tolist() == [0, 0]
+    assert confirmed(seen, together, 0.1, 2).tolist() == [-1, -1]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_an_edge_to_a_point_without_normal_is_as_different_either_way_round(order):
+    xyz = np.array([[0, 0, 0], [0.1, 0, 0]], np.float32)
+    normal = np.array([[0, 0, 1], [0, 0, 0]], np.float32)[list(order)]
+    rgb = np.full((2, 3), 90, np.uint8)
+    _, _, difference = surface_graph(Points(xyz, rgb, normal, np.ones(2, np.float32)), 1)
+    assert difference.tolist() == [0.0]

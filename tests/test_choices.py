@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 
 from lift3d import cli, datasets
-from lift3d.datasets import READERS, read_scene, recorded_reader
+from lift3d.datasets import READERS, read_again, read_scene
 from lift3d.datasets.photos import Photos
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.datasets.video import Video
 from lift3d.run.lift import lift
+from lift3d.run.run import Run
 from lift3d.run.settings import LiftConfig, as_json, backend_name, poses_unused
-from lift3d.run.stored import reopened
 from lift3d.scene import Masks, Prompt
 from lift3d.scene.errors import InputError
 from lift3d.scene.labelmaps import write_label_map
@@ -106,8 +106,8 @@ def test_a_run_records_its_reader_with_all_options(tmp_path, capsys):
     recorded = settings(run)["reader"]
     assert recorded["backend"] == "synthetic"
     want = SyntheticConfig(views=6, width=80, height=60, noise=False)
-    assert recorded_reader(recorded, "run.json") == want
-    again, exact = reopened(run).views[2], want.read(Path("synthetic:3")).views[2]
+    assert recorded == as_json(want)
+    again, exact = Run.open(run).scene.views[2], want.read(Path("synthetic:3")).views[2]
     assert np.array_equal(again.depth(), exact.depth())
     assert settings(run)["association"]["by_shape"] is True
 
@@ -115,10 +115,9 @@ def test_a_run_records_its_reader_with_all_options(tmp_path, capsys):
 def test_a_reader_that_is_found_is_recorded_too(tmp_path):
     found = LiftConfig(Path("synthetic:4"), Path("o")).with_reader()
     assert as_json(found)["reader"]["backend"] == "synthetic"
-    assert recorded_reader(as_json(found)["reader"], "here") == SyntheticConfig()
-    assert recorded_reader({"backend": "auto"}, "here") is None
-    with pytest.raises(InputError, match=r"^here: unknown option 'fokal'; did you mean 'focal'"):
-        recorded_reader({"backend": "video", "fokal": 3}, "here")
+    assert as_json(found)["reader"] == as_json(SyntheticConfig())
+    with pytest.raises(InputError, match=r"unknown option 'fokal'; did you mean 'focal'"):
+        read_again(tmp_path, "video", {"fokal": 3})
 
 
 def test_readers_are_asked_in_the_order_they_are_listed():

@@ -1,6 +1,7 @@
 """`lift3d evaluate`: every number with its protocol, of runs and of submissions."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,10 @@ from lift3d.evaluation.scores import score
 from lift3d.evaluation.submitted import evaluate_submission
 from lift3d.evaluation.truth import Truth, read_truth
 from lift3d.export.ply import read_cloud
+from lift3d.geometry.visibility import DepthTolerance
 from lift3d.run.evaluating import evaluate
 from lift3d.run.lift import lift
+from lift3d.run.run import Run
 from lift3d.run.settings import KINDS, LiftConfig
 from lift3d.scene import LabelledPoints, Points
 from lift3d.scene.errors import InputError
@@ -117,7 +120,7 @@ def test_the_truths_own_views_are_asked_for_what_its_surface_is(run, monkeypatch
     """Walls, floor and ceiling are void in both."""
     folder, scene = run
     monkeypatch.setattr("lift3d.evaluation.truth.read_scene", lambda path: scene)
-    found = evaluate(folder, Path("synthetic"))
+    found = evaluate(Run.open(folder), Path("synthetic"))
     each, over_all = found["panoptic"][-2:]
     assert each["protocol"].endswith("every true instance but walls, floor and ceiling")
     assert over_all["pq"] > 0.8
@@ -127,21 +130,21 @@ def test_the_truths_own_views_are_asked_for_what_its_surface_is(run, monkeypatch
     assert 0 < over_all["matches"] + over_all["missed"] == len(things) < len(seen) - 1
     other = scene.with_views(scene.views[1:])
     monkeypatch.setattr("lift3d.evaluation.truth.read_scene", lambda path: other)
-    found = evaluate(folder, Path("synthetic"))
+    found = evaluate(Run.open(folder), Path("synthetic"))
     assert "not those of the run" in found["notes"][-1]
     assert not any("views" in each["protocol"] for each in found["panoptic"])
 
 
 def test_files_of_true_ids_give_scene_level_pq(run):
     folder, _ = run
-    found = evaluate(folder, folder / "cloud.ply", views=folder / "labels")
+    found = evaluate(Run.open(folder), folder / "cloud.ply", views=folder / "labels")
     each, over_all = found["panoptic"][-2:]
     assert each["pq"] == over_all["pq"] == 1
     assert "picture by picture, 4 views" in each["protocol"]
     assert "scene-level PQ over all 4 views" in over_all["protocol"]
     assert json.loads((folder / "evaluation.json").read_text()) == found
     with pytest.raises(InputError, match="no true ids of any picture"):
-        evaluate(folder, folder / "cloud.ply", views=folder)
+        evaluate(Run.open(folder), folder / "cloud.ply", views=folder)
 
 
 def test_ids_that_change_between_views_cost_the_scene(run, tmp_path):
@@ -149,14 +152,16 @@ def test_ids_that_change_between_views_cost_the_scene(run, tmp_path):
     for number, view in enumerate(scene.views):
         labels = read_label_map(folder / "labels" / f"{view.name}.png")
         write_label_map(tmp_path, view.name, np.where(labels > 0, labels + 50 * number, 0))
-    each, over_all = evaluate(folder, folder / "cloud.ply", views=tmp_path)["panoptic"][-2:]
+    each, over_all = evaluate(Run.open(folder), folder / "cloud.ply", views=tmp_path)["panoptic"][
+        -2:
+    ]
     assert each["pq"] == 1
     assert over_all["pq"] < 0.85
 
 
 def test_a_labellers_classes_are_voted_on_the_run(run, tmp_path, monkeypatch):
     folder, scene = run
-    monkeypatch.setattr("lift3d.run.stored.read_scene", lambda path, reader: scene)
+    monkeypatch.setattr(Run, "whole_scene", scene)
     for view in scene.views:
         labels = read_label_map(folder / "labels" / f"{view.name}.png")
         write_label_map(tmp_path, view.name, np.where(labels > 0, 1 + labels % 3, 0))
@@ -169,9 +174,30 @@ def test_a_labellers_classes_are_voted_on_the_run(run, tmp_path, monkeypatch):
     vertex["label"] = cloud.instance
     vertex["semantic"] = np.where(cloud.instance > 0, 1 + cloud.instance % 3, 0)
     PlyData([PlyElement.describe(vertex, "vertex")]).write(tmp_path / "truth.ply")
-    found = evaluate(folder, tmp_path / "truth.ply", classes=tmp_path)
+    found = evaluate(Run.open(folder), tmp_path / "truth.ply", classes=tmp_path)
     assert found["semantic"]["miou"] > 0.9
     assert "own classes: 3 classes" in found["semantic"]["protocol"]
+
+
+def test_a_labellers_classes_are_voted_with_the_tolerance_of_the_run(run, tmp_path, monkeypatch):
+    folder, scene = run
+    monkeypatch.setattr(Run, "whole_scene", scene)
+    for view in scene.views:
+        write_label_map(tmp_path, view.name, view.instances())
+    asked = []
+
+    def voted(points, scene, maps, tolerance=DepthTolerance()):
+        asked.append(tolerance)
+        return np.ones(len(points), np.int32), np.ones(len(points), np.float32)
+
+    monkeypatch.setattr("lift3d.run.evaluating.vote_classes", voted)
+    changed = tmp_path / "run"
+    shutil.copytree(folder, changed)
+    settings = json.loads((changed / "run.json").read_text())
+    settings["settings"]["tolerance"] = {"absolute": 0.5, "relative": 0.25}
+    (changed / "run.json").write_text(json.dumps(settings))
+    evaluate(Run.open(changed), folder / "cloud.ply", classes=tmp_path)
+    assert asked == [DepthTolerance(0.5, 0.25)]
 
 
 def submission(folder, truth, scenes=("scene0000_00",), wrong=()):

@@ -9,7 +9,7 @@ from plyfile import PlyData
 
 from lift3d.export.instances import write_instances
 from lift3d.export.ply import coloured_by_label, read_cloud, write_cloud
-from lift3d.run.cameras import read_cameras, write_scene
+from lift3d.run.scene_file import read_cameras, write_scene
 from lift3d.scene import Camera, LabelledPoints, Points, Scene, Skipped, View
 from lift3d.scene.colours import label_colours
 from lift3d.scene.errors import InputError
@@ -155,17 +155,17 @@ def test_cameras_come_back_with_every_digit(tmp_path):
     }
     views = tuple(View(name, camera, _no_image) for name, camera in cameras.items())
     scene = Scene("room", views, True, "test", (Skipped("c", "blurred"),))
-    write_scene(tmp_path / "scene.json", scene)
-    back = read_cameras(tmp_path / "scene.json")
+    write_scene(tmp_path, scene, scene, lambda done, total: None)
+    back = read_cameras(tmp_path)
     assert list(back) == ["a", "b"]
     np.testing.assert_array_equal(back["a"].pose, pose)
     np.testing.assert_array_equal(back["a"].K, K)
     assert back["a"].distortion == cameras["a"].distortion
     assert back["b"].world_from_camera is None
     assert json.loads((tmp_path / "scene.json").read_text())["skipped"][0]["name"] == "c"
-    (tmp_path / "scene.json").write_text('{"views": [{"name": "a"}]}')
+    (tmp_path / "scene.json").write_text('{"format": 2, "views": [{"name": "a"}]}')
     with pytest.raises(InputError, match=r"scene\.json"):
-        read_cameras(tmp_path / "scene.json")
+        read_cameras(tmp_path)
 
 
 def _no_image():

@@ -22,6 +22,7 @@ from lift3d.export.registry import FORMATS
 from lift3d.export.splat import NAMES, sizes
 from lift3d.geometry import project
 from lift3d.run.exporting import export
+from lift3d.run.run import Run
 from lift3d.scene.errors import FrameError
 from lift3d.scene.labelmaps import read_label_map
 
@@ -39,7 +40,7 @@ def out(run, tmp_path_factory):
     """Every format that needs no extra, at once."""
     folder = tmp_path_factory.mktemp("exported")
     names = [name for name in FORMATS if name != "rerun"]
-    written = export(run, names, folder)
+    written = export(Run.open(run), names, folder)
     # `ply` lies in the folder itself; its many objects are told as one.
     assert {p.name for p in written} == {*names, "cloud.ply", "objects"} - {"ply"}
     return folder
@@ -494,7 +495,7 @@ def test_the_recording_comes_back_from_the_rerun_sdk(run, cloud, views, tmp_path
     chunk = pytest.importorskip("rerun.chunk")
     import cv2
 
-    export(run, ["rerun"], tmp_path)
+    export(Run.open(run), ["rerun"], tmp_path)
     got = {}
     for each in chunk.RrdReader(tmp_path / "rerun/run.rrd").stream().to_chunks():
         batch = each.to_record_batch()

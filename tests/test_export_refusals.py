@@ -17,8 +17,8 @@ from lift3d.cli import main
 from lift3d.export import rerun
 from lift3d.export.content import Options
 from lift3d.export.registry import FORMATS
-from lift3d.run import exporting
 from lift3d.run.exporting import MARKER, export
+from lift3d.run.run import Run
 from lift3d.scene.errors import FrameError, InputError, MissingExtra
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -100,7 +100,7 @@ def test_the_largest_objects_are_kept_and_counted_from_1(run, tmp_path):
     before = read_cloud(run / "cloud.ply").instance
     ids, counts = np.unique(before[before > 0], return_counts=True)
     largest = ids[np.argsort(-counts, kind="stable")[:2]]
-    export(run, ["ply", "gaussian-grouping"], tmp_path, Options(largest=2))
+    export(Run.open(run), ["ply", "gaussian-grouping"], tmp_path, Options(largest=2))
     after = read_cloud(tmp_path / "cloud.ply").instance
     assert set(np.unique(after)) == {0, 1, 2}
     for number, each in enumerate(largest, start=1):
@@ -180,23 +180,19 @@ def _lost():
 
 
 def test_a_picture_that_cannot_be_read_leaves_nothing_behind(run, tmp_path, monkeypatch):
-    whole = exporting.reopened
-
-    def broken(*arguments):
-        scene = whole(*arguments)
-        *others, last = scene.views
-        return scene.with_views([*others, replace(last, load_image=partial(_lost))])
-
-    monkeypatch.setattr(exporting, "reopened", broken)
+    scene = Run.open(run).whole_scene
+    *others, last = scene.views
+    broken = scene.with_views([*others, replace(last, load_image=partial(_lost))])
+    monkeypatch.setattr(Run, "whole_scene", broken)
     for name in ("nerfstudio", "colmap", "gaussian-grouping", "npz"):
         with pytest.raises(FrameError, match=r"7\.jpg"):
-            export(run, [name], tmp_path / "out")
+            export(Run.open(run), [name], tmp_path / "out")
         assert bytes_of(tmp_path / "out") == {}
 
 
 def test_a_scan_that_lost_pictures_is_told(run, tmp_path, capsys):
     """The run was of `synthetic`; a folder with fewer views stands in for what is left."""
-    export(run, ["nerfstudio"], tmp_path / "scan")
+    export(Run.open(run), ["nerfstudio"], tmp_path / "scan")
     scan = tmp_path / "scan/nerfstudio"
     command = ["export", str(run), "--to", "colmap", "--out", str(tmp_path / "out")]
     assert main([*command, "--scan", str(scan)]) == 0
@@ -216,7 +212,7 @@ def test_a_scan_that_moved_is_told_how_to_be_found(run, tmp_path, capsys):
 
 
 def test_clouds_are_exported_without_the_pictures(run, tmp_path):
-    export(run, ["splat", "ply", "glb"], tmp_path, scan=tmp_path / "nowhere")
+    export(Run.open(run, tmp_path / "nowhere"), ["splat", "ply", "glb"], tmp_path)
     assert (tmp_path / "splat/point_cloud.ply").is_file()
 
 
@@ -224,12 +220,12 @@ def test_clouds_are_exported_without_the_pictures(run, tmp_path):
 
 
 def test_an_export_replaces_an_export(run, tmp_path):
-    export(run, ["ply", "splat"], tmp_path)
+    export(Run.open(run), ["ply", "splat"], tmp_path)
     first = bytes_of(tmp_path)
     (tmp_path / "cloud.ply").touch()
-    export(run, ["splat", "ply"], tmp_path)
+    export(Run.open(run), ["splat", "ply"], tmp_path)
     assert bytes_of(tmp_path) == first
-    export(run, ["ply"], tmp_path, Options(largest=1))
+    export(Run.open(run), ["ply"], tmp_path, Options(largest=1))
     assert [path.name for path in (tmp_path / "objects").iterdir()] == ["0001.ply"]
 
 
@@ -245,24 +241,24 @@ def test_a_folder_of_somebody_else_is_left_alone(run, tmp_path, name, capsys):
 
 
 def test_what_another_tool_added_or_changed_is_not_lost(run, tmp_path):
-    export(run, ["colmap"], tmp_path)
+    export(Run.open(run), ["colmap"], tmp_path)
     home = tmp_path / "colmap"
     (home / "output/point_cloud").mkdir(parents=True)
     (home / "output/point_cloud/iteration_7000.ply").write_text("trained")
     with pytest.raises(InputError, match=r"iteration_7000\.ply"):
-        export(run, ["colmap"], tmp_path)
+        export(Run.open(run), ["colmap"], tmp_path)
     (home / "output/point_cloud/iteration_7000.ply").unlink()
     points = home / "sparse/0/points3D.bin"
     points.write_bytes(points.read_bytes() + b"edited")
     with pytest.raises(InputError, match=r"points3D\.bin"):
-        export(run, ["colmap"], tmp_path)
+        export(Run.open(run), ["colmap"], tmp_path)
 
 
 def test_the_cache_that_3dgs_leaves_goes_with_the_export_it_was_made_of(run, tmp_path):
-    export(run, ["colmap"], tmp_path)
+    export(Run.open(run), ["colmap"], tmp_path)
     stale = tmp_path / "colmap/sparse/0/points3D.ply"
     stale.write_text("made by 3DGS from points3D.bin")
-    export(run, ["colmap"], tmp_path)
+    export(Run.open(run), ["colmap"], tmp_path)
     assert not stale.exists()
 
 
@@ -270,7 +266,7 @@ def test_one_refusal_stops_all_before_anything_is_written(run, tmp_path):
     (tmp_path / "colmap").mkdir()
     (tmp_path / "colmap/mine").write_text("x")
     with pytest.raises(InputError, match="mine"):
-        export(run, ["ply", "colmap"], tmp_path)
+        export(Run.open(run), ["ply", "colmap"], tmp_path)
     assert not (tmp_path / "cloud.ply").exists()
 
 
@@ -290,7 +286,7 @@ def test_the_out_folder_may_not_be_a_file(run, tmp_path, capsys):
 def test_a_disk_that_fills_leaves_the_export_that_was_there(run, tmp_path, names, capsys):
     if "rerun" in names:
         pytest.importorskip("rerun")
-    export(run, names, tmp_path)
+    export(Run.open(run), names, tmp_path)
     before = bytes_of(tmp_path)
     with no_file_larger_than(4000):
         status = main(["export", str(run), "--to", *names, "--out", str(tmp_path)])
@@ -336,7 +332,7 @@ def test_without_the_extra_the_message_names_it(monkeypatch):
 def test_the_marker_lists_what_was_written(run, tmp_path):
     import json
 
-    export(run, ["pointcept"], tmp_path)
+    export(Run.open(run), ["pointcept"], tmp_path)
     listed = json.loads((tmp_path / "pointcept" / MARKER).read_text())["files"]
     found = {name: len(data) for name, data in bytes_of(tmp_path / "pointcept").items()}
     assert listed == {name: size for name, size in found.items() if name != MARKER}

@@ -167,7 +167,7 @@ def test_in_blocks_it_is_the_same_and_within_the_budget(points, scene, tmp_path)
     assert max(map(len, blocks)) * 28 <= budget
 
 
-def test_views_without_features_say_nothing(points, scene):
+def test_views_without_features_say_nothing(points, scene, caplog):
     maps = maps_of(scene)
 
     def some(index):
@@ -178,6 +178,7 @@ def test_views_without_features_say_nothing(points, scene):
     rest = scene.with_views(scene.views[1:])
     expected = average_features(points, rest, lambda index: maps(index + 1))
     np.testing.assert_array_equal(average_features(points, scene, some), expected)
+    assert f"view {scene.views[0].name} has no part" in caplog.text
     with pytest.raises(InputError, match="same network"):
         average_features(points, scene, lambda index: maps(index)[..., : 3 + index])
 

@@ -24,6 +24,7 @@ from lift3d.run.feed import (  # noqa: E402
     read_labelled,
     scene_name,
 )
+from lift3d.run.run import Run  # noqa: E402
 from lift3d.scene import LabelledPoints, Points  # noqa: E402
 from lift3d.scene.errors import InputError  # noqa: E402
 
@@ -87,7 +88,7 @@ def test_shares_that_make_no_sense_are_refused():
 
 
 def test_a_run_its_pointcept_export_and_its_ply_are_the_same_cloud(run, tmp_path):
-    export(run, ["pointcept"], tmp_path)
+    export(Run.open(run), ["pointcept"], tmp_path)
     (folder,) = (tmp_path / "pointcept" / "train").iterdir()
     forms = [run, folder, run / "cloud.ply"]
     clouds = [read_labelled(each) for each in forms]

@@ -45,6 +45,25 @@ def test_stacks_and_folders_of_binary_masks_are_read_alike(tmp_path, kind):
     np.testing.assert_array_equal(masks.stack, stack)
 
 
+@pytest.mark.parametrize("kind", ["npy", "npz", "png"])
+def test_a_view_in_which_nothing_was_found_has_no_masks(tmp_path, kind):
+    nothing = np.zeros((0, 12, 16), bool)
+    if kind == "npy":
+        np.save(tmp_path / "a.npy", nothing)
+    elif kind == "npz":
+        np.savez(tmp_path / "a.npz", nothing)
+    else:
+        write_label_map(tmp_path, "a", np.zeros((12, 16), np.int32))
+    folder = FolderConfig(tmp_path).build()
+    masks = folder.segment(view())
+    assert masks.stack.shape == (0, 12, 16)
+    prompt = Prompt(np.array([[3.0, 3.0]]), np.array([True]))
+    answer = folder.prompt(view(), [prompt, prompt])
+    assert answer.stack.shape == (2, 12, 16)
+    assert not answer.stack.any()
+    assert len(folder.alternatives(view(), prompt)) == 1
+
+
 def test_masks_of_half_the_size_are_doubled(tmp_path):
     write_label_map(tmp_path, "a", LABELS)
     masks = FolderConfig(tmp_path).build().segment(view(width=32, height=24))

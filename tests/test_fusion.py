@@ -143,6 +143,16 @@ def test_a_voxel_without_size_is_an_error(name):
         BACKENDS[name](voxel=0.0).build()
 
 
+@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("option", ["max_depth", "clear_depth"])
+def test_a_limit_of_0_is_an_error_and_not_no_limit(name, option):
+    config = BACKENDS[name]
+    if option not in config.__dataclass_fields__:
+        pytest.skip(f"{name} has no {option}")
+    with pytest.raises(InputError, match=f"{option} is 0"):
+        config(**{option: 0.0}).build()
+
+
 def test_tsdf_confidence_is_the_number_of_looks():
     points = TsdfConfig(voxel=0.05).build().fuse(scene(*(view(f"{i}") for i in range(3))))
     assert np.median(points.confidence) == 3

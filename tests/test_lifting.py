@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +11,20 @@ import pytest
 from tiny_scan import tiny_scan, write_scannet
 
 from lift3d import segmentation
+from lift3d.association import AssociationConfig, associate
 from lift3d.cli.summary import print_run
 from lift3d.datasets import read_scene
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.evaluation.check import check
 from lift3d.export.ply import read_cloud, write_cloud
+from lift3d.reconstruction.fusion.voxel import VoxelConfig
 from lift3d.run import lift as lifting
+from lift3d.run import settings
 from lift3d.run.lift import lift
 from lift3d.run.record import read_json
 from lift3d.run.settings import KINDS, LiftConfig, as_json, backend_name, unknown_backend
 from lift3d.scene import LabelledPoints
-from lift3d.scene.errors import InputError
+from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.labelmaps import read_label_map, write_label_map
 from lift3d.scene.prefetch import AHEAD, THREADS
 from lift3d.segmentation import tracking
@@ -61,21 +65,21 @@ def fresh(lifted):
 
 
 def test_the_run_folder_holds_what_was_promised(lifted, scene):
-    there = {path.name for path in lifted.path.iterdir() if not path.name.startswith(".")}
+    there = {path.name for path in lifted.folder.iterdir() if not path.name.startswith(".")}
     assert there >= {
         *("run.json", "scene.json", "labels", "cloud.ply", "instances.json"),
         *("consistency.json", "report.html", "cloud.png", "cloud_labels.ply"),
     }
-    names = sorted(path.stem for path in (lifted.path / "labels").iterdir())
+    names = sorted(path.stem for path in (lifted.folder / "labels").iterdir())
     assert names == [view.name for view in scene.views]
 
 
 def test_labels_of_views_cloud_and_list_are_the_same_ids(lifted):
-    cloud = read_cloud(lifted.path / "cloud.ply")
-    listed = json.loads((lifted.path / "instances.json").read_text())["instances"]
+    cloud = read_cloud(lifted.folder / "cloud.ply")
+    listed = json.loads((lifted.folder / "instances.json").read_text())["instances"]
     in_cloud = set(np.unique(cloud.instance).tolist()) - {0}
     in_views = set()
-    for path in (lifted.path / "labels").iterdir():
+    for path in (lifted.folder / "labels").iterdir():
         in_views |= set(np.unique(read_label_map(path)).tolist())
     assert in_cloud == {each["id"] for each in listed}
     assert in_views - {0} <= in_cloud
@@ -83,13 +87,13 @@ def test_labels_of_views_cloud_and_list_are_the_same_ids(lifted):
 
 
 def test_the_labelled_picture_shows_each_object_in_a_colour_of_its_own(lifted):
-    cloud = read_cloud(lifted.path / "cloud_labels.ply")
+    cloud = read_cloud(lifted.folder / "cloud_labels.ply")
     for each in (0, 1, 2):
         assert len(np.unique(cloud.points.rgb[cloud.instance == each], axis=0)) == 1
 
 
 def test_run_json_is_enough_to_repeat_the_run(lifted, config):
-    run = json.loads((lifted.path / "run.json").read_text())
+    run = json.loads((lifted.folder / "run.json").read_text())
     assert run["command"] == ["lift3d", "lift", "synthetic"]
     assert run["seed"] == 0
     assert run["settings"]["segmentation"]["backend"] == "folder"
@@ -104,7 +108,7 @@ def test_run_json_is_enough_to_repeat_the_run(lifted, config):
 
 
 def test_consistency_is_given_in_every_reading(lifted):
-    found = json.loads((lifted.path / "consistency.json").read_text())
+    found = json.loads((lifted.folder / "consistency.json").read_text())
     for scope in ("all", "foreground"):
         assert found[scope].keys() == {"nothing", "self", "view"}
         assert found["printed"][scope]["H"] == found[scope]["view"]["H"]
@@ -116,13 +120,13 @@ def test_consistency_is_given_in_every_reading(lifted):
 
 def test_where_nothing_is_labelled_no_h_is_shown(lifted, scene, tmp_path, capsys):
     """Views that all say nothing agree, which is no merit."""
-    cloud = read_cloud(lifted.path / "cloud.ply")
+    cloud = read_cloud(lifted.folder / "cloud.ply")
     nothing = dataclasses.replace(cloud, instance=np.zeros_like(cloud.instance))
     empty = np.zeros((scene.views[0].camera.height, scene.views[0].camera.width), np.int32)
     found, _ = check(scene, nothing, lambda index: empty)
     assert found["all"]["view"]["H"] == 1
     assert found["printed"]["all"] == {"H": None, "H_prime": None}
-    shutil.copy(lifted.path / "run.json", tmp_path)
+    shutil.copy(lifted.folder / "run.json", tmp_path)
     (tmp_path / "consistency.json").write_text(json.dumps(found))
     print_run(tmp_path)
     shown = " ".join(capsys.readouterr().out.split())
@@ -260,8 +264,6 @@ def test_label_maps_are_read_a_few_at_a_time(config, scene, tmp_path, monkeypatc
 
 
 def test_views_that_are_left_out_are_counted_and_told(config, scene, tmp_path):
-    from lift3d.scene.errors import FrameError
-
     def broken():
         raise FrameError("0003.png is a truncated PNG")
 
@@ -274,6 +276,81 @@ def test_views_that_are_left_out_are_counted_and_told(config, scene, tmp_path):
     assert [frame["name"] for frame in run["skipped"]] == ["0003"]
     again = lift(config, scene.with_views(views))
     assert again.scene.skipped == found.scene.skipped
+
+
+@pytest.mark.parametrize("name", ["independent", "given"])
+def test_a_view_whose_masks_cannot_be_read_is_named_in_the_warnings(
+    scene, true_masks, tmp_path, name
+):
+    masks = shutil.copytree(true_masks, tmp_path / "masks")
+    (masks / "0003.png").write_bytes(b"no picture")
+    config = LiftConfig(
+        Path("synthetic"),
+        tmp_path / "run",
+        voxel=0.05,
+        segmentation=Folder(path=masks),
+        tracking=tracking.BACKENDS[name](),
+    )
+    for found in (lift(config, scene), lift(config, scene)):
+        (said,) = (each for each in found.warnings if "0003" in each)
+        assert said.startswith("view 0003 stays unlabelled: ")
+        assert "is not an image that can be read" in said
+    assert said in read_json(found.folder, "run.json")["warnings"]
+
+
+@pytest.mark.parametrize("association", [{}, {"things": True}, {"trust_ids": True}])
+@pytest.mark.parametrize("what", ["load_depth", "load_confidence"])
+def test_a_view_whose_depth_is_lost_on_the_way_is_left_out_of_every_stage_with_a_warning(
+    scene, true_masks, tmp_path, association, what
+):
+    """It can be read while the reconstruction looks at it and no more after."""
+    config = LiftConfig(
+        Path("synthetic"),
+        tmp_path / "run",
+        voxel=0.05,
+        segmentation=Folder(path=true_masks),
+        association=AssociationConfig(**association),
+    )
+    torn = list(scene.views)
+    torn[3] = dataclasses.replace(torn[3], **{what: fail})
+    torn = scene.with_views(torn)
+    points = VoxelConfig(voxel=0.05).build().fuse(scene)
+    maps = [view.instances() for view in scene.views]
+    found = associate(points, torn, lambda: iter(maps), config.association)
+    assert "view 0003 has no vote: 0003.png is torn" in found.warnings
+    for index, view in enumerate(torn.views):
+        assert found.relabel(index, view, maps[index]).shape == maps[index].shape
+    whole = associate(points, scene, lambda: iter(maps), config.association)
+    assert (found.cloud.instance > 0).sum() > 0.8 * (whole.cloud.instance > 0).sum()
+    checked, printed = check(torn, found.cloud, maps.__getitem__)
+    assert [each.name for each in printed.skipped] == ["0003"]
+    assert checked["reprojection"]["per_view"][3]["agreement"] is None
+    assert printed.names == tuple(view.name for view in scene.views)
+
+
+READ = []
+
+
+def torn_later(load):
+    """Depth that the reconstruction and the fusion can read and nothing after."""
+    READ.append(1)
+    return fail() if len(READ) > 2 else load()
+
+
+def test_a_run_ends_though_a_depth_map_is_lost_on_the_way(scene, true_masks, tmp_path):
+    READ.clear()
+    views = list(scene.views)
+    views[3] = dataclasses.replace(views[3], load_depth=partial(torn_later, views[3].load_depth))
+    masks = Folder(path=true_masks)
+    config = LiftConfig(Path("synthetic"), tmp_path / "run", voxel=0.05, segmentation=masks)
+    found = lift(config, scene.with_views(views))
+    assert "view 0003 has no vote: 0003.png is torn" in found.warnings
+    said = "view 0003 takes no part in the consistency: 0003.png is torn"
+    assert said in read_json(found.folder, "run.json")["warnings"]
+
+
+def fail():
+    raise FrameError("0003.png is torn")
 
 
 def test_masks_of_nothing_at_all_are_an_error(scene, tmp_path):
@@ -309,6 +386,16 @@ def test_the_seed_reaches_every_random_step_that_has_none_of_its_own():
     assert own.tracking.seed == 3
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_seed_of_0_that_was_given_is_kept(kind):
+    seeded = [each for each in KINDS[kind].values() if "seed" in each.__dataclass_fields__]
+    for each in seeded:
+        given = LiftConfig(Path("in"), Path("out"), seed=5, **{kind: each(seed=0)})
+        assert getattr(given.resolved(), kind).seed == 0
+        unset = LiftConfig(Path("in"), Path("out"), seed=5, **{kind: each()})
+        assert getattr(unset.resolved(), kind).seed == 5
+
+
 def test_an_unknown_backend_is_told_from_other_words():
     assert "did you mean 'folder'" in unknown_backend("segmentation:foldr")
     assert unknown_backend("segmentation:folder") is None
@@ -325,7 +412,7 @@ def test_classes_are_voted_onto_the_points_one_per_object(config, scene, tmp_pat
         labels = view.instances()
         write_label_map(classes, view.name, np.where(labels > 0, 1 + labels % 2, 0)[::2, ::2])
     lifted = lift(dataclasses.replace(config, out=tmp_path / "run", classes=classes), scene)
-    cloud = read_cloud(lifted.path / "cloud.ply")
+    cloud = read_cloud(lifted.folder / "cloud.ply")
     assert cloud.semantic is not None
     assert set(np.unique(cloud.semantic).tolist()) <= {0, 1, 2}
     for each in np.unique(cloud.instance[cloud.instance > 0]):
@@ -361,3 +448,36 @@ def test_photos_without_poses_go_to_colmap_and_posed_ones_do_not(scene):
     resolved = config.resolved(photos)
     assert backend_name("reconstruction", resolved.reconstruction) == "colmap"
     assert backend_name("matching", resolved.matching) == "flow"
+
+
+@pytest.mark.parametrize(("posed", "expected"), [(0, "colmap"), (3, "colmap"), (4, "sensor")])
+def test_poses_are_taken_where_at_least_half_of_the_views_have_one(scene, posed, expected):
+    config = LiftConfig(Path("in"), Path("out"))
+    some = scene.with_views([*scene.views[:posed], *map(unposed, scene.views[posed:])])
+    assert backend_name("reconstruction", config.resolved(some).reconstruction) == expected
+    assert len(settings.poses_unused(config, some)) == (posed == 3)
+
+
+def test_poses_that_are_not_used_are_said(scene):
+    config = LiftConfig(Path("in"), Path("out"))
+    some = scene.with_views([scene.views[0], *map(unposed, scene.views[1:])])
+    (said,) = settings.poses_unused(config, some)
+    assert "1 of 8 views" in said
+    assert "reconstruction:sensor" in said
+    chosen = dataclasses.replace(config, reconstruction=KINDS["reconstruction"]["sensor"]())
+    assert not settings.poses_unused(chosen, some)
+
+
+def test_views_without_a_pose_are_left_out_and_said(config, scene, tmp_path):
+    some = scene.with_views([*scene.views[:6], *map(unposed, scene.views[6:])])
+    lifted = lift(dataclasses.replace(config, out=tmp_path / "run"), some)
+    assert len(lifted.scene) == 6
+    skipped = read_json(lifted.folder, "run.json")["skipped"]
+    assert [each["reason"] for each in skipped] == ["no pose", "no pose"]
+    assert "2 frames left out, no pose" in (lifted.folder / "report.html").read_text()
+
+
+def unposed(view):
+    """A photo of the same."""
+    camera = dataclasses.replace(view.camera, world_from_camera=None)
+    return dataclasses.replace(view, camera=camera, load_depth=None)

@@ -132,6 +132,22 @@ def test_other_pictures_do_not_take_over_predictions(place, photos, tmp_path):
         config(place).build().reconstruct(fewer, folder=tmp_path)
 
 
+@pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
+def test_nearly_known_positions_are_as_near_in_any_unit(photos, scale):
+    """Cameras 2 units apart on a line: the middle one is in the middle, the others 2 away."""
+    from lift3d.reconstruction.mast3r import backend
+
+    views = []
+    for index, view in enumerate(photos.views[:3]):
+        pose = np.eye(4)
+        pose[0, 3] = 2 * index * scale
+        camera = replace(view.camera, world_from_camera=pose)
+        views.append(replace(view, camera=camera))
+    scene = replace(photos.with_views(views), metric=False)
+    assert backend._near_position(scene) == pytest.approx(0.06 * scale)
+    assert backend._near_position(replace(scene, metric=True)) == 0.05
+
+
 def test_more_pictures_than_complete_takes_are_paired_by_their_features(place, photos):
     pairs = PairsConfig(graph="similar", similar=1)
     found = config(place, pairs=pairs).build().reconstruct(photos)

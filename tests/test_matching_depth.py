@@ -103,7 +103,7 @@ def slow_twin(a, b, tolerance):
         x, y = np.rint(xy).astype(int)
         if not (0 <= x < camera.width and 0 <= y < camera.height) or depth[y, x] == 0:
             return None
-        close = abs(depth[y, x] - z) < tolerance.absolute + tolerance.relative * z
+        close = abs(depth[y, x] - z) < tolerance.fixed + tolerance.relative * z
         return (x, y) if close else None
 
     for x, y in itertools.product(range(WIDTH), range(HEIGHT)):

@@ -6,7 +6,7 @@ from PIL import Image as Pillow
 from PIL import ImageOps
 
 from lift3d.datasets import read_scene
-from lift3d.datasets.photos import FILM_DIAGONAL, read_photo
+from lift3d.datasets.photos import FILM_DIAGONAL, Photos, read_photo
 from lift3d.scene.errors import InputError
 
 ORIENTATION, FOLDER = 0x0112, 0x8769
@@ -52,6 +52,13 @@ def test_the_focal_length_is_the_35_mm_equivalent_by_the_diagonal(tmp_path):
         "focal length of 1 of 2 photos from EXIF; 1 guessed as 1.2 longest sides: give it in "
         "pixels with `reader:photos --reader.focal N`",
     )
+
+
+def test_a_focal_length_of_0_is_an_error_and_not_unset(tmp_path):
+    photo(tmp_path / "a.jpg")
+    photo(tmp_path / "b.jpg")
+    with pytest.raises(InputError, match="focal is 0"):
+        read_scene(tmp_path, Photos(focal=0.0))
 
 
 def test_the_focal_length_counts_at_the_size_the_photo_was_taken_in(tmp_path):

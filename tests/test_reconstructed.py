@@ -1,5 +1,6 @@
 """What a reconstruction makes is kept and read back; sparse clouds are labelled as they are."""
 
+import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -8,12 +9,14 @@ import numpy as np
 import pytest
 from tiny_scan import tiny_scan, write_scannet
 
+from lift3d.datasets import read_scene as read_scene_at
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.export.ply import read_cloud
 from lift3d.geometry import unproject
 from lift3d.run.lift import lift
+from lift3d.run.run import Run
+from lift3d.run.scene_file import read_scene, write_scene
 from lift3d.run.settings import LiftConfig
-from lift3d.run.stored import keep, recall, reopened
 from lift3d.scene import Points, Scene, Skipped
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.labelmaps import write_label_map
@@ -65,7 +68,8 @@ def test_what_was_kept_is_read_back(scene, tmp_path):
     made = replace(
         made, views=tuple(moved), skipped=(Skipped("x", "y"),), notes=("n",), metric=False
     )
-    found = recall(tmp_path, scene, keep(tmp_path, scene, made, quiet))
+    write_scene(tmp_path, scene, made, quiet)
+    found = read_scene(tmp_path, scene)
     assert [view.name for view in found.views] == [view.name for view in moved]
     assert (found.skipped, found.notes, found.metric) == (made.skipped, made.notes, False)
     for one, two in zip(found.views, moved, strict=True):
@@ -77,21 +81,50 @@ def test_what_was_kept_is_read_back(scene, tmp_path):
 
 
 def test_depth_of_the_pictures_own_is_not_copied(scene, tmp_path):
-    result = keep(tmp_path, scene, scene, quiet)
-    assert result["depth"] == []
+    write_scene(tmp_path, scene, scene, quiet)
     assert not list((tmp_path / "depth").iterdir())
-    assert recall(tmp_path, scene, result).views[0].load_depth == scene.views[0].load_depth
+    assert read_scene(tmp_path, scene).views[0].load_depth == scene.views[0].load_depth
+
+
+def test_scene_json_opens_by_itself_and_says_where_depth_is(scene, tmp_path):
+    """No source is given: cameras and stored depth are there; pictures need the scan."""
+    made, points = sparse_of(scene)
+    made = made.with_views([*made.views[:5], replace(made.views[5], load_depth=None, sparse=False)])
+    write_scene(tmp_path, replace(scene, origin=None), made, quiet)
+    entries = json.loads((tmp_path / "scene.json").read_text())["views"]
+    assert [each["depth"] for each in entries] == [*(f"depth/000{i}.npz" for i in range(5)), None]
+    assert [each.get("sparse", False) for each in entries] == [True] * 5 + [False]
+    found = read_scene(tmp_path)
+    assert [view.sparse for view in found.views] == [True] * 5 + [False]
+    assert np.array_equal(found.views[0].depth(), made.views[0].depth())
+    assert found.views[5].depth() is None
+    assert np.array_equal(found.load_points().xyz, points.xyz)
+    with pytest.raises(InputError, match="made from Python"):
+        found.views[0].image()
+
+
+def test_a_sensors_depth_is_read_from_the_scan(tmp_path):
+    """The room is found again by its own options, whatever the command line was."""
+    config = SyntheticConfig(views=3, width=64, height=48, noise=False)
+    room = read_scene_at(Path("synthetic:3"), config)
+    write_scene(tmp_path, room, room, quiet)
+    entries = json.loads((tmp_path / "scene.json").read_text())["views"]
+    assert [each["depth"] for each in entries] == ["scan"] * 3
+    found = read_scene(tmp_path)
+    for ours, theirs in zip(found.views, room.views, strict=True):
+        assert np.array_equal(ours.image(), theirs.image())
+        assert np.array_equal(ours.depth(), theirs.depth())
 
 
 def test_a_damaged_or_foreign_folder_says_what_to_do(scene, tmp_path):
     made, _ = sparse_of(scene)
-    result = keep(tmp_path, scene, made, quiet)
+    write_scene(tmp_path, scene, made, quiet)
     (tmp_path / "depth" / f"{scene.views[0].name}.npz").write_bytes(b"PK")
     with pytest.raises(FrameError, match="cannot be read"):
-        recall(tmp_path, scene, result).views[0].depth()
+        read_scene(tmp_path, scene).views[0].depth()
     fewer = scene.with_views(scene.views[1:])
     with pytest.raises(InputError, match="lacks"):
-        recall(tmp_path, fewer, result)
+        read_scene(tmp_path, fewer)
 
 
 def with_true_masks(scene, folder):
@@ -109,7 +142,7 @@ def test_posed_pictures_with_a_cloud_and_no_depth_are_lifted(scene, tmp_path):
     bare = [replace(view, load_depth=None, sparse=False) for view in made.views]
     bare = replace(made, views=tuple(bare))
     lifted = lift(with_true_masks(scene, tmp_path), bare)
-    cloud = read_cloud(lifted.path / "cloud.ply")
+    cloud = read_cloud(lifted.folder / "cloud.ply")
     assert np.array_equal(cloud.points.xyz, points.xyz)
     assert (cloud.instance > 0).mean() > 0.5
     first = lifted.scene.views[0]
@@ -124,7 +157,7 @@ def test_a_sparse_cloud_is_labelled_on_its_own_points(scene, tmp_path):
     """With the true masks nearly every point gets the id that its pixel has in the first view."""
     made, points = sparse_of(scene)
     lifted = lift(with_true_masks(scene, tmp_path), made)
-    cloud = read_cloud(lifted.path / "cloud.ply")
+    cloud = read_cloud(lifted.folder / "cloud.ply")
     assert np.array_equal(cloud.points.xyz, points.xyz)
     assert "points that came with the cameras" in lifted.records["fuse"].result["notes"][0]
     assert (cloud.instance > 0).mean() > 0.7
@@ -139,17 +172,19 @@ def test_a_sparse_cloud_is_labelled_on_its_own_points(scene, tmp_path):
     assert np.mean(pure) > 0.7
 
 
-def test_a_finished_run_is_opened_again_where_its_pictures_are(scene, tmp_path):
+def test_a_finished_run_is_opened_again_where_its_pictures_are(tmp_path):
     masks = BACKENDS["simulated"]()
+    config = SyntheticConfig(views=6, width=80, height=60, noise=False)
+    room = read_scene_at(Path("synthetic"), config)
     run = tmp_path / "run"
-    lifted = lift(LiftConfig(Path("synthetic"), run, voxel=0.08, segmentation=masks), scene)
-    again = reopened(run)  # a room of another size than `synthetic` alone has
-    assert len(again) == len(lifted.scene) == 6
-    for ours, theirs in zip(again.views, scene.views, strict=True):
+    lift(LiftConfig(Path("synthetic"), run, voxel=0.08, segmentation=masks), room)
+    again = Run.open(run).whole_scene  # the recorded options, not those of `synthetic` alone
+    assert len(again) == 6
+    for ours, theirs in zip(again.views, room.views, strict=True):
         np.testing.assert_array_equal(ours.image(), theirs.image())
         np.testing.assert_allclose(ours.camera.pose, theirs.camera.pose, atol=1e-9)
     write_scannet(tmp_path / "scan", tiny_scan(views=8))
     with pytest.raises(InputError, match="lacks 6 of 6 pictures"):
-        reopened(run, tmp_path / "scan")
+        Run.open(run, tmp_path / "scan").whole_scene  # noqa: B018 - a property that reads
     with pytest.raises(InputError, match=r"cannot be opened.*--scan"):
-        reopened(run, tmp_path / "nowhere")
+        Run.open(run, tmp_path / "nowhere").whole_scene  # noqa: B018

@@ -122,7 +122,7 @@ def test_an_interrupted_run_says_that_it_goes_on(tmp_path):
 
 def test_a_full_disk_is_told_and_finished_stages_stay(uninterrupted, tmp_path):
     folder = tmp_path / "run"
-    largest = (uninterrupted[0] / ".stages/points.npz").stat().st_size // 2
+    largest = (uninterrupted[0] / "points.npz").stat().st_size // 2
     status, messages = run("demo", "--out", folder, *SCENE, dying=("largest", largest))
     assert status == 1
     assert "finished stages are kept" in messages
@@ -137,7 +137,7 @@ def test_a_disk_that_fills_late_keeps_all_but_the_last_stage(uninterrupted, tmp_
     """On a small file system of its own, where the machine lets us make one."""
     folder, small = uninterrupted[0], tmp_path / "small"
     small.mkdir()
-    points = (folder / ".stages/points.npz").stat().st_size
+    points = (folder / "points.npz").stat().st_size
     room = (points + (folder / "cloud.ply").stat().st_size) // 1024
     mount = shutil.which("mount")
     made = mount and subprocess.run(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from walls import HEIGHT, WIDTH, TrueMasks, wall_scene
 
-from lift3d.scene import Masks, Scene, View
+from lift3d.scene import Masks, Scene, Skipped, View
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.segmentation.matching.depth import DepthMatcherConfig
 from lift3d.segmentation.tracking import BACKENDS
@@ -89,6 +89,9 @@ def test_an_unreadable_view_is_unlabelled_and_the_others_are_not(tracker):
     bad = View("bad", middle.camera, broken, middle.load_depth, load_instances=broken)
     maps = list(tracker.track(scene.with_views([scene.views[0], bad, scene.views[2]])))
     assert [bool(m.any()) for m in maps] == [True, False, True]
+    assert tracker.skipped == [Skipped("bad", "view bad: cannot read")]
+    list(tracker.track(wall_scene(SQUARES, [0, 10])))
+    assert tracker.skipped == []
 
 
 def test_a_scene_without_views_has_no_maps(tracker):

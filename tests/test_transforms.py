@@ -57,6 +57,23 @@ def test_without_depth_or_cloud_views_are_posed_all_the_same(tmp_path):
         np.testing.assert_allclose(view.camera.pose, pose, atol=1e-9)
 
 
+@pytest.mark.parametrize("key", ["fl_x", "fl_y", "camera_angle_x"])
+def test_a_focal_length_of_0_is_an_error_and_not_unset(tmp_path, key):
+    tiny.write_transforms(tmp_path, tiny_scan())
+
+    def change(content):
+        if key == "camera_angle_x":
+            for frame in [content, *content["frames"]]:
+                frame.pop("fl_x", None)
+        content[key] = 0
+        for frame in content["frames"]:
+            frame.pop(key, None)
+
+    edit(tmp_path, change)
+    with pytest.raises(InputError, match=f"{key} is 0"):
+        read_scene(tmp_path)
+
+
 def test_the_depth_unit_is_an_option(tmp_path):
     scan = tiny_scan()
     tiny.write_transforms(tmp_path, scan)

@@ -50,6 +50,12 @@ def index(view):
     return int(re.fullmatch(r"frame_(\d{6})", view.name)[1])
 
 
+def test_a_focal_length_of_0_is_an_error_and_not_unset(tmp_path, panorama):
+    path = write(tmp_path / "walk.mp4", panorama, range(0, 600, 20))
+    with pytest.raises(InputError, match="focal is 0"):
+        read_scene(path, Video(focal=0.0))
+
+
 @pytest.mark.parametrize("suffix", CODECS)
 def test_a_view_is_exactly_its_frame_in_whatever_order_they_are_asked(tmp_path, panorama, suffix):
     path = write(tmp_path / f"walk.{suffix}", panorama, range(0, 600, 2))

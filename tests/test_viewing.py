@@ -4,7 +4,9 @@ from PIL import Image
 
 from lift3d.export.ply import write_cloud
 from lift3d.geometry.rendering import camera_up, guess_up, orbit_cameras, render
-from lift3d.scene import Camera, LabelledPoints, Points
+from lift3d.run.run import Run
+from lift3d.run.scene_file import write_scene
+from lift3d.scene import Camera, LabelledPoints, Points, Scene
 from lift3d.scene.errors import InputError
 from lift3d.viewing.window import colours_of, frustum, show, view_run
 
@@ -65,10 +67,14 @@ def test_a_frustum_opens_towards_what_the_camera_sees():
 def test_a_screenshot_needs_no_display(tmp_path, monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     write_cloud(tmp_path / "cloud.ply", floor_and_box())
-    view_run(tmp_path, screenshot=tmp_path / "picture.png", width=400)
+    empty = Scene("room", (), True, "test")
+    write_scene(tmp_path, empty, empty, lambda done, total: None)
+    view_run(Run(tmp_path), screenshot=tmp_path / "picture.png", width=400)
     with Image.open(tmp_path / "picture.png") as picture:
         assert picture.size == (400, 300)
         assert len(np.unique(np.asarray(picture).reshape(-1, 3), axis=0)) > 20
+    with pytest.raises(InputError, match=r"\.png or \.jpg"):
+        view_run(Run(tmp_path), screenshot=tmp_path / "picture.bmp")
 
 
 def test_without_a_display_the_error_names_the_screenshot(monkeypatch):
@@ -79,12 +85,9 @@ def test_without_a_display_the_error_names_the_screenshot(monkeypatch):
         show(floor_and_box(), [])
 
 
-def test_a_folder_without_a_run_is_told(tmp_path):
-    with pytest.raises(InputError, match="not a finished run"):
-        view_run(tmp_path, screenshot=tmp_path / "picture.png")
-    write_cloud(tmp_path / "cloud.ply", floor_and_box())
-    with pytest.raises(InputError, match=r"\.png or \.jpg"):
-        view_run(tmp_path, screenshot=tmp_path / "picture.bmp")
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(InputError, match="finished"):
+        Run.open(tmp_path)
 
 
 def test_up_is_where_the_tops_of_the_pictures_point():

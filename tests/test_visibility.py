@@ -79,6 +79,22 @@ def test_without_depth_the_cloud_hides_itself():
     assert (np.abs(behind[:, :2] / 3.0).max(1) > 0.5 / 2.0 - 0.05).all()
 
 
+def test_the_spacing_of_a_cloud_is_measured_once_for_all_views(monkeypatch):
+    measured = []
+
+    def counted(xyz, sample=2000):
+        measured.append(len(xyz))
+        return 0.1
+
+    monkeypatch.setattr("lift3d.geometry.visibility.spacing", counted)
+    cloud = points([[0, 0, 2], [0.1, 0, 2]])
+    for _ in range(3):
+        sightings(cloud, view_of(None, load_depth=None))
+    assert measured == [2]
+    sightings(points([[0, 0, 2], [0.1, 0, 2], [0.2, 0, 2]]), view_of(None, load_depth=None))
+    assert measured == [2, 3]
+
+
 def test_the_kernel_agrees_with_plain_numpy():
     rng = np.random.default_rng(0)
     depth = rng.uniform(1, 3, (12, 16)).astype(np.float32)

@@ -4,11 +4,10 @@ python viewers/labelled_cloud.py OUT [ID]
 """
 
 import sys
-from pathlib import Path
 
 import numpy as np
 
-from lift3d.export.ply import read_cloud
+from lift3d.run.run import Run
 from lift3d.scene.colours import label_colours
 
 
@@ -18,7 +17,7 @@ def main() -> None:
         sys.exit(__doc__)
     import open3d
 
-    cloud = read_cloud(Path(sys.argv[1]) / "cloud.ply")
+    cloud = Run.open(sys.argv[1]).cloud
     colours = label_colours(cloud.instance).astype(np.float64) / 255
     if len(sys.argv) == 3:
         chosen = cloud.instance == int(sys.argv[2])

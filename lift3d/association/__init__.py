@@ -30,18 +30,21 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int32
 
 from lift3d.association.anchors import choose_anchors
+from lift3d.association.assignments import KEPT, Assignments, assign
 from lift3d.association.clusters import cover, gains, support
 from lift3d.association.config import AssociationConfig
 from lift3d.association.evidence import Observations, observe
 from lift3d.association.identities import identities
 from lift3d.association.labelling import Evidence, gather, mask_index
 from lift3d.association.meanfield import smooth
-from lift3d.association.relabel import MIXED, Relabelling
 from lift3d.association.shape import Shape
 from lift3d.association.superpoints import superpoints, surface_graph
+from lift3d.association.surface import Surface, majority, touching
 from lift3d.association.votes.ballot import Ballot, vote_labels
-from lift3d.geometry.visibility import DepthTolerance, spacing
+from lift3d.geometry.scale import fitted
+from lift3d.geometry.visibility import DepthTolerance, cloud_spacing
 from lift3d.scene import LabelledPoints, LabelMap, Points, Scene, View
+from lift3d.scene.skipping import warnings_of
 
 LabelMaps = Callable[[], Iterable[LabelMap]]
 
@@ -57,15 +60,20 @@ class Association:
     summary: dict[str, int]
     warnings: list[str]
     tolerance: DepthTolerance
-    relabelling: Relabelling | None = field(default=None, repr=False)
+    assignments: Assignments | None = field(default=None, repr=False)
+    """Which mask became which object; None where the ids of the masks were trusted."""
+    surface: Surface | None = field(default=None, repr=False)
+    """What the objects are made of; None where the ids of the masks were trusted."""
 
     def relabel(self, index: int, view: View, labels: LabelMap) -> LabelMap:
         """View `index`'s label map under the objects' ids."""
-        if self.relabelling is None:
+        if self.assignments is None:
             return labels
-        return self.relabelling.apply(index, view, labels, self.cloud, self.tolerance)
+        return self.assignments.relabelled(index, view, labels, self.cloud, self.tolerance)
 
 
+NO_VOTE = "has no vote"
+"""Of a view whose depth cannot be read, in the warnings."""
 FEWEST = 200
 """Clouds of fewer points than this many times `points` ask for fewer per object."""
 
@@ -91,12 +99,13 @@ def associate(
         if progress:
             progress(done, total)
 
+    tolerance = fitted(tolerance, scene, points)
     total = len(scene) * (1 if config.trust_ids else 2)
     # In a sparse cloud an object has few points.
     config = replace(config, points=min(config.points, max(3, len(points) // FEWEST)))
     if config.trust_ids:
         return _trusting(points, scene, label_maps, config, tolerance, step)
-    gap = max(spacing(points.xyz), 1e-9)
+    gap = max(cloud_spacing(points), 1e-9)
     if config.by_shape:
         return _by_shape(points, gap, scene, label_maps, config, tolerance, step)
     a, b, difference = surface_graph(points, 10)
@@ -113,16 +122,38 @@ def associate(
     gain = gains(seen, covered, np.ones(count, bool))
     primary = _primary(covered.under.T.tocsr())
     evidence = gather(points, fine, scene, label_maps(), seen, gain, primary, tolerance, step)
-    label = _decide(evidence, fine, a, b, difference, config)
-    label, rank = _by_size(label, count, config.points)
+    before = _decide(evidence, fine, a, b, difference, config)
+    label, rank = _by_size(before, count, config.points)
     cloud = LabelledPoints(points, label, _scores(evidence.ballot, label, rank))
-    relabelling = _relabelling(seen, label[chosen])
+    assignments = assign(seen, label[chosen], before[chosen])
     return Association(
         cloud,
         _confidence(mean, label, rank),
-        *_account(seen, relabelling, cluster, int(label.max(initial=0)), count),
+        *_account(seen, assignments, cluster, int(label.max(initial=0)), count),
         tolerance,
-        relabelling,
+        assignments,
+        _by_evidence(fine, a, b, difference, label),
+    )
+
+
+def _by_evidence(
+    fine: Int32[np.ndarray, " points"],
+    a: Int32[np.ndarray, " edges"],
+    b: Int32[np.ndarray, " edges"],
+    difference: Float32[np.ndarray, " edges"],
+    label: Int32[np.ndarray, " points"],
+) -> Surface:
+    """The fine superpoints; the views, not a tree of joins, decided on their objects."""
+    count = int(fine.max(initial=-1)) + 1
+    edges, strength = touching(fine, a, b, np.exp(-difference / np.float32(0.1)))
+    return Surface(
+        fine,
+        edges,
+        strength,
+        np.zeros((0, 2), np.int32),
+        np.zeros(0, np.float32),
+        np.arange(count, dtype=np.int32),
+        majority(fine, label, count),
     )
 
 
@@ -139,7 +170,8 @@ def _by_shape(
     shape = Shape(points, gap, [view.camera for view in scene.views], scene.metric)
     chosen = choose_anchors(points.xyz, config.anchors)
     seen = observe(points.take(chosen), scene, label_maps(), tolerance, step, shape.look)
-    thing, sure = shape.things()
+    found = shape.things()
+    thing, sure = found.thing, found.sure
     label, rank = _by_size(thing + 1, len(sure), config.points)
     count = int(rank.max(initial=0))
     covered = cover(seen, label[chosen] - 1, count)
@@ -154,13 +186,13 @@ def _by_shape(
     ballot = vote_labels(points, scene, voted(), lambda done, of: step(), tolerance)
     same = np.arange(1, count + 1, dtype=np.int32)
     cloud = LabelledPoints(points, label, _scores(ballot, label, same))
-    relabelling = _relabelling(seen, label[chosen])
+    assignments = assign(seen, label[chosen], thing[chosen] + 1)
     return Association(
         cloud,
         {int(r): round(float(each), 6) for r, each in zip(rank, sure, strict=True) if r > 0},
         *_account(
             seen,
-            relabelling,
+            assignments,
             label[chosen] - 1,
             count,
             len(rank),
@@ -168,7 +200,8 @@ def _by_shape(
             "the surface has none" if points.normal.any() else "the cloud has no normals",
         ),
         tolerance,
-        relabelling,
+        assignments,
+        found.surface(label),
     )
 
 
@@ -247,22 +280,9 @@ def _confidence(
     return {int(r): round(float(support[i] * size[r]), 6) for i, r in enumerate(rank) if r > 0}
 
 
-def _relabelling(seen: Observations, label: Int32[np.ndarray, " anchors"]) -> Relabelling:
-    """What each mask stands for, by the final labels of the anchors under it."""
-    masks = len(seen.mask_view)
-    counted = cover(seen, label - 1, int(label.max(initial=0)))
-    under = counted.under.T.tocsr()
-    first = _primary(under) + 1
-    top = under.max(axis=1).toarray().ravel() if masks and under.shape[1] else np.zeros(masks)
-    named = np.asarray(under.sum(axis=1)).ravel()
-    return Relabelling(
-        seen.mask_view, seen.mask_label, first.astype(np.int32), named - top > MIXED * named
-    )
-
-
 def _account(
     seen: Observations,
-    relabelling: Relabelling,
+    assignments: Assignments,
     cluster: Int32[np.ndarray, " anchors"],
     objects: int,
     clusters: int,
@@ -274,8 +294,8 @@ def _account(
     `unlike`: why a mask is dropped; `nothing`: why there may be no object.
     """
     identities = len(np.unique(seen.mask_label))
-    kept = relabelling.first > 0
-    pairs = np.unique(np.stack([relabelling.mask_label, relabelling.first])[:, kept], axis=1)
+    kept = assignments.reason == KEPT
+    pairs = np.unique(np.stack([assignments.mask, assignments.object])[:, kept], axis=1)
     _, homes = np.unique(pairs[0], return_counts=True)
     summary = {
         "identities": identities,
@@ -283,11 +303,11 @@ def _account(
         "objects": objects,
         "identities_merged": max(0, len(homes) - objects),
         "identities_split": int((homes > 1).sum()),
-        "masks_divided": int(relabelling.mixed.sum()),
+        "masks_divided": int(assignments.divided.sum()),
         "masks_dropped": int((~kept).sum()),
         "objects_dropped": clusters - objects,
     }
-    warnings = []
+    warnings = warnings_of(seen.skipped, NO_VOTE)
     if summary["identities_split"]:
         warnings.append(
             f"{summary['identities_split']} ids stood for more than one object and were split"
@@ -326,4 +346,6 @@ def _trusting(
     found = ids[counts >= config.points]
     confidence = {int(i): round(float(score[label == i].mean()), 6) for i in found}
     summary = {"identities": len(ids), "objects": len(found), "objects_dropped": len(small)}
-    return Association(LabelledPoints(points, label, score), confidence, summary, [], tolerance)
+    warnings = warnings_of(ballot.skipped, NO_VOTE)
+    cloud = LabelledPoints(points, label, score)
+    return Association(cloud, confidence, summary, warnings, tolerance)

@@ -102,10 +102,15 @@ def support(
     union = covered.visible[row, view] + covered.mask_size[mask] - entries.data
     best = np.zeros_like(covered.visible)
     np.maximum.at(best, (row, view), entries.data / np.maximum(union, 1))
-    peak = np.maximum(covered.visible.max(1, keepdims=True, initial=0), 1)
-    weight = np.where(covered.visible >= GOOD_LOOK * peak, covered.visible / peak, 0)
+    weight = _good_looks(covered)
     mean = (best * weight).sum(1) / np.maximum(weight.sum(1), 1e-9)
     return mean, ((best >= 0.5) & (weight > 0)).sum(1)
+
+
+def _good_looks(covered: Cover) -> Float64[np.ndarray, "clusters views"]:
+    """Share of what the best view sees of a cluster that each view sees; 0 under `GOOD_LOOK`."""
+    peak = np.maximum(covered.visible.max(1, keepdims=True, initial=0), 1)
+    return np.where(covered.visible >= GOOD_LOOK * peak, covered.visible / peak, 0)
 
 
 def gains(
@@ -132,11 +137,16 @@ def confirmed(
     least_support: float,
     least_views: int,
 ) -> Int32[np.ndarray, " anchors"]:
-    """Drop clusters that no views confirm; their anchors go where the masks fit best, or to -1."""
+    """Drop clusters that no views confirm; their anchors go where the masks fit best, or to -1.
+
+    Kept are those that `least_views` views segment with IoU >= 0.5, or every view that sees them
+    well where those are fewer.
+    """
     count = int(cluster.max(initial=-1)) + 1
     covered = cover(seen, cluster, count)
     mean, views = support(seen, covered)
-    kept = (mean >= least_support) & (views >= least_views)
+    seeing = (_good_looks(covered) > 0).sum(1)
+    kept = (mean >= least_support) & (views >= np.clip(seeing, 1, max(least_views, 1)))
     gain = gains(seen, covered, kept)
     score = sparse.csr_array((seen.anchors, gain.shape[1]))
     for looks in seen.looks():
@@ -171,7 +181,7 @@ def _dense_agreement(
     peak = np.maximum(covered.visible.max(1, keepdims=True, initial=0), 1)
     # A view that sees a corner of it knows little: the corner may be strays under another mask.
     asked = covered.visible >= GOOD_LOOK * peak
-    weight = np.where(asked, covered.visible / peak, 0)
+    weight = _good_looks(covered)
     entries = covered.under.tocoo()
     row, mask = entries.coords
     view = seen.mask_view[mask]

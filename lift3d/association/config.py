@@ -23,7 +23,8 @@ class AssociationConfig:
     support: float = 0.1
     """Least mean IoU of an object with the best mask of each view that sees it."""
     views: int = 2
-    """Least views in which some mask fits an object with IoU 0.5 (1 where only 1 sees it)."""
+    """Least views in which some mask fits an object with IoU 0.5; of an object that fewer views
+    see, all of them."""
     covered: float = 0.2
     """Least share of looks under some mask; less is background, unlabelled."""
     sure: float = 0.8

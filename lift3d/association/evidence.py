@@ -10,8 +10,9 @@ import numba
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64, UInt, UInt8
 
+from lift3d.geometry.scale import fitted
 from lift3d.geometry.visibility import DepthTolerance, sightings
-from lift3d.scene import Depth, LabelMap, Points, Scene, View
+from lift3d.scene import Depth, LabelMap, Points, Scene, Skipped, View
 from lift3d.scene.prefetch import looked_up
 
 BLOCK = 512
@@ -57,6 +58,8 @@ class Observations:
     mask_view: Int32[np.ndarray, " masks"]
     """The table of masks, one per (view, label)."""
     mask_label: Int32[np.ndarray, " masks"]
+    skipped: tuple[Skipped, ...] = ()
+    """Views that see no anchor because their depth cannot be read."""
 
     @property
     def views(self) -> int:
@@ -103,7 +106,9 @@ def observe(
     mask_label: list[np.ndarray] = [np.zeros(0, np.int32)]
     masks: list[int] = []
     first = 0
-    for view, depth, labels in looked_up(scene, label_maps):
+    tolerance = fitted(tolerance, scene, anchors)
+    skipped: list[Skipped] = []
+    for view, depth, labels in looked_up(scene, label_maps, skipped):
         sight = sightings(anchors, view, tolerance, depth)
         label = labels[sight.row, sight.column]
         known, inverse = np.unique(label, return_inverse=True)
@@ -126,6 +131,7 @@ def observe(
         tuple(packed),
         np.repeat(np.arange(len(packed), dtype=np.int32), masks),
         np.concatenate(mask_label),
+        tuple(skipped),
     )
 
 

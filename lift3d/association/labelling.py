@@ -13,6 +13,7 @@ from scipy import sparse
 
 from lift3d.association.evidence import Observations
 from lift3d.association.votes.ballot import Ballot
+from lift3d.geometry.scale import fitted
 from lift3d.geometry.visibility import DepthTolerance, sightings
 from lift3d.scene import DENSE, LabelMap, Points, Scene
 from lift3d.scene.prefetch import looked_up
@@ -48,6 +49,7 @@ def gather(
 
     `gains` is (masks, objects); `primary` the object a mask stands for in the ballot, -1 none.
     """
+    tolerance = fitted(tolerance, scene, points)
     pieces = int(superpoint.max(initial=-1)) + 1
     table = _Table.empty(pieces)
     labelled, looked = np.zeros((2, pieces), np.float32)

@@ -25,7 +25,7 @@ def surface_graph(
     """Edges (a < b) to the nearest `neighbours` points, and how different their ends are.
 
     Difference = 1 - |cosine of the normals| + CIELAB distance / 50: 0 on a plain surface,
-    about 1 across a right angle or from black to mid grey.
+    about 1 across a right angle or from black to mid grey. An end without a normal counts as flat.
     """
     from scipy.spatial import cKDTree
 
@@ -88,11 +88,12 @@ def _difference(normal, lab, a, b):
     out = np.empty(len(a), np.float32)
     for e in numba.prange(len(a)):
         i, j = a[e], b[e]
-        cosine, known, colour = 0.0, 0.0, 0.0
+        cosine, known_i, known_j, colour = 0.0, False, False, 0.0
         for c in range(3):
             cosine += normal[i, c] * normal[j, c]
-            known += abs(normal[i, c]) * 1.0
+            known_i |= normal[i, c] != 0.0
+            known_j |= normal[j, c] != 0.0
             colour += (lab[i, c] - lab[j, c]) ** 2
-        bend = 1.0 - min(abs(cosine), 1.0) if known > 0 else 0.0
+        bend = 1.0 - min(abs(cosine), 1.0) if known_i and known_j else 0.0
         out[e] = bend + np.sqrt(colour) / 50.0
     return out

@@ -20,6 +20,7 @@ COMMANDS = {
     "batch": "Lift many scans on Ray, each into its own folder; one table and page at the end.",
     "info": "Say what is there: format, views, cameras, depth, what is left out and why.",
     "view": "Look at a run in 3D: colour, labels, score, cameras, by key.",
+    "why": "Say why a pixel has its label: its mask, its object, the point there.",
     "evaluate": "Score a run or a submission against the truth: AP, PQ, and with classes IoU.",
     "export": "Write a run in other programs' formats, each in a folder of its own.",
     "weights": "List the weights of networks, or fetch one and verify it.",

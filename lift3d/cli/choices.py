@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar, Union
 
 from tyro.conf import arg, subcommand
 
-from lift3d.export.registry import FORMATS
+from lift3d.export.registry import FORMATS, help_text
 from lift3d.run.settings import AUTOMATIC, CHOICES, names, unknown_backend
 from lift3d.scene.errors import InputError, did_you_mean
 from lift3d.scene.registry import KINDS
@@ -68,15 +68,9 @@ def _choice(kind: str, given: Collection[str]) -> Any:
 
 def _formats(given: Collection[str]) -> str:
     """The help of the option that takes names of formats; what each is only where it is shown."""
-    if not _asked(given):
-        return f"Formats, several at once: {', '.join(FORMATS)}."
-    lines = ["Formats, several at once:"]
-    for name in FORMATS:
-        try:
-            lines.append(f"{name}: {FORMATS[name].about}")
-        except InputError as error:
-            lines.append(str(error))
-    return "\n".join(lines)
+    if not _asked(given):  # no plug-in is imported for it
+        return f"Formats, one or several: {', '.join(FORMATS)}."
+    return f"Formats, one or several:\n{help_text()}"
 
 
 def _asked(given: Collection[str]) -> bool:

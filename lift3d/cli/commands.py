@@ -112,9 +112,9 @@ class Info:
         """Print tables."""
         from lift3d.cli.summary import print_run, print_scene
         from lift3d.datasets import read_scene
-        from lift3d.run.record import RUN
+        from lift3d.run.layout import Layout
 
-        if (self.input / RUN).is_file():
+        if Layout(self.input).record.is_file():
             print_run(self.input)
         else:
             found = None if isinstance(self.reader, AutoReader) else self.reader
@@ -132,11 +132,32 @@ class View:
 
     def run(self, command: Sequence[str]) -> None:
         """Open the window or write the picture."""
+        from lift3d.run.run import Run
         from lift3d.viewing.window import view_run
 
-        view_run(self.folder, screenshot=self.screenshot)
+        view_run(Run.open(self.folder), screenshot=self.screenshot)
         if self.screenshot is not None:
             print(self.screenshot)
+
+
+@dataclass(frozen=True)
+class Why:
+    """Say why a pixel has its label: its mask, the object that became of it, the point there."""
+
+    folder: Positional[Path]
+    """The run folder."""
+    view: Positional[str]
+    """Name of the view, as in labels/."""
+    x: Positional[float]
+    """Column of the pixel, from 0 at the left."""
+    y: Positional[float]
+    """Row of the pixel, from 0 at the top."""
+
+    def run(self, command: Sequence[str]) -> None:
+        """Print the chain."""
+        from lift3d.run.run import Run
+
+        print(Run.open(self.folder).why(self.view, (self.x, self.y)))
 
 
 @dataclass(frozen=True)
@@ -167,15 +188,15 @@ class Evaluate:
         from lift3d.cli.summary import print_evaluation
         from lift3d.evaluation.submitted import evaluate_submission, is_submission
         from lift3d.run.evaluating import evaluate
+        from lift3d.run.run import Run
 
         if is_submission(self.folder):
             if self.classes is not None or self.views is not None:
                 raise InputError("--classes and --views are for runs; a submission has its masks")
             found = evaluate_submission(self.folder, self.truth, self.benchmark, self.table)
         else:
-            found = evaluate(
-                self.folder, self.truth, self.benchmark, self.classes, self.views, self.table
-            )
+            run = Run.open(self.folder)
+            found = evaluate(run, self.truth, self.benchmark, self.classes, self.views, self.table)
         print_evaluation(found)
 
 
@@ -198,9 +219,11 @@ class Export(Options):
     def run(self, command: Sequence[str]) -> None:
         """Write, and say what."""
         from lift3d.run.exporting import export
+        from lift3d.run.run import Run
         from lift3d.scene.progress import for_terminal
 
-        for path in export(self.folder, self.to, self.out, self, self.scan, for_terminal()):
+        run = Run.open(self.folder, self.scan)
+        for path in export(run, self.to, self.out, self, for_terminal()):
             print(path)
 
 
@@ -256,6 +279,7 @@ EXAMPLES: dict[type, tuple[str, ...]] = {
         "lift3d info walk.mp4 reader:video --reader.max-frames 80",
     ),
     View: ("lift3d view out/kitchen", "lift3d view out/kitchen --screenshot kitchen.png"),
+    Why: ("lift3d why out/kitchen 000120 412 230",),
     Evaluate: (
         "lift3d evaluate out/scene0011 --truth scans/scene0011_00",
         "lift3d evaluate out/kitchen --truth kitchen_truth.ply",

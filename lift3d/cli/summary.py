@@ -9,10 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from lift3d.run.record import RUN, read_json
+from lift3d.run.run import Run
 from lift3d.scene import Camera, Scene
-
-PATHS = {"cloud": "cloud.ply", "report": "report.html", "picture": "cloud.png"}
 
 
 def print_scene(scene: Scene) -> None:
@@ -42,8 +40,8 @@ def print_scene(scene: Scene) -> None:
 
 def print_run(folder: Path) -> None:
     """What came out, what it cost, where it lies."""
-    run = read_json(folder, RUN)
-    checked = read_json(folder, "consistency.json")
+    opened = Run.open(folder)
+    run, checked = opened.record, opened.consistency
     results = {stage["name"]: stage["result"] for stage in run["stages"]}
     table = _table(str(folder))
     table.add_row("source", f"{run['source']}; {run['views']} views")
@@ -82,9 +80,11 @@ def print_run(folder: Path) -> None:
     )
     for warning in run["warnings"][:6]:
         table.add_row("warning", warning)
-    for what, name in PATHS.items():
-        if (folder / name).exists():
-            table.add_row(what, str(folder / name))
+    files = opened.files
+    paths = {"cloud": files.cloud, "report": files.report, "picture": files.picture}
+    for what, path in paths.items():
+        if path.exists():
+            table.add_row(what, str(path))
     Console().print(table)
 
 

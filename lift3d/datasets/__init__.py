@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.datasets.transforms_json import TransformsJson
 from lift3d.datasets.typed import checked
 from lift3d.datasets.video import Video
-from lift3d.scene import Scene
+from lift3d.scene import Origin, Scene
 from lift3d.scene.errors import InputError
 from lift3d.scene.protocols import Reader
 from lift3d.scene.registry import KINDS
@@ -92,7 +94,8 @@ def detect(path: Path) -> Reader:
 def read_scene(path: Path, reader: str | Reader | None = None) -> Scene:
     """The scene at `path`; the reader is found, or given by name or as options.
 
-    `scene.source` says which it was. InputError where it cannot be read.
+    `scene.source` says which it was, `scene.origin` how to read it again. InputError where it
+    cannot be read.
     """
     found: Reader
     if reader is None:
@@ -101,20 +104,25 @@ def read_scene(path: Path, reader: str | Reader | None = None) -> Scene:
         found = READERS.find(reader)() if isinstance(reader, str) else reader
     if not found.takes_words and not path.exists():
         raise InputError(f"{path} does not exist")
-    return found.read(path)
+    name = READERS.name_of(type(found)) or ""
+    return replace(found.read(path), origin=Origin(path, name, _as_options(found)))
 
 
-def recorded_reader(settings: Mapping[str, Any], where: str) -> Reader | None:
-    """The reader that a run recorded in its settings, with its options; None where none was used.
+def read_again(path: Path, reader: str | None, options: Mapping[str, Any]) -> Scene:
+    """The scene at `path` by the reader and the options that a `scene.origin` has.
 
-    InputError, which begins with `where`, for a reader or an option that is not known.
+    By another reader where `path` is of another format by now.
     """
-    options = dict(settings)
-    name = options.pop("backend")
-    if name == "auto":
-        return None
-    reader: Reader = checked(READERS.find(name), options, where)
-    return reader
+    if not reader:
+        return read_scene(path)
+    known: Reader = checked(READERS.find(reader), dict(options), f"the options of {reader}")
+    return read_scene(path, known if known.matches(path) else None)
+
+
+def _as_options(reader: Any) -> dict[str, Any]:
+    """A reader's options as JSON holds them, so that they compare equal after reading."""
+    options: dict[str, Any] = json.loads(json.dumps(asdict(reader), default=str))
+    return options
 
 
 def _order() -> list[str]:

@@ -50,9 +50,13 @@ def pycolmap() -> Any:
 def centred_camera(width: int, height: int, focal: float | None = None) -> Camera:
     """A camera that looks through the middle of its image; without a focal length, a guess.
 
+    Raises InputError for a focal length that is not above 0.
+
     >>> centred_camera(100, 50).K[0].tolist()
     [120.0, 0.0, 49.5]
     """
+    if focal is not None and not focal > 0:
+        raise InputError(f"focal is {focal:g}; expected a length in pixels, such as {width}")
     f = GUESS * max(width, height) if focal is None else focal
     K = np.array([[f, 0.0, (width - 1) / 2], [0.0, f, (height - 1) / 2], [0.0, 0.0, 1.0]])
     return Camera(K, width, height)

@@ -60,7 +60,7 @@ class Photos(Reader):
                 continue
             if orientation >= 5:  # the four that swap rows and columns
                 width, height = height, width
-            focal = self.focal or focal
+            focal = focal if self.focal is None else self.focal
             known += focal is not None
             views.append(
                 View(

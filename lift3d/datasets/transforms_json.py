@@ -152,8 +152,8 @@ class _Frame:
             )
         width, height = int(self.number("w", size[0])), int(self.number("h", size[1]))
         fx = self.focal("fl_x", "camera_angle_x", width)
-        fy = self.focal("fl_y", "camera_angle_y", height) or fx
-        fx = fx or fy
+        fy = self.focal("fl_y", "camera_angle_y", height)
+        fx, fy = fy if fx is None else fx, fx if fy is None else fy
         if fx is None or fy is None:
             raise InputError(f"{self.where}: no fl_x (or camera_angle_x), here or at the top")
         cx, cy = self.number("cx", width / 2) - 0.5, self.number("cy", height / 2) - 0.5
@@ -172,10 +172,13 @@ class _Frame:
 
     def focal(self, key: str, angle: str, side: int) -> float | None:
         """The focal length in pixels, from the number or from the field of view."""
-        if self.values.get(key):
-            return self.number(key, 0.0)
-        if self.values.get(angle):
-            return float(side / 2 / np.tan(self.number(angle, 0.0) / 2))
+        for name in (key, angle):
+            if self.values.get(name) is None:
+                continue
+            value = self.number(name, 0.0)
+            if not value > 0:
+                raise InputError(f"{self.where}: {name} is {value:g}; expected a number above 0")
+            return value if name == key else float(side / 2 / np.tan(value / 2))
         return None
 
     def number(self, key: str, otherwise: int | float) -> float:

@@ -47,11 +47,11 @@ def _as(value: Any, hint: Any) -> Any:
     if origin is tuple and isinstance(value, list):
         each = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
         return tuple(_as(item, kind) for item, kind in zip(value, each, strict=True))
+    if hint is Path and isinstance(value, str):
+        return Path(value)
     is_bool = isinstance(value, bool)
     if hint is float and isinstance(value, int | float) and not is_bool:
         return float(value)
-    if hint is Path and isinstance(value, str):
-        return Path(value)
     if origin is Literal:
         fits = value in arguments
     elif hint is int:

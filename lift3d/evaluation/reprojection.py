@@ -10,10 +10,12 @@ import numba
 import numpy as np
 from jaxtyping import Float64, Int, Int32, Int64
 
+from lift3d.geometry.scale import fitted
 from lift3d.geometry.visibility import DepthTolerance, drop_misplaced, front_points
 from lift3d.scene import DENSE, LabelledPoints, LabelMap, Scene, View, ids_in
 from lift3d.scene.errors import InputError
 from lift3d.scene.prefetch import side_by_side
+from lift3d.scene.skipping import readable
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,16 +139,18 @@ def reprojection_check(
     """Render the cloud into every view and compare with the view's label map.
 
     `label_maps` gives view i's ids at colour resolution, in the ids of the cloud. Only
-    pixels where the cloud shows a point are compared: what the cloud lacks is `seen`.
+    pixels where the cloud shows a point are compared: what the cloud lacks is `seen`. Of a view
+    whose depth cannot be read no pixel is.
     """
     if not callable(label_maps) and len(label_maps) != len(scene):
         raise InputError(
             f"{len(label_maps)} label maps for {len(scene)} views; expected one per view, in order"
         )
     lookup = label_maps if callable(label_maps) else label_maps.__getitem__
+    tolerance = fitted(tolerance, scene, labelled.points)
 
     def compared(index: int) -> _Tally:
-        view = scene.views[index]
+        view, _, lost = readable(scene.views[index])
         front = visible_points(labelled, view, splat, tolerance)
         labels = lookup(index)
         if labels.shape != front.shape:
@@ -154,6 +158,9 @@ def reprojection_check(
                 f"view {view.name}: label map is {labels.shape[1]}x{labels.shape[0]}, expected "
                 f"the colour image's {front.shape[1]}x{front.shape[0]}"
             )
+        if lost is not None:
+            nothing = np.zeros(0, np.int32)
+            return _compare(nothing, nothing, 0)
         seen = front >= 0
         return _compare(labelled.instance[front[seen]], labels[seen], front.size)
 

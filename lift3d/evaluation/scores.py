@@ -16,10 +16,13 @@ from lift3d.evaluation.metrics.scannet import average_precision, class_agnostic
 from lift3d.evaluation.metrics.semantic import semantic_score
 from lift3d.evaluation.metrics.submission import predictions
 from lift3d.evaluation.truth import Asked, Truth
+from lift3d.geometry.visibility import cloud_spacing
 from lift3d.scene import LabelledPoints
 
 REACH = 0.1
 """A vertex further than this from every point of the cloud (in metres) stays unlabelled."""
+SPACINGS = 8.0
+"""The same without metres, in median distances between points: 0.1 m in a fused room."""
 Found = dict[str, Any]
 
 
@@ -28,14 +31,16 @@ def score(
     confidence: dict[int, float],
     truth: Truth,
     benchmark: Benchmark | None = None,
+    metric: bool = True,
 ) -> Found:
     """Every score of a labelled cloud, each with its protocol in words.
 
     `scores` and `panoptic` list them all; `ap`, `ap50`, `ap25` and `protocol` are those of the
     first of `scores`. None where there is nothing to find. Classes are scored where both
-    cloud and truth have them; the cloud's are taken to be ids of `benchmark`.
+    cloud and truth have them; the cloud's are taken to be ids of `benchmark`. `metric`: their
+    unit is the metre.
     """
-    nearest = nearest_points(cloud, truth.points)
+    nearest = nearest_points(cloud, truth.points, metric)
     predicted = _taken(cloud.instance, nearest)
     scores, panoptic = [], []
     for asked in truth.asked():
@@ -122,22 +127,26 @@ def _in_words(asked: Asked, truth: Truth) -> str:
 
 
 def nearest_points(
-    cloud: LabelledPoints, xyz: Float32[np.ndarray, "vertices 3"]
+    cloud: LabelledPoints, xyz: Float32[np.ndarray, "vertices 3"], metric: bool = True
 ) -> Int64[np.ndarray, " vertices"]:
-    """The nearest point of the cloud at each vertex; -1 where none is near."""
+    """The nearest point of the cloud at each vertex; -1 where none is near.
+
+    Near is within `REACH` metres, without metres within `SPACINGS` spacings of the cloud.
+    """
     from scipy.spatial import cKDTree
 
     if np.array_equal(cloud.points.xyz, xyz):
         return np.arange(len(xyz))
-    distance, nearest = cKDTree(cloud.points.xyz).query(xyz, distance_upper_bound=REACH)
+    reach = REACH if metric else SPACINGS * cloud_spacing(cloud.points)
+    distance, nearest = cKDTree(cloud.points.xyz).query(xyz, distance_upper_bound=reach)
     return np.where(np.isfinite(distance), nearest, -1).astype(np.int64)
 
 
 def at_vertices(
-    cloud: LabelledPoints, xyz: Float32[np.ndarray, "vertices 3"]
+    cloud: LabelledPoints, xyz: Float32[np.ndarray, "vertices 3"], metric: bool = True
 ) -> Int32[np.ndarray, " vertices"]:
     """The instance of the nearest point of the cloud at each vertex; 0 where none is near."""
-    return _taken(cloud.instance, nearest_points(cloud, xyz))
+    return _taken(cloud.instance, nearest_points(cloud, xyz, metric))
 
 
 def _taken(

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, UInt8
 
-from lift3d.geometry.visibility import front_points, spacing
+from lift3d.geometry.visibility import cloud_spacing, front_points
 from lift3d.scene import Camera, Image, Points
 
 Direction = Float64[np.ndarray, "3"]
@@ -61,7 +61,7 @@ def _picture(
     if camera is None:
         camera = orbit_cameras(points, 1)[0]
     if splat is None:
-        splat = 2.0 * spacing(points.xyz)
+        splat = 2.0 * cloud_spacing(points)
     eye = camera.pose[:3, 3].astype(np.float32)
     # Culled points are kept as NaN, which no pixel sees: the indices stay those of `points`.
     xyz = _facing(points.xyz, points.normal, eye) if cull else points.xyz

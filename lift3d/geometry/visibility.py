@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import no_type_check
+from weakref import WeakKeyDictionary
 
 import numba
 import numpy as np
@@ -19,14 +20,26 @@ TILE = 4
 """Pixels along a side of what a splat is passed over by; results do not depend on it."""
 
 
+METRIC = 0.02
+"""Metres; twice the noise of a depth sensor at two metres."""
+
+
 @dataclass(frozen=True)
 class DepthTolerance:
     """How far a point may lie from the measured depth and still count as seen there."""
 
-    absolute: float = 0.02
-    """In world units (metres where the scene is metric)."""
+    absolute: float | None = None
+    """In world units; by default 0.02 m where the scene is metric, else 1 % of its median depth."""
     relative: float = 0.01
     """Share of the depth: sensors get worse with distance."""
+
+    @property
+    def fixed(self) -> float:
+        """The absolute part; `METRIC` where it was left to a scene and none is known.
+
+        `lift3d.geometry.scale.fitted` fits it to a scene.
+        """
+        return METRIC if self.absolute is None else self.absolute
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +77,7 @@ def sightings(
     if depth is None:
         depth = view.depth()
     if depth is None:
-        depth = hiding_depth(points.xyz, camera)
+        depth = hiding_depth(points.xyz, camera, 2 * cloud_spacing(points))
     confidence = view.confidence()
     if confidence is None:
         confidence = np.ones((1, 1), np.float32)
@@ -74,7 +87,7 @@ def sightings(
         *_projection(camera),
         depth,
         confidence,
-        np.float32(tolerance.absolute),
+        np.float32(tolerance.fixed),
         np.float32(tolerance.relative),
         view.depth_camera is not None,
         *_projection(view.camera),
@@ -111,7 +124,7 @@ def drop_misplaced(
     In front of it is as wrong as behind: splats overhang silhouettes. Where nothing was measured,
     nothing is tested.
     """
-    absolute, relative = tolerance.absolute, tolerance.relative
+    absolute, relative = tolerance.fixed, tolerance.relative
     if view.depth_camera is None:
         _drop_at_pixels(front, z, depth, np.float32(absolute), np.float32(relative))
     else:
@@ -150,6 +163,17 @@ def spacing(xyz: Float32[np.ndarray, "points 3"], sample: int = 2000) -> float:
     chosen = xyz[:: max(1, len(xyz) // sample)]
     distance, _ = cKDTree(xyz).query(chosen, k=2)
     return float(np.median(distance[:, 1]))
+
+
+_SPACINGS: WeakKeyDictionary[Points, float] = WeakKeyDictionary()
+
+
+def cloud_spacing(points: Points) -> float:
+    """`spacing` of a cloud, measured once: the tree behind it takes longer than a view."""
+    known = _SPACINGS.get(points)
+    if known is None:
+        known = _SPACINGS[points] = spacing(points.xyz)
+    return known
 
 
 def _projection(camera: Camera) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

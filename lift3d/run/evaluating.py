@@ -13,68 +13,58 @@ from lift3d.evaluation.metrics.classes import BENCHMARKS
 from lift3d.evaluation.metrics.panoptic import views_quality
 from lift3d.evaluation.scores import Found, score
 from lift3d.evaluation.truth import Truth, read_truth
-from lift3d.export.ply import read_cloud
-from lift3d.run.cameras import read_cameras
-from lift3d.run.record import read_json
-from lift3d.run.stored import CAMERAS, reopened
+from lift3d.geometry.visibility import DepthTolerance
+from lift3d.run.run import Run
 from lift3d.scene import Camera, LabelMap
 from lift3d.scene.errors import InputError
 from lift3d.scene.labelmaps import find_label_map, read_label_map
 from lift3d.scene.storage import atomic
 
-EVALUATION = "evaluation.json"
-
 
 def evaluate(
-    folder: Path,
+    run: Run,
     truth: Path,
     benchmark: str = "scannet",
     classes: Path | None = None,
     views: Path | None = None,
     table: Path | None = None,
 ) -> Found:
-    """Scores of the run in `folder`, also written to `evaluation.json` there.
+    """Scores of a run, also written to `evaluation.json` in its folder.
 
     `classes`: a 2D labeller's class maps, voted onto the run's points in the ids of
     `benchmark`. `views`: true ids per picture. `table`: ScanNet's label table.
     """
-    consistency = read_json(folder, "consistency.json")
-    cloud = read_cloud(folder / "cloud.ply")
+    cloud = run.cloud
     if classes is not None:
-        scene = reopened(folder)
-        semantic, _ = vote_classes(cloud.points, scene, class_maps(classes, scene))
+        scene = run.whole_scene
+        tolerance = DepthTolerance(**run.settings["tolerance"])
+        semantic, _ = vote_classes(cloud.points, scene, class_maps(classes, scene), tolerance)
         cloud = with_classes(cloud, semantic)
     known = read_truth(truth, cloud, table)
-    scores = score(cloud, confidences(folder / "instances.json"), known, BENCHMARKS.get(benchmark))
-    pictures, notes = _views(folder, known, views)
+    scores = score(cloud, run.confidence, known, BENCHMARKS.get(benchmark), run.scene.metric)
+    pictures, notes = _views(run, known, views)
     found = {
         "truth": str(truth),
         **scores,
         "panoptic": [*scores["panoptic"], *pictures],
         "notes": [*known.notes, *notes],
-        "consistency": consistency["printed"],
+        "consistency": run.consistency["printed"],
     }
-    with atomic(folder / EVALUATION) as part:
+    with atomic(run.files.evaluation) as part:
         part.write_text(json.dumps(found, indent=1))
     return found
 
 
-def confidences(path: Path) -> dict[int, float]:
-    """How well the views support each instance, from `instances.json`."""
-    listed = read_json(path.parent, path.name)
-    return {int(each["id"]): float(each["confidence"]) for each in listed["instances"]}
-
-
-def _views(folder: Path, truth: Truth, views: Path | None) -> tuple[list[Found], list[str]]:
+def _views(run: Run, truth: Truth, views: Path | None) -> tuple[list[Found], list[str]]:
     """PQ of the run's pictures and of all together; why not, where there is none."""
-    cameras = read_cameras(folder / CAMERAS) if (folder / CAMERAS).is_file() else {}
+    cameras = run.cameras
     load: Callable[[str], LabelMap | None]
     if views is not None:
         protocol = f"class-agnostic, true ids of {views}"
         load = _files(views)
         if not any(find_label_map(views, name) for name in cameras):
             raise InputError(
-                f"{views} has no true ids of any picture of {folder}; expected "
+                f"{views} has no true ids of any picture of {run.folder}; expected "
                 f"{next(iter(cameras), 'VIEW')}.png with an id per pixel"
             )
     elif truth.scene is not None and any(each.load_instances for each in truth.scene.views):
@@ -91,7 +81,7 @@ def _views(folder: Path, truth: Truth, views: Path | None) -> tuple[list[Found],
 
     def pairs() -> Iterator[tuple[LabelMap, LabelMap]]:
         for name in cameras:
-            own, path = load(name), find_label_map(folder / "labels", name)
+            own, path = load(name), find_label_map(run.files.labels, name)
             if own is not None and path is not None:
                 yield own, read_label_map(path)
 

@@ -16,15 +16,11 @@ import numpy as np
 
 from lift3d.evaluation.scores import at_vertices
 from lift3d.export.content import Content, Options
-from lift3d.export.ply import read_cloud
 from lift3d.export.registry import FORMATS
 from lift3d.reconstruction.fusion import given_points
-from lift3d.run.evaluating import confidences
-from lift3d.run.record import RUN, read_json
-from lift3d.run.stored import CAMERAS, reopened
+from lift3d.run.run import Run
 from lift3d.scene import LabelledPoints, LabelMap
 from lift3d.scene.errors import InputError
-from lift3d.scene.labelmaps import find_label_map, read_label_map
 from lift3d.scene.progress import Progress, Quiet
 from lift3d.scene.storage import atomic
 
@@ -35,26 +31,24 @@ CACHES = ("sparse/0/points3D.ply",)
 
 
 def export(
-    folder: Path,
+    run: Run,
     formats: Sequence[str],
     out: Path | None = None,
     options: Options = Options(),  # noqa: B008 - frozen
-    scan: Path | None = None,
     progress: Progress | None = None,
 ) -> list[Path]:
     """Write the run into `out` (by default `export` in its folder); what was written.
 
     Everything is checked before anything is written, and each format appears whole or not at
-    all. `ply` lies in `out` itself, every other format in a folder of its own name. `scan` is
-    where the scan lies now, where that is not where it was lifted from.
+    all. `ply` lies in `out` itself, every other format in a folder of its own name.
     """
     chosen = [FORMATS.find(name) for name in dict.fromkeys(formats)]
-    out = folder / "export" if out is None else out
+    out = run.files.exports if out is None else out
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; --out takes a folder")
     for each in chosen:
         _check_free(_home(out, each.name), each.name)
-    content = _content(folder, any(each.pictures for each in chosen), options, scan)
+    content = _content(run, any(each.pictures for each in chosen), options)
     for each in chosen:
         each.check(content)
     progress = progress or Quiet()
@@ -75,37 +69,33 @@ def export(
     return written
 
 
-def _content(folder: Path, pictures: bool, options: Options, scan: Path | None) -> Content:
-    """The finished run."""
-    read_json(folder, RUN)  # says so where it is none
-    cloud, confidence = read_cloud(folder / "cloud.ply"), confidences(folder / "instances.json")
+def _content(run: Run, pictures: bool, options: Options) -> Content:
+    """What the formats are written from."""
+    cloud, confidence = run.cloud, run.confidence
     new = _kept(cloud, options.largest)
     if new is not None:
         cloud = replace(cloud, instance=_renumber(cloud.instance, new))
         confidence = {new[each]: value for each, value in confidence.items() if each in new}
     vertices = None
     if options.vertices is not None:
-        vertices = at_vertices(cloud, given_points(options.vertices).xyz)
+        vertices = at_vertices(cloud, given_points(options.vertices).xyz, run.scene.metric)
 
     def label_map(view: str) -> LabelMap:
-        path = find_label_map(folder / "labels", view)
-        if path is None:
-            raise InputError(f"{folder / 'labels'} has no label map of view {view}; lift again")
-        labels = read_label_map(path)
+        labels = run.labels[view]
         return labels if new is None else _renumber(labels, new)
 
     content = Content(
-        name=_file_name(read_json(folder, CAMERAS)["name"]),
+        name=_file_name(run.name),
         cloud=cloud,
         confidence=confidence,
-        views=reopened(folder, scan) if pictures else None,
+        views=run.whole_scene if pictures else None,
         label_map=label_map,
         at_vertices=vertices,
         options=options,
     )
     unknown = sorted(set(options.keep) - set(content.all_ids)) if options.keep else []
     if unknown:
-        raise InputError(f"{folder} has no object {', '.join(map(str, unknown))} to keep")
+        raise InputError(f"{run.folder} has no object {', '.join(map(str, unknown))} to keep")
     return content
 
 

@@ -21,8 +21,8 @@ import numpy as np
 from jaxtyping import Float32, Int32, Int64
 
 from lift3d.export.ply import read_cloud
-from lift3d.run.record import RUN, read_json
-from lift3d.run.stored import CAMERAS
+from lift3d.run.layout import Layout
+from lift3d.run.run import Run
 from lift3d.scene import LabelledPoints, Points
 from lift3d.scene.errors import InputError, MissingExtra
 
@@ -59,8 +59,8 @@ def part_of(name: str, validation: float = 0.1, test: float = 0.1, seed: int = 0
 
 def scene_name(path: Path) -> str:
     """The scene of a run, of a Pointcept folder or of a cloud; what `part_of` goes by."""
-    if (path / RUN).is_file():
-        return str(read_json(path, CAMERAS)["name"])
+    if Layout(path).record.is_file():
+        return Run.open(path).name
     return path.stem if path.suffix == ".ply" else path.name
 
 
@@ -73,8 +73,8 @@ def read_labelled(path: Path) -> LabelledPoints:
         return read_cloud(path)
     if (path / "coord.npy").is_file():
         return _pointcept(path)
-    if (path / RUN).is_file():
-        return read_cloud(path / "cloud.ply")
+    if Layout(path).record.is_file():
+        return Run.open(path).cloud
     raise InputError(
         f"{path} is no finished run (run.json), no scene of a pointcept export (coord.npy) and no "
         "PLY; give one of these"

@@ -13,58 +13,39 @@ import numpy as np
 
 from lift3d.association import Association, associate
 from lift3d.association.votes.classes import class_maps, vote_classes, with_classes
-from lift3d.datasets import read_scene
+from lift3d.datasets import read_scene as open_scene
 from lift3d.datasets.selection import select
 from lift3d.evaluation.check import check, write_heat
 from lift3d.evaluation.scores import score
 from lift3d.evaluation.truth import Truth
-from lift3d.export.instances import write_instances
-from lift3d.export.ply import coloured_by_label, read_cloud, write_cloud
 from lift3d.reconstruction.fusion import given_points
-from lift3d.run.evaluating import confidences
-from lift3d.run.record import RUN, run_content, write_run
-from lift3d.run.report import PICTURE, REPORT, write_report
+from lift3d.run.correct import correct, write_automatic
+from lift3d.run.layout import Layout
+from lift3d.run.record import run_content, write_run
+from lift3d.run.report import write_report
+from lift3d.run.run import Run
+from lift3d.run.scene_file import read_points, read_scene, write_points, write_scene
 from lift3d.run.settings import Automatic, LiftConfig, as_json, poses_unused
 from lift3d.run.stages import (
-    RECORDS,
-    Record,
     RunFolder,
     alone_in,
     fresh_folder,
     open_run,
     scene_fingerprint,
 )
-from lift3d.run.stored import CAMERAS, DEPTH, keep, read_points, recall, write_points
-from lift3d.scene import LabelMap, Points, Scene, View, ids_in
-from lift3d.scene.errors import FrameError, InputError
-from lift3d.scene.labelmaps import find_label_map, read_label_map, write_label_map
+from lift3d.scene import LabelMap, Points, Scene, Skipped, View, ids_in
+from lift3d.scene.errors import InputError
+from lift3d.scene.labelmaps import LabelMaps, write_label_map
 from lift3d.scene.prefetch import ahead, behind, pictures_ahead
 from lift3d.scene.progress import Progress, Quiet, Tick
 from lift3d.scene.protocols import Matcher, SceneSegmenter, Segmenter
+from lift3d.scene.skipping import warnings_of
 from lift3d.scene.storage import atomic
-
-POINTS = f"{RECORDS}/points.npz"
-RECONSTRUCTION = "reconstruction"
-MASKS, LABELS = "masks", "labels"
-CLOUD, CLOUD_LABELS, INSTANCES = "cloud.ply", "cloud_labels.ply", "instances.json"
-CONSISTENCY, HEAT = "consistency.json", "heat"
-
-
-@dataclass(frozen=True)
-class Lifted:
-    """What a run left in its folder."""
-
-    path: Path
-    scene: Scene
-    """The views that were used."""
-    records: dict[str, Record]
-    """Every stage in order: its time, its result, whether it was found finished."""
-    warnings: tuple[str, ...] = ()
 
 
 @dataclass
-class _Run:
-    """The stages share the folder, the settings and who is told."""
+class _Stages:
+    """What the stages share: the folder, the settings, and where progress is shown."""
 
     config: LiftConfig
     folder: RunFolder
@@ -76,13 +57,13 @@ class _Run:
         name: str,
         settings: object,
         after: list[str],
-        outputs: list[str],
+        outputs: list[Path],
         work: Callable[[Tick], dict[str, Any]],
     ) -> dict[str, Any]:
         """The stage's result, from now or from before."""
 
         def shown() -> dict[str, Any]:
-            self.path(RUN).unlink(missing_ok=True)  # not finished any more
+            self.files.record.unlink(missing_ok=True)  # not finished any more
             with self.progress.stage(name) as tick:
                 return work(tick)
 
@@ -92,8 +73,10 @@ class _Run:
         self.warnings += record.result.get("warnings", [])
         return record.result
 
-    def path(self, name: str) -> Path:
-        return self.folder.path / name
+    @property
+    def files(self) -> Layout:
+        """Where everything lies."""
+        return Layout(self.folder.path)
 
 
 def lift(
@@ -101,7 +84,7 @@ def lift(
     scene: Scene | None = None,
     progress: Progress | None = None,
     command: Sequence[str] = (),
-) -> Lifted:
+) -> Run:
     """Run every stage that is not finished yet in `config.out`.
 
     `scene` takes the place of what `config.input` names; `command` is noted in `run.json`.
@@ -110,23 +93,24 @@ def lift(
     """
     if scene is None:
         config = config.with_reader()
-        scene = read_scene(config.input, config.reader)
+        scene = open_scene(config.input, config.reader)
     source = select(scene, config.views, config.stride)
     warnings = poses_unused(config, source)
     config = config.for_source(source)
     masks = _Masks(config, RunFolder(config.out))
     with alone_in(open_run(config.out)):
-        run = _Run(config, RunFolder(config.out), progress or Quiet(), warnings)
+        run = _Stages(config, RunFolder(config.out), progress or Quiet(), warnings)
         used = _reconstruct(run, source)
         run.config = config.for_scene(used)  # now it is known whether there is depth
         masks.check(used)
         points = _fuse(run, used)
         _track(run, used, masks)
         _associate(run, used, points)
+        _correct(run, used)
         _check(run, used)
         _report(run, used, command)
         write_run(config.out, _content(run, used, command))
-        return Lifted(config.out, used, run.folder.records, tuple(run.warnings))
+        return Run(config.out, scene=used, records=run.folder.records)
 
 
 class _Masks:
@@ -139,6 +123,7 @@ class _Masks:
         self._config = config
         self._segmenter: Segmenter | SceneSegmenter | None = None
         self._matcher: Matcher | None = None
+        self._labelling: SceneSegmenter | None = None
         config.check()
         if not folder.has("track"):
             self._build()
@@ -165,26 +150,34 @@ class _Masks:
     def labels(self, config: LiftConfig, scene: Scene) -> Iterator[LabelMap]:
         """One label map per view, by the resolved configuration."""
         self._build()
-        return config.scene_segmenter(self._segmenter, self._matcher).label(scene)
+        built = config.scene_segmenter(self._segmenter, self._matcher)
+        self._labelling = built
+        return built.label(scene)
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        """Views that stayed unlabelled because they cannot be read."""
+        return [] if self._labelling is None else self._labelling.skipped
 
 
-def _reconstruct(run: _Run, source: Scene) -> Scene:
+def _reconstruct(run: _Stages, source: Scene) -> Scene:
     """The views that can be used, with cameras and depth."""
 
     def work(tick: Tick) -> dict[str, Any]:
-        own = run.path(RECONSTRUCTION)
+        own = run.files.reconstruction
         scene = run.config.reconstructor().reconstruct(source, progress=tick, folder=own)
-        return keep(run.folder.path, source, scene, tick)
+        write_scene(run.folder.path, source, scene, tick)
+        return {}
 
     settings = [
         *(scene_fingerprint(source), source.source, source.skipped, source.notes),
         run.config.reconstruction,
     ]
-    result = run.stage("reconstruct", settings, [], [CAMERAS, DEPTH], work)
-    return recall(run.folder.path, source, result)
+    run.stage("reconstruct", settings, [], [run.files.scene, run.files.depth], work)
+    return read_scene(run.folder.path, source)
 
 
-def _fuse(run: _Run, scene: Scene) -> Points:
+def _fuse(run: _Stages, scene: Scene) -> Points:
     """The cloud without labels: fused, given, or what came with the cameras."""
     dense = any(view.load_depth is not None and not view.sparse for view in scene.views)
     own = None if dense else scene.load_points
@@ -198,22 +191,22 @@ def _fuse(run: _Run, scene: Scene) -> Points:
             fuser = run.config.fuser()
             points, notes = fuser.fuse(scene, progress=tick), list(fuser.notes)
             notes += [f"view {each.name} not fused: {each.reason}" for each in fuser.skipped]
-        write_points(run.path(POINTS), points)
+        write_points(run.files.points, points)
         return {"points": len(points), "notes": notes}
 
     settings = run.config.fusion if run.config.cloud is None else run.config.cloud
-    run.stage("fuse", settings, ["reconstruct"], [POINTS], work)
-    return read_points(run.path(POINTS))
+    run.stage("fuse", settings, ["reconstruct"], [run.files.points], work)
+    return read_points(run.files.points)
 
 
-def _track(run: _Run, scene: Scene, masks: _Masks) -> None:
+def _track(run: _Stages, scene: Scene, masks: _Masks) -> None:
     """Masks of every view, with the ids that the tracker gives them."""
     config = run.config
 
     def work(tick: Tick) -> dict[str, Any]:
         empty = []
         with (
-            fresh_folder(run.path(MASKS)) as part,
+            fresh_folder(run.files.masks) as part,
             pictures_ahead(scene) as pictured,
             behind() as later,  # one is written while the next is tracked
         ):
@@ -223,41 +216,53 @@ def _track(run: _Run, scene: Scene, masks: _Masks) -> None:
                 if not labels.any():
                     empty.append(view.name)
                 tick(number, len(scene))
+        warnings = warnings_of(masks.skipped, "stays unlabelled")
         if len(empty) == len(scene):
+            reason = f" ({warnings[0]})" if warnings else ""
             raise InputError(
-                f"{scene.source}: segmentation found no mask in any of {len(scene)} views; "
+                f"{scene.source}: segmentation found no mask in any of {len(scene)} views{reason}; "
                 "try another segmenter or other settings of it"
             )
-        few = ", ".join(empty[:5]) + (" ..." if len(empty) > 5 else "")
-        return {"warnings": [f"{len(empty)} views have no masks: {few}"] if empty else []}
+        lost = {each.name for each in masks.skipped}
+        empty = [name for name in empty if name not in lost]
+        if empty:
+            few = ", ".join(empty[:5]) + (" ..." if len(empty) > 5 else "")
+            warnings.append(f"{len(empty)} views have no masks: {few}")
+        return {"warnings": warnings}
 
     matching = config.matching if config.needs_matcher else None
     settings = [config.segmentation, config.tracking, matching]
-    run.stage("track", settings, ["reconstruct"], [MASKS], work)
+    run.stage("track", settings, ["reconstruct"], [run.files.masks], work)
 
 
-def _associate(run: _Run, scene: Scene, points: Points) -> None:
+def _associate(run: _Stages, scene: Scene, points: Points) -> None:
     """Labels on the points, and the views' masks with ids that agree."""
-    config = run.config
+    config, automatic = run.config, run.files.automatic
+    masks = LabelMaps(run.files.masks, [view.name for view in scene.views])
 
     def work(tick: Tick) -> dict[str, Any]:
         found = associate(
             points,
             scene,
-            lambda: stored_maps(run.path(MASKS), scene),
+            lambda: iter(masks.values()),
             config.association,
             config.tolerance,
             config.seed,
             tick,
         )
-        views = _write_labels(run, scene, found)
+        views = _write_labels(automatic.labels, masks, scene, found)
         cloud = found.cloud
         if config.classes is not None:
             maps = class_maps(config.classes, scene)
             cloud = with_classes(cloud, vote_classes(points, scene, maps, config.tolerance)[0])
-        write_cloud(run.path(CLOUD), cloud)
-        write_cloud(run.path(CLOUD_LABELS), replace(cloud, points=coloured_by_label(cloud)))
-        write_instances(run.path(INSTANCES), cloud, found.confidence, views)
+        write_automatic(automatic, cloud, found.confidence, views)
+        for kept, path in (
+            (found.assignments, automatic.assignments),
+            (found.surface, automatic.surface),
+        ):
+            path.unlink(missing_ok=True)
+            if kept is not None:
+                kept.save(path)
         labelled = float(np.mean(cloud.instance > 0)) if len(points) else 0.0
         return {
             **found.summary,
@@ -267,37 +272,48 @@ def _associate(run: _Run, scene: Scene, points: Points) -> None:
         }
 
     settings = [config.association, config.tolerance, config.seed, config.classes]
-    outputs = [LABELS, CLOUD, CLOUD_LABELS, INSTANCES]
+    outputs = [automatic.labels, automatic.cloud, automatic.objects]
     run.stage("associate", settings, ["fuse", "track"], outputs, work)
 
 
-def _check(run: _Run, scene: Scene) -> None:
+def _correct(run: _Stages, scene: Scene) -> None:
+    """What a person corrected; without edits the automatic results under their public names."""
+    files = run.files
+    outputs = [files.labels, files.cloud, files.cloud_labels, files.instances]
+    edits = files.edits.read_text() if files.edits.is_file() else ""
+    run.stage(
+        "correct", edits, ["associate"], outputs, lambda tick: correct(files.folder, scene, tick)
+    )
+
+
+def _check(run: _Stages, scene: Scene) -> None:
     """How well views and cloud agree; scores against the truth where the scene has one."""
-    config = run.config
+    config, files = run.config, run.files
+    labels = LabelMaps(files.labels, [view.name for view in scene.views])
 
     def label_map(index: int) -> LabelMap:
-        return stored_map(run.path(LABELS), scene.views[index].name)
+        return labels[scene.views[index].name]
 
     def work(tick: Tick) -> dict[str, Any]:
-        cloud = read_cloud(run.path(CLOUD))
+        public = Run(files.folder)
+        cloud = public.cloud
         epsilon, pixels = config.epsilon, config.check_pixels
         found, printed = check(scene, cloud, label_map, epsilon, pixels, config.tolerance, tick)
         if scene.load_surface is not None:
-            confidence = confidences(run.path(INSTANCES))
             truth = Truth.of_surface(scene.load_surface(), scene.void_classes)
-            found["truth"] = score(cloud, confidence, truth)
-        with fresh_folder(run.path(HEAT)) as part:
+            found["truth"] = score(cloud, public.confidence, truth, metric=scene.metric)
+        with fresh_folder(files.heat) as part:
             for index, view in enumerate(scene.views):
                 write_heat(part / f"{view.name}.png", printed.heat_map(index))
-        with atomic(run.path(CONSISTENCY)) as part:
+        with atomic(files.consistency) as part:
             part.write_text(json.dumps(found, indent=1))
-        return {}
+        return {"warnings": warnings_of(printed.skipped, "takes no part in the consistency")}
 
     settings = [config.epsilon, config.check_pixels, config.tolerance, scene.load_surface]
-    run.stage("check", settings, ["associate"], [CONSISTENCY, HEAT], work)
+    run.stage("check", settings, ["correct"], [files.consistency, files.heat], work)
 
 
-def _report(run: _Run, scene: Scene, command: Sequence[str]) -> None:
+def _report(run: _Stages, scene: Scene, command: Sequence[str]) -> None:
     """What a person looks at first."""
 
     def work(tick: Tick) -> dict[str, Any]:
@@ -305,41 +321,26 @@ def _report(run: _Run, scene: Scene, command: Sequence[str]) -> None:
         return {}
 
     settings = [as_json(replace(run.config, out=Path())), scene.name]
-    run.stage("report", settings, ["check"], [REPORT, PICTURE], work)
+    run.stage("report", settings, ["check"], [run.files.report, run.files.picture], work)
 
 
-def _content(run: _Run, scene: Scene, command: Sequence[str]) -> dict[str, Any]:
+def _content(run: _Stages, scene: Scene, command: Sequence[str]) -> dict[str, Any]:
     return run_content(run.config, scene, run.folder.records, command, run.warnings)
 
 
-def _write_labels(run: _Run, scene: Scene, found: Association) -> dict[int, int]:
+def _write_labels(
+    folder: Path, masks: LabelMaps, scene: Scene, found: Association
+) -> dict[int, int]:
     """Each view's masks with the ids of the cloud; in how many views each id is."""
     views: dict[int, int] = {}
 
     def named(item: tuple[int, View]) -> tuple[str, LabelMap]:
         index, view = item
-        return view.name, found.relabel(index, view, stored_map(run.path(MASKS), view.name))
+        return view.name, found.relabel(index, view, masks[view.name])
 
-    with fresh_folder(run.path(LABELS)) as part:
+    with fresh_folder(folder) as part:
         for name, labels in ahead(enumerate(scene.views), named):
             write_label_map(part, name, labels)
             for each in ids_in(labels).tolist():
                 views[each] = views.get(each, 0) + 1
     return views
-
-
-def stored_maps(folder: Path, scene: Scene) -> Iterator[LabelMap]:
-    """The label maps of all views, one at a time."""
-    for view in scene.views:
-        yield stored_map(folder, view.name)
-
-
-def stored_map(folder: Path, name: str) -> LabelMap:
-    """One view's label map, which this run has written."""
-    path = find_label_map(folder, name)
-    if path is None:
-        raise InputError(f"{folder} has no label map of view {name}; remove {folder} and run again")
-    try:
-        return read_label_map(path)
-    except FrameError as error:
-        raise InputError(f"{error}; remove {folder} and run again") from error

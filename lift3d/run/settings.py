@@ -12,6 +12,7 @@ from tyro.conf import Positional
 from lift3d import reconstruction, segmentation
 from lift3d.association import AssociationConfig
 from lift3d.datasets import detect
+from lift3d.geometry.scale import fitted
 from lift3d.geometry.visibility import DepthTolerance
 from lift3d.reconstruction import fusion
 from lift3d.scene import Scene
@@ -220,6 +221,8 @@ class LiftConfig:
         matched, and by what the association goes. It is what `run.json` records.
         """
         config = self._chosen(("matching", "tracking"), scene)
+        if scene is not None:
+            config = config._fitted(scene)
         sure = config.segmentation.ids_agree if self.sees_all_views else config.tracking.keeps_ids
         association = config.association
         if sure:
@@ -247,6 +250,15 @@ class LiftConfig:
             if isinstance(parts[kind], BackendConfig):
                 parts[kind] = parts[kind].settled(self.seed)
         return replace(self, **parts)
+
+    def _fitted(self, scene: Scene) -> LiftConfig:
+        """The same with every tolerance that follows the scale of the reconstructed scene."""
+        parts: dict[str, Any] = {}
+        for kind in CHOICES:
+            part = getattr(self, kind)
+            if isinstance(part, BackendConfig):
+                parts[kind] = part.for_scene(scene)
+        return replace(self, tolerance=fitted(self.tolerance, scene), **parts)
 
     @property
     def sees_all_views(self) -> bool:

@@ -58,7 +58,7 @@ class RunFolder:
         name: str,
         settings: object,
         after: Sequence[str],
-        outputs: Sequence[str],
+        outputs: Sequence[Path],
         work: Callable[[], dict[str, Any] | None],
     ) -> Record:
         """Run `work` unless the same stage with the same inputs is finished here.
@@ -92,12 +92,12 @@ class RunFolder:
     def _record_path(self, name: str) -> Path:
         return self.path / RECORDS / f"{name}.json"
 
-    def _finished(self, name: str, key: str, outputs: Sequence[str]) -> Record | None:
+    def _finished(self, name: str, key: str, outputs: Sequence[Path]) -> Record | None:
         try:
             record = Record(**json.loads(self._record_path(name).read_text()))
         except (OSError, ValueError, TypeError):
             return None  # never finished, damaged, or written by another version
-        whole = record.key == key and all((self.path / each).exists() for each in outputs)
+        whole = record.key == key and all(each.exists() for each in outputs)
         return dataclasses.replace(record, reused=True) if whole else None
 
 

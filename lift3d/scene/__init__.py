@@ -11,9 +11,10 @@ Conventions (held everywhere, conversions happen only in `datasets` and `export`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int32, UInt8
@@ -150,6 +151,17 @@ class Skipped:
     reason: str
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where a scene was read from: enough to read it again."""
+
+    path: Path
+    reader: str
+    """The reader's name."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Its options as JSON holds them."""
+
+
 @dataclass(frozen=True, eq=False)
 class Scene:
     """Pictures of one static place, in capture order."""
@@ -170,6 +182,8 @@ class Scene:
     have no dense depth."""
     void_classes: tuple[int, ...] = ()
     """Semantic classes of that surface that scores do not ask for: walls, floor, ceiling."""
+    origin: Origin | None = None
+    """Where the scene was read from; None where it was made in Python."""
 
     def __len__(self) -> int:
         return len(self.views)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,31 @@ SUFFIXES = (".png", ".tif", ".tiff")
 """What a label map may be stored as, in the order they are looked for."""
 
 _GREY = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")
+
+
+class LabelMaps(Mapping[str, LabelMap]):
+    """The label maps of all views, by view name and in scene order; read when asked for."""
+
+    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        self.folder = folder
+        self._names = dict.fromkeys(names)
+
+    def __getitem__(self, name: str) -> LabelMap:
+        if name not in self._names:
+            raise KeyError(name)
+        path = find_label_map(self.folder, name)
+        if path is None:
+            raise InputError(f"{self.folder} has no label map of view {name}; lift again")
+        try:
+            return read_label_map(path)
+        except FrameError as error:
+            raise InputError(f"{error}, or remove {self.folder} and lift again") from error
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def write_label_map(folder: Path, name: str, labels: LabelMap) -> Path:

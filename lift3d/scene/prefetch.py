@@ -12,7 +12,8 @@ from typing import TypeVar
 
 import numba
 
-from lift3d.scene import Depth, Image, LabelMap, Scene, View
+from lift3d.scene import Depth, Image, LabelMap, Scene, Skipped, View
+from lift3d.scene.skipping import readable
 
 Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")
@@ -139,12 +140,21 @@ def pictures_ahead(scene: Scene) -> Iterator[Scene]:
 
 
 def looked_up(
-    scene: Scene, label_maps: Iterable[LabelMap]
+    scene: Scene, label_maps: Iterable[LabelMap], skipped: list[Skipped] | None = None
 ) -> Iterator[tuple[View, Depth | None, LabelMap]]:
-    """Every view with its depth and its label map; ValueError where the counts differ."""
+    """Every view with its depth and its label map; ValueError where the counts differ.
 
-    def load(pair: tuple[View, LabelMap]) -> tuple[View, Depth | None, LabelMap]:
-        view, labels = pair
-        return view, view.depth(), labels
+    A view whose depth or confidence cannot be read comes with an empty depth map, so that it sees
+    no point; it is added to `skipped`.
+    """
 
-    return ahead(zip(scene.views, label_maps, strict=True), load)
+    def load(
+        pair: tuple[View, LabelMap],
+    ) -> tuple[View, Depth | None, LabelMap, Skipped | None]:
+        view, depth, lost = readable(pair[0])
+        return view, depth, pair[1], lost
+
+    for view, depth, labels, lost in ahead(zip(scene.views, label_maps, strict=True), load):
+        if lost is not None and skipped is not None:
+            skipped.append(lost)
+        yield view, depth, labels

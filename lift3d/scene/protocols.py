@@ -117,6 +117,9 @@ class HasFeatures(Protocol):
 class Tracker(Protocol):
     """Masks of single views to masks whose ids persist."""
 
+    skipped: list[Skipped]
+    """Views that the last `track` left unlabelled because they cannot be read, so far."""
+
     def track(self, scene: Scene) -> Iterator[LabelMap]:
         """One label map per view, in scene order, streaming.
 
@@ -134,6 +137,11 @@ class SceneSegmenter(Protocol):
     def check(self, scene: Scene) -> None:
         """InputError where the scene cannot be segmented: asked before long work begins."""
         return
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        """Views that `label` left unlabelled so far because they cannot be read."""
+        return []
 
     def label(
         self, scene: Scene, prompts: Mapping[str, Sequence[Prompt]] | None = None
@@ -154,6 +162,10 @@ class BackendConfig:
 
         `seed` is the run's.
         """
+        return self
+
+    def for_scene(self, scene: Scene) -> BackendConfig:
+        """The same with what follows the scale of the reconstructed scene, such as tolerances."""
         return self
 
 

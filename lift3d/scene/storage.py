@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from lift3d.scene.errors import InputError
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -23,3 +31,24 @@ def atomic(path: Path) -> Iterator[Path]:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Arrays under their names as one .npz, whole or absent; None is left out."""
+    with atomic(path) as part:
+        np.savez(part, **{name: each for name, each in arrays.items() if each is not None})
+
+
+def load_arrays(path: Path, kind: type[T]) -> T:
+    """The dataclass `kind` from an .npz of its fields; fields that have a default may be absent.
+
+    Raises InputError where the file is missing, damaged or lacks a field.
+    """
+    names = [each.name for each in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return kind(**{name: stored[name] for name in names if name in stored})
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; expected what a lift writes") from error
+    except (OSError, ValueError, TypeError, EOFError) as error:
+        raise InputError(f"{path} cannot be read ({error}); remove it and lift again") from error

@@ -80,12 +80,14 @@ class Folder(Segmenter):
             files = sorted(path.glob("*.png"))
             if not files:
                 raise FrameError(f"{path} holds no PNG; write one binary mask per object")
-            stack = np.stack([_fitted(read_label_map(f), f, view.camera) > 0 for f in files])
+            masks = [_fitted(read_label_map(f), f, view.camera) for f in files]
         elif path.suffix in (".npy", ".npz"):
-            stack = np.stack([_fitted(mask, path, view.camera) for mask in _stack(path)])
-            stack = stack.astype(bool)
+            masks = [_fitted(mask, path, view.camera) for mask in _stack(path)]
         else:
             return Masks.from_label_map(_fitted(read_label_map(path), path, view.camera))
+        stack = np.zeros((len(masks), view.camera.height, view.camera.width), bool)
+        for out, mask in zip(stack, masks, strict=True):
+            np.not_equal(mask, 0, out=out)
         ids = np.arange(1, len(stack) + 1, dtype=np.int32)
         return Masks(stack, np.ones(len(stack), np.float32), ids)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from lift3d.scene import LabelMap, Masks, Prompt, Scene, View
+from lift3d.scene import LabelMap, Masks, Prompt, Scene, Skipped, View
 from lift3d.scene.errors import InputError
 from lift3d.scene.protocols import SceneSegmenter, Segmenter, Tracker
 
@@ -20,6 +20,12 @@ class Tracked(SceneSegmenter):
         """`tracker` makes the tracker over a segmenter; None for one that needs no segmenter."""
         self._segmenter = segmenter
         self._tracker = tracker
+        self._running: Tracker | None = None
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        """As the tracker says."""
+        return [] if self._running is None else self._running.skipped
 
     def check(self, scene: Scene) -> None:
         """As the segmenter does."""
@@ -39,7 +45,8 @@ class Tracked(SceneSegmenter):
             if segmenter is None:
                 raise InputError("this tracker uses no masks, so it cannot be prompted")
             segmenter = _Prompted(segmenter, prompts)
-        yield from self._tracker(segmenter).track(scene)
+        self._running = self._tracker(segmenter)
+        yield from self._running.track(scene)
 
 
 class _Prompted(Segmenter):

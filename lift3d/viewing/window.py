@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, UInt8
 
-from lift3d.export.ply import read_cloud
 from lift3d.geometry.rendering import camera_up, guess_up, orbit_cameras, render
 from lift3d.geometry.visibility import spacing
-from lift3d.run.cameras import read_cameras
+from lift3d.run.run import Run
 from lift3d.scene import Camera, Image, LabelledPoints
 from lift3d.scene.colours import heat_colours, label_colours
 from lift3d.scene.errors import InputError, MissingExtra
@@ -33,19 +32,17 @@ FRUSTUM = 0.08
 """Depth of a drawn camera, as a share of the scene's extent."""
 
 
-def view_run(folder: Path, screenshot: Path | None = None, width: int = 1280) -> None:
+def view_run(run: Run, screenshot: Path | None = None, width: int = 1280) -> None:
     """Show the cloud of a finished run; into the file `screenshot` where one is given.
 
-    Raises InputError where `folder` holds no run or there is no display, MissingExtra where
-    Open3D cannot be imported. The picture needs neither.
+    Raises InputError where there is no display, MissingExtra where Open3D cannot be imported. The
+    picture needs neither.
     """
-    cloud = _cloud(folder)
-    stored = folder / "scene.json"
-    cameras = list(read_cameras(stored).values()) if stored.is_file() else []
+    cameras = list(run.cameras.values())
     if screenshot is not None:
-        write_screenshot(screenshot, cloud, width, cameras)
+        write_screenshot(screenshot, run.cloud, width, cameras)
         return
-    show(cloud, cameras, str(folder))
+    show(run.cloud, cameras, str(run.folder))
 
 
 def write_screenshot(
@@ -195,16 +192,6 @@ class _Shown:
         drawn.lines = self._o3d.utility.Vector2iVector(np.array(lines))
         drawn.paint_uniform_color((0.2, 0.2, 0.2))
         return drawn
-
-
-def _cloud(folder: Path) -> LabelledPoints:
-    path = folder / "cloud.ply"
-    if not path.is_file():
-        what = "no such folder" if not folder.exists() else "it has no cloud.ply"
-        raise InputError(
-            f"{folder} is not a finished run ({what}); give the --out of `lift3d lift`"
-        )
-    return read_cloud(path)
 
 
 def _open3d() -> Any:

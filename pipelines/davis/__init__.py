@@ -61,8 +61,8 @@ class Contest:
             "segmentation": repr(self.segmentation),
             "matching": repr(self.matching),
             "weights": self.weights,
-            "frames": f"first {self.frames}" if self.frames else "all",
-            "size": f"longer side {self.size}" if self.size else "as stored",
+            "frames": f"first {self.frames}" if self.frames is not None else "all",
+            "size": f"longer side {self.size}" if self.size is not None else "as stored",
         }
 
     def kept(self, video: str, tracker: str) -> Result | None:

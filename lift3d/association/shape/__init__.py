@@ -15,19 +15,21 @@ thin beside it, joins what carries it: a seat its legs, leaves their pot.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int32, Int64
+from jaxtyping import Float32, Float64, Int32, Int64
 
 from lift3d.association.shape.agreement import Agreement
 from lift3d.association.shape.borders import AGREED, ASKED, OTHERS, OWN, Neighbours, borders
 from lift3d.association.shape.cues import cues
-from lift3d.association.shape.hierarchy import grow
+from lift3d.association.shape.hierarchy import Hierarchy, grow
 from lift3d.association.shape.joining import joining
 from lift3d.association.shape.layout import layout
 from lift3d.association.shape.pieces import SIZE, Judge, Pairs, Pieces, largest
 from lift3d.association.shape.seams import lines
 from lift3d.association.shape.surfels import Surfels, surfels
+from lift3d.association.surface import Surface, majority
 from lift3d.geometry.graphs import felzenszwalb
 from lift3d.geometry.visibility import DepthTolerance
 from lift3d.scene import Camera, Depth, LabelMap, Points, View
@@ -40,6 +42,38 @@ CELLS, FEWEST, CELL = 1.93, 1.1, 0.025
 def judged(pieces: Pieces, pairs: Pairs) -> Float64[np.ndarray, " pairs"]:
     """What was learned, asked of pairs of neighbours."""
     return joining().join(cues(pieces, pairs))
+
+
+@dataclass(frozen=True, eq=False)
+class Things:
+    """The objects that the surface shows, and what they are made of."""
+
+    thing: Int32[np.ndarray, " points"]
+    """Object of each point from 0; -1 where it is near no surface."""
+    sure: Float64[np.ndarray, " things"]
+    """Confidence of each object, 0 to 1."""
+    piece: Int32[np.ndarray, " points"]
+    """Piece of surface of each point; -1 where it is near no surface."""
+    edges: Int32[np.ndarray, "edges 2"]
+    """Pieces that touch."""
+    strength: Float32[np.ndarray, " edges"]
+    """Probability that the two are one object, before any join."""
+    tree: Hierarchy
+    node: Int32[np.ndarray, " pieces"]
+    """The node of the tree that each piece ended in."""
+
+    def surface(self, label: Int32[np.ndarray, " points"]) -> Surface:
+        """The pieces as superpoints, with the final objects `label`."""
+        leaves = len(self.node)
+        return Surface(
+            self.piece,
+            self.edges,
+            self.strength,
+            self.tree.kids.astype(np.int32),
+            self.tree.likely[leaves:].astype(np.float32),
+            self.node,
+            majority(self.piece, label, leaves),
+        )
 
 
 class Shape:
@@ -75,12 +109,12 @@ class Shape:
         """Hear what one view's masks say of the pieces."""
         self._agreement.look(view, depth, labels, tolerance)
 
-    def things(self) -> tuple[Int32[np.ndarray, " points"], Float64[np.ndarray, " things"]]:
-        """Thing of each point from 0, -1 where it is near no surface; and how sure each is, 0 to 1.
-
-        Each layout plane is one too.
-        """
-        tree = grow(self.pieces())
+    def things(self) -> Things:
+        """The objects that the surface shows; each layout plane is one too."""
+        first = self.pieces()
+        pairs = [(p, q) for p, edge in enumerate(first.edge) for q in edge if p < q]
+        strength = first.together(pairs) if pairs else np.zeros(0)
+        tree = grow(first)
         worth = joining().whole(tree.cues)
         end = tree.cut(tree.chosen(worth))
         pieces = self.pieces()
@@ -91,7 +125,15 @@ class Shape:
         kept, thing = np.unique(root[self.piece], return_inverse=True)
         # A thing is as sure as its largest part, whichever of its parts stayed as the root.
         sure = np.where(pieces.layout[kept], 1.0, worth[end[largest(root, size)[kept]]])
-        return self.of_points(thing.astype(np.int64)), sure
+        return Things(
+            self.of_points(thing.astype(np.int64)),
+            sure,
+            self.of_points(self.piece),
+            np.array(pairs, np.int32).reshape(-1, 2),
+            strength.astype(np.float32),
+            tree,
+            end.astype(np.int32),
+        )
 
     def pieces(self, kind: type[Pieces] = Pieces, judge: Judge = judged) -> Pieces:
         """The pieces, not yet joined, with what the views have said of them so far."""

@@ -9,10 +9,12 @@ import numba
 import numpy as np
 from jaxtyping import Float32, Int, Int32
 
+from lift3d.geometry.scale import fitted
 from lift3d.geometry.visibility import DepthTolerance, sightings
-from lift3d.scene import Depth, LabelMap, Points, Scene, View
-from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene import LabelMap, Points, Scene, Skipped
+from lift3d.scene.errors import InputError
 from lift3d.scene.prefetch import ahead
+from lift3d.scene.skipping import readable
 
 
 def vote(
@@ -51,6 +53,8 @@ class Ballot:
         """Calls of `add`."""
         self.overflowed = 0
         """Votes that took over the slot of another label; 0 means that the count is exact."""
+        self.skipped: list[Skipped] = []
+        """Views without a vote because their depth cannot be read."""
         self._label = np.zeros((points, slots), np.int32)
         self._weight = np.zeros((points, slots), np.float32)
         self._unlabelled = np.zeros(points, np.float32)
@@ -123,13 +127,14 @@ def vote_labels(
 ) -> Ballot:
     """Every view votes for the points it really sees; one label map per view, in view order.
 
-    Labels are read through the colour camera, whether a point is seen is decided by the depth.
+    Labels are read through the colour camera, whether a point is seen is decided by the depth. A
+    view whose depth cannot be read has no vote and is in `skipped` of the ballot.
     Raises InputError where a map has another size than its image, or the counts differ.
     """
     ballot = Ballot(len(points), slots)
+    tolerance = fitted(tolerance, scene, points)
     maps = iter(label_maps)
-    depths = ahead(scene.views, _depth)
-    for number, (view, depth) in enumerate(zip(scene.views, depths, strict=True), start=1):
+    for number, (view, depth, lost) in enumerate(ahead(scene.views, readable), start=1):
         labels = next(maps, None)
         if labels is None:
             raise InputError(
@@ -142,26 +147,16 @@ def vote_labels(
                 f"view {view.name}: label map is {labels.shape[1]}x{labels.shape[0]}, "
                 f"its image is {expected[1]}x{expected[0]}; make masks at image resolution"
             )
-        if isinstance(depth, FrameError):  # it cannot be read: this view has no vote
-            continue
-        try:
+        if lost is None:
             seen = sightings(points, view, tolerance, depth)
-        except FrameError:  # nor can its confidence
-            continue
-        ballot.add(seen.point, _look_up(labels, seen.row, seen.column), seen.weight)
+            ballot.add(seen.point, _look_up(labels, seen.row, seen.column), seen.weight)
+        else:
+            ballot.skipped.append(lost)
         if progress is not None:
             progress(number, len(scene))
     if next(maps, None) is not None:
         raise InputError(f"more label maps than the {len(scene)} views; track the scene again")
     return ballot
-
-
-def _depth(view: View) -> Depth | FrameError | None:
-    """A view's depth, or why it has none."""
-    try:
-        return view.depth()
-    except FrameError as error:
-        return error
 
 
 @numba.njit(cache=True)

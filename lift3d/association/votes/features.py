@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import no_type_check
@@ -10,11 +11,13 @@ import numba
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from lift3d.geometry.scale import fitted
 from lift3d.geometry.visibility import DepthTolerance, Sightings, sightings
 from lift3d.scene import Points, Scene
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.storage import atomic
 
+log = logging.getLogger(__name__)
 FeatureMaps = Callable[[int], Float32[np.ndarray, "rows columns channels"]]
 """From a view's index to its features; a map covers the image at any resolution."""
 BUDGET = 2 << 30
@@ -41,6 +44,7 @@ def average_features(
     for every block that it sees.
     """
     channels = _channels(scene, features)
+    tolerance = fitted(tolerance, scene, points)
     size = 4 * (channels + 1)
     if out is None and len(points) * size > budget:
         raise InputError(
@@ -99,7 +103,8 @@ def _into(
                 _add_view(
                     sums, weight, seen, features(index), view.camera.height, view.camera.width
                 )
-        except FrameError:  # this view says nothing
+        except FrameError as error:
+            log.warning("view %s has no part in the mean features: %s", view.name, error)
             continue
         if progress is not None:
             progress(index + 1, len(scene))

@@ -7,6 +7,7 @@ float64 test.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, no_type_check
@@ -22,6 +23,7 @@ from lift3d.geometry import project, unproject
 from lift3d.scene import Scene, View
 from lift3d.scene.errors import FrameError, InputError
 
+log = logging.getLogger(__name__)
 AXIS_BITS = 20
 FeatureMaps = Callable[[int], Float32[np.ndarray, "rows columns channels"]]
 """From a view's index to its features; a map covers the image at any resolution."""
@@ -142,7 +144,8 @@ def _sample(
     camera = view.geometry_camera
     try:
         depth = view.depth()
-    except FrameError:
+    except FrameError as error:
+        log.warning("view %s has no part in the consistency: %s", view.name, error)
         return None
     if depth is None or camera.world_from_camera is None:
         return None

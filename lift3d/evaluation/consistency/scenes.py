@@ -12,9 +12,10 @@ from jaxtyping import Float32, Int32
 from lift3d.evaluation.consistency.counts import neighbour_counts
 from lift3d.evaluation.consistency.scoring import Consistency, Exclude, score
 from lift3d.geometry import project, rays_at, transform
-from lift3d.scene import LabelMap, Scene, View
+from lift3d.scene import LabelMap, Scene, Skipped, View
 from lift3d.scene.errors import InputError
 from lift3d.scene.prefetch import side_by_side
+from lift3d.scene.skipping import readable
 
 METRIC_EPSILON = 0.01
 """Metres; about the noise of a depth sensor at two metres."""
@@ -42,6 +43,8 @@ class SceneConsistency:
     """Row * width + column of each pixel in its view's depth; views one after the other."""
     first: Int32[np.ndarray, " views_and_one"]
     """View i holds the pixels `first[i]` up to `first[i + 1]`."""
+    skipped: tuple[Skipped, ...] = ()
+    """Views without pixels because their depth cannot be read."""
 
     @property
     def sampling(self) -> str:
@@ -83,7 +86,8 @@ def scene_consistency(
     the world and looks its label up through the colour camera. `epsilon` defaults to 1 cm in
     a metric scene, else to four times the median distance between neighbouring pixels'
     points. If the views have more than `max_pixels` pixels, a regular grid is taken, the
-    same in all views, and `sampling` says so. Views without depth contribute nothing.
+    same in all views, and `sampling` says so. Views without depth contribute nothing, and those
+    whose depth cannot be read are in `skipped`.
     """
     return scene_consistencies(
         scene, label_maps, epsilon, (exclude,), foreground, max_pixels, return_pixels
@@ -127,6 +131,7 @@ def scene_consistencies(
     pixel = np.concatenate([sample.pixel for sample in samples])
     footprint = float(np.median([s.footprint for s in samples if s.footprint > 0] or [0.0]))
     unseen = sum(sample.unseen for sample in samples)
+    skipped = tuple(sample.lost for sample in samples if sample.lost is not None)
     del samples
     view = np.repeat(np.arange(len(scene), dtype=np.int32), sizes)
     if epsilon is None:
@@ -144,6 +149,7 @@ def scene_consistencies(
             ),
             pixel=pixel,
             first=np.append(0, np.cumsum(sizes)).astype(np.int32),
+            skipped=skipped,
         )
         for scope in ((foreground,) if isinstance(foreground, bool) else foreground)
         for exclude in excludes
@@ -160,14 +166,16 @@ class _Sample:
     unseen: int
     footprint: float
     """Median distance between the points of neighbouring pixels; 0 without depth."""
+    lost: Skipped | None = None
+    """Why the depth cannot be read."""
 
 
 def _sample(view: View, label_maps: Callable[[int], LabelMap], index: int, stride: int) -> _Sample:
-    depth = view.depth()
+    view, depth, lost = readable(view)
     camera = view.geometry_camera
-    if depth is None or camera.world_from_camera is None:
+    if depth is None or lost is not None or camera.world_from_camera is None:
         nothing = np.zeros(0, np.int32)
-        return _Sample(np.zeros((0, 3), np.float32), nothing, nothing, 0, 0.0)
+        return _Sample(np.zeros((0, 3), np.float32), nothing, nothing, 0, 0.0, lost)
     rows, columns = _middles(depth.shape[0], stride), _middles(depth.shape[1], stride)
     # The middle of each square, so that a sample stands for what is around it.
     taken = depth[rows[:, None], columns]

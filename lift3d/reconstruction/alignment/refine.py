@@ -210,13 +210,16 @@ def _solve(
     width: float,
     damping: float,
 ) -> tuple[Float64[np.ndarray, "images parameters"], Float64[np.ndarray, " cells"]]:
-    """A step of the cameras and, from it, of the cells."""
+    """A step of the cameras and, from it, of the cells; of the cells alone where all is fixed."""
     images = len(state.position)
-    matrix = system.matrix.copy()
-    diagonal = np.diagonal(matrix)
-    matrix[np.diag_indices_from(matrix)] += damping * diagonal + 1e-9 * max(diagonal.max(), 1e-12)
-    unknown = np.linalg.solve(matrix, system.right)
-    step = np.where(prior.column >= 0, unknown[prior.column], 0.0)
+    step = np.zeros(len(prior.column))
+    if len(system.right):
+        matrix = system.matrix.copy()
+        diagonal = np.diagonal(matrix)
+        least = 1e-9 * max(diagonal.max(), 1e-12)
+        matrix[np.diag_indices_from(matrix)] += damping * diagonal + least
+        unknown = np.linalg.solve(matrix, system.right)
+        step = np.where(prior.column >= 0, unknown[prior.column], 0.0)
     cells = np.zeros_like(state.correction)
     touched = np.zeros(len(start) - 1)
     cell_steps(

@@ -33,6 +33,15 @@ ROOM = 0.015
 """Metres: half a thin book. At 0.02 the books of the synthetic rooms melt into each other."""
 
 
+def check_above_0(**limits: float | None) -> None:
+    """Raise InputError for a limit that was given and is not above 0; None is no limit."""
+    for name, value in limits.items():
+        if value is not None and not value > 0:
+            raise InputError(
+                f"{name} is {value:g}, expected a distance above 0; leave it out for the default"
+            )
+
+
 def load_frame(view: View) -> Frame:
     """Decode what fusion needs. Raises FrameError where something is missing."""
     depth = view.depth()

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from lift3d.geometry import invert, project, unproject
-from lift3d.reconstruction.fusion.frames import Frame, default_voxel, frames
+from lift3d.reconstruction.fusion.frames import Frame, check_above_0, default_voxel, frames
 from lift3d.scene import Camera, Image, Points, Scene, Skipped
 from lift3d.scene.errors import InputError
 from lift3d.scene.protocols import FuserConfig
@@ -43,6 +43,7 @@ class TsdfFusion:
     def __init__(self, config: TsdfConfig = TsdfConfig()) -> None:
         if config.voxel is not None and not 0 < config.voxel < np.inf:
             raise InputError(f"voxel is {config.voxel}, expected a size above 0, such as 0.02")
+        check_above_0(max_depth=config.max_depth)
         self.config = config
         self.skipped: tuple[Skipped, ...] = ()
         """Views the last `fuse` could not use."""
@@ -100,7 +101,9 @@ class TsdfFusion:
 
         depth_camera = frame.view.geometry_camera
         depth, image = frame.depth, frame.image
-        limit = self.config.max_depth or float(np.nanmax(depth, initial=0.0, where=depth < np.inf))
+        limit = self.config.max_depth
+        if limit is None:
+            limit = float(np.nanmax(depth, initial=0.0, where=depth < np.inf))
         depth = np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
         if not (depth > 0).any():
             return

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lift3d.reconstruction.fusion.frames import default_voxel, frames
+from lift3d.reconstruction.fusion.frames import check_above_0, default_voxel, frames
 from lift3d.reconstruction.fusion.grid import Grid
 from lift3d.scene import Points, Scene, Skipped
 from lift3d.scene.errors import InputError
@@ -48,6 +48,7 @@ class VoxelFusion:
             raise InputError(f"voxel is {config.voxel}, expected a size above 0, such as 0.02")
         if config.stride < 1:
             raise InputError(f"stride is {config.stride}, expected 1 or more")
+        check_above_0(max_depth=config.max_depth, clear_depth=config.clear_depth)
         self.config = config
         self.skipped: tuple[Skipped, ...] = ()
         """Views the last `fuse` could not use."""
@@ -61,7 +62,9 @@ class VoxelFusion:
         """
         config = self.config
         voxel = default_voxel(scene) if config.voxel is None else config.voxel
-        clear = config.clear_depth or (2.0 if scene.metric else np.inf)
+        clear = config.clear_depth
+        if clear is None:
+            clear = 2.0 if scene.metric else np.inf
         grid: Grid | None = None
         skipped: list[Skipped] = []
         for number, frame in enumerate(frames(scene.views), start=1):

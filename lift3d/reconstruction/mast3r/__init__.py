@@ -34,7 +34,8 @@ class Mast3rConfig(Seeded, ReconstructorConfig):
     """What the pictures' own intrinsics (EXIF, calibration) are worth: nothing, within 3 %, or
     held fixed."""
     poses: Literal["estimate", "near", "fixed"] = "estimate"
-    """The same of poses that came with the pictures: nothing, within 2 degrees and 5 cm, fixed."""
+    """The same of poses that came with the pictures: nothing, within 2 degrees and 5 cm
+    (without metres 3 % of how far the cameras are apart), fixed."""
     depth: Literal["estimate", "fixed"] = "estimate"
     """Keep the depth that came with the pictures, and fill in where it is missing."""
     ignore: Path | None = None

@@ -30,6 +30,8 @@ from lift3d.scene.storage import atomic
 TOGETHER = 8
 """Pairs whose two directions are predicted before they are matched and thinned."""
 NEAR_FOCAL, NEAR_ROTATION, NEAR_POSITION = 0.03, float(np.deg2rad(2.0)), 0.05
+NEAR_SHARE = 0.03
+"""`NEAR_POSITION` without metres: of the distance of half the cameras from their middle."""
 PREDICTIONS, PAIRS = "predictions", "pairs.json"
 Pair = tuple[int, int]
 Tick = Callable[[int, int], None]
@@ -116,13 +118,23 @@ class Mast3rReconstruction:
                 known,
                 world_from_camera=pose,
                 rotation_sigma=NEAR_ROTATION if near else 0.0,
-                position_sigma=NEAR_POSITION if near else 0.0,
+                position_sigma=_near_position(scene) if near else 0.0,
             )
         if config.depth == "fixed":
             known = replace(known, depth=_network_depth(view, image))
         if config.ignore is not None:
             known = replace(known, ignored=_ignored(config.ignore, view, image))
         return known
+
+
+def _near_position(scene: Scene) -> float:
+    """How far a nearly known position may be off, in the unit of the given poses."""
+    if scene.metric:
+        return NEAR_POSITION
+    poses = [view.camera.world_from_camera for view in scene.views]
+    places = np.array([pose[:3, 3] for pose in poses if pose is not None])
+    apart = np.linalg.norm(places - np.median(places, axis=0), axis=1)
+    return max(NEAR_SHARE * float(np.median(apart)), 1e-9)
 
 
 @dataclass(frozen=True)

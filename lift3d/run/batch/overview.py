@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from lift3d.run.batch.workers import Ended
-from lift3d.run.record import RUN, read_json
 from lift3d.run.report import POLICY, REPORT
 from lift3d.run.report.markup import Markup, element, joined, table
 from lift3d.run.report.style import STYLE
+from lift3d.run.run import Run
 from lift3d.run.settings import LiftConfig
 from lift3d.scene.storage import atomic
 
@@ -61,7 +61,8 @@ class Row:
     @staticmethod
     def of_run(name: str, config: LiftConfig, ended: Ended) -> Row:
         """What a finished run says of itself; InputError where its files cannot be read."""
-        run, checked = read_json(config.out, RUN), read_json(config.out, "consistency.json")
+        opened = Run.open(config.out)
+        run, checked = opened.record, opened.consistency
         result = {stage["name"]: stage["result"] for stage in run["stages"]}
         truth = checked.get("truth", {})
         return Row(

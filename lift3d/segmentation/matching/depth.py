@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 
 from lift3d.geometry import project, transform
+from lift3d.geometry.scale import fitted
 from lift3d.geometry.visibility import DepthTolerance
-from lift3d.scene import Camera, Depth, Matches, View
+from lift3d.scene import Camera, Depth, Matches, Scene, View
 from lift3d.scene.errors import InputError
 from lift3d.scene.protocols import MatcherConfig
 
@@ -26,6 +27,10 @@ class DepthMatcherConfig(MatcherConfig):
     """A depth that differs from a neighbour's by more than this share of it lies on an edge."""
     edge_confidence: float = 0.25
     """What remains of a match's confidence on a depth edge, where colour and depth often slip."""
+
+    def for_scene(self, scene: Scene) -> DepthMatcherConfig:
+        """The same with the tolerance that follows the scene's scale."""
+        return replace(self, tolerance=fitted(self.tolerance, scene))
 
     def build(self) -> DepthMatcher:
         """The matcher with these settings."""
@@ -158,7 +163,7 @@ class DepthMatcher:
         inside = _inside(camera, xy)
         pixel = np.rint(np.where(inside[:, None], xy, 0)).astype(np.int64)
         measured = depth[pixel[:, 1], pixel[:, 0]]
-        allowed = self.config.tolerance.absolute + self.config.tolerance.relative * z
+        allowed = self.config.tolerance.fixed + self.config.tolerance.relative * z
         known = inside & _present(measured)
         gap = np.full(len(xyz), np.inf)
         gap[known] = np.abs(measured[known] - z[known]) / allowed[known]

@@ -7,7 +7,6 @@ stuff rather than a thing.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -16,7 +15,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8
 
 from lift3d.geometry import normals
-from lift3d.scene import LabelMap, Scene, View
+from lift3d.scene import LabelMap, Scene, Skipped, View
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.protocols import (
     HasFeatures,
@@ -26,8 +25,8 @@ from lift3d.scene.protocols import (
     SegmenterConfig,
     TrackerConfig,
 )
+from lift3d.scene.skipping import unlabelled
 
-log = logging.getLogger(__name__)
 Grid: TypeAlias = Float32[np.ndarray, "rows columns channels"]
 Rows: TypeAlias = Float64[np.ndarray, "rows channels"]
 ROUNDS = 100
@@ -78,12 +77,14 @@ class Byocl:
     def __init__(self, config: ByoclConfig, segmenter: Segmenter | None) -> None:
         self.config = config
         self.segmenter = segmenter
+        self.skipped: list[Skipped] = []
 
     def track(self, scene: Scene) -> Iterator[LabelMap]:
         """One label map per view, in view order; a view that cannot be read is unlabelled.
 
         Ids are 1 to `labels`. Every other pixel has one: nothing stays unlabelled.
         """
+        self.skipped = []
         config, rng = self.config, np.random.default_rng(self.config.seed or 0)
         views = list(scene.views)
         cells: list[Int64[np.ndarray, "rows columns"] | None] = []
@@ -113,7 +114,7 @@ class Byocl:
         try:
             return features_of(self.segmenter, view, self.config.grid)
         except FrameError as error:
-            log.warning("view %s stays unlabelled: %s", view.name, error)
+            unlabelled(view, error, self.skipped)
             return None
 
     def _painted(self, view: View, coarse: Int64[np.ndarray, "rows columns"]) -> LabelMap:

@@ -70,7 +70,7 @@ def look_up(
     xy, z = project(earlier.geometry_camera, xyz)
     inside = np.flatnonzero(_inside(earlier.geometry_camera, xy))
     u, v = np.rint(xy[inside]).astype(np.int64).T
-    allowed = tolerance.absolute + tolerance.relative * z[inside]
+    allowed = tolerance.fixed + tolerance.relative * z[inside]
     measured = earlier.depth[v, u]
     seen = (measured > 0) & (np.abs(measured - z[inside]) <= allowed)
     inside = inside[seen]

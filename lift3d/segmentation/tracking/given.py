@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
-from lift3d.scene import LabelMap, Scene
+from lift3d.scene import LabelMap, Scene, Skipped
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.protocols import Matcher, Segmenter, TrackerConfig
+from lift3d.scene.skipping import unlabelled
 from lift3d.segmentation.tracking.overlap import paint
 
 
@@ -30,14 +29,16 @@ class Given:
 
     def __init__(self, segmenter: Segmenter) -> None:
         self.segmenter = segmenter
+        self.skipped: list[Skipped] = []
 
     def track(self, scene: Scene) -> Iterator[LabelMap]:
         """One label map per view, in view order; a view that cannot be read is unlabelled."""
+        self.skipped = []
         for view in scene.views:
             try:
                 masks = self.segmenter.segment(view)
-            except FrameError:
-                yield np.zeros((view.camera.height, view.camera.width), np.int32)
+            except FrameError as error:
+                yield unlabelled(view, error, self.skipped)
                 continue
             if masks.ids is None:
                 raise InputError(

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lift3d.scene import LabelMap, Scene
+from lift3d.scene import LabelMap, Scene, Skipped
 from lift3d.scene.errors import FrameError
 from lift3d.scene.protocols import Matcher, Segmenter, TrackerConfig
+from lift3d.scene.skipping import unlabelled
 from lift3d.segmentation.tracking.overlap import paint
 
 
@@ -27,15 +28,17 @@ class Independent:
 
     def __init__(self, segmenter: Segmenter) -> None:
         self.segmenter = segmenter
+        self.skipped: list[Skipped] = []
 
     def track(self, scene: Scene) -> Iterator[LabelMap]:
         """One label map per view, in view order; a view that cannot be read is unlabelled."""
+        self.skipped = []
         next_id = 1
         for view in scene.views:
             try:
                 masks = self.segmenter.segment(view)
-            except FrameError:
-                yield np.zeros((view.camera.height, view.camera.width), np.int32)
+            except FrameError as error:
+                yield unlabelled(view, error, self.skipped)
                 continue
             yield paint(masks.stack, np.arange(next_id, next_id + len(masks), dtype=np.int32))
             next_id += len(masks)

@@ -16,10 +16,12 @@ from typing import ClassVar, Literal
 import numpy as np
 from jaxtyping import Bool, Float64, Int32
 
+from lift3d.geometry.scale import fitted
 from lift3d.geometry.visibility import DepthTolerance
-from lift3d.scene import LabelMap, Prompt, Scene, View
+from lift3d.scene import LabelMap, Prompt, Scene, Skipped, View
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.protocols import Matcher, Seeded, Segmenter, TrackerConfig
+from lift3d.scene.skipping import unlabelled
 from lift3d.segmentation.tracking import representatives
 from lift3d.segmentation.tracking.carrying import Places, Remembered, carry, places
 from lift3d.segmentation.tracking.evidence import Evidence, gather, pooled, split, steady
@@ -129,6 +131,10 @@ class MastsamConfig(Seeded, TrackerConfig):
                 + "; to start no new masks set initialise to False" * ("init_every" in wrong)
             )
 
+    def for_scene(self, scene: Scene) -> MastsamConfig:
+        """The same with the tolerance that follows the scene's scale."""
+        return replace(self, tolerance=fitted(self.tolerance, scene))
+
     def build(self, segmenter: Segmenter, matcher: Matcher | None = None) -> Mastsam:
         """The tracker over this segmenter and this matcher."""
         self.check()
@@ -145,6 +151,7 @@ class Mastsam:
         self.tolerance = config.tolerance
         self.segmenter = segmenter
         self.matcher = matcher
+        self.skipped: list[Skipped] = []
 
     def track(self, scene: Scene) -> Iterator[LabelMap]:
         """One label map per view, in view order. Ids start at 1; no two objects get the same.
@@ -152,15 +159,15 @@ class Mastsam:
         A view that cannot be segmented (`FrameError`) is unlabelled, and the tracks go on from
         the views before it; one that cannot be matched starts anew.
         """
-        memory = _Memory(self.options, self.tolerance)
+        memory = _Memory(self.options, fitted(self.tolerance, scene))
+        self.skipped = []
         next_id = 1
         for number, view in enumerate(scene.views):
             try:
                 memory.look(view)
                 labels = self._labels(memory, view, number, next_id)
             except FrameError as error:
-                log.warning("view %s stays unlabelled: %s", view.name, error)
-                yield np.zeros((view.camera.height, view.camera.width), np.int32)
+                yield unlabelled(view, error, self.skipped)
                 continue
             next_id = max(next_id, int(labels.max(initial=0)) + 1)
             memory.add(view, labels, number)
@@ -209,7 +216,7 @@ class Mastsam:
         options = self.options
         if memory.here is not None:
             voters = memory.keyframes.voters(memory.here, options.voters)
-            evidence = carry(memory.here, voters, self.tolerance) if voters else None
+            evidence = carry(memory.here, voters, memory.tolerance) if voters else None
         else:
             parts = [self._matched(*earlier, view) for earlier in memory.recent.voters()]
             evidence = parts[0] if parts else None
@@ -332,6 +339,7 @@ class _Memory:
     """The views that are asked about the next one."""
 
     def __init__(self, options: Options, tolerance: DepthTolerance) -> None:
+        self.tolerance = tolerance
         self.keyframes = Keyframes(options.keyframes, tolerance)
         self.recent = Recent(min(options.voters, 3))
         self.here: Places | None = None

@@ -1,0 +1,56 @@
+"""Lengths that follow a scene's own scale where its unit is not the metre."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from lift3d.geometry.visibility import METRIC, DepthTolerance, cloud_spacing, hiding_depth
+from lift3d.scene import Points, Scene
+from lift3d.scene.errors import FrameError
+
+SHARE = 0.01
+"""The absolute part of a tolerance without metres, as a share of the median depth: 2 cm in a room
+whose surfaces are 2 m away."""
+SAMPLES = 16
+"""Depth maps that the median depth is of, evenly spread over the views."""
+
+
+def fitted(tolerance: DepthTolerance, scene: Scene, points: Points | None = None) -> DepthTolerance:
+    """The tolerance with an absolute part; one that was given is kept.
+
+    `METRIC` metres where the scene is metric, else `SHARE` of its `median_depth`. Still None
+    where nothing tells the scale.
+    """
+    if tolerance.absolute is not None:
+        return tolerance
+    if scene.metric:
+        return replace(tolerance, absolute=METRIC)
+    depth = median_depth(scene, points)
+    return tolerance if depth is None else replace(tolerance, absolute=SHARE * depth)
+
+
+def median_depth(scene: Scene, points: Points | None = None) -> float | None:
+    """Median over views of the median depth, in world units; None where there is no depth.
+
+    Where no view has depth, the depth of `points` as the views see them.
+    """
+    having = [view for view in scene.views if view.load_depth is not None]
+    views = having if having or points is None else list(scene.views)
+    if not views:
+        return None
+    steps = np.linspace(0, len(views) - 1, min(SAMPLES, len(views))).round().astype(int)
+    medians = []
+    for view in (views[step] for step in steps):
+        try:
+            depth = view.depth()
+        except FrameError:
+            continue  # it is skipped, and told of, where it is used
+        if depth is None:
+            assert points is not None
+            depth = hiding_depth(points.xyz, view.geometry_camera, 2 * cloud_spacing(points))
+        known = depth[np.isfinite(depth) & (depth > 0)]
+        if len(known):
+            medians.append(float(np.median(known)))
+    return float(np.median(medians)) if medians else None

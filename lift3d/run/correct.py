@@ -1,0 +1,98 @@
+"""The stage between what the machine found and what everybody sees: a person's corrections.
+
+Automatic results stay as they are in `automatic/`; what this stage writes is public: the cloud, the
+label maps, the list of objects. Without edits the two are the same.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int32
+
+from lift3d.export.instances import write_instances
+from lift3d.export.ply import coloured_by_label, write_cloud
+from lift3d.run.layout import Automatic, Layout
+from lift3d.run.scene_file import read_points
+from lift3d.run.stages import fresh_folder
+from lift3d.scene import LabelledPoints, Points, Scene
+from lift3d.scene.errors import InputError
+from lift3d.scene.labelmaps import find_label_map
+from lift3d.scene.progress import Tick
+from lift3d.scene.storage import atomic, load_arrays, save_arrays
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """What the association says of each point."""
+
+    instance: Int32[np.ndarray, " points"]
+    score: Float32[np.ndarray, " points"]
+    semantic: Int32[np.ndarray, " points"] | None = None
+
+
+def write_automatic(
+    automatic: Automatic,
+    cloud: LabelledPoints,
+    confidence: Mapping[int, float],
+    views: Mapping[int, int],
+) -> None:
+    """The labels of the points, and of each object its confidence and its number of views."""
+    save_arrays(automatic.cloud, vars(Labels(cloud.instance, cloud.score, cloud.semantic)))
+    content = {
+        "objects": [
+            {"id": each, "confidence": confidence.get(each, 0.0), "views": views.get(each, 0)}
+            for each in sorted({*confidence, *views})
+        ]
+    }
+    with atomic(automatic.objects) as part:
+        part.write_text(json.dumps(content, indent=1))
+
+
+def read_automatic(
+    automatic: Automatic, points: Points
+) -> tuple[LabelledPoints, dict[int, float], dict[int, int]]:
+    """The automatic cloud; of each object its confidence and its number of views."""
+    labels = load_arrays(automatic.cloud, Labels)
+    try:
+        objects = json.loads(automatic.objects.read_text())["objects"]
+        confidence = {int(each["id"]): float(each["confidence"]) for each in objects}
+        views = {int(each["id"]): int(each["views"]) for each in objects}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{automatic.objects} cannot be read ({error!r}); remove {automatic.folder} and "
+            "lift again"
+        ) from error
+    cloud = LabelledPoints(points, labels.instance, labels.score, labels.semantic)
+    return cloud, confidence, views
+
+
+def correct(folder: Path, scene: Scene, tick: Tick) -> dict[str, Any]:
+    """Write the public results; what the stage's record says of it."""
+    layout = Layout(folder)
+    if layout.edits.is_file() and layout.edits.read_text().strip():
+        raise InputError(
+            f"{layout.edits} holds edits, which this version of lift3d cannot apply; move the file "
+            "away to see the automatic labels, or use a version that can"
+        )
+    cloud, confidence, views = read_automatic(layout.automatic, read_points(layout.points))
+    with fresh_folder(layout.labels) as part:
+        for number, view in enumerate(scene.views, start=1):
+            path = find_label_map(layout.automatic.labels, view.name)
+            if path is None:
+                raise InputError(
+                    f"{layout.automatic.labels} has no label map of view {view.name}; remove "
+                    f"{layout.automatic.folder} and lift again"
+                )
+            shutil.copyfile(path, part / path.name)
+            tick(number, len(scene))
+    write_cloud(layout.cloud, cloud)
+    write_cloud(layout.cloud_labels, replace(cloud, points=coloured_by_label(cloud)))
+    write_instances(layout.instances, cloud, confidence, views)
+    return {"edits": 0}

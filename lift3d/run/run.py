@@ -1,0 +1,205 @@
+"""A finished run as one thing: opened lazily, asked for what it holds, written to other formats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from lift3d.association.assignments import Assignments
+from lift3d.association.surface import Surface
+from lift3d.export.content import Options
+from lift3d.export.ply import read_cloud
+from lift3d.run.correct import read_automatic
+from lift3d.run.layout import Layout
+from lift3d.run.objects import Object, read_objects
+from lift3d.run.record import read_json
+from lift3d.run.scene_file import open_source, read_cameras, read_points, read_scene
+from lift3d.run.stages import Record
+from lift3d.run.why import Why, explain
+from lift3d.scene import Camera, LabelledPoints, Points, Scene
+from lift3d.scene.errors import InputError, did_you_mean
+from lift3d.scene.labelmaps import LabelMaps
+from lift3d.scene.progress import Progress
+
+
+class Run:
+    """The folder that `lift` left. Nothing is read before it is asked for, then it is kept.
+
+    `labels`, `cloud` and `objects` are the public results, with a person's corrections;
+    `automatic` is what the association found.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        scan: Path | None = None,
+        scene: Scene | None = None,
+        records: Mapping[str, Record] | None = None,
+    ) -> None:
+        """Of a folder that is known to be a run; `Run.open` checks it."""
+        self.folder = Path(folder)
+        self.files = Layout(self.folder)
+        self._scan, self._scene, self._records = scan, scene, records
+
+    @staticmethod
+    def open(folder: Path | str, scan: Path | str | None = None) -> Run:
+        """The finished run in `folder`; InputError where there is none.
+
+        `scan` is where the pictures lie now, where that is not where they were lifted from.
+        """
+        run = Run(Path(folder), None if scan is None else Path(scan))
+        assert run.record is not None  # reads it: says so where the run is not finished
+        return run
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """`run.json`: command, settings, versions, machine, and what every stage took."""
+        found: dict[str, Any] = read_json(self.folder, self.files.record.name)
+        return found
+
+    @property
+    def name(self) -> str:
+        """Of the scene."""
+        return str(read_json(self.folder, self.files.scene.name)["name"])
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Every setting of the lift, as JSON holds them."""
+        return dict(self.record["settings"])
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What went on with less than was there."""
+        return tuple(self.record["warnings"])
+
+    @cached_property
+    def records(self) -> dict[str, Record]:
+        """Every stage in order: its seconds, its result, whether it was found finished."""
+        if self._records is not None:
+            return dict(self._records)
+        names = ("name", "key", "seconds", "peak_memory_mb", "result", "reused")
+        stages = [{name: each[name] for name in names} for each in self.record["stages"]]
+        return {each["name"]: Record(**each) for each in stages}
+
+    @cached_property
+    def cameras(self) -> dict[str, Camera]:
+        """View name -> colour camera, in scene order."""
+        return read_cameras(self.folder)
+
+    @cached_property
+    def scene(self) -> Scene:
+        """The views as used. Pictures are opened where the scan lies when first asked for;
+        cameras, and depth that the reconstruction made, are in the run itself.
+        """
+        return self._scene or read_scene(self.folder)
+
+    @cached_property
+    def whole_scene(self) -> Scene:
+        """The views joined with their scan, truth included; InputError where it is not there."""
+        return self._scene or read_scene(self.folder, open_source(self.folder, self._scan))
+
+    @cached_property
+    def points(self) -> Points:
+        """The fused cloud without labels."""
+        return read_points(self.files.points)
+
+    @cached_property
+    def cloud(self) -> LabelledPoints:
+        """The labelled cloud."""
+        return read_cloud(self.files.cloud)
+
+    @cached_property
+    def labels(self) -> LabelMaps:
+        """Each view's label map, with the ids of the cloud."""
+        return LabelMaps(self.files.labels, list(self.cameras))
+
+    @cached_property
+    def masks(self) -> LabelMaps:
+        """Each view's masks as segmented, before the views agreed on ids."""
+        return LabelMaps(self.files.masks, list(self.cameras))
+
+    @cached_property
+    def objects(self) -> tuple[Object, ...]:
+        """The objects, by id."""
+        return read_objects(read_json(self.folder, self.files.instances.name), self.files.instances)
+
+    @property
+    def confidence(self) -> dict[int, float]:
+        """How well the views support each object, 0 to 1: the ranking for AP."""
+        return {each.id: each.confidence for each in self.objects}
+
+    def points_of(self, object_id: int) -> Int64[np.ndarray, " members"]:
+        """Indices of an object's points in the cloud."""
+        return np.flatnonzero(self.cloud.instance == object_id)
+
+    @cached_property
+    def consistency(self) -> dict[str, Any]:
+        """`consistency.json`: H, reprojection, and scores where the scene has a truth."""
+        found: dict[str, Any] = read_json(self.folder, self.files.consistency.name)
+        return found
+
+    @cached_property
+    def automatic(self) -> LabelledPoints:
+        """The cloud with the labels that the association gave, whatever was corrected since."""
+        return read_automatic(self.files.automatic, self.points)[0]
+
+    @cached_property
+    def assignments(self) -> Assignments | None:
+        """Which mask became which object; None where the masks' ids were trusted as they came."""
+        path = self.files.automatic.assignments
+        return Assignments.load(path) if path.exists() else None
+
+    @cached_property
+    def surface(self) -> Surface | None:
+        """What the objects are made of; None where the masks' ids were trusted as they came."""
+        path = self.files.automatic.surface
+        return Surface.load(path) if path.exists() else None
+
+    def why(self, view: str, xy: tuple[float, float]) -> Why:
+        """Why the pixel `xy` (column, row) of a view has its label; `print` it to read it.
+
+        Raises InputError where there is no such view or pixel.
+        """
+        names = list(self.cameras)
+        if view not in names:
+            raise InputError(did_you_mean(view, names, "view"))
+        index = names.index(view)
+        return explain(
+            self.scene.views[index],
+            index,
+            xy,
+            self.masks[view],
+            self.labels[view],
+            self.cloud,
+            self.assignments,
+            self.surface,
+        )
+
+    def evaluate(self, truth: Path | str, **options: Any) -> dict[str, Any]:
+        """Scores against a truth, kept in `evaluation.json`; options as `evaluating.evaluate`."""
+        from lift3d.run.evaluating import evaluate
+
+        return evaluate(self, Path(truth), **options)
+
+    def export(
+        self,
+        *formats: str,
+        to: Path | str | None = None,
+        options: Options = Options(),  # noqa: B008 - frozen
+        progress: Progress | None = None,
+    ) -> Sequence[Path]:
+        """Write other programs' formats, each into a folder of its own below `to`.
+
+        `to` is `export` in the run folder by default. Returns what was written.
+        """
+        from lift3d.run.exporting import export
+
+        return export(self, formats, None if to is None else Path(to), options, progress)

@@ -1,0 +1,301 @@
+"""`scene.json`: the views of a run as used, which can be opened by itself.
+
+Cameras, which views have depth and where it is, what was left out, and where the pictures come
+from. Poses are `world_from_camera`, OpenCV axes, 4x4 by rows; pixel (0, 0) is the centre of the
+top-left pixel. Numbers keep every digit: what is read is what was written. Depth that the
+reconstruction made lies in `depth/`; a sensor's stays where the scan has it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from lift3d.datasets import read_again
+from lift3d.run.layout import Layout
+from lift3d.run.stages import fresh_folder
+from lift3d.scene import Camera, Depth, Image, Origin, Points, Scene, Skipped, View
+from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.progress import Tick
+from lift3d.scene.storage import atomic
+
+FORMAT = 2
+"""Of the file; a file of another format is refused."""
+POINTS = "points.npz"
+SCAN = "scan"
+"""In place of a path: depth that the scan itself has."""
+
+
+def write_scene(folder: Path, source: Scene, made: Scene, tick: Tick) -> None:
+    """Write `scene.json` for `made`, and the depth and cloud that `source` does not have itself."""
+    layout = Layout(folder)
+    given = {view.name: view for view in source.views}
+    entries = []
+    with fresh_folder(layout.depth) as part:
+        for number, view in enumerate(made.views, start=1):
+            depth = None if view.load_depth is None else SCAN
+            if depth and view.load_depth != given[view.name].load_depth:
+                _write_depth(part / f"{view.name}.npz", view)
+                depth = f"{layout.depth.name}/{view.name}.npz"
+            entries.append(_entry(view, depth))
+            tick(number, len(made))
+        if made.load_points is not None:
+            write_points(part / POINTS, made.load_points())
+    content = {
+        "format": FORMAT,
+        "name": made.name,
+        "source": made.source,
+        "metric": made.metric,
+        "conventions": "world_from_camera by rows, OpenCV axes (x right, y down, z forward), "
+        "pixel (0, 0) = centre of the top-left pixel; depth: a file of this folder, "
+        f"'{SCAN}' where the scan has it, or null",
+        "origin": _origin(source.origin, folder),
+        "points": f"{layout.depth.name}/{POINTS}" if made.load_points is not None else None,
+        "views": entries,
+        "skipped": [{"name": frame.name, "reason": frame.reason} for frame in made.skipped],
+        "notes": list(made.notes),
+    }
+    with atomic(layout.scene) as part:
+        part.write_text(json.dumps(content, indent=1))
+
+
+def read_scene(folder: Path, source: Scene | None = None) -> Scene:
+    """The scene of a run, from its `scene.json` and the depth beside it.
+
+    `source` is the scan that it was made of: pictures, sensor depth and truth come from it. Without
+    it they are opened where the file says they lie when a view is first asked for its picture;
+    cameras and stored depth need no scan. Raises InputError where the file is damaged or the
+    scan lacks a view.
+    """
+    content = _content(folder)
+    try:
+        given = None if source is None else {view.name: view for view in source.views}
+        scan = _Scan(folder, content) if given is None else None
+        views = tuple(_view(entry, folder, given, scan) for entry in content["views"])
+        base = source or Scene(content["name"], (), content["metric"], content["source"])
+        points = content["points"]
+        return replace(
+            base,
+            views=views,
+            metric=content["metric"],
+            skipped=tuple(Skipped(each["name"], each["reason"]) for each in content["skipped"]),
+            notes=tuple(content["notes"]),
+            load_points=partial(read_points, folder / points) if points else None,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise _damaged(folder, error) from error
+
+
+def read_cameras(folder: Path) -> dict[str, Camera]:
+    """View name -> colour camera, in view order; InputError where the file is damaged."""
+    try:
+        return {each["name"]: _camera(each["camera"]) for each in _content(folder)["views"]}
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise _damaged(folder, error) from error
+
+
+def open_source(folder: Path, scan: Path | None = None) -> Scene:
+    """The scan that the run in `folder` was made of, where it lies now or at `scan`.
+
+    Raises InputError where it is not there any more, or its pictures are of another size.
+    """
+    content = _content(folder)
+    source = _opened(folder, content, scan)
+    size = {view.name: (view.camera.width, view.camera.height) for view in source.views}
+    cameras = read_cameras(folder)
+    changed = [name for name, c in cameras.items() if size.get(name) != (c.width, c.height)]
+    if changed:
+        raise InputError(
+            f"{source.source} lacks {len(changed)} of {len(cameras)} pictures of {folder}, or has "
+            f"them in another size ({', '.join(changed[:3])}{', ...' * (len(changed) > 3)}); put "
+            "them back, or lift what is there again"
+        )
+    return source
+
+
+def write_points(path: Path, points: Points) -> None:
+    """Arrays by name, whole or not at all."""
+    with atomic(path) as part:
+        np.savez(part, **vars(points))
+
+
+def read_points(path: Path) -> Points:
+    """What `write_points` wrote; InputError where it is missing or damaged."""
+    try:
+        with np.load(path) as stored:
+            return Points(**stored)
+    except (OSError, ValueError, TypeError, EOFError) as error:
+        raise InputError(f"{path} cannot be read ({error}); remove it and lift again") from error
+
+
+class _Scan:
+    """The run's scan, opened when a view is first asked for its picture."""
+
+    def __init__(self, folder: Path, content: Mapping[str, Any]) -> None:
+        self._folder, self._content = folder, content
+        self._views: dict[str, View] | None = None
+
+    def view(self, name: str) -> View:
+        """The scan's own view of that name."""
+        if self._views is None:
+            self._views = {each.name: each for each in open_source(self._folder).views}
+        return self._views[name]
+
+
+def _scan_image(scan: _Scan, name: str) -> Image:
+    return scan.view(name).image()
+
+
+def _scan_depth(scan: _Scan, name: str) -> Depth:
+    depth = scan.view(name).depth()
+    if depth is None:
+        raise FrameError(f"view {name}: the scan has no depth of it any more")
+    return depth
+
+
+def _view(
+    entry: Mapping[str, Any], folder: Path, given: Mapping[str, View] | None, scan: _Scan | None
+) -> View:
+    """One view as `scene.json` has it, joined with the scan's."""
+    name, depth = entry["name"], entry["depth"]
+    if scan is not None:
+        view = View(name, _camera(entry["camera"]), partial(_scan_image, scan, name))
+        if depth == SCAN:
+            view = replace(view, load_depth=partial(_scan_depth, scan, name))
+    else:
+        assert given is not None
+        if name not in given:
+            raise InputError(
+                f"{Layout(folder).scene} has view {name}, which the scan lacks; remove "
+                f"{folder} and run again"
+            )
+        view = given[name]
+    own = entry.get("depth_camera")
+    view = replace(
+        view,
+        camera=_camera(entry["camera"]),
+        depth_camera=None if own is None else _camera(own),
+        sparse=bool(entry.get("sparse", False)),
+    )
+    if depth in (None, SCAN):
+        return view if depth else replace(view, load_depth=None, load_confidence=None)
+    path = folder / depth
+    return replace(
+        view,
+        load_depth=partial(_stored, path, "depth"),
+        load_confidence=partial(_stored, path, "confidence"),
+    )
+
+
+def _entry(view: View, depth: str | None) -> dict[str, Any]:
+    entry: dict[str, Any] = {"name": view.name, "camera": _as_json(view.camera), "depth": depth}
+    if view.depth_camera is not None:
+        entry["depth_camera"] = _as_json(view.depth_camera)
+    if view.sparse:
+        entry["sparse"] = True
+    return entry
+
+
+def _origin(origin: Origin | None, folder: Path) -> dict[str, Any] | None:
+    """Where the scan lies: as an absolute path, and as seen from the run folder."""
+    if origin is None:
+        return None
+    path, relative = str(origin.path), None
+    if origin.path.exists():
+        path = str(origin.path.resolve())
+        relative = os.path.relpath(path, folder.resolve())
+    return {"path": path, "relative": relative, "reader": origin.reader, "options": origin.options}
+
+
+def _opened(folder: Path, content: Mapping[str, Any], scan: Path | None) -> Scene:
+    origin = content.get("origin") or {"reader": None, "options": {}, "path": None}
+    if scan is None:
+        if origin["path"] is None:
+            raise InputError(
+                f"{folder} was made from Python, of a scene without files; its pictures cannot be "
+                "opened again (exports take --scan FOLDER where they lie in files too)"
+            )
+        beside = origin["relative"] and (folder / origin["relative"]).resolve()
+        scan = Path(origin["path"])
+        if not scan.exists() and beside and beside.exists():
+            scan = beside  # moved together with the run
+    try:
+        return read_again(scan, origin["reader"], origin["options"])
+    except InputError as error:
+        raise InputError(
+            f"the pictures of {folder} cannot be opened: {error}; put the scan back (exports also "
+            "take --scan, where it lies now)"
+        ) from error
+
+
+def _content(folder: Path) -> dict[str, Any]:
+    path = Layout(folder).scene
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; expected a run's cameras") from error
+    except ValueError as error:
+        raise _damaged(folder, error) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise InputError(f"{path} is of another version of lift3d; lift again into {folder}")
+    return content
+
+
+def _damaged(folder: Path, error: Exception) -> InputError:
+    return InputError(
+        f"{Layout(folder).scene} holds no cameras ({error!r}); remove it and run again"
+    )
+
+
+def _as_json(camera: Camera) -> dict[str, Any]:
+    pose = camera.world_from_camera
+    return {
+        "width": camera.width,
+        "height": camera.height,
+        "K": camera.K.tolist(),
+        "distortion": list(camera.distortion),
+        "world_from_camera": None if pose is None else pose.tolist(),
+    }
+
+
+def _camera(stored: Mapping[str, Any]) -> Camera:
+    pose = stored["world_from_camera"]
+    return Camera(
+        np.array(stored["K"], np.float64).reshape(3, 3),
+        int(stored["width"]),
+        int(stored["height"]),
+        None if pose is None else np.array(pose, np.float64).reshape(4, 4),
+        tuple(float(value) for value in stored["distortion"]),
+    )
+
+
+def _write_depth(path: Path, view: View) -> None:
+    depth = view.depth()
+    assert depth is not None
+    confidence = view.confidence()
+    if confidence is None:
+        confidence = (depth > 0).astype(np.float32)
+    # Sparse maps are nearly all zeros; dense ones hardly shrink and should load fast.
+    save = np.savez_compressed if view.sparse else np.savez
+    with atomic(path) as part:
+        save(part, depth=depth, confidence=confidence)
+
+
+def _stored(path: Path, what: str) -> Depth | Float32[np.ndarray, "height width"]:
+    try:
+        with np.load(path) as stored:
+            return np.asarray(stored[what], np.float32)
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise FrameError(f"{path} cannot be read: {error}") from error
