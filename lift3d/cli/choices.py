@@ -14,7 +14,7 @@ from tyro.conf import arg, subcommand
 
 from lift3d.export.registry import FORMATS, help_text
 from lift3d.run.settings import AUTOMATIC, CHOICES, names, unknown_backend
-from lift3d.scene.errors import InputError, did_you_mean
+from lift3d.scene.errors import did_you_mean
 from lift3d.scene.registry import KINDS
 
 T = TypeVar("T")
@@ -53,17 +53,25 @@ def _choice(kind: str, given: Collection[str]) -> Any:
         if not (asked or backends.is_imported(name) or f"{kind}:{name}" in given):
             continue
         try:
-            config = backends[name]
-        except InputError as error:  # listed all the same: help is where one looks for it
-            stand_in = make_dataclass(name.replace("-", "_"), [])
-            members.append(Annotated[stand_in, subcommand(name, description=str(error))])
-            continue
-        required = any(
-            each.default is each.default_factory is MISSING and each.init for each in fields(config)
-        )
-        default = {} if required else {"default": config()}
-        members.append(Annotated[config, subcommand(name, **default)])
+            members.append(_member(name, backends[name]))
+        except Exception as error:  # whatever a plug-in raises
+            if name in backends.own:
+                raise
+            if asked:  # listed all the same: help is where one looks for it
+                stand_in = make_dataclass("Broken", [])
+                members.append(Annotated[stand_in, subcommand(name, description=str(error))])
+            elif f"{kind}:{name}" in given:
+                raise InputError(f"{kind}:{name} cannot be set up: {error!r}") from error
     return Union[tuple(members)]  # noqa: UP007 - made at run time
+
+
+def _member(name: str, config: Any) -> Any:
+    """A backend's settings under its name; with their defaults, if none has to be given."""
+    required = any(
+        each.default is each.default_factory is MISSING and each.init for each in fields(config)
+    )
+    default = {} if required else {"default": config()}
+    return Annotated[config, subcommand(name, **default)]
 
 
 def _formats(given: Collection[str]) -> str:
