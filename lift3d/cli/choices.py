@@ -14,7 +14,7 @@ from tyro.conf import arg, subcommand
 
 from lift3d.export.registry import FORMATS, help_text
 from lift3d.run.settings import AUTOMATIC, CHOICES, names, unknown_backend
-from lift3d.scene.errors import did_you_mean
+from lift3d.scene.errors import InputError, did_you_mean
 from lift3d.scene.registry import KINDS
 
 T = TypeVar("T")
