@@ -28,6 +28,7 @@ from lift3d.evaluation.metrics.scannet import class_agnostic
 from lift3d.geometry.visibility import DepthTolerance
 from lift3d.scene import Scene
 from lift3d.segmentation.simulated import SimulatedConfig
+from lift3d.segmentation.tracking.overlap import paint
 
 SEVERITIES = ("low", "middle", "high")
 
@@ -61,9 +62,9 @@ def room(seed: int) -> dict[str, dict[str, list[float]]]:
     table = {}
     for severity in SEVERITIES:
         segmenter = SimulatedConfig(severity=severity).build()
-        maps = [segmenter.segment(view).label_map() for view in scene.views]
+        maps = {view.name: paint(segmenter.segment(view).stack) for view in scene.views}
         began = time.perf_counter()
-        ours = associate(surface.points, scene, lambda maps=maps: iter(maps))
+        ours = associate(surface.points, scene, maps)
         seconds = time.perf_counter() - began
         row = {"lift3d": [*scored(truth, ours.cloud.instance, ours.confidence), round(seconds, 1)]}
         began = time.perf_counter()

@@ -41,7 +41,9 @@ from lift3d.export.ply import write_cloud
 from lift3d.run.lift import lift
 from lift3d.run.settings import LiftConfig
 from lift3d.scene import LabelledPoints, LabelMap, Points, Scene
+from lift3d.scene.labelmaps import by_name
 from lift3d.segmentation.simulated import Damage, SimulatedConfig
+from lift3d.segmentation.tracking.overlap import paint
 
 BORDER = 0.04
 """So many metres on either side of where two objects meet: two points of the true surface."""
@@ -74,12 +76,12 @@ class Room:
     def masks(self, config: SimulatedConfig) -> list[LabelMap]:
         """Every view's damaged masks."""
         segmenter = config.build()
-        return [segmenter.segment(view).label_map() for view in self.scene.views]
+        return [paint(segmenter.segment(view).stack) for view in self.scene.views]
 
     def lifted(self, maps: list[LabelMap], trust: bool = False) -> tuple[Labels, Ranking]:
         """Labels and how they are ranked."""
         config = AssociationConfig(trust_ids=trust)
-        found = associate(self.points, self.scene, lambda: iter(maps), config)
+        found = associate(self.points, self.scene, by_name(self.scene, maps), config)
         return found.cloud.instance, found.confidence
 
     def score(self, labels: Labels, ranking: Ranking) -> list[float]:

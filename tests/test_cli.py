@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import lift3d
 from lift3d import cli
 from lift3d.cli import commands
 from lift3d.export.ply import read_cloud
@@ -29,6 +30,11 @@ def test_help_lists_every_command(capsys):
     said = capsys.readouterr().out
     for name in ("lift", "batch", "info", "view", "evaluate", "export", "demo"):
         assert f"• {name}" in said
+
+
+def test_the_version_is_said(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"lift3d {lift3d.__version__}\n"
 
 
 @pytest.mark.parametrize("name", sorted(cli.COMMANDS))

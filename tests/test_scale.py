@@ -17,11 +17,11 @@ from lift3d.evaluation.reprojection import reprojection_check
 from lift3d.evaluation.scores import at_vertices
 from lift3d.geometry.scale import fitted, median_depth
 from lift3d.geometry.visibility import DepthTolerance
-from lift3d.run import lift as lifting
 from lift3d.run.lift import lift
 from lift3d.run.record import read_json
 from lift3d.run.settings import LiftConfig
 from lift3d.scene import Camera, LabelledPoints, Points, Scene, View
+from lift3d.scene.labelmaps import true_label_maps
 from lift3d.segmentation import tracking
 from lift3d.segmentation.matching.depth import DepthMatcherConfig
 
@@ -57,7 +57,7 @@ def wall(scale=1.0, depth=DISTANCE):
 
 def seen(points, scene):
     """Share of the points that got a vote."""
-    maps = [view.instances() for view in scene.views]
+    maps = true_label_maps(scene)
     return float((vote_labels(points, scene, maps).looked > 0).mean())
 
 
@@ -100,20 +100,20 @@ def test_views_without_depth_measure_the_cloud():
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_step_that_looks_at_depth_knows_the_scale(scale):
     scene = resized(wall_scene(SQUARES, [0, 8]), scale)
-    maps = [view.instances() for view in scene.views]
+    maps = true_label_maps(scene)
     near, far = wall(scale), wall(scale, 1.3 * DISTANCE)
     for config in (AssociationConfig(trust_ids=True), AssociationConfig(points=3)):
-        found = associate(near, scene, lambda: iter(maps), config)
+        found = associate(near, scene, maps, config)
         assert (found.cloud.instance > 0).all()
         assert found.tolerance.absolute == pytest.approx(0.02 * scale, rel=1e-6)
-        assert not associate(far, scene, lambda: iter(maps), config).cloud.instance.any()
+        assert not associate(far, scene, maps, config).cloud.instance.any()
     ones = np.ones((4, 4, 1), np.float32)
     assert average_features(near, scene, lambda index: ones).all()
     assert not average_features(far, scene, lambda index: ones).any()
     cloud = LabelledPoints(far, np.ones(len(far), np.int32), np.ones(len(far), np.float32))
     shown = reprojection_check(cloud, scene, maps, 0.05 * scale)
     assert shown.seen == 0
-    assert check(scene, cloud, maps.__getitem__, 0.1 * scale)[0]["reprojection"]["seen"] == 0
+    assert check(scene, cloud, maps, 0.1 * scale)[0]["reprojection"]["seen"] == 0
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -145,10 +145,8 @@ def test_the_matcher_of_a_run_is_built_with_the_tolerance_of_the_scene(tmp_path)
     scene = resized(wall_scene(SQUARES, [0, 8]), 0.01)
     config = LiftConfig(Path("none"), tmp_path / "run", tracking=tracking.BACKENDS["mastsam"]())
     config = config.resolved(scene)
-    masks = lifting._Masks(config, lifting.RunFolder(config.out))
-    assert masks.tracker.matcher.config.tolerance.absolute is None
-    masks.prepare(config.fitted(scene), scene)
-    assert masks.tracker.matcher.config.tolerance.absolute == pytest.approx(2e-4)
+    assert config.matcher().config.tolerance.absolute == pytest.approx(2e-4)
+    assert config.tracking.tolerance.absolute == pytest.approx(2e-4)
 
 
 @pytest.mark.parametrize("scale", SCALES)

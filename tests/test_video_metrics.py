@@ -12,6 +12,7 @@ from walls import wall_scene
 from lift3d.evaluation.consistency import consistency
 from lift3d.scene import Camera, Matches, View
 from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.labelmaps import true_label_maps
 from lift3d.segmentation.matching.depth import DepthMatcherConfig
 from pipelines.davis.matched import matched_consistency
 from pipelines.davis.video import (
@@ -20,7 +21,6 @@ from pipelines.davis.video import (
     _track,
     boundary,
     boundary_f,
-    region_iou,
     score_video,
 )
 
@@ -94,8 +94,8 @@ def test_a_boundary_within_the_tolerance_counts_fully_and_one_beyond_not_at_all(
 
 def test_empty_masks_agree_with_each_other_only():
     nothing, something = box(0, 0, 0, 0), box(5, 5, 9, 9)
-    assert boundary_f(nothing, nothing) == region_iou(nothing, nothing) == 1
-    assert boundary_f(something, nothing) == region_iou(something, nothing) == 0
+    assert boundary_f(nothing, nothing) == 1
+    assert boundary_f(something, nothing) == 0
     assert boundary_f(nothing, something) == 0
     assert MaskScore.of(nothing, nothing) == PERFECT
     assert MaskScore.of(something, nothing) == MISSED
@@ -106,7 +106,6 @@ def test_half_a_mask_has_full_precision_and_half_the_recall():
     score = MaskScore.of(box(10, 10, 10, 10), box(10, 10, 20, 10))
     assert (score.iou, score.precision, score.recall) == (0.5, 1.0, 0.5)
     assert score.f1 == pytest.approx(2 / 3)
-    assert region_iou(box(10, 10, 10, 10), box(10, 10, 20, 10)) == 0.5
 
 
 def labels(*boxes):
@@ -227,13 +226,17 @@ def views(count):
     return [View(str(i), camera, lambda: np.zeros((1, 3, 3), np.uint8)) for i in range(count)]
 
 
+def maps_of(maps):
+    return {str(i): labels for i, labels in enumerate(maps)}
+
+
 def row(*ids):
     return np.array([ids], np.int32)
 
 
 def test_h_is_the_share_of_matches_whose_ends_agree():
     told = Told({("0", "1"): [[0, 0, 0, 0], [1, 0, 1, 0], [2, 0, 2.4, 0]]})
-    found = matched_consistency(views(2), [row(1, 1, 0), row(1, 2, 0)], told, "told")
+    found = matched_consistency(views(2), maps_of([row(1, 1, 0), row(1, 2, 0)]), told, "told")
     assert pytest.approx(2 / 3) == found.H  # 1-1 agrees, 1-2 not, 0-0 agrees
     assert found.H_labelled == 0.5  # four ends with ids, two of them agree
     assert pytest.approx((1 + 2 / 2) / 3) == found.H0
@@ -246,13 +249,13 @@ def test_h_is_the_share_of_matches_whose_ends_agree():
 
 def test_an_unlabelled_end_disagrees_with_a_labelled_one():
     told = Told({("0", "1"): [[0, 0, 0, 0]]})
-    found = matched_consistency(views(2), [row(1, 0, 0), row(0, 0, 0)], told, "told")
+    found = matched_consistency(views(2), maps_of([row(1, 0, 0), row(0, 0, 0)]), told, "told")
     assert (found.H, found.H_labelled, found.H0) == (0, 0, 0)
 
 
 def test_further_pairs_are_those_asked_for():
     told = Told({})
-    found = matched_consistency(views(4), [row(0, 0, 0)] * 4, told, "told", steps=(1, 3))
+    found = matched_consistency(views(4), maps_of([row(0, 0, 0)] * 4), told, "told", steps=(1, 3))
     assert sorted(told.asked) == [("0", "1"), ("0", "3"), ("1", "2"), ("2", "3")]
     assert (found.pairs, found.unmatched, found.matches) == (4, 4, 0)
     assert np.isnan(found.H)
@@ -261,7 +264,7 @@ def test_further_pairs_are_those_asked_for():
 
 def test_one_label_everywhere_is_perfect_and_says_nothing():
     told = Told({("0", "1"): [[0, 0, 0, 0]]})
-    found = matched_consistency(views(2), [row(1, 1, 1)] * 2, told, "told")
+    found = matched_consistency(views(2), maps_of([row(1, 1, 1)] * 2), told, "told")
     assert (found.H, found.H0, found.labels) == (1, 1, 1)
     assert np.isnan(found.H_prime)
 
@@ -271,10 +274,10 @@ def test_a_frame_that_cannot_be_read_leaves_its_pairs_unmatched():
         def match(self, a, b):
             raise FrameError("cannot read")
 
-    found = matched_consistency(views(2), [row(1, 1, 1)] * 2, Broken({}), "told")
+    found = matched_consistency(views(2), maps_of([row(1, 1, 1)] * 2), Broken({}), "told")
     assert found.unmatched == 1
     with pytest.raises(InputError, match="steps"):
-        matched_consistency(views(2), [row(1, 1, 1)] * 2, Told({}), "told", steps=(0,))
+        matched_consistency(views(2), maps_of([row(1, 1, 1)] * 2), Told({}), "told", steps=(0,))
 
 
 def test_it_is_the_h_of_point_maps_where_matches_say_what_points_say():
@@ -295,7 +298,7 @@ def test_it_is_the_h_of_point_maps_where_matches_say_what_points_say():
         for scope in (False, True)
     }
     pixel = [[x, 0, x, 0] for x in range(200)]
-    found = matched_consistency(views(2), [a, b], Told({("0", "1"): pixel}), "told")
+    found = matched_consistency(views(2), maps_of([a, b]), Told({("0", "1"): pixel}), "told")
     assert pytest.approx(exact[False].H) == found.H
     assert pytest.approx(exact[False].H0) == found.H0
     assert found.H_labelled == pytest.approx(exact[True].H)
@@ -304,7 +307,7 @@ def test_it_is_the_h_of_point_maps_where_matches_say_what_points_say():
 
 def test_true_labels_of_a_wall_agree_through_depth():
     scene = wall_scene(((20, 20, 30, 2), (90, 40, 40, 3)), [0, 10, 20])
-    maps = [view.instances() for view in scene.views]
+    maps = true_label_maps(scene)
     found = matched_consistency(scene.views, maps, DepthMatcherConfig().build(), "depth", (1, 2))
     assert found.H > 0.99
     assert found.unmatched == 0

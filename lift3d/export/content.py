@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from lift3d.scene import LabelledPoints, LabelMap, Scene
+from lift3d.scene.colours import Palette
 from lift3d.scene.errors import InputError
 
 Tick: TypeAlias = Callable[[int, int], None]
@@ -49,11 +50,13 @@ class Content:
     """How well the views support each id, in the order of the run's list."""
     views: Scene | None
     """The views as lifted; None where no format that was asked for needs pictures."""
-    label_map: Callable[[str], LabelMap]
-    """The ids of a view, by its name; they are the cloud's."""
+    label_maps: Mapping[str, LabelMap]
+    """The ids of each view, by its name; they are the cloud's."""
     at_vertices: Int32[np.ndarray, " vertices"] | None = None
     """The ids at the vertices that a benchmark scores, where they are not the cloud's points."""
     options: Options = field(default_factory=Options)
+    colours: Palette = field(default_factory=dict)
+    """Of the run's objects, as its pictures have them."""
 
     @property
     def scene(self) -> Scene:
@@ -73,7 +76,7 @@ class Content:
         """Every id above 0 on the cloud or in a picture; a picture may show what got no point."""
         found = set(self.ids)
         for view in () if self.views is None else self.views.views:
-            found |= set(np.unique(self.label_map(view.name)).tolist())
+            found |= set(np.unique(self.label_maps[view.name]).tolist())
         return sorted(each for each in found if each > 0)
 
 
@@ -83,11 +86,19 @@ class Format:
 
     name: str
     about: str
-    """One line for the help."""
-    holds: str
-    """Frames, pixel origin and limits, in words."""
+    """A few words for the help."""
+    files: str
+    """What is written. This and what follows are cells of the table in docs/exports.md."""
+    frames: str
+    """The poses' direction and axes, or the frame of the points."""
+    first_pixel: str
+    """Where the centre of the first pixel is, or that there are no cameras."""
+    read_by: str
+    """Programs that read it."""
     write: Callable[[Content, Path, Tick], list[str]]
     """Writes into an empty folder; returns what a person should know."""
+    limits: str = ""
+    """What does not fit in."""
     check: Callable[[Content], None] = lambda content: None
     """Refuses, before anything is written, what the format cannot hold."""
     pictures: bool = False

@@ -37,7 +37,7 @@ def write(content: Content, folder: Path, tick: Tick) -> list[str]:
             "img": frame.image(),
             "intrinsics": frame.camera.K,
             "camera_poses": frame.camera.pose,
-            "labels": frame.labels(content.label_map(frame.view.name)),
+            "labels": frame.labels(content.label_maps[frame.view.name]),
             "metric_scaling_factor": scale,
         }
         _save(folder / "views" / f"{frame.stem}.npz", entry | _geometry(content, frame))
@@ -74,7 +74,14 @@ def _save(path: Path, arrays: dict[str, Any]) -> None:
 FORMAT = Format(
     name="npz",
     about="cloud and views as NumPy arrays (MapAnything's dictionary)",
-    holds="world-from-camera, OpenCV axes, first pixel centre at 0; undistorted pictures",
+    files=(
+        "`cloud.npz`, `views/NAME.npz` with `img intrinsics camera_poses depth_z pts3d conf "
+        "mask labels`"
+    ),
+    frames="`world_from_camera`, OpenCV axes",
+    first_pixel="0, 0",
+    limits="undistorted",
+    read_by="NumPy; MapAnything's dictionary",
     write=write,
     check=lambda content: check_frames(content, LIMITS),
     pictures=True,

@@ -41,3 +41,14 @@ def help_text() -> str:
         except InputError as error:
             lines.append(str(error))
     return "\n".join(lines)
+
+
+def table() -> str:
+    """The package's own formats as the Markdown table of docs/exports.md."""
+    head = ("Format", "What is written", "Frames", "First pixel centre", "Limits", "Read by")
+    rows = [head, ("---",) * len(head)]
+    for name in FORMATS.own:
+        each = FORMATS[name]
+        limits = each.limits or "—"
+        rows.append((f"`{name}`", each.files, each.frames, each.first_pixel, limits, each.read_by))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

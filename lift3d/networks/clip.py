@@ -11,6 +11,7 @@ from jaxtyping import Float32, Int32, UInt8
 
 from lift3d.scene import Image, LabelMap, Masks
 from lift3d.scene.errors import InputError, MissingExtra
+from lift3d.segmentation.tracking.overlap import paint
 
 Units: TypeAlias = Float32[np.ndarray, "n channels"]
 """Rows of length 1."""
@@ -144,9 +145,8 @@ def classify(
 
 def painted(masks: Masks, label: Int32[np.ndarray, " masks"]) -> LabelMap:
     """A map of classes from masks with a class each, smaller over larger; to be voted."""
-    order = masks.label_map()
     table = np.concatenate([[0], label]).astype(np.int32)
-    return table[order]
+    return table[paint(masks.stack)]
 
 
 def _cut(image: Image, mask: np.ndarray, margin: float) -> Cut:

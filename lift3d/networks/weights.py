@@ -20,6 +20,7 @@ MB = 1_000_000
 SAM = "https://dl.fbaipublicfiles.com/segment_anything/"
 NAVER = "https://download.europe.naverlabs.com/ComputerVision/MASt3R/"
 MAST3R = "MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric"
+"""The authors' checkpoint, in metres."""
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ from jaxtyping import Float32, Float64
 
 from lift3d.networks import Precision
 from lift3d.networks.reciprocal import DescribedPair, match_pair, window_pairs
-from lift3d.networks.weights import find
-from lift3d.reconstruction.mast3r import WEIGHTS
+from lift3d.networks.weights import MAST3R, find
 from lift3d.scene import Image, Matches, View
 from lift3d.scene.errors import InputError, MissingExtra
 from lift3d.scene.protocols import MatcherConfig
@@ -29,7 +28,7 @@ RECENT = 4
 class Mast3rMatcherConfig(MatcherConfig):
     """Reciprocal matches of MASt3R's descriptors. Its weights are for non-commercial use only."""
 
-    weights: str = WEIGHTS
+    weights: str = MAST3R
     """A checkpoint's name (see `lift3d weights`), or the path of a .pth file or hub folder. The
     authors' are under CC BY-NC-SA 4.0: non-commercial."""
     size: Literal[512, 224] = 512
