@@ -27,8 +27,8 @@ from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.evaluation.metrics.scannet import class_agnostic
 from lift3d.geometry.visibility import DepthTolerance
 from lift3d.scene import Scene
+from lift3d.scene.overlap import paint
 from lift3d.segmentation.simulated import SimulatedConfig
-from lift3d.segmentation.tracking.overlap import paint
 
 SEVERITIES = ("low", "middle", "high")
 

@@ -33,8 +33,8 @@ from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.export.distillation.losses import ssim
 from lift3d.geometry.linkage import agglomerate
 from lift3d.scene import LabelMap
+from lift3d.scene.overlap import connected_parts, paint
 from lift3d.segmentation.simulated import SimulatedConfig
-from lift3d.segmentation.tracking.overlap import connected_parts, paint
 from lift3d.segmentation.tracking.representatives import SAMPLE, centres
 
 HEIGHT, WIDTH, CENTRES = 480, 640, 10

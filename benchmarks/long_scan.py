@@ -37,11 +37,11 @@ from lift3d.run.lift import lift
 from lift3d.run.settings import LiftConfig
 from lift3d.scene import Camera, Points
 from lift3d.scene.labelmaps import Lazy, read_label_map, write_label_map
+from lift3d.scene.overlap import paint
 from lift3d.scene.progress import Tick
 from lift3d.segmentation import tracking
 from lift3d.segmentation.folder import FolderConfig
 from lift3d.segmentation.simulated import SimulatedConfig
-from lift3d.segmentation.tracking.overlap import paint
 
 MOVED = 0.0005
 """Metres: the standard deviation of a pose's shift along each axis."""

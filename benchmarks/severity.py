@@ -42,8 +42,8 @@ from lift3d.run.lift import lift
 from lift3d.run.settings import LiftConfig
 from lift3d.scene import LabelledPoints, LabelMap, Points, Scene
 from lift3d.scene.labelmaps import by_name
+from lift3d.scene.overlap import paint
 from lift3d.segmentation.simulated import Damage, SimulatedConfig
-from lift3d.segmentation.tracking.overlap import paint
 
 BORDER = 0.04
 """So many metres on either side of where two objects meet: two points of the true surface."""

@@ -36,9 +36,9 @@ from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.geometry.visibility import spacing
 from lift3d.reconstruction.fusion.voxel import VoxelConfig
 from lift3d.scene import Scene
+from lift3d.scene.overlap import paint
 from lift3d.scene.storage import atomic
 from lift3d.segmentation.regions import RegionsConfig
-from lift3d.segmentation.tracking.overlap import paint
 
 ROUNDS = 2
 SCORED = 4

@@ -23,6 +23,28 @@ def parsed(*arguments):
     return cli._parse(["lift", *arguments])
 
 
+def test_on_windows_the_command_says_where_it_runs(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert cli.main(["info", "scan"]) == 2
+    assert "Linux and macOS" in capsys.readouterr().err
+
+
+def test_where_locks_are_missing_a_run_says_so_instead_of_a_traceback():
+    code = (
+        "import sys\n"
+        "sys.modules['fcntl'] = None\n"
+        "from lift3d.scene.errors import InputError\n"
+        "try:\n"
+        "    import lift3d.run.stages\n"
+        "except InputError as error:\n"
+        "    print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "WSL" in done.stdout
+
+
 def test_help_lists_every_command(capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(["--help"])

@@ -8,10 +8,10 @@ import pytest
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.scene import Camera, Prompt, View
 from lift3d.scene.errors import InputError
+from lift3d.scene.overlap import paint
 from lift3d.scene.protocols import Segmenter
 from lift3d.segmentation import BACKENDS
 from lift3d.segmentation.simulated import SEVERITIES, Damage, SimulatedConfig, damaged
-from lift3d.segmentation.tracking.overlap import paint
 
 NOTHING = Damage(0.0, 0.0, 0.0, 0.0)
 

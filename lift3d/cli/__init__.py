@@ -98,6 +98,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     disk), 130 when interrupted. Nothing but our own mistakes prints a traceback.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if sys.platform == "win32":
+        from lift3d.scene.errors import POSIX_ONLY
+
+        return _fail(2, POSIX_ONLY)
+    if not {"-h", "--help", "--version"} & set(given[:1]):
+        from lift3d.scene.threads import arrange_threads
+
+        arrange_threads()
     # tyro helps with what it has read so far: `lift --help segmentation:sam` is to tell of SAM.
     given.sort(key=lambda word: word in ("-h", "--help"))
     if given == ["--version"]:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from tyro import MISSING
 from tyro.conf import Positional, Suppress
 
+from lift3d import segmentation
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.export.content import Options
 from lift3d.run.batch.workers import Workers
@@ -234,7 +235,7 @@ class Demo:
     """Of every random step of lifting."""
     voxel: float | None = None
     """Size of a fused point in metres."""
-    segmentation: Choice = field(default_factory=SEGMENTERS["regions"])
+    segmentation: Choice = field(default_factory=segmentation.BACKENDS["regions"])
     """Where masks come from."""
     tracking: Choice = field(default_factory=AutoTracking)
     """How masks get their ids."""

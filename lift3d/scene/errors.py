@@ -7,6 +7,8 @@ from typing import Any
 OPEN3D_NEEDS = "libusb-1.0-0 libgl1 libegl1 libx11-6"
 """Packages of Debian and Ubuntu whose libraries Open3D loads when it is imported."""
 
+POSIX_ONLY = "lift3d runs on Linux and macOS; on Windows use it in WSL (`wsl --install`)"
+
 
 class InputError(ValueError):
     """Bad input or a bad option: what came, what was expected, the next step.
@@ -40,6 +42,9 @@ def open3d(what: str) -> Any:
 
     MissingExtra where it or a library of the system that it loads is absent.
     """
+    from lift3d.scene.threads import prefer_openmp
+
+    prefer_openmp()
     try:
         import open3d
     except (ImportError, OSError) as error:

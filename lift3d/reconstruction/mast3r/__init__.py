@@ -11,6 +11,7 @@ from lift3d.networks.weights import MAST3R
 from lift3d.reconstruction.alignment.inputs import AlignmentConfig
 from lift3d.reconstruction.pairs import PairsConfig
 from lift3d.scene.errors import InputError, MissingExtra
+from lift3d.scene.fingerprint import NAMES_A_FILE
 from lift3d.scene.protocols import ReconstructorConfig, Seeded
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 class Mast3rConfig(Seeded, ReconstructorConfig):
     """Cameras and dense depth by MASt3R. Its weights are for non-commercial use only."""
 
-    weights: str = MAST3R
+    weights: str = field(default=MAST3R, metadata=NAMES_A_FILE)
     """A checkpoint's name (see `lift3d weights`), or the path of a .pth file or hub folder. The
     authors' are under CC BY-NC-SA 4.0: non-commercial."""
     size: Literal[512, 224] = 512
