@@ -14,7 +14,6 @@ from lift3d.export.content import Options
 from lift3d.run.batch.workers import Workers
 from lift3d.run.settings import AutoReader, AutoTracking, Choice, LiftConfig
 from lift3d.scene.errors import InputError
-from lift3d.segmentation import BACKENDS as SEGMENTERS
 
 
 @dataclass(frozen=True)
