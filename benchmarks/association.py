@@ -61,9 +61,9 @@ def room(seed: int) -> dict[str, dict[str, list[float]]]:
     table = {}
     for severity in SEVERITIES:
         segmenter = SimulatedConfig(severity=severity).build()
-        maps = [segmenter.segment(view).label_map() for view in scene.views]
+        maps = {view.name: segmenter.segment(view).label_map() for view in scene.views}
         began = time.perf_counter()
-        ours = associate(surface.points, scene, lambda maps=maps: iter(maps))
+        ours = associate(surface.points, scene, maps)
         seconds = time.perf_counter() - began
         row = {"lift3d": [*scored(truth, ours.cloud.instance, ours.confidence), round(seconds, 1)]}
         began = time.perf_counter()

@@ -28,6 +28,7 @@ from scipy.spatial import cKDTree
 from voting import room_points, room_scene
 
 from lift3d.association.votes.ballot import Ballot
+from lift3d.association.votes.weight import vote_weight
 from lift3d.evaluation.consistency import neighbour_counts
 from lift3d.geometry import project, unproject
 from lift3d.geometry.visibility import DepthTolerance, Sightings, front_points, sightings
@@ -88,7 +89,7 @@ def row(
 
 
 def numpy_sightings(points: Points, view: View) -> tuple[np.ndarray, ...]:
-    """The obvious way: project all, test, look at the angle."""
+    """The obvious way: project all, test."""
     depth, camera = view.depth(), view.camera
     assert depth is not None
     xy, z = project(camera, points.xyz)
@@ -100,10 +101,7 @@ def numpy_sightings(points: Points, view: View) -> tuple[np.ndarray, ...]:
     measured = depth[row, column].astype(np.float64)
     near = np.abs(z[index] - measured) <= TOLERANCE.fixed + TOLERANCE.relative * z[index]
     near &= measured > 0
-    index, row, column = index[near], row[near], column[near]
-    ray = points.xyz[index] - camera.pose[:3, 3]
-    cosine = np.abs((points.normal[index] * ray).sum(1)) / np.linalg.norm(ray, axis=1)
-    return index, row, column, np.maximum(cosine, 0.05).astype(np.float32)
+    return index[near], row[near], column[near]
 
 
 def projecting(points: Points, views: list[View], repeats: int, memory: float) -> dict[str, Any]:
@@ -120,8 +118,8 @@ def projecting(points: Points, views: list[View], repeats: int, memory: float) -
     )
     seen = sum(map(len, found["lift3d"]))
     pixels = views[0].camera.width * views[0].camera.height
-    # Positions of all points, normals of the seen; the sightings written, read and packed.
-    moved = len(views) * (12 * len(points) + 4 * pixels) + seen * (12 + 3 * 16)
+    # Positions of all points; the sightings written, read and packed.
+    moved = len(views) * (12 * len(points) + 4 * pixels) + seen * 3 * 16
     what = f"which of {len(points)} points {len(views)} views see"
     return row(what, seconds, moved, memory, seen=seen, sightings_that_differ=differ)
 
@@ -181,18 +179,19 @@ def counting_votes(
     """Votes for the points seen, sightings given; and labels taken over from the nearest pixel."""
     seen: list[Sightings] = [sightings(points, view, TOLERANCE) for view in views]
     labels = [m[s.row, s.column] for m, s in zip(maps, seen, strict=True)]
+    weights = [vote_weight(points, s, v.geometry_camera) for v, s in zip(views, seen, strict=True)]
     most = 1 + max(int(each.max()) for each in maps)
 
     def ours() -> np.ndarray:
         ballot = Ballot(len(points))
-        for sight, label in zip(seen, labels, strict=True):
-            ballot.add(sight.point, label, sight.weight)
+        for sight, label, weight in zip(seen, labels, weights, strict=True):
+            ballot.add(sight.point, label, weight)
         return ballot.result()[0]
 
     def dense() -> np.ndarray:
         votes = np.zeros((len(points), most), np.float32)
-        for sight, label in zip(seen, labels, strict=True):
-            votes[sight.point, label] += sight.weight
+        for sight, label, weight in zip(seen, labels, weights, strict=True):
+            votes[sight.point, label] += weight
         votes[:, 0] = 0
         return votes.argmax(1)
 
@@ -217,7 +216,8 @@ def transferring(
     def ours() -> np.ndarray:
         ballot = Ballot(len(points))
         sight = sightings(points, view, TOLERANCE)
-        ballot.add(sight.point, labels[sight.row, sight.column], sight.weight)
+        weight = vote_weight(points, sight, view.geometry_camera)
+        ballot.add(sight.point, labels[sight.row, sight.column], weight)
         return ballot.result()[0]
 
     def tree() -> np.ndarray:

@@ -36,7 +36,7 @@ from lift3d.reconstruction.fusion.voxel import VoxelConfig
 from lift3d.run.lift import lift
 from lift3d.run.settings import LiftConfig
 from lift3d.scene import Camera, Points
-from lift3d.scene.labelmaps import read_label_map, write_label_map
+from lift3d.scene.labelmaps import Lazy, read_label_map, write_label_map
 from lift3d.scene.progress import Tick
 from lift3d.segmentation import tracking
 from lift3d.segmentation.folder import FolderConfig
@@ -177,7 +177,7 @@ def house(base: Path, points: int, views: int, out: Path) -> dict[str, Any]:
     once = (np.tile(each[:part], (copies, 1))[:points] for each in (cloud.rgb, cloud.normal))
     tiled = Points(xyz, *once, np.tile(cloud.confidence[:part], copies)[:points])
     del cloud, xyz
-    made, maps = [], []
+    made, maps = [], {}
     for number, shift in enumerate(away):
         for index in np.linspace(0, BASE - 1, views).round().astype(int):
             view = room.views[index]
@@ -185,11 +185,11 @@ def house(base: Path, points: int, views: int, out: Path) -> dict[str, Any]:
             if view.depth_camera is not None:
                 cameras["depth_camera"] = _moved(view.depth_camera, shift)
             made.append(replace(view, name=f"{number}_{index}", **cameras))
-            maps.append(masks / f"{view.name}.png")
+            maps[made[-1].name] = masks / f"{view.name}.png"
     scene = room.with_views(made)
     watch = Watch()
     with watch.stage("associate"):
-        found = associate(tiled, scene, lambda: (read_label_map(each) for each in maps))
+        found = associate(tiled, scene, Lazy(maps, lambda name: read_label_map(maps[name])))
     with watch.stage("export"):
         write_cloud(out / "cloud.ply", found.cloud)
         coloured = replace(found.cloud, points=coloured_by_label(found.cloud))

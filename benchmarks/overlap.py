@@ -22,13 +22,13 @@ from typing import Any, TypeVar
 import numpy as np
 from long_scan import cycle, render
 
+from lift3d.association.looks import looks
 from lift3d.association.votes.ballot import Ballot
 from lift3d.datasets import read_scene
-from lift3d.geometry.visibility import DepthTolerance, sightings
 from lift3d.reconstruction.fusion.voxel import VoxelConfig
 from lift3d.scene import Points, Scene
-from lift3d.scene.labelmaps import read_label_map
-from lift3d.scene.prefetch import looked_up, pictures_ahead
+from lift3d.scene.labelmaps import LabelMaps
+from lift3d.scene.prefetch import pictures_ahead
 
 Item = TypeVar("Item")
 
@@ -64,14 +64,13 @@ def segmented(scene: Scene, ahead: bool, busy: float) -> tuple[float, float]:
 
 def voted(scene: Scene, masks: Path, points: Points, ahead: bool) -> tuple[float, float]:
     """Every view's depth and labels are read, its points found, its votes counted."""
-    maps = (read_label_map(masks / f"{view.name}.png") for view in scene.views)
-    plain = ((view, view.depth(), labels) for view, labels in zip(scene.views, maps, strict=True))
-    source = iter(looked_up(scene, maps) if ahead else plain)
+    maps = LabelMaps(masks, [view.name for view in scene.views])
+    each = (next(looks(points, scene.with_views([view]), maps)) for view in scene.views)
+    source = looks(points, scene, maps) if ahead else each
     ballot, clock = Ballot(len(points)), Clock()
     for _ in range(len(scene)):
-        view, depth, labels = clock.wait(lambda: next(source))
-        sight = sightings(points, view, DepthTolerance(), depth)
-        ballot.add(sight.point, labels[sight.row, sight.column], sight.weight)
+        look = clock.wait(lambda: next(source))
+        ballot.add(look.seen.point, look.label, look.weight)
     return clock.taken()
 
 

@@ -41,6 +41,7 @@ from lift3d.export.ply import write_cloud
 from lift3d.run.lift import lift
 from lift3d.run.settings import LiftConfig
 from lift3d.scene import LabelledPoints, LabelMap, Points, Scene
+from lift3d.scene.labelmaps import by_name
 from lift3d.segmentation.simulated import Damage, SimulatedConfig
 
 BORDER = 0.04
@@ -79,7 +80,7 @@ class Room:
     def lifted(self, maps: list[LabelMap], trust: bool = False) -> tuple[Labels, Ranking]:
         """Labels and how they are ranked."""
         config = AssociationConfig(trust_ids=trust)
-        found = associate(self.points, self.scene, lambda: iter(maps), config)
+        found = associate(self.points, self.scene, by_name(self.scene, maps), config)
         return found.cloud.instance, found.confidence
 
     def score(self, labels: Labels, ranking: Ranking) -> list[float]:

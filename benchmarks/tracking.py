@@ -32,6 +32,7 @@ from lift3d.evaluation.truth import Truth
 from lift3d.reconstruction.fusion.voxel import VoxelConfig
 from lift3d.scene import LabelMap, Masks, Points, Prompt, Scene, View
 from lift3d.scene.colours import overlay
+from lift3d.scene.labelmaps import by_name
 from lift3d.scene.protocols import Segmenter
 from lift3d.segmentation import tracking
 from lift3d.segmentation.answers import best_mask
@@ -127,7 +128,13 @@ def one(config: Any, scene: Scene, points: Points, truth: Truth, seg: Segmenter,
     every, labelled = (
         found.result
         for found in scene_consistencies(
-            scene, maps, 0.01, ("view",), (False, True), 1_500_000, return_pixels=False
+            scene,
+            by_name(scene, maps),
+            0.01,
+            ("view",),
+            (False, True),
+            1_500_000,
+            return_pixels=False,
         )
     )
     row = {
@@ -141,7 +148,9 @@ def one(config: Any, scene: Scene, points: Points, truth: Truth, seg: Segmenter,
     }
     for name, trust in (("", True), ("_joined", False)):
         if ap == "all" or (ap == "trusted" and trust):
-            found = associate(points, scene, lambda: maps, AssociationConfig(trust_ids=trust))
+            found = associate(
+                points, scene, by_name(scene, maps), AssociationConfig(trust_ids=trust)
+            )
             scores = score(found.cloud, found.confidence, truth)
             row |= {f"ap{name}": scores["ap"], f"ap50{name}": scores["ap50"]}
     return row

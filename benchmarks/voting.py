@@ -24,6 +24,7 @@ from lift3d.association.votes.ballot import vote_labels
 from lift3d.geometry import project, unproject
 from lift3d.geometry.visibility import DepthTolerance
 from lift3d.scene import Camera, Points, Scene, View
+from lift3d.scene.labelmaps import by_name
 
 WIDTH, HEIGHT = 640, 480
 K = np.array([[525.0, 0, 319.5], [0, 525.0, 239.5], [0, 0, 1]])
@@ -131,14 +132,15 @@ def main() -> None:
     rng = np.random.default_rng(0)
     points = room_points(options.points, rng)
     scene, maps = room_scene(options.views, rng)
+    named = by_name(scene, maps)
     few = scene.with_views(scene.views[:2])
-    compiling = seconds(lambda: vote_labels(points, few, maps[:2]).result())
+    compiling = seconds(lambda: vote_labels(points, few, named).result())
 
     ours: list[tuple[float, float]] = []
     theirs: list[tuple[float, float]] = []
     for run in range(options.repeats):
         clock = time.perf_counter(), time.process_time()
-        ballot = vote_labels(points, scene, maps)
+        ballot = vote_labels(points, scene, named)
         instance, _ = ballot.result()
         ours.append((time.perf_counter() - clock[0], time.process_time() - clock[1]))
         if run < options.numpy_repeats:  # in turn, so that both meet the same load

@@ -26,7 +26,7 @@ from lift3d.run.lift import lift
 from lift3d.run.run import Run
 from lift3d.run.settings import LiftConfig
 from lift3d.scene import Scene
-from lift3d.scene.labelmaps import read_label_map, write_label_map
+from lift3d.scene.labelmaps import read_label_map, true_label_maps, write_label_map
 from lift3d.segmentation.folder import FolderConfig
 from lift3d.segmentation.simulated import SimulatedConfig
 
@@ -51,7 +51,7 @@ def write_predictions(source: Path, scene: Scene, folder: Path, seed: int = 0) -
 def compare(scene: Scene, run: Run) -> dict[str, object]:
     """The objects of a run against the vote of the true masks on the same points."""
     cloud = run.cloud
-    truth, _ = vote_labels(cloud.points, scene, (v.instances() for v in scene.views)).result()
+    truth, _ = vote_labels(cloud.points, scene, true_label_maps(scene)).result()
     found = {}
     for one in np.unique(truth[truth > 0]):
         inside = truth == one

@@ -41,7 +41,7 @@ from lift3d.run.stages import peak_memory_mb
 from lift3d.scene import Image, LabelMap, Scene, View
 from lift3d.scene.colours import label_colours
 from lift3d.scene.errors import InputError, MissingExtra
-from lift3d.scene.labelmaps import find_label_map, read_label_map, write_label_map
+from lift3d.scene.labelmaps import by_name, find_label_map, read_label_map, write_label_map
 from lift3d.scene.progress import for_terminal
 from lift3d.scene.storage import atomic
 
@@ -123,7 +123,7 @@ def consistencies(scene: Scene, maps: Sequence[LabelMap]) -> dict[str, Any]:
     """H as the paper counts it, and between views only; over all pixels."""
     excludes = ("nothing", "view")
     found = scene_consistencies(
-        scene, maps, excludes=excludes, max_pixels=CHECK_PIXELS, return_pixels=False
+        scene, by_name(scene, maps), excludes=excludes, max_pixels=CHECK_PIXELS, return_pixels=False
     )
     keep = ("H", "H0", "H_prime", "coverage", "labels", "epsilon", "pixels")
     return {

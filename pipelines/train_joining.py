@@ -24,6 +24,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from lift3d.association.looks import looks
 from lift3d.association.shape import Shape
 from lift3d.association.shape.cues import CUES, cues
 from lift3d.association.shape.hierarchy import Hierarchy, grow
@@ -31,7 +32,7 @@ from lift3d.association.shape.joining import MODEL
 from lift3d.association.shape.pieces import SIZE, Pairs, Pieces
 from lift3d.association.shape.trees import Trees
 from lift3d.datasets.synthetic import SyntheticConfig
-from lift3d.geometry.visibility import DepthTolerance, spacing
+from lift3d.geometry.visibility import spacing
 from lift3d.reconstruction.fusion.voxel import VoxelConfig
 from lift3d.scene import Scene
 from lift3d.scene.storage import atomic
@@ -77,9 +78,9 @@ def room(seed: int, folder: Path | None) -> Room:
     points = VoxelConfig().build().fuse(scene)
     shape = Shape(points, spacing(points.xyz), [view.camera for view in scene.views], scene.metric)
     segmenter = RegionsConfig().build()
-    for view in scene.views:
-        labels = segmenter.segment(view).label_map()
-        shape.look(view, view.depth(), labels, DepthTolerance())
+    maps = {view.name: segmenter.segment(view).label_map() for view in scene.views}
+    for look in looks(points, scene, maps):
+        shape.add(look)
     surface = scene.load_surface()
     placed = np.c_[surface.points.xyz, NORMAL * surface.points.normal]
     surfels = np.c_[shape.surface.xyz, NORMAL * shape.surface.normal]

@@ -41,6 +41,7 @@ from lift3d.run.feed import Augmentation, FeedConfig, LabelledClouds, Sample, at
 from lift3d.run.record import host, versions
 from lift3d.run.settings import LiftConfig
 from lift3d.scene import LabelledPoints, Scene
+from lift3d.scene.labelmaps import by_name
 from lift3d.scene.storage import atomic
 from lift3d.segmentation.regions import RegionsConfig
 from lift3d.segmentation.simulated import SimulatedConfig
@@ -90,7 +91,7 @@ def room_clouds(seed: int, sizes: Sizes, masks: Sequence[str]) -> dict[str, Labe
         asked = LiftConfig(Path("synthetic"), Path(), segmentation=MASKS[name]).resolved(scene)
         maps = list(asked.tracker().track(scene))
         cloud = associate(
-            points, scene, partial(iter, maps), asked.association, asked.tolerance, asked.seed
+            points, scene, by_name(scene, maps), asked.association, asked.tolerance, asked.seed
         ).cloud
         found[name] = replace(cloud, semantic=named(cloud.instance, semantic))
     return found

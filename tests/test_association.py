@@ -12,6 +12,7 @@ from lift3d.association.evidence import Observations, Packed, observe, pair_agre
 from lift3d.association.superpoints import surface_graph
 from lift3d.geometry.visibility import DepthTolerance
 from lift3d.scene import Camera, Points, Scene, View
+from lift3d.scene.labelmaps import by_name
 
 WIDTH, HEIGHT, FOCAL = 64, 48, 50.0
 DISTANCE = 2.0
@@ -78,7 +79,7 @@ def test_ids_shuffled_in_every_view_become_one_id_per_object():
     points = wall()
     scene, maps = scan()
     maps = shuffled(maps)
-    result = associate(points, scene, lambda: iter(maps))
+    result = associate(points, scene, by_name(scene, maps))
     assert found_equals_true(points, result.cloud.instance)
     assert result.summary["objects"] == 3
     assert set(result.confidence) == {1, 2, 3}
@@ -92,7 +93,7 @@ def test_ids_shuffled_in_every_view_become_one_id_per_object():
 def test_larger_objects_have_smaller_ids():
     points = wall()
     scene, maps = scan()
-    instance = associate(points, scene, lambda: iter(maps)).cloud.instance
+    instance = associate(points, scene, by_name(scene, maps)).cloud.instance
     assert (np.diff(np.bincount(instance)[1:]) <= 0).all()
 
 
@@ -102,7 +103,7 @@ def test_an_object_left_and_seen_again_is_one_object():
     scene, maps = scan(there_and_back)
     # A tracker that lost everything on the way: new ids from the turning point on.
     maps = maps[:8] + [m + 10 for m in maps[8:]]
-    result = associate(points, scene, lambda: iter(maps))
+    result = associate(points, scene, by_name(scene, maps))
     assert found_equals_true(points, result.cloud.instance)
     assert result.summary["identities"] == 6
     assert result.summary["identities_merged"] == 3
@@ -114,7 +115,7 @@ def test_a_mask_over_two_objects_is_divided_and_said_so():
     maps[5] = np.minimum(maps[5], 2)  # panel 3 goes under panel 2's id
     assert set(np.unique(maps[5])) == {1, 2}
     assert (panels(wall_x(POSITIONS[5])) == 3).any()
-    result = associate(points, scene, lambda: iter(maps))
+    result = associate(points, scene, by_name(scene, maps))
     assert found_equals_true(points, result.cloud.instance)
     assert result.summary["masks_divided"] == 1
     assert any("divided" in line for line in result.warnings)
@@ -127,7 +128,7 @@ def test_masks_split_in_some_views_still_make_one_object():
     for index in range(0, 12, 3):  # every third view cuts its masks in two
         maps[index] = maps[index] + 10 * (np.arange(HEIGHT) > 20 + index)[:, None]
     maps = [m.astype(np.int32) for m in maps]
-    result = associate(points, scene, lambda: iter(maps))
+    result = associate(points, scene, by_name(scene, maps))
     assert found_equals_true(points, result.cloud.instance)
 
 
@@ -141,7 +142,7 @@ def test_rough_masks_do_not_move_the_border_the_surface_shows():
         )
         for m in maps
     ]
-    result = associate(points, scene, lambda: iter(maps))
+    result = associate(points, scene, by_name(scene, maps))
     wrong = np.bincount(panels(points.xyz[:, 0]) * 10 + result.cloud.instance).astype(float)
     assert np.sort(wrong)[-3:].sum() / len(points) > 0.99
 
@@ -149,7 +150,7 @@ def test_rough_masks_do_not_move_the_border_the_surface_shows():
 def test_a_point_nobody_sees_stays_unlabelled():
     points = wall(high=5.0)
     scene, maps = scan()
-    cloud = associate(points, scene, lambda: iter(maps)).cloud
+    cloud = associate(points, scene, by_name(scene, maps)).cloud
     unseen = points.xyz[:, 0] > 1.8 + 1.4
     assert unseen.any()
     assert not cloud.instance[unseen].any()
@@ -161,7 +162,7 @@ def test_a_point_labelled_in_few_of_its_looks_is_background():
     scene, maps = scan()
     maps = [np.where(m == 2, 0, m).astype(np.int32) for m in maps]
     maps[4] = maps[4] + 2 * (maps[4] == 0).astype(np.int32)  # one view alone masks panel 2
-    cloud = associate(points, scene, lambda: iter(maps)).cloud
+    cloud = associate(points, scene, by_name(scene, maps)).cloud
     assert not cloud.instance[panels(points.xyz[:, 0]) == 2].any()
     assert cloud.instance[panels(points.xyz[:, 0]) == 1].all()
 
@@ -169,10 +170,10 @@ def test_a_point_labelled_in_few_of_its_looks_is_background():
 def test_scores_are_shares_of_the_looks():
     points = wall()
     scene, maps = scan()
-    clean = associate(points, scene, lambda: iter(maps)).cloud
+    clean = associate(points, scene, by_name(scene, maps)).cloud
     np.testing.assert_allclose(clean.score, 1, atol=1e-6)
     half = [np.where(i % 2, m, 0).astype(np.int32) for i, m in enumerate(maps)]
-    score = associate(points, scene, lambda: iter(half)).cloud.score
+    score = associate(points, scene, by_name(scene, half)).cloud.score
     assert 0.3 < np.median(score) < 0.7
 
 
@@ -180,7 +181,7 @@ def test_trusted_ids_are_kept_as_they_are():
     points = wall()
     scene, maps = scan()
     maps = [np.array([0, 7, 300, 41], np.int32)[m] for m in maps]
-    result = associate(points, scene, lambda: iter(maps), AssociationConfig(trust_ids=True))
+    result = associate(points, scene, by_name(scene, maps), AssociationConfig(trust_ids=True))
     expected = np.array([0, 7, 300, 41])[panels(points.xyz[:, 0])]
     np.testing.assert_array_equal(result.cloud.instance, expected)
     assert result.relabel(0, scene.views[0], maps[0]) is maps[0]
@@ -197,14 +198,14 @@ def test_two_sides_that_no_view_shows_together_are_joined_by_a_track():
 
     one = [ends(wall_x(v.camera.pose[0, 3]), 5) for v in scene.views]
     two = [ends(wall_x(v.camera.pose[0, 3]), 6) for v in scene.views]
-    assert associate(points, scene, lambda: iter(one)).summary["objects"] == 1
-    assert associate(points, scene, lambda: iter(two)).summary["objects"] == 2
+    assert associate(points, scene, by_name(scene, one)).summary["objects"] == 1
+    assert associate(points, scene, by_name(scene, two)).summary["objects"] == 2
 
 
 def test_no_mask_at_all_gives_an_unlabelled_cloud_and_says_so():
     points = wall()
     scene, maps = scan()
-    result = associate(points, scene, lambda: (np.zeros_like(m) for m in maps))
+    result = associate(points, scene, by_name(scene, [np.zeros_like(m) for m in maps]))
     assert not result.cloud.instance.any()
     assert any("no object" in line for line in result.warnings)
 
@@ -213,7 +214,7 @@ def test_the_same_input_and_seed_give_the_same_labels():
     points = wall()
     scene, maps = scan()
     maps = shuffled(maps)
-    first, second = (associate(points, scene, lambda: iter(maps), seed=3).cloud for _ in range(2))
+    first, second = (associate(points, scene, by_name(scene, maps), seed=3).cloud for _ in range(2))
     assert first.instance.tobytes() == second.instance.tobytes()
     assert first.score.tobytes() == second.score.tobytes()
 
@@ -234,7 +235,7 @@ def test_things_of_the_surface_stand_though_masks_say_otherwise():
     scene, maps = scan()
     torn = [np.where(np.arange(HEIGHT)[:, None] < 20, m, m + 3).astype(np.int32) for m in maps]
     config = AssociationConfig(by_shape=True)
-    result = associate(points, scene, lambda: iter(torn), config)
+    result = associate(points, scene, by_name(scene, torn), config)
     assert found_equals_true(points, result.cloud.instance)
     assert set(np.unique(result.relabel(0, scene.views[0], torn[0]))) <= {0, 1, 2, 3}
 
@@ -243,7 +244,7 @@ def test_a_cloud_without_normals_has_no_things_and_says_why():
     points = wall()
     scene, maps = scan()
     blank = Points(points.xyz, points.rgb, 0 * points.normal, points.confidence)
-    result = associate(blank, scene, lambda: iter(maps), AssociationConfig(by_shape=True))
+    result = associate(blank, scene, by_name(scene, maps), AssociationConfig(by_shape=True))
     assert not result.cloud.instance.any()
     assert "no object was found: the cloud has no normals" in result.warnings
 
@@ -255,9 +256,9 @@ def test_packed_observations_say_what_was_observed():
     for block in (1, 3, 7, 100):
         got = [
             (view, anchor, -1 if mask < 0 else int(seen.mask_label[mask]))
-            for looks in seen.looks(block)
+            for some in seen.blocks(block)
             for view, anchor, mask in zip(
-                looks.view.tolist(), looks.anchor.tolist(), looks.mask.tolist(), strict=True
+                some.view.tolist(), some.anchor.tolist(), some.mask.tolist(), strict=True
             )
         ]
         assert got == expected
@@ -274,8 +275,8 @@ def test_counts_over_blocks_of_views_are_those_over_all_views(monkeypatch):
     a, b = a.astype(np.int32), b.astype(np.int32)
     at_once = cover(seen, cluster, 4), pair_agreement(seen, a, b, 0.5)
     kept = confirmed(seen, cluster, 0.0, 0)
-    looks = Observations.looks
-    monkeypatch.setattr(Observations, "looks", lambda self, views=2: looks(self, views))
+    blocks = Observations.blocks
+    monkeypatch.setattr(Observations, "blocks", lambda self, views=2: blocks(self, views))
     in_blocks = cover(seen, cluster, 4), pair_agreement(seen, a, b, 0.5)
     assert (at_once[0].under != in_blocks[0].under).nnz == 0
     np.testing.assert_array_equal(at_once[0].visible, in_blocks[0].visible)
@@ -310,7 +311,7 @@ def random_observations(
         maps.append(labels)
         expected += [(view, i, int(labels[0, i]) or -1) for i in range(anchors) if depth[0, i] > 0]
     scene = Scene("plane", tuple(made), True, "test")
-    return observe(points, scene, maps, DepthTolerance()), expected
+    return observe(points, scene, by_name(scene, maps), DepthTolerance()), expected
 
 
 def test_an_object_that_one_view_alone_sees_is_kept():
@@ -318,7 +319,7 @@ def test_an_object_that_one_view_alone_sees_is_kept():
     points = wall()
     scene, maps = scan([-0.7, 1.3, 1.5, 1.7, 1.9])
     assert [bool((m == 1).any()) for m in maps] == [True, False, False, False, False]
-    instance = associate(points, scene, lambda: iter(maps)).cloud.instance
+    instance = associate(points, scene, by_name(scene, maps)).cloud.instance
     panel = instance[points.xyz[:, 0] < -0.03]  # not the column whose pixel is the next panel's
     assert len(np.unique(panel)) == 1
     assert panel[0] > 0
@@ -327,7 +328,7 @@ def test_an_object_that_one_view_alone_sees_is_kept():
 def test_one_view_is_enough_for_a_scene_of_one_view():
     points = wall()
     scene, maps = scan([0.5])
-    assert associate(points, scene, lambda: iter(maps)).summary["objects"] == 3
+    assert associate(points, scene, by_name(scene, maps)).summary["objects"] == 3
 
 
 def test_an_object_that_several_views_see_still_needs_two_that_outline_it():

@@ -14,8 +14,9 @@ pycolmap = pytest.importorskip("pycolmap")
 
 from lift3d.datasets import colmap_scene, read_scene  # noqa: E402
 from lift3d.datasets.colmap_model import ColmapModel  # noqa: E402
-from lift3d.datasets.colmap_scene import centred_camera, sparse_depth  # noqa: E402
+from lift3d.datasets.colmap_scene import centred_camera  # noqa: E402
 from lift3d.geometry import project, similarity, unproject  # noqa: E402
+from lift3d.geometry.visibility import projected_depth  # noqa: E402
 from lift3d.reconstruction.colmap import Colmap, ColmapConfig, _prune  # noqa: E402
 from lift3d.scene import Camera, Scene, View  # noqa: E402
 from lift3d.scene.errors import FrameError, InputError, MissingExtra  # noqa: E402
@@ -74,10 +75,10 @@ def test_points_come_with_colour_and_how_often_they_were_seen(tmp_path):
     np.testing.assert_array_equal(points.confidence, seen)
 
 
-def test_sparse_depth_is_z_at_the_nearest_pixel_and_the_nearer_point_wins():
+def test_projected_depth_is_z_at_the_nearest_pixel_and_the_nearer_point_wins():
     camera = Camera(np.array([[10.0, 0, 4], [0, 10, 3], [0, 0, 1]]), 9, 7, np.eye(4))
     xyz = np.array([[0, 0, 5.0], [0.001, 0, 2.0], [0.1, 0, 1.0], [0, 0, -1], [9, 0, 1], [0, 1, 4]])
-    depth = sparse_depth(camera, xyz)
+    depth = projected_depth(xyz, camera)
     expected = np.zeros((7, 9), np.float32)
     expected[3, 4], expected[3, 5], expected[6, 4] = 2, 1, 4  # y: 3 + 2.5 rounds up
     np.testing.assert_array_equal(depth, expected)

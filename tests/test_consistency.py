@@ -18,6 +18,7 @@ from lift3d.evaluation.consistency import (
 from lift3d.evaluation.consistency import counts as counts_module
 from lift3d.scene import Camera, Scene, View
 from lift3d.scene.errors import InputError
+from lift3d.scene.labelmaps import by_name
 
 EXCLUDES = ("nothing", "self", "view")
 
@@ -296,7 +297,7 @@ def test_a_scene_disagrees_exactly_where_its_label_maps_do():
     a = np.ones((6, 8), np.int32)
     b = a.copy()
     b[2, 5] = 2
-    found = scene_consistency(scene, [a, b], exclude="view")  # pixels are 10 cm apart
+    found = scene_consistency(scene, {"a": a, "b": b}, exclude="view")  # pixels are 10 cm apart
     assert found.result.epsilon == 0.01
     assert found.result.pixels == 94
     assert found.result.alone == 1  # what b sees through the hole in a
@@ -317,7 +318,7 @@ def test_labels_are_looked_up_through_the_colour_camera():
     depth_camera = Camera(np.array([[10.0, 0, 4], [0, 10, 3], [0, 0, 1]]), 8, 6, pose)
     scene = scene_of(flat_view("a", wall(), depth_camera))
     labels = np.tile(np.arange(1, 9, dtype=np.int32), (6, 1))
-    found = scene_consistency(scene, [labels])
+    found = scene_consistency(scene, {"a": labels})
     assert found.unseen == 2 * 6  # the two right columns lie outside the colour image
     assert found.result.labels == 6  # ids 3 to 8
     assert np.isnan(found.heat_map(0)[:, 6:]).all()
@@ -327,7 +328,7 @@ def test_labels_are_looked_up_through_the_colour_camera():
 def test_too_many_pixels_are_thinned_on_a_grid_that_is_stated():
     scene = scene_of(flat_view("a", wall()), flat_view("b", wall()))
     labels = np.ones((6, 8), np.int32)
-    found = scene_consistency(scene, lambda _: labels, max_pixels=24)
+    found = scene_consistency(scene, {"a": labels, "b": labels}, max_pixels=24)
     assert found.stride == 2
     assert found.result.pixels == 24
     assert "one pixel with depth in 2" in found.sampling
@@ -337,33 +338,34 @@ def test_too_many_pixels_are_thinned_on_a_grid_that_is_stated():
 def test_all_excludes_come_from_one_count_and_equal_single_runs():
     scene = scene_of(flat_view("a", wall()), flat_view("b", wall(), x=0.1))
     labels = np.random.default_rng(0).integers(0, 4, (2, 6, 8)).astype(np.int32)
-    together = scene_consistencies(scene, list(labels), epsilon=0.15)
+    together = scene_consistencies(scene, by_name(scene, labels), epsilon=0.15)
     assert len({found.result.H for found in together}) == 3
     for exclude, found in zip(EXCLUDES, together, strict=True):
         assert found.result.exclude == exclude
-        single = scene_consistency(scene, list(labels), epsilon=0.15, exclude=exclude)
+        single = scene_consistency(scene, by_name(scene, labels), epsilon=0.15, exclude=exclude)
         assert found.result.summary() == single.result.summary()
 
 
 def test_without_metres_epsilon_follows_the_pixels():
     scene = scene_of(flat_view("a", wall(50.0)), metric=False)
-    found = scene_consistency(scene, [np.ones((6, 8), np.int32)])
+    found = scene_consistency(scene, {"a": np.ones((6, 8), np.int32)})
     assert found.result.epsilon == pytest.approx(4 * 50.0 / 10)
 
 
 def test_views_without_depth_count_for_nothing_and_keep_their_place():
     scene = scene_of(flat_view("a", wall()), flat_view("b", None))
-    found = scene_consistency(scene, [np.ones((6, 8), np.int32)] * 2)
+    maps = by_name(scene, [np.ones((6, 8), np.int32)] * 2)
+    found = scene_consistency(scene, maps)
     assert found.result.view_H[0] == 1.0
     assert np.isnan(found.result.view_H[1])
     assert np.isnan(found.heat_map(1)).all()
     with pytest.raises(InputError, match="no view has depth"):
-        scene_consistency(scene_of(flat_view("b", None)), [np.ones((6, 8), np.int32)])
+        scene_consistency(scene_of(flat_view("b", None)), maps)
 
 
 def test_wrong_label_maps_are_named():
     scene = scene_of(flat_view("a", wall()))
-    with pytest.raises(InputError, match="2 label maps for 1 views"):
-        scene_consistency(scene, [np.ones((6, 8), np.int32)] * 2)
-    with pytest.raises(InputError, match=r"view a: label map is 6x8, expected .* 8x6"):
-        scene_consistency(scene, [np.ones((8, 6), np.int32)])
+    with pytest.raises(InputError, match=r"1 of 1 views have no label map \(a\)"):
+        scene_consistency(scene, {"b": np.ones((6, 8), np.int32)})
+    with pytest.raises(InputError, match=r"view a: label map is 6x8, its image is 8x6"):
+        scene_consistency(scene, {"a": np.ones((8, 6), np.int32)})

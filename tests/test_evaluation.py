@@ -143,7 +143,7 @@ def test_files_of_true_ids_give_scene_level_pq(run):
     assert "picture by picture, 4 views" in each["protocol"]
     assert "scene-level PQ over all 4 views" in over_all["protocol"]
     assert json.loads((folder / "evaluation.json").read_text()) == found
-    with pytest.raises(InputError, match="no true ids of any picture"):
+    with pytest.raises(InputError, match="no true ids of any of"):
         evaluate(Run.open(folder), folder / "cloud.ply", views=folder)
 
 

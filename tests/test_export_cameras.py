@@ -214,7 +214,7 @@ def test_pictures_wider_than_readers_take_shrink_with_their_camera():
     check_frames(content, limits)
     (frame,) = frames(content, limits, NO_TICK)
     assert frame.image().shape == (36, 48, 3)
-    labels = content.label_map("img.00")
+    labels = content.label_maps["img.00"]
     np.testing.assert_array_equal(frame.labels(labels), labels[1::2, 1::2])
     xyz = content.cloud.points.xyz
     wide, _ = project(content.scene.views[0].camera, xyz)

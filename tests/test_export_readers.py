@@ -14,13 +14,13 @@ from tiny_export import crooked, lifted_run
 from lift3d.cli import main
 from lift3d.datasets import read_scene
 from lift3d.datasets.colmap_model import ColmapModel
-from lift3d.datasets.colmap_scene import sparse_depth
 from lift3d.evaluation.metrics.scannet import Prediction, average_precision, class_agnostic
 from lift3d.export.glb import linear
 from lift3d.export.ply import read_cloud, write_cloud
 from lift3d.export.registry import FORMATS
 from lift3d.export.splat import NAMES, sizes
 from lift3d.geometry import project
+from lift3d.geometry.visibility import projected_depth
 from lift3d.run.exporting import export
 from lift3d.run.run import Run
 from lift3d.scene.errors import FrameError
@@ -123,7 +123,7 @@ def test_which_picture_shows_which_point_survives_the_round_trip(tmp_path, name)
     content = crooked()
     views = []
     for view in content.scene.views:
-        depth = sparse_depth(view.camera, content.cloud.points.xyz[::3].astype(np.float64))
+        depth = projected_depth(content.cloud.points.xyz[::3].astype(np.float64), view.camera)
         depth[:18] = 0  # hidden by what has no points
         views.append(replace(view, load_depth=partial(np.copy, depth), sparse=True))
     content = replace(content, views=content.scene.with_views(views))
@@ -164,19 +164,13 @@ def test_a_jpeg_is_copied_and_not_encoded_again(tmp_path):
         Image.open(path).save(path.with_suffix(".jpg"))
     file.write_text(file.read_text().replace('.png",\n   "label', '.jpg",\n   "label'))
     scene = read_scene(source)
-    content = crooked()
-    content = replace(
-        content, views=scene, label_map=lambda name: content.label_map(name.replace("_", "."))
-    )
-    FORMATS["colmap"].write(replace(content, label_map=_unlabelled), tmp_path / "out", NO_TICK)
+    unlabelled = {view.name: np.zeros((36, 48), np.int32) for view in scene.views}
+    content = replace(crooked(), views=scene, label_maps=unlabelled)
+    FORMATS["colmap"].write(content, tmp_path / "out", NO_TICK)
     written = sorted((tmp_path / "out/images").iterdir())
     assert [path.name for path in written] == ["img_00.jpg", "img_01.jpg", "img_02.jpg"]
     for path in written:
         assert path.read_bytes() == (source / "images" / path.name).read_bytes()
-
-
-def _unlabelled(name):
-    return np.zeros((36, 48), np.int32)
 
 
 # --- COLMAP and what reads its models
@@ -240,7 +234,7 @@ def test_kept_objects_are_white_in_the_masks_that_training_reads(tmp_path, name)
         stem = view.name.replace(".", "_")
         mask = pixels(tmp_path / "masks" / f"{stem}{suffix}.png")
         assert mask.ndim == 2
-        np.testing.assert_array_equal(mask, (content.label_map(view.name) == 7) * 255)
+        np.testing.assert_array_equal(mask, (content.label_maps[view.name] == 7) * 255)
     if name == "nerfstudio":
         frames = json.loads((tmp_path / "transforms.json").read_text())["frames"]
         assert all((tmp_path / frame["mask_path"]).is_file() for frame in frames)
@@ -312,7 +306,7 @@ def test_large_ids_are_renumbered_where_they_are_few(tmp_path):
     notes = FORMATS["gaussian-grouping"].write(content, tmp_path, NO_TICK)
     assert any("renumbered" in note for note in notes)
     assert json.loads((tmp_path / "ids.json").read_text()) == {"1": 300, "2": 70_000}
-    labels = content.label_map("img.00")
+    labels = content.label_maps["img.00"]
     mask = pixels(tmp_path / "object_mask/img_00.png")
     np.testing.assert_array_equal(mask == 1, labels == 300)
     np.testing.assert_array_equal(mask == 2, labels == 70_000)

@@ -84,11 +84,11 @@ def test_more_objects_than_8_bits_hold_are_refused(name):
     more = {
         view.name: np.full((36, 48), 300 + i, np.int32) for i, view in enumerate(views(content))
     }
-    few = replace(content, label_map=more.__getitem__)
+    few = replace(content, label_maps=more)
     FORMATS[name].check(few)
     many = np.arange(36 * 48, dtype=np.int32).reshape(36, 48)
     with pytest.raises(InputError, match=r"at most 255 objects.*--largest 255"):
-        FORMATS[name].check(replace(content, label_map=lambda view: many))
+        FORMATS[name].check(replace(content, label_maps=dict.fromkeys(more, many)))
 
 
 def views(content):

@@ -7,19 +7,19 @@ import pytest
 from tiny_scan import tiny_scan, write_scannet
 
 from lift3d.association.votes.classes import (
-    class_maps,
     classes_of_objects,
     vote_classes,
     with_classes,
 )
 from lift3d.association.votes.features import _blocks, average_features
+from lift3d.association.votes.weight import vote_weight
 from lift3d.datasets import read_scene
 from lift3d.evaluation.consistency.features import feature_consistency, scene_feature_consistency
 from lift3d.geometry.visibility import sightings
 from lift3d.reconstruction.fusion import BACKENDS
 from lift3d.scene import LabelledPoints
 from lift3d.scene.errors import FrameError, InputError
-from lift3d.scene.labelmaps import write_label_map
+from lift3d.scene.labelmaps import LabelMaps, write_label_map
 
 
 def slow_H(xyz, feature, view, epsilon, exclude):
@@ -121,7 +121,8 @@ def slow_average(points, scene, maps, channels=6):
     sums, weight = np.zeros((len(points), channels)), np.zeros(len(points))
     for index, view in enumerate(scene.views):
         seen, held = sightings(points, view), maps(index).astype(np.float64)
-        for p, x, y, w in zip(seen.point, seen.column, seen.row, seen.weight, strict=True):
+        votes = vote_weight(points, seen, view.geometry_camera)
+        for p, x, y, w in zip(seen.point, seen.column, seen.row, votes, strict=True):
             one = held[
                 int((y + 0.5) * len(held) / view.camera.height),
                 int((x + 0.5) * held.shape[1] / view.camera.width),
@@ -178,7 +179,7 @@ def test_views_without_features_say_nothing(points, scene, caplog):
     rest = scene.with_views(scene.views[1:])
     expected = average_features(points, rest, lambda index: maps(index + 1))
     np.testing.assert_array_equal(average_features(points, scene, some), expected)
-    assert f"view {scene.views[0].name} has no part" in caplog.text
+    assert f"view {scene.views[0].name} has no features" in caplog.text
     with pytest.raises(InputError, match="same network"):
         average_features(points, scene, lambda index: maps(index)[..., : 3 + index])
 
@@ -202,7 +203,9 @@ def test_classes_are_voted_like_instances(points, scene, tmp_path):
         labels = np.full_like(labels, 9) if number == 0 else labels  # one labeller errs
         # Half the size: maps are taken to cover the image.
         write_label_map(tmp_path, view.name, labels[::2, ::2] if number == 1 else labels)
-    semantic, share = vote_classes(points, scene, class_maps(tmp_path, scene))
+    names = [view.name for view in scene.views]
+    maps = LabelMaps.found(tmp_path, names, "class map")
+    semantic, share = vote_classes(points, scene, maps)
     assert {1, 5} <= set(semantic.tolist()) <= {0, 1, 5, 9}
     assert (semantic == 9).mean() < 0.1
     assert 0.6 < np.median(share[semantic > 0]) < 0.9
@@ -210,7 +213,7 @@ def test_classes_are_voted_like_instances(points, scene, tmp_path):
     assert (semantic[on_box] == 5).mean() > 0.8
     (tmp_path / "none").mkdir()
     with pytest.raises(InputError, match="has no class map of any"):
-        next(class_maps(tmp_path / "none", scene))
+        LabelMaps.found(tmp_path / "none", names, "class map")
 
 
 def test_an_object_has_the_class_of_most_of_its_points(points):

@@ -1,11 +1,23 @@
 """Ids survive the file, whatever wrote it; damaged files are told apart from wrong ones."""
 
+import inspect
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from lift3d.scene import Camera, Scene, View
 from lift3d.scene.errors import FrameError, InputError
-from lift3d.scene.labelmaps import find_label_map, read_label_map, write_label_map
+from lift3d.scene.labelmaps import (
+    LabelMaps,
+    by_name,
+    check_label_maps,
+    derived,
+    find_label_map,
+    read_label_map,
+    renumbered,
+    write_label_map,
+)
 
 
 def ids(largest: int, shape: tuple[int, int] = (5, 7)) -> np.ndarray:
@@ -105,3 +117,70 @@ def test_a_missing_file_and_a_text_file_are_bad_frames(tmp_path):
     (tmp_path / "text.png").write_text("not an image")
     with pytest.raises(FrameError, match="not an image"):
         read_label_map(tmp_path / "text.png")
+
+
+# --- the label maps of all views
+
+
+def stored(folder, *names):
+    for number, name in enumerate(names):
+        write_label_map(folder, name, np.full((2, 3), number, np.int32))
+
+
+def test_label_maps_of_a_folder_come_in_the_order_of_the_views_and_are_read_when_asked(tmp_path):
+    maps = LabelMaps(tmp_path, ["b", "a"])
+    assert (list(maps), len(maps), "a" in maps, "c" in maps) == (["b", "a"], 2, True, False)
+    stored(tmp_path, "a", "b", "c")  # written after the mapping was made
+    assert {name: int(labels[0, 0]) for name, labels in maps.items()} == {"b": 1, "a": 0}
+    with pytest.raises(KeyError):
+        maps["c"]
+
+
+def test_a_missing_or_damaged_label_map_says_the_next_step(tmp_path):
+    maps = LabelMaps(tmp_path, ["a"])
+    with pytest.raises(InputError, match=r"has no label map of view a; remove .* and run again"):
+        maps["a"]
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"is not an image.*; remove .* and run again") as found:
+        maps["a"]
+    assert not isinstance(found.value, FrameError)  # no stage may go on without it
+
+
+def test_of_a_labellers_folder_only_the_views_with_a_file_are_known(tmp_path):
+    stored(tmp_path, "b")
+    assert list(LabelMaps.found(tmp_path, ["a", "b"])) == ["b"]
+    with pytest.raises(InputError, match=r"no class map of any of 2 views; .* such as c\.png"):
+        LabelMaps.found(tmp_path, ["c", "d"], "class map")
+
+
+def test_derived_label_maps_are_made_when_asked_for():
+    made = []
+
+    def change(name, labels):
+        made.append(name)
+        return labels + 1
+
+    maps = derived({"a": np.zeros((1, 1), np.int32), "b": np.ones((1, 1), np.int32)}, change)
+    made.clear()  # the check of types in tests looks at one
+    assert (list(maps), len(maps), "a" in maps, made) == (["a", "b"], 2, True, [])
+    assert (maps["b"].item(), made) == (2, ["b"])
+
+
+def test_renumbered_ids_that_are_not_named_become_0():
+    maps = renumbered({"a": np.array([[3, 7], [0, 9]], np.int32)}, {7: 1, 9: 5})
+    assert maps["a"].tolist() == [[0, 1], [0, 5]]
+    assert maps["a"].dtype == np.int32
+
+
+def test_whoever_lacks_a_label_map_is_named_before_anything_is_read():
+    camera = Camera(np.eye(3), 3, 2)
+    views = tuple(View(name, camera, lambda: None) for name in "abcdef")
+    scene = Scene("few", views, True, "test")
+    with pytest.raises(InputError, match=r"4 of 6 views have no label map \(b, c, e, \.\.\.\)"):
+        check_label_maps(dict.fromkeys("ad", np.zeros((2, 3), np.int32)), scene)
+    untyped = inspect.unwrap(check_label_maps)  # the check of types in tests would be first
+    with pytest.raises(InputError, match=r"came as list; expected a mapping .*by_name"):
+        untyped([np.zeros((2, 3), np.int32)], scene)
+    with pytest.raises(InputError, match="2 label maps for 6 views"):
+        by_name(scene, [np.zeros((2, 3), np.int32)] * 2)
+    assert list(by_name(scene, [np.zeros((2, 3), np.int32)] * 6)) == list("abcdef")

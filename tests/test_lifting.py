@@ -23,9 +23,9 @@ from lift3d.run import settings
 from lift3d.run.lift import lift
 from lift3d.run.record import read_json
 from lift3d.run.settings import KINDS, LiftConfig, as_json, backend_name, unknown_backend
-from lift3d.scene import LabelledPoints
+from lift3d.scene import LabelledPoints, labelmaps
 from lift3d.scene.errors import FrameError, InputError
-from lift3d.scene.labelmaps import read_label_map, write_label_map
+from lift3d.scene.labelmaps import read_label_map, true_label_maps, write_label_map
 from lift3d.scene.prefetch import AHEAD, THREADS
 from lift3d.segmentation import tracking
 
@@ -123,7 +123,7 @@ def test_where_nothing_is_labelled_no_h_is_shown(lifted, scene, tmp_path, capsys
     cloud = read_cloud(lifted.folder / "cloud.ply")
     nothing = dataclasses.replace(cloud, instance=np.zeros_like(cloud.instance))
     empty = np.zeros((scene.views[0].camera.height, scene.views[0].camera.width), np.int32)
-    found, _ = check(scene, nothing, lambda index: empty)
+    found, _ = check(scene, nothing, {view.name: empty for view in scene.views})
     assert found["all"]["view"]["H"] == 1
     assert found["printed"]["all"] == {"H": None, "H_prime": None}
     shutil.copy(lifted.folder / "run.json", tmp_path)
@@ -258,7 +258,7 @@ def test_label_maps_are_read_a_few_at_a_time(config, scene, tmp_path, monkeypatc
         def __init__(self, labels):
             labels.holder = self
 
-    monkeypatch.setattr(lifting, "read_label_map", watched)
+    monkeypatch.setattr(labelmaps, "read_label_map", watched)
     lift(dataclasses.replace(config, out=tmp_path / "run"), scene)
     assert 1 <= most <= THREADS + AHEAD + 2 < len(scene)  # those under way, and the one in hand
 
@@ -298,7 +298,7 @@ def test_a_view_whose_masks_cannot_be_read_is_named_in_the_warnings(
     assert said in read_json(found.folder, "run.json")["warnings"]
 
 
-@pytest.mark.parametrize("association", [{}, {"things": True}, {"trust_ids": True}])
+@pytest.mark.parametrize("association", [{}, {"by_shape": True}, {"trust_ids": True}])
 @pytest.mark.parametrize("what", ["load_depth", "load_confidence"])
 def test_a_view_whose_depth_is_lost_on_the_way_is_left_out_of_every_stage_with_a_warning(
     scene, true_masks, tmp_path, association, what
@@ -315,14 +315,14 @@ def test_a_view_whose_depth_is_lost_on_the_way_is_left_out_of_every_stage_with_a
     torn[3] = dataclasses.replace(torn[3], **{what: fail})
     torn = scene.with_views(torn)
     points = VoxelConfig(voxel=0.05).build().fuse(scene)
-    maps = [view.instances() for view in scene.views]
-    found = associate(points, torn, lambda: iter(maps), config.association)
+    maps = true_label_maps(scene)
+    found = associate(points, torn, maps, config.association)
     assert "view 0003 has no vote: 0003.png is torn" in found.warnings
     for index, view in enumerate(torn.views):
-        assert found.relabel(index, view, maps[index]).shape == maps[index].shape
-    whole = associate(points, scene, lambda: iter(maps), config.association)
+        assert found.relabel(index, view, maps[view.name]).shape == maps[view.name].shape
+    whole = associate(points, scene, maps, config.association)
     assert (found.cloud.instance > 0).sum() > 0.8 * (whole.cloud.instance > 0).sum()
-    checked, printed = check(torn, found.cloud, maps.__getitem__)
+    checked, printed = check(torn, found.cloud, maps)
     assert [each.name for each in printed.skipped] == ["0003"]
     assert checked["reprojection"]["per_view"][3]["agreement"] is None
     assert printed.names == tuple(view.name for view in scene.views)

@@ -82,7 +82,7 @@ def test_depth_is_tested_in_the_depth_camera():
 
 
 def test_perfect_labels_agree_perfectly():
-    found = reprojection_check(wall(LABELS), scene_of(view_of()), [LABELS], 0.0)
+    found = reprojection_check(wall(LABELS), scene_of(view_of()), {"a": LABELS}, 0.0)
     assert (found.agreement, found.agreement_overall, found.seen) == (1.0, 1.0, 1.0)
     assert found.ids.tolist() == [1, 2, 3]
     assert found.iou.tolist() == [1.0, 1.0, 1.0]
@@ -93,7 +93,7 @@ def test_shares_and_iou_by_hand():
     # The view misses one pixel of 1, calls one pixel of 2 by 1, and has a stray 4 on nothing.
     seen = LABELS.copy()
     seen[0, 1], seen[0, 3], seen[0, 0] = 0, 1, 4
-    found = reprojection_check(wall(LABELS), scene_of(view_of()), [seen], 0.0)
+    found = reprojection_check(wall(LABELS), scene_of(view_of()), {"a": seen}, 0.0)
     assert found.agreement == pytest.approx(11 / 12)  # of 13 labelled in the cloud, 1 lost
     assert found.agreement_overall == pytest.approx(11 / 14)
     assert found.ids.tolist() == [1, 2, 3, 4]
@@ -105,7 +105,7 @@ def test_pixels_without_a_point_are_not_compared():
     labelled = wall(LABELS)
     half = labelled.points.xyz[:, 0] < -0.1  # the two left columns
     part = LabelledPoints(labelled.points.take(half), labelled.instance[half], labelled.score[half])
-    found = reprojection_check(part, scene_of(view_of()), [LABELS], 0.0)
+    found = reprojection_check(part, scene_of(view_of()), {"a": LABELS}, 0.0)
     assert found.seen == pytest.approx(6 / 15)
     assert found.agreement_overall == 1.0
     assert found.ids.tolist() == [1, 3]
@@ -114,7 +114,7 @@ def test_pixels_without_a_point_are_not_compared():
 def test_instances_are_averaged_over_the_views_that_know_them():
     other = np.where(LABELS == 2, 1, LABELS)
     scene = scene_of(view_of(name="a"), view_of(name="b"))
-    found = reprojection_check(wall(LABELS), scene, lambda index: [LABELS, other][index], 0.0)
+    found = reprojection_check(wall(LABELS), scene, {"a": LABELS, "b": other}, 0.0)
     assert found.iou.tolist() == pytest.approx([(1 + 4 / 8) / 2, (1 + 0) / 2, 1.0])
     assert found.views.tolist() == [2, 2, 2]
     assert found.agreement == pytest.approx((13 + 9) / 26)
@@ -125,7 +125,7 @@ def test_instances_are_averaged_over_the_views_that_know_them():
 def test_random_labellings_equal_a_slow_twin():
     rng = np.random.default_rng(0)
     of_cloud, of_view = rng.integers(0, 5, (2, 3, 5)).astype(np.int32)
-    found = reprojection_check(wall(of_cloud), scene_of(view_of()), [of_view], 0.0)
+    found = reprojection_check(wall(of_cloud), scene_of(view_of()), {"a": of_view}, 0.0)
     for instance, iou in zip(found.ids, found.iou, strict=True):
         a, b = of_cloud == instance, of_view == instance
         assert iou == pytest.approx((a & b).sum() / (a | b).sum())
@@ -137,7 +137,7 @@ def test_random_labellings_equal_a_slow_twin():
 
 def test_a_cloud_that_no_view_sees_is_undefined_not_perfect():
     behind = cloud([[0, 0, -1]], [1])
-    found = reprojection_check(behind, scene_of(view_of()), [LABELS], 0.0)
+    found = reprojection_check(behind, scene_of(view_of()), {"a": LABELS}, 0.0)
     assert found.seen == 0.0
     assert np.isnan(found.agreement)
     assert np.isnan(found.mean_iou)
@@ -146,9 +146,9 @@ def test_a_cloud_that_no_view_sees_is_undefined_not_perfect():
 
 def test_bad_input_says_what_is_wrong():
     scene = scene_of(view_of())
-    with pytest.raises(InputError, match="0 label maps for 1 views"):
-        reprojection_check(wall(LABELS), scene, [], 0.0)
-    with pytest.raises(InputError, match=r"view a: label map is 3x5, expected .*5x3"):
-        reprojection_check(wall(LABELS), scene, [np.ascontiguousarray(LABELS.T)], 0.0)
+    with pytest.raises(InputError, match="1 of 1 views have no label map"):
+        reprojection_check(wall(LABELS), scene, {}, 0.0)
+    with pytest.raises(InputError, match=r"view a: label map is 3x5, its image is 5x3"):
+        reprojection_check(wall(LABELS), scene, {"a": np.ascontiguousarray(LABELS.T)}, 0.0)
     with pytest.raises(InputError, match="splat is -1"):
         reproject(wall(LABELS), view_of(), -1.0)

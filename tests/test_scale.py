@@ -22,6 +22,7 @@ from lift3d.run.lift import lift
 from lift3d.run.record import read_json
 from lift3d.run.settings import LiftConfig
 from lift3d.scene import Camera, LabelledPoints, Points, Scene, View
+from lift3d.scene.labelmaps import true_label_maps
 from lift3d.segmentation import tracking
 from lift3d.segmentation.matching.depth import DepthMatcherConfig
 
@@ -57,7 +58,7 @@ def wall(scale=1.0, depth=DISTANCE):
 
 def seen(points, scene):
     """Share of the points that got a vote."""
-    maps = [view.instances() for view in scene.views]
+    maps = true_label_maps(scene)
     return float((vote_labels(points, scene, maps).looked > 0).mean())
 
 
@@ -100,20 +101,20 @@ def test_views_without_depth_measure_the_cloud():
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_step_that_looks_at_depth_knows_the_scale(scale):
     scene = resized(wall_scene(SQUARES, [0, 8]), scale)
-    maps = [view.instances() for view in scene.views]
+    maps = true_label_maps(scene)
     near, far = wall(scale), wall(scale, 1.3 * DISTANCE)
     for config in (AssociationConfig(trust_ids=True), AssociationConfig(points=3)):
-        found = associate(near, scene, lambda: iter(maps), config)
+        found = associate(near, scene, maps, config)
         assert (found.cloud.instance > 0).all()
         assert found.tolerance.absolute == pytest.approx(0.02 * scale, rel=1e-6)
-        assert not associate(far, scene, lambda: iter(maps), config).cloud.instance.any()
+        assert not associate(far, scene, maps, config).cloud.instance.any()
     ones = np.ones((4, 4, 1), np.float32)
     assert average_features(near, scene, lambda index: ones).all()
     assert not average_features(far, scene, lambda index: ones).any()
     cloud = LabelledPoints(far, np.ones(len(far), np.int32), np.ones(len(far), np.float32))
     shown = reprojection_check(cloud, scene, maps, 0.05 * scale)
     assert shown.seen == 0
-    assert check(scene, cloud, maps.__getitem__, 0.1 * scale)[0]["reprojection"]["seen"] == 0
+    assert check(scene, cloud, maps, 0.1 * scale)[0]["reprojection"]["seen"] == 0
 
 
 @pytest.mark.parametrize("scale", SCALES)

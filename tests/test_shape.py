@@ -1,14 +1,18 @@
 """Things by the shape of the surface: crates on a floor, and what views say of them."""
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 
+from lift3d.association.looks import looks
 from lift3d.association.shape import Shape
 from lift3d.association.shape.agreement import Agreement
 from lift3d.association.shape.layout import layout
 from lift3d.association.shape.surfels import surfels
 from lift3d.geometry.visibility import DepthTolerance
-from lift3d.scene import Camera, Points, View
+from lift3d.scene import Camera, Points, Scene, View
 
 WIDTH, HEIGHT = 64, 48
 SPACING = 0.05
@@ -82,11 +86,18 @@ def from_above(points, of, count=4):
     return seen
 
 
+def looks_at(points, seen, table=None):
+    """The looks of views at points; `table` gives new labels."""
+    views = [replace(view, load_depth=partial(np.copy, depth)) for view, depth, _ in seen]
+    maps = {view.name: labels if table is None else table[labels] for view, _, labels in seen}
+    return looks(points, Scene("room", tuple(views), False, "test"), maps, DepthTolerance(0.1))
+
+
 def things(points, cameras=(), seen=()):
     """Thing of each point."""
     shape = Shape(points, SPACING, list(cameras), metric=False)
-    for view, depth, labels in seen:
-        shape.look(view, depth, labels, DepthTolerance(absolute=0.1))
+    for look in looks_at(points, seen):
+        shape.add(look)
     return shape.things().thing
 
 
@@ -143,8 +154,8 @@ def test_pieces_end_where_a_line_shows(count):
 def bonds(points, of, seen=()):
     """Of neighbouring pieces: the parts they are of, and how likely they are one thing."""
     shape = Shape(points, SPACING, [upright()], metric=False)
-    for view, depth, labels in seen:
-        shape.look(view, depth, labels, DepthTolerance(absolute=0.1))
+    for look in looks_at(points, seen):
+        shape.add(look)
     pieces = shape.pieces()
     pairs = [(a, b) for a, edges in enumerate(pieces.edge) for b in edges if a < b]
     surfel = shape.surface.of_point
@@ -246,12 +257,11 @@ def test_agreement_is_the_share_of_views_with_one_mask(left, right, expected):
     pair = np.array([0]), np.array([1])
     seen = from_above(points, piece)
     agreement = Agreement(points, piece, *pair)
-    for view, depth, part in seen:
-        labels = np.array([0, left, right], np.int32)[part]
-        agreement.look(view, depth, labels, DepthTolerance(absolute=0.1))
+    for look in looks_at(points, seen, np.array([0, left, right], np.int32)):
+        agreement.add(look)
     np.testing.assert_allclose(agreement.shares(), [expected])
-    for view, depth, part in seen:  # as many views that say the opposite
-        labels = np.array([0, 1, 1 if expected == 0 else 2], np.int32)[part]
-        agreement.look(view, depth, labels, DepthTolerance(absolute=0.1))
+    opposite = np.array([0, 1, 1 if expected == 0 else 2], np.int32)
+    for look in looks_at(points, seen, opposite):  # as many views that say the opposite
+        agreement.add(look)
     if not np.isnan(expected):
         np.testing.assert_allclose(agreement.shares(), [0.5], atol=0.02)

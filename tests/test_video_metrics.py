@@ -12,6 +12,7 @@ from walls import wall_scene
 from lift3d.evaluation.consistency import consistency
 from lift3d.scene import Camera, Matches, View
 from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.labelmaps import true_label_maps
 from lift3d.segmentation.matching.depth import DepthMatcherConfig
 from pipelines.davis.matched import matched_consistency
 from pipelines.davis.video import (
@@ -227,13 +228,17 @@ def views(count):
     return [View(str(i), camera, lambda: np.zeros((1, 3, 3), np.uint8)) for i in range(count)]
 
 
+def maps_of(maps):
+    return {str(i): labels for i, labels in enumerate(maps)}
+
+
 def row(*ids):
     return np.array([ids], np.int32)
 
 
 def test_h_is_the_share_of_matches_whose_ends_agree():
     told = Told({("0", "1"): [[0, 0, 0, 0], [1, 0, 1, 0], [2, 0, 2.4, 0]]})
-    found = matched_consistency(views(2), [row(1, 1, 0), row(1, 2, 0)], told, "told")
+    found = matched_consistency(views(2), maps_of([row(1, 1, 0), row(1, 2, 0)]), told, "told")
     assert pytest.approx(2 / 3) == found.H  # 1-1 agrees, 1-2 not, 0-0 agrees
     assert found.H_labelled == 0.5  # four ends with ids, two of them agree
     assert pytest.approx((1 + 2 / 2) / 3) == found.H0
@@ -246,13 +251,13 @@ def test_h_is_the_share_of_matches_whose_ends_agree():
 
 def test_an_unlabelled_end_disagrees_with_a_labelled_one():
     told = Told({("0", "1"): [[0, 0, 0, 0]]})
-    found = matched_consistency(views(2), [row(1, 0, 0), row(0, 0, 0)], told, "told")
+    found = matched_consistency(views(2), maps_of([row(1, 0, 0), row(0, 0, 0)]), told, "told")
     assert (found.H, found.H_labelled, found.H0) == (0, 0, 0)
 
 
 def test_further_pairs_are_those_asked_for():
     told = Told({})
-    found = matched_consistency(views(4), [row(0, 0, 0)] * 4, told, "told", steps=(1, 3))
+    found = matched_consistency(views(4), maps_of([row(0, 0, 0)] * 4), told, "told", steps=(1, 3))
     assert sorted(told.asked) == [("0", "1"), ("0", "3"), ("1", "2"), ("2", "3")]
     assert (found.pairs, found.unmatched, found.matches) == (4, 4, 0)
     assert np.isnan(found.H)
@@ -261,7 +266,7 @@ def test_further_pairs_are_those_asked_for():
 
 def test_one_label_everywhere_is_perfect_and_says_nothing():
     told = Told({("0", "1"): [[0, 0, 0, 0]]})
-    found = matched_consistency(views(2), [row(1, 1, 1)] * 2, told, "told")
+    found = matched_consistency(views(2), maps_of([row(1, 1, 1)] * 2), told, "told")
     assert (found.H, found.H0, found.labels) == (1, 1, 1)
     assert np.isnan(found.H_prime)
 
@@ -271,10 +276,10 @@ def test_a_frame_that_cannot_be_read_leaves_its_pairs_unmatched():
         def match(self, a, b):
             raise FrameError("cannot read")
 
-    found = matched_consistency(views(2), [row(1, 1, 1)] * 2, Broken({}), "told")
+    found = matched_consistency(views(2), maps_of([row(1, 1, 1)] * 2), Broken({}), "told")
     assert found.unmatched == 1
     with pytest.raises(InputError, match="steps"):
-        matched_consistency(views(2), [row(1, 1, 1)] * 2, Told({}), "told", steps=(0,))
+        matched_consistency(views(2), maps_of([row(1, 1, 1)] * 2), Told({}), "told", steps=(0,))
 
 
 def test_it_is_the_h_of_point_maps_where_matches_say_what_points_say():
@@ -295,7 +300,7 @@ def test_it_is_the_h_of_point_maps_where_matches_say_what_points_say():
         for scope in (False, True)
     }
     pixel = [[x, 0, x, 0] for x in range(200)]
-    found = matched_consistency(views(2), [a, b], Told({("0", "1"): pixel}), "told")
+    found = matched_consistency(views(2), maps_of([a, b]), Told({("0", "1"): pixel}), "told")
     assert pytest.approx(exact[False].H) == found.H
     assert pytest.approx(exact[False].H0) == found.H0
     assert found.H_labelled == pytest.approx(exact[True].H)
@@ -304,7 +309,7 @@ def test_it_is_the_h_of_point_maps_where_matches_say_what_points_say():
 
 def test_true_labels_of_a_wall_agree_through_depth():
     scene = wall_scene(((20, 20, 30, 2), (90, 40, 40, 3)), [0, 10, 20])
-    maps = [view.instances() for view in scene.views]
+    maps = true_label_maps(scene)
     found = matched_consistency(scene.views, maps, DepthMatcherConfig().build(), "depth", (1, 2))
     assert found.H > 0.99
     assert found.unmatched == 0

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from lift3d.association.votes.weight import GRAZING, vote_weight
 from lift3d.geometry import project
 from lift3d.geometry.visibility import DepthTolerance, front_points, sightings
 from lift3d.scene import Camera, Points, View
@@ -55,7 +56,34 @@ def test_the_tolerance_grows_with_distance():
 def test_a_slanted_look_weighs_less():
     slanted = [np.sin(1.0), 0, -np.cos(1.0)]
     cloud = points([[0, 0, 2], [0, 0, 2]], [[0, 0, -1], slanted])
-    np.testing.assert_allclose(sightings(cloud, view_of(WALL)).weight, [1, np.cos(1.0)], rtol=1e-5)
+    view = view_of(WALL)
+    weight = vote_weight(cloud, sightings(cloud, view), view.geometry_camera)
+    np.testing.assert_allclose(weight, [1, np.cos(1.0)], rtol=1e-5)
+
+
+def test_a_vote_weighs_as_its_formula_says():
+    """Confidence times the cosine, `GRAZING` at least; unknown normals count as seen head-on."""
+    angle = [0.0, 0.7, np.pi - 0.7, np.pi / 2]
+    normal = [[np.sin(a), 0, -np.cos(a)] for a in angle] + [[0, 0, 0]]
+    cloud = points([[0.02, 0.02, 2]] * 5, normal)
+    half = np.full_like(WALL, 0.5)
+    for view in (view_of(WALL), view_of(WALL, load_confidence=lambda: half)):
+        seen = sightings(cloud, view)
+        held = 0.5 if view.load_confidence else 1.0
+        np.testing.assert_array_equal(seen.confidence, held)
+        ray = np.array([0.02, 0.02, 2]) / np.linalg.norm([0.02, 0.02, 2])
+        cosine = np.abs(np.array(normal) @ ray)
+        cosine[4] = 1
+        expected = held * np.maximum(cosine, GRAZING)
+        weight = vote_weight(cloud, seen, view.geometry_camera)
+        np.testing.assert_allclose(weight, expected, rtol=1e-5)
+        assert weight[3] == pytest.approx(held * GRAZING)
+
+
+def test_nothing_is_seen_where_depth_has_no_confidence():
+    cloud = points([[0, 0, 2]])
+    none = np.zeros_like(WALL)
+    assert not len(sightings(cloud, view_of(WALL, load_confidence=lambda: none)))
 
 
 def test_the_pixel_comes_from_the_colour_camera_where_it_differs():
@@ -148,12 +176,12 @@ def test_splats_passed_over_by_tiles_show_what_painting_all_of_them_shows(splat)
     np.testing.assert_allclose(found, depth, rtol=1e-6)
 
 
-def test_a_point_behind_another_has_no_sparse_depth():
-    from lift3d.geometry.visibility import sparse_depth
+def test_a_point_behind_another_has_no_depth_of_its_own():
+    from lift3d.geometry.visibility import unhidden_depth
 
     camera = Camera(np.array([[10.0, 0, 5], [0, 10, 5], [0, 0, 1]]), 11, 11, np.eye(4))
     xyz = np.array([[0, 0, 1], [0.05, 0, 3], [0.8, 0, 2]], np.float32)
-    found = sparse_depth(xyz, camera, 0.3)
+    found = unhidden_depth(xyz, camera, 0.3)
     assert found[5, 5] == 1
     assert found[5, 9] == 2
     assert np.count_nonzero(found) == 2

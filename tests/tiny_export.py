@@ -68,7 +68,7 @@ def crooked(views=3, distortion=(), centred=False, objects=(3, 7), size=SIZE, **
         ),
         confidence={each: 1 / (each + 1) for each in objects},
         views=Scene("crooked", views_, True, "test"),
-        label_map=named.__getitem__,
+        label_maps=named,
         options=Options(**options),
     )
 

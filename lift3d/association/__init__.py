@@ -23,7 +23,7 @@ views for raters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -44,9 +44,8 @@ from lift3d.association.votes.ballot import Ballot, vote_labels
 from lift3d.geometry.scale import fitted
 from lift3d.geometry.visibility import DepthTolerance, cloud_spacing
 from lift3d.scene import LabelledPoints, LabelMap, Points, Scene, View
+from lift3d.scene.labelmaps import check_label_maps, derived
 from lift3d.scene.skipping import warnings_of
-
-LabelMaps = Callable[[], Iterable[LabelMap]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,16 +80,18 @@ FEWEST = 200
 def associate(
     points: Points,
     scene: Scene,
-    label_maps: LabelMaps,
+    label_maps: Mapping[str, LabelMap],
     config: AssociationConfig = AssociationConfig(),
     tolerance: DepthTolerance = DepthTolerance(),
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Association:
-    """Label `points` by the masks of all views; `label_maps()` is gone through twice.
+    """Label `points` by the masks of all views, given by their names; each is read twice.
 
-    Memory grows with the points and, by 20 kB each, with the views.
+    Raises InputError where a view has no label map, or one of another size than its image. Memory
+    grows with the points and, by 20 kB each, with the views.
     """
+    check_label_maps(label_maps, scene)
     done = 0
 
     def step() -> None:
@@ -114,14 +115,14 @@ def associate(
 
     chosen = choose_anchors(points.xyz, config.anchors)
     anchors = points.take(chosen)
-    seen = observe(anchors, scene, label_maps(), tolerance, step)
+    seen = observe(anchors, scene, label_maps, tolerance, step)
     cluster = identities(seen, anchors, coarse[chosen], fine[chosen], config, seed)
     count = int(cluster.max(initial=-1)) + 1
     covered = cover(seen, cluster, count)
     mean, _ = support(seen, covered)
     gain = gains(seen, covered, np.ones(count, bool))
     primary = _primary(covered.under.T.tocsr())
-    evidence = gather(points, fine, scene, label_maps(), seen, gain, primary, tolerance, step)
+    evidence = gather(points, fine, scene, label_maps, seen, gain, primary, tolerance, step)
     before = _decide(evidence, fine, a, b, difference, config)
     label, rank = _by_size(before, count, config.points)
     cloud = LabelledPoints(points, label, _scores(evidence.ballot, label, rank))
@@ -161,7 +162,7 @@ def _by_shape(
     points: Points,
     gap: float,
     scene: Scene,
-    label_maps: LabelMaps,
+    label_maps: Mapping[str, LabelMap],
     config: AssociationConfig,
     tolerance: DepthTolerance,
     step: Callable[[], None],
@@ -169,7 +170,7 @@ def _by_shape(
     """Objects are the things that the surface shows; masks are named after them."""
     shape = Shape(points, gap, [view.camera for view in scene.views], scene.metric)
     chosen = choose_anchors(points.xyz, config.anchors)
-    seen = observe(points.take(chosen), scene, label_maps(), tolerance, step, shape.look)
+    seen = observe(points.take(chosen), scene, label_maps, tolerance, step, shape.add)
     found = shape.things()
     thing, sure = found.thing, found.sure
     label, rank = _by_size(thing + 1, len(sure), config.points)
@@ -177,13 +178,15 @@ def _by_shape(
     covered = cover(seen, label[chosen] - 1, count)
     votes = np.append(_primary(covered.under.T.tocsr()) + 1, 0).astype(np.int32)
     starts = np.searchsorted(seen.mask_view, np.arange(len(scene) + 1))
+    place = {view.name: index for index, view in enumerate(scene.views)}
 
-    def voted() -> Iterator[LabelMap]:
-        for index, labels in enumerate(label_maps()):
-            low, high = int(starts[index]), int(starts[index + 1])
-            yield votes[mask_index(labels, seen.mask_label[low:high], low)]
+    def voted(name: str, labels: LabelMap) -> LabelMap:
+        low, high = (int(each) for each in starts[place[name] : place[name] + 2])
+        return votes[mask_index(labels, seen.mask_label[low:high], low)]
 
-    ballot = vote_labels(points, scene, voted(), lambda done, of: step(), tolerance)
+    # The surface has settled the labels; votes only give the scores.
+    maps = derived(label_maps, voted)
+    ballot = vote_labels(points, scene, maps, lambda done, of: step(), tolerance)
     same = np.arange(1, count + 1, dtype=np.int32)
     cloud = LabelledPoints(points, label, _scores(ballot, label, same))
     assignments = assign(seen, label[chosen], thing[chosen] + 1)
@@ -329,14 +332,14 @@ def _account(
 def _trusting(
     points: Points,
     scene: Scene,
-    label_maps: LabelMaps,
+    label_maps: Mapping[str, LabelMap],
     config: AssociationConfig,
     tolerance: DepthTolerance,
     step: Callable[[], None],
 ) -> Association:
     """Votes alone; ids stay as they came."""
     ballot = vote_labels(
-        points, scene, label_maps(), progress=lambda done, of: step(), tolerance=tolerance
+        points, scene, label_maps, progress=lambda done, of: step(), tolerance=tolerance
     )
     label, score = ballot.result()
     ids, counts = np.unique(label[label > 0], return_counts=True)

@@ -91,8 +91,8 @@ class Assignments:
         divided = np.flatnonzero(self.divided[rows]) + rows.start
         if not len(divided):
             return result
-        view, depth, _ = readable(view)  # a lost view has been warned of; its masks stay whole
-        sight = sightings(cloud.points, view, tolerance, depth)
+        view, _, _ = readable(view)  # a lost view has been warned of; its masks stay whole
+        sight = sightings(cloud.points, view, tolerance)
         shown = np.zeros(labels.shape, np.int32)
         shown[sight.row, sight.column] = cloud.instance[sight.point]
         boxes = ndimage.find_objects(np.maximum(mask - rows.start + 1, 0))

@@ -37,19 +37,19 @@ def cover(seen: Observations, cluster: Int32[np.ndarray, " anchors"], clusters: 
     visible = np.zeros((clusters, seen.views))
     mask_size = np.zeros(masks)
     keys, counts = [np.zeros(0, np.int64)], [np.zeros(0)]
-    for looks in seen.looks():
-        of = cluster[looks.anchor]
-        inside, masked = of >= 0, looks.mask >= 0
-        span = len(looks.start) - 1
-        key = of[inside].astype(np.int64) * span + (looks.view[inside] - looks.first)
+    for some in seen.blocks():
+        of = cluster[some.anchor]
+        inside, masked = of >= 0, some.mask >= 0
+        span = len(some.start) - 1
+        key = of[inside].astype(np.int64) * span + (some.view[inside] - some.first)
         here = np.bincount(key, minlength=clusters * span).reshape(clusters, span)
-        visible[:, looks.first : looks.first + span] = here
+        visible[:, some.first : some.first + span] = here
         both = inside & masked
-        key = of[both].astype(np.int64) * masks + looks.mask[both]
+        key = of[both].astype(np.int64) * masks + some.mask[both]
         key, count = np.unique(key, return_counts=True)
         keys.append(key)
         counts.append(count.astype(np.float64))
-        mask_size += np.bincount(looks.mask[masked], minlength=masks)
+        mask_size += np.bincount(some.mask[masked], minlength=masks)
     key, count = np.concatenate(keys), np.concatenate(counts)
     row, column = key // max(masks, 1), key % max(masks, 1)
     return Cover(
@@ -149,9 +149,9 @@ def confirmed(
     kept = (mean >= least_support) & (views >= np.clip(seeing, 1, max(least_views, 1)))
     gain = gains(seen, covered, kept)
     score = sparse.csr_array((seen.anchors, gain.shape[1]))
-    for looks in seen.looks():
-        masked = looks.mask >= 0
-        at = looks.anchor[masked], looks.mask[masked]
+    for some in seen.blocks():
+        masked = some.mask >= 0
+        at = some.anchor[masked], some.mask[masked]
         ones = np.ones(len(at[0]), np.float32)
         under = sparse.coo_array((ones, at), (seen.anchors, len(seen.mask_view))).tocsr()
         score = (score + under @ gain).tocsr()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import no_type_check
 
@@ -10,17 +10,16 @@ import numba
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64, UInt, UInt8
 
-from lift3d.geometry.scale import fitted
-from lift3d.geometry.visibility import DepthTolerance, sightings
-from lift3d.scene import Depth, LabelMap, Points, Scene, Skipped, View
-from lift3d.scene.prefetch import looked_up
+from lift3d.association.looks import Look, looks
+from lift3d.geometry.visibility import DepthTolerance
+from lift3d.scene import LabelMap, Points, Scene, Skipped
 
 BLOCK = 512
 """Views whose observations are unpacked at a time."""
 
 
 @dataclass(frozen=True, eq=False)
-class Looks:
+class Labels:
     """Which label each of some views gives each anchor that it sees, view after view."""
 
     first: int
@@ -59,14 +58,14 @@ class Observations:
     """The table of masks, one per (view, label)."""
     mask_label: Int32[np.ndarray, " masks"]
     skipped: tuple[Skipped, ...] = ()
-    """Views that see no anchor because their depth cannot be read."""
+    """Views that see no anchor because they cannot be read."""
 
     @property
     def views(self) -> int:
         """How many views were asked."""
         return len(self.packed)
 
-    def looks(self, views: int = BLOCK) -> Iterator[Looks]:
+    def blocks(self, views: int = BLOCK) -> Iterator[Labels]:
         """All observations, that many views at a time, so that memory does not grow with them."""
         for first in range(0, self.views, views):
             some = self.packed[first : first + views]
@@ -80,41 +79,38 @@ class Observations:
                 index[each.mask == 0] = -1
                 mask.append(index)
             start = np.append(0, np.cumsum([len(each) for each in anchor])).astype(np.int64)
-            yield Looks(first, start, np.concatenate(anchor), np.concatenate(mask))
+            yield Labels(first, start, np.concatenate(anchor), np.concatenate(mask))
 
-    def whole(self) -> Looks:
+    def whole(self) -> Labels:
         """All observations at once."""
         if not self.packed:
             none = np.zeros(0, np.int32)
-            return Looks(0, np.zeros(1, np.int64), none, none)
-        return next(self.looks(self.views))
+            return Labels(0, np.zeros(1, np.int64), none, none)
+        return next(self.blocks(self.views))
 
 
 def observe(
     anchors: Points,
     scene: Scene,
-    label_maps: Iterable[LabelMap],
+    label_maps: Mapping[str, LabelMap],
     tolerance: DepthTolerance,
     progress: Callable[[], None] | None = None,
-    also: Callable[[View, Depth | None, LabelMap, DepthTolerance], None] | None = None,
+    also: Callable[[Look], None] | None = None,
 ) -> Observations:
     """Read the label of every anchor in every view that sees it. Streams over the views.
 
-    `also` gets each view, so that nobody has to decode it again.
+    `also` is called with each look, so that the view is decoded once.
     """
     packed: list[Packed] = []
     mask_label: list[np.ndarray] = [np.zeros(0, np.int32)]
     masks: list[int] = []
     first = 0
-    tolerance = fitted(tolerance, scene, anchors)
     skipped: list[Skipped] = []
-    for view, depth, labels in looked_up(scene, label_maps, skipped):
-        sight = sightings(anchors, view, tolerance, depth)
-        label = labels[sight.row, sight.column]
-        known, inverse = np.unique(label, return_inverse=True)
+    for look in looks(anchors, scene, label_maps, tolerance, skipped):
+        known, inverse = np.unique(look.label, return_inverse=True)
         ids = known[known != 0]
         seen = np.zeros(len(anchors), bool)
-        seen[sight.point] = True
+        seen[look.seen.point] = True
         # Label 0, the smallest, is number 0, whether it occurs or not.
         number = inverse + (len(ids) == len(known))
         mask = number.astype(np.min_scalar_type(len(ids)))
@@ -123,7 +119,7 @@ def observe(
         masks.append(len(ids))
         first += len(ids)
         if also:
-            also(view, depth, labels, tolerance)
+            also(look)
         if progress:
             progress()
     return Observations(
@@ -173,8 +169,8 @@ def pair_agreement(
     parts of objects out more often than it cuts them. A view that labels neither says nothing.
     """
     agree, total = np.zeros((2, len(a)))
-    for looks in seen.looks():
-        _count_pairs(looks.start, looks.anchor, looks.mask, seen.anchors, a, b, half, agree, total)
+    for some in seen.blocks():
+        _count_pairs(some.start, some.anchor, some.mask, seen.anchors, a, b, half, agree, total)
     return agree, total
 
 

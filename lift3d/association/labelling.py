@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, no_type_check
 
@@ -12,11 +12,10 @@ from jaxtyping import Float32, Int32
 from scipy import sparse
 
 from lift3d.association.evidence import Observations
+from lift3d.association.looks import looks
 from lift3d.association.votes.ballot import Ballot
-from lift3d.geometry.scale import fitted
-from lift3d.geometry.visibility import DepthTolerance, sightings
+from lift3d.geometry.visibility import DepthTolerance
 from lift3d.scene import DENSE, LabelMap, Points, Scene
-from lift3d.scene.prefetch import looked_up
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +37,7 @@ def gather(
     points: Points,
     superpoint: Int32[np.ndarray, " points"],
     scene: Scene,
-    label_maps: Iterable[LabelMap],
+    label_maps: Mapping[str, LabelMap],
     seen: Observations,
     gains: sparse.csr_array,
     primary: Int32[np.ndarray, " masks"],
@@ -49,7 +48,6 @@ def gather(
 
     `gains` is (masks, objects); `primary` the object a mask stands for in the ballot, -1 none.
     """
-    tolerance = fitted(tolerance, scene, points)
     pieces = int(superpoint.max(initial=-1)) + 1
     table = _Table.empty(pieces)
     labelled, looked = np.zeros((2, pieces), np.float32)
@@ -57,17 +55,16 @@ def gather(
     starts = np.searchsorted(seen.mask_view, np.arange(len(scene.views) + 1))
     data = gains.data.astype(np.float32)
     votes = np.append(primary + 1, 0).astype(np.int32)  # the last for mask -1
-    for index, (view, depth, labels) in enumerate(looked_up(scene, label_maps)):
-        sight = sightings(points, view, tolerance, depth)
-        label = labels[sight.row, sight.column]
-        low, high = int(starts[index]), int(starts[index + 1])
-        mask = mask_index(label, seen.mask_label[low:high], low)
+    for look in looks(points, scene, label_maps, tolerance, ballot.skipped):
+        point = look.seen.point
+        low, high = int(starts[look.index]), int(starts[look.index + 1])
+        mask = mask_index(look.label, seen.mask_label[low:high], low)
         table = _Table(
             *_add(
-                superpoint[sight.point],
-                label,
+                superpoint[point],
+                look.label,
                 mask,
-                sight.weight,
+                look.weight,
                 gains.indptr,
                 gains.indices,
                 data,
@@ -76,7 +73,7 @@ def gather(
                 looked,
             )
         )
-        ballot.add(sight.point, votes[mask], sight.weight)
+        ballot.add(point, votes[mask], look.weight)
         if progress:
             progress()
     shape = (pieces, gains.shape[1])

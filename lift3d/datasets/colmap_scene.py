@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
 
-from lift3d.geometry import invert, orthonormal, project
-from lift3d.scene import Camera, Depth, Image, Points, Transform, View
+from lift3d.geometry import orthonormal
+from lift3d.geometry.visibility import projected_depth
+from lift3d.scene import Camera, Depth, Image, Points, Transform, View, invert
 from lift3d.scene.errors import FrameError, InputError, MissingExtra
 from lift3d.scene.storage import atomic
 
@@ -173,21 +173,7 @@ def load_depth(folder: Path, image: str, width: int, height: int) -> Depth:
     ids = sorted({p.point3D_id for p in found.points2D if p.has_point3D()})
     xyz = np.array([model.point3D(i).xyz for i in ids], np.float64).reshape(-1, 3)
     camera = our_camera(model.camera(found.camera_id), str(folder)).at(world_from_camera(found))
-    return sparse_depth(camera.resized(width, height), xyz)
-
-
-def sparse_depth(camera: Camera, xyz: Float64[np.ndarray, "points 3"]) -> Depth:
-    """z of world points at the nearest pixels of a camera; the smaller z wins, 0 elsewhere."""
-    xy, z = project(camera, xyz)
-    inside = (z > 0) & np.isfinite(xy).all(1)
-    pixel = np.floor(xy[inside] + 0.5).astype(np.int64)
-    size = (camera.width, camera.height)
-    within = ((pixel >= 0) & (pixel < size)).all(1)
-    depth = np.full((camera.height, camera.width), np.inf, np.float32)
-    column, row = pixel[within].T
-    np.minimum.at(depth, (row, column), z[inside][within].astype(np.float32))
-    depth[~np.isfinite(depth)] = 0
-    return depth
+    return projected_depth(xyz, camera.resized(width, height))
 
 
 def posed_view(

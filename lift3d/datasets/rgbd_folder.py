@@ -15,8 +15,7 @@ from lift3d.datasets.intrinsics import Size, fit, pinhole, read_intrinsics
 from lift3d.datasets.patterns import Files, any_match, collect, contents
 from lift3d.datasets.poses import rigid_option
 from lift3d.datasets.typed import checked
-from lift3d.geometry import invert
-from lift3d.scene import Camera, Scene, View
+from lift3d.scene import Camera, Scene, View, invert
 from lift3d.scene.errors import InputError, words
 from lift3d.scene.protocols import Reader
 

@@ -17,8 +17,8 @@ from lift3d.datasets.images import SUFFIXES, DepthCode, image_size, read_color, 
 from lift3d.datasets.patterns import contents, natural
 from lift3d.datasets.photos import unique_names
 from lift3d.datasets.poses import fault
-from lift3d.geometry import invert, orthonormal, transform
-from lift3d.scene import Camera, Depth, Points, Scene, Skipped, Transform, View
+from lift3d.geometry import orthonormal, transform
+from lift3d.scene import Camera, Depth, Points, Scene, Skipped, Transform, View, invert
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.protocols import Reader
 

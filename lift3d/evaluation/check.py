@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from lift3d.evaluation.consistency import Exclude, SceneConsistency, scene_consi
 from lift3d.evaluation.reprojection import reprojection_check
 from lift3d.geometry.visibility import DepthTolerance, spacing
 from lift3d.scene import LabelledPoints, LabelMap, Scene
+from lift3d.scene.labelmaps import derived
 from lift3d.scene.progress import Tick
 from lift3d.scene.storage import atomic
 
@@ -25,7 +26,7 @@ SPLAT = 2.0
 def check(
     scene: Scene,
     cloud: LabelledPoints,
-    label_map: Callable[[int], LabelMap],
+    label_maps: Mapping[str, LabelMap],
     epsilon: float | None = None,
     max_pixels: int = 4_000_000,
     tolerance: DepthTolerance = DepthTolerance(),
@@ -33,24 +34,25 @@ def check(
 ) -> tuple[dict[str, Any], SceneConsistency]:
     """The content of `consistency.json`, and the printed H with its pixels.
 
-    `label_map` gives view i's ids, those of the cloud.
+    `label_maps` gives each view's ids by its name, those of the cloud.
     """
     looked, passes = 0, 2
 
-    def told(index: int) -> LabelMap:
+    def counted(name: str, labels: LabelMap) -> LabelMap:
         nonlocal looked
         looked += 1
         tick(looked, passes * len(scene))
-        return label_map(index)
+        return labels
 
+    maps = derived(label_maps, counted)
     found = scene_consistencies(
-        scene, told, epsilon, foreground=(False, True), max_pixels=max_pixels
+        scene, maps, epsilon, foreground=(False, True), max_pixels=max_pixels
     )
     everywhere = {each.result.exclude: each for each in found if not each.result.foreground}
     labelled = {each.result.exclude: each for each in found if each.result.foreground}
     printed, foreground = everywhere[PRINTED], labelled[PRINTED]
     splat = SPLAT * spacing(cloud.points.xyz)
-    reprojected = reprojection_check(cloud, scene, told, splat, tolerance)
+    reprojected = reprojection_check(cloud, scene, maps, splat, tolerance)
     return {
         "printed": {
             "all": _shown(printed),

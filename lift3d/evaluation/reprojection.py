@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, no_type_check
 
@@ -14,7 +14,8 @@ from lift3d.geometry.scale import fitted
 from lift3d.geometry.visibility import DepthTolerance, drop_misplaced, front_points
 from lift3d.scene import DENSE, LabelledPoints, LabelMap, Scene, View, ids_in
 from lift3d.scene.errors import InputError
-from lift3d.scene.prefetch import side_by_side
+from lift3d.scene.labelmaps import check_label_maps, label_map_of
+from lift3d.scene.prefetch import THREADS, prefetch
 from lift3d.scene.skipping import readable
 
 
@@ -132,39 +133,30 @@ def _instances(labelled: LabelledPoints, front: Int32[np.ndarray, "height width"
 def reprojection_check(
     labelled: LabelledPoints,
     scene: Scene,
-    label_maps: Sequence[LabelMap] | Callable[[int], LabelMap],
+    label_maps: Mapping[str, LabelMap],
     splat: float,
     tolerance: DepthTolerance = DepthTolerance(),
 ) -> Reprojection:
     """Render the cloud into every view and compare with the view's label map.
 
-    `label_maps` gives view i's ids at colour resolution, in the ids of the cloud. Only
-    pixels where the cloud shows a point are compared: what the cloud lacks is `seen`. Of a view
-    whose depth cannot be read no pixel is.
+    `label_maps` gives the ids of each view by its name, at colour resolution, in the ids of the
+    cloud. Only pixels where the cloud shows a point are compared: what the cloud lacks is `seen`.
+    Of a view whose depth cannot be read no pixel is.
     """
-    if not callable(label_maps) and len(label_maps) != len(scene):
-        raise InputError(
-            f"{len(label_maps)} label maps for {len(scene)} views; expected one per view, in order"
-        )
-    lookup = label_maps if callable(label_maps) else label_maps.__getitem__
+    check_label_maps(label_maps, scene)
     tolerance = fitted(tolerance, scene, labelled.points)
 
-    def compared(index: int) -> _Tally:
-        view, _, lost = readable(scene.views[index])
+    def compared(view: View) -> _Tally:
+        view, _, lost = readable(view)
         front = visible_points(labelled, view, splat, tolerance)
-        labels = lookup(index)
-        if labels.shape != front.shape:
-            raise InputError(
-                f"view {view.name}: label map is {labels.shape[1]}x{labels.shape[0]}, expected "
-                f"the colour image's {front.shape[1]}x{front.shape[0]}"
-            )
+        labels = label_map_of(label_maps, view)
         if lost is not None:
             nothing = np.zeros(0, np.int32)
             return _compare(nothing, nothing, 0)
         seen = front >= 0
         return _compare(labelled.instance[front[seen]], labels[seen], front.size)
 
-    tallies = list(side_by_side(range(len(scene)), compared))
+    tallies = list(prefetch(scene.views, compared, threads=THREADS))
     per_view = [
         ViewReprojection(
             view.name, *tally.shares(), tally.ids, tally.equal / np.maximum(tally.union, 1)

@@ -25,6 +25,7 @@ from lift3d.datasets.colmap_scene import write_unit
 from lift3d.export.content import Content, Format, Tick
 from lift3d.export.frames import Frame, Limits, check_frames, frames, write_bytes, write_png
 from lift3d.geometry import project
+from lift3d.geometry.lens import inside
 from lift3d.geometry.visibility import sightings
 from lift3d.scene import Camera, Depth, LabelledPoints
 from lift3d.scene.labelmaps import write_label_map
@@ -61,7 +62,7 @@ def write(content: Content, folder: Path, tick: Tick) -> list[str]:
     masked = bool(content.options.keep or content.options.undistort)
     for frame in frames(content, LIMITS, tick):
         frame.write_image(folder / "images")
-        ids = content.label_map(frame.view.name)
+        ids = content.label_maps[frame.view.name]
         labels = frame.labels(ids)
         write_label_map(folder / "labels", frame.stem, labels)
         if masked:
@@ -86,10 +87,9 @@ def observed(cloud: LabelledPoints, frame: Frame, most: int = OBSERVED) -> Obser
     if len(seen) > most:
         rank = np.random.default_rng(0).permutation(len(cloud))[seen]
         seen = np.sort(seen[np.argsort(rank)[:most]])
-    xy, z = project(frame.camera, cloud.points.xyz[seen])
-    size = (frame.camera.width, frame.camera.height)
-    inside = (z > 0) & ((xy >= -0.5) & (xy < np.array(size) - 0.5)).all(1)
-    return Observed(frame.file, frame.camera, seen[inside].astype(np.int32), xy[inside] + 0.5)
+    xy, _ = project(frame.camera, cloud.points.xyz[seen])
+    shown = inside(frame.camera, xy)
+    return Observed(frame.file, frame.camera, seen[shown].astype(np.int32), xy[shown] + 0.5)
 
 
 def write_model(folder: Path, content: Content, pictures: Sequence[Observed]) -> None:

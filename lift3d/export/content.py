@@ -49,8 +49,8 @@ class Content:
     """How well the views support each id, in the order of the run's list."""
     views: Scene | None
     """The views as lifted; None where no format that was asked for needs pictures."""
-    label_map: Callable[[str], LabelMap]
-    """The ids of a view, by its name; they are the cloud's."""
+    label_maps: Mapping[str, LabelMap]
+    """The ids of each view, by its name; they are the cloud's."""
     at_vertices: Int32[np.ndarray, " vertices"] | None = None
     """The ids at the vertices that a benchmark scores, where they are not the cloud's points."""
     options: Options = field(default_factory=Options)
@@ -73,7 +73,7 @@ class Content:
         """Every id above 0 on the cloud or in a picture; a picture may show what got no point."""
         found = set(self.ids)
         for view in () if self.views is None else self.views.views:
-            found |= set(np.unique(self.label_map(view.name)).tolist())
+            found |= set(np.unique(self.label_maps[view.name]).tolist())
         return sorted(each for each in found if each > 0)
 
 

@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float32, Int32
 
-from lift3d.datasets.colmap_scene import sparse_depth
 from lift3d.datasets.images import read_color
 from lift3d.datasets.photos import read_photo
 from lift3d.export.content import Content, Tick
-from lift3d.geometry import distort, unproject
+from lift3d.geometry import unproject
+from lift3d.geometry.lens import source_pixels
+from lift3d.geometry.visibility import projected_depth
 from lift3d.scene import Camera, Depth, Image, View
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.storage import atomic
@@ -123,7 +124,7 @@ class Frame:
         if _equal(taken, target):
             return depth
         xyz = unproject(taken, depth)[depth > 0]
-        return sparse_depth(target, xyz.astype(np.float64))
+        return projected_depth(xyz.astype(np.float64), target)
 
     @property
     def _size(self) -> tuple[int, int]:
@@ -139,20 +140,7 @@ class Frame:
         self,
     ) -> tuple[Float32[np.ndarray, "height width"], Float32[np.ndarray, "height width"]]:
         """Where in the view's own picture each pixel of the written one lies."""
-        own, target = self.view.camera, self.camera
-        x, y = np.meshgrid(
-            (np.arange(target.width) - target.K[0, 2]) / target.K[0, 0],
-            (np.arange(target.height) - target.K[1, 2]) / target.K[1, 1],
-        )
-        flat = np.stack([x.ravel(), y.ravel()], 1)
-        bent = distort(own.distortion, flat) if any(own.distortion) else flat
-        K = own.K
-        column = K[0, 0] * bent[:, 0] + K[0, 1] * bent[:, 1] + K[0, 2]
-        row = K[1, 1] * bent[:, 1] + K[1, 2]
-        return (
-            column.astype(np.float32).reshape(x.shape),
-            row.astype(np.float32).reshape(x.shape),
-        )
+        return source_pixels(self.view.camera, self.camera)
 
     def _original(self) -> Path | None:
         """The JPEG that the picture is, where copying it changes no reader's pixels."""

@@ -41,7 +41,7 @@ def write(content: Content, folder: Path, tick: Tick) -> list[str]:
     for frame in frames(content, LIMITS, tick):
         frame.write_image(folder / "images")
         entry: dict[str, Any] = {"file_path": f"images/{frame.file}"}
-        labels = frame.labels(content.label_map(frame.view.name))
+        labels = frame.labels(content.label_maps[frame.view.name])
         path = write_label_map(folder / "labels", frame.stem, labels)
         entry["label_path"] = f"labels/{path.name}"
         keep = content.options.keep

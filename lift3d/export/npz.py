@@ -37,7 +37,7 @@ def write(content: Content, folder: Path, tick: Tick) -> list[str]:
             "img": frame.image(),
             "intrinsics": frame.camera.K,
             "camera_poses": frame.camera.pose,
-            "labels": frame.labels(content.label_map(frame.view.name)),
+            "labels": frame.labels(content.label_maps[frame.view.name]),
             "metric_scaling_factor": scale,
         }
         _save(folder / "views" / f"{frame.stem}.npz", entry | _geometry(content, frame))

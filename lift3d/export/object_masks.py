@@ -28,7 +28,7 @@ def write_masks(
     pictures, shrunk = [], 0
     for frame in frames(content, limits, tick):
         frame.write_image(folder / "images")
-        labels = frame.labels(content.label_map(frame.view.name))
+        labels = frame.labels(content.label_maps[frame.view.name])
         write_png(folder / "object_mask" / f"{frame.stem}.png", renumbered(labels, numbers))
         pictures.append(observed(content.cloud, frame))
         shrunk += frame.camera.width != frame.view.camera.width

@@ -77,7 +77,7 @@ def _log_view(rr: Any, recording: Any, content: Content, frame: Frame) -> None:
     assert done
     picture = rr.EncodedImage(contents=data.tobytes(), media_type="image/png")
     recording.log("world/camera/image", picture)
-    labels = frame.labels(content.label_map(frame.view.name)).astype(np.uint16)
+    labels = frame.labels(content.label_maps[frame.view.name]).astype(np.uint16)
     recording.log("world/camera/image/labels", rr.SegmentationImage(labels, opacity=0.5))
     depth = frame.depth() if content.options.depth else None
     if depth is not None and depth.shape == (camera.height, camera.width):

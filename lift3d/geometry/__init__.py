@@ -1,10 +1,11 @@
-"""Projection, rigid and similarity transforms."""
+"""Points between world, cameras and pixels; rigid and similarity transforms; normals."""
 
 from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64
 
+from lift3d.geometry.lens import distort, rays
 from lift3d.scene import Camera, Depth, Transform
 
 
@@ -18,15 +19,6 @@ def transform(
     """
     moved = xyz @ target_from_source[:3, :3].T + target_from_source[:3, 3]
     return moved.astype(xyz.dtype, copy=False)
-
-
-def invert(target_from_source: Transform) -> Transform:
-    """`source_from_target` of a rigid transform."""
-    rotation, translation = target_from_source[:3, :3], target_from_source[:3, 3]
-    inverse = np.eye(4)
-    inverse[:3, :3] = rotation.T
-    inverse[:3, 3] = -rotation.T @ translation
-    return inverse
 
 
 def is_rigid(matrix: np.ndarray, tolerance: float = 1e-2) -> bool:
@@ -69,50 +61,6 @@ def project(
         normalised = distort(camera.distortion, normalised)
     xy = normalised @ camera.K[:2, :2].T + camera.K[:2, 2]
     return xy, z
-
-
-def distort(
-    coefficients: tuple[float, ...], xy: Float64[np.ndarray, "points 2"]
-) -> Float64[np.ndarray, "points 2"]:
-    """OpenCV's radial-tangential model on normalised coordinates: k1 k2 p1 p2 [k3]."""
-    k1, k2, p1, p2, k3 = (*coefficients, 0.0, 0.0, 0.0, 0.0, 0.0)[:5]
-    x, y = xy[:, 0], xy[:, 1]
-    r2 = x * x + y * y
-    radial = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
-    return np.stack(
-        [
-            x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x),
-            y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y,
-        ],
-        axis=1,
-    )
-
-
-def rays(camera: Camera) -> Float64[np.ndarray, "height width 3"]:
-    """Direction of each pixel in the camera frame, scaled to z = 1; undistorted."""
-    x, y = np.meshgrid(
-        np.arange(camera.width, dtype=np.float64), np.arange(camera.height, dtype=np.float64)
-    )
-    return rays_at(camera, x.ravel(), y.ravel()).reshape(camera.height, camera.width, 3)
-
-
-def rays_at(
-    camera: Camera, x: Float64[np.ndarray, " pixels"], y: Float64[np.ndarray, " pixels"]
-) -> Float64[np.ndarray, "pixels 3"]:
-    """As `rays`, of some pixels: their columns `x` and rows `y`."""
-    if any(camera.distortion):
-        import cv2
-
-        pixels = np.stack([x, y], axis=-1).reshape(-1, 1, 2)
-        if not len(pixels):
-            return np.zeros((0, 3))
-        flat = cv2.undistortPoints(pixels, camera.K, np.array(camera.distortion))
-        xy = np.asarray(flat, np.float64).reshape(-1, 2)
-    else:
-        inverse = np.linalg.inv(camera.K)
-        homogeneous = np.stack([x, y, np.ones_like(x)], axis=-1) @ inverse.T
-        xy = homogeneous[:, :2]
-    return np.concatenate([xy, np.ones((len(xy), 1))], axis=-1)
 
 
 def unproject(camera: Camera, depth: Depth) -> Float32[np.ndarray, "height width 3"]:

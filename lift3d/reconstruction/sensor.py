@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,9 +13,10 @@ import numpy as np
 from jaxtyping import Float32
 
 from lift3d.geometry import is_rigid
-from lift3d.geometry.visibility import spacing, sparse_depth
+from lift3d.geometry.visibility import spacing, unhidden_depth
 from lift3d.scene import Scene, Skipped, View
 from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.prefetch import prefetch
 from lift3d.scene.protocols import ReconstructorConfig
 
 
@@ -56,20 +56,14 @@ class Sensor:
         _check_there_is_something(scene)
         kept: list[View] = []
         skipped: list[Skipped] = []
-        with ThreadPoolExecutor(self.config.threads) as pool:
-            try:
-                for view, reason in zip(
-                    scene.views, pool.map(self._reason, scene.views), strict=True
-                ):
-                    if reason is None:
-                        kept.append(view)
-                    else:
-                        skipped.append(Skipped(view.name, reason))
-                    if progress is not None:
-                        progress(len(kept) + len(skipped), len(scene))
-            except BaseException:
-                pool.shutdown(cancel_futures=True)  # an interrupted run ends now
-                raise
+        reasons = prefetch(scene.views, self._reason, threads=self.config.threads)
+        for view, reason in zip(scene.views, reasons, strict=True):
+            if reason is None:
+                kept.append(view)
+            else:
+                skipped.append(Skipped(view.name, reason))
+            if progress is not None:
+                progress(len(kept) + len(skipped), len(scene))
         if scene.load_points is not None and all(view.load_depth is None for view in kept):
             kept = _by_cloud(kept, scene.load_points().xyz)
         result = replace(scene, views=tuple(kept), skipped=(*scene.skipped, *skipped))
@@ -106,7 +100,7 @@ def _by_cloud(views: list[View], xyz: Float32[np.ndarray, "points 3"]) -> list[V
     return [
         replace(
             view,
-            load_depth=partial(sparse_depth, xyz, view.camera, splat),
+            load_depth=partial(unhidden_depth, xyz, view.camera, splat),
             depth_camera=None,
             sparse=True,
         )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from lift3d.association.votes.classes import class_maps, vote_classes, with_classes
+from lift3d.association.votes.classes import vote_classes, with_classes
 from lift3d.evaluation.metrics.classes import BENCHMARKS
 from lift3d.evaluation.metrics.panoptic import views_quality
 from lift3d.evaluation.scores import Found, score
@@ -16,8 +16,7 @@ from lift3d.evaluation.truth import Truth, read_truth
 from lift3d.geometry.visibility import DepthTolerance
 from lift3d.run.run import Run
 from lift3d.scene import Camera, LabelMap
-from lift3d.scene.errors import InputError
-from lift3d.scene.labelmaps import find_label_map, read_label_map
+from lift3d.scene.labelmaps import LabelMaps, derived, true_label_maps
 from lift3d.scene.storage import atomic
 
 
@@ -38,7 +37,8 @@ def evaluate(
     if classes is not None:
         scene = run.whole_scene
         tolerance = DepthTolerance(**run.settings["tolerance"])
-        semantic, _ = vote_classes(cloud.points, scene, class_maps(classes, scene), tolerance)
+        maps = LabelMaps.found(classes, [view.name for view in scene.views], "class map")
+        semantic, _ = vote_classes(cloud.points, scene, maps, tolerance)
         cloud = with_classes(cloud, semantic)
     known = read_truth(truth, cloud, table)
     scores = score(cloud, run.confidence, known, BENCHMARKS.get(benchmark), run.scene.metric)
@@ -58,42 +58,23 @@ def evaluate(
 def _views(run: Run, truth: Truth, views: Path | None) -> tuple[list[Found], list[str]]:
     """PQ of the run's pictures and of all together; why not, where there is none."""
     cameras = run.cameras
-    load: Callable[[str], LabelMap | None]
+    known: Mapping[str, LabelMap]
     if views is not None:
         protocol = f"class-agnostic, true ids of {views}"
-        load = _files(views)
-        if not any(find_label_map(views, name) for name in cameras):
-            raise InputError(
-                f"{views} has no true ids of any picture of {run.folder}; expected "
-                f"{next(iter(cameras), 'VIEW')}.png with an id per pixel"
-            )
+        known = LabelMaps.found(views, cameras, "true ids")
     elif truth.scene is not None and any(each.load_instances for each in truth.scene.views):
-        known = {each.name: each for each in truth.scene.views}
-        if not all(name in known and _same(known[name].camera, c) for name, c in cameras.items()):
+        pictures = {each.name: each.camera for each in truth.scene.views}
+        if not all(name in pictures and _same(pictures[name], c) for name, c in cameras.items()):
             return [], ["no PQ of views: the truth's pictures are not those of the run"]
         protocol, void = truth.protocol, _void(truth)
-
-        def load(name: str) -> LabelMap | None:
-            labels = known[name].instances()
-            return None if labels is None else np.where(np.isin(labels, void), 0, labels)
+        known = derived(
+            true_label_maps(truth.scene), lambda _, ids: np.where(np.isin(ids, void), 0, ids)
+        )
     else:
         return [], []
-
-    def pairs() -> Iterator[tuple[LabelMap, LabelMap]]:
-        for name in cameras:
-            own, path = load(name), find_label_map(run.files.labels, name)
-            if own is not None and path is not None:
-                yield own, read_label_map(path)
-
-    return [each.summary() for each in views_quality(pairs(), protocol)], []
-
-
-def _files(folder: Path) -> Callable[[str], LabelMap | None]:
-    def load(name: str) -> LabelMap | None:
-        path = find_label_map(folder, name)
-        return None if path is None else read_label_map(path)
-
-    return load
+    own = LabelMaps.found(run.files.labels, cameras)
+    pairs = ((known[name], own[name]) for name in own if name in known)
+    return [each.summary() for each in views_quality(pairs, protocol)], []
 
 
 def _void(truth: Truth) -> list[int]:

@@ -19,8 +19,9 @@ from lift3d.export.content import Content, Options
 from lift3d.export.registry import FORMATS
 from lift3d.reconstruction.fusion import given_points
 from lift3d.run.run import Run
-from lift3d.scene import LabelledPoints, LabelMap
+from lift3d.scene import LabelledPoints
 from lift3d.scene.errors import InputError
+from lift3d.scene.labelmaps import renumber, renumbered
 from lift3d.scene.progress import Progress, Quiet
 from lift3d.scene.storage import atomic
 
@@ -74,22 +75,18 @@ def _content(run: Run, pictures: bool, options: Options) -> Content:
     cloud, confidence = run.cloud, run.confidence
     new = _kept(cloud, options.largest)
     if new is not None:
-        cloud = replace(cloud, instance=_renumber(cloud.instance, new))
+        cloud = replace(cloud, instance=renumber(cloud.instance, new))
         confidence = {new[each]: value for each, value in confidence.items() if each in new}
     vertices = None
     if options.vertices is not None:
         vertices = at_vertices(cloud, given_points(options.vertices).xyz, run.scene.metric)
-
-    def label_map(view: str) -> LabelMap:
-        labels = run.labels[view]
-        return labels if new is None else _renumber(labels, new)
 
     content = Content(
         name=_file_name(run.name),
         cloud=cloud,
         confidence=confidence,
         views=run.whole_scene if pictures else None,
-        label_map=label_map,
+        label_maps=run.labels if new is None else renumbered(run.labels, new),
         at_vertices=vertices,
         options=options,
     )
@@ -117,13 +114,6 @@ def _file_name(name: str) -> str:
     'my_scan_7'
     """
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name) or "scene"
-
-
-def _renumber(labels: np.ndarray, new: Mapping[int, int]) -> np.ndarray:
-    known, index = np.unique(labels, return_inverse=True)
-    return np.array([new.get(int(each), 0) for each in known], np.int32)[
-        index.reshape(labels.shape)
-    ]
 
 
 def _home(out: Path, name: str) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lift3d.association import Association, associate
-from lift3d.association.votes.classes import class_maps, vote_classes, with_classes
+from lift3d.association.votes.classes import vote_classes, with_classes
 from lift3d.datasets import read_scene as open_scene
 from lift3d.datasets.selection import select
 from lift3d.evaluation.check import check, write_heat
@@ -36,7 +36,7 @@ from lift3d.run.stages import (
 from lift3d.scene import LabelMap, Points, Scene, Skipped, View, ids_in
 from lift3d.scene.errors import InputError
 from lift3d.scene.labelmaps import LabelMaps, write_label_map
-from lift3d.scene.prefetch import ahead, behind, pictures_ahead
+from lift3d.scene.prefetch import behind, pictures_ahead, prefetch
 from lift3d.scene.progress import Progress, Quiet, Tick
 from lift3d.scene.protocols import Matcher, SceneSegmenter, Segmenter
 from lift3d.scene.skipping import warnings_of
@@ -244,7 +244,7 @@ def _associate(run: _Stages, scene: Scene, points: Points) -> None:
         found = associate(
             points,
             scene,
-            lambda: iter(masks.values()),
+            masks,
             config.association,
             config.tolerance,
             config.seed,
@@ -253,7 +253,8 @@ def _associate(run: _Stages, scene: Scene, points: Points) -> None:
         views = _write_labels(automatic.labels, masks, scene, found)
         cloud = found.cloud
         if config.classes is not None:
-            maps = class_maps(config.classes, scene)
+            names = [view.name for view in scene.views]
+            maps = LabelMaps.found(config.classes, names, "class map")
             cloud = with_classes(cloud, vote_classes(points, scene, maps, config.tolerance)[0])
         write_automatic(automatic, cloud, found.confidence, views)
         for kept, path in (
@@ -291,14 +292,11 @@ def _check(run: _Stages, scene: Scene) -> None:
     config, files = run.config, run.files
     labels = LabelMaps(files.labels, [view.name for view in scene.views])
 
-    def label_map(index: int) -> LabelMap:
-        return labels[scene.views[index].name]
-
     def work(tick: Tick) -> dict[str, Any]:
         public = Run(files.folder)
         cloud = public.cloud
         epsilon, pixels = config.epsilon, config.check_pixels
-        found, printed = check(scene, cloud, label_map, epsilon, pixels, config.tolerance, tick)
+        found, printed = check(scene, cloud, labels, epsilon, pixels, config.tolerance, tick)
         if scene.load_surface is not None:
             truth = Truth.of_surface(scene.load_surface(), scene.void_classes)
             found["truth"] = score(cloud, public.confidence, truth, metric=scene.metric)
@@ -339,7 +337,7 @@ def _write_labels(
         return view.name, found.relabel(index, view, masks[view.name])
 
     with fresh_folder(folder) as part:
-        for name, labels in ahead(enumerate(scene.views), named):
+        for name, labels in prefetch(enumerate(scene.views), named):
             write_label_map(part, name, labels)
             for each in ids_in(labels).tolist():
                 views[each] = views.get(each, 0) + 1

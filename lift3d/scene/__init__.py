@@ -28,6 +28,15 @@ DENSE = 1 << 20
 """Ids below this are counted in a table."""
 
 
+def invert(target_from_source: Transform) -> Transform:
+    """`source_from_target` of a rigid transform."""
+    rotation, translation = target_from_source[:3, :3], target_from_source[:3, 3]
+    inverse = np.eye(4)
+    inverse[:3, :3] = rotation.T
+    inverse[:3, 3] = -rotation.T @ translation
+    return inverse
+
+
 @dataclass(frozen=True, eq=False)
 class Camera:
     """A pinhole camera, in pixels; `world_from_camera` is None while the pose is unknown."""
@@ -49,11 +58,7 @@ class Camera:
     @property
     def camera_from_world(self) -> Transform:
         """The rigid inverse of the pose."""
-        rotation, position = self.pose[:3, :3], self.pose[:3, 3]
-        inverse = np.eye(4)
-        inverse[:3, :3] = rotation.T
-        inverse[:3, 3] = -rotation.T @ position
-        return inverse
+        return invert(self.pose)
 
     def at(self, world_from_camera: Transform) -> Camera:
         """This camera at another pose."""

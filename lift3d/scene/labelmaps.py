@@ -1,14 +1,20 @@
-"""Label maps as files: one grey image per view, the value of a pixel is its id."""
+"""The label maps of all views: by the names of the views, from a dict or from files.
+
+Whoever takes the label maps of a scene takes a `Mapping[str, LabelMap]` from a view's name to its
+ids. A dict will do; `LabelMaps` reads them from a folder, one grey image per view in which the
+value of a pixel is its id, when they are asked for.
+"""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int32
 
-from lift3d.scene import LabelMap
+from lift3d.scene import LabelMap, Scene, View
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.storage import atomic
 
@@ -18,29 +24,145 @@ SUFFIXES = (".png", ".tif", ".tiff")
 _GREY = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")
 
 
-class LabelMaps(Mapping[str, LabelMap]):
-    """The label maps of all views, by view name and in scene order; read when asked for."""
+class Lazy(Mapping[str, LabelMap]):
+    """Label maps that `load` makes when they are asked for, in the order of `names`.
 
-    def __init__(self, folder: Path, names: Sequence[str]) -> None:
-        self.folder = folder
-        self._names = dict.fromkeys(names)
+    >>> twice = Lazy(["a", "b"], lambda name: np.full((1, 2), len(name), np.int32))
+    >>> list(twice), twice["b"].tolist()
+    (['a', 'b'], [[1, 1]])
+    """
+
+    def __init__(self, names: Iterable[str], load: Callable[[str], LabelMap]) -> None:
+        self._names, self._load = dict.fromkeys(names), load
 
     def __getitem__(self, name: str) -> LabelMap:
         if name not in self._names:
             raise KeyError(name)
-        path = find_label_map(self.folder, name)
-        if path is None:
-            raise InputError(f"{self.folder} has no label map of view {name}; lift again")
-        try:
-            return read_label_map(path)
-        except FrameError as error:
-            raise InputError(f"{error}, or remove {self.folder} and lift again") from error
+        return self._load(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 
     def __len__(self) -> int:
         return len(self._names)
+
+
+class LabelMaps(Lazy):
+    """The label maps that lie in a folder; InputError where a file is missing or damaged."""
+
+    def __init__(self, folder: Path, names: Iterable[str], mend: str = "") -> None:
+        """`mend`: what to do where a file is missing; by default, to run again."""
+        super().__init__(names, self._read)
+        self.folder = folder
+        self._mend = mend or f"remove {folder} and run again"
+
+    @staticmethod
+    def found(folder: Path, names: Iterable[str], what: str = "label map") -> LabelMaps:
+        """Those that have a file, and no others; InputError where none has."""
+        names = list(names)
+        there = [name for name in names if find_label_map(folder, name) is not None]
+        if not there:
+            raise InputError(
+                f"{folder} has no {what} of any of {len(names)} views; expected one grey PNG per "
+                f"view with an id per pixel, such as {names[0] if names else 'VIEW'}.png"
+            )
+        return LabelMaps(folder, there, f"put it into {folder} again")
+
+    def _read(self, name: str) -> LabelMap:
+        path = find_label_map(self.folder, name)
+        if path is None:
+            raise InputError(f"{self.folder} has no label map of view {name}; {self._mend}")
+        try:
+            return read_label_map(path)
+        except FrameError as error:
+            raise InputError(f"{error}; {self._mend}") from error
+
+
+def derived(
+    label_maps: Mapping[str, LabelMap], change: Callable[[str, LabelMap], LabelMap]
+) -> Lazy:
+    """Label maps made from others: `change` of each one's name and ids, when it is asked for."""
+    return Lazy(label_maps, lambda name: change(name, label_maps[name]))
+
+
+def renumbered(label_maps: Mapping[str, LabelMap], new: Mapping[int, int]) -> Lazy:
+    """The maps with the ids that `new` gives; ids that it lacks become 0."""
+    return derived(label_maps, lambda name, labels: renumber(labels, new))
+
+
+def true_label_maps(scene: Scene) -> Lazy:
+    """The true ids of the views that know them."""
+    load = {view.name: view.instances for view in scene.views if view.load_instances is not None}
+
+    def known(name: str) -> LabelMap:
+        labels = load[name]()
+        assert labels is not None
+        return labels
+
+    return Lazy(load, known)
+
+
+def renumber(labels: np.ndarray, new: Mapping[int, int]) -> np.ndarray:
+    """An array of ids, of any shape, with the ids that `new` gives; ids that it lacks become 0.
+
+    >>> renumber(np.array([7, 3, 0]), {7: 1}).tolist()
+    [1, 0, 0]
+    """
+    known, index = np.unique(labels, return_inverse=True)
+    table = np.array([new.get(int(each), 0) for each in known], np.int32)
+    return table[index.reshape(labels.shape)]
+
+
+def by_name(scene: Scene, label_maps: Iterable[LabelMap]) -> dict[str, LabelMap]:
+    """Label maps in the order of the views, as a dict; InputError where the counts differ."""
+    maps = list(label_maps)
+    if len(maps) != len(scene):
+        raise InputError(f"{len(maps)} label maps for {len(scene)} views; expected one per view")
+    return {view.name: labels for view, labels in zip(scene.views, maps, strict=True)}
+
+
+def check_label_maps(label_maps: Mapping[str, LabelMap], scene: Scene) -> None:
+    """Raises InputError where a view of the scene has none; reads nothing."""
+    if not isinstance(label_maps, Mapping):
+        raise InputError(
+            f"label maps came as {type(label_maps).__name__}; expected a mapping from the names "
+            "of views to label maps, such as a dict (see lift3d.scene.labelmaps.by_name)"
+        )
+    missing = [view.name for view in scene.views if view.name not in label_maps]
+    if missing:
+        few = ", ".join(missing[:3]) + ", ..." * (len(missing) > 3)
+        raise InputError(
+            f"{len(missing)} of {len(scene)} views have no label map ({few}); track the scene "
+            "again, or leave these views out"
+        )
+
+
+def label_map_of(label_maps: Mapping[str, LabelMap], view: View) -> LabelMap:
+    """The label map of a view; InputError where it has another size than the view's image."""
+    labels = label_maps[view.name]
+    expected = view.camera.height, view.camera.width
+    if labels.shape != expected:
+        raise InputError(
+            f"view {view.name}: label map is {labels.shape[1]}x{labels.shape[0]}, its image is "
+            f"{expected[1]}x{expected[0]}; make masks at image resolution"
+        )
+    return labels
+
+
+def resized_label_map(
+    labels: LabelMap, height: int, width: int
+) -> Int32[np.ndarray, "image_height image_width"]:
+    """The map at another size, taken to cover the same image: nearest pixel, so ids stay ids."""
+    if labels.shape == (height, width):
+        return labels
+    row, column = (
+        ((np.arange(to) + 0.5) * of / to).astype(np.int64)
+        for of, to in zip(labels.shape, (height, width), strict=True)
+    )
+    return labels[row][:, column]
 
 
 def write_label_map(folder: Path, name: str, labels: LabelMap) -> Path:

@@ -12,8 +12,7 @@ from typing import TypeVar
 
 import numba
 
-from lift3d.scene import Depth, Image, LabelMap, Scene, Skipped, View
-from lift3d.scene.skipping import readable
+from lift3d.scene import Image, Scene
 
 Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")
@@ -21,7 +20,8 @@ Loaded = TypeVar("Loaded")
 AHEAD = 2
 """Views decoded while one is worked on; more would only take memory."""
 THREADS = 2
-"""Views worked on at a time; each holds a few pictures."""
+"""Threads for work on single views that does not depend on other views, as in the check; each
+holds a few pictures."""
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:
@@ -30,33 +30,29 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, initializer=numba.set_num_threads, initargs=(limit,))
 
 
-def ahead(
-    items: Iterable[Item], load: Callable[[Item], Loaded], most: int = AHEAD
+def prefetch(
+    items: Iterable[Item],
+    load: Callable[[Item], Loaded],
+    ahead: int = AHEAD,
+    threads: int = 1,
 ) -> Iterator[Loaded]:
-    """`load` of each item in order, up to `most` of them ahead, in one thread of its own.
+    """`load` of each item, in order, worked out by `threads` threads up to `ahead` items early.
 
-    `items` is gone through in that thread as well. What either raises comes out in its turn.
+    While one result is used, `threads` are at work and `ahead` more are finished or wait. With
+    several threads `load` must bear being called by them at once. An error of `load` is raised
+    when its item's turn comes; a caller that stops early leaves no thread behind.
     """
-    source = iter(items)
-    end = object()
-
-    def one() -> Loaded | object:
+    waiting: deque[Future[Loaded]] = deque()
+    with _pool(threads) as pool:
         try:
-            item = next(source)
-        except StopIteration:
-            return end
-        return load(item)
-
-    waiting: deque[Future[Loaded | object]] = deque()
-    with _pool(1) as pool:
-        try:
-            for _ in range(most + 1):
-                waiting.append(pool.submit(one))
-            while (found := waiting.popleft().result()) is not end:
-                waiting.append(pool.submit(one))
-                yield found  # type: ignore[misc]
+            for item in items:
+                waiting.append(pool.submit(load, item))
+                if len(waiting) > threads + ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
         finally:
-            pool.shutdown(cancel_futures=True)  # the caller stopped early
+            pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
@@ -78,26 +74,6 @@ def behind(most: int = AHEAD) -> Iterator[Callable[[Callable[[], object]], None]
             yield later
             while waiting:
                 waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def side_by_side(
-    items: Iterable[Item], load: Callable[[Item], Loaded], threads: int = THREADS
-) -> Iterator[Loaded]:
-    """`load` of each item in order, worked out by a few threads, a few items ahead.
-
-    For work on views that does not depend on the other views; `load` must bear threads.
-    """
-    waiting: deque[Future[Loaded]] = deque()
-    with _pool(threads) as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(load, item))
-                if len(waiting) > threads + AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -137,24 +113,3 @@ def pictures_ahead(scene: Scene) -> Iterator[Scene]:
             )
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def looked_up(
-    scene: Scene, label_maps: Iterable[LabelMap], skipped: list[Skipped] | None = None
-) -> Iterator[tuple[View, Depth | None, LabelMap]]:
-    """Every view with its depth and its label map; ValueError where the counts differ.
-
-    A view whose depth or confidence cannot be read comes with an empty depth map, so that it sees
-    no point; it is added to `skipped`.
-    """
-
-    def load(
-        pair: tuple[View, LabelMap],
-    ) -> tuple[View, Depth | None, LabelMap, Skipped | None]:
-        view, depth, lost = readable(pair[0])
-        return view, depth, pair[1], lost
-
-    for view, depth, labels, lost in ahead(zip(scene.views, label_maps, strict=True), load):
-        if lost is not None and skipped is not None:
-            skipped.append(lost)
-        yield view, depth, labels

@@ -9,7 +9,8 @@ import numba
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from lift3d.geometry import rays, unproject
+from lift3d.geometry import unproject
+from lift3d.geometry.lens import rays
 from lift3d.geometry.visibility import front_points
 from lift3d.scene import Camera, Depth, Image, View
 

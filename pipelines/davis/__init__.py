@@ -18,6 +18,7 @@ import lift3d
 from lift3d.datasets import read_scene
 from lift3d.run.settings import backend_name
 from lift3d.scene import Scene
+from lift3d.scene.labelmaps import by_name
 from lift3d.scene.protocols import Matcher, Segmenter
 from lift3d.scene.storage import atomic
 from pipelines.davis.devices import free_devices, on_devices, one_by_one
@@ -125,7 +126,9 @@ class Contest:
             masks.spared, matches.spared, started = 0.0, 0.0, time.perf_counter()
             maps = list(config.build(masks, matches).track(scene))
             seconds = time.perf_counter() - started + masks.spared + matches.spared
-            consistency = matched_consistency(scene.views, maps, matches, self.matcher)
+            consistency = matched_consistency(
+                scene.views, by_name(scene, maps), matches, self.matcher
+            )
             result = {
                 "settings": self.settings(tracker),
                 "frames": len(scene),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -71,7 +71,7 @@ class MatchedConsistency:
 
 def matched_consistency(
     views: Sequence[View],
-    label_maps: Sequence[LabelMap] | Callable[[int], LabelMap],
+    label_maps: Mapping[str, LabelMap],
     matcher: Matcher,
     correspondence: str,
     steps: Sequence[int] = (1,),
@@ -96,7 +96,6 @@ def matched_consistency(
     always. Matches below `min_confidence` are not used. Whoever tracks by the same matches is
     judged by what it was told: a wrong match that both believe counts as agreement.
     """
-    lookup = label_maps if callable(label_maps) else label_maps.__getitem__
     window: dict[int, LabelMap] = {}
     reach = max(steps, default=1)
     if min(steps, default=0) < 1:
@@ -105,7 +104,7 @@ def matched_consistency(
     pixels = labelled = 0
     ids: set[int] = set()
     for index, view in enumerate(views):
-        labels = lookup(index)
+        labels = label_maps[view.name]
         window[index] = labels
         window.pop(index - reach - 1, None)
         pixels += labels.size

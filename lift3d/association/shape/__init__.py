@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
 
+from lift3d.association.looks import Look
 from lift3d.association.shape.agreement import Agreement
 from lift3d.association.shape.borders import AGREED, ASKED, OTHERS, OWN, Neighbours, borders
 from lift3d.association.shape.cues import cues
@@ -31,8 +32,7 @@ from lift3d.association.shape.seams import lines
 from lift3d.association.shape.surfels import Surfels, surfels
 from lift3d.association.surface import Surface, majority
 from lift3d.geometry.graphs import felzenszwalb
-from lift3d.geometry.visibility import DepthTolerance
-from lift3d.scene import Camera, Depth, LabelMap, Points, View
+from lift3d.scene import Camera, Points
 
 CELLS, FEWEST, CELL = 1.93, 1.1, 0.025
 """Side of a surfel's cell: so many spacings of the points, but where these are coarse no more than
@@ -77,7 +77,7 @@ class Things:
 
 
 class Shape:
-    """The surface in pieces. Show it the views (`look`), then ask for the `things`.
+    """The surface in pieces. Show it the views (`add`), then ask for the `things`.
 
     `spacing` is the distance between neighbouring points, in metres where `metric`.
     """
@@ -103,11 +103,9 @@ class Shape:
         one, other, _ = self._borders
         self._agreement = Agreement(_as_points(surface), self.piece, one, other)
 
-    def look(
-        self, view: View, depth: Depth | None, labels: LabelMap, tolerance: DepthTolerance
-    ) -> None:
-        """Hear what one view's masks say of the pieces."""
-        self._agreement.look(view, depth, labels, tolerance)
+    def add(self, look: Look) -> None:
+        """Accumulate mask co-occurrence of the pieces in one view; `look` may be at any points."""
+        self._agreement.add(look)
 
     def things(self) -> Things:
         """The objects that the surface shows; each layout plane is one too."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from lift3d.geometry.visibility import DepthTolerance, sightings
-from lift3d.scene import Depth, LabelMap, Points, View
+from lift3d.association.looks import Look
+from lift3d.scene import Points
 
 FEWEST = 2
 """Surfels of a piece that a view must see to be asked."""
@@ -33,13 +33,11 @@ class Agreement:
         self._count = int(piece.max(initial=-1)) + 1
         self._same, self._weight = np.zeros(len(one)), np.zeros(len(one))
 
-    def look(
-        self, view: View, depth: Depth | None, labels: LabelMap, tolerance: DepthTolerance
-    ) -> None:
-        """Ask one more view."""
-        sight = sightings(self._surfels, view, tolerance, depth)
-        label = labels[sight.row, sight.column].astype(np.int64)
-        piece = self._piece[sight.point]
+    def add(self, look: Look) -> None:
+        """Add what one more view says; whichever points `look` is of."""
+        look = look.at(self._surfels)
+        label = look.label.astype(np.int64)
+        piece = self._piece[look.seen.point]
         seen = np.bincount(piece, minlength=self._count)
         piece, label = piece[label > 0], label[label > 0]
         most = int(label.max(initial=0)) + 1

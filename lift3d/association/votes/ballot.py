@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from typing import no_type_check
 
 import numba
 import numpy as np
 from jaxtyping import Float32, Int, Int32
 
-from lift3d.geometry.scale import fitted
-from lift3d.geometry.visibility import DepthTolerance, sightings
+from lift3d.association.looks import looks
+from lift3d.geometry.visibility import DepthTolerance
 from lift3d.scene import LabelMap, Points, Scene, Skipped
 from lift3d.scene.errors import InputError
-from lift3d.scene.prefetch import ahead
-from lift3d.scene.skipping import readable
 
 
 def vote(
@@ -120,52 +118,23 @@ class Ballot:
 def vote_labels(
     points: Points,
     scene: Scene,
-    label_maps: Iterable[LabelMap],
+    label_maps: Mapping[str, LabelMap],
     progress: Callable[[int, int], None] | None = None,
     tolerance: DepthTolerance = DepthTolerance(),
     slots: int = 8,
 ) -> Ballot:
-    """Every view votes for the points it really sees; one label map per view, in view order.
+    """Every view votes for the points it really sees, by `vote_weight`.
 
     Labels are read through the colour camera, whether a point is seen is decided by the depth. A
-    view whose depth cannot be read has no vote and is in `skipped` of the ballot.
-    Raises InputError where a map has another size than its image, or the counts differ.
+    view whose depth cannot be read has no vote: it is in `skipped`. Raises InputError where a view
+    has no label map, or one of another size than its image.
     """
     ballot = Ballot(len(points), slots)
-    tolerance = fitted(tolerance, scene, points)
-    maps = iter(label_maps)
-    for number, (view, depth, lost) in enumerate(ahead(scene.views, readable), start=1):
-        labels = next(maps, None)
-        if labels is None:
-            raise InputError(
-                f"{len(scene)} views but only {number - 1} label maps (none for {view.name}); "
-                "track the scene again"
-            )
-        expected = (view.camera.height, view.camera.width)
-        if labels.shape != expected:
-            raise InputError(
-                f"view {view.name}: label map is {labels.shape[1]}x{labels.shape[0]}, "
-                f"its image is {expected[1]}x{expected[0]}; make masks at image resolution"
-            )
-        if lost is None:
-            seen = sightings(points, view, tolerance, depth)
-            ballot.add(seen.point, _look_up(labels, seen.row, seen.column), seen.weight)
-        else:
-            ballot.skipped.append(lost)
+    for look in looks(points, scene, label_maps, tolerance, ballot.skipped):
+        ballot.add(look.seen.point, look.label, look.weight)
         if progress is not None:
-            progress(number, len(scene))
-    if next(maps, None) is not None:
-        raise InputError(f"more label maps than the {len(scene)} views; track the scene again")
+            progress(look.index + 1, len(scene))
     return ballot
-
-
-@numba.njit(cache=True)
-@no_type_check
-def _look_up(labels, row, column):
-    picked = np.empty(len(row), np.int32)
-    for i in range(len(row)):
-        picked[i] = labels[row[i], column[i]]
-    return picked
 
 
 @numba.njit(cache=True)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, Int32
@@ -13,36 +12,25 @@ from lift3d.association.votes.ballot import vote_labels
 from lift3d.geometry.visibility import DepthTolerance
 from lift3d.scene import LabelledPoints, LabelMap, Points, Scene
 from lift3d.scene.errors import InputError
-from lift3d.scene.labelmaps import find_label_map, read_label_map
-
-
-def class_maps(folder: Path, scene: Scene) -> Iterator[LabelMap]:
-    """FOLDER/<view>.png of every view, at image size; 0 is no class.
-
-    Maps of another size are taken to cover the image (nearest pixel). A view without a file
-    has no vote; InputError where none has one.
-    """
-    found = {view.name: find_label_map(folder, view.name) for view in scene.views}
-    if not any(found.values()):
-        raise InputError(
-            f"{folder} has no class map of any of {len(scene)} views; expected one grey PNG per "
-            f"view with a class id per pixel, such as {scene.views[0].name}.png"
-        )
-    for view in scene.views:
-        path = found[view.name]
-        shape = view.camera.height, view.camera.width
-        yield np.zeros(shape, np.int32) if path is None else _fitted(read_label_map(path), shape)
+from lift3d.scene.labelmaps import derived, resized_label_map
 
 
 def vote_classes(
     points: Points,
     scene: Scene,
-    maps: Iterable[LabelMap],
+    class_maps: Mapping[str, LabelMap],
     tolerance: DepthTolerance = DepthTolerance(),
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Int32[np.ndarray, " points"], Float32[np.ndarray, " points"]]:
-    """The class most views give each point, and its share of their weight; 0 where none does."""
-    return vote_labels(points, scene, maps, progress, tolerance).result(background=0.0)
+    """The class most views give each point, and its share of their weight; 0 where none does.
+
+    A 2D labeller's maps, 0 is no class: `LabelMaps.found(folder, names, "class map")`. A view
+    without one has no vote; one of another size is taken to cover the image.
+    """
+    asked = scene.with_views([view for view in scene.views if view.name in class_maps])
+    size = {view.name: (view.camera.height, view.camera.width) for view in asked.views}
+    maps = derived(class_maps, lambda name, labels: resized_label_map(labels, *size[name]))
+    return vote_labels(points, asked, maps, progress, tolerance).result(background=0.0)
 
 
 def with_classes(
@@ -74,16 +62,3 @@ def classes_of_objects(
     for each in np.lexsort((-known, count)).tolist():  # the last written has the most points
         winner[int(known[each] >> 32)] = int(known[each] & (2**32 - 1))
     return dict(sorted(winner.items()))
-
-
-def _fitted(
-    labels: LabelMap, shape: tuple[int, int]
-) -> Int32[np.ndarray, "image_height image_width"]:
-    """Nearest pixel, so that ids stay ids."""
-    if labels.shape == shape:
-        return labels
-    row, column = (
-        ((np.arange(to) + 0.5) * of / to).astype(np.int64)
-        for of, to in zip(labels.shape, shape, strict=True)
-    )
-    return labels[row][:, column]

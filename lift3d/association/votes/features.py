@@ -11,8 +11,8 @@ import numba
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from lift3d.geometry.scale import fitted
-from lift3d.geometry.visibility import DepthTolerance, Sightings, sightings
+from lift3d.association.looks import Look, looks
+from lift3d.geometry.visibility import DepthTolerance
 from lift3d.scene import Points, Scene
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.storage import atomic
@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 FeatureMaps = Callable[[int], Float32[np.ndarray, "rows columns channels"]]
 """From a view's index to its features; a map covers the image at any resolution."""
 BUDGET = 2 << 30
+
+log = logging.getLogger(__name__)
 
 
 def average_features(
@@ -44,7 +46,6 @@ def average_features(
     for every block that it sees.
     """
     channels = _channels(scene, features)
-    tolerance = fitted(tolerance, scene, points)
     size = 4 * (channels + 1)
     if out is None and len(points) * size > budget:
         raise InputError(
@@ -96,18 +97,16 @@ def _into(
 ) -> None:
     """Fill `sums`, zeros so far, with the means."""
     weight = np.zeros(len(points), np.float32)
-    for index, view in enumerate(scene.views):
-        try:
-            seen = sightings(points, view, tolerance)
-            if len(seen):  # else its features need not be made
-                _add_view(
-                    sums, weight, seen, features(index), view.camera.height, view.camera.width
-                )
-        except FrameError as error:
-            log.warning("view %s has no part in the mean features: %s", view.name, error)
-            continue
+    for look in looks(points, scene, tolerance=tolerance):
+        if len(look.seen):  # else its features need not be made
+            try:
+                maps = features(look.index)
+            except FrameError as error:
+                log.warning("view %s has no features: %s", look.view.name, error)
+            else:
+                _add_view(sums, weight, look, maps)
         if progress is not None:
-            progress(index + 1, len(scene))
+            progress(look.index + 1, len(scene))
     for begin in range(0, len(sums), 1 << 16):  # in place: the sums may be all there is room for
         some = slice(begin, begin + (1 << 16))
         sums[some] /= np.where(weight[some] > 0, weight[some], 1)[:, None]
@@ -116,10 +115,8 @@ def _into(
 def _add_view(
     sums: Float32[np.ndarray, "points channels"],
     weight: Float32[np.ndarray, " points"],
-    seen: Sightings,
+    look: Look,
     maps: Float32[np.ndarray, "rows columns own_channels"],
-    height: int,
-    width: int,
 ) -> None:
     if maps.shape[2] != sums.shape[1]:
         raise InputError(
@@ -129,7 +126,8 @@ def _add_view(
     length = np.sqrt(np.einsum("rkc,rkc->rk", maps, maps, dtype=np.float64))
     has = np.isfinite(length) & (length > 0)
     scale = np.where(has, 1 / np.where(has, length, 1), 0).astype(np.float32)
-    _add(sums, weight, seen.point, seen.row, seen.column, seen.weight, maps, scale, height, width)
+    seen, (height, width) = look.seen, look.labels.shape
+    _add(sums, weight, seen.point, seen.row, seen.column, look.weight, maps, scale, height, width)
 
 
 @numba.njit(cache=True, parallel=True)

@@ -20,6 +20,7 @@ from lift3d.evaluation.consistency.cells import cell_keys, sort_keys
 from lift3d.evaluation.consistency.scenes import FOOTPRINTS, METRIC_EPSILON
 from lift3d.evaluation.consistency.scoring import Exclude
 from lift3d.geometry import project, unproject
+from lift3d.geometry.lens import inside, nearest
 from lift3d.scene import Scene, View
 from lift3d.scene.errors import FrameError, InputError
 
@@ -154,15 +155,13 @@ def _sample(
     pixel = np.flatnonzero((grid & np.isfinite(depth) & (depth > 0)).ravel())
     xyz = unproject(camera, np.where(np.isfinite(depth), depth, np.float32(0)))
     xyz = xyz.reshape(-1, 3)[pixel].astype(np.float32)
-    xy, z = project(view.camera, xyz)
+    xy, _ = project(view.camera, xyz)
     width, height = view.camera.width, view.camera.height
-    column, row = np.floor(np.nan_to_num(xy, nan=-1.0) + 0.5).T
-    seen = (z > 0) & (column >= 0) & (row >= 0) & (column < width) & (row < height)
+    seen = inside(view.camera, xy)
+    column, row = nearest(xy[seen])
     maps = features(index)
-    at_row = (row[seen] * maps.shape[0] / height + 0.5 * maps.shape[0] / height).astype(np.int64)
-    at_column = (column[seen] * maps.shape[1] / width + 0.5 * maps.shape[1] / width).astype(
-        np.int64
-    )
+    at_row = (row * maps.shape[0] / height + 0.5 * maps.shape[0] / height).astype(np.int64)
+    at_column = (column * maps.shape[1] / width + 0.5 * maps.shape[1] / width).astype(np.int64)
     feature = maps[at_row, at_column]
     has = feature.any(1)
     footprint = float(np.median(depth[depth > 0]) / camera.K[0, 0]) if len(pixel) else 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,19 +11,18 @@ from jaxtyping import Float32, Int32
 
 from lift3d.evaluation.consistency.counts import neighbour_counts
 from lift3d.evaluation.consistency.scoring import Consistency, Exclude, score
-from lift3d.geometry import project, rays_at, transform
+from lift3d.geometry import project, transform
+from lift3d.geometry.lens import inside, nearest, rays_at
 from lift3d.scene import LabelMap, Scene, Skipped, View
 from lift3d.scene.errors import InputError
-from lift3d.scene.prefetch import side_by_side
+from lift3d.scene.labelmaps import check_label_maps, label_map_of
+from lift3d.scene.prefetch import THREADS, prefetch
 from lift3d.scene.skipping import readable
 
 METRIC_EPSILON = 0.01
 """Metres; about the noise of a depth sensor at two metres."""
 FOOTPRINTS = 4.0
 """Without metres, epsilon is this many times the median distance between pixels' points."""
-
-LabelMaps = Sequence[LabelMap] | Callable[[int], LabelMap]
-"""Label maps of all views, or a function from a view's index to its label map."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +72,7 @@ class SceneConsistency:
 
 def scene_consistency(
     scene: Scene,
-    label_maps: LabelMaps,
+    label_maps: Mapping[str, LabelMap],
     epsilon: float | None = None,
     exclude: Exclude = "nothing",
     foreground: bool = False,
@@ -82,10 +81,10 @@ def scene_consistency(
 ) -> SceneConsistency:
     """H of the scene's label maps; see `consistency` for what it is.
 
-    `label_maps` gives view i's ids at colour resolution. Every pixel with depth is placed in
-    the world and looks its label up through the colour camera. `epsilon` defaults to 1 cm in
-    a metric scene, else to four times the median distance between neighbouring pixels'
-    points. If the views have more than `max_pixels` pixels, a regular grid is taken, the
+    `label_maps` gives the ids of each view by its name, at colour resolution. Every pixel with
+    depth is placed in the world and looks its label up through the colour camera. `epsilon`
+    defaults to 1 cm in a metric scene, else to four times the median distance between neighbouring
+    pixels' points. If the views have more than `max_pixels` pixels, a regular grid is taken, the
     same in all views, and `sampling` says so. Views without depth contribute nothing, and those
     whose depth cannot be read are in `skipped`.
     """
@@ -96,7 +95,7 @@ def scene_consistency(
 
 def scene_consistencies(
     scene: Scene,
-    label_maps: LabelMaps,
+    label_maps: Mapping[str, LabelMap],
     epsilon: float | None = None,
     excludes: Sequence[Exclude] = ("nothing", "self", "view"),
     foreground: bool | Sequence[bool] = False,
@@ -107,11 +106,7 @@ def scene_consistencies(
 
     All of `excludes` for the first of `foreground`, then all for the next.
     """
-    if not callable(label_maps) and len(label_maps) != len(scene):
-        raise InputError(
-            f"{len(label_maps)} label maps for {len(scene)} views; expected one per view, in order"
-        )
-    lookup = label_maps if callable(label_maps) else label_maps.__getitem__
+    check_label_maps(label_maps, scene)
     total = sum(
         view.geometry_camera.width * view.geometry_camera.height
         for view in scene.views
@@ -119,8 +114,10 @@ def scene_consistencies(
     )
     stride = max(1, math.ceil(math.sqrt(total / max_pixels)))
     samples = list(
-        side_by_side(
-            range(len(scene)), lambda index: _sample(scene.views[index], lookup, index, stride)
+        prefetch(
+            scene.views,
+            lambda view: _sample(view, label_maps, stride),
+            threads=THREADS,
         )
     )
     if not any(len(sample.label) for sample in samples):
@@ -170,7 +167,7 @@ class _Sample:
     """Why the depth cannot be read."""
 
 
-def _sample(view: View, label_maps: Callable[[int], LabelMap], index: int, stride: int) -> _Sample:
+def _sample(view: View, label_maps: Mapping[str, LabelMap], stride: int) -> _Sample:
     view, depth, lost = readable(view)
     camera = view.geometry_camera
     if depth is None or lost is not None or camera.world_from_camera is None:
@@ -183,22 +180,16 @@ def _sample(view: View, label_maps: Callable[[int], LabelMap], index: int, strid
     row, column = rows[row], columns[column]
     pixel = (row * depth.shape[1] + column).astype(np.int32)
     z = depth[row, column]
-    xyz = transform(camera.pose, rays_at(camera, column * 1.0, row * 1.0) * z[:, None])
+    xyz = transform(camera.pose, rays_at(camera, column, row) * z[:, None])
     xyz = xyz.astype(np.float32)
-    labels = label_maps(index)
-    expected = (view.camera.height, view.camera.width)
-    if labels.shape != expected:
-        raise InputError(
-            f"view {view.name}: label map is {labels.shape[1]}x{labels.shape[0]}, "
-            f"expected the colour image's {expected[1]}x{expected[0]}"
-        )
+    labels = label_map_of(label_maps, view)
     if view.depth_camera is None:
         label, seen = labels.ravel()[pixel], np.ones(len(pixel), bool)
     else:
         xy, _ = project(view.camera, xyz)
-        column, row = np.floor(np.nan_to_num(xy, nan=-1.0) + 0.5).T
-        seen = (column >= 0) & (row >= 0) & (column < expected[1]) & (row < expected[0])
-        label = labels[row[seen].astype(np.intp), column[seen].astype(np.intp)]
+        seen = inside(view.camera, xy)
+        column, row = nearest(xy[seen])
+        label = labels[row, column]
     footprint = float(np.median(z) / camera.K[0, 0]) if len(pixel) else 0.0
     return _Sample(xyz[seen], label, pixel[seen], int((~seen).sum()), footprint)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,9 +11,7 @@ from jaxtyping import Float32, UInt8
 from lift3d.geometry import unproject
 from lift3d.scene import Camera, Depth, Scene, Skipped, View
 from lift3d.scene.errors import FrameError, InputError
-
-AHEAD = 2
-"""Frames decoded while one is fused; more would only take memory."""
+from lift3d.scene.prefetch import prefetch
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,22 +50,12 @@ def load_frame(view: View) -> Frame:
 
 def frames(views: Sequence[View]) -> Iterator[Frame | Skipped]:
     """Every view in order, decoded a little ahead; or why it cannot be used."""
-    waiting: deque[tuple[View, Future[Frame]]] = deque()
-    with ThreadPoolExecutor(1) as pool:
-        try:
-            for view in views:
-                waiting.append((view, pool.submit(load_frame, view)))
-                if len(waiting) > AHEAD:
-                    yield _finished(*waiting.popleft())
-            while waiting:
-                yield _finished(*waiting.popleft())
-        finally:
-            pool.shutdown(cancel_futures=True)  # the caller stopped early
+    return prefetch(views, _frame)
 
 
-def _finished(view: View, future: Future[Frame]) -> Frame | Skipped:
+def _frame(view: View) -> Frame | Skipped:
     try:
-        return future.result()
+        return load_frame(view)
     except FrameError as error:
         return Skipped(view.name, str(error))
 

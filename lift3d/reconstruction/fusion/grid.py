@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Int32
 
-from lift3d.geometry import rays
+from lift3d.geometry.lens import pinhole, rays
 from lift3d.reconstruction.fusion.frames import Frame
-from lift3d.reconstruction.fusion.kernels import SUMS, integrate
-from lift3d.scene import Camera, Points, Transform
+from lift3d.reconstruction.fusion.kernels import SUMS, Rules, Table, integrate
+from lift3d.scene import Camera, Points
 
 START = 1 << 16
 """Voxels there is room for at first (4 MB); doubled when needed."""
@@ -23,22 +23,24 @@ class Grid:
         self.voxel = voxel
         # Whole voxels, so that the lattice does not depend on where the scan starts.
         self.origin = np.round(np.asarray(near, np.float64) / voxel) * voxel
-        self._table = np.full(2 * START, EMPTY, np.int64)
-        self._slot = np.zeros(2 * START, np.int32)
-        self._key = np.zeros(START, np.int64)
-        self._sums = np.zeros((START, SUMS), np.float32)
-        self._views = np.zeros((START, 2), np.int32)
-        self._count = 0
+        self._voxels = Table(
+            np.full(2 * START, EMPTY, np.int64),
+            np.zeros(2 * START, np.int32),
+            np.zeros(START, np.int64),
+            np.zeros((START, SUMS), np.float32),
+            np.zeros((START, 2), np.int32),
+            0,
+        )
         self._added = 0
         self._rays: tuple[Camera, np.ndarray] | None = None
 
     def __len__(self) -> int:
-        return self._count
+        return self._voxels.used
 
     @property
     def room(self) -> int:
         """Voxels there is memory for now."""
-        return len(self._sums)
+        return len(self._voxels.sums)
 
     def add(
         self,
@@ -54,34 +56,34 @@ class Grid:
         grid_from_camera = camera.pose.copy()
         grid_from_camera[:3, 3] -= self.origin
         self._added += 1
-        state = integrate(
+        differs = view.depth_camera is not None
+        colour_from_depth = view.camera.camera_from_world @ camera.pose if differs else np.eye(4)
+        self._voxels = integrate(
             frame.depth,
             np.ones((1, 1), np.float32) if frame.confidence is None else frame.confidence,
             frame.image,
             self._rays_of(camera),
             np.ascontiguousarray(grid_from_camera[:3]),
-            *_colour_lookup(view.camera, camera, view.depth_camera is not None),
             (camera.K[0, 0] + camera.K[1, 1]) / 2,
-            self.voxel,
-            np.inf if depth_edge <= 0 else depth_edge,
-            np.inf if max_depth is None else max_depth,
-            clear_depth,
-            stride,
+            differs,
+            pinhole(view.camera, colour_from_depth),
+            Rules(
+                self.voxel,
+                np.inf if depth_edge <= 0 else depth_edge,
+                np.inf if max_depth is None else max_depth,
+                clear_depth,
+                stride,
+            ),
             self._added,
-            self._table,
-            self._slot,
-            self._key,
-            self._sums,
-            self._views,
-            self._count,
+            self._voxels,
         )
-        self._table, self._slot, self._key, self._sums, self._views, self._count = state
 
     def points(self) -> tuple[Points, Int32[np.ndarray, " points"]]:
         """One point per voxel in the order of their keys, and how many views saw each."""
-        order = np.argsort(self._key[: self._count])
-        key = self._key[: self._count][order]
-        sums = self._sums[: self._count][order].astype(np.float64)
+        found = self._voxels
+        order = np.argsort(found.keys[: found.used])
+        key = found.keys[: found.used][order]
+        sums = found.sums[: found.used][order].astype(np.float64)
         cell = np.stack([key >> 42, (key >> 21) & 0x1FFFFF, key & 0x1FFFFF], axis=1) - (1 << 20)
         weight = sums[:, 9]
         xyz = self.origin + self.voxel * (cell + 0.5) + sums[:, 0:3] / weight[:, None]
@@ -97,7 +99,7 @@ class Grid:
             normal.astype(np.float32),
             sums[:, 11].astype(np.float32),
         )
-        return points, self._views[: self._count, 0][order]
+        return points, found.views[: found.used, 0][order]
 
     def _rays_of(self, camera: Camera) -> np.ndarray:
         """Ray x and y of each pixel (2, H, W) float32; kept while the lens stays the same."""
@@ -112,13 +114,3 @@ def _same_lens(a: Camera, b: Camera) -> bool:
         (a.width, a.height, a.distortion) == (b.width, b.height, b.distortion)
         and np.array_equal(a.K, b.K)
     )  # fmt: skip
-
-
-def _colour_lookup(
-    colour: Camera, depth: Camera, differs: bool
-) -> tuple[bool, Transform, np.ndarray, np.ndarray]:
-    """Whether, and how, a point of the depth camera is looked up in the colour image."""
-    lens = np.zeros(5)
-    lens[: min(5, len(colour.distortion))] = colour.distortion[:5]
-    transform = colour.camera_from_world @ depth.pose if differs else np.eye(4)
-    return differs, transform, colour.K, lens

@@ -5,10 +5,13 @@ One thread, so that the sums come in the same order and the result in the same b
 
 from __future__ import annotations
 
-from typing import no_type_check
+from typing import NamedTuple, no_type_check
 
 import numba
 import numpy as np
+from jaxtyping import Float32, Int32, Int64
+
+from lift3d.geometry.lens import cell, pixel, within
 
 SUMS = 12
 """Per voxel: offset xyz, rgb, normal xyz, weight, weight with colour, confidence."""
@@ -20,6 +23,33 @@ GRAZING = 0.05
 """The least cosine of the viewing angle that counts."""
 UNKNOWN = 0.5
 """The cosine taken for pixels without a normal."""
+
+
+class Table(NamedTuple):
+    """A hash of the occupied voxels; those in use come first, in the order they were found."""
+
+    table: Int64[np.ndarray, " places"]
+    """Key at each place of the hash, -1 where free; twice as long as there is room for voxels."""
+    slot: Int32[np.ndarray, " places"]
+    """Number of that voxel."""
+    keys: Int64[np.ndarray, " room"]
+    sums: Float32[np.ndarray, "room 12"]
+    views: Int32[np.ndarray, "room 2"]
+    """How many views saw the voxel, and the last of them."""
+    used: int
+    """Voxels in use."""
+
+
+class Rules(NamedTuple):
+    """What of a frame is taken, and how it is weighed."""
+
+    voxel: float
+    edge: float
+    """Neighbouring depths further apart than this share lie on two surfaces; infinite: no rule."""
+    max_depth: float
+    clear_depth: float
+    """Depth at which a look counts half; infinite: no rule."""
+    stride: int
 
 
 @numba.njit(cache=True, inline="always")
@@ -66,64 +96,48 @@ def _find(table, key):
 
 @numba.njit(cache=True)
 @no_type_check
-def _grow(table, slot, keys, sums, views, count):
+def _grow(full):
     """Twice the room; every key finds its new place."""
-    room = 2 * len(sums)
+    keys, count = full.keys, full.used
+    room = 2 * len(full.sums)
     new_table = np.full(2 * room, -1, np.int64)
     new_slot = np.zeros(2 * room, np.int32)
     new_keys = np.zeros(room, np.int64)
     new_sums = np.zeros((room, SUMS), np.float32)
     new_views = np.zeros((room, 2), np.int32)
     new_keys[:count] = keys[:count]
-    new_sums[:count] = sums[:count]
-    new_views[:count] = views[:count]
+    new_sums[:count] = full.sums[:count]
+    new_views[:count] = full.views[:count]
     for i in range(count):
         at = _find(new_table, keys[i])
         new_table[at] = keys[i]
         new_slot[at] = i
-    return new_table, new_slot, new_keys, new_sums, new_views
+    return Table(new_table, new_slot, new_keys, new_sums, new_views, count)
 
 
 @numba.njit(cache=True, nogil=True)
 @no_type_check
 def integrate(
-    depth,
-    confidence,
-    image,
-    ray,
-    pose,
-    other_colour,
-    colour_from_depth,
-    colour_K,
-    lens,
-    focal,
-    voxel,
-    edge,
-    max_depth,
-    clear_depth,
-    stride,
-    number,
-    table,
-    slot,
-    keys,
-    sums,
-    views,
-    count,
+    depth, confidence, image, ray, pose, focal, other_colour, colour, rules, number, full
 ):
-    """Add every pixel of one frame to its voxel; the table comes back, grown where needed."""
+    """Add every pixel of frame `number` to its voxel; the `Table` comes back, grown where needed.
+
+    `pose` is grid_from_camera, `ray` x and y of each pixel's ray, `focal` in pixels; `colour` the
+    `Pinhole` of the colour camera for points in the depth camera's frame.
+    """
+    voxel, edge, max_depth, clear_depth, stride = rules
+    table, slot, keys, sums, views, count = full
     height, width = depth.shape
     ray_x, ray_y = ray[0], ray[1]
     has_confidence = confidence.shape[0] > 1 or confidence.shape[1] > 1
     checked = not np.isinf(edge)
     if not checked:
         edge = 0.05  # normals need a step all the same
-    bent = False
-    for k in range(5):
-        bent |= lens[k] != 0.0
     last_key, i = np.int64(-1), 0
     for v in range(0, height, stride):
         if count + width > len(sums):
-            table, slot, keys, sums, views = _grow(table, slot, keys, sums, views, count)
+            larger = _grow(Table(table, slot, keys, sums, views, count))
+            table, slot, keys, sums, views, count = larger
         for u in range(0, width, stride):
             z = depth[v, u]
             if not (z > 0.0 and z <= max_depth and z < np.inf):  # written so that NaN fails
@@ -193,33 +207,12 @@ def integrate(
 
             row, column = v, u
             if other_colour:
-                row, column = _colour_pixel(colour_from_depth, colour_K, lens, bent, cx, cy, z)
-                if not (0 <= row < image.shape[0] and 0 <= column < image.shape[1]):
+                x, y, ahead = pixel(colour, cx, cy, z)
+                if not within(x, y, ahead, image.shape[1], image.shape[0]):
                     continue
+                row, column = cell(x, y)
             sums[i, 3] += quality * image[row, column, 0]
             sums[i, 4] += quality * image[row, column, 1]
             sums[i, 5] += quality * image[row, column, 2]
             sums[i, 10] += quality
-    return table, slot, keys, sums, views, count
-
-
-@numba.njit(cache=True, inline="always")
-@no_type_check
-def _colour_pixel(transform, K, lens, bent, px, py, pz):
-    """Nearest pixel (row, column) of the colour image; -1 -1 where the point is behind it."""
-    z = transform[2, 0] * px + transform[2, 1] * py + transform[2, 2] * pz + transform[2, 3]
-    if not z > 1e-6:
-        return -1, -1
-    x = (transform[0, 0] * px + transform[0, 1] * py + transform[0, 2] * pz + transform[0, 3]) / z
-    y = (transform[1, 0] * px + transform[1, 1] * py + transform[1, 2] * pz + transform[1, 3]) / z
-    if bent:
-        r2 = x * x + y * y
-        radial = 1.0 + r2 * (lens[0] + r2 * (lens[1] + r2 * lens[4]))
-        bent_x = x * radial + 2.0 * lens[2] * x * y + lens[3] * (r2 + 2.0 * x * x)
-        y = y * radial + lens[2] * (r2 + 2.0 * y * y) + 2.0 * lens[3] * x * y
-        x = bent_x
-    column = K[0, 0] * x + K[0, 1] * y + K[0, 2]
-    row = K[1, 1] * y + K[1, 2]
-    if not (abs(column) < 1e6 and abs(row) < 1e6):
-        return -1, -1
-    return int(np.floor(row + 0.5)), int(np.floor(column + 0.5))
+    return Table(table, slot, keys, sums, views, count)

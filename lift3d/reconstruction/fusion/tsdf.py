@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from lift3d.geometry import invert, project, unproject
+from lift3d.geometry import project, unproject
+from lift3d.geometry.lens import inside, nearest, source_pixels
 from lift3d.reconstruction.fusion.frames import Frame, check_above_0, default_voxel, frames
-from lift3d.scene import Camera, Image, Points, Scene, Skipped
+from lift3d.scene import Camera, Image, Points, Scene, Skipped, invert
 from lift3d.scene.errors import InputError
 from lift3d.scene.protocols import FuserConfig
 
@@ -150,12 +151,10 @@ def _seen_from_depth(frame: Frame, depth: Float32[np.ndarray, "height width"]) -
     """The colour of every depth pixel; mid grey where the colour camera does not see it."""
     xyz = unproject(frame.view.geometry_camera, depth).reshape(-1, 3)
     xy, _ = project(frame.view.camera, xyz)
-    pixel = np.rint(np.nan_to_num(xy, nan=-1.0, posinf=-1.0, neginf=-1.0))
-    height, width = frame.image.shape[:2]
-    inside = ((pixel >= 0) & (pixel < [width, height])).all(1)
-    column, row = pixel[inside].astype(np.int64).T
+    seen = inside(frame.view.camera, xy)
+    column, row = nearest(xy[seen])
     rgb = np.full((depth.size, 3), 128, np.uint8)
-    rgb[inside] = frame.image[row, column]
+    rgb[seen] = frame.image[row, column]
     return rgb.reshape(*depth.shape, 3)
 
 
@@ -167,10 +166,7 @@ def _straight(
         return depth, image
     import cv2
 
-    size = camera.width, camera.height
-    maps = cv2.initUndistortRectifyMap(
-        camera.K, np.array(camera.distortion), None, camera.K, size, cv2.CV_32FC1
-    )
+    maps = source_pixels(camera, replace(camera, distortion=()))
     # Nearest: a mean of two depths is a place where nothing is.
     straight = [cv2.remap(array, *maps, cv2.INTER_NEAREST) for array in (depth, image)]
     return np.asarray(straight[0], np.float32), np.asarray(straight[1], np.uint8)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 
 from lift3d.geometry import project, transform
+from lift3d.geometry.lens import inside, nearest, rays_at
 from lift3d.geometry.scale import fitted
 from lift3d.geometry.visibility import DepthTolerance
 from lift3d.scene import Camera, Depth, Matches, Scene, View
@@ -70,7 +71,7 @@ class DepthMatcher:
             xy_in_a = np.stack([column, row], axis=1)[kept].astype(np.float64)
         else:
             xy_in_a = project(a.camera, xyz)[0]
-        seen = (gap_back < 1) & _inside(a.camera, xy_in_a) & _inside(b.camera, xy_in_b)
+        seen = (gap_back < 1) & inside(a.camera, xy_in_a) & inside(b.camera, xy_in_b)
 
         confidence = (1 - np.maximum(gap, gap_back) ** 2) * np.minimum(cosine, cosine_b)
         confidence[edge | edge_b] *= self.config.edge_confidence
@@ -124,7 +125,7 @@ class DepthMatcher:
         The cosine is 1 where neighbours are missing and cannot tell.
         """
         height, width = depth.shape
-        ray = _rays(camera, column, row)
+        ray = rays_at(camera, column, row)
         centre = depth[row, column].astype(np.float64)
         xyz = ray * centre[:, None]
 
@@ -160,39 +161,16 @@ class DepthMatcher:
         for points outside the image or where depth is missing.
         """
         xy, z = project(camera, xyz)
-        inside = _inside(camera, xy)
-        pixel = np.rint(np.where(inside[:, None], xy, 0)).astype(np.int64)
-        measured = depth[pixel[:, 1], pixel[:, 0]]
+        seen = inside(camera, xy)
+        column, row = nearest(np.where(seen[:, None], xy, 0))
+        measured = depth[row, column]
         allowed = self.config.tolerance.fixed + self.config.tolerance.relative * z
-        known = inside & _present(measured)
+        known = seen & _present(measured)
         gap = np.full(len(xyz), np.inf)
         gap[known] = np.abs(measured[known] - z[known]) / allowed[known]
-        return pixel, gap
+        return np.stack([column, row], axis=1), gap
 
 
 def _present(depth: Float32[np.ndarray, "*shape"]) -> Bool[np.ndarray, "*shape"]:
     """Where depth was measured: NaN, infinity and 0 are all missing."""
     return (depth > 0) & (depth < np.inf)
-
-
-def _inside(camera: Camera, xy: Float[np.ndarray, "points 2"]) -> Bool[np.ndarray, " points"]:
-    """Whether the nearest pixel is in the image; NaN is not."""
-    with np.errstate(invalid="ignore"):
-        return (
-            (xy > -0.5).all(1) & (xy[:, 0] < camera.width - 0.5) & (xy[:, 1] < camera.height - 0.5)
-        )
-
-
-def _rays(
-    camera: Camera, column: Int64[np.ndarray, " pixels"], row: Int64[np.ndarray, " pixels"]
-) -> Float64[np.ndarray, "pixels 3"]:
-    """Directions of these pixels in the camera frame, scaled to z = 1."""
-    pixels = np.stack([column, row, np.ones_like(row)], axis=1).astype(np.float64)
-    if any(camera.distortion) and len(pixels):
-        import cv2
-
-        lens = np.array(camera.distortion)
-        flat = cv2.undistortPoints(pixels[:, None, :2].copy(), camera.K, lens)
-        pixels[:, :2] = np.asarray(flat, np.float64)[:, 0]
-        return pixels
-    return pixels @ np.linalg.inv(camera.K).T

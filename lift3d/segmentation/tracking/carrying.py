@@ -8,9 +8,10 @@ from typing import no_type_check
 
 import numba
 import numpy as np
-from jaxtyping import Bool, Float64, Int32, Int64
+from jaxtyping import Float64, Int32, Int64
 
 from lift3d.geometry import project, transform
+from lift3d.geometry.lens import inside, nearest, rays_at
 from lift3d.geometry.visibility import DepthTolerance
 from lift3d.scene import Camera, Depth, View
 from lift3d.segmentation.tracking.evidence import Evidence
@@ -52,15 +53,15 @@ def places(view: View, depth: Depth) -> Places:
     grid = depth[stride // 2 :: stride, stride // 2 :: stride]
     row, column = np.nonzero((grid > 0) & (grid < np.inf))
     row, column = row * stride + stride // 2, column * stride + stride // 2
-    xyz = transform(camera.pose, _rays(camera, column, row) * depth[row, column][:, None])
+    xyz = transform(camera.pose, rays_at(camera, column, row) * depth[row, column][:, None])
     height, width = view.camera.height, view.camera.width
     if view.depth_camera is None:
         return Places(xyz, row * width + column, stride, height, width)
     xy, _ = project(view.camera, xyz)
-    inside = _inside(view.camera, xy)
-    u, v = np.rint(xy[inside]).astype(np.int64).T
+    seen = inside(view.camera, xy)
+    u, v = nearest(xy[seen])
     pixels = int(np.ceil(stride * width / camera.width))
-    return Places(xyz[inside], v * width + u, pixels, height, width)
+    return Places(xyz[seen], v * width + u, pixels, height, width)
 
 
 def look_up(
@@ -68,21 +69,21 @@ def look_up(
 ) -> Int32[np.ndarray, " places"]:
     """The label that an earlier view gives each place; -1 where it does not see it."""
     xy, z = project(earlier.geometry_camera, xyz)
-    inside = np.flatnonzero(_inside(earlier.geometry_camera, xy))
-    u, v = np.rint(xy[inside]).astype(np.int64).T
-    allowed = tolerance.fixed + tolerance.relative * z[inside]
+    place = np.flatnonzero(inside(earlier.geometry_camera, xy))
+    u, v = nearest(xy[place])
+    allowed = tolerance.fixed + tolerance.relative * z[place]
     measured = earlier.depth[v, u]
-    seen = (measured > 0) & (np.abs(measured - z[inside]) <= allowed)
-    inside = inside[seen]
+    seen = (measured > 0) & (np.abs(measured - z[place]) <= allowed)
+    place = place[seen]
     if earlier.camera is not earlier.geometry_camera:
-        xy, _ = project(earlier.camera, xyz[inside])
-        shown = _inside(earlier.camera, xy)
-        inside = inside[shown]
-        u, v = np.rint(xy[shown]).astype(np.int64).T
+        xy, _ = project(earlier.camera, xyz[place])
+        shown = inside(earlier.camera, xy)
+        place = place[shown]
+        u, v = nearest(xy[shown])
     else:
         u, v = u[seen], v[seen]
     label = np.full(len(xyz), -1, np.int32)
-    label[inside] = earlier.labels[v, u]
+    label[place] = earlier.labels[v, u]
     return label
 
 
@@ -130,25 +131,3 @@ def _elect(heard):
                 most = votes
                 winner[place] = label
     return winner
-
-
-def _inside(camera: Camera, xy: Float64[np.ndarray, "points 2"]) -> Bool[np.ndarray, " points"]:
-    """Whether the nearest pixel is in the image; NaN is not."""
-    with np.errstate(invalid="ignore"):
-        return (
-            (xy > -0.5).all(1) & (xy[:, 0] < camera.width - 0.5) & (xy[:, 1] < camera.height - 0.5)
-        )
-
-
-def _rays(
-    camera: Camera, column: Int64[np.ndarray, " pixels"], row: Int64[np.ndarray, " pixels"]
-) -> Float64[np.ndarray, "pixels 3"]:
-    """Directions of these pixels in the camera frame, scaled to z = 1."""
-    pixels = np.stack([column, row, np.ones_like(row)], axis=1).astype(np.float64)
-    if any(camera.distortion) and len(pixels):
-        import cv2
-
-        flat = cv2.undistortPoints(pixels[:, None, :2], camera.K, np.array(camera.distortion))
-        pixels[:, :2] = np.asarray(flat, np.float64)[:, 0]
-        return pixels
-    return pixels @ np.linalg.inv(camera.K).T

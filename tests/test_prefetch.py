@@ -10,44 +10,46 @@ import pytest
 
 from lift3d.scene import Camera, Scene, View
 from lift3d.scene.errors import FrameError
-from lift3d.scene.prefetch import AHEAD, THREADS, ahead, behind, pictures_ahead, side_by_side
+from lift3d.scene.prefetch import AHEAD, THREADS, behind, pictures_ahead, prefetch
 
 
-@pytest.mark.parametrize("way", [ahead, side_by_side])
-def test_results_come_in_order(way):
+@pytest.mark.parametrize("threads", [1, THREADS])
+def test_results_come_in_order(threads):
     def slow_at_first(item: int) -> int:
         time.sleep(0.01 if item == 0 else 0)
         return item * item
 
-    assert list(way(range(20), slow_at_first)) == [item * item for item in range(20)]
-    assert list(way([], slow_at_first)) == []
+    assert list(prefetch(range(20), slow_at_first, threads=threads)) == [
+        item * item for item in range(20)
+    ]
+    assert list(prefetch([], slow_at_first, threads=threads)) == []
 
 
-@pytest.mark.parametrize("way", [ahead, side_by_side])
-def test_an_error_comes_out_in_its_turn(way):
+@pytest.mark.parametrize("threads", [1, THREADS])
+def test_an_error_comes_out_in_its_turn(threads):
     def fails_at_three(item: int) -> int:
         if item == 3:
             raise FrameError("three")
         return item
 
-    found = way(range(9), fails_at_three)
+    found = prefetch(range(9), fails_at_three, threads=threads)
     assert [next(found) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(FrameError, match="three"):
         next(found)
 
 
-@pytest.mark.parametrize("way", [ahead, side_by_side])
-def test_only_a_few_are_held(way):
+@pytest.mark.parametrize("threads", [1, THREADS])
+def test_only_a_few_are_held(threads):
     begun = []
-    for done, _ in enumerate(way(range(50), begun.append), start=1):
-        assert len(begun) <= done + AHEAD + THREADS
+    for done, _ in enumerate(prefetch(range(50), begun.append, threads=threads), start=1):
+        assert len(begun) <= done + AHEAD + threads
     assert len(begun) == 50
 
 
-@pytest.mark.parametrize("way", [ahead, side_by_side])
-def test_stopping_early_leaves_no_thread(way):
+@pytest.mark.parametrize("threads", [1, THREADS])
+def test_stopping_early_leaves_no_thread(threads):
     before = threading.active_count()
-    items = way(range(1000), lambda item: item)
+    items = prefetch(range(1000), lambda item: item, threads=threads)
     next(items)
     items.close()
     assert threading.active_count() == before
@@ -90,12 +92,12 @@ def test_a_picture_that_cannot_be_read_says_so_when_asked_for():
             replace(scene.views[4]).image()
 
 
-@pytest.mark.parametrize("way", [ahead, side_by_side])
-def test_threads_keep_to_the_callers_cores(way):
+@pytest.mark.parametrize("threads", [1, THREADS])
+def test_threads_keep_to_the_callers_cores(threads):
     before = numba.get_num_threads()
     numba.set_num_threads(1)
     try:
-        found = list(way(range(3), lambda item: numba.get_num_threads()))
+        found = list(prefetch(range(3), lambda item: numba.get_num_threads(), threads=threads))
     finally:
         numba.set_num_threads(before)
     assert found == [1, 1, 1]
@@ -121,3 +123,13 @@ def test_what_work_behind_raises_comes_out():
 
     with pytest.raises(OSError, match="disk full"), behind() as later:
         later(full)
+
+
+@pytest.mark.parametrize(("ahead", "threads"), [(0, 1), (1, 1), (5, 1), (0, 3), (2, 3)])
+def test_as_many_are_begun_as_was_asked_for(ahead, threads):
+    begun = []
+    found = prefetch(range(50), begun.append, ahead, threads)
+    next(found)
+    found.close()  # waits for what is running
+    assert len(begun) <= 1 + ahead + threads
+    assert len(list(prefetch(range(50), abs, ahead, threads))) == 50
