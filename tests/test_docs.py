@@ -1,5 +1,6 @@
 """Every Markdown page: its links lead somewhere, its commands parse, the code it names exists."""
 
+import ast
 import importlib
 import os
 import re
@@ -63,6 +64,18 @@ def named_code(text):
     return files, [each for each in quoted if re.fullmatch(r"lift3d(?:\.\w+)+", each)]
 
 
+def used_code(text):
+    """Dotted names that the Python blocks of a page take from lift3d."""
+    used = []
+    for block in re.findall(r"^```python\n(.*?)^```", text, re.M | re.S):
+        if "import lift3d as l3" in block:
+            used += [f"lift3d.{name}" for name in re.findall(r"\bl3\.(\w+)", block)]
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lift3d"):
+                used += [f"{node.module}.{alias.name}" for alias in node.names]
+    return used
+
+
 def exists(dotted):
     """Whether a dotted name is a module, or something in one."""
     module, _, last = dotted.rpartition(".")
@@ -107,6 +120,12 @@ def test_named_code_exists(page):
         assert exists(each), f"{each} is named and is not there"
 
 
+@by_page
+def test_code_of_python_blocks_exists(page):
+    for each in used_code(page.read_text()):
+        assert exists(each), f"{each} is used and is not there"
+
+
 @pytest.mark.parametrize("page", COMMANDS, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_parse(page, capsys):
     for line in command_lines(page.read_text()):
@@ -126,6 +145,8 @@ def test_what_the_tests_look_for_is_found():
     assert links(text) == ["y.md#z"]
     assert command_lines(text) == ["lift3d info    SCAN  # what"]
     assert named_code(text) == (["lift3d/scene"], [])
+    assert used_code("```python\nfrom lift3d.a import b\n```") == ["lift3d.a.b"]
+    assert used_code("```python\nimport lift3d as l3\nl3.c()\n```") == ["lift3d.c"]
     assert not exists("lift3d.scene.nothing")
 
 
