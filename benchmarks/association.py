@@ -27,6 +27,7 @@ from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.evaluation.metrics.scannet import class_agnostic
 from lift3d.geometry.visibility import DepthTolerance
 from lift3d.scene import Scene
+from lift3d.scene.overlap import paint
 from lift3d.segmentation.simulated import SimulatedConfig
 
 SEVERITIES = ("low", "middle", "high")
@@ -61,7 +62,7 @@ def room(seed: int) -> dict[str, dict[str, list[float]]]:
     table = {}
     for severity in SEVERITIES:
         segmenter = SimulatedConfig(severity=severity).build()
-        maps = {view.name: segmenter.segment(view).label_map() for view in scene.views}
+        maps = {view.name: paint(segmenter.segment(view).stack) for view in scene.views}
         began = time.perf_counter()
         ours = associate(surface.points, scene, maps)
         seconds = time.perf_counter() - began

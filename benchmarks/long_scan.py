@@ -37,6 +37,7 @@ from lift3d.run.lift import lift
 from lift3d.run.settings import LiftConfig
 from lift3d.scene import Camera, Points
 from lift3d.scene.labelmaps import Lazy, read_label_map, write_label_map
+from lift3d.scene.overlap import paint
 from lift3d.scene.progress import Tick
 from lift3d.segmentation import tracking
 from lift3d.segmentation.folder import FolderConfig
@@ -62,7 +63,7 @@ def render(folder: Path, colour: tuple[int, int], depth: tuple[int, int], severi
         assert metres is not None
         stored = np.round(1000 * metres).astype(np.uint16)
         Image.fromarray(stored).save(folder / f"{index}.png", compress_level=1)
-        write_label_map(folder, f"mask{index}", segmenter.segment(view).label_map())
+        write_label_map(folder, f"mask{index}", paint(segmenter.segment(view).stack))
         np.savetxt(folder / f"{index}.txt", view.camera.pose)
     for name, camera in (("color", seen.views[0].camera), ("depth", measured.views[0].camera)):
         np.savetxt(folder / f"intrinsic_{name}.txt", _homogeneous(camera))

@@ -42,6 +42,7 @@ from lift3d.run.lift import lift
 from lift3d.run.settings import LiftConfig
 from lift3d.scene import LabelledPoints, LabelMap, Points, Scene
 from lift3d.scene.labelmaps import by_name
+from lift3d.scene.overlap import paint
 from lift3d.segmentation.simulated import Damage, SimulatedConfig
 
 BORDER = 0.04
@@ -75,7 +76,7 @@ class Room:
     def masks(self, config: SimulatedConfig) -> list[LabelMap]:
         """Every view's damaged masks."""
         segmenter = config.build()
-        return [segmenter.segment(view).label_map() for view in self.scene.views]
+        return [paint(segmenter.segment(view).stack) for view in self.scene.views]
 
     def lifted(self, maps: list[LabelMap], trust: bool = False) -> tuple[Labels, Ranking]:
         """Labels and how they are ranked."""

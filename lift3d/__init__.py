@@ -1,15 +1,9 @@
 """lift3d: pictures of a static scene to a point cloud whose points carry object labels."""
 
 import importlib
-import os
 from typing import Any
 
 __version__ = "0.1.0"
-
-# Before numba is imported. Open3D loads a TBB that numba, asking for it first, finds too old and
-# warns about; and OpenMP's threads, when idle, would spin on cores that somebody else needs.
-os.environ.setdefault("NUMBA_THREADING_LAYER_PRIORITY", "omp tbb workqueue")
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 _LAZY = {"register": "lift3d.scene.registry"}
 """Public names and where they are; imported when asked for, so that the command starts at once."""

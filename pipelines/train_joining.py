@@ -1,5 +1,6 @@
 """Learn what belongs together from synthetic rooms: `lift3d/association/shape/joining.npz`.
 
+pip install 'lift3d[train]'
 python pipelines/train_joining.py [--rooms 100 101 ...] [--cache FOLDER] [--out joining.npz]
 
 The rooms are lifted as `lift3d lift` does, up to their pieces. Then pieces are joined by the truth,
@@ -30,11 +31,12 @@ from lift3d.association.shape.cues import CUES, cues
 from lift3d.association.shape.hierarchy import Hierarchy, grow
 from lift3d.association.shape.joining import MODEL
 from lift3d.association.shape.pieces import SIZE, Pairs, Pieces
-from lift3d.association.shape.trees import Trees
+from lift3d.association.shape.trees import LEAF, LEFT, Trees
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.geometry.visibility import spacing
 from lift3d.reconstruction.fusion.voxel import VoxelConfig
 from lift3d.scene import Scene
+from lift3d.scene.overlap import paint
 from lift3d.scene.storage import atomic
 from lift3d.segmentation.regions import RegionsConfig
 
@@ -78,7 +80,7 @@ def room(seed: int, folder: Path | None) -> Room:
     points = VoxelConfig().build().fuse(scene)
     shape = Shape(points, spacing(points.xyz), [view.camera for view in scene.views], scene.metric)
     segmenter = RegionsConfig().build()
-    maps = {view.name: segmenter.segment(view).label_map() for view in scene.views}
+    maps = {view.name: paint(segmenter.segment(view).stack) for view in scene.views}
     for look in looks(points, scene, maps):
         shape.add(look)
     surface = scene.load_surface()
@@ -171,7 +173,29 @@ def learned(examples: list[Examples], **settings: Any) -> Trees:
     y = np.repeat([True, False], len(y))
     x, y, weight = x[weight > 0], y[weight > 0], weight[weight > 0]
     model = HistGradientBoostingClassifier(l2_regularization=1.0, random_state=0, **settings)
-    return Trees.of_sklearn(model.fit(x, y, weight))
+    return trees_of(model.fit(x, y, weight))
+
+
+def trees_of(model: HistGradientBoostingClassifier) -> Trees:
+    """The trees of a fitted binary classifier.
+
+    scikit-learn shows them nowhere in public, so this reads private attributes; the extra `train`
+    says which versions have them, and `tests/test_joining.py` compares the probabilities.
+    """
+    nodes = [each[0].nodes for each in model._predictors]
+    root = np.cumsum([0, *(len(each) for each in nodes[:-1])])
+    offset = np.repeat(root, [len(each) for each in nodes])
+    every = np.concatenate(nodes)
+    return Trees(
+        every["feature_idx"].astype(np.int16),
+        every["num_threshold"],
+        (every["left"] + offset).astype(np.int32),
+        (every["right"] + offset).astype(np.int32),
+        every["value"].astype(np.float32),
+        (LEAF * every["is_leaf"] + LEFT * every["missing_go_to_left"]).astype(np.int8),
+        root.astype(np.int32),
+        np.array(np.ravel(model._baseline_prediction)[0], np.float32),
+    )
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import lift3d
 from lift3d import cli
 from lift3d.cli import commands
 from lift3d.export.ply import read_cloud
@@ -22,6 +23,28 @@ def parsed(*arguments):
     return cli._parse(["lift", *arguments])
 
 
+def test_on_windows_the_command_says_where_it_runs(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert cli.main(["info", "scan"]) == 2
+    assert "Linux and macOS" in capsys.readouterr().err
+
+
+def test_where_locks_are_missing_a_run_says_so_instead_of_a_traceback():
+    code = (
+        "import sys\n"
+        "sys.modules['fcntl'] = None\n"
+        "from lift3d.scene.errors import InputError\n"
+        "try:\n"
+        "    import lift3d.run.stages\n"
+        "except InputError as error:\n"
+        "    print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "WSL" in done.stdout
+
+
 def test_help_lists_every_command(capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(["--help"])
@@ -29,6 +52,11 @@ def test_help_lists_every_command(capsys):
     said = capsys.readouterr().out
     for name in ("lift", "batch", "info", "view", "evaluate", "export", "demo"):
         assert f"• {name}" in said
+
+
+def test_the_version_is_said(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"lift3d {lift3d.__version__}\n"
 
 
 @pytest.mark.parametrize("name", sorted(cli.COMMANDS))

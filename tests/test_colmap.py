@@ -427,6 +427,17 @@ def test_other_settings_or_pictures_start_anew(tmp_path):
     assert counted(tmp_path)["images"] == 4
 
 
+def test_other_pictures_of_the_same_names_and_sizes_start_anew(tmp_path):
+    for colour in (0, 90):
+        pixels = np.full((240, 320, 3), colour, np.uint8)
+        views = [View(str(i), Camera(K, *SIZE), Picture(pixels)) for i in range(2)]
+        given = Scene("flat", tuple(views), False, "test")
+        with pytest.raises(InputError, match="no two photos overlap enough"):
+            Colmap().reconstruct(given, None, tmp_path)
+        kept = cv2.imread(str(tmp_path / "images/0.jpg"))
+        assert abs(int(kept[0, 0, 0]) - colour) < 3
+
+
 def test_one_after_the_other_places_them_too(tmp_path):
     made = Colmap(ColmapConfig(mapper="incremental")).reconstruct(photos(4))
     off, turned = errors(made, list(poses(4)))

@@ -141,7 +141,7 @@ def test_every_page_of_docs_is_in_the_index():
 
 
 def test_what_the_tests_look_for_is_found():
-    text = "# A b, c\n[x](y.md#z) `[n](o.md)`\n```\nlift3d info \\\n  SCAN  # what\n```\n`lift3d/scene`"
+    text = "# A\n[x](y.md#z) `[n](o.md)`\n```\nlift3d info \\\n  SCAN  # what\n```\n`lift3d/scene`"
     assert links(text) == ["y.md#z"]
     assert command_lines(text) == ["lift3d info    SCAN  # what"]
     assert named_code(text) == (["lift3d/scene"], [])

@@ -13,6 +13,7 @@ from lift3d.run.scene_file import read_cameras, write_scene
 from lift3d.scene import Camera, LabelledPoints, Points, Scene, Skipped, View
 from lift3d.scene.colours import label_colours
 from lift3d.scene.errors import InputError
+from lift3d.scene.palette import distinct_colours, rgb_of
 
 
 def cloud(points: int = 6) -> LabelledPoints:
@@ -119,7 +120,8 @@ def test_a_foreign_ply_is_told_what_it_lacks(tmp_path):
 def test_label_colours_replace_the_colours_only():
     before = cloud()
     after = coloured_by_label(before)
-    np.testing.assert_array_equal(after.rgb, label_colours(before.instance))
+    expected = label_colours(before.instance, distinct_colours(before))
+    np.testing.assert_array_equal(after.rgb, expected)
     np.testing.assert_array_equal(after.xyz, before.points.xyz)
 
 
@@ -140,7 +142,7 @@ def test_instances_are_counted_and_boxed(tmp_path):
     assert four["bbox"] == {"min": [1, 2, 1], "max": [3, 9, 3]}
     assert four["centre"] == [2, 2, 2]
     assert (four["views"], four["score"], four["confidence"]) == (12, 0.75, 0.9)
-    assert bytes.fromhex(four["colour"][1:]) == label_colours(np.array([4], np.int32)).tobytes()
+    assert rgb_of(four["colour"]) == distinct_colours(labelled)[4]
     assert (two["views"], two["confidence"]) == (0, 0.25)
     assert (eight["points"], eight["bbox"], eight["score"]) == (0, None, 0)
 

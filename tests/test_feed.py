@@ -77,6 +77,16 @@ def test_a_scene_stays_on_its_side_whatever_else_there_is():
     assert parts != [part_of(f"room{i}", 0.2, 0.1, seed=1) for i in range(2000)]
 
 
+def test_a_cloud_that_is_written_again_is_read_again(tmp_path):
+    """As a run that was lifted again: a notebook or a worker that lives long must not keep it."""
+    path = tmp_path / "room.ply"
+    write_cloud(path, cloud(seed=0))
+    feed = LabelledClouds([path], FeedConfig(augmentation=None, voxel=None))
+    first = feed[0].instance.clone()
+    write_cloud(path, cloud(seed=1))
+    assert not torch.equal(feed[0].instance, first)
+
+
 def test_scans_of_one_place_fall_alike():
     for place in range(200):
         assert len({part_of(f"scene{place:04d}_{scan:02d}") for scan in range(3)}) == 1

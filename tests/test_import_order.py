@@ -1,6 +1,7 @@
 """Imports point one way, and starting the command loads nothing heavy."""
 
 import ast
+import os
 import subprocess
 import sys
 import time
@@ -107,6 +108,38 @@ def test_the_command_starts_light():
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_importing_the_package_leaves_the_environment_alone():
+    code = (
+        "import os\n"
+        "before = dict(os.environ)\n"
+        "import lift3d, lift3d.run.lift\n"
+        "assert dict(os.environ) == before, set(os.environ.items()) ^ set(before.items())"
+    )
+    without = {k: v for k, v in os.environ.items() if not k.startswith(("NUMBA_TH", "OMP_WAIT"))}
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env=without)
+
+
+@pytest.mark.parametrize("first", ["command", "function"])
+def test_numba_does_not_warn_about_the_library_that_open3d_loads(first):
+    """In a process of its own: numba starts its threads once."""
+    lines = {
+        "command": ["from lift3d.cli import main", "main(['weights'])"],
+        "function": [],
+    }
+    code = "\n".join(
+        [
+            *lines[first],
+            "from lift3d.datasets.synthetic import SyntheticConfig",
+            "scene = SyntheticConfig(views=2, width=32, height=24).read()",
+            "scene.views[0].image()",  # Open3D, then a parallel kernel
+            "import numba",
+            "assert numba.threading_layer() == 'omp', numba.threading_layer()",
+        ]
+    )
+    without = {k: v for k, v in os.environ.items() if not k.startswith(("NUMBA_TH", "OMP_WAIT"))}
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, cwd=ROOT, env=without)
 
 
 def test_help_comes_at_once():

@@ -1,9 +1,12 @@
 """What belongs together: seams on the surface, the learned judge, and joining by a judge."""
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.ensemble import HistGradientBoostingClassifier
 
 from lift3d.association.shape import wholes
 from lift3d.association.shape.borders import Neighbours, borders
@@ -16,6 +19,9 @@ from lift3d.association.shape.surfels import Surfels
 from lift3d.association.shape.trees import LEAF, Trees
 from lift3d.association.superpoints import lab
 from lift3d.scene import Points
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "pipelines"))
+from train_joining import trees_of
 
 CELL = 0.02
 
@@ -137,14 +143,12 @@ def test_a_surface_of_one_surfel_has_no_seams():
 
 
 def test_trees_say_what_scikit_learn_says(tmp_path):
-    from sklearn.ensemble import HistGradientBoostingClassifier
-
     rng = np.random.default_rng(0)
     x = rng.normal(size=(400, 4))
     y = x[:, 0] + x[:, 1] ** 2 > rng.normal(size=400)
     x[rng.random(x.shape) < 0.1] = np.nan
     model = HistGradientBoostingClassifier(max_iter=20, max_leaf_nodes=6).fit(x, y)
-    trees = Trees.of_sklearn(model)
+    trees = trees_of(model)
     expected = model.predict_proba(x)[:, 1]
     np.testing.assert_allclose(trees(x), expected, atol=2e-5)
     np.savez(tmp_path / "trees.npz", **trees.as_arrays("some"))

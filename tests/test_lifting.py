@@ -16,6 +16,7 @@ from lift3d.cli.summary import print_run
 from lift3d.datasets import read_scene
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.evaluation.check import check
+from lift3d.export.instances import write_instances
 from lift3d.export.ply import read_cloud, write_cloud
 from lift3d.reconstruction.fusion.voxel import VoxelConfig
 from lift3d.run import lift as lifting
@@ -128,6 +129,7 @@ def test_where_nothing_is_labelled_no_h_is_shown(lifted, scene, tmp_path, capsys
     assert found["printed"]["all"] == {"H": None, "H_prime": None}
     shutil.copy(lifted.folder / "run.json", tmp_path)
     (tmp_path / "consistency.json").write_text(json.dumps(found))
+    write_instances(tmp_path / "instances.json", nothing, {}, {})
     print_run(tmp_path)
     shown = " ".join(capsys.readouterr().out.split())
     assert "H - (H' -) over all pixels" in shown
@@ -177,15 +179,15 @@ def test_a_changed_setting_redoes_only_what_depends_on_it(
     assert fresh(again) == redone
 
 
-def test_new_masks_in_the_folder_are_noticed(lifted, config, scene, true_masks, tmp_path):
+def test_a_copied_run_takes_copied_masks_for_the_same_and_new_ones_for_others(
+    lifted, config, scene, true_masks, tmp_path
+):
     shutil.copytree(config.out, tmp_path / "run")
     shutil.copytree(true_masks, tmp_path / "masks")
     moved = dataclasses.replace(
         config, out=tmp_path / "run", segmentation=Folder(path=tmp_path / "masks")
     )
-    first = lift(moved, scene)
-    assert fresh(first)[0] == "track"
-    assert "fuse" not in fresh(first)
+    assert fresh(lift(moved, scene)) == []
     write_label_map(tmp_path / "masks", scene.views[0].name, np.ones((60, 80), np.int32))
     assert fresh(lift(moved, scene))[0] == "track"
 

@@ -250,11 +250,13 @@ def test_a_store_holds_its_budget_and_spills_the_rest():
     assert not folder.exists()
 
 
-def test_a_folder_of_other_settings_is_refused(tmp_path):
+def test_a_folder_of_other_settings_begins_anew_and_keeps_what_is_not_its_own(tmp_path):
+    (tmp_path / "notes").mkdir()
     PairStore(tmp_path, identity="first").put((0, 1), {"a": np.zeros(1)})
     assert (0, 1) in PairStore(tmp_path, identity="first")
-    with pytest.raises(InputError, match="other images or settings; remove it"):
-        PairStore(tmp_path, identity="second")
+    assert len(PairStore(tmp_path, identity="second")) == 0
+    assert not (tmp_path / "0-1").exists()
+    assert (tmp_path / "notes").exists()
 
 
 def test_half_written_entries_do_not_count_and_damaged_ones_say_so(tmp_path):

@@ -13,12 +13,12 @@ from lift3d.geometry.visibility import DepthTolerance
 from lift3d.run.settings import LiftConfig
 from lift3d.scene import Masks, Matches, Scene
 from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.overlap import connected_parts, groups, paint, shared_pixels
 from lift3d.segmentation.matching.depth import DepthMatcherConfig
 from lift3d.segmentation.tracking.carrying import Remembered, carry, elect, look_up, places
 from lift3d.segmentation.tracking.evidence import Evidence, gather, pooled, split, steady
 from lift3d.segmentation.tracking.initialisation import claimed, disjoint, fresh, regions, uncovered
 from lift3d.segmentation.tracking.mastsam import MastsamConfig
-from lift3d.segmentation.tracking.overlap import connected_parts, groups, paint, shared_pixels
 from lift3d.segmentation.tracking.presets import BEST, PAPER, Options
 from lift3d.segmentation.tracking.recovery import Keyframes, Recent
 from lift3d.segmentation.tracking.representatives import allot, centres, choose

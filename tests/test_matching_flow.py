@@ -1,9 +1,9 @@
 import itertools
 
 import cv2
-import imageio.v3 as iio
 import numpy as np
 import pytest
+from PIL import Image
 
 from lift3d.scene import Camera, View
 from lift3d.scene.errors import InputError
@@ -207,8 +207,10 @@ def test_masks_carried_along_a_real_video_agree(shared_data, sequence):
     masks = sorted(folder.glob(f"Annotations/**/{sequence}/*.png"))
     assert len(images) == len(masks) > 20
     matcher = FlowMatcherConfig().build()
-    views = [view(path.stem, iio.imread(path)) for path in images[:21:5] + images[1:22:5]]
-    inside = [iio.imread(path) > 0 for path in masks[:21:5] + masks[1:22:5]]
+    views = [
+        view(path.stem, np.asarray(Image.open(path))) for path in images[:21:5] + images[1:22:5]
+    ]
+    inside = [np.asarray(Image.open(path)) > 0 for path in masks[:21:5] + masks[1:22:5]]
     agree, found_on, on = [], 0, 0
     for i in range(5):
         found = matcher.match(views[i], views[i + 5])

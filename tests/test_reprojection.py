@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from lift3d.evaluation.reprojection import reproject, reprojection_check
+from lift3d.evaluation.reprojection import reprojection_check, visible_points
 from lift3d.scene import Camera, LabelledPoints, Points, Scene, View
 from lift3d.scene.errors import InputError
 
@@ -44,6 +44,12 @@ def wall(instance, z=1.0):
 
 def scene_of(*views):
     return Scene("wall", tuple(views), True, "test")
+
+
+def reproject(labelled, view, splat):
+    """The cloud's ids as the view's colour camera sees them; 0 where it shows none."""
+    point = visible_points(labelled, view, splat)
+    return np.where(point >= 0, labelled.instance[point], 0)
 
 
 LABELS = np.array([[0, 1, 1, 2, 2], [0, 1, 1, 2, 2], [3, 3, 3, 3, 3]], np.int32)

@@ -17,7 +17,6 @@ from lift3d.evaluation.reprojection import reprojection_check
 from lift3d.evaluation.scores import at_vertices
 from lift3d.geometry.scale import fitted, median_depth
 from lift3d.geometry.visibility import DepthTolerance
-from lift3d.run import lift as lifting
 from lift3d.run.lift import lift
 from lift3d.run.record import read_json
 from lift3d.run.settings import LiftConfig
@@ -146,10 +145,8 @@ def test_the_matcher_of_a_run_is_built_with_the_tolerance_of_the_scene(tmp_path)
     scene = resized(wall_scene(SQUARES, [0, 8]), 0.01)
     config = LiftConfig(Path("none"), tmp_path / "run", tracking=tracking.BACKENDS["mastsam"]())
     config = config.resolved(scene)
-    masks = lifting._Masks(config, lifting.RunFolder(config.out))
-    assert masks.tracker.matcher.config.tolerance.absolute is None
-    masks.prepare(config.fitted(scene), scene)
-    assert masks.tracker.matcher.config.tolerance.absolute == pytest.approx(2e-4)
+    assert config.matcher().config.tolerance.absolute == pytest.approx(2e-4)
+    assert config.tracking.tolerance.absolute == pytest.approx(2e-4)
 
 
 @pytest.mark.parametrize("scale", SCALES)

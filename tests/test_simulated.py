@@ -8,6 +8,7 @@ import pytest
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.scene import Camera, Prompt, View
 from lift3d.scene.errors import InputError
+from lift3d.scene.overlap import paint
 from lift3d.scene.protocols import Segmenter
 from lift3d.segmentation import BACKENDS
 from lift3d.segmentation.simulated import SEVERITIES, Damage, SimulatedConfig, damaged
@@ -37,7 +38,7 @@ def test_undamaged_masks_are_the_truth_with_other_ids_in_every_view(views):
     orders = set()
     for view in views:
         masks, truth = segmenter.segment(view), view.instances()
-        assert same_masks(masks.label_map(), truth)
+        assert same_masks(paint(masks.stack), truth)
         true_ids = np.array([truth[mask][0] for mask in masks.stack])
         assert sorted(masks.ids.tolist()) == list(range(1, len(masks) + 1))
         orders.add(tuple(np.argsort(true_ids).tolist()))

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from lift3d.networks.sam.embeddings import EmbeddingConfig
-from lift3d.run.stages import RunFolder, alone_in, fingerprint, fresh_folder, open_run
+from lift3d.run.stages import RunFolder, alone_in, open_run
 from lift3d.scene.errors import InputError
+from lift3d.scene.fingerprint import fingerprint
+from lift3d.scene.storage import fresh_folder
 from lift3d.segmentation.sam import SamConfig
 
 

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -24,6 +26,115 @@ def floor_and_box():
     ids[:50] = 0
     points = Points(xyz, rgb, normal, np.ones(len(xyz), np.float32))
     return LabelledPoints(points, ids, np.where(ids > 0, 0.5, 0).astype(np.float32))
+
+
+def room(noise=0.3):
+    """A floor (id 1) and four walls (2 to 5) of 4 x 4 x 2.5 m whose normals are noisy."""
+    rng = np.random.default_rng(0)
+    a, b = (grid.ravel() for grid in np.meshgrid(np.arange(0, 4, 0.02), np.arange(0, 4, 0.02)))
+    low = b < 2.5
+    flat, tall, end = np.zeros_like(a), b[low], np.full(low.sum(), 4.0)
+    sides = [
+        (np.stack([a, b, flat], 1), (0, 0, 1)),
+        (np.stack([0 * end, a[low], tall], 1), (1, 0, 0)),
+        (np.stack([end, a[low], tall], 1), (-1, 0, 0)),
+        (np.stack([a[low], 0 * end, tall], 1), (0, 1, 0)),
+        (np.stack([a[low], end, tall], 1), (0, -1, 0)),
+    ]
+    xyz = np.concatenate([points for points, _ in sides]).astype(np.float32)
+    normal = np.concatenate([np.tile(n, (len(points), 1)) for points, n in sides])
+    normal = normal + noise * rng.normal(size=normal.shape)
+    normal = (normal / np.linalg.norm(normal, axis=1, keepdims=True)).astype(np.float32)
+    ids = np.repeat(np.arange(1, 6, dtype=np.int32), [len(points) for points, _ in sides])
+    colours = np.full((len(xyz), 3), 200, np.uint8)
+    points = Points(xyz, colours, normal, np.ones(len(xyz), np.float32))
+    return LabelledPoints(points, ids, np.ones(len(xyz), np.float32))
+
+
+def test_near_walls_are_left_out_whole_and_far_ones_shown_whole():
+    cloud = room()
+    grey, red, green, blue, yellow = [90] * 3, [250, 0, 0], [0, 250, 0], [0, 0, 250], [250, 250, 0]
+    colours = np.array([grey, grey, red, green, blue, yellow], np.uint8)[cloud.instance]
+    # From beyond the corner at 4, 4: its two walls (3 and 5) have their backs to the camera.
+    camera = orbit_cameras(cloud.points, 1, 640, 480, start=45.0)[0]
+    assert (camera.pose[:2, 3] > 4).all()
+    picture = render(cloud.points, colours, camera).astype(int)
+    dominant = picture.max(-1) - picture.min(-1) > 60
+    seen = {
+        2: dominant & (picture[..., 0] > picture[..., 1] + 60),
+        3: dominant & (picture[..., 1] > picture[..., 0] + 60),
+        4: dominant & (picture[..., 2] > picture[..., 0] + 60),
+        5: dominant & (np.abs(picture[..., 0] - picture[..., 1]) < 20) & (picture[..., 2] < 60),
+    }
+    shares = {wall: float(mask.mean()) for wall, mask in seen.items()}
+    assert shares[2] > 0.05
+    assert shares[4] > 0.05
+    assert shares[3] + shares[5] < 0.001
+
+
+@pytest.mark.parametrize("size", [(640, 480), (300, 600)])
+def test_the_scene_fills_its_picture(size):
+    cloud = room(noise=0.0)
+    for camera in orbit_cameras(cloud.points, 4, *size):
+        covered = (render(cloud.points, camera=camera) != 255).any(-1)
+        rows, columns = np.flatnonzero(covered.any(1)), np.flatnonzero(covered.any(0))
+        tall, wide = np.ptp(rows) / size[1], np.ptp(columns) / size[0]
+        assert max(tall, wide) > 0.92
+        assert abs(rows.mean() / size[1] - 0.5) < 0.06
+        assert abs(columns.mean() / size[0] - 0.5) < 0.06
+        assert not covered[[0, -1]].any()
+        assert not covered[:, [0, -1]].any()
+
+
+def test_a_small_piece_far_from_the_scene_does_not_shrink_it():
+    cloud = room(noise=0.0)
+    rng = np.random.default_rng(1)
+    far = (rng.random((200, 3)) * 0.05 + [4.9, -0.9, 2.0]).astype(np.float32)
+    more = Points(
+        np.concatenate([cloud.points.xyz, far]),
+        np.zeros((len(cloud) + 200, 3), np.uint8),
+        np.concatenate([cloud.points.normal, np.tile(np.float32([0, 0, 1]), (200, 1))]),
+        np.ones(len(cloud) + 200, np.float32),
+    )
+    for alone, beside in zip(orbit_cameras(cloud.points, 4), orbit_cameras(more, 4), strict=True):
+        np.testing.assert_allclose(beside.pose, alone.pose, atol=0.1)
+
+
+def test_a_single_point_can_be_looked_at():
+    one = np.zeros((1, 3), np.float32)
+    points = Points(one, np.zeros((1, 3), np.uint8), one, np.ones(1, np.float32))
+    assert (render(points, splat=0.001) == 0).all(-1).any()
+
+
+def test_pictures_are_taken_at_an_angle_to_the_walls_however_the_world_is_turned():
+    cloud = room(noise=0.0)
+    turn = np.radians(20)
+    turned = np.array(
+        [[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]]
+    )
+    points = Points(
+        (cloud.points.xyz @ turned.T).astype(np.float32),
+        cloud.points.rgb,
+        (cloud.points.normal @ turned.T).astype(np.float32),
+        cloud.points.confidence,
+    )
+    camera = orbit_cameras(points, 1)[0]
+    ahead = turned.T @ camera.pose[:3, 2]
+    assert abs(abs(ahead[0]) - abs(ahead[1])) < 0.02
+
+
+def test_the_screenshot_has_the_colours_of_the_run(tmp_path):
+    cloud = floor_and_box()
+    write_cloud(tmp_path / "cloud.ply", cloud)
+    listed = {"instances": [{"id": 1, "colour": "#0000ff"}, {"id": 2, "colour": "#ff0000"}]}
+    (tmp_path / "instances.json").write_text(json.dumps(listed))
+    view_run(tmp_path, screenshot=tmp_path / "picture.png", width=400)
+    with Image.open(tmp_path / "picture.png") as picture:
+        below = np.asarray(picture)[150:].astype(int)
+    blue = (below[..., 2] > 120) & (below[..., :2].max(-1) < 20)
+    red = (below[..., 0] > 120) & (below[..., 1:].max(-1) < 20)
+    assert blue.mean() > 0.1
+    assert red.mean() > 0.01
 
 
 def test_the_picture_shows_the_table_before_the_floor():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lift3d.association.votes.ballot import Ballot, vote, vote_labels
+from lift3d.association.votes.ballot import Ballot, vote_labels
 from lift3d.scene import Camera, Points, Scene, View
 from lift3d.scene.errors import FrameError, InputError
 
@@ -38,6 +38,16 @@ def wall_view(name, depth, camera=None, colour_camera=None):
 
 def scene(*views):
     return Scene("test", views, True, "test")
+
+
+def slow_twin(labels):
+    """The most common label above 0 of each column (views, points); a tie goes to the smaller."""
+    winner, most = np.zeros(labels.shape[1], labels.dtype), np.zeros(labels.shape[1], np.int64)
+    for label in np.unique(labels[labels != 0]):  # ascending: a tie keeps the smaller
+        votes = (labels == label).sum(0)
+        winner[votes > most] = label
+        most = np.maximum(most, votes)
+    return winner
 
 
 # --- the ballot -------------------------------------------------------------------------
@@ -115,14 +125,14 @@ def test_a_label_with_more_than_its_share_survives_any_overflow():
     assert 1 in ballot.top(4)[0]
 
 
-def test_the_ballot_equals_the_plain_vote():
+def test_the_ballot_equals_its_slow_twin():
     rng = np.random.default_rng(1)
     labels = rng.integers(0, 7, (30, 200)).astype(np.int32)
     labels[:, :5] = 0
     ballot = Ballot(200)
     for view in labels:
         cast(ballot, np.arange(200), view)
-    assert np.array_equal(ballot.result()[0], vote(labels))
+    assert np.array_equal(ballot.result()[0], slow_twin(labels))
     assert ballot.overflowed == 0
 
 

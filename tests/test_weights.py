@@ -274,6 +274,22 @@ def test_a_damaged_record_does_not_make_any_file_the_first(published, cache):
         weights.fetch("free")
 
 
+def test_a_file_that_was_only_copied_or_dated_anew_is_found(published, cache):
+    path = weights.fetch("tiny")
+    os.utime(path, ns=(1, 1))
+    assert weights.find("tiny") == path
+    assert "yes" in weights.listing().split("tiny")[1]
+
+
+def test_a_file_overwritten_with_the_old_size_and_date_is_not_found(published, cache):
+    path = weights.fetch("tiny")
+    status = path.stat()
+    path.write_bytes(bytes(status.st_size))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(InputError, match="changed since it was verified"):
+        weights.find("tiny")
+
+
 def test_a_file_changed_since_it_was_verified_is_not_found(published, cache):
     path = weights.fetch("tiny")
     path.write_bytes(WRONG)

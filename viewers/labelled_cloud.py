@@ -17,8 +17,9 @@ def main() -> None:
         sys.exit(__doc__)
     import open3d
 
-    cloud = Run.open(sys.argv[1]).cloud
-    colours = label_colours(cloud.instance).astype(np.float64) / 255
+    run = Run.open(sys.argv[1])
+    cloud = run.cloud
+    colours = label_colours(cloud.instance, run.palette).astype(np.float64) / 255
     if len(sys.argv) == 3:
         chosen = cloud.instance == int(sys.argv[2])
         print(f"object {sys.argv[2]}: {chosen.sum()} points")

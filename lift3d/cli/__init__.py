@@ -4,30 +4,37 @@ tyro reads it, from the classes in `commands`. They are imported when a command 
 the list of commands comes at once.
 """
 
+import ast
 import inspect
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import make_dataclass
+from pathlib import Path
 from typing import Annotated, Any, Union
 
 import tyro
 from tyro.conf import subcommand
 
+from lift3d import __version__
+
 FINISHED_STAGES = "finished stages are kept: give the same command again and it goes on from there"
-COMMANDS = {
-    "lift": "Lift a scan or photos: pictures in, a cloud whose points carry object ids out.",
-    "batch": "Lift many scans on Ray, each into its own folder; one table and page at the end.",
-    "info": "Say what is there: format, views, cameras, depth, what is left out and why.",
-    "view": "Look at a run in 3D: colour, labels, score, cameras, by key.",
-    "why": "Say why a pixel has its label: its mask, its object, the point there.",
-    "evaluate": "Score a run or a submission against the truth: AP, PQ, and with classes IoU.",
-    "export": "Write a run in other programs' formats, each in a folder of its own.",
-    "weights": "List the weights of networks, or fetch one and verify it.",
-    "demo": "Lift a synthetic room whose truth is known, and score the result.",
-}
-"""Names and first lines, in the order of the help."""
 START = ("lift3d demo --out out/demo", "lift3d lift SCAN --out out/scan", "lift3d lift --help")
+
+
+def _first_lines() -> dict[str, str]:
+    """Name of each command and the first line of its help, in the order of the help.
+
+    Read off the text of `commands`, because importing it takes longer than the list should.
+    """
+    tree = ast.parse(Path(__file__).with_name("commands.py").read_text())
+    classes = (node for node in tree.body if isinstance(node, ast.ClassDef))
+    return {
+        each.name.lower(): (ast.get_docstring(each) or "").partition("\n")[0] for each in classes
+    }
+
+
+COMMANDS = _first_lines()
 
 
 def _teach(text: str, examples: Sequence[str]) -> str:
@@ -91,8 +98,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     disk), 130 when interrupted. Nothing but our own mistakes prints a traceback.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if sys.platform == "win32":
+        from lift3d.scene.errors import POSIX_ONLY
+
+        return _fail(2, POSIX_ONLY)
+    if not {"-h", "--help", "--version"} & set(given[:1]):
+        from lift3d.scene.threads import arrange_threads
+
+        arrange_threads()
     # tyro helps with what it has read so far: `lift --help segmentation:sam` is to tell of SAM.
     given.sort(key=lambda word: word in ("-h", "--help"))
+    if given == ["--version"]:
+        print(f"lift3d {__version__}")
+        return 0
     try:
         _check_names(given)
         command = _parse(given)

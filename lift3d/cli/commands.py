@@ -8,12 +8,12 @@ from typing import Annotated, Literal
 from tyro import MISSING
 from tyro.conf import Positional, Suppress
 
+from lift3d import segmentation
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.export.content import Options
 from lift3d.run.batch.workers import Workers
 from lift3d.run.settings import AutoReader, AutoTracking, Choice, LiftConfig
 from lift3d.scene.errors import InputError
-from lift3d.segmentation import BACKENDS as SEGMENTERS
 
 
 @dataclass(frozen=True)
@@ -62,41 +62,6 @@ class Batch(LiftConfig, Workers):
         print_overview(self.out, rows)
         if any(row.state != "done" for row in rows):
             raise InputError(f"{tally(rows)}; {self.out}/batch.html says why")
-
-
-@dataclass(frozen=True)
-class Demo:
-    """Lift a synthetic room whose truth is known, and score the result."""
-
-    out: Path = Path("out/demo")
-    """The run folder."""
-    scene: SyntheticConfig = field(default_factory=SyntheticConfig)
-    seed: int = 0
-    """Of every random step of lifting."""
-    voxel: float | None = None
-    """Size of a fused point in metres."""
-    segmentation: Choice = field(default_factory=SEGMENTERS["regions"])
-    """Where masks come from."""
-    tracking: Choice = field(default_factory=AutoTracking)
-    """How masks get their ids."""
-
-    def run(self, command: Sequence[str]) -> None:
-        """Lift, then show the scores."""
-        from lift3d.cli.summary import print_run
-        from lift3d.run.lift import lift
-        from lift3d.scene.progress import for_terminal
-
-        config = LiftConfig(
-            input=Path(f"synthetic:{self.scene.seed}"),
-            out=self.out,
-            voxel=self.voxel,
-            seed=self.seed,
-            reader=self.scene,
-            segmentation=self.segmentation,
-            tracking=self.tracking,
-        )
-        lift(config, progress=for_terminal(), command=command)
-        print_run(self.out)
 
 
 @dataclass(frozen=True)
@@ -256,6 +221,41 @@ class Weights:
         with progress.stage(f"{known(self.name).name}, MB") as tick:
             file = fetch(self.name, tick, path=self.path, folder=self.folder, say=progress.say)
         print(file)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Lift a synthetic room whose truth is known, and score the result."""
+
+    out: Path = Path("out/demo")
+    """The run folder."""
+    scene: SyntheticConfig = field(default_factory=SyntheticConfig)
+    seed: int = 0
+    """Of every random step of lifting."""
+    voxel: float | None = None
+    """Size of a fused point in metres."""
+    segmentation: Choice = field(default_factory=segmentation.BACKENDS["regions"])
+    """Where masks come from."""
+    tracking: Choice = field(default_factory=AutoTracking)
+    """How masks get their ids."""
+
+    def run(self, command: Sequence[str]) -> None:
+        """Lift, then show the scores."""
+        from lift3d.cli.summary import print_run
+        from lift3d.run.lift import lift
+        from lift3d.scene.progress import for_terminal
+
+        config = LiftConfig(
+            input=Path(f"synthetic:{self.scene.seed}"),
+            out=self.out,
+            voxel=self.voxel,
+            seed=self.seed,
+            reader=self.scene,
+            segmentation=self.segmentation,
+            tracking=self.tracking,
+        )
+        lift(config, progress=for_terminal(), command=command)
+        print_run(self.out)
 
 
 EXAMPLES: dict[type, tuple[str, ...]] = {

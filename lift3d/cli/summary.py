@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from lift3d.run.report.verdict import verdict
 from lift3d.run.run import Run
 from lift3d.scene import Camera, Scene
 
@@ -47,12 +48,9 @@ def print_run(folder: Path) -> None:
     table.add_row("source", f"{run['source']}; {run['views']} views")
     if run["skipped"]:
         table.add_row("left out", f"{len(run['skipped'])} views, see the report")
-    found = results["associate"]
-    labelled = _percent(found["points_labelled"])
-    table.add_row(
-        "objects",
-        f"{found['instances']} on {results['fuse']['points']:,} points, {labelled} labelled",
-    )
+    table.add_row("verdict", verdict(run, checked, opened.instances))
+    labelled = _percent(results["associate"]["points_labelled"])
+    table.add_row("points", f"{results['fuse']['points']:,}, {labelled} labelled")
     printed = checked["printed"]
     everywhere, foreground = printed["all"], printed["foreground"]
     table.add_row(

@@ -17,6 +17,7 @@ import numpy as np
 from lift3d.geometry import orthonormal
 from lift3d.geometry.visibility import projected_depth
 from lift3d.scene import Camera, Depth, Image, Points, Transform, View, invert
+from lift3d.scene.contents import signature
 from lift3d.scene.errors import FrameError, InputError, MissingExtra
 from lift3d.scene.storage import atomic
 
@@ -95,14 +96,12 @@ def world_from_camera(image: Any) -> Transform:
 
 def open_model(folder: Path) -> Any:
     """The model in `folder` as pycolmap holds it; kept for the next ask until its files change."""
-    stamps = [
-        f.stat().st_mtime_ns for f in sorted(folder.iterdir()) if f.suffix in (".bin", ".txt")
-    ]
-    return _open(folder, tuple(stamps))
+    files = sorted(each for each in folder.iterdir() if each.suffix in (".bin", ".txt"))
+    return _open(folder, tuple(map(signature, files)))
 
 
 @lru_cache(maxsize=2)
-def _open(folder: Path, stamps: tuple[int, ...]) -> Any:
+def _open(folder: Path, stamps: tuple[str | None, ...]) -> Any:
     try:
         return pycolmap().Reconstruction(str(folder))
     except (RuntimeError, ValueError, IndexError, OverflowError, MemoryError) as error:

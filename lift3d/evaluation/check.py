@@ -13,6 +13,7 @@ from lift3d.evaluation.consistency import Exclude, SceneConsistency, scene_consi
 from lift3d.evaluation.reprojection import reprojection_check
 from lift3d.geometry.visibility import DepthTolerance, spacing
 from lift3d.scene import LabelledPoints, LabelMap, Scene
+from lift3d.scene.colours import heat_colours
 from lift3d.scene.labelmaps import derived
 from lift3d.scene.progress import Tick
 from lift3d.scene.storage import atomic
@@ -21,6 +22,13 @@ PRINTED: Exclude = "view"
 """What the printed H excludes: a pixel's own view, so that only agreement between views counts."""
 SPLAT = 2.0
 """Edge of a rendered point in median distances between points, so that surfaces close."""
+WINDOW = 0.02
+"""Edge of the square over which a heat map is smoothed, as a share of its width: 13 pixels of 640.
+The borders between objects, one or two pixels of noise wide, vanish in it."""
+DISAGREES = 0.35
+"""A heat map shows no mean disagreement below it: chance and noise reach so much along borders."""
+COMPARED = 0.2
+"""A place counts as compared where so much of the square was."""
 
 
 def check(
@@ -71,12 +79,47 @@ def check(
 
 
 def write_heat(path: Path, disagreement: Float32[np.ndarray, "height width"]) -> None:
-    """Disagreement 0 to 1 as grey 1 to 255, 0 where no pixel counts."""
+    """A picture of where the views disagree, specks left out (`without_specks`).
+
+    A palette PNG: index 0 is grey, no pixel was compared; 1 to 255 are disagreement 0 to 1 in
+    the colours of `heat_colours`.
+    """
     from PIL import Image
 
-    grey = np.where(np.isnan(disagreement), 0, 1 + np.round(254 * np.nan_to_num(disagreement)))
+    shown = without_specks(disagreement)
+    index = np.where(np.isnan(shown), 0, 1 + np.round(254 * np.nan_to_num(shown)))
+    picture = Image.fromarray(index.astype(np.uint8))
+    ramp = heat_colours(np.concatenate([[np.nan], np.linspace(0, 1, 255)]))
+    picture.putpalette(ramp.tobytes())
     with atomic(path) as part:
-        Image.fromarray(grey.astype(np.uint8)).save(part, compress_level=1)
+        picture.save(part, compress_level=1)
+
+
+def without_specks(
+    disagreement: Float32[np.ndarray, "height width"],
+) -> Float32[np.ndarray, "height width"]:
+    """Disagreement that covers an area: smoothed, 0 where it was a speck or a thin line.
+
+    Noise of the depth moves single pixels, and those along borders, into another object; they
+    would hide the areas that matter. A pixel becomes the mean of those that were compared in
+    the square of `WINDOW` of the width around it; 0 where that is under `DISAGREES` or the
+    connected area of such pixels is smaller than the square. NaN (not compared) where less than
+    `COMPARED` of the square was.
+    """
+    import cv2
+
+    edge = max(3, int(WINDOW * disagreement.shape[1])) | 1
+    known = (~np.isnan(disagreement)).astype(np.float32)
+    share = cv2.blur(known, (edge, edge), borderType=cv2.BORDER_REFLECT)
+    total = cv2.blur(np.nan_to_num(disagreement), (edge, edge), borderType=cv2.BORDER_REFLECT)
+    compared = share > COMPARED
+    mean = np.where(compared, total / np.maximum(share, 1e-6), 0).clip(0, 1)
+    core = (mean > DISAGREES).astype(np.uint8)
+    _, area, sizes, _ = cv2.connectedComponentsWithStats(core, connectivity=8)
+    large = sizes[:, cv2.CC_STAT_AREA] >= edge**2
+    large[0] = False  # the background
+    shown = np.where(large[area], mean, 0)
+    return np.where(compared, shown, np.nan).astype(np.float32)
 
 
 def _shown(consistency: SceneConsistency) -> dict[str, Any]:

@@ -91,21 +91,6 @@ class Reprojection:
         )
 
 
-def reproject(
-    labelled: LabelledPoints,
-    view: View,
-    splat: float,
-    tolerance: DepthTolerance = DepthTolerance(),
-) -> LabelMap:
-    """The cloud's ids as the view's colour camera sees them; 0 where it shows none.
-
-    Each point covers a square of `splat` world units (about the voxel's size); the nearest
-    wins. Where the view measured depth, a point must also lie at that depth.
-    """
-    front = visible_points(labelled, view, splat, tolerance)
-    return _instances(labelled, front)
-
-
 def visible_points(
     labelled: LabelledPoints,
     view: View,

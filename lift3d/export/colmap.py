@@ -255,7 +255,14 @@ def _joined(numbers: Sequence[float]) -> str:
 FORMAT = Format(
     name="colmap",
     about="images, sparse/0 (binary, or text with --text), dense depth, label maps",
-    holds="camera-from-world, OpenCV axes, first pixel centre at 0.5; labels beside the model",
+    files=(
+        "`images/`, `sparse/0/` (binary, or text), `labels/`, `labels.npy`, "
+        "`stereo/depth_maps/`; `masks/` likewise"
+    ),
+    frames="`camera_from_world`, quaternion w x y z, OpenCV axes",
+    first_pixel="0.5, 0.5",
+    limits="PINHOLE, OPENCV, with k3 FULL_OPENCV",
+    read_by="pycolmap 4.2, nerfstudio's COLMAP parser, 3DGS where undistorted, `lift3d lift`",
     write=write,
     check=lambda content: check_frames(content, LIMITS),
     pictures=True,

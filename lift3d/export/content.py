@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from lift3d.scene import LabelledPoints, LabelMap, Scene
+from lift3d.scene.colours import Palette
 from lift3d.scene.errors import InputError
 
 Tick: TypeAlias = Callable[[int, int], None]
@@ -54,6 +55,8 @@ class Content:
     at_vertices: Int32[np.ndarray, " vertices"] | None = None
     """The ids at the vertices that a benchmark scores, where they are not the cloud's points."""
     options: Options = field(default_factory=Options)
+    colours: Palette = field(default_factory=dict)
+    """Of the run's objects, as its pictures have them."""
 
     @property
     def scene(self) -> Scene:
@@ -83,11 +86,19 @@ class Format:
 
     name: str
     about: str
-    """One line for the help."""
-    holds: str
-    """Frames, pixel origin and limits, in words."""
+    """A few words for the help."""
+    files: str
+    """What is written. This and what follows are cells of the table in docs/exports.md."""
+    frames: str
+    """The poses' direction and axes, or the frame of the points."""
+    first_pixel: str
+    """Where the centre of the first pixel is, or that there are no cameras."""
+    read_by: str
+    """Programs that read it."""
     write: Callable[[Content, Path, Tick], list[str]]
     """Writes into an empty folder; returns what a person should know."""
+    limits: str = ""
+    """What does not fit in."""
     check: Callable[[Content], None] = lambda content: None
     """Refuses, before anything is written, what the format cannot hold."""
     pictures: bool = False

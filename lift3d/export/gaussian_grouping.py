@@ -30,7 +30,11 @@ def check(content: Content) -> None:
 FORMAT = Format(
     name="gaussian-grouping",
     about="COLMAP project with object_mask/, 8-bit",
-    holds="at most 255 objects, undistorted pictures, principal point in the middle",
+    files="`images/`, `object_mask/`, `sparse/0/`, `ids.json`",
+    frames="as `colmap`",
+    first_pixel="0.5, 0.5, and the principal point is the middle",
+    limits="255 objects; undistorted; principal point in the middle; 1600 pixels wide",
+    read_by="Gaussian Grouping's `train.py -s`",
     write=write,
     check=check,
     pictures=True,

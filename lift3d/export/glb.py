@@ -145,7 +145,11 @@ def check(content: Content) -> None:
 FORMAT = Format(
     name="glb",
     about="glTF 2.0 points, a node per object",
-    holds="the run's world under a root node that makes y up; no cameras; linear colours",
+    files="`cloud.glb`, a node per object, ids in `extras.label` and `_LABEL`",
+    frames="the run's world, taken as z up, under a root node that makes y up",
+    first_pixel="no cameras",
+    limits="ids to 16 777 216",
+    read_by="trimesh, Blender, web viewers",
     write=write,
     check=check,
 )

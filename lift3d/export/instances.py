@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lift3d.scene import LabelledPoints
-from lift3d.scene.colours import label_colours
+from lift3d.scene.palette import distinct_colours
 from lift3d.scene.storage import atomic
 
 
@@ -44,9 +44,9 @@ def list_instances(
     found, starts = np.unique(cloud.instance[order], return_index=True)
     members = dict(zip(found.tolist(), np.split(order, starts[1:]), strict=False))
     ids = sorted({each for each in (*members, *confidence) if each > 0})
-    hexes = label_colours(np.array(ids, np.int32))
+    palette = distinct_colours(cloud, ids)
     entries = []
-    for each, rgb in zip(ids, hexes, strict=True):
+    for each in ids:
         index = members.get(each, order[:0])
         xyz = cloud.points.xyz[index]
         box, centre = None, None
@@ -62,7 +62,7 @@ def list_instances(
                 "views": int(views.get(each, 0)),
                 "score": round(float(cloud.score[index].mean()), 4) if len(index) else 0.0,
                 "confidence": round(float(confidence.get(each, 0.0)), 6),
-                "colour": "#{:02x}{:02x}{:02x}".format(*rgb.tolist()),
+                "colour": "#{:02x}{:02x}{:02x}".format(*palette[each]),
             }
         )
     return entries

@@ -111,7 +111,14 @@ def _depth(content: Content, frame: Frame) -> tuple[np.ndarray | None, int]:
 FORMAT = Format(
     name="nerfstudio",
     about="transforms.json, images, depth, cloud, label maps",
-    holds="world-from-camera, OpenGL axes, first pixel centre at 0.5; k1 k2 p1 p2 k3",
+    files=(
+        "`transforms.json`, `images/`, `depth/` or `sparse_depth/`, `labels/`, `cloud.ply`; "
+        "`masks/` with `--keep` or `--undistort`"
+    ),
+    frames="`world_from_camera`, OpenGL axes (x right, y up, z back)",
+    first_pixel="0.5, 0.5",
+    limits="k1 k2 p1 p2 k3; depth 16-bit millimetres, to 65.5; depth of all views or of none",
+    read_by="nerfstudio 1.1.5 (parser), `lift3d lift`",
     write=write,
     check=lambda content: check_frames(content, LIMITS),
     pictures=True,

@@ -74,7 +74,14 @@ def _save(path: Path, arrays: dict[str, Any]) -> None:
 FORMAT = Format(
     name="npz",
     about="cloud and views as NumPy arrays (MapAnything's dictionary)",
-    holds="world-from-camera, OpenCV axes, first pixel centre at 0; undistorted pictures",
+    files=(
+        "`cloud.npz`, `views/NAME.npz` with `img intrinsics camera_poses depth_z pts3d conf "
+        "mask labels`"
+    ),
+    frames="`world_from_camera`, OpenCV axes",
+    first_pixel="0, 0",
+    limits="undistorted",
+    read_by="NumPy; MapAnything's dictionary",
     write=write,
     check=lambda content: check_frames(content, LIMITS),
     pictures=True,

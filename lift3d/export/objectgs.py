@@ -47,7 +47,11 @@ def check(content: Content) -> None:
 FORMAT = Format(
     name="objectgs",
     about="COLMAP project with object_mask/ and a labelled start cloud, 8-bit",
-    holds="at most 255 objects, undistorted pictures",
+    files="the same, and `sparse/0/points3D_corr.ply` with `label`",
+    frames="as `colmap`",
+    first_pixel="0.5, 0.5",
+    limits="255 objects; undistorted; 1600 pixels wide",
+    read_by="ObjectGS",
     write=write,
     check=check,
     pictures=True,

@@ -19,6 +19,7 @@ from lift3d.export.content import Content, Format, Tick
 from lift3d.scene import LabelledPoints, Points
 from lift3d.scene.colours import label_colours
 from lift3d.scene.errors import InputError
+from lift3d.scene.palette import distinct_colours
 from lift3d.scene.storage import atomic
 
 XYZ, NORMAL, RGB = ("x", "y", "z"), ("nx", "ny", "nz"), ("red", "green", "blue")
@@ -91,8 +92,9 @@ def read_cloud(path: Path) -> LabelledPoints:
 
 
 def coloured_by_label(cloud: LabelledPoints) -> Points:
-    """The points with the colours of their labels in place of their own."""
-    return replace(cloud.points, rgb=label_colours(cloud.instance))
+    """The points with the colours of their objects in place of their own."""
+    colours = label_colours(cloud.instance, distinct_colours(cloud))
+    return replace(cloud.points, rgb=colours)
 
 
 def write(content: Content, folder: Path, tick: Tick) -> list[str]:
@@ -116,6 +118,12 @@ def write(content: Content, folder: Path, tick: Tick) -> list[str]:
 FORMAT = Format(
     name="ply",
     about="the labelled cloud, and each object as a cloud of its own",
-    holds="the run's world; no cameras; label, score and confidence as properties",
+    files=(
+        "`cloud.ply`, `objects/0003.ply`; properties `label`, `score`, `confidence`, and "
+        "`quality` = label for MeshLab"
+    ),
+    frames="the run's world",
+    first_pixel="no cameras",
+    read_by="plyfile, Open3D, MeshLab, CloudCompare",
     write=write,
 )

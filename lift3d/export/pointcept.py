@@ -39,6 +39,10 @@ def write(content: Content, folder: Path, tick: Tick) -> list[str]:
 FORMAT = Format(
     name="pointcept",
     about="train/SCENE/*.npy for its DefaultDataset",
-    holds="the run's world; no cameras; -1 where unlabelled",
+    files="`train/SCENE/{coord,color,normal,segment,instance}.npy`",
+    frames="the run's world",
+    first_pixel="no cameras",
+    limits="−1 = unlabelled; classes only where the run has them",
+    read_by="Pointcept's `DefaultDataset`",
     write=write,
 )

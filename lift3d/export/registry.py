@@ -29,3 +29,19 @@ FORMATS = KINDS["export"].built_in(
     },
     Format,
 )
+
+
+def help_text() -> str:
+    """The formats, a line each, for `lift3d export --help`."""
+    return "\n".join(f"{name}: {each.about}" for name, each in FORMATS.items())
+
+
+def table() -> str:
+    """The package's own formats as the Markdown table of docs/exports.md."""
+    head = ("Format", "What is written", "Frames", "First pixel centre", "Limits", "Read by")
+    rows = [head, ("---",) * len(head)]
+    for name in FORMATS.own:
+        each = FORMATS[name]
+        limits = each.limits or "—"
+        rows.append((f"`{name}`", each.files, each.frames, each.first_pixel, limits, each.read_by))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -51,7 +51,7 @@ def write(content: Content, folder: Path, tick: Tick) -> list[str]:
 
 def _log_cloud(rr: Any, recording: Any, content: Content) -> None:
     cloud, ids = content.cloud, [0, *content.all_ids]
-    colours = label_colours(np.array(ids, np.int32))
+    colours = label_colours(np.array(ids, np.int32), content.colours)
     classes = [
         rr.AnnotationInfo(id=each, label=str(each) if each else "unlabelled", color=rgb)
         for each, rgb in zip(ids, colours.tolist(), strict=True)
@@ -99,7 +99,11 @@ def check(content: Content) -> None:
 FORMAT = Format(
     name="rerun",
     about="one recording with cloud, cameras, pictures, labels (extra `export`)",
-    holds="world-from-camera, RDF axes, first pixel centre at 0.5; undistorted pictures",
+    files="`run.rrd`: cloud, labels, cameras, pictures, depth (where as large as the picture)",
+    frames="parent from child, RDF axes",
+    first_pixel="0.5, 0.5",
+    limits="undistorted; ids to 65 535; extra `export`",
+    read_by="rerun 0.41",
     write=write,
     check=check,
     pictures=True,

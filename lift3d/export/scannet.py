@@ -24,7 +24,11 @@ def write(content: Content, folder: Path, tick: Tick) -> list[str]:
 FORMAT = Format(
     name="scannet",
     about="instance predictions as its benchmark reads them",
-    holds="one 0 or 1 per vertex of the scored mesh (--vertices); no cameras",
+    files="`SCENE.txt`, `predicted_masks/`",
+    frames="no coordinates",
+    first_pixel="no cameras",
+    limits="one entry per vertex of the scored mesh",
+    read_by="ScanNet's instance script",
     write=write,
     check=lambda content: predictions.check(content, "scannet"),
 )

@@ -25,7 +25,11 @@ def write(content: Content, folder: Path, tick: Tick) -> list[str]:
 FORMAT = Format(
     name="scannetpp",
     about="instance predictions as its benchmark reads them",
-    holds="a run-length code per object over the scored mesh (--vertices); no cameras",
+    files="`SCENE.txt`, `predicted_masks/` (run lengths)",
+    frames="no coordinates",
+    first_pixel="no cameras",
+    limits="the same",
+    read_by="ScanNet++'s toolkit",
     write=write,
     check=lambda content: predictions.check(content, "scannetpp"),
 )

@@ -81,7 +81,11 @@ def check(content: Content) -> None:
 FORMAT = Format(
     name="splat",
     about="3DGS PLY initialised from the cloud, labels beside it",
-    holds="the run's world; no cameras; labels in labels.npy (--label-property: in the PLY too)",
+    files="`point_cloud.ply` as 3DGS initialises it, `labels.npy`",
+    frames="the run's world",
+    first_pixel="no cameras",
+    limits="2 points or more",
+    read_by="3DGS viewers and trainers, plyfile",
     write=write,
     check=check,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -11,6 +11,8 @@ from jaxtyping import Float32, Int32, UInt8
 
 from lift3d.scene import Image, LabelMap, Masks
 from lift3d.scene.errors import InputError, MissingExtra
+from lift3d.scene.fingerprint import NAMES_A_FILE
+from lift3d.scene.overlap import paint
 
 Units: TypeAlias = Float32[np.ndarray, "n channels"]
 """Rows of length 1."""
@@ -22,7 +24,7 @@ Cut: TypeAlias = UInt8[np.ndarray, "_ _ 3"]
 class TextConfig:
     """A CLIP or SigLIP of the `transformers` library."""
 
-    checkpoint: str
+    checkpoint: str = field(metadata=NAMES_A_FILE)
     """A folder with config, tokenizer, image processor and weights, or a name on the Hugging
     Face hub such as google/siglip-base-patch16-224."""
     templates: tuple[str, ...] = ("a photo of a {}.", "a {} in a room.")
@@ -144,9 +146,8 @@ def classify(
 
 def painted(masks: Masks, label: Int32[np.ndarray, " masks"]) -> LabelMap:
     """A map of classes from masks with a class each, smaller over larger; to be voted."""
-    order = masks.label_map()
     table = np.concatenate([[0], label]).astype(np.int32)
-    return table[order]
+    return table[paint(masks.stack)]
 
 
 def _cut(image: Image, mask: np.ndarray, margin: float) -> Cut:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import http.client
 import os
 import re
@@ -15,7 +14,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from lift3d.scene.errors import InputError
+from lift3d.scene.errors import POSIX_ONLY, InputError
+
+try:
+    import fcntl
+except ImportError as error:
+    raise InputError(POSIX_ONLY) from error
 
 TIMEOUT = 30.0
 """Seconds of silence after which a connection counts as broken."""

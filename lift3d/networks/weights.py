@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -9,17 +10,21 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lift3d.networks.download import download
+from lift3d.scene.contents import signature
 from lift3d.scene.errors import InputError, did_you_mean
+from lift3d.scene.fingerprint import PUBLISHED
 from lift3d.scene.storage import atomic
 
 MB = 1_000_000
 SAM = "https://dl.fbaipublicfiles.com/segment_anything/"
 NAVER = "https://download.europe.naverlabs.com/ComputerVision/MASt3R/"
 MAST3R = "MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric"
+"""The authors' checkpoint, in metres."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +104,9 @@ def find(name_or_path: str | Path, folder: Path | None = None) -> Path:
     """The file behind a known name or a path; fetches nothing.
 
     A path is taken as is, and may be a folder. A known name is the verified file, even where the
-    working folder has something of that name; a file that changed since it was verified is
-    refused (by size and date, so that this takes no time).
+    working folder has something of that name. A file whose size, dates or inode changed since it
+    was verified (it was copied, or written again) is verified once more, and refused where its
+    content is another.
     """
     name = str(name_or_path)
     if name not in KNOWN:
@@ -116,10 +122,26 @@ def find(name_or_path: str | Path, folder: Path | None = None) -> Path:
             f"the weights {name} are not in {folder}; run: {_command(checkpoint, folder)} "
             f"({checkpoint.size / MB:,.0f} MB; licence: {checkpoint.licence})"
         )
-    if record is None or record.get("stat") != _stat(path):
-        changed = "was never verified" if record is None else "changed since it was verified"
-        raise InputError(f"{path} {changed}; run: {_command(checkpoint, folder)}")
+    if record is None:
+        raise InputError(f"{path} was never verified; run: {_command(checkpoint, folder)}")
+    if record["stat"] != signature(path):
+        if path.stat().st_size != checkpoint.size or _sha256(path) != record["sha256"]:
+            again = _command(checkpoint, folder)
+            raise InputError(f"{path} changed since it was verified; run: {again}")
+        with contextlib.suppress(OSError):  # only for speed, and the folder may be read-only
+            _write_record(checkpoint, path, folder, record["sha256"])
     return path
+
+
+def published(checkpoint: Checkpoint, folder: Path | None = None) -> str:
+    """The SHA-256 that the file has, here or not; its name where nothing tells it yet."""
+    if checkpoint.sha256 is not None:
+        return checkpoint.sha256
+    record = _record(checkpoint, folder or cache_folder())
+    return checkpoint.name if record is None else str(record["sha256"])
+
+
+PUBLISHED.update({name: partial(published, each) for name, each in KNOWN.items()})
 
 
 def to_stderr(line: str) -> None:
@@ -196,7 +218,7 @@ def _state(checkpoint: Checkpoint, folder: Path, record: dict[str, Any] | None) 
     part = folder / f"{checkpoint.file}.part"
     again = _command(checkpoint, folder)
     if path.is_file():
-        verified = record is not None and record.get("stat") == _stat(path)
+        verified = record is not None and record["stat"] == signature(path)
         return f"yes, {path}" if verified else f"not verified, {path}; run: {again}"
     if part.is_file():
         return f"{part.stat().st_size / MB:,.0f} MB of it; to go on: {again}"
@@ -264,7 +286,7 @@ def _set_aside(path: Path, ours: Path) -> Path:
     return path.rename(bad)
 
 
-def _sha256(path: Path, tick: Callable[[int], None]) -> str:
+def _sha256(path: Path, tick: Callable[[int], None] = lambda done: None) -> str:
     digest, done = hashlib.sha256(), 0
     with path.open("rb") as file:
         while chunk := file.read(1 << 22):
@@ -272,12 +294,6 @@ def _sha256(path: Path, tick: Callable[[int], None]) -> str:
             done += len(chunk)
             tick(done)
     return digest.hexdigest()
-
-
-def _stat(path: Path) -> list[int]:
-    """Size and date: enough to notice that a file is another than the one verified."""
-    found = path.stat()
-    return [found.st_size, found.st_mtime_ns]
 
 
 def _place(checkpoint: Checkpoint, folder: Path, record: dict[str, Any] | None) -> Path:
@@ -315,7 +331,7 @@ def _write_record(checkpoint: Checkpoint, path: Path, folder: Path, sha256: str)
         "sha256_is": "published" if checkpoint.sha256 else "trusted on first use",
         "first": before["first"] if before else date.today().isoformat(),
         "file": str(path.resolve()),
-        "stat": _stat(path),
+        "stat": signature(path),
     }
     with atomic(_record_path(checkpoint, folder)) as part:
         part.write_text(json.dumps(record, indent=2) + "\n")

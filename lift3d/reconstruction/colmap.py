@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import dataclasses
-import hashlib
 import json
 import re
 import shutil
@@ -12,7 +10,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +20,9 @@ import numpy as np
 from lift3d.datasets import colmap_scene
 from lift3d.scene import Camera, Scene, Skipped, View
 from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.fingerprint import fingerprint, scene_fingerprint
 from lift3d.scene.protocols import ReconstructorConfig, Seeded
+from lift3d.scene.sources import code_of
 from lift3d.scene.storage import atomic
 
 IMAGES, DATABASE, MODEL, STATE = "images", "features.db", "sparse", "colmap.json"
@@ -77,7 +77,7 @@ class Colmap:
     """Cameras and sparse points by structure from motion; the world has no scale."""
 
     def __init__(self, config: ColmapConfig = ColmapConfig()) -> None:
-        self.config = dataclasses.replace(config, seed=config.seed or 0)
+        self.config = replace(config, seed=config.seed or 0)
 
     def reconstruct(
         self,
@@ -127,25 +127,22 @@ class _Work:
         self.progress(4 * len(self.scene), 4 * len(self.scene))
         return self._scene(state)
 
-    @property
+    @cached_property
     def _key(self) -> str:
-        """Changes with the settings, the pictures' names, sizes and focal lengths."""
-        views = [
-            (v.name, v.camera.width, v.camera.height, v.camera.K.tolist()) for v in self.scene.views
-        ]
-        text = json.dumps([dataclasses.asdict(self.config), self.scene.source, views])
-        return hashlib.sha256(text.encode()).hexdigest()
+        """Changes with the settings, the pictures, their cameras and the code."""
+        return fingerprint([self.config, scene_fingerprint(self.scene), code_of(Colmap)])
 
     def _finished(self) -> dict[str, Any] | None:
         try:
             state = json.loads((self.folder / STATE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        if state.get("key") != self._key:
+            same = state["key"] == self._key
+        except (OSError, ValueError, KeyError, TypeError):
+            same = False
+        if not same:
             for name in (IMAGES, MODEL):
                 shutil.rmtree(self.folder / name, ignore_errors=True)
-            (self.folder / DATABASE).unlink(missing_ok=True)
-            (self.folder / STATE).unlink()
+            for name in (DATABASE, STATE):
+                (self.folder / name).unlink(missing_ok=True)
             return None
         return state if state["done"] else None
 

@@ -71,7 +71,7 @@ def scene_from_arrays(
     """
     count = len(images)
     single = np.ndim(K) == 2
-    given = {"poses": world_from_camera, "depth maps": depth, "names": names}
+    given: dict[str, Any] = {"poses": world_from_camera, "depth maps": depth, "names": names}
     if not single:
         given["matrices K"] = K
     for what, each in given.items():
@@ -173,16 +173,14 @@ def associate(
     if config is None:
         config = association.AssociationConfig(by_shape=False)
     tolerance = fitted(tolerance or DepthTolerance(), scene)
-    ordered = [masks[view.name] for view in scene.views]
-    return association.associate(points, scene, lambda: ordered, config, tolerance, seed)
+    return association.associate(points, scene, masks, config, tolerance, seed)
 
 
 def consistency(
     scene: Scene, labels: Mapping[str, LabelMap], exclude: Exclude = "view"
 ) -> SceneConsistency:
     """How well the label maps of all views agree: `.result.H` and where they do not."""
-    ordered = [labels[view.name] for view in scene.views]
-    return scene_consistency(scene, ordered, exclude=exclude)
+    return scene_consistency(scene, labels, exclude=exclude)
 
 
 def evaluate(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,11 @@ from lift3d.export.instances import write_instances
 from lift3d.export.ply import coloured_by_label, write_cloud
 from lift3d.run.layout import Automatic, Layout
 from lift3d.run.scene_file import read_points
-from lift3d.run.stages import fresh_folder
-from lift3d.scene import LabelledPoints, Points, Scene
+from lift3d.scene import LabelledPoints, Points
 from lift3d.scene.errors import InputError
 from lift3d.scene.labelmaps import find_label_map
 from lift3d.scene.progress import Tick
-from lift3d.scene.storage import atomic, load_arrays, save_arrays
+from lift3d.scene.storage import atomic, fresh_folder, load_arrays, save_arrays
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +72,8 @@ def read_automatic(
     return cloud, confidence, views
 
 
-def correct(folder: Path, scene: Scene, tick: Tick) -> dict[str, Any]:
-    """Write the public results; what the stage's record says of it."""
+def correct(folder: Path, names: Sequence[str], tick: Tick) -> dict[str, Any]:
+    """Write the public results of the views `names`; what the stage's record says of it."""
     layout = Layout(folder)
     if layout.edits.is_file() and layout.edits.read_text().strip():
         raise InputError(
@@ -83,15 +82,15 @@ def correct(folder: Path, scene: Scene, tick: Tick) -> dict[str, Any]:
         )
     cloud, confidence, views = read_automatic(layout.automatic, read_points(layout.points))
     with fresh_folder(layout.labels) as part:
-        for number, view in enumerate(scene.views, start=1):
-            path = find_label_map(layout.automatic.labels, view.name)
+        for number, name in enumerate(names, start=1):
+            path = find_label_map(layout.automatic.labels, name)
             if path is None:
                 raise InputError(
-                    f"{layout.automatic.labels} has no label map of view {view.name}; remove "
+                    f"{layout.automatic.labels} has no label map of view {name}; remove "
                     f"{layout.automatic.folder} and lift again"
                 )
             shutil.copyfile(path, part / path.name)
-            tick(number, len(scene))
+            tick(number, len(names))
     write_cloud(layout.cloud, cloud)
     write_cloud(layout.cloud_labels, replace(cloud, points=coloured_by_label(cloud)))
     write_instances(layout.instances, cloud, confidence, views)

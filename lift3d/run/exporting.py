@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from lift3d.evaluation.scores import at_vertices
-from lift3d.export.content import Content, Options
+from lift3d.export.content import Content, Format, Options
 from lift3d.export.registry import FORMATS
 from lift3d.reconstruction.fusion import given_points
 from lift3d.run.run import Run
+from lift3d.run.stages import alone_in
 from lift3d.scene import LabelledPoints
+from lift3d.scene.contents import content
 from lift3d.scene.errors import InputError
 from lift3d.scene.labelmaps import renumber, renumbered
 from lift3d.scene.progress import Progress, Quiet
-from lift3d.scene.storage import atomic
+from lift3d.scene.storage import atomic, replace_folder, staged_folder
 
 MARKER = ".lift3d-export.json"
-"""In a folder that an export may replace: what it wrote there, by size."""
+"""In a folder that an export may replace: the content of what it wrote there."""
 CACHES = ("sparse/0/points3D.ply",)
 """What readers leave in a folder for themselves, made from our files: stale after an export."""
 
@@ -47,18 +49,43 @@ def export(
     out = run.files.exports if out is None else out
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; --out takes a folder")
+    progress = progress or Quiet()
+    made = None if out.exists() else out
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write to {out}: {error.strerror}; choose another --out") from None
+    try:
+        with alone_in(out, out):
+            return _written(run, chosen, out, options, progress)
+    finally:
+        if made is not None:  # left empty where nothing could be written
+            with contextlib.suppress(OSError):
+                made.rmdir()
+
+
+def _written(
+    run: Run,
+    chosen: Sequence[Format],
+    out: Path,
+    options: Options,
+    progress: Progress,
+) -> list[Path]:
+    """Check all, then write all; what was written."""
     for each in chosen:
         _check_free(_home(out, each.name), each.name)
-    content = _content(run, any(each.pictures for each in chosen), options)
+    shown = _content(run, any(each.pictures for each in chosen), options)
     for each in chosen:
-        each.check(content)
-    progress = progress or Quiet()
+        each.check(shown)
     written = []
     for each in chosen:
         home = _home(out, each.name)
         try:
-            with progress.stage(f"export {each.name}") as tick, _staged(out, each.name) as part:
-                notes = each.write(content, part, tick)
+            with (
+                progress.stage(f"export {each.name}") as tick,
+                staged_folder(out / each.name) as part,
+            ):
+                notes = each.write(shown, part, tick)
                 written += _publish(part, home, each.name)
         except OSError as error:
             # NumPy tells of a full disk without saying so: "4096 requested and 12 written".
@@ -72,16 +99,17 @@ def export(
 
 def _content(run: Run, pictures: bool, options: Options) -> Content:
     """What the formats are written from."""
-    cloud, confidence = run.cloud, run.confidence
+    cloud, confidence, colours = run.cloud, run.confidence, run.palette
     new = _kept(cloud, options.largest)
     if new is not None:
         cloud = replace(cloud, instance=renumber(cloud.instance, new))
         confidence = {new[each]: value for each, value in confidence.items() if each in new}
+        colours = {new[each]: value for each, value in colours.items() if each in new}
     vertices = None
     if options.vertices is not None:
         vertices = at_vertices(cloud, given_points(options.vertices).xyz, run.scene.metric)
 
-    content = Content(
+    shown = Content(
         name=_file_name(run.name),
         cloud=cloud,
         confidence=confidence,
@@ -89,11 +117,12 @@ def _content(run: Run, pictures: bool, options: Options) -> Content:
         label_maps=run.labels if new is None else renumbered(run.labels, new),
         at_vertices=vertices,
         options=options,
+        colours=colours,
     )
-    unknown = sorted(set(options.keep) - set(content.all_ids)) if options.keep else []
+    unknown = sorted(set(options.keep) - set(shown.all_ids)) if options.keep else []
     if unknown:
         raise InputError(f"{run.folder} has no object {', '.join(map(str, unknown))} to keep")
-    return content
+    return shown
 
 
 def _kept(cloud: LabelledPoints, largest: int | None) -> dict[int, int] | None:
@@ -120,18 +149,6 @@ def _home(out: Path, name: str) -> Path:
     return out if name == "ply" else out / name
 
 
-@contextmanager
-def _staged(out: Path, name: str) -> Iterator[Path]:
-    """An empty folder to write a format into before it takes its place; on the same disk."""
-    part = out / f".{name}.part"
-    shutil.rmtree(part, ignore_errors=True)  # of an export that was killed
-    part.mkdir(parents=True)
-    try:
-        yield part
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
 def _check_free(home: Path, name: str) -> None:
     """InputError where files that no export has written would be lost."""
     if home.exists() and not home.is_dir():
@@ -139,9 +156,15 @@ def _check_free(home: Path, name: str) -> None:
     if not home.is_dir():
         return
     ours = _marked(home)
-    foreign = [path for path in _targets(home, name) if _changed(home, path, ours)]
+    there = {each.relative_to(home).as_posix(): each for each in _targets(home, name)}
+    digests = dict(zip(there, content(*there.values()), strict=True))
+    foreign = [
+        each
+        for each, digest in digests.items()
+        if each not in CACHES and digest not in ours.get(each, [])
+    ]
     if foreign:
-        few = ", ".join(path.relative_to(home).as_posix() for path in foreign[:3])
+        few = ", ".join(foreign[:3])
         more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
         raise InputError(
             f"{home} has files that no export wrote, or that were changed since ({few}{more}); "
@@ -149,13 +172,19 @@ def _check_free(home: Path, name: str) -> None:
         )
 
 
-def _marked(home: Path) -> dict[str, int]:
-    """What an export has written here: path -> size."""
+def _marked(home: Path) -> dict[str, list[str]]:
+    """What exports have written here: path -> digests of the content it may have."""
     try:
         files = json.loads((home / MARKER).read_text())["files"]
-        return {str(path): int(size) for path, size in files.items()}
+        return {str(path): list(digests) for path, digests in files.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
+
+
+def _mark(home: Path, name: str, files: Mapping[str, list[str]]) -> None:
+    about = f"written by lift3d export --to {name}, which may replace it"
+    with atomic(home / MARKER) as part:
+        part.write_text(json.dumps({"about": about, "files": files}, indent=1))
 
 
 def _targets(home: Path, name: str) -> Iterable[Path]:
@@ -168,26 +197,28 @@ def _targets(home: Path, name: str) -> Iterable[Path]:
     return sorted(p for p in [*beside, *inside] if p.is_file())
 
 
-def _changed(home: Path, path: Path, ours: Mapping[str, int]) -> bool:
-    relative = path.relative_to(home).as_posix()
-    return relative not in CACHES and ours.get(relative) != path.stat().st_size
-
-
 def _publish(staged: Path, home: Path, name: str) -> list[Path]:
-    """Move what is whole to its place; what the command prints."""
+    """Move what is whole to its place; what the command prints.
+
+    Killed in between, `alone_in` puts the earlier folder back the next time.
+    """
     files = {p.relative_to(staged).as_posix(): p for p in sorted(staged.rglob("*")) if p.is_file()}
-    content = {
-        "about": f"written by lift3d export --to {name}, which may replace it",
-        "files": {relative: path.stat().st_size for relative, path in files.items()},
-    }
-    with atomic(staged / MARKER) as part:
-        part.write_text(json.dumps(content, indent=1))
+    digests = content(*files.values())
+    new = {each: [str(digest)] for each, digest in zip(files, digests, strict=True)}
+    _mark(staged, name, new)
     if name != "ply":
-        shutil.rmtree(home, ignore_errors=True)
-        os.replace(staged, home)
+        replace_folder(staged, home)
         return [home]
-    shutil.rmtree(home / "objects", ignore_errors=True)
+    # Until all are moved, both what was and what comes is an export's.
+    old = _marked(home)
+    _mark(home, name, {each: old.get(each, []) + new.get(each, []) for each in {**old, **new}})
     names = sorted(each.name for each in staged.iterdir() if each.name != MARKER)
-    for each in (*names, MARKER):
-        os.replace(staged / each, home / each)
+    if (home / "objects").is_dir() and "objects" not in names:
+        shutil.rmtree(home / "objects")
+    for each in names:
+        if (staged / each).is_dir():
+            replace_folder(staged / each, home / each)
+        else:
+            os.replace(staged / each, home / each)
+    os.replace(staged / MARKER, home / MARKER)
     return [home / each for each in names]

@@ -24,6 +24,7 @@ from lift3d.export.ply import read_cloud
 from lift3d.run.layout import Layout
 from lift3d.run.run import Run
 from lift3d.scene import LabelledPoints, Points
+from lift3d.scene.contents import content
 from lift3d.scene.errors import InputError, MissingExtra
 
 try:
@@ -79,6 +80,12 @@ def read_labelled(path: Path) -> LabelledPoints:
         f"{path} is no finished run (run.json), no scene of a pointcept export (coord.npy) and no "
         "PLY; give one of these"
     )
+
+
+def _stored(path: Path) -> Path:
+    """The file or folder that `read_labelled` reads."""
+    files = Layout(path)
+    return files.cloud if files.record.is_file() else path
 
 
 def _pointcept(path: Path) -> LabelledPoints:
@@ -210,12 +217,14 @@ class LabelledClouds(Dataset[Sample]):
         config = self.config
         epoch = int(self._epoch) if config.augmentation is not None else 0
         rng = np.random.default_rng([config.seed, epoch, number])
-        cloud = _cloud(self.paths[number])
+        path = self.paths[number]
+        cloud = _cloud(path, content(_stored(path))[0])
         return drawn_sample(cloud, config, rng, self.names[number])
 
 
 @lru_cache(maxsize=CLOUDS_KEPT)
-def _cloud(path: Path) -> LabelledPoints:
+def _cloud(path: Path, digest: str | None) -> LabelledPoints:
+    """Kept as long as its files stay the same: a run may be lifted again meanwhile."""
     cloud = read_labelled(path)
     if not len(cloud):
         raise InputError(f"{path} has no points; leave it out")

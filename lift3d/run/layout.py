@@ -47,6 +47,21 @@ class Layout:
         """The cloud from several sides."""
         return self.folder / "cloud.png"
 
+    @property
+    def labels_coloured(self) -> Path:
+        """`labels` in colours, to look at."""
+        return self.folder / "labels_coloured"
+
+    @property
+    def masks_coloured(self) -> Path:
+        """`masks` in colours, to look at."""
+        return self.folder / "masks_coloured"
+
+    @property
+    def report_outputs(self) -> tuple[Path, ...]:
+        """What the stage `report` writes."""
+        return self.report, self.picture, self.labels_coloured, self.masks_coloured
+
     # What the stages leave for each other.
     @property
     def scene(self) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,29 +18,33 @@ from lift3d.datasets.selection import select
 from lift3d.evaluation.check import check, write_heat
 from lift3d.evaluation.scores import score
 from lift3d.evaluation.truth import Truth
+from lift3d.export.ply import read_cloud
 from lift3d.reconstruction.fusion import given_points
 from lift3d.run.correct import correct, write_automatic
 from lift3d.run.layout import Layout
+from lift3d.run.objects import confidences
 from lift3d.run.record import run_content, write_run
 from lift3d.run.report import write_report
 from lift3d.run.run import Run
 from lift3d.run.scene_file import read_points, read_scene, write_points, write_scene
-from lift3d.run.settings import Automatic, LiftConfig, as_json, poses_unused
+from lift3d.run.settings import Automatic, LiftConfig, poses_unused
 from lift3d.run.stages import (
+    CONTENTS,
     RunFolder,
     alone_in,
-    fresh_folder,
     open_run,
-    scene_fingerprint,
 )
 from lift3d.scene import LabelMap, Points, Scene, Skipped, View, ids_in
+from lift3d.scene.contents import remembered
 from lift3d.scene.errors import InputError
+from lift3d.scene.fingerprint import fingerprint, scene_fingerprint
 from lift3d.scene.labelmaps import LabelMaps, write_label_map
 from lift3d.scene.prefetch import behind, pictures_ahead, prefetch
 from lift3d.scene.progress import Progress, Quiet, Tick
 from lift3d.scene.protocols import Matcher, SceneSegmenter, Segmenter
 from lift3d.scene.skipping import warnings_of
-from lift3d.scene.storage import atomic
+from lift3d.scene.sources import code_of
+from lift3d.scene.storage import atomic, fresh_folder
 
 
 @dataclass
@@ -51,13 +55,15 @@ class _Stages:
     folder: RunFolder
     progress: Progress
     warnings: list[str] = field(default_factory=list)
+    scene: str = ""
+    """Fingerprint of the views that are used."""
 
     def stage(
         self,
         name: str,
         settings: object,
-        after: list[str],
-        outputs: list[Path],
+        reads: Sequence[Path],
+        outputs: Sequence[Path],
         work: Callable[[Tick], dict[str, Any]],
     ) -> dict[str, Any]:
         """The stage's result, from now or from before."""
@@ -67,11 +73,22 @@ class _Stages:
             with self.progress.stage(name) as tick:
                 return work(tick)
 
-        record = self.folder.stage(name, settings, after, outputs, shown)
+        record = self.folder.stage(name, settings, reads, outputs, shown, work)
         again = ", found finished" if record.reused else ""
         self.progress.say(f"{name:<12} {record.seconds:7.1f} s{again}")
         self.warnings += record.result.get("warnings", [])
+        for each in record.edited:
+            self._warn(
+                f"{each} was changed since this run made it: used as it is; remove it to have it "
+                "made again"
+            )
+        for each in record.set_aside:
+            self._warn(f"{each} is what was edited before {name} had to be done again")
         return record.result
+
+    def _warn(self, warning: str) -> None:
+        self.warnings.append(warning)
+        self.progress.say(f"warning: {warning}")
 
     @property
     def files(self) -> Layout:
@@ -98,9 +115,10 @@ def lift(
     warnings = poses_unused(config, source)
     config = config.for_source(source)
     masks = _Masks(config, RunFolder(config.out))
-    with alone_in(open_run(config.out)):
+    with alone_in(open_run(config.out)), remembered(config.out / CONTENTS):
         run = _Stages(config, RunFolder(config.out), progress or Quiet(), warnings)
         used = _reconstruct(run, source)
+        run.scene = scene_fingerprint(used)
         run.config = config.for_scene(used)  # now it is known whether there is depth
         masks.check(used)
         points = _fuse(run, used)
@@ -169,10 +187,10 @@ def _reconstruct(run: _Stages, source: Scene) -> Scene:
         write_scene(run.folder.path, source, scene, tick)
         return {}
 
-    settings = [
-        *(scene_fingerprint(source), source.source, source.skipped, source.notes),
-        run.config.reconstruction,
-    ]
+    said = [*source.notes, *(text for each in source.skipped for text in (each.name, each.reason))]
+    # They name files, and the same scan may lie elsewhere.
+    said = [text.replace(str(run.config.input), "") for text in said]
+    settings = [scene_fingerprint(source), said, run.config.reconstruction]
     run.stage("reconstruct", settings, [], [run.files.scene, run.files.depth], work)
     return read_scene(run.folder.path, source)
 
@@ -194,8 +212,8 @@ def _fuse(run: _Stages, scene: Scene) -> Points:
         write_points(run.files.points, points)
         return {"points": len(points), "notes": notes}
 
-    settings = run.config.fusion if run.config.cloud is None else run.config.cloud
-    run.stage("fuse", settings, ["reconstruct"], [run.files.points], work)
+    settings = [run.scene, run.config.fusion if run.config.cloud is None else run.config.cloud]
+    run.stage("fuse", settings, [], [run.files.points], work)
     return read_points(run.files.points)
 
 
@@ -231,8 +249,8 @@ def _track(run: _Stages, scene: Scene, masks: _Masks) -> None:
         return {"warnings": warnings}
 
     matching = config.matching if config.needs_matcher else None
-    settings = [config.segmentation, config.tracking, matching]
-    run.stage("track", settings, ["reconstruct"], [run.files.masks], work)
+    settings = [run.scene, config.segmentation, config.tracking, matching]
+    run.stage("track", settings, [], [run.files.masks], work)
 
 
 def _associate(run: _Stages, scene: Scene, points: Points) -> None:
@@ -272,18 +290,21 @@ def _associate(run: _Stages, scene: Scene, points: Points) -> None:
             "warnings": list(found.warnings),
         }
 
-    settings = [config.association, config.tolerance, config.seed, config.classes]
+    settings = [run.scene, config.association, config.tolerance, config.seed, config.classes]
     outputs = [automatic.labels, automatic.cloud, automatic.objects]
-    run.stage("associate", settings, ["fuse", "track"], outputs, work)
+    run.stage("associate", settings, [run.files.points, run.files.masks], outputs, work)
 
 
 def _correct(run: _Stages, scene: Scene) -> None:
     """What a person corrected; without edits the automatic results under their public names."""
     files = run.files
     outputs = [files.labels, files.cloud, files.cloud_labels, files.instances]
-    edits = files.edits.read_text() if files.edits.is_file() else ""
+    automatic = files.automatic
+    reads = [files.points, automatic.labels, automatic.cloud, automatic.objects]
+    names = [view.name for view in scene.views]
+    edits = files.edits if files.edits.exists() else None
     run.stage(
-        "correct", edits, ["associate"], outputs, lambda tick: correct(files.folder, scene, tick)
+        "correct", [names, edits], reads, outputs, lambda tick: correct(files.folder, names, tick)
     )
 
 
@@ -293,13 +314,12 @@ def _check(run: _Stages, scene: Scene) -> None:
     labels = LabelMaps(files.labels, [view.name for view in scene.views])
 
     def work(tick: Tick) -> dict[str, Any]:
-        public = Run(files.folder)
-        cloud = public.cloud
+        cloud = read_cloud(files.cloud)
         epsilon, pixels = config.epsilon, config.check_pixels
         found, printed = check(scene, cloud, labels, epsilon, pixels, config.tolerance, tick)
         if scene.load_surface is not None:
             truth = Truth.of_surface(scene.load_surface(), scene.void_classes)
-            found["truth"] = score(cloud, public.confidence, truth, metric=scene.metric)
+            found["truth"] = score(cloud, confidences(files.instances), truth, metric=scene.metric)
         with fresh_folder(files.heat) as part:
             for index, view in enumerate(scene.views):
                 write_heat(part / f"{view.name}.png", printed.heat_map(index))
@@ -307,8 +327,10 @@ def _check(run: _Stages, scene: Scene) -> None:
             part.write_text(json.dumps(found, indent=1))
         return {"warnings": warnings_of(printed.skipped, "takes no part in the consistency")}
 
-    settings = [config.epsilon, config.check_pixels, config.tolerance, scene.load_surface]
-    run.stage("check", settings, ["correct"], [files.consistency, files.heat], work)
+    truth = [scene.load_surface, scene.void_classes]
+    settings = [run.scene, config.epsilon, config.check_pixels, config.tolerance, truth]
+    reads = [files.labels, files.cloud, files.instances]
+    run.stage("check", settings, reads, [files.consistency, files.heat], work)
 
 
 def _report(run: _Stages, scene: Scene, command: Sequence[str]) -> None:
@@ -318,8 +340,14 @@ def _report(run: _Stages, scene: Scene, command: Sequence[str]) -> None:
         write_report(run.folder.path, scene, _content(run, scene, command))
         return {}
 
-    settings = [as_json(replace(run.config, out=Path())), scene.name]
-    run.stage("report", settings, ["check"], [run.files.report, run.files.picture], work)
+    # As a text: the report shows settings, but no code of theirs runs for it.
+    asked = {each.name: getattr(run.config, each.name) for each in fields(run.config)}
+    for place in ("input", "out"):
+        del asked[place]
+    settings = [run.scene, fingerprint(asked, code=False), code_of(run_content), scene.name]
+    files = run.files
+    reads = [files.labels, files.masks, files.cloud, files.instances, files.consistency, files.heat]
+    run.stage("report", settings, reads, files.report_outputs, work)
 
 
 def _content(run: _Stages, scene: Scene, command: Sequence[str]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,15 @@ def read_objects(content: Mapping[str, Any], path: Path) -> tuple[Object, ...]:
         return tuple(_object(each) for each in content["instances"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} is damaged ({error!r}); remove it and lift again") from error
+
+
+def confidences(path: Path) -> dict[int, float]:
+    """The confidence of each object, from `instances.json`."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}); remove it and lift again") from error
+    return {each.id: each.confidence for each in read_objects(content, path)}
 
 
 def _object(entry: Mapping[str, Any]) -> Object:

@@ -21,8 +21,9 @@ from lift3d.scene.storage import atomic
 
 RUN = "run.json"
 LIBRARIES = (
-    *("numpy", "scipy", "numba", "scikit-image", "scikit-learn", "higra"),
-    *("opencv-python-headless", "pillow", "open3d-cpu", "open3d", "plyfile", "torch"),
+    *("numpy", "scipy", "numba", "higra"),
+    *("opencv-python-headless", "pillow", "open3d-cpu", "open3d", "plyfile"),
+    *("torch", "transformers"),
 )
 """Whose versions may change a result."""
 
@@ -90,8 +91,7 @@ def versions() -> dict[str, str]:
 
 def host() -> dict[str, Any]:
     """The machine in words, so that times mean something."""
-    import psutil
-
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "system": f"{platform.system()} {platform.release()}",
         "machine": platform.machine(),
@@ -99,7 +99,7 @@ def host() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),
-        "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
+        "memory_gb": round(memory / 2**30, 1),
     }
 
 

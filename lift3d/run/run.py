@@ -22,8 +22,10 @@ from lift3d.run.scene_file import open_source, read_cameras, read_points, read_s
 from lift3d.run.stages import Record
 from lift3d.run.why import Why, explain
 from lift3d.scene import Camera, LabelledPoints, Points, Scene
+from lift3d.scene.colours import Palette
 from lift3d.scene.errors import InputError, did_you_mean
 from lift3d.scene.labelmaps import LabelMaps
+from lift3d.scene.palette import stored_colours
 from lift3d.scene.progress import Progress
 
 
@@ -129,7 +131,18 @@ class Run:
     @cached_property
     def objects(self) -> tuple[Object, ...]:
         """The objects, by id."""
-        return read_objects(read_json(self.folder, self.files.instances.name), self.files.instances)
+        return read_objects(self.instances, self.files.instances)
+
+    @cached_property
+    def instances(self) -> dict[str, Any]:
+        """`instances.json` as it stands."""
+        found: dict[str, Any] = read_json(self.folder, self.files.instances.name)
+        return found
+
+    @cached_property
+    def palette(self) -> Palette:
+        """The colour of each object, the same in every picture of the run."""
+        return stored_colours(self.files.instances)
 
     @property
     def confidence(self) -> dict[int, float]:

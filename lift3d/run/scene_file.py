@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,11 +21,13 @@ from jaxtyping import Float32
 
 from lift3d.datasets import read_again
 from lift3d.run.layout import Layout
-from lift3d.run.stages import fresh_folder
+from lift3d.run.stages import CONTENTS
 from lift3d.scene import Camera, Depth, Image, Origin, Points, Scene, Skipped, View
+from lift3d.scene.contents import remembered
 from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.fingerprint import pictures
 from lift3d.scene.progress import Tick
-from lift3d.scene.storage import atomic
+from lift3d.scene.storage import atomic, fresh_folder
 
 FORMAT = 2
 """Of the file; a file of another format is refused."""
@@ -59,6 +61,8 @@ def write_scene(folder: Path, source: Scene, made: Scene, tick: Tick) -> None:
         f"'{SCAN}' where the scan has it, or null",
         "origin": _origin(source.origin, folder),
         "points": f"{layout.depth.name}/{POINTS}" if made.load_points is not None else None,
+        "shown": dict(zip(given, pictures(source.views), strict=True)),
+        "loaders": sorted(_loaders(source.views)),
         "views": entries,
         "skipped": [{"name": frame.name, "reason": frame.reason} for frame in made.skipped],
         "notes": list(made.notes),
@@ -109,17 +113,24 @@ def read_cameras(folder: Path) -> dict[str, Camera]:
 def open_source(folder: Path, scan: Path | None = None) -> Scene:
     """The scan that the run in `folder` was made of, where it lies now or at `scan`.
 
-    Raises InputError where it is not there any more, or its pictures are of another size.
+    Raises InputError where it is not there any more, or its pictures were changed.
     """
     content = _content(folder)
     source = _opened(folder, content, scan)
-    size = {view.name: (view.camera.width, view.camera.height) for view in source.views}
     cameras = read_cameras(folder)
-    changed = [name for name, c in cameras.items() if size.get(name) != (c.width, c.height)]
+    there = {view.name: view for view in source.views if view.name in cameras}
+    if scan is not None and _loaders(there.values()) != set(content["loaders"]):
+        # In another format by now: its files cannot be compared with those that were lifted.
+        size = {name: (view.camera.width, view.camera.height) for name, view in there.items()}
+        changed = [name for name, c in cameras.items() if size.get(name) != (c.width, c.height)]
+    else:
+        with remembered(folder / CONTENTS, keep=False):
+            now = dict(zip(there, pictures(list(there.values())), strict=True))
+        changed = [name for name in cameras if now.get(name) != content["shown"][name]]
     if changed:
         raise InputError(
-            f"{source.source} lacks {len(changed)} of {len(cameras)} pictures of {folder}, or has "
-            f"them in another size ({', '.join(changed[:3])}{', ...' * (len(changed) > 3)}); put "
+            f"{source.source} lacks {len(changed)} of {len(cameras)} pictures of {folder}, or they "
+            f"were changed since ({', '.join(changed[:3])}{', ...' * (len(changed) > 3)}); put "
             "them back, or lift what is there again"
         )
     return source
@@ -206,6 +217,12 @@ def _entry(view: View, depth: str | None) -> dict[str, Any]:
     if view.sparse:
         entry["sparse"] = True
     return entry
+
+
+def _loaders(views: Iterable[View]) -> set[str]:
+    """The functions that load the pictures, by name: a scan in another format has others."""
+    functions = [getattr(view.load_image, "func", view.load_image) for view in views]
+    return {getattr(each, "__qualname__", type(each).__qualname__) for each in functions}
 
 
 def _origin(origin: Origin | None, folder: Path) -> dict[str, Any] | None:

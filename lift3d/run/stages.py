@@ -1,19 +1,18 @@
 """A run folder whose stages are done once: finished ones are kept, half-done ones redone.
 
-Each stage has a key, the hash of its settings and of the keys it depends on. Its record is
-written last, so a stage that was killed has none and runs again; a stage whose key changed
-runs again together with everything that depends on it.
+A stage has a key: the hash of its settings, of the code that does it and of the content of what
+it reads. Its record is written last, so a stage that was killed has none and runs again, and so
+does a stage whose key changed. The record also has a digest of each output, so that one that a
+person has edited is noticed: it is used as it is while the key stays, and so what reads it runs
+again; where the stage itself has to run again, the edited output is moved to `edited/` first.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
-import hashlib
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,14 +20,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from lift3d.scene.contents import content
+from lift3d.scene.errors import POSIX_ONLY, InputError
+from lift3d.scene.fingerprint import classes_in, fingerprint
+from lift3d.scene.sources import code_of
+from lift3d.scene.storage import atomic, remove, tidy
 
-from lift3d import __version__
-from lift3d.scene import Scene
-from lift3d.scene.errors import InputError
-from lift3d.scene.storage import atomic
+try:
+    import fcntl
+    import resource
+except ImportError as error:
+    raise InputError(POSIX_ONLY) from error
 
 RECORDS = ".stages"
+CONTENTS = f"{RECORDS}/contents"
+"""Digests of files that were read, for the next start."""
+EDITED = "edited"
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,12 @@ class Record:
     peak_memory_mb: float
     """Largest resident size of the process up to the end of this stage."""
     result: dict[str, Any]
+    outputs: dict[str, str | None]
+    """A digest of each output, as the stage left it."""
+    set_aside: tuple[str, ...] = ()
+    """Where outputs are now that were edited before the stage was done again."""
+    edited: tuple[str, ...] = ()
+    """Outputs that were changed since; used as they are now."""
     reused: bool = False
     """True where this run found it finished."""
 
@@ -52,28 +65,44 @@ class RunFolder:
     path: Path
     on_stage: Callable[[Record], None] = lambda record: None
     records: dict[str, Record] = field(default_factory=dict)
+    _content: dict[str, str | None] = field(default_factory=dict)
+    """Of outputs, as this process wrote or found them."""
 
     def stage(
         self,
         name: str,
         settings: object,
-        after: Sequence[str],
+        reads: Sequence[Path],
         outputs: Sequence[Path],
         work: Callable[[], dict[str, Any] | None],
+        code: Callable[..., Any] | None = None,
     ) -> Record:
         """Run `work` unless the same stage with the same inputs is finished here.
 
-        `after` names the stages it depends on; `outputs` the files or folders it leaves, all
-        of which must exist for the stage to count as finished.
+        `reads` names the files or folders of the run that it reads, `outputs` those that it
+        leaves, all of which must exist for the stage to count as finished. `code` is the function
+        whose source counts, by default `work`; so does the source of all settings' classes.
         """
-        key = fingerprint([__version__, name, settings, [self.records[each].key for each in after]])
-        record = self._finished(name, key, outputs)
+        source = code_of(code or work, *classes_in(settings))
+        inputs = [self._content_of(each) for each in self._names(reads)]
+        key = fingerprint([name, settings, source, inputs])
+        written = self._names(outputs)
+        record = self._finished(name, key, written)
         if record is None:
+            set_aside = self._set_aside(name)
             self.forget(name)
             began = time.perf_counter()
             result = work() or {}
+            seconds = round(time.perf_counter() - began, 3)
+            self._content.update(self._now(written))
             record = Record(
-                name, key, round(time.perf_counter() - began, 3), peak_memory_mb(), result
+                name,
+                key,
+                seconds,
+                peak_memory_mb(),
+                result,
+                {each: self._content[each] for each in written},
+                set_aside,
             )
             with atomic(self._record_path(name)) as part:
                 part.write_text(json.dumps(dataclasses.asdict(record), indent=1))
@@ -87,35 +116,64 @@ class RunFolder:
 
     def forget(self, name: str) -> None:
         """Drop the record of a stage before its outputs are touched."""
-        self._record_path(name).unlink(missing_ok=True)
+        remove(self._record_path(name))
 
     def _record_path(self, name: str) -> Path:
         return self.path / RECORDS / f"{name}.json"
 
-    def _finished(self, name: str, key: str, outputs: Sequence[Path]) -> Record | None:
+    def _names(self, paths: Sequence[Path]) -> list[str]:
+        """Paths as seen from the folder, so that a record holds wherever the run lies."""
+        return [path.relative_to(self.path).as_posix() for path in paths]
+
+    def _now(self, names: Sequence[str]) -> dict[str, str | None]:
+        found = content(*(self.path / each for each in names))
+        return dict(zip(names, found, strict=True))
+
+    def _content_of(self, name: str) -> str | None:
+        if name not in self._content:
+            self._content.update(self._now([name]))
+        return self._content[name]
+
+    def _record(self, name: str) -> Record | None:
         try:
-            record = Record(**json.loads(self._record_path(name).read_text()))
-        except (OSError, ValueError, TypeError):
+            stored = json.loads(self._record_path(name).read_text())
+            lists = {each: tuple(stored[each]) for each in ("set_aside", "edited")}
+            return Record(**(stored | lists))
+        except (OSError, ValueError, TypeError, KeyError):
             return None  # never finished, damaged, or written by another version
-        whole = record.key == key and all(each.exists() for each in outputs)
-        return dataclasses.replace(record, reused=True) if whole else None
 
+    def _finished(self, name: str, key: str, outputs: Sequence[str]) -> Record | None:
+        record = self._record(name)
+        if record is None or record.key != key:
+            return None
+        now = self._now(outputs)
+        if None in now.values():
+            return None
+        self._content.update(now)
+        edited = tuple(each for each in outputs if now[each] != record.outputs.get(each))
+        return dataclasses.replace(record, edited=edited, reused=True)
 
-@contextlib.contextmanager
-def fresh_folder(path: Path) -> Iterator[Path]:
-    """A folder that takes the place of `path` when the block ends without an error."""
-    import shutil
+    def _set_aside(self, name: str) -> tuple[str, ...]:
+        """Move edited outputs of a stage out of its way; where to."""
+        record = self._record(name)
+        if record is None:
+            return ()
+        moved = []
+        for each, now in self._now(list(record.outputs)).items():
+            if now is not None and now != record.outputs[each]:
+                place = self._free(Path(each).name)
+                place.parent.mkdir(exist_ok=True)
+                (self.path / each).rename(place)
+                moved.append(place.relative_to(self.path).as_posix())
+        return tuple(moved)
 
-    part = path.with_name(f".{path.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
-        yield part
-        shutil.rmtree(path, ignore_errors=True)
-        os.replace(part, path)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
+    def _free(self, name: str) -> Path:
+        """A name in the folder of edited outputs that is not taken."""
+        place, number = self.path / EDITED / name, 1
+        while place.exists():
+            number += 1
+            place = self.path / EDITED / f"{Path(name).stem}-{number}{Path(name).suffix}"
+        return place
 
 
 def open_run(path: Path) -> Path:
@@ -137,85 +195,29 @@ def open_run(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def alone_in(path: Path) -> Iterator[None]:
-    """Nobody else writes to the run folder meanwhile; an error where somebody does.
+def alone_in(path: Path, lock: Path | None = None) -> Iterator[None]:
+    """Nobody else writes to the folder meanwhile; an error where somebody does.
 
-    The lock goes with the process, however it ends.
+    The lock is on a file of a run folder, or on what is given. It goes with the process, however
+    it ends. What a killed process left half done is put right first.
     """
-    import fcntl
-
-    with (path / RECORDS / "lock").open("a") as lock:
+    lock = lock or path / RECORDS / "lock"
+    handle = os.open(lock, os.O_RDONLY if lock.is_dir() else os.O_WRONLY | os.O_CREAT, 0o666)
+    try:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(
                 f"another lift3d is writing to {path}; wait for it or choose another --out"
             ) from None
         except OSError:
             pass  # a file system without locks
+        for each in (path, path / RECORDS):
+            if each.is_dir():
+                tidy(each)
         yield
-
-
-def fingerprint(value: object) -> str:
-    """A short hash of settings, arrays and paths; a path counts with size and date (a folder
-    with those of its files). Fields that are not compared do not count: they change no result.
-    """
-    digest = hashlib.sha256()
-    for piece in _pieces(value):
-        digest.update(piece)
-    return digest.hexdigest()[:24]
-
-
-def scene_fingerprint(scene: Scene) -> str:
-    """A hash of a scene's views: cameras, what loads them, and the files behind them."""
-    return fingerprint(
-        [
-            [
-                view.name,
-                view.camera,
-                view.depth_camera,
-                [view.load_image, view.load_depth, view.load_confidence, view.load_instances],
-                view.sparse,
-            ]
-            for view in scene.views
-        ]
-        + [scene.metric, scene.load_points]
-    )
-
-
-def _pieces(value: object) -> Iterator[bytes]:
-    yield f"<{type(value).__name__}>".encode()
-    if isinstance(value, np.ndarray):
-        yield f"{value.dtype}{value.shape}".encode()
-        yield np.ascontiguousarray(value).tobytes()
-    elif isinstance(value, Path):
-        yield os.fsencode(value)
-        with contextlib.suppress(OSError):
-            for each in sorted(value.iterdir()) if value.is_dir() else [value]:
-                stat = each.stat()
-                yield f"{each.name!r} {stat.st_size} {stat.st_mtime_ns}".encode()
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        for item in dataclasses.fields(value):
-            if not item.compare:
-                continue
-            yield from _pieces([item.name, getattr(value, item.name)])
-    elif isinstance(value, functools.partial):
-        yield from _pieces([value.func.__module__, value.func.__qualname__])
-        yield from _pieces([list(value.args), dict(value.keywords)])
-    elif isinstance(value, dict):
-        for key in sorted(value, key=str):
-            yield from _pieces([str(key), value[key]])
-    elif isinstance(value, list | tuple | set | frozenset):
-        items = sorted(value, key=str) if isinstance(value, set | frozenset) else value
-        for item in items:
-            yield from _pieces(item)
-    elif isinstance(value, str | bytes | int | float | bool | np.generic) or value is None:
-        yield repr(value).encode()
-    elif callable(value):
-        yield getattr(value, "__qualname__", type(value).__qualname__).encode()
-    else:
-        raise TypeError(f"no fingerprint for {type(value).__name__}")
-    yield b";"
+    finally:
+        os.close(handle)
 
 
 def peak_memory_mb() -> float:

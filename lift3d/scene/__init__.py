@@ -273,14 +273,6 @@ class Masks:
             np.equal(labels, each, out=mask)
         return Masks(stack, np.ones(len(ids), np.float32), ids)
 
-    def label_map(self) -> LabelMap:
-        """Mask i painted as id i + 1, larger masks first, so that parts stay visible on wholes."""
-        labels = np.zeros(self.stack.shape[1:], np.int32)
-        areas = self.stack.sum((1, 2))
-        for index in np.argsort(-areas, kind="stable"):
-            labels[self.stack[index]] = index + 1
-        return labels
-
 
 @dataclass(frozen=True, eq=False)
 class Matches:

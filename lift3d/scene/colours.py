@@ -6,22 +6,29 @@ circle in RGB is far from.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TypeAlias
+
 import numpy as np
 from jaxtyping import Float, Float64, Int32, UInt8
 
 from lift3d.scene import Image, LabelMap
 
+Palette: TypeAlias = Mapping[int, tuple[int, int, int]]
+"""Id to red, green and blue, as `palette.distinct_colours` gives them."""
 UNLABELLED = (128, 128, 128)
 GOLDEN = 0.6180339887498949
 TABLE_LIMIT = 1 << 16
 
 
-def label_colours(labels: Int32[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape 3"]:
+def label_colours(
+    labels: Int32[np.ndarray, "*shape"], palette: Palette | None = None
+) -> UInt8[np.ndarray, "*shape 3"]:
     """One colour per id, the same in every picture; 0 (and below) is mid grey.
 
-    The hue turns by the golden ratio from id to id, which spreads any number of ids evenly;
-    lightness (period 5) and chroma (period 10) tell apart the ids that land on close hues
-    (8, 13, 21, 34 apart).
+    Ids of `palette` have the colour that stands there. Of all others the hue turns by the
+    golden ratio from id to id, which spreads any number of ids evenly; lightness (period 5) and
+    chroma (period 10) tell apart the ids that land on close hues (8, 13, 21, 34 apart).
 
     >>> label_colours(np.array([0], np.int32)).tolist()
     [[128, 128, 128]]
@@ -31,16 +38,21 @@ def label_colours(labels: Int32[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*sh
     labels = np.maximum(labels, 0)
     largest = int(labels.max())
     if largest < TABLE_LIMIT:
-        return _palette(np.arange(largest + 1))[labels]
+        return _table(np.arange(largest + 1), palette or {})[labels]
     ids, index = np.unique(labels, return_inverse=True)
-    return _palette(ids)[index.reshape(labels.shape)]
+    return _table(ids, palette or {})[index.reshape(labels.shape)]
 
 
-def _palette(ids: np.ndarray) -> UInt8[np.ndarray, "ids 3"]:
+def _table(ids: np.ndarray, palette: Palette) -> UInt8[np.ndarray, "ids 3"]:
+    """The colours of ascending ids."""
     hue = 360 * ((ids * GOLDEN + 0.05) % 1.0)
     lightness = np.array([0.48, 0.66, 0.84, 0.57, 0.75])[ids % 5]
     chroma = np.array([0.17, 0.07])[(ids // 5) % 2]
     colours = oklch(lightness, chroma, hue)
+    chosen = np.array(sorted(palette), dtype=np.int64)
+    known = np.isin(ids, chosen)
+    if known.any():
+        colours[known] = [palette[each] for each in ids[known].tolist()]
     colours[ids == 0] = UNLABELLED
     return colours
 
@@ -63,13 +75,19 @@ def heat_colours(values: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*sha
     return colours
 
 
-def overlay(image: Image, labels: LabelMap, alpha: float = 0.5, edges: bool = True) -> Image:
+def overlay(
+    image: Image,
+    labels: LabelMap,
+    alpha: float = 0.5,
+    edges: bool = True,
+    palette: Palette | None = None,
+) -> Image:
     """Label colours over a picture; unlabelled pixels keep theirs, a little greyer and darker.
 
     With `edges`, each object is outlined with its own colour, opaque, and a dark line where
     two objects meet.
     """
-    colours = label_colours(labels).astype(np.float32)
+    colours = label_colours(labels, palette).astype(np.float32)
     picture = image.astype(np.float32)
     grey = picture.mean(-1, keepdims=True)
     labelled = (labels > 0)[..., None]

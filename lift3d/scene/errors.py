@@ -2,6 +2,12 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
+
+OPEN3D_NEEDS = "libusb-1.0-0 libgl1 libegl1 libx11-6"
+"""Packages of Debian and Ubuntu whose libraries Open3D loads when it is imported."""
+
+POSIX_ONLY = "lift3d runs on Linux and macOS; on Windows use it in WSL (`wsl --install`)"
 
 
 class InputError(ValueError):
@@ -29,6 +35,24 @@ def words(reader: str, option: str, value: str = "") -> str:
     '`reader:video --reader.max-frames N`'
     """
     return f"`reader:{reader} --reader.{option.replace('_', '-')} {value}".rstrip() + "`"
+
+
+def open3d(what: str) -> Any:
+    """The library Open3D, for `what`; imported late because that takes seconds.
+
+    MissingExtra where it or a library of the system that it loads is absent.
+    """
+    from lift3d.scene.threads import prefer_openmp
+
+    prefer_openmp()
+    try:
+        import open3d
+    except (ImportError, OSError) as error:
+        raise MissingExtra(
+            f"{what} needs Open3D, which cannot be imported ({error}); on Debian or Ubuntu: "
+            f"apt-get install {OPEN3D_NEEDS}"
+        ) from error
+    return open3d
 
 
 def did_you_mean(word: str, known: Iterable[str], what: str) -> str:

@@ -15,7 +15,7 @@ class SamConfig(PromptedConfig):
     """SAM (ViT-B, L or H): masks from points, boxes and masks. Better with a GPU."""
 
     called: ClassVar[str] = "SAM"
-    needs: ClassVar[tuple[str, ...]] = ("segment_anything",)
+    needs: ClassVar[tuple[str, ...]] = ("transformers",)
 
     checkpoint: Path
     """sam_vit_b, sam_vit_l or sam_vit_h once `lift3d weights` has fetched it, or the path of the

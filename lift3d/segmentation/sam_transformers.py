@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from lift3d.networks.sam.transformers import TransformersNetwork
+from lift3d.scene.fingerprint import NAMES_A_FILE
 from lift3d.segmentation.prompted import PromptedConfig
 
 
@@ -16,7 +17,7 @@ class SamTransformersConfig(PromptedConfig):
     called: ClassVar[str] = "sam-hf"
     needs: ClassVar[tuple[str, ...]] = ("torchvision", "transformers")  # its image processors
 
-    checkpoint: str
+    checkpoint: str = field(metadata=NAMES_A_FILE)
     """A folder with config.json, preprocessor_config.json and model.safetensors, or a name on the
     Hugging Face hub, such as facebook/sam2.1-hiera-small (SAM and SAM 2: Apache-2.0; SAM 3 has
     a licence of its own, to be accepted there)."""

@@ -15,8 +15,9 @@ from lift3d.geometry.rendering import camera_up, guess_up, orbit_cameras, render
 from lift3d.geometry.visibility import spacing
 from lift3d.run.run import Run
 from lift3d.scene import Camera, Image, LabelledPoints
-from lift3d.scene.colours import heat_colours, label_colours
-from lift3d.scene.errors import InputError, MissingExtra
+from lift3d.scene.colours import Palette, heat_colours, label_colours
+from lift3d.scene.errors import InputError, open3d
+from lift3d.scene.palette import distinct_colours
 from lift3d.scene.storage import atomic
 
 MODES = ("labels", "colour", "score")
@@ -40,17 +41,21 @@ def view_run(run: Run, screenshot: Path | None = None, width: int = 1280) -> Non
     """
     cameras = list(run.cameras.values())
     if screenshot is not None:
-        write_screenshot(screenshot, run.cloud, width, cameras)
+        write_screenshot(screenshot, run.cloud, width, cameras, run.palette)
         return
-    show(run.cloud, cameras, str(run.folder))
+    show(run.cloud, cameras, str(run.folder), run.palette)
 
 
 def write_screenshot(
-    path: Path, cloud: LabelledPoints, width: int = 1280, cameras: Iterable[Camera] = ()
+    path: Path,
+    cloud: LabelledPoints,
+    width: int = 1280,
+    cameras: Iterable[Camera] = (),
+    palette: Palette | None = None,
 ) -> None:
     """Two sides of the cloud, above in colour and below by object, as one picture.
 
-    `cameras` tell which way is up.
+    `cameras` tell which way is up; `palette` as in `colours_of`.
     """
     from PIL import Image as Pillow
 
@@ -58,28 +63,40 @@ def write_screenshot(
         raise InputError("the cloud has no points; there is nothing to look at")
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise InputError(f"{path}: a screenshot is a .png or .jpg file")
-    sheet = contact_sheet(cloud, width, cameras)
+    sheet = contact_sheet(cloud, width, cameras, palette)
     with atomic(path) as part:
         Pillow.fromarray(sheet).save(part)
 
 
-def contact_sheet(cloud: LabelledPoints, width: int, cameras: Iterable[Camera] = ()) -> Image:
+def contact_sheet(
+    cloud: LabelledPoints,
+    width: int,
+    cameras: Iterable[Camera] = (),
+    palette: Palette | None = None,
+) -> Image:
     """Colour above, objects below, from two sides; `width` pixels across."""
     each = max(width // 2, 16)
+    palette = distinct_colours(cloud) if palette is None else palette
     up = guess_up(cloud.points, camera_up(cameras))
     sides = orbit_cameras(cloud.points, 2, each, each * 3 // 4, up)
     splat = 2.0 * spacing(cloud.points.xyz)
     rows = [
-        np.concatenate([render(cloud.points, colours_of(cloud, mode), c, splat) for c in sides], 1)
-        for mode in ("colour", "labels")
+        np.concatenate([render(cloud.points, colours, c, splat) for c in sides], 1)
+        for colours in (cloud.points.rgb, colours_of(cloud, "labels", palette))
     ]
     return np.concatenate(rows)
 
 
-def colours_of(cloud: LabelledPoints, mode: str) -> UInt8[np.ndarray, "points 3"]:
-    """The colour of each point in one of `MODES`; unlabelled points are grey but in `colour`."""
+def colours_of(
+    cloud: LabelledPoints, mode: str, palette: Palette | None = None
+) -> UInt8[np.ndarray, "points 3"]:
+    """The colour of each point in one of `MODES`; unlabelled points are grey but in `colour`.
+
+    `palette`: the colours of the objects, by default those that the cloud gives.
+    """
     if mode == "labels":
-        return label_colours(cloud.instance)
+        palette = distinct_colours(cloud) if palette is None else palette
+        return label_colours(cloud.instance, palette)
     if mode == "score":
         unlabelled = cloud.instance == 0
         return heat_colours(np.where(unlabelled, np.nan, cloud.score).astype(np.float64))
@@ -103,7 +120,12 @@ def frustum(
     return corners, ((0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (2, 3), (3, 4), (4, 1))
 
 
-def show(cloud: LabelledPoints, cameras: Iterable[Camera], title: str = "lift3d") -> None:
+def show(
+    cloud: LabelledPoints,
+    cameras: Iterable[Camera],
+    title: str = "lift3d",
+    palette: Palette | None = None,
+) -> None:
     """A window (Open3D); returns when it is closed. `KEYS` says what the keys do."""
     if sys.platform.startswith("linux") and not (
         os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
@@ -112,7 +134,7 @@ def show(cloud: LabelledPoints, cameras: Iterable[Camera], title: str = "lift3d"
             "there is no display to open a window on; "
             "`lift3d view RUN --screenshot picture.png` makes a picture without one"
         )
-    o3d = _open3d()
+    o3d = open3d("the window (`--screenshot picture.png` does not)")
     print("keys: " + "; ".join(f"{key} {what}" for key, what in KEYS.items()))
     window = o3d.visualization.VisualizerWithKeyCallback()
     if not window.create_window(title, 1280, 860):
@@ -120,7 +142,7 @@ def show(cloud: LabelledPoints, cameras: Iterable[Camera], title: str = "lift3d"
             "Open3D could not open a window; `lift3d view RUN --screenshot picture.png` "
             "makes a picture without one"
         )
-    scene = _Shown(o3d, cloud, list(cameras))
+    scene = _Shown(o3d, cloud, list(cameras), palette)
     window.add_geometry(scene.points)
     window.get_render_option().point_size = 2.5
     for key, act in scene.actions().items():
@@ -141,8 +163,15 @@ def _acting(act: Callable[[Any], None]) -> Callable[[Any], bool]:
 class _Shown:
     """What the window shows, and how keys change it."""
 
-    def __init__(self, o3d: Any, cloud: LabelledPoints, cameras: list[Camera]) -> None:
+    def __init__(
+        self,
+        o3d: Any,
+        cloud: LabelledPoints,
+        cameras: list[Camera],
+        palette: Palette | None = None,
+    ) -> None:
         self._o3d, self._cloud = o3d, cloud
+        self._palette = distinct_colours(cloud) if palette is None else palette
         self._mode, self._all, self._with_cameras = "labels", True, False
         self.points = o3d.geometry.PointCloud()
         self._refill()
@@ -181,7 +210,7 @@ class _Shown:
     def _refill(self) -> None:
         shown = np.ones(len(self._cloud), bool) if self._all else self._cloud.instance > 0
         vector = self._o3d.utility.Vector3dVector
-        colours = colours_of(self._cloud, self._mode)[shown]
+        colours = colours_of(self._cloud, self._mode, self._palette)[shown]
         self.points.points = vector(self._cloud.points.xyz[shown].astype(np.float64))
         self.points.colors = vector(colours.astype(np.float64) / 255)
 
@@ -192,15 +221,3 @@ class _Shown:
         drawn.lines = self._o3d.utility.Vector2iVector(np.array(lines))
         drawn.paint_uniform_color((0.2, 0.2, 0.2))
         return drawn
-
-
-def _open3d() -> Any:
-    try:
-        import open3d
-    except (ImportError, OSError) as error:
-        raise MissingExtra(
-            f"the window needs Open3D, which cannot be imported ({error}); on Debian or Ubuntu: "
-            "apt-get install libusb-1.0-0 libgl1 libegl1 libx11-6. "
-            "`lift3d view RUN --screenshot picture.png` needs none of it"
-        ) from error
-    return open3d

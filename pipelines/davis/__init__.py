@@ -14,12 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import lift3d
 from lift3d.datasets import read_scene
 from lift3d.run.settings import backend_name
 from lift3d.scene import Scene
+from lift3d.scene.fingerprint import fingerprint
 from lift3d.scene.labelmaps import by_name
 from lift3d.scene.protocols import Matcher, Segmenter
+from lift3d.scene.sources import code_of
 from lift3d.scene.storage import atomic
 from pipelines.davis.devices import free_devices, on_devices, one_by_one
 from pipelines.davis.matched import matched_consistency
@@ -55,8 +56,10 @@ class Contest:
     def settings(self, tracker: str) -> dict[str, str]:
         """All that a result depends on."""
         config = self.trackers[tracker]
+        parts = [config, self.segmentation, self.matching]
         return {
-            "lift3d": lift3d.__version__,
+            "code": code_of(Contest, *map(type, parts)),
+            "content": fingerprint(parts),
             "method": repr(config),
             "preset": repr(getattr(config, "options", None)),
             "segmentation": repr(self.segmentation),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lift3d.scene import Masks, Matches, Prompt, Scene, View
+from lift3d.scene.fingerprint import pictures
 from lift3d.scene.protocols import Matcher, Segmenter
 
 
@@ -25,15 +26,16 @@ class RememberedMasks:
 
     def segment(self, view: View) -> Masks:
         """As the segmenter's; kept at a bit per pixel."""
-        if view.name in self._known:
-            self.spared += self._seconds[view.name]
+        (key,) = pictures([view])
+        if key in self._known:
+            self.spared += self._seconds[key]
         else:
             began = time.perf_counter()
             masks = self._segmenter.segment(view)
-            self._seconds[view.name] = time.perf_counter() - began
+            self._seconds[key] = time.perf_counter() - began
             packed = np.packbits(masks.stack)
-            self._known[view.name] = (packed, masks.stack.shape, masks.scores, masks.ids)
-        packed, shape, scores, ids = self._known[view.name]
+            self._known[key] = (packed, masks.stack.shape, masks.scores, masks.ids)
+        packed, shape, scores, ids = self._known[key]
         stack = np.unpackbits(packed, count=math.prod(shape)).astype(bool).reshape(shape)
         return Masks(stack, scores, ids)
 
@@ -59,13 +61,13 @@ class RememberedMatches:
 
     def __init__(self, matcher: Matcher) -> None:
         self._matcher = matcher
-        self._known: dict[tuple[str, str], tuple[Matches, float]] = {}
+        self._known: dict[tuple[str, ...], tuple[Matches, float]] = {}
         self.spared = 0.0
         """Seconds that remembering has saved."""
 
     def match(self, a: View, b: View) -> Matches:
         """As the matcher's."""
-        key = a.name, b.name
+        key = tuple(pictures([a, b]))
         if key in self._known:
             self.spared += self._known[key][1]
         else:

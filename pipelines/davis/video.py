@@ -136,12 +136,6 @@ class VideoScore:
         }
 
 
-def region_iou(predicted: Bool[np.ndarray, "h w"], truth: Bool[np.ndarray, "h w"]) -> float:
-    """DAVIS' J: intersection over union; 1 where both are empty."""
-    union = np.count_nonzero(predicted | truth)
-    return np.count_nonzero(predicted & truth) / union if union else 1.0
-
-
 def boundary(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
     """Pixels that differ from the one to the right, below, or below to the right (DAVIS)."""
     out = np.zeros_like(mask)

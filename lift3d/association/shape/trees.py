@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, no_type_check
+from typing import no_type_check
 
 import numba
 import numpy as np
@@ -29,24 +29,6 @@ class Trees:
     root: Int32[np.ndarray, " trees"]
     base: Float32[np.ndarray, ""]
     """Log-odds before any tree."""
-
-    @staticmethod
-    def of_sklearn(model: Any) -> Trees:
-        """From a fitted binary HistGradientBoostingClassifier."""
-        nodes = [each[0].nodes for each in model._predictors]
-        root = np.cumsum([0, *(len(each) for each in nodes[:-1])])
-        offset = np.repeat(root, [len(each) for each in nodes])
-        every = np.concatenate(nodes)
-        return Trees(
-            every["feature_idx"].astype(np.int16),
-            every["num_threshold"],
-            (every["left"] + offset).astype(np.int32),
-            (every["right"] + offset).astype(np.int32),
-            every["value"].astype(np.float32),
-            (LEAF * every["is_leaf"] + LEFT * every["missing_go_to_left"]).astype(np.int8),
-            root.astype(np.int32),
-            np.array(np.ravel(model._baseline_prediction)[0], np.float32),
-        )
 
     @staticmethod
     def of_arrays(arrays: Mapping[str, np.ndarray], name: str) -> Trees:

@@ -7,32 +7,12 @@ from typing import no_type_check
 
 import numba
 import numpy as np
-from jaxtyping import Float32, Int, Int32
+from jaxtyping import Float32, Int32
 
 from lift3d.association.looks import looks
 from lift3d.geometry.visibility import DepthTolerance
 from lift3d.scene import LabelMap, Points, Scene, Skipped
 from lift3d.scene.errors import InputError
-
-
-def vote(
-    labels: Int[np.ndarray, "views points"], unlabelled: int = 0
-) -> Int[np.ndarray, " points"]:
-    """The most common label per point; a tie goes to the smaller label.
-
-    A view that does not see a point gives it `unlabelled`. The readable definition of what
-    `Ballot` does, view by view and weighted.
-
-    >>> vote(np.array([[1, 2, 0], [1, 0, 0], [3, 1, 0]])).tolist()
-    [1, 1, 0]
-    """
-    winner = np.full(labels.shape[1], unlabelled, labels.dtype)
-    most = np.zeros(labels.shape[1], np.int64)
-    for label in np.unique(labels[labels != unlabelled]):  # ascending: a tie keeps the smaller
-        votes = (labels == label).sum(0)
-        winner[votes > most] = label
-        most = np.maximum(most, votes)
-    return winner
 
 
 class Ballot:

@@ -70,7 +70,10 @@ class SyntheticConfig(Reader):
             views,
             metric=True,
             source=f"synthetic room, seed {config.seed}",
-            notes=(f"{len(room.caster.world.things)} things in the room",),
+            notes=(
+                f"{len(room.caster.world.things)} things in the room, walls, floor and ceiling "
+                "among them",
+            ),
             load_surface=partial(_surface, config),
             void_classes=(1, 2, 3),  # world.STRUCTURE
         )

@@ -15,7 +15,7 @@ from lift3d import geometry
 from lift3d.datasets.synthetic import paint
 from lift3d.datasets.synthetic.world import World
 from lift3d.scene import Camera, Depth, LabelMap
-from lift3d.scene.errors import MissingExtra
+from lift3d.scene.errors import open3d
 
 SKY, NEAR_BY, BOUNCED = 12, 0.25, 0.75
 """Rays a point looks for ambient light by, how far each, and what it loses where all are blocked
@@ -39,26 +39,15 @@ class Exact:
         return self.paint().reshape(*self.depth.shape, 3)
 
 
-def open3d() -> Any:
-    """Open3D, or a message that says what its import needs."""
-    try:
-        import open3d
-    except (ImportError, OSError) as error:
-        raise MissingExtra(
-            f"the synthetic scene is ray cast by Open3D, which cannot be imported ({error}); "
-            "on Debian or Ubuntu: apt-get install libusb-1.0-0 libgl1 libegl1 libx11-6"
-        ) from error
-    return open3d
-
-
 class Caster:
     """A world ready to be looked at."""
 
     def __init__(self, world: World, lamp: Float32[np.ndarray, "3"]) -> None:
         self.world = world
         self.lamp = lamp
-        self._core = open3d().core
-        self._scene = open3d().t.geometry.RaycastingScene()
+        library = open3d("the ray casting of synthetic scenes")
+        self._core = library.core
+        self._scene = library.t.geometry.RaycastingScene()
         self._scene.add_triangles(
             self._core.Tensor(world.vertices), self._core.Tensor(world.triangles.astype(np.uint32))
         )

@@ -30,15 +30,6 @@ class LabelTable:
     raw: dict[str, int]
     path: Path | None = None
 
-    @property
-    def nyu40_from_raw(self) -> dict[int, int]:
-        """Where names of one raw id differ in nyu40, the first of the table."""
-        found: dict[int, int] = {}
-        for name, each in self.raw.items():
-            if name in self.nyu40:
-                found.setdefault(each, self.nyu40[name])
-        return found
-
 
 @dataclass(frozen=True, eq=False)
 class Annotation:

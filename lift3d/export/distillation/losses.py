@@ -29,10 +29,13 @@ def ssim(
     x = torch.arange(WINDOW, dtype=a.dtype, device=a.device) - WINDOW // 2
     line = torch.exp(-(x**2) / (2 * SIGMA**2))
     line = line / line.sum()
-    stack = torch.stack([a, b, a * a, b * b, a * b]).permute(0, 3, 1, 2).flatten(0, 1)[:, None]
-    stack = F.conv2d(stack, line.reshape(1, 1, 1, -1), padding=(0, WINDOW // 2))
-    stack = F.conv2d(stack, line.reshape(1, 1, -1, 1), padding=(WINDOW // 2, 0))
-    mean_a, mean_b, aa, bb, ab = stack[:, 0].unflatten(0, (5, 3))
+    stack = torch.stack([a, b, a * a, b * b, a * b]).permute(0, 3, 1, 2).flatten(0, 1)
+    # One group per plane: as a batch of one-plane pictures it takes 20 times as long on a CPU.
+    planes = len(stack)
+    line = line.expand(planes, 1, 1, -1)
+    stack = F.conv2d(stack[None], line, padding=(0, WINDOW // 2), groups=planes)
+    stack = F.conv2d(stack, line.mT, padding=(WINDOW // 2, 0), groups=planes)[0]
+    mean_a, mean_b, aa, bb, ab = stack.unflatten(0, (5, 3))
     both = mean_a * mean_b
     squares = mean_a**2 + mean_b**2
     variances = aa + bb - squares

@@ -17,10 +17,11 @@ from lift3d.export.distillation.gaussians import Gaussians, IdentityConfig, clas
 from lift3d.export.distillation.losses import photometric, smoothness
 from lift3d.export.distillation.rasterisers import for_device
 from lift3d.export.distillation.rasterising import Rasteriser
-from lift3d.run.stages import fingerprint
 from lift3d.scene import Camera, Image, LabelledPoints, LabelMap
 from lift3d.scene.errors import InputError
+from lift3d.scene.fingerprint import fingerprint
 from lift3d.scene.progress import Tick
+from lift3d.scene.sources import code_of
 from lift3d.scene.storage import atomic
 
 CHECKPOINT = "checkpoint.pt"
@@ -114,9 +115,9 @@ def distill(
 ) -> Distilled:
     """Fit Gaussians to the pictures.
 
-    With a `folder`, goes on from the checkpoint there, if it is of the same cloud, pictures and
-    settings (InputError if not). Interrupted and gone on gives the same as in one go: to the bit
-    on the CPU. `stop_after` ends early at that step, with a checkpoint.
+    With a `folder`, goes on from the checkpoint there, if it is of the same cloud, pictures,
+    settings and code; else begins anew. Interrupted and gone on gives the same as in one go: to
+    the bit on the CPU. `stop_after` ends early at that step, with a checkpoint.
     """
     config.check()
     if not pictures:
@@ -124,13 +125,13 @@ def distill(
     rasteriser = for_device(config.device)
     model = begin(cloud, pictures, config)
     optimiser = _optimiser(model, config, pictures)
-    key = fingerprint([_asked(config), cloud.points.xyz, cloud.instance]) + fingerprint(
-        [[each.name, each.camera, each.image, each.labels] for each in pictures]
-    )
+    shown = [[each.name, each.camera, each.image, each.labels] for each in pictures]
+    asked = [_asked(config), cloud.points.xyz, cloud.instance, code_of(distill)]
+    key = fingerprint([asked, shown])
     state = _State(np.zeros(config.steps, np.float32))
     path = None if folder is None else folder / CHECKPOINT
     if path is not None and path.exists():
-        state = _restore(path, key, model, optimiser, config.device)
+        state = _restore(path, key, model, optimiser, config.device, config.steps)
     targets = [_target(each, model, config.device) for each in pictures]
     near = _neighbours(model, config)
     if config.device.startswith("cuda"):
@@ -244,20 +245,18 @@ def _save(
 
 
 def _restore(
-    path: Path, key: str, model: Gaussians, optimiser: torch.optim.Adam, device: str
+    path: Path, key: str, model: Gaussians, optimiser: torch.optim.Adam, device: str, steps: int
 ) -> _State:
+    """The state of a checkpoint of the same key, also into model and optimiser; else a new one."""
     try:
         content = torch.load(path, map_location=device, weights_only=True)
-        if content["key"] == key:
-            model.load_state_dict(content["model"])
-            optimiser.load_state_dict(content["optimiser"])
-            losses = content["losses"].cpu().numpy().copy()
-            return _State(losses, content["step"], content["seconds"])
+        if content["key"] != key:
+            return _State(np.zeros(steps, np.float32))
+        model.load_state_dict(content["model"])
+        optimiser.load_state_dict(content["optimiser"])
+        losses = content["losses"].cpu().numpy().copy()
+        return _State(losses, content["step"], content["seconds"])
     except Exception as error:  # torch.load raises whatever it meets in a damaged file
         raise InputError(
             f"{path} cannot be read ({type(error).__name__}); remove it to begin anew"
         ) from error
-    raise InputError(
-        f"{path} is of another run, other pictures or other settings; give the same again, "
-        "another --out, or remove it to begin anew"
-    )

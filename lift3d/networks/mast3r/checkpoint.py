@@ -18,10 +18,10 @@ from torch import Tensor
 from lift3d.networks.checkpoint import fit, read_checkpoint, shape
 from lift3d.networks.mast3r.network import Mast3r
 from lift3d.networks.mast3r.sizes import NetworkConfig
+from lift3d.networks.weights import MAST3R
 from lift3d.scene.errors import InputError
 
-PUBLISHED = "MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric"
-ADVICE = f"Expected the weights of MASt3R, such as {PUBLISHED} (.pth file or hub folder)"
+ADVICE = f"Expected the weights of MASt3R, such as {MAST3R} (.pth file or hub folder)"
 
 SIZES = {
     "enc_embed_dim": "encoder_width",

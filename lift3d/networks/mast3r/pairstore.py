@@ -32,7 +32,7 @@ class PairStore:
     def __init__(
         self, folder: Path | None = None, memory_bytes: int = 2**31, identity: str = ""
     ) -> None:
-        """`identity` says what the arrays depend on; a folder made with another is refused."""
+        """`identity` says what the arrays depend on: those made with another are removed."""
         self.memory_bytes = memory_bytes
         self._folder = folder
         self._kept = folder is not None
@@ -82,19 +82,19 @@ class PairStore:
     def _open(self, folder: Path, identity: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         note = folder / IDENTITY
-        if note.exists() and note.read_text() != identity:
-            raise InputError(
-                f"{folder} holds results of other images or settings; remove it, or choose "
-                "another folder"
-            )
-        with atomic(note) as part:
-            part.write_text(identity)
+        entries = {}
         for place in folder.iterdir():
             numbers = place.name.split("-")
             if place.is_dir() and all(number.isdecimal() for number in numbers):
-                self._names[tuple(map(int, numbers))] = frozenset(
-                    file.stem for file in place.glob("*.npy")
-                )
+                entries[tuple(map(int, numbers))] = place
+        if not note.exists() or note.read_text() != identity:
+            for place in entries.values():
+                shutil.rmtree(place)
+            entries = {}
+        with atomic(note) as part:
+            part.write_text(identity)
+        for key, place in entries.items():
+            self._names[key] = frozenset(file.stem for file in place.glob("*.npy"))
 
     def _place(self, key: Key) -> Path:
         if self._folder is None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, Float64
 from PIL import Image as Pillow
-from PIL import ImageOps, UnidentifiedImageError
 
 from lift3d.scene import Image
 from lift3d.scene.errors import FrameError, InputError
@@ -46,15 +44,6 @@ class Prepared:
     def network_from_original(self) -> Float64[np.ndarray, "3 3"]:
         """Takes pixels, or K from the left, of the original to those of `rgb`."""
         return np.linalg.inv(self.original_from_network)
-
-
-def read_upright(path: Path) -> Image:
-    """A file's RGB, turned as its EXIF says; grey is repeated and transparency dropped."""
-    try:
-        with Pillow.open(path) as file:
-            return np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
-    except (OSError, UnidentifiedImageError) as error:
-        raise FrameError(f"{path} cannot be read as an image: {error}") from error
 
 
 def prepare(image: Image, size: int = 512) -> Prepared:

@@ -1,4 +1,4 @@
-"""Segment Anything (SAM) through its authors' package, from the weights as they publish them."""
+"""Segment Anything (SAM) from the weights as its authors publish them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image as Pillow
+
 from lift3d.networks import Precision
 from lift3d.networks.checkpoint import fit, read_checkpoint
 from lift3d.networks.sam.embeddings import Embedding
+from lift3d.networks.sam.transformers import answers
 from lift3d.networks.weights import KNOWN, find
 from lift3d.scene import Image
 from lift3d.scene.errors import InputError
@@ -24,6 +29,31 @@ OTHERS = {
     r"vision_encoder\.": "transformers' form of SAM; give its folder to sam-hf",
 }
 """Weights that are taken for SAM's, by a name that only they have."""
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+"""Of ImageNet's colours, 0 to 255, as the authors subtract and divide by."""
+RENAMED = {
+    r"^image_encoder\.": "vision_encoder.",
+    r"\.patch_embed\.proj\.": ".patch_embed.projection.",
+    r"\.blocks\.": ".layers.",
+    r"\.norm": ".layer_norm",
+    r"\.neck\.0\.": ".neck.conv1.",
+    r"\.neck\.1\.": ".neck.layer_norm1.",
+    r"\.neck\.2\.": ".neck.conv2.",
+    r"\.neck\.3\.": ".neck.layer_norm2.",
+    r"\.mask_downscaling\.0\.": ".mask_embed.conv1.",
+    r"\.mask_downscaling\.1\.": ".mask_embed.layer_norm1.",
+    r"\.mask_downscaling\.3\.": ".mask_embed.conv2.",
+    r"\.mask_downscaling\.4\.": ".mask_embed.layer_norm2.",
+    r"\.mask_downscaling\.6\.": ".mask_embed.conv3.",
+    r"\.point_embeddings\.": ".point_embed.",
+    r"\.pe_layer\.positional_encoding_gaussian_matrix": ".shared_embedding.positional_embedding",
+    r"\.output_upscaling\.0\.": ".upscale_conv1.",
+    r"\.output_upscaling\.1\.": ".upscale_layer_norm.",
+    r"\.output_upscaling\.3\.": ".upscale_conv2.",
+}
+"""The authors' names of weights, as patterns, and those of transformers."""
+FEED_FORWARD = r"(iou_prediction_head|output_hypernetworks_mlps\.\d+)\.layers\.(\d+)\."
+"""Layers whose first and last have names of their own in transformers."""
 
 
 class SamNetwork:
@@ -36,17 +66,15 @@ class SamNetwork:
         device: str = "auto",
         precision: Precision = "auto",
     ) -> None:
-        from segment_anything.utils.transforms import ResizeLongestSide
-
         from lift3d.networks.device import choose_device
 
         self.device = choose_device(device)
         named = str(checkpoint) in KNOWN
         path = find(checkpoint) if named else checkpoint
         self.model = load(path, vit).to(self.device)
-        self.mask_side: int = self.model.prompt_encoder.mask_input_size[0]
+        self.side: int = self.model.prompt_encoder.input_image_size
+        self.mask_side: int = 4 * self.model.prompt_encoder.image_embedding_size[0]
         self._precision = precision
-        self._resize = ResizeLongestSide(self.model.image_encoder.img_size)
 
     def identity(self) -> str:
         """The weights, and the precision they are used in."""
@@ -55,36 +83,35 @@ class SamNetwork:
         return f"sam {weights_identity(self.model)} {self._precision} {self.device.type}"
 
     def encode(self, image: Image) -> Embedding:
-        """Resized to the network's longer side, padded at the right and below."""
+        """As the authors prepare pictures: resized to the network's longer side, then padded."""
         import torch
 
         from lift3d.networks.device import encoder_precision
 
-        pixels = torch.from_numpy(self._resize.apply_image(image)).to(self.device)
-        with torch.inference_mode():
-            square = self.model.preprocess(pixels.permute(2, 0, 1)[None])
-            with encoder_precision(self._precision, self.device):
-                tensors = {"image": self.model.image_encoder(square)}
+        pixels = self._resized(image)
+        rows, columns = pixels.shape[:2]
+        colour = torch.from_numpy(pixels).to(self.device).permute(2, 0, 1).float()
+        mean, std = (torch.tensor(each, device=self.device).view(3, 1, 1) for each in (MEAN, STD))
+        square = torch.zeros(1, 3, self.side, self.side, device=self.device)
+        square[0, :, :rows, :columns] = (colour - mean) / std
+        with torch.inference_mode(), encoder_precision(self._precision, self.device):
+            tensors = {"image": self.model.get_image_embeddings(square)}
+        return Embedding(tensors, image.shape[0], image.shape[1], self.side, (rows, columns))
+
+    def _resized(self, image: Image) -> UInt8[np.ndarray, "rows columns 3"]:
+        """By Pillow's bilinear filter, which the network was trained with."""
         height, width = image.shape[:2]
-        padded = (pixels.shape[0], pixels.shape[1])
-        return Embedding(tensors, height, width, self._resize.target_length, padded)
+        scale = self.side / max(height, width)
+        size = int(width * scale + 0.5), int(height * scale + 0.5)
+        return np.array(Pillow.fromarray(image).resize(size, Pillow.Resampling.BILINEAR))
 
     def decode(self, embedding: Embedding, asked: Any, several: bool) -> tuple[Any, Any]:
         """Three masks to each prompt, or the one meant for prompts without ambiguity."""
-        encoder = self.model.prompt_encoder
-        points = (asked.points, asked.labels) if asked.points.shape[1] else None
-        sparse, dense = encoder(points=points, boxes=asked.boxes, masks=asked.masks)
-        return self.model.mask_decoder(
-            image_embeddings=embedding.tensors["image"].float(),
-            image_pe=encoder.get_dense_pe(),
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            multimask_output=several,
-        )
+        return answers(self.model, embedding, asked, several)
 
 
 def load(path: Path, vit: str = "auto") -> Any:
-    """`segment_anything`'s model with the weights at `path`, in float32 on the CPU.
+    """The SAM of `transformers` with the weights at `path`, in float32 on the CPU.
 
     Its sizes are read off the weights, so that a smaller one loads as well. Raises InputError
     where the file is no checkpoint, is cut short, or belongs to another model.
@@ -104,11 +131,29 @@ def load(path: Path, vit: str = "auto") -> Any:
             f"{path}: the encoder is {sizes['width']} wide (vit {name}), vit {vit} is "
             f"{WIDTHS[vit]}; leave vit out, or give the checkpoint of that size"
         )
-    model.load_state_dict(fit(state, model.state_dict(), path, _guess(state)), assign=True)
-    # Not among the weights, so still without values.
-    model.pixel_mean = torch.tensor([123.675, 116.28, 103.53]).view(-1, 1, 1)
-    model.pixel_std = torch.tensor([58.395, 57.12, 57.375]).view(-1, 1, 1)
+    weights = fit(_renamed(state, sizes), model.state_dict(), path, _guess(state))
+    model.load_state_dict(weights, assign=True)
     return model.eval().requires_grad_(False)
+
+
+def _renamed(state: Mapping[str, Any], sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """The weights under the names that `transformers` gives them."""
+
+    def feed_forward(match: re.Match[str]) -> str:
+        layer, depth = int(match[2]), sizes["head_depth"] if "iou" in match[1] else 3
+        ends = {0: "proj_in", depth - 1: "proj_out"}
+        return f"{match[1]}.{ends.get(layer, f'layers.{layer - 1}')}."
+
+    named = {}
+    for name, weight in state.items():
+        for pattern, new in RENAMED.items():
+            name = re.sub(pattern, new, name)
+        named[re.sub(FEED_FORWARD, feed_forward, name)] = weight
+    # One table of random frequencies, which transformers keeps in two places.
+    table = "prompt_encoder.shared_embedding.positional_embedding"
+    if table in named:
+        named["shared_image_embedding.positional_embedding"] = named[table]
+    return named
 
 
 def sizes_of(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,47 +193,39 @@ def _count(state: Mapping[str, Any], pattern: str) -> int:
 
 
 def _model(sizes: Mapping[str, Any]) -> Any:
-    """As `segment_anything.build_sam` does, for any sizes."""
-    import functools
+    """The network of these sizes."""
+    from transformers import SamConfig as Sizes
+    from transformers import SamModel
 
-    import torch
-    from segment_anything.modeling import (
-        ImageEncoderViT,
-        MaskDecoder,
-        PromptEncoder,
-        Sam,
-        TwoWayTransformer,
+    shared = {"image_size": sizes["side"], "patch_size": sizes["patch"]}
+    vision = {
+        "hidden_size": sizes["width"],
+        "output_channels": sizes["channels"],
+        "num_hidden_layers": sizes["depth"],
+        "num_attention_heads": sizes["heads"],
+        "mlp_dim": round(sizes["ratio"] * sizes["width"]),
+        "window_size": sizes["window"],
+        "global_attn_indexes": list(sizes["global"]),
+        "num_pos_feats": sizes["channels"] // 2,
+    }
+    prompts = {"hidden_size": sizes["channels"], "mask_input_channels": sizes["mask_channels"]}
+    decoder = {
+        "hidden_size": sizes["channels"],
+        "mlp_dim": sizes["decoder_mlp"],
+        "num_hidden_layers": sizes["decoder_depth"],
+        "num_attention_heads": 8,  # shows in no weight; all published models have as many
+        "num_multimask_outputs": sizes["masks"],
+        "iou_head_depth": sizes["head_depth"],
+        "iou_head_hidden_dim": sizes["head_width"],
+        "layer_norm_eps": 1e-5,  # the authors'; by default transformers has 1e-6
+    }
+    return SamModel(
+        Sizes(
+            vision_config=vision | shared,
+            prompt_encoder_config=prompts | shared,
+            mask_decoder_config=decoder,
+        )
     )
-
-    channels, side, grid = sizes["channels"], sizes["side"], sizes["side"] // sizes["patch"]
-    encoder = ImageEncoderViT(
-        img_size=side,
-        patch_size=sizes["patch"],
-        embed_dim=sizes["width"],
-        depth=sizes["depth"],
-        num_heads=sizes["heads"],
-        mlp_ratio=sizes["ratio"],
-        out_chans=channels,
-        norm_layer=functools.partial(torch.nn.LayerNorm, eps=1e-6),
-        use_rel_pos=True,
-        window_size=sizes["window"],
-        global_attn_indexes=sizes["global"],
-    )
-    transformer = TwoWayTransformer(
-        depth=sizes["decoder_depth"],
-        embedding_dim=channels,
-        num_heads=8,  # shows in no weight; all published models have as many
-        mlp_dim=sizes["decoder_mlp"],
-    )
-    decoder = MaskDecoder(
-        transformer_dim=channels,
-        transformer=transformer,
-        num_multimask_outputs=sizes["masks"],
-        iou_head_depth=sizes["head_depth"],
-        iou_head_hidden_dim=sizes["head_width"],
-    )
-    prompts = PromptEncoder(channels, (grid, grid), (side, side), sizes["mask_channels"])
-    return Sam(encoder, prompts, decoder)
 
 
 def _read(path: Path) -> Mapping[str, Any]:

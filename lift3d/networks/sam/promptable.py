@@ -25,6 +25,7 @@ from lift3d.networks.sam.embeddings import Embedding, EmbeddingCache, EmbeddingC
 from lift3d.scene import Image, Masks, Prompt, View
 from lift3d.scene.errors import InputError
 from lift3d.scene.protocols import Segmenter
+from lift3d.scene.sources import code_of
 
 SURE = 10.0
 """Logit of a pixel of a given mask, as SAM 2 turns masks into prompts."""
@@ -83,7 +84,9 @@ class Promptable(Segmenter):
             raise InputError(f"prompts at a time is {batch}; it must be 1 or more")
         self.network = network
         self._config = automatic
-        self._cache = EmbeddingCache(embeddings, network.identity)
+        self._cache = EmbeddingCache(
+            embeddings, lambda: f"{network.identity()} {code_of(type(network))}"
+        )
         self._batch = batch or (64 if network.device.type == "cuda" else 16)
         self._last: tuple[View, Embedding] | None = None
 

@@ -67,38 +67,43 @@ class TransformersNetwork:
         return Embedding(tensors, image.shape[0], image.shape[1], self.side, padded)
 
     def decode(self, embedding: Embedding, asked: Any, several: bool) -> tuple[Any, Any]:
-        """The model's answers to all prompts in one call.
+        """The model's answers to all prompts in one call."""
+        return answers(self.model, embedding, asked, several)
 
-        Prompts of one image go along the second axis. Masks have no such axis, so prompts with
-        masks go along the first, as if each were of an image of its own.
-        """
-        count, points = asked.points.shape[:2]
-        apart = asked.masks is not None
 
-        def along(tensor: Any) -> Any:
-            return tensor[:, None] if apart else tensor[None]
+def answers(model: Any, embedding: Embedding, asked: Any, several: bool) -> tuple[Any, Any]:
+    """Masks and scores for all prompts, in one call of a model of the family.
 
-        prompts: dict[str, Any] = {"input_masks": asked.masks}
-        if points:
-            prompts |= {
-                "input_points": along(asked.points),
-                "input_labels": along(asked.labels.int()),
-            }
-        if asked.boxes is not None:
-            prompts["input_boxes"] = along(asked.boxes)
-        images = {
-            name: each.float().expand(count if apart else 1, *each.shape[1:])
-            for name, each in embedding.tensors.items()
+    Prompts of one image go along the second axis. Masks have no such axis, so prompts with
+    masks go along the first, as if each were of an image of its own.
+    """
+    count, points = asked.points.shape[:2]
+    apart = asked.masks is not None
+
+    def along(tensor: Any) -> Any:
+        return tensor[:, None] if apart else tensor[None]
+
+    prompts: dict[str, Any] = {"input_masks": asked.masks}
+    if points:
+        prompts |= {
+            "input_points": along(asked.points),
+            "input_labels": along(asked.labels.int()),
         }
-        inner = images.pop("inner", None)
-        if inner is not None:
-            prompts["intermediate_embeddings"] = [inner]
-        if "image" in images:
-            prompts["image_embeddings"] = images["image"]
-        else:
-            prompts["image_embeddings"] = [images[f"image{i}"] for i in range(len(images))]
-        answer = self.model(**prompts, multimask_output=several)
-        return answer.pred_masks.flatten(0, 1), answer.iou_scores.flatten(0, 1)
+    if asked.boxes is not None:
+        prompts["input_boxes"] = along(asked.boxes)
+    images = {
+        name: each.float().expand(count if apart else 1, *each.shape[1:])
+        for name, each in embedding.tensors.items()
+    }
+    inner = images.pop("inner", None)
+    if inner is not None:
+        prompts["intermediate_embeddings"] = [inner]
+    if "image" in images:
+        prompts["image_embeddings"] = images["image"]
+    else:
+        prompts["image_embeddings"] = [images[f"image{i}"] for i in range(len(images))]
+    answer = model(**prompts, multimask_output=several)
+    return answer.pred_masks.flatten(0, 1), answer.iou_scores.flatten(0, 1)
 
 
 def load(checkpoint: str, local_files_only: bool) -> tuple[Any, Any]:

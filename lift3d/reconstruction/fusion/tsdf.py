@@ -13,7 +13,7 @@ from lift3d.geometry import project, unproject
 from lift3d.geometry.lens import inside, nearest, source_pixels
 from lift3d.reconstruction.fusion.frames import Frame, check_above_0, default_voxel, frames
 from lift3d.scene import Camera, Image, Points, Scene, Skipped, invert
-from lift3d.scene.errors import InputError
+from lift3d.scene.errors import InputError, open3d
 from lift3d.scene.protocols import FuserConfig
 
 BLOCK = 16
@@ -56,7 +56,7 @@ class TsdfFusion:
 
         Confidence is the number of looks. Raises InputError where nothing can be fused.
         """
-        import open3d as o3d
+        o3d = open3d("fusion:tsdf")
 
         config = self.config
         voxel = default_voxel(scene) if config.voxel is None else config.voxel
@@ -98,7 +98,7 @@ class TsdfFusion:
         return points
 
     def _integrate(self, volume: Any, frame: Frame, origin: np.ndarray) -> None:
-        import open3d as o3d
+        o3d = open3d("fusion:tsdf")
 
         depth_camera = frame.view.geometry_camera
         depth, image = frame.depth, frame.image
@@ -195,7 +195,7 @@ def _looks(
     volume: Any, local: Float64[np.ndarray, "points 3"], voxel: float
 ) -> Float32[np.ndarray, " points"]:
     """Weight (number of looks) of the voxel nearest to each point of the volume's own frame."""
-    import open3d as o3d
+    o3d = open3d("fusion:tsdf")
 
     cell = np.rint(local / voxel).astype(np.int64)
     block, inside = np.divmod(cell, BLOCK)

@@ -7,23 +7,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lift3d.networks import Precision
+from lift3d.networks.weights import MAST3R
 from lift3d.reconstruction.alignment.inputs import AlignmentConfig
 from lift3d.reconstruction.pairs import PairsConfig
 from lift3d.scene.errors import InputError, MissingExtra
+from lift3d.scene.fingerprint import NAMES_A_FILE
 from lift3d.scene.protocols import ReconstructorConfig, Seeded
 
 if TYPE_CHECKING:
     from lift3d.reconstruction.mast3r.backend import Mast3rReconstruction
-
-WEIGHTS = "MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric"
-"""The authors' checkpoint; metric."""
 
 
 @dataclass(frozen=True)
 class Mast3rConfig(Seeded, ReconstructorConfig):
     """Cameras and dense depth by MASt3R. Its weights are for non-commercial use only."""
 
-    weights: str = WEIGHTS
+    weights: str = field(default=MAST3R, metadata=NAMES_A_FILE)
     """A checkpoint's name (see `lift3d weights`), or the path of a .pth file or hub folder. The
     authors' are under CC BY-NC-SA 4.0: non-commercial."""
     size: Literal[512, 224] = 512

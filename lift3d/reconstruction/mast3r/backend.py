@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +22,11 @@ from lift3d.networks.reciprocal import DescribedPair, match_pair
 from lift3d.networks.weights import find
 from lift3d.reconstruction.alignment import Aligned, Known, PairPrediction, align
 from lift3d.reconstruction.mast3r import Mast3rConfig
+from lift3d.reconstruction.pairs import PairsConfig
 from lift3d.scene import Camera, Depth, Matches, Scene, Skipped, View
 from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.fingerprint import fingerprint
+from lift3d.scene.sources import code_of
 from lift3d.scene.storage import atomic
 
 TOGETHER = 8
@@ -153,7 +155,7 @@ class _Run:
         """Predict what is missing, then align."""
         config = self.config
         place = None if self.folder is None else self.folder / PREDICTIONS
-        store = PairStore(place, int(config.memory * 2**30), self._identity())
+        store = PairStore(place, int(config.memory * 2**30), self._identity)
         pairs = self._predict(store, place)
         matches = {pair: _matches(store, pair) for pair in pairs}
         steps = len(self.images) + len(pairs)
@@ -186,7 +188,7 @@ class _Run:
             pairs = config.pairs.choose(names, features)
             if place is not None:
                 with atomic(place.parent / PAIRS) as part:
-                    part.write_text(json.dumps({"identity": self._identity(), "pairs": pairs}))
+                    part.write_text(json.dumps({"identity": self._identity, "pairs": pairs}))
         todo = [pair for pair in pairs if not (pair in store and pair[::-1] in store)]
         if todo and encodings is None:
             encodings = predictor.encode(
@@ -232,19 +234,16 @@ class _Run:
             ).condensed(order in dense)
             store.put(order, _packed(thin) | more)
 
+    @cached_property
     def _identity(self) -> str:
-        """What the predictions depend on."""
-        digest = hashlib.sha256()
-        weights = self.info.path
-        files = sorted(weights.iterdir()) if weights.is_dir() else [weights]
-        digest.update(repr([(file.name, file.stat().st_size) for file in files]).encode())
-        digest.update(str(self.config.stride).encode())
-        digest.update(repr((self.config.pairs, self.config.size, self.config.precision)).encode())
-        digest.update(str(self.config.alignment.predictions_per_image).encode())
-        for view, image in zip(self.views, self.images, strict=True):
-            digest.update(view.name.encode())
-            digest.update(image.rgb.tobytes())
-        return digest.hexdigest()
+        """What the predictions depend on: not on how they are aligned."""
+        config = self.config
+        settings = [config.stride, config.pairs, config.size, config.precision]
+        settings.append(config.alignment.predictions_per_image)
+        code = code_of(prepare, PredictorConfig, PairsConfig, match_pair, PairPrediction, PairStore)
+        shown = zip(self.views, self.images, strict=True)
+        pictures = [(view.name, image.rgb) for view, image in shown]
+        return fingerprint([Path(config.weights), settings, code, pictures])
 
     def _encoded(self, done: int, total: int) -> None:
         self._tell(done, total + 2 * len(self.images))

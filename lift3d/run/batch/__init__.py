@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lift3d import __version__
 from lift3d.datasets.scannet_surface import annotation_files
 from lift3d.run.batch.board import Board, for_terminal
 from lift3d.run.batch.overview import Row, ScanState, write_overview
@@ -19,9 +18,13 @@ from lift3d.run.batch.workers import Ended, Workers, run_all
 from lift3d.run.lift import lift
 from lift3d.run.record import RUN
 from lift3d.run.settings import LiftConfig
-from lift3d.run.stages import RECORDS, alone_in, fingerprint, open_run
+from lift3d.run.stages import RECORDS, alone_in, open_run
+from lift3d.scene.contents import remembered
 from lift3d.scene.errors import InputError
+from lift3d.scene.fingerprint import fingerprint
+from lift3d.scene.sources import package_code
 from lift3d.scene.storage import atomic
+from lift3d.scene.threads import arrange_threads
 
 QUARANTINE = "quarantine.json"
 OWN = ".batch"
@@ -42,14 +45,11 @@ class Job:
 
     @property
     def state(self) -> str:
-        """Changes with the settings and with every file of the scan."""
-        source = self.config.input
-        paths = sorted(source.rglob("*")) if source.is_dir() else [source]
-        files = [path for path in paths if path.is_file()]
-        # Neither the run folder nor, as Path() would be, the folder the command runs in.
+        """Changes with the settings, the content of the scan and the code."""
+        # Neither the run folder nor where the scan lies.
         settings = {each.name: getattr(self.config, each.name) for each in fields(self.config)}
         del settings["out"]
-        return fingerprint([__version__, settings, files])
+        return fingerprint([settings, package_code()])
 
 
 def batch(
@@ -68,7 +68,7 @@ def batch(
     """
     jobs = {job.name: job for job in planned(scans, settings)}
     out = settings.out.absolute()
-    with _alone(out):
+    with _alone(out), remembered(out / OWN / "contents"):
         board = board or for_terminal()
         quarantined = _read_quarantine(out)
         rows = {name: _row(job, "not done") for name, job in jobs.items()}
@@ -147,6 +147,7 @@ def uses_network(settings: object) -> bool:
 
 def lift_one(config: LiftConfig, command: list[str], marker: Path) -> None:
     """On a worker: one scan. `marker` says meanwhile who is at it."""
+    arrange_threads()
     try:
         with alone_in(open_run(config.out)):
             pass

@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from lift3d.run.batch.workers import Ended
-from lift3d.run.report import POLICY, REPORT
+from lift3d.run.layout import Layout
+from lift3d.run.report import POLICY
 from lift3d.run.report.markup import Markup, element, joined, table
 from lift3d.run.report.style import STYLE
 from lift3d.run.run import Run
@@ -203,7 +204,7 @@ def _page(out: Path, rows: Sequence[Row]) -> str:
 
 
 def _linked(out: Path, row: Row) -> Markup:
-    place = os.path.relpath(Path(row.folder) / REPORT, out)
+    place = os.path.relpath(Layout(Path(row.folder)).report, out)
     return element("a", row.scan, href=quote(Path(place).as_posix()))
 
 

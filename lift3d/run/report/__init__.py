@@ -1,4 +1,4 @@
-"""`report.html`: one file that shows a run to a person, and `cloud.png`, its cloud.
+"""`report.html`: one file that shows a run to a person; `cloud.png`, its cloud; coloured labels.
 
 Pictures are inside the file, nothing is fetched and nothing runs.
 """
@@ -10,38 +10,44 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lift3d.export.ply import read_cloud
-from lift3d.run.report import numbers, pictures
-from lift3d.run.report.markup import Markup, element, joined
+from lift3d.run.layout import Layout
+from lift3d.run.report import numbers, objects, pictures, views
+from lift3d.run.report.markup import Markup, element, joined, zoom
+from lift3d.run.report.sights import Sight, add_sights, coloured_copies
 from lift3d.run.report.style import STYLE
+from lift3d.run.report.verdict import next_step, verdict
 from lift3d.scene import Scene
-from lift3d.scene.colours import heat_colours
+from lift3d.scene.colours import Palette
+from lift3d.scene.palette import stored_colours
 from lift3d.scene.storage import atomic
 
-REPORT, PICTURE = "report.html", "cloud.png"
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def write_report(folder: Path, scene: Scene, run: Mapping[str, Any]) -> None:
-    """Write both files into a run folder whose other files are there.
+    """Write `Layout.report_outputs` into a run folder whose other files are there.
 
     `run` is the content of `run.json`, as it stands before the report. The views' pictures
     are read from `scene`; one that cannot be read is named in its place.
     """
-    checked = json.loads((folder / "consistency.json").read_text())
-    instances = json.loads((folder / "instances.json").read_text())
-    shown = pictures.sides(read_cloud(folder / "cloud.ply"), scene)
-    pictures.write_sheet(folder / PICTURE, shown)
+    files = Layout(folder)
+    checked = json.loads(files.consistency.read_text())
+    instances = json.loads(files.instances.read_text())
+    palette = stored_colours(files.instances)
+    shown = pictures.sides(read_cloud(files.cloud), scene, palette)
+    pictures.write_sheet(files.picture, shown)
+    best, thumbs = _coloured(files, scene, palette, views.thumbs_of(checked))
+    cut_outs = objects.cut_outs(instances, scene, files.labels, best, palette, run["views"])
     body = element(
         "main",
         _heading(scene, run),
-        numbers.verdict(run, checked, instances),
+        _verdict(folder, run, checked, instances),
         _cloud(shown),
-        _views(scene, folder),
-        numbers.per_view(checked),
-        numbers.objects(instances, scene.metric),
+        views.worst_views(scene, folder, checked, palette),
+        objects.objects(instances, scene, cut_outs, run["views"]),
+        views.all_views(checked, thumbs),
+        numbers.explained(run, checked, instances),
         numbers.warnings(run),
         numbers.cost(run),
         numbers.repeat(run),
@@ -57,7 +63,7 @@ def write_report(folder: Path, scene: Scene, run: Mapping[str, Any]) -> None:
     page = joined(
         Markup("<!doctype html>\n"), element("html", head, element("body", body), lang="en")
     )
-    with atomic(folder / REPORT) as part:
+    with atomic(files.report) as part:
         part.write_text(page + "\n", encoding="utf-8")
 
 
@@ -72,48 +78,46 @@ def _heading(scene: Scene, run: Mapping[str, Any]) -> Markup:
     return joined(element("h1", scene.name), element("p", read, class_="soft"))
 
 
+def _verdict(
+    folder: Path, run: Mapping[str, Any], checked: Mapping[str, Any], instances: Mapping[str, Any]
+) -> Markup:
+    text, command = next_step(run, instances, str(folder))
+    return element(
+        "div",
+        element("p", verdict(run, checked, instances), class_="verdict"),
+        element("p", text, " ", element("code", command), class_="next"),
+        class_="group",
+    )
+
+
+def _coloured(
+    files: Layout, scene: Scene, palette: Palette, small: set[int]
+) -> tuple[dict[int, Sight], dict[int, pictures.Shown]]:
+    """Write the coloured copies; where each object shows best, and the views of `small` small."""
+    names = [view.name for view in scene.views]
+    best: dict[int, Sight] = {}
+    thumbs: dict[int, pictures.Shown] = {}
+    for at, labels in coloured_copies(files.labels, names, palette):
+        add_sights(best, at, labels)
+        if at in small:
+            thumbs[at] = pictures.thumb(labels, palette)
+    for _ in coloured_copies(files.masks, names):
+        pass  # masks have ids of their own, so no colours of objects
+    return best, thumbs
+
+
 def _cloud(shown: list[tuple[pictures.Rgba, pictures.Rgba]]) -> Markup:
     if not shown:
         return element("p", "The cloud has no points.", class_="bad")
     images = [
-        element("img", src=pictures.png(pair[row]), alt=f"{what}, side {at}")
+        zoom(pictures.photograph(pair[row]), f"{what}, side {at}", pair[row].shape)
         for row, what in enumerate(("the cloud in colour", "the cloud by object"))
         for at, pair in enumerate(shown, start=1)
     ]
-    below = element("figcaption", "From four sides: in colour, and by object (grey: no label).")
-    grid = element("div", *images, class_="four")
-    return joined(element("h2", "The cloud"), element("figure", grid, below, class_="group"))
-
-
-def _views(scene: Scene, folder: Path) -> Markup:
-    figures = []
-    for strip in pictures.strips(scene, folder / "labels", folder / "heat"):
-        if isinstance(strip, str):
-            figures.append(element("p", strip, class_="bad"))
-            continue
-        triple = (
-            ("picture", strip.image),
-            ("labels", strip.labels),
-            ("disagreement", strip.disagreement),
-        )
-        images = [
-            element("p", f"no {what}", class_="soft")
-            if image is None
-            else element("img", src=pictures.jpeg(image), alt=f"view {strip.name}, {what}")
-            for what, image in triple
-        ]
-        below = element("figcaption", f"view {strip.name}")
-        figures.append(element("figure", element("div", *images, class_="three"), below))
-    about = element(
-        "p",
-        "Picture, labels, disagreement with the other views at the same place: none ",
-        element("span", class_="ramp", style=f"background: {_gradient()}"),
-        " all; grey: not compared.",
-        class_="soft",
+    below = element(
+        "figcaption",
+        "From four sides: in colour, and by object (grey: no label). Walls and ceilings that "
+        "face away are left out. A click shows a picture large.",
     )
-    return joined(element("h2", "Views"), about, element("div", *figures, class_="strips"))
-
-
-def _gradient() -> str:
-    steps = heat_colours(np.linspace(0, 1, 9)).tolist()
-    return "linear-gradient(to right, " + ", ".join(f"rgb{tuple(rgb)}" for rgb in steps) + ")"
+    grid = element("div", *images, class_="four")
+    return element("figure", grid, below, class_="group")

@@ -1,52 +1,105 @@
-"""A bar for each view, drawn as SVG."""
+"""A bar for each view, which leads to it; the axis begins below the worst one.
+
+Bars and lines are SVG that is stretched to the page's width; what is written stands beside it as
+HTML, so that it stays readable on a phone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from lift3d.run.report.markup import Markup, element
+from lift3d.run.report.verdict import percent, worst_first
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 1100, 190, 54, 22, 8
+WIDTH, HEIGHT = 1000, 160
+"""Of the drawing in its own units."""
 MOST_BARS = 250
 """More views than this share bars, so that each can be seen."""
+STEPS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25)
+"""Between the lines of the axis, whichever gives at most five of them."""
+
+
+def axis(values: Sequence[float | None]) -> list[float]:
+    """The marks of an axis from below the smallest value up to 1, ascending.
+
+    >>> axis([0.93, 1.0, None])
+    [0.92, 0.94, 0.96, 0.98, 1.0]
+    """
+    known = [min(max(value, 0.0), 1.0) for value in values if value is not None]
+    span = 1.0 - min(known, default=0.0)
+    step = next((each for each in STEPS if span < 5 * each), STEPS[-1])
+    count = min(int(span / step + 1e-9) + 1, round(1 / step))  # the worst bar has a height too
+    return [round(1 - step * at, 4) for at in range(count, -1, -1)]
 
 
 def bars(names: Sequence[str], values: Sequence[float | None], overall: float | None) -> Markup:
-    """Values 0 to 1 in view order, a dashed line at `overall`; None leaves a gap."""
-    height, width = HEIGHT - BOTTOM - TOP, WIDTH - LEFT
-    parts = []
-    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        y = TOP + height * (1 - share)
-        parts.append(_line(LEFT, WIDTH, y, "grid"))
-        parts.append(_text(LEFT - 8, y + 4, f"{100 * share:.0f} %", "end"))
+    """Values 0 to 1 in view order, a dashed line at `overall`; None leaves a gap.
+
+    Where views share a bar it shows the worst of them. Each leads to `#view-<position>`.
+    """
+    marks = axis(values)
+    low = marks[0]
+
+    def height(value: float) -> float:
+        return HEIGHT * (min(max(value, low), 1.0) - low) / (1 - low)
+
+    worst = worst_first(values)[0] if values else None
     groups = _groups(len(names))
-    step = width / max(len(groups), 1)
+    step = WIDTH / max(len(groups), 1)
+    parts = [_line(HEIGHT - height(mark), "grid") for mark in marks]
     for at, group in enumerate(groups):
-        known = [value for value in (values[i] for i in group) if value is not None]
-        first, last = names[group[0]], names[group[-1]]
-        title = first if len(group) == 1 else f"{first} to {last}"
-        if not known:
+        here = min(group, key=lambda i: worst_first_key(values[i]))
+        value = values[here]
+        if value is None:
             continue
-        value = sum(known) / len(known)
-        tall = height * min(max(value, 0.0), 1.0)
-        parts.append(
-            element(
-                "rect",
-                element("title", f"{title}: {100 * value:.1f} %"),
-                class_="bar",
-                x=f"{LEFT + step * (at + 0.08):.2f}",
-                y=f"{TOP + height - tall:.2f}",
-                width=f"{0.84 * step:.2f}",
-                height=f"{tall:.2f}",
-            )
+        kind = "bar worst" if here == worst else "bar"
+        drawn = element(
+            "rect",
+            element("title", f"view {names[here]}: {percent(value)}"),
+            class_=kind,
+            x=f"{step * (at + 0.08):.2f}",
+            y=f"{HEIGHT - height(value):.2f}",
+            width=f"{0.84 * step:.2f}",
+            height=f"{height(value):.2f}",
         )
+        parts.append(element("a", drawn, href=f"#view-{here}"))
     if overall is not None:
-        parts.append(_line(LEFT, WIDTH, TOP + height * (1 - overall), "mean"))
-    if names:
-        parts.append(_text(LEFT, HEIGHT - 4, names[0], "start"))
-    if len(names) > 1:
-        parts.append(_text(WIDTH, HEIGHT - 4, names[-1], "end"))
-    return element("svg", *parts, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img")
+        parts.append(_line(HEIGHT - height(overall), "mean"))
+    drawing = element(
+        "svg", *parts, viewBox=f"0 0 {WIDTH} {HEIGHT}", preserveAspectRatio="none", role="img"
+    )
+    ticks = [
+        element("span", f"{100 * mark:g} %", style=f"bottom: {100 * height(mark) / HEIGHT:.1f}%")
+        for mark in marks
+    ]
+    return element(
+        "div",
+        element("div", *ticks, class_="ticks"),
+        drawing,
+        element("div", *_ends(names, worst if known(values) else None, values), class_="ends"),
+        class_="chart",
+    )
+
+
+def known(values: Sequence[float | None]) -> bool:
+    """Whether any view has a value."""
+    return any(value is not None for value in values)
+
+
+def worst_first_key(value: float | None) -> float:
+    """Values in order, those that are None last."""
+    return 2.0 if value is None else value
+
+
+def _ends(names: Sequence[str], worst: int | None, values: Sequence[float | None]) -> list[Markup]:
+    """The first and the last view's name below the axis, and the worst between them."""
+    if not names:
+        return []
+    parts = [element("span", names[0])]
+    if worst is not None:
+        text = f"worst: view {names[worst]}, {percent(values[worst])}"
+        parts.append(element("a", text, href=f"#view-{worst}", class_="bad"))
+    return [*parts, element("span", names[-1])] if len(names) > 1 else parts
 
 
 def _groups(count: int) -> list[range]:
@@ -54,9 +107,5 @@ def _groups(count: int) -> list[range]:
     return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def _line(x1: int, x2: int, y: float, kind: str) -> Markup:
-    return element("line", class_=kind, x1=x1, x2=x2, y1=f"{y:.2f}", y2=f"{y:.2f}")
-
-
-def _text(x: int, y: float | int, text: str, anchor: str) -> Markup:
-    return element("text", text, x=x, y=f"{y:.2f}", text_anchor=anchor)
+def _line(y: float, kind: str) -> Markup:
+    return element("line", class_=kind, x1=0, x2=WIDTH, y1=f"{y:.2f}", y2=f"{y:.2f}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-VOID = {"img", "meta", "br"}
+VOID = {"img", "meta", "br", "input"}
 
 
 class Markup(str):
@@ -29,8 +29,13 @@ def joined(*children: object) -> Markup:
     return Markup("".join(c if isinstance(c, Markup) else escape(str(c)) for c in children))
 
 
-def table(head: list[str], rows: list[list[object]], words: int = 1) -> Markup:
-    """A table; the cells after the first `words` columns are numbers, set to the right."""
+def table(
+    head: list[str], rows: list[list[object]], words: int = 1, kind: str = "numbers"
+) -> Markup:
+    """A table; the cells after the first `words` columns are numbers, set to the right.
+
+    `kind` is how it looks: "numbers", or "pairs" whose cells stand below each other on a phone.
+    """
 
     def row(tag: str, cells: list[object]) -> Markup:
         return element(
@@ -43,4 +48,15 @@ def table(head: list[str], rows: list[list[object]], words: int = 1) -> Markup:
 
     top = element("thead", row("th", list(head)))
     body = element("tbody", *(row("td", cells) for cells in rows))
-    return element("div", element("table", top, body), class_="scroll")
+    return element("div", element("table", top, body), class_=f"table {kind}")
+
+
+def zoom(source: str, what: str, shape: tuple[int, ...]) -> Markup:
+    """A picture that a click shows large, and another click small again; no script is needed.
+
+    `shape` (height, width, ...) keeps its place on the page meanwhile.
+    """
+    box = element("input", type="checkbox", aria_label=f"{what}, large")
+    image = element("img", src=source, alt=what)
+    place = f"aspect-ratio: {shape[1]} / {shape[0]}"
+    return element("label", box, image, class_="zoom", style=place)

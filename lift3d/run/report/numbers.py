@@ -1,4 +1,4 @@
-"""The report's verdict, its tables and what it warns of."""
+"""The report's numbers, each with what it says, and what it warns of."""
 
 from __future__ import annotations
 
@@ -8,119 +8,157 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lift3d.run.report.chart import bars
 from lift3d.run.report.markup import Markup, element, joined, table
+from lift3d.run.report.verdict import counted, percent
 
 Json = Mapping[str, Any]
+Row = tuple[str, str, str]
+"""A number, its name, and what it says."""
+LOW_OVERLAP = 0.5
+"""IoU below which an object's labels and its points hardly agree."""
 
 
-def percent(value: float | None) -> str:
-    """A share for people; None is undefined."""
-    return "undefined" if value is None else f"{100 * value:.1f} %"
+def explained(run: Json, checked: Json, instances: Json) -> Markup:
+    """Every number with a sentence; H stands among what it takes to read it."""
+    return joined(
+        element("h2", "The numbers"),
+        _numbers("What was found", _counts(run, checked, instances)),
+        _numbers("Do the views agree with each other?", _between(checked)),
+        _numbers("Do the views agree with the cloud?", _with_cloud(checked, instances)),
+        _numbers("Against the truth", _truth(checked.get("truth"), instances)),
+    )
 
 
-def verdict(run: Json, checked: Json, instances: Json) -> Markup:
-    """The numbers a run is judged by. H stands among what it takes to read it."""
+def _numbers(title: str, rows: list[Row]) -> Markup:
+    if not rows:
+        return Markup()
+    lines = [
+        element(
+            "div",
+            element("b", number),
+            element("p", element("span", name), element("small", what)),
+            class_="number-row",
+        )
+        for number, name, what in rows
+    ]
+    return element("div", element("h3", title), *lines, class_="group")
+
+
+def _counts(run: Json, checked: Json, instances: Json) -> list[Row]:
+    """Objects, labels, points: how they hang together."""
+    points, unlabelled = instances["points"], instances["unlabelled"]
+    listed = instances["instances"]
+    unseen = [each["id"] for each in listed if not each["views"]]
+    labels, seen = checked["printed"]["labels"], len(listed) - len(unseen)
+    bridge = "each object is one id, the same in the cloud and in every view"
+    if unseen:
+        few = ", ".join(map(str, unseen[:5])) + (" ..." if len(unseen) > 5 else "")
+        bridge += f"; {counted(len(unseen), 'object')} ({few}) without a pixel in any view"
+    if labels < seen:
+        bridge += f"; {counted(seen - labels, 'id')} only on pixels that were not compared"
+    rows = [
+        (f"{len(listed):,}", "objects", "ids on the points of the cloud, listed below"),
+        (f"{labels:,}", "labels", f"ids on the compared pixels of the views: {bridge}"),
+        (
+            percent(1 - unlabelled / points if points else None),
+            f"of {points:,} points have a label",
+            f"{counted(unlabelled, 'point')} without one (grey in the pictures)",
+        ),
+    ]
+    coverage = percent(checked["printed"]["coverage"])
+    return [*rows, (coverage, "of the pixels have a label", "coverage of the views")]
+
+
+def _between(checked: Json) -> list[Row]:
+    """H and what it was computed with."""
     printed = checked["printed"]
     labelled, everywhere = printed["foreground"], printed["all"]
-    points, unlabelled = instances["points"], instances["unlabelled"]
-    cloud = _group(
-        "The cloud",
-        _tile(f"{len(instances['instances']):,}", "objects", f"seen in {run['views']:,} views"),
-        _tile(f"{points:,}", "points"),
-        _tile(percent(1 - unlabelled / points if points else None), "of the points labelled"),
-        *_reprojection(checked.get("reprojection")),
-    )
-    agreement = _group(
-        "Agreement between views",
-        _tile(percent(labelled["H"]), "H over labelled pixels", "1 = the views always agree"),
-        _tile(percent(labelled["H_prime"]), "H′ over labelled pixels", "H less chance"),
-        _tile(percent(printed["coverage"]), "coverage", "share of pixels with a label"),
-        _tile(f"{printed['labels']:,}", "labels", "one label everywhere makes H 100 %"),
-        _tile(
-            percent(everywhere["H"]), "H over all pixels", f"H′ {percent(everywhere['H_prime'])}"
+    exclude = {
+        "view": "pixels of other views only (exclude = view)",
+        "self": "all other pixels, its own view's too (exclude = self)",
+        "nothing": "all pixels, itself too (exclude = nothing)",
+    }[printed["exclude"]]
+    return [
+        (
+            percent(labelled["H"]),
+            "H over labelled pixels",
+            "pixels that look at the same place and have the same label, on average. A pixel is "
+            f"compared with {exclude} whose point lies within {printed['epsilon']:g} of its own "
+            f"(epsilon, in the scene's unit); {printed['sampling']} was used. One label "
+            "everywhere would make H 100 %, so look at the number of labels too",
         ),
-        note=f"{_how(printed)}; {printed['sampling']}.",
-    )
-    return joined(cloud, agreement, _truth(checked.get("truth")))
+        (
+            percent(labelled["H_prime"]),
+            "H′ over labelled pixels",
+            "the same less what labels placed by chance would reach: 0 is chance, 100 % perfect",
+        ),
+        (
+            percent(everywhere["H"]),
+            "H over all pixels",
+            f"no label counts as a label like others; H′ of it is {percent(everywhere['H_prime'])}",
+        ),
+    ]
 
 
-def _reprojection(found: Json | None) -> list[Markup]:
+def _with_cloud(checked: Json, instances: Json) -> list[Row]:
+    """The reprojection, and why its two numbers differ."""
+    found = checked.get("reprojection")
     if found is None:
         return []
+    overlap = {each["id"]: each["iou"] for each in found["instances"]}
+    low = {each for each, iou in overlap.items() if iou < LOW_OVERLAP}
+    points = sum(each["points"] for each in instances["instances"] if each["id"] in low)
     mean = found["mean_iou"]
+    why = "small objects count here as much as large ones"
+    if low:
+        share = percent(points / max(instances["points"], 1))
+        why += (
+            f": {len(low):,} of {len(overlap):,} objects overlap by less than half, and hold "
+            f"{share} of the points"
+        )
     return [
-        _tile(
+        (
             percent(found["agreement"]),
-            "reprojection agreement",
-            "cloud drawn into the views, where both have a label",
+            "of the pixels agree",
+            "the cloud's labels drawn into each view, against the view's own labels, where both "
+            "have one",
         ),
-        _tile("undefined" if mean is None else f"{mean:.3f}", "mean IoU per object", "the same"),
+        (
+            "undefined" if mean is None else f"{mean:.3f}",
+            "mean overlap (IoU) of an object's drawn points and its labels in the views",
+            why,
+        ),
     ]
 
 
-def _truth(found: Json | None) -> Markup:
+def _truth(found: Json | None, instances: Json) -> list[Row]:
+    """AP, and which of the objects and of the true things it is about."""
     if found is None:
-        return Markup()
-    tiles = [
-        _tile("undefined" if found[key] is None else f"{found[key]:.3f}", key.upper())
-        for key in ("ap", "ap50", "ap25")
-    ]
-    return _group("Against the truth", *tiles, note=f"Protocol: {found['protocol']}.")
-
-
-def _how(printed: Json) -> str:
-    return f"exclude = {printed['exclude']}, epsilon = {printed['epsilon']:g}"
-
-
-def _tile(number: str, name: str, more: str = "") -> Markup:
-    parts = [element("b", number), element("span", name)]
-    return element("div", *parts, *([element("small", more)] if more else []), class_="tile")
-
-
-def _group(title: str, *tiles: Markup, note: str = "") -> Markup:
-    below = [element("p", note, class_="soft")] if note else []
-    shown = element("div", *tiles, class_="tiles")
-    return element("div", element("h3", title), shown, *below, class_="group")
-
-
-def per_view(checked: Json) -> Markup:
-    """H of each view as bars, with what stands beside it."""
-    printed = checked["printed"]
-    found = checked["foreground"][printed["exclude"]]
-    caption = (
-        f"H over the labelled pixels of each view, in capture order; dashed: all views, H "
-        f"{percent(found['H'])}, H′ {percent(found['H_prime'])}, coverage "
-        f"{percent(found['coverage'])}, {found['labels']:,} labels; {_how(found)}."
-    )
-    chart = bars(checked["views"], found["view_H"], found["H"])
-    figure = element("figure", chart, element("figcaption", caption), class_="group")
-    return joined(element("h2", "H per view"), figure)
-
-
-def objects(instances: Json, metric: bool) -> Markup:
-    """Every object, the largest first."""
-    rows: list[list[object]] = []
-    for each in sorted(instances["instances"], key=lambda one: (-one["points"], one["id"])):
-        swatch = element("span", class_="swatch", style=f"background: {each['colour']}")
-        size = "none"
-        if each["bbox"] is not None:
-            sides = zip(each["bbox"]["min"], each["bbox"]["max"], strict=True)
-            size = " × ".join(f"{high - low:.2f}" for low, high in sides)
-        numbers = [f"{each['points']:,}", each["views"], f"{each['score']:.2f}"]
-        rows.append([joined(swatch, each["id"]), *numbers, f"{each['confidence']:.2f}", size])
-    box = f"box x × y × z, {'m' if metric else 'units'}"
-    head = ["object", "points", "views", "score", "confidence", box]
-    about = (
-        "score: mean share of the votes its points gave to it; confidence: how sure it is one "
-        "object, by how well the views support it, or by its size and shape where the surface "
-        "decides (association.by_shape)."
-    )
-    return joined(
-        element("h2", f"{len(rows):,} objects"),
-        table(head, rows),
-        element("p", about, class_="soft"),
-    )
+        return []
+    rows = []
+    if found.get("panoptic"):
+        counts = found["panoptic"][0]
+        hit, missed, wrong = counts["matches"], counts["missed"], counts["wrong"]
+        rest = len(instances["instances"]) - hit - wrong
+        text = (
+            f"a thing is found where an object overlaps it by more than half (IoU); {missed:,} "
+            f"not found; {counted(wrong, 'object')} without a thing to match"
+        )
+        if rest > 0:
+            text += f"; the rest, {counted(rest, 'object')}, on what is not scored"
+        rows.append((f"{hit:,}", f"of {counted(hit + missed, 'true thing')} found", text))
+    names = {
+        "ap": "AP: mean precision over ten overlaps from 0.5 on, 1 is perfect",
+        "ap50": "AP50: the same where an overlap of one half is enough",
+        "ap25": "AP25: where a quarter is enough",
+    }
+    for key, what in names.items():
+        name, _, more = what.partition(": ")
+        value = "undefined" if found[key] is None else f"{found[key]:.3f}"
+        rows.append((value, name, more))
+    scored = f"Scored: {found['protocol']}."
+    rows[-1] = (*rows[-1][:2], f"{rows[-1][2]}. {scored}")
+    return rows
 
 
 def warnings(run: Json) -> Markup:
@@ -186,10 +224,12 @@ def repeat(run: Json) -> Markup:
         element(
             "details",
             element("summary", f"Settings ({len(settings)}), seed {run['seed']}"),
-            table(["setting", "value"], settings, words=2),
+            table(["setting", "value"], settings, words=2, kind="pairs"),
         ),
         element(
-            "details", element("summary", "Versions"), table(["what", "version"], versions, words=2)
+            "details",
+            element("summary", "Versions"),
+            table(["what", "version"], versions, words=2, kind="pairs"),
         ),
     )
 

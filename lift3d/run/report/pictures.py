@@ -1,27 +1,34 @@
-"""The report's pictures: the cloud from four sides, and views with labels and disagreement."""
+"""The report's pictures: the cloud from four sides, views with labels, cut-outs of objects."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 
 from lift3d.geometry.rendering import camera_up, guess_up, orbit_cameras, render_rgba
 from lift3d.geometry.visibility import spacing
-from lift3d.scene import Image, LabelledPoints, Scene, View
-from lift3d.scene.colours import heat_colours, label_colours, overlay
-from lift3d.scene.errors import FrameError
+from lift3d.run.report.sights import Sight
+from lift3d.scene import Image, LabelledPoints, LabelMap, Scene, View
+from lift3d.scene.colours import Palette, heat_colours, label_colours, overlay
 from lift3d.scene.labelmaps import find_label_map, read_label_map
 from lift3d.scene.storage import atomic
 
+Shown = UInt8[np.ndarray, "_ _ 3"]
+"""A picture in red, green, blue of any size."""
 Rgba = UInt8[np.ndarray, "height width 4"]
 SIDES, SIDE_WIDTH, SIDE_HEIGHT = 4, 640, 480
-MOST_STRIPS, STRIP_WIDTH = 8, 360
+STRIP_WIDTH = 640
+"""Of a view that is shown with its labels; larger pictures are made smaller."""
+THUMB_WIDTH = 150
+CUT_OUT = 176
+"""The longer side of an object's picture."""
+AROUND_OBJECT = 0.2
+"""Margin around an object in its picture, as a share of its longer side."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,19 +36,21 @@ class Strip:
     """One view: what was seen, its labels, where it disagrees with other views (None without)."""
 
     name: str
-    image: Image
-    labels: Image | None
-    disagreement: Image | None
+    image: Shown
+    labels: Shown | None
+    disagreement: Shown | None
 
 
-def sides(cloud: LabelledPoints, scene: Scene) -> list[tuple[Rgba, Rgba]]:
+def sides(
+    cloud: LabelledPoints, scene: Scene, palette: Palette | None = None
+) -> list[tuple[Rgba, Rgba]]:
     """The cloud in colour and by object, from each side; none of an empty cloud.
 
     The scene's cameras tell which way is up.
     """
     if not len(cloud):
         return []
-    colours = label_colours(cloud.instance)
+    colours = label_colours(cloud.instance, palette)
     up = guess_up(cloud.points, camera_up(view.camera for view in scene.views))
     splat = 2.0 * spacing(cloud.points.xyz)  # once: it takes as long as a picture
     return [
@@ -67,64 +76,108 @@ def write_sheet(path: Path, pictures: list[tuple[Rgba, Rgba]]) -> None:
         sheet.save(part_path, optimize=True)
 
 
-def strips(scene: Scene, labels: Path, heat: Path) -> Iterator[Strip | str]:
-    """Up to 8 views spread evenly over the scan; a sentence where one cannot be shown."""
-    count = min(MOST_STRIPS, len(scene))
-    # The middles of equal parts of the scan: its ends tend to show a floor.
-    for index in ((np.arange(count) + 0.5) * len(scene) / max(count, 1)).astype(int):
-        view = scene.views[index]
-        try:
-            yield _strip(view, labels, heat)
-        except (FrameError, OSError) as error:
-            yield f"view {view.name} cannot be shown: {error}"
-
-
-def _strip(view: View, labels: Path, heat: Path) -> Strip:
+def strip(view: View, labels: Path, heat: Path, palette: Palette | None = None) -> Strip:
+    """One view as it is shown; FrameError or OSError where its files cannot be read."""
     image = view.image()
     path = find_label_map(labels, view.name)
-    labelled = None if path is None else _small(overlay(image, read_label_map(path)))
-    return Strip(view.name, _small(image), labelled, _heat(heat / f"{view.name}.png"))
+    labelled = None
+    if path is not None:
+        labelled = _small(overlay(image, read_label_map(path), palette=palette), STRIP_WIDTH)
+    small = _small(image, STRIP_WIDTH)
+    found = _heat(heat / f"{view.name}.png")
+    # Over the picture, unless depth has a camera of its own: then its pixels lie elsewhere.
+    below = small if view.depth_camera is None else None
+    disagreement = None if found is None else heat_picture(found, below)
+    return Strip(view.name, small, labelled, disagreement)
 
 
-def _heat(path: Path) -> Image | None:
-    """The stored disagreement (grey 1 to 255 is 0 to 1, 0 is none) in the colours of the ramp."""
+def thumb(labels: LabelMap, palette: Palette | None = None) -> Shown:
+    """A label map in colours, small."""
+    step = max(1, labels.shape[1] // THUMB_WIDTH)
+    return label_colours(labels[::step, ::step], palette)
+
+
+def cut_out(image: Image, labels: LabelMap, which: int, sight: Sight, palette: Palette) -> Shown:
+    """The object `which` in a picture: outlined in its colour, what is around it paler.
+
+    `labels` are the view's ids, as large as the picture.
+    """
+    from PIL import Image as Pillow
+
+    top, bottom, left, right = sight.box
+    margin = 4 + int(AROUND_OBJECT * max(bottom - top, right - left))
+    rows = slice(max(0, top - margin), bottom + margin)
+    columns = slice(max(0, left - margin), right + margin)
+    part, mask = image[rows, columns], labels[rows, columns] == which
+    scale = CUT_OUT / max(part.shape[:2])
+    size = max(1, round(scale * part.shape[1])), max(1, round(scale * part.shape[0]))
+    part = np.array(Pillow.fromarray(part).resize(size, Pillow.Resampling.BICUBIC))
+    mask = np.array(Pillow.fromarray(mask).resize(size, Pillow.Resampling.NEAREST))
+    part[~mask] = (0.6 * part[~mask] + 0.4 * 160).astype(np.uint8)
+    part[_outline(mask)] = palette.get(which, (255, 255, 255))
+    return part
+
+
+def _outline(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
+    """Pixels up to two outside a mask."""
+    import cv2
+
+    square = np.ones((5, 5), np.uint8)
+    return (cv2.dilate(mask.astype(np.uint8), square) > 0) & ~mask
+
+
+def _heat(path: Path) -> UInt8[np.ndarray, "_ _"] | None:
+    """The stored picture of disagreement: 0 not compared, 1 to 255 from none to all."""
     from PIL import Image as Pillow
 
     if not path.is_file():
         return None
     with Pillow.open(path) as stored:
-        grey = np.asarray(stored.convert("L"))
-    values = np.where(grey > 0, (grey.astype(np.float32) - 1) / 254, np.nan)
-    return _small(heat_colours(values.astype(np.float32)), smooth=False)
+        return np.array(stored)
 
 
-def _small(image: Image, smooth: bool = True) -> Image:
+def heat_picture(index: UInt8[np.ndarray, "_ _"], image: Shown | None = None) -> Shown:
+    """Stored disagreement in its colours; over the grey `image` where that is given.
+
+    There the picture shows through dark where all agree, and flat grey where nothing was
+    compared.
+    """
+    import cv2
+
+    values = np.where(index > 0, (index.astype(np.float32) - 1) / 254, np.nan)
+    if image is None:
+        return heat_colours(values)
+    values = cv2.resize(values, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    grey = image.astype(np.float32).mean(-1, keepdims=True)
+    through = np.where(np.isnan(values), 0.25, np.where(values > 0, 0.15, 1.0))[..., None]
+    shade = np.where(np.isnan(values)[..., None], grey, 0.55 * grey)
+    mixed = through * shade + (1 - through) * heat_colours(values)
+    return np.rint(mixed).clip(0, 255).astype(np.uint8)
+
+
+def _small(image: Shown, most: int) -> Shown:
     from PIL import Image as Pillow
 
     height, width = image.shape[:2]
-    if width <= STRIP_WIDTH:
+    if width <= most:
         return image
-    size = (STRIP_WIDTH, max(1, round(height * STRIP_WIDTH / width)))
-    way = Pillow.Resampling.LANCZOS if smooth else Pillow.Resampling.NEAREST
-    return np.array(Pillow.fromarray(image).resize(size, way))
+    size = (most, max(1, round(height * most / width)))
+    return np.array(Pillow.fromarray(image).resize(size, Pillow.Resampling.LANCZOS))
 
 
-def jpeg(image: Image) -> str:
-    """A photograph as a data URI."""
-    return _uri(image, "jpeg", quality=80, optimize=True)
+def photograph(image: Shown | Rgba, quality: int = 72) -> str:
+    """A picture as a data URI, small (WebP); transparency is kept."""
+    return _uri(image, "webp", quality=quality, method=4)
 
 
-def png(image: Rgba) -> str:
-    """A picture with a transparent background as a data URI, in 256 colours."""
-    return _uri(image, "png", optimize=True)
+def drawing(image: Shown) -> str:
+    """A picture of few colours as a data URI, without loss."""
+    return _uri(image, "webp", lossless=True, quality=60, method=4)
 
 
 def _uri(image: np.ndarray, kind: str, **options: object) -> str:
     from PIL import Image as Pillow
 
-    picture = Pillow.fromarray(image)
-    if picture.mode == "RGBA":
-        picture = picture.quantize(256, method=Pillow.Quantize.FASTOCTREE)
     stream = io.BytesIO()
-    picture.save(stream, kind, **options)
+    Pillow.fromarray(image).save(stream, kind, **options)
     return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -11,10 +11,10 @@ from jaxtyping import Float32, Float64
 
 from lift3d.networks import Precision
 from lift3d.networks.reciprocal import DescribedPair, match_pair, window_pairs
-from lift3d.networks.weights import find
-from lift3d.reconstruction.mast3r import WEIGHTS
+from lift3d.networks.weights import MAST3R, find
 from lift3d.scene import Image, Matches, View
 from lift3d.scene.errors import InputError, MissingExtra
+from lift3d.scene.fingerprint import NAMES_A_FILE
 from lift3d.scene.protocols import MatcherConfig
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ RECENT = 4
 class Mast3rMatcherConfig(MatcherConfig):
     """Reciprocal matches of MASt3R's descriptors. Its weights are for non-commercial use only."""
 
-    weights: str = WEIGHTS
+    weights: str = field(default=MAST3R, metadata=NAMES_A_FILE)
     """A checkpoint's name (see `lift3d weights`), or the path of a .pth file or hub folder. The
     authors' are under CC BY-NC-SA 4.0: non-commercial."""
     size: Literal[512, 224] = 512

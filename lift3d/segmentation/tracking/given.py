@@ -8,9 +8,9 @@ from typing import ClassVar
 
 from lift3d.scene import LabelMap, Scene, Skipped
 from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.overlap import paint
 from lift3d.scene.protocols import Matcher, Segmenter, TrackerConfig
 from lift3d.scene.skipping import unlabelled
-from lift3d.segmentation.tracking.overlap import paint
 
 
 @dataclass(frozen=True)

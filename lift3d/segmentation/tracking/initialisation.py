@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Int32, Int64
 
 from lift3d.scene import LabelMap, Masks
-from lift3d.segmentation.tracking.overlap import groups, paint, shared_pixels
+from lift3d.scene.overlap import groups, paint, shared_pixels
 
 PAPER_AREA = 1000 / (854 * 480)
 """The scripts' 1000 pixels as a share of the image they were meant for."""

@@ -20,13 +20,13 @@ from lift3d.geometry.scale import fitted
 from lift3d.geometry.visibility import DepthTolerance
 from lift3d.scene import LabelMap, Prompt, Scene, Skipped, View
 from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.overlap import connected_parts, groups, paint, shared_pixels
 from lift3d.scene.protocols import Matcher, Seeded, Segmenter, TrackerConfig
 from lift3d.scene.skipping import unlabelled
 from lift3d.segmentation.tracking import representatives
 from lift3d.segmentation.tracking.carrying import Places, Remembered, carry, places
 from lift3d.segmentation.tracking.evidence import Evidence, gather, pooled, split, steady
 from lift3d.segmentation.tracking.initialisation import claimed, disjoint, fresh, regions, uncovered
-from lift3d.segmentation.tracking.overlap import connected_parts, groups, paint, shared_pixels
 from lift3d.segmentation.tracking.presets import PRESETS, Options, Preset
 from lift3d.segmentation.tracking.recovery import Keyframes, Recent
 

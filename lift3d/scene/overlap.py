@@ -49,14 +49,16 @@ def groups(
 
 def paint(
     stack: Bool[np.ndarray, "masks height width"],
-    ids: Int32[np.ndarray, " masks"],
+    ids: Int32[np.ndarray, " masks"] | None = None,
     areas: Int64[np.ndarray, " masks"] | None = None,
 ) -> LabelMap:
     """Each mask painted as its id, larger masks first, so that parts stay visible on wholes.
 
-    Masks with the same id count as one. Of masks of one size the later is on top. `areas` in
-    pixels, where they are known already.
+    Without `ids` mask i is painted as i + 1. Masks with the same id count as one. Of masks of one
+    size the later is on top. `areas` in pixels, where they are known already.
     """
+    if ids is None:
+        ids = np.arange(1, len(stack) + 1, dtype=np.int32)
     labels = np.zeros(stack.shape[1:], np.int32)
     words, rows = _words(stack)
     if areas is None:

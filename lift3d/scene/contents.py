@@ -1,0 +1,176 @@
+"""Files and folders by their content, whatever they are called; known files are not read again.
+
+A file's digest is remembered by its inode, size and dates (of content and of inode: programs can
+set back the first, not the second). Files that changed a moment ago are read again, because a
+file system's clock may be too coarse to show a second change.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
+from pathlib import Path
+
+from lift3d.scene.storage import atomic
+
+BLOCK = 1 << 22
+"""Bytes read and hashed at a time, in `THREADS` threads: hashing frees Python's lock."""
+THREADS = 8
+SETTLED = 2_000_000_000
+"""Nanoseconds since a file's last change after which its dates tell it from a later version; the
+coarsest file system in use (FAT) counts in 2 s."""
+FOREIGN = ("thumbs.db", "desktop.ini")
+"""Left by file browsers, like hidden files; neither counts in a folder."""
+
+_known: dict[str, str] = {}
+_used: dict[str, str] = {}
+
+
+def content(*paths: Path) -> list[str | None]:
+    """A digest of each file or folder: the same for the same content under any name and place.
+
+    A folder counts with the relative names and the content of all its files, to the bottom,
+    except hidden ones. None where there is nothing.
+    """
+    trees = [_files(path) for path in paths]
+    digests = _digests({file for tree in trees if tree for file in tree.values()})
+    found: list[str | None] = []
+    for tree in trees:
+        if tree is None:
+            found.append(None)
+        elif "" in tree:
+            found.append(digests[tree[""]])
+        else:
+            whole = blake2b(b"folder", digest_size=16)
+            for name, file in sorted(tree.items()):
+                whole.update(f"{name!r} {digests[file]};".encode())
+            found.append(whole.hexdigest())
+    return found
+
+
+@contextlib.contextmanager
+def remembered(file: Path, keep: bool = True) -> Iterator[None]:
+    """Know the digests of files that were written to `file`; with `keep`, write there what the
+    block has used. Without it, as with a damaged one, files are read again, no more.
+    """
+    try:
+        before = json.loads(file.read_text())
+        before = {str(key): str(value) for key, value in before.items()}
+    except (OSError, ValueError, AttributeError):
+        before = {}
+    _known.update(before)
+    _used.clear()
+    try:
+        yield
+    finally:
+        used = dict(_used)
+        if keep and used != before:
+            with atomic(file) as part:
+                part.write_text(json.dumps(used, indent=0))
+        _known.clear()  # a process that lives long does not gather the files of all scans
+        _used.clear()
+
+
+def signature(path: Path) -> str | None:
+    """What changes with every change of a file; None where there is none."""
+    try:
+        return _signature(path.stat())
+    except OSError:
+        return None
+
+
+def _signature(status: os.stat_result) -> str:
+    numbers = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return ":".join(map(str, numbers))
+
+
+def _files(path: Path) -> dict[str, str] | None:
+    """Every file of a folder by its relative name; a file by ""; None where there is nothing."""
+    if not path.exists():
+        return None
+    if not path.is_dir():
+        return {"": os.fspath(path)}
+    found: dict[str, str] = {}
+    _walk(os.fspath(path), "", found, ())
+    return found
+
+
+def _walk(
+    folder: str, inside: str, found: dict[str, str], above: tuple[tuple[int, int], ...]
+) -> None:
+    status = os.stat(folder)
+    here = status.st_dev, status.st_ino
+    if here in above:
+        return  # a link to a folder that it lies in
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name.lower() in FOREIGN:
+                continue
+            if entry.is_dir():
+                _walk(entry.path, f"{inside}{entry.name}/", found, (*above, here))
+            else:
+                found[inside + entry.name] = entry.path
+
+
+def _digests(files: Iterable[str]) -> dict[str, str]:
+    """The digest of each file; what is not known is read, in threads."""
+    found: dict[str, str] = {}
+    blocks: list[tuple[str, int]] = []
+    unknown: dict[str, tuple[str, int]] = {}
+    for file in files:
+        try:
+            status = os.stat(file)
+        except OSError:
+            found[file] = "not there"  # such as a link to nowhere
+            continue
+        if not stat.S_ISREG(status.st_mode):
+            found[file] = "no file"  # a pipe or a device, which would never end
+            continue
+        known = _signature(status)
+        if known in _known:
+            found[file] = _used[known] = _known[known]
+        else:
+            count = max(1, -(-status.st_size // BLOCK))
+            unknown[file] = known, count
+            blocks += [(file, number * BLOCK) for number in range(count)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        read = iter(list(pool.map(_block, blocks)))
+    for file, (known, count) in unknown.items():
+        whole = blake2b(digest_size=16)
+        for _ in range(count):
+            whole.update(next(read))
+        found[file] = whole.hexdigest()
+        _remember(file, known, found[file])
+    return found
+
+
+def _remember(file: str, known: str, digest: str) -> None:
+    with contextlib.suppress(OSError):
+        status = os.stat(file)
+        settled = time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > SETTLED
+        if settled and status.st_ino and _signature(status) == known:
+            _known[known] = _used[known] = digest
+
+
+def _block(where: tuple[str, int]) -> bytes:
+    file, offset = where
+    try:
+        with open(file, "rb", buffering=0) as stream:
+            stream.seek(offset)
+            return blake2b(_read(stream), digest_size=16).digest()
+    except OSError as error:
+        return f"cannot be read: {error.errno}".encode()
+
+
+def _read(stream: object) -> bytes:
+    """One block, also where the system gives less at a time."""
+    data: bytes = stream.read(BLOCK)  # type: ignore[attr-defined]
+    while 0 < len(data) < BLOCK and (more := stream.read(BLOCK - len(data))):  # type: ignore[attr-defined]
+        data += more
+    return data

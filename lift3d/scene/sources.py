@@ -1,0 +1,277 @@
+"""Which code a result depends on, and a digest of it: found from the sources, nothing is declared.
+
+Code is followed along imports, without running it. Comments, docstrings and layout do not count.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+import sysconfig
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from hashlib import blake2b
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+OWN = "lift3d"
+CHOOSING = ("lift3d", "lift3d.run.settings", "lift3d.datasets.selection", "lift3d.datasets")
+"""Modules that choose among backends, readers and views. They import all of them, but what they
+choose is part of a key by its value and its own code."""
+RECORDING = (
+    *("lift3d.run.stages", "lift3d.scene.storage", "lift3d.scene.progress", "lift3d.run.record"),
+    *("lift3d.scene.fingerprint", "lift3d.scene.contents", "lift3d.scene.sources"),
+)
+"""Modules that decide when and where something is done, not what comes out."""
+
+
+@dataclass(frozen=True)
+class _Source:
+    """One module's source, read once."""
+
+    package: str
+    """What relative imports begin at."""
+    digest: bytes
+    imports: tuple[tuple[str, str | None], ...]
+    """Modules, and the name taken from each; None for all of it."""
+    names: dict[str, tuple[str, str | None]]
+    """What imports at the top of the module call by a name of its own."""
+    definitions: dict[str, ast.stmt] = field(default_factory=dict)
+    """Functions, classes and values at the top, by name."""
+
+
+def code_of(*roots: Any) -> str:
+    """A digest of the code of functions and classes and of all that it uses, of their packages.
+
+    Of a function only what it uses of its own module counts, of every other module all of it. A
+    class of its own module that only annotates an argument does not count: it was made elsewhere.
+    """
+    whole = blake2b(digest_size=16)
+    for root in sorted({_root(each) for each in roots}):
+        whole.update(_code(*root))
+    return whole.hexdigest()
+
+
+def modules_of(*roots: Any) -> set[str]:
+    """The modules that count as code of these functions and classes."""
+    found: set[str] = set()
+    for module, name in {_root(each) for each in roots}:
+        found |= _reached(module, name)[0] | {module}
+    return found
+
+
+def package_code() -> str:
+    """A digest of all modules of lift3d."""
+    folder = Path(sys.modules[OWN].__path__[0])
+    whole = blake2b(digest_size=16)
+    for path in sorted(folder.rglob("*.py")):
+        relative = path.relative_to(folder).with_suffix("").parts
+        name = ".".join((OWN, *relative)).removesuffix(".__init__")
+        whole.update(_digest_of(name))
+    return whole.hexdigest()
+
+
+def _root(value: Any) -> tuple[str, str]:
+    """Module and top-level name of a function or class, also of one inside a function."""
+    return value.__module__, value.__qualname__.partition(".")[0]
+
+
+@cache
+def _code(module: str, name: str) -> bytes:
+    reached, parts = _reached(module, name)
+    whole = blake2b(f"{name} {parts}".encode())
+    for each in sorted(reached):
+        whole.update(_digest_of(each))
+    return whole.digest()
+
+
+def _reached(module: str, name: str) -> tuple[set[str], list[str]]:
+    """Modules that a definition uses, and the parts of its own module that it uses."""
+    source = _source(module)
+    if source is None:
+        return set(), []
+    if (record := _installed(module)) is not None:
+        return _closure(each for each in source.imports if _top(each[0]) == OWN), [record]
+    wanted, parts, imports = [name], {}, set()
+    while wanted:
+        each = wanted.pop()
+        node = source.definitions.get(each)
+        if node is None or each in parts:
+            continue
+        parts[each] = ast.dump(node)
+        used = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+        imports |= {source.names[name] for name in used & source.names.keys()}
+        imports |= set(_imports(node, source.package, module))
+        wanted += used - set(_annotating(node))
+    if not parts:  # made by other means, such as exec: all of the module counts
+        imports.add((module, None))
+    return _closure(imports), [parts[each] for each in sorted(parts)]
+
+
+def _annotating(node: ast.AST) -> Iterator[str]:
+    """Names in the annotations of arguments and results that occur nowhere else."""
+    counts: Counter[str] = Counter()
+    for each in ast.walk(node):
+        if isinstance(each, ast.Name):
+            counts[each.id] += 1
+        annotations = [each.annotation] if isinstance(each, ast.arg) else []
+        annotations += [each.returns] if isinstance(each, ast.FunctionDef) else []
+        for annotation in filter(None, annotations):
+            counts.subtract(n.id for n in ast.walk(annotation) if isinstance(n, ast.Name))
+    return (name for name, count in counts.items() if count == 0)
+
+
+def _closure(imports: Iterable[tuple[str, str | None]]) -> set[str]:
+    """All modules behind some imports, but for those that choose or record."""
+    found: set[str] = set()
+    wanted = list(imports)
+    while wanted:
+        module = _origin(*wanted.pop())
+        if module in found or module in CHOOSING or module in RECORDING:
+            continue
+        source = _source(module)
+        if source is not None:
+            found.add(module)
+            wanted += source.imports
+    return found
+
+
+def _origin(module: str, name: str | None) -> str:
+    """Where a name comes from that a package only passes on."""
+    source = _source(module)
+    if name is None or source is None or source.package != module or name not in source.names:
+        return module
+    return _origin(*source.names[name])
+
+
+def _digest_of(module: str) -> bytes:
+    source = _source(module)
+    return module.encode() + (b"" if source is None else source.digest)
+
+
+@cache
+def _source(module: str) -> _Source | None:
+    """None for what is not ours to follow: other packages, modules without a source."""
+    path = _file(module)
+    if path is None:
+        return None
+    try:
+        tree = ast.parse(path.read_bytes(), str(path))
+    except (OSError, ValueError, SyntaxError):
+        return None
+    for node in ast.walk(tree):
+        for block in ("body", "orelse", "finalbody"):
+            if isinstance(statements := getattr(node, block, None), list):
+                setattr(node, block, [each for each in statements if not _is_text(each)])
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    digest = blake2b(ast.dump(tree).encode())
+    for data in sorted(_beside(path)):
+        digest.update(data.read_bytes())
+    names: dict[str, tuple[str, str | None]] = {}
+    for statement in tree.body:
+        if not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            for node in ast.walk(statement):  # also those under `if` and `try`
+                names |= _bound(node, package, module)
+    imports = tuple(_imports(tree, package, module))
+    return _Source(package, digest.digest(), imports, names, dict(_defined(tree)))
+
+
+def _beside(path: Path) -> Iterator[Path]:
+    """Data files in a package's folder, such as a learnt model: they are its code's."""
+    if not (path.parent / "__init__.py").is_file():
+        return
+    for each in path.parent.iterdir():
+        if each.is_file() and each.suffix not in (".py", ".pyc") and not each.name.startswith("."):
+            yield each
+
+
+def _is_text(statement: object) -> bool:
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
+
+
+def _defined(tree: ast.Module) -> Iterator[tuple[str, ast.stmt]]:
+    for statement in tree.body:
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield statement.name, statement
+        elif not isinstance(statement, ast.Import | ast.ImportFrom):
+            for node in ast.walk(statement):
+                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                    yield node.id, statement
+
+
+def _bound(statement: ast.AST, package: str, module: str) -> dict[str, tuple[str, str | None]]:
+    """The names that an import statement gives, and what each stands for."""
+    found: dict[str, tuple[str, str | None]] = {}
+    if isinstance(statement, ast.Import):
+        for alias in statement.names:
+            if _followed(alias.name, module):
+                found[alias.asname or alias.name.partition(".")[0]] = alias.name, None
+    elif isinstance(statement, ast.ImportFrom):
+        origin = statement.module or ""
+        if statement.level:
+            above = package.split(".")[: len(package.split(".")) - statement.level + 1]
+            origin = ".".join([*above, *([origin] if origin else [])])
+        if _followed(origin, module):
+            for alias in statement.names:
+                inner = f"{origin}.{alias.name}"
+                whole = (inner, None) if _file(inner) else (origin, alias.name)
+                found[alias.asname or alias.name] = (origin, None) if alias.name == "*" else whole
+    return found
+
+
+def _imports(node: ast.AST, package: str, module: str) -> Iterator[tuple[str, str | None]]:
+    """What is imported anywhere in some code, also inside functions."""
+    for each in ast.walk(node):
+        yield from _bound(each, package, module).values()
+
+
+def _followed(name: str, importer: str) -> bool:
+    """Only lift3d's own code, and that of the package which uses it."""
+    return _top(name) in (OWN, _top(importer))
+
+
+def _top(module: str) -> str:
+    return module.partition(".")[0]
+
+
+@cache
+def _installed(module: str) -> str | None:
+    """Of another package that pip installed: its list of files with their hashes. Reading all of
+    NumPy to tell that it is the same takes seconds. None for what is not installed.
+    """
+    path, top = _file(module), _top(module)
+    if path is None or top == OWN:
+        return None
+    if path.is_relative_to(sysconfig.get_path("stdlib")) and "site-packages" not in path.parts:
+        return sys.version
+    if not any(path.is_relative_to(sysconfig.get_path(each)) for each in ("purelib", "platlib")):
+        return None
+    names = metadata.packages_distributions().get(top, [])
+    return "".join(metadata.distribution(name).read_text("RECORD") or "" for name in sorted(names))
+
+
+@cache
+def _file(module: str) -> Path | None:
+    """A module's source, without importing it."""
+    top, *inner = module.split(".")
+    loaded = sys.modules.get(top)
+    if loaded is None:
+        return None
+    folders = getattr(loaded, "__path__", None)
+    if folders is None or not inner:
+        given = getattr(loaded, "__file__", None)
+        path = Path(given) if given and not inner else None
+        return path if path is not None and path.suffix == ".py" else None
+    for folder in map(Path, folders):
+        place = folder.joinpath(*inner)
+        for path in (place.with_suffix(".py"), place / "__init__.py"):
+            if path.is_file():
+                return path
+    return None

@@ -1,0 +1,227 @@
+"""What a second lift into the same folder does again: what changed, nothing else."""
+
+import dataclasses
+import os
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tiny_scan as tiny
+
+from lift3d import segmentation
+from lift3d.reconstruction.fusion.voxel import VoxelConfig
+from lift3d.run.exporting import export
+from lift3d.run.lift import lift
+from lift3d.run.record import read_json
+from lift3d.run.settings import LiftConfig
+from lift3d.scene import Camera, Scene, View, sources
+from lift3d.scene.errors import InputError
+from lift3d.scene.labelmaps import read_label_map, write_label_map
+
+Folder = segmentation.BACKENDS["folder"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A scan, masks in a folder per view, and the run made of them."""
+    root = tmp_path_factory.mktemp("place")
+    scan = tiny.tiny_scan(views=3)
+    tiny.write_scannet(root / "scan", scan)
+    for name, ids in zip(scan.names, scan.instances, strict=True):
+        (root / "masks" / name).mkdir(parents=True)
+        for each in (1, 2):
+            mask = ((ids == each) * 255).astype(np.uint8)
+            cv2.imwrite(str(root / "masks" / name / f"{each}.png"), mask)
+    lift(config(root))
+    return root
+
+
+@pytest.fixture
+def here(place, tmp_path):
+    """All of it in a folder of its own; the run as if made there."""
+    shutil.copytree(place, tmp_path / "here")
+    return tmp_path / "here"
+
+
+def config(root, **changes):
+    given = LiftConfig(
+        root / "scan", root / "run", voxel=0.1, segmentation=Folder(path=root / "masks")
+    )
+    return dataclasses.replace(given, **changes)
+
+
+def redone(lifted):
+    return [name for name, record in lifted.records.items() if not record.reused]
+
+
+def objects(root):
+    return len(read_json(root / "run", "instances.json")["instances"])
+
+
+def test_a_copied_scan_and_run_are_the_same_scan_and_run(here):
+    assert redone(lift(config(here))) == []
+
+
+def test_the_same_scan_by_a_relative_path_and_a_link_is_the_same_scan(here, monkeypatch):
+    monkeypatch.chdir(here)
+    (here / "link").symlink_to(here / "scan")
+    for scan in (Path("scan"), Path("./link")):
+        relative = dataclasses.replace(
+            config(here, input=scan), segmentation=Folder(path=Path("masks"))
+        )
+        assert redone(lift(relative)) == []
+
+
+def test_masks_rewritten_in_place_are_noticed(here):
+    assert objects(here) == 2
+    for path in (here / "masks").glob("*/*.png"):
+        cv2.imwrite(str(path), np.full((60, 80), 255, np.uint8))
+    assert redone(lift(config(here)))[0] == "track"
+    assert objects(here) == 1
+
+
+def test_a_picture_overwritten_with_the_same_size_and_date_is_noticed(here):
+    picture = next((here / "scan/color").iterdir())
+    when, data = picture.stat().st_mtime_ns, bytearray(picture.read_bytes())
+    other = cv2.imdecode(np.frombuffer(bytes(data), np.uint8), 1)
+    _, coded = cv2.imencode(picture.suffix, 255 - other)
+    data = coded.tobytes().ljust(len(data), b"\0")
+    picture.write_bytes(data)
+    os.utime(picture, ns=(when, when))
+    assert redone(lift(config(here)))[:1] == ["reconstruct"]
+
+
+def test_edited_masks_are_used_and_not_tracked_over(here):
+    name = sorted((here / "run/masks").iterdir())[0].stem
+    edited = read_label_map(here / "run/masks" / f"{name}.png").copy()
+    edited[:] = 0
+    write_label_map(here / "run/masks", name, edited)
+    written = (here / "run/masks" / f"{name}.png").read_bytes()
+    lifted = lift(config(here))
+    assert redone(lifted)[0] == "associate"
+    assert (here / "run/masks" / f"{name}.png").read_bytes() == written
+    assert not read_label_map(here / "run/labels" / f"{name}.png").any()
+    assert any("masks was changed since" in each for each in lifted.warnings)
+    again = lift(config(here))
+    assert redone(again) == []
+    assert any("masks was changed since" in each for each in again.warnings)
+
+
+def test_edited_labels_are_checked_and_not_associated_over(here):
+    path = sorted((here / "run/labels").iterdir())[0]
+    before = read_json(here / "run", "consistency.json")
+    write_label_map(path.parent, path.stem, np.ones((60, 80), np.int32))
+    written = path.read_bytes()
+    assert redone(lift(config(here))) == ["check", "report"]
+    assert path.read_bytes() == written
+    assert read_json(here / "run", "consistency.json") != before
+
+
+def test_edited_labels_are_set_aside_where_they_must_be_made_again(here):
+    path = sorted((here / "run/labels").iterdir())[0]
+    write_label_map(path.parent, path.stem, np.full((60, 80), 7, np.int32))
+    written = path.read_bytes()
+    lifted = lift(config(here, seed=5))
+    assert "associate" in redone(lifted)
+    assert path.read_bytes() != written
+    assert (here / "run/edited/labels" / path.name).read_bytes() == written
+    assert any("edited/labels" in each for each in lifted.warnings)
+    lift(config(here, seed=6))
+    assert sorted(each.name for each in (here / "run/edited").iterdir()) == ["labels"]
+
+
+def test_code_that_changed_redoes_its_stage(here, monkeypatch):
+    """As after `git pull`: the version is the same, the code is another."""
+    whole = sources._code
+
+    def other(module, name):
+        return whole(module, name) + (b"changed" if module == VoxelConfig.__module__ else b"")
+
+    monkeypatch.setattr(sources, "_code", other)
+    assert redone(lift(config(here))) == ["fuse"]  # the same cloud comes out, so no other stage
+
+
+def notebook_scene(views, shade):
+    """As a notebook makes one: loaders without arguments, over arrays."""
+    made = []
+    for index in range(views):
+        scan = tiny.tiny_scan(views=views)
+        image = np.minimum(scan.images[index].astype(int) + shade, 255).astype(np.uint8)
+        depth, ids = scan.depths[index], scan.instances[index]
+        camera = Camera(scan.K, 80, 60, scan.poses[index])
+        made.append(
+            View(
+                str(index),
+                camera,
+                lambda image=image: image,
+                lambda depth=depth: depth,
+                load_instances=lambda ids=ids: ids,
+            )
+        )
+    return Scene("made", tuple(made), metric=True, source="a notebook")
+
+
+def test_a_scene_of_arrays_is_lifted_again_when_they_change(tmp_path):
+    settings = LiftConfig(tmp_path / "none", tmp_path / "run", voxel=0.1)
+    lift(settings, notebook_scene(3, 0))
+    cloud = (tmp_path / "run/cloud.ply").read_bytes()
+    assert redone(lift(settings, notebook_scene(3, 0))) == []
+    assert redone(lift(settings, notebook_scene(3, 40)))[:2] == ["reconstruct", "fuse"]
+    assert (tmp_path / "run/cloud.ply").read_bytes() != cloud
+
+
+def test_an_export_refuses_pictures_that_are_not_those_that_were_lifted(here):
+    assert export(here / "run", ["nerfstudio"], scan=here / "scan")
+    picture = sorted((here / "scan/color").iterdir())[1]
+    cv2.imwrite(str(picture), 255 - cv2.imread(str(picture)))
+    with pytest.raises(InputError, match=r"1 of 3 pictures .* changed since \(1\)"):
+        export(here / "run", ["nerfstudio"], scan=here / "scan")
+    picture.unlink()
+    with pytest.raises(InputError, match=r"lacks 1 of 3 pictures"):
+        export(here / "run", ["nerfstudio"], scan=here / "scan")
+
+
+def test_an_export_changed_by_hand_to_the_same_size_is_not_replaced(here):
+    made = export(here / "run", ["npz"])[0]
+    file = next(each for each in made.rglob("*.npz"))
+    file.write_bytes(file.read_bytes()[::-1])
+    with pytest.raises(InputError, match="were changed since"):
+        export(here / "run", ["npz"])
+
+
+def test_two_exports_do_not_write_to_one_folder(here):
+    from lift3d.run.stages import alone_in
+
+    out = here / "out"
+    out.mkdir()
+    with alone_in(out, out), pytest.raises(InputError, match="another lift3d is writing"):
+        export(here / "run", ["ply"], out)
+    assert export(here / "run", ["ply"], out)
+
+
+def test_an_export_killed_while_it_replaces_another_can_be_repeated(here, monkeypatch):
+    """Whichever rename is the last one: the folder is an export's all the time."""
+    out, rename = here / "out", os.replace
+    for formats in (["ply"], ["npz"]):
+        for step in range(8):
+            export(here / "run", formats, out)
+            child = os.fork()
+            if child == 0:
+                count = [0]
+
+                def dies(source, target, count=count, step=step):
+                    if count[0] == step:
+                        os._exit(9)
+                    count[0] += 1
+                    rename(source, target)
+
+                os.replace = dies
+                export(here / "run", formats, out)
+                os._exit(0)
+            _, status = os.waitpid(child, 0)
+            if os.waitstatus_to_exitcode(status) == 0:
+                break
+            assert export(here / "run", formats, out)
+        assert not [each.name for each in out.iterdir() if each.name.endswith((".part", ".old"))]
