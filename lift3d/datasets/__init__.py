@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +105,7 @@ def read_scene(path: Path, reader: str | Reader | None = None) -> Scene:
     if not found.takes_words and not path.exists():
         raise InputError(f"{path} does not exist")
     name = READERS.name_of(type(found)) or ""
-    return replace(found.read(path), origin=Origin(path, name, _as_options(found)))
+    return replace(found.read(path), origin=Origin.of(path, name, found))
 
 
 def read_again(path: Path, reader: str | None, options: Mapping[str, Any]) -> Scene:
@@ -118,12 +117,6 @@ def read_again(path: Path, reader: str | None, options: Mapping[str, Any]) -> Sc
         return read_scene(path)
     known: Reader = checked(READERS.find(reader), dict(options), f"the options of {reader}")
     return read_scene(path, known if known.matches(path) else None)
-
-
-def _as_options(reader: Any) -> dict[str, Any]:
-    """A reader's options as JSON holds them, so that they compare equal after reading."""
-    options: dict[str, Any] = json.loads(json.dumps(asdict(reader), default=str))
-    return options
 
 
 def _order() -> list[str]:

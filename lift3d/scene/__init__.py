@@ -11,8 +11,9 @@ Conventions (held everywhere, conversions happen only in `datasets` and `export`
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -166,6 +167,11 @@ class Origin:
     """The reader's name."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Its options as JSON holds them."""
+
+    @staticmethod
+    def of(path: Path, name: str, reader: Any) -> Origin:
+        """`reader` is the dataclass of the reader's options."""
+        return Origin(path, name, json.loads(json.dumps(asdict(reader), default=str)))
 
 
 @dataclass(frozen=True, eq=False)

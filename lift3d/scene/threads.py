@@ -20,5 +20,6 @@ def prefer_openmp() -> None:
     """Before Open3D is imported, in anybody's process: as numba reads it when it starts threads."""
     import numba
 
-    if "NUMBA_THREADING_LAYER_PRIORITY" not in os.environ:
-        numba.config.THREADING_LAYER_PRIORITY = LAYERS.split()  # type: ignore[attr-defined]
+    # Also where the variable is set: numba may have been imported before it was.
+    layers = os.environ.get("NUMBA_THREADING_LAYER_PRIORITY", LAYERS).split()
+    numba.config.THREADING_LAYER_PRIORITY = layers  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from lift3d.scene import Camera, Depth, Image, LabelledPoints, LabelMap, Scene, View
+from lift3d.scene import Camera, Depth, Image, LabelledPoints, LabelMap, Origin, Scene, View
 from lift3d.scene.errors import InputError
 from lift3d.scene.protocols import Reader
 
@@ -76,6 +76,7 @@ class SyntheticConfig(Reader):
             ),
             load_surface=partial(_surface, config),
             void_classes=(1, 2, 3),  # world.STRUCTURE
+            origin=Origin.of(Path(f"{NAME}:{config.seed}"), NAME, config),
         )
 
 
