@@ -1,6 +1,7 @@
 """Every Markdown page: its links lead somewhere, its commands parse, the code it names exists."""
 
 import ast
+import doctest
 import importlib
 import os
 import re
@@ -68,7 +69,9 @@ def used_code(text):
     """Dotted names that the Python blocks of a page take from lift3d."""
     used = []
     for block in re.findall(r"^```python\n(.*?)^```", text, re.M | re.S):
-        if "import lift3d as l3" in block:
+        if ">>> " in block:  # a session: what was typed
+            block = "".join(each.source for each in doctest.DocTestParser().get_examples(block))
+        if "l3." in block:
             used += [f"lift3d.{name}" for name in re.findall(r"\bl3\.(\w+)", block)]
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lift3d"):

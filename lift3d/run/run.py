@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 from jaxtyping import Int64
@@ -176,7 +176,7 @@ class Run:
         path = self.files.automatic.surface
         return Surface.load(path) if path.exists() else None
 
-    def why(self, view: str, xy: tuple[float, float]) -> Why:
+    def why(self, view: str, xy: tuple[SupportsFloat, SupportsFloat]) -> Why:
         """Why the pixel `xy` (column, row) of a view has its label; `print` it to read it.
 
         Raises InputError where there is no such view or pixel.
@@ -188,7 +188,7 @@ class Run:
         return explain(
             self.scene.views[index],
             index,
-            xy,
+            (float(xy[0]), float(xy[1])),
             self.masks[view],
             self.labels[view],
             self.cloud,
