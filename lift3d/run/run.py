@@ -87,9 +87,7 @@ class Run:
         """Every stage in order: its seconds, its result, whether it was found finished."""
         if self._records is not None:
             return dict(self._records)
-        names = ("name", "key", "seconds", "peak_memory_mb", "result", "reused")
-        stages = [{name: each[name] for name in names} for each in self.record["stages"]]
-        return {each["name"]: Record(**each) for each in stages}
+        return {each["name"]: Record.of_json(each) for each in self.record["stages"]}
 
     @cached_property
     def cameras(self) -> dict[str, Camera]:

@@ -15,7 +15,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,13 @@ class Record:
     """Outputs that were changed since; used as they are now."""
     reused: bool = False
     """True where this run found it finished."""
+
+    @staticmethod
+    def of_json(stored: Mapping[str, Any]) -> Record:
+        """From what `dataclasses.asdict` gave; KeyError or TypeError for anything else."""
+        known = {each.name: stored[each.name] for each in dataclasses.fields(Record)}
+        lists = {name: tuple(stored[name]) for name in ("set_aside", "edited")}
+        return Record(**(known | lists))
 
 
 @dataclass
@@ -136,9 +143,7 @@ class RunFolder:
 
     def _record(self, name: str) -> Record | None:
         try:
-            stored = json.loads(self._record_path(name).read_text())
-            lists = {each: tuple(stored[each]) for each in ("set_aside", "edited")}
-            return Record(**(stored | lists))
+            return Record.of_json(json.loads(self._record_path(name).read_text()))
         except (OSError, ValueError, TypeError, KeyError):
             return None  # never finished, damaged, or written by another version
 
