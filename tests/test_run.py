@@ -210,14 +210,16 @@ def test_masks_that_came_to_nothing_say_why():
 
 
 def test_masks_of_objects_that_are_too_small_say_so():
+    """Eight points are left of panel 1, too few for an object."""
     from test_association import scan, wall
 
-    points = wall(low=-0.5)  # panel 1 is a sixth of the cloud
+    points = wall()
+    left = points.xyz[:, 0] < 0
+    points = points.take(~left | (np.cumsum(left) <= 8))
     scene, maps = scan()
     named = {view.name: labels for view, labels in zip(scene.views, maps, strict=True)}
-    config = AssociationConfig(points=len(points) // 5)
-    found = associate(points, scene, named, config).assignments
-    assert set(found.reason[found.mask == 1].tolist()) == {SMALL}
+    found = associate(points, scene, named, AssociationConfig(points=100)).assignments
+    assert {SMALL} <= set(found.reason[found.mask == 1].tolist()) <= {SMALL, UNCONFIRMED}
     assert set(found.reason[found.mask == 2].tolist()) == {KEPT}
 
 
