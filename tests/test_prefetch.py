@@ -10,7 +10,7 @@ import pytest
 
 from lift3d.scene import Camera, Scene, View
 from lift3d.scene.errors import FrameError
-from lift3d.scene.prefetch import AHEAD, THREADS, behind, pictures_ahead, prefetch
+from lift3d.scene.prefetch import AHEAD, THREADS, in_background, pictures_ahead, prefetch
 
 
 @pytest.mark.parametrize("threads", [1, THREADS])
@@ -110,7 +110,7 @@ def test_work_behind_is_done_in_order_and_all_of_it():
         time.sleep(0.01)
         done.append(item)
 
-    with behind(most=2) as later:
+    with in_background(most=2) as later:
         for item in range(6):
             later(lambda item=item: slow(item))
             assert len(done) >= item - 2  # never more than two wait
@@ -121,7 +121,7 @@ def test_what_work_behind_raises_comes_out():
     def full():
         raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"), behind() as later:
+    with pytest.raises(OSError, match="disk full"), in_background() as later:
         later(full)
 
 

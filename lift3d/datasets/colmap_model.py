@@ -16,7 +16,7 @@ from lift3d.datasets.patterns import contents, natural
 from lift3d.datasets.photos import SUFFIXES as PHOTOS
 from lift3d.datasets.photos import unique_names
 from lift3d.scene import Camera, Depth, Scene, Skipped, View
-from lift3d.scene.errors import FrameError, InputError, words
+from lift3d.scene.errors import FrameError, InputError, option_words
 from lift3d.scene.protocols import Reader
 
 PLACES = (".", "sparse", "sparse/0")
@@ -96,7 +96,8 @@ class ColmapModel(Reader):
                 return home
         raise InputError(
             f"{path}: {names[0]} of the COLMAP model is not in {', '.join(map(str, homes[:2]))}; "
-            f"put the images there, or name their folder with {words('colmap', 'images', 'DIR')}"
+            "put the images there, or name their folder with "
+            f"{option_words('colmap', 'images', 'DIR')}"
         )
 
 

@@ -16,7 +16,7 @@ from lift3d.datasets.frames import finish
 from lift3d.datasets.images import read_color
 from lift3d.datasets.patterns import contents, natural
 from lift3d.scene import Image, Scene, Skipped, View
-from lift3d.scene.errors import FrameError, InputError, words
+from lift3d.scene.errors import FrameError, InputError, option_words
 from lift3d.scene.protocols import Reader
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -73,7 +73,7 @@ class Photos(Reader):
         if known < len(views):
             notes[0] += (
                 f"; {len(views) - known} guessed as 1.2 longest sides: give it in pixels with "
-                f"{words('photos', 'focal', 'N')}"
+                f"{option_words('photos', 'focal', 'N')}"
             )
         return finish(path, views, skipped, f"reader photos at {path}", notes, metric=False)
 

@@ -16,7 +16,7 @@ from lift3d.datasets.patterns import Files, any_match, collect, contents
 from lift3d.datasets.poses import rigid_option
 from lift3d.datasets.typed import checked
 from lift3d.scene import Camera, Scene, View, invert
-from lift3d.scene.errors import InputError, words
+from lift3d.scene.errors import InputError, option_words
 from lift3d.scene.protocols import Reader
 
 OPTIONS = "rgbd.json"
@@ -160,7 +160,7 @@ class RgbdFolder(Reader):
             raise InputError(
                 f"{path} has no {pattern} (found: {contents(path)}); "
                 f"say how the files are called, in {path / OPTIONS} or by options such as "
-                f"{words('rgbd', 'images', repr(pattern))}"
+                f"{option_words('rgbd', 'images', repr(pattern))}"
             )
         return files
 

@@ -16,7 +16,7 @@ import numpy as np
 from lift3d.datasets.colmap_scene import centred_camera
 from lift3d.datasets.frames import finish
 from lift3d.scene import Image, Scene, View
-from lift3d.scene.errors import FrameError, InputError, words
+from lift3d.scene.errors import FrameError, InputError, option_words
 from lift3d.scene.protocols import Reader
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
@@ -61,8 +61,8 @@ class Video(Reader):
         if len(chosen) < 2:
             raise InputError(
                 f"{path}: the picture hardly moves in {found.total} frames; a scene needs views "
-                f"from different places (or a smaller motion: {words('video', 'motion', 'N')}, now "
-                f"{self.motion:g})"
+                f"from different places (or a smaller motion: "
+                f"{option_words('video', 'motion', 'N')}, now {self.motion:g})"
             )
         camera = centred_camera(*found.size, self.focal)
         views = [
@@ -87,7 +87,7 @@ class Video(Reader):
         if self.focal is None:
             notes.append(
                 "focal length guessed as 1.2 longest sides; give it in pixels with "
-                f"{words('video', 'focal', 'N')}"
+                f"{option_words('video', 'focal', 'N')}"
             )
         source = f"reader video at {path}"
         return finish(path, views, (), source, notes, metric=False, name=path.stem)
