@@ -352,7 +352,9 @@ def test_a_dense_prompt_counts(segmenter):
     # Logits, since the masks of random weights may hardly move.
     network = segmenter.network
     embedding = segmenter._embedding(seen)
-    logits = [network.decode(embedding, segmenter._questions(embedding, [p]), False) for p in asked]
+    logits = [
+        network.decode(embedding, segmenter._prompt_batch(embedding, [p]), False) for p in asked
+    ]
     assert (logits[0][0] - logits[1][0]).abs().max() > 1e-3
 
 

@@ -73,7 +73,7 @@ def cache(tmp_path, monkeypatch):
     """The folder weights go to; no waiting between tries, and no proxy between."""
     monkeypatch.setenv("LIFT3D_WEIGHTS", str(tmp_path / "cache"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(downloading, "PATIENCE", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(downloading, "WAITS", (0.0, 0.0, 0.0))
     return tmp_path / "cache"
 
 
@@ -94,14 +94,14 @@ def names(folder):
 
 
 def test_a_checkpoint_is_fetched_and_then_found(published, cache):
-    ticks, said = [], []
-    path = weights.fetch("tiny", lambda *tick: ticks.append(tick), say=said.append)
+    ticks, lines = [], []
+    path = weights.fetch("tiny", lambda *tick: ticks.append(tick), log=lines.append)
     assert path == weights.find("tiny") == cache / "tiny.pth"
     assert path.read_bytes() == RIGHT
     assert names(cache) == ["tiny.pth", "tiny.pth.json"]
     assert ticks[-1] == (1, 1)
-    assert "non-commercial; you accept it by fetching" in said[0]
-    assert "SHA-256 as expected" in said[-1]
+    assert "non-commercial; you accept it by fetching" in lines[0]
+    assert "SHA-256 as expected" in lines[-1]
 
 
 def test_a_second_fetch_only_verifies(published):
@@ -112,15 +112,15 @@ def test_a_second_fetch_only_verifies(published):
 
 def test_a_cut_line_goes_on_where_it_stopped(published):
     published.cuts = [400_000, 400_000, 1_000_000]
-    said = []
-    assert weights.fetch("tiny", say=said.append).read_bytes() == RIGHT
+    lines = []
+    assert weights.fetch("tiny", log=lines.append).read_bytes() == RIGHT
     assert published.asked == [
         None,
         "bytes=400000-",
         "bytes=400000-",
         "bytes=1000000-",
     ]
-    assert any("ended too early; trying again at byte 400,000" in line for line in said)
+    assert any("ended too early; trying again at byte 400,000" in line for line in lines)
 
 
 def test_a_line_cut_more_often_than_the_tries_comes_through_while_it_brings_something(published):
@@ -168,10 +168,10 @@ def test_a_reset_or_silent_line_is_tried_again(published, monkeypatch):
 
 def test_a_server_without_ranges_sends_all_again(published):
     published.ranges, published.cuts = False, [400_000]
-    said = []
-    assert weights.fetch("tiny", say=said.append).read_bytes() == RIGHT
+    lines = []
+    assert weights.fetch("tiny", log=lines.append).read_bytes() == RIGHT
     assert published.asked == [None, "bytes=400000-"]
-    assert any("the whole file again" in line for line in said)
+    assert any("the whole file again" in line for line in lines)
 
 
 @pytest.mark.parametrize("minds_if_range", [True, False])
@@ -233,10 +233,10 @@ def test_no_server_is_told_after_some_tries(published, monkeypatch):
     url = "http://127.0.0.1:1/tiny.pth"
     entry = dataclasses.replace(weights.KNOWN["tiny"], url=url)
     monkeypatch.setitem(weights.KNOWN, "tiny", entry)
-    said = []
+    lines = []
     with pytest.raises(InputError, match=r"no connection .* 0 of 1,500,001 bytes"):
-        weights.fetch("tiny", say=said.append)
-    assert sum("trying again" in line for line in said) == 3
+        weights.fetch("tiny", log=lines.append)
+    assert sum("trying again" in line for line in lines) == 3
 
 
 def test_a_full_disk_is_told_before_fetching_and_what_came_stays(
@@ -247,15 +247,15 @@ def test_a_full_disk_is_told_before_fetching_and_what_came_stays(
         weights.fetch("tiny")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1_100_000))
     assert cli.main(["weights", "tiny"]) == 1
-    said = capsys.readouterr().err
-    assert "No space left on device: 1,100,001 bytes are to come, 1,100,000 are free" in said
+    output = capsys.readouterr().err
+    assert "No space left on device: 1,100,001 bytes are to come, 1,100,000 are free" in output
     assert (cache / "tiny.pth.part").stat().st_size == 400_000
 
 
 def test_an_unpublished_hash_is_trusted_on_first_use_and_held_to(published, cache):
-    said = []
-    path = weights.fetch("free", say=said.append)
-    assert any("no published SHA-256" in line and SHA256 in line for line in said)
+    lines = []
+    path = weights.fetch("free", log=lines.append)
+    assert any("no published SHA-256" in line and SHA256 in line for line in lines)
     record = json.loads((cache / "free.pth.json").read_text())
     assert (record["sha256"], record["sha256_is"]) == (SHA256, "trusted on first use")
     assert f"{SHA256}, trusted on first use on {record['first']}" in weights.listing()
@@ -377,10 +377,10 @@ def test_the_folder_follows_the_environment(monkeypatch, tmp_path):
 
 def test_the_command_lists_what_is_known(capsys):
     assert cli.main(["weights"]) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for checkpoint in weights.KNOWN.values():
-        assert checkpoint.licence in said
-        assert f"no; to fetch: lift3d weights {checkpoint.name}\n" in f"{said}\n"
+        assert checkpoint.licence in output
+        assert f"no; to fetch: lift3d weights {checkpoint.name}\n" in f"{output}\n"
     for word in (
         "CC BY-NC-SA 4.0, non-commercial",
         "Apache-2.0",
@@ -388,7 +388,7 @@ def test_the_command_lists_what_is_known(capsys):
         "ec2df62732",
         "not known",
     ):
-        assert word in said
+        assert word in output
 
 
 def test_the_command_fetches_into_a_folder(published, tmp_path, capsys):
