@@ -218,7 +218,7 @@ def test_precision_and_device_are_chosen_by_what_is_there(tmp_path):
         choose_precision("half", cpu)
     assert choose_device("cpu") == cpu
     for name in ("cuda:99", "abacus"):
-        with pytest.raises(InputError, match="use 'auto' or 'cpu'"):
+        with pytest.raises(InputError, match="use 'auto', 'cpu' or a GPU"):
             choose_device(name)
     with pytest.raises(InputError, match="batch is 0"):
         PredictorConfig(batch=0).build(Mast3r(TINY))

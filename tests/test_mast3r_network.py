@@ -285,7 +285,7 @@ def test_weights_that_do_not_fit_are_named(folder, tiny, change, message):
         ("pos_embed", "cosine", "pos_embed is 'cosine'"),
         ("conf_mode", ["exp", 0, "inf"], "conf_mode"),
         ("enc_depth", "two", "encoder_depth is 'two'"),
-        ("enc_num_heads", 3, "16 wide with 3 heads"),
+        ("enc_num_heads", 3, "16 channels and 3 heads"),
         ("enc_depth", 2, r"enc_blocks\.1.* is missing"),
     ],
 )

@@ -226,7 +226,7 @@ def test_a_colour_picture_is_no_depth(scan):
 
 def test_two_files_for_one_frame_are_an_error(scan):
     (scan / "depth/02.png").write_bytes((scan / "depth/2.png").read_bytes())
-    with pytest.raises(InputError, match="both claim frame '2'"):
+    with pytest.raises(InputError, match="both belong to frame '2'"):
         read_scene(scan)
 
 

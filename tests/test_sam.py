@@ -644,8 +644,8 @@ def changed(sam_checkpoint, tmp_path):
         (lambda s: {"model": {"sam_mask_decoder.x": torch.zeros(1)}}, "SAM 2's"),
         (lambda s: {"vision_encoder.x": torch.zeros(1)}, "give its folder to sam-hf"),
         (lambda s: {"image_encoder.layers.0.x": torch.zeros(1)}, "MobileSAM"),
-        (lambda s: {"weights": 3}, "other things than weights"),
-        (lambda s: [1, 2], "other things than weights"),
+        (lambda s: {"weights": 3}, "other content than weights"),
+        (lambda s: [1, 2], "other content than weights"),
         (
             lambda s: s.update({"mask_decoder.iou_token.weight": torch.zeros(1, 7)}),
             r"iou_token.weight is 1x7, expected 1x32",

@@ -71,7 +71,7 @@ def test_an_object_keeps_its_id_from_view_to_view(exact):
         ids_b = b.instances()[pixel[inside, 1], pixel[inside, 0]][agree]
         same, total = same + np.count_nonzero(ids_a == ids_b), total + len(ids_a)
     assert total > 10_000
-    assert same / total > 0.95  # what is left lies on borders between touching things
+    assert same / total > 0.95  # what is left lies on borders between touching objects
 
 
 def test_the_surface_holds_what_the_views_show_and_nothing_else(exact, surface):
@@ -121,7 +121,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_room(noisy)
 
     first = [each.tobytes() for each in everything(noisy)]
     synthetic._room.cache_clear()
-    synthetic._look.cache_clear()
+    synthetic._rendered.cache_clear()
     again = [each.tobytes() for each in everything(SyntheticConfig(**SMALL).read())]
     other = everything(SyntheticConfig(**SMALL | {"seed": 2}).read())
     assert first == again
@@ -207,16 +207,16 @@ def test_boxes_that_touch_show_a_dark_line_only_if_their_edges_are_worn(worn):
     """Two flush boxes of one colour; the light does not know which is which."""
     rng = np.random.default_rng(0)
     build = Builder(rng)
-    build.thing("floor", np.eye(4)).add(
+    build.add_object("floor", np.eye(4)).add(
         box(4, 4, 0.1), Material((0.7, 0.7, 0.7)), place(0, 0, -0.1)
     )
     for x in (-0.15, 0.15):
         mesh = worn_box(0.3, 0.3, 0.3, worn) if worn else box(0.3, 0.3, 0.3)
-        build.thing("box", place(x, 0)).add(mesh, Material((0.6, 0.6, 0.6)))
+        build.add_object("box", place(x, 0)).add(mesh, Material((0.6, 0.6, 0.6)))
     caster = Caster(build.world(), np.array([0.0, 1.0, 2.0], np.float32))
     K = np.array([[300.0, 0, 79.5], [0, 300, 59.5], [0, 0, 1]])
     pose = np.array([[-1.0, 0, 0, 0], [0, 0, -1, 1.0], [0, -1, 0, 0.15], [0, 0, 0, 1]])
-    seen = caster.look(Camera(K, 160, 120, pose))
+    seen = caster.render(Camera(K, 160, 120, pose))
     light = seen.colour[40:80].mean((0, 2))
     seam, side = light[79:81].min(), light[60:70].mean()
     assert (seam < 0.93 * side) == bool(worn)
@@ -225,8 +225,8 @@ def test_boxes_that_touch_show_a_dark_line_only_if_their_edges_are_worn(worn):
 def test_folds_get_less_light_than_open_floor():
     build = Builder(np.random.default_rng(0))
     grey = Material((0.7, 0.7, 0.7))
-    build.thing("floor", np.eye(4)).add(box(4, 4, 0.1), grey, place(0, 0, -0.1))
-    build.thing("wall", np.eye(4)).add(box(4, 0.1, 2), grey, place(0, -1.05))
+    build.add_object("floor", np.eye(4)).add(box(4, 4, 0.1), grey, place(0, 0, -0.1))
+    build.add_object("wall", np.eye(4)).add(box(4, 0.1, 2), grey, place(0, -1.05))
     caster = Caster(build.world(), np.array([0.0, 0.0, 2.0], np.float32))
     floor = np.array([[0, y, 0] for y in (-0.99, -0.9, -0.5)], np.float32)
     fold, near, out = caster.open_to(floor, np.tile(np.float32([0, 0, 1]), (3, 1)))
