@@ -1,4 +1,4 @@
-"""Weights: what came is not fetched twice, a wrong file is never taken for the right one."""
+"""Weights: no byte is downloaded twice, and a wrong file is never accepted."""
 
 import dataclasses
 import hashlib
@@ -23,7 +23,7 @@ SHA256 = hashlib.sha256(RIGHT).hexdigest()
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves `server.body` as its other attributes say, and notes what was asked."""
+    """Serves `server.body` by the server's other attributes, and records the requests."""
 
     def log_message(self, *args):
         pass
@@ -110,7 +110,7 @@ def test_a_second_fetch_only_verifies(published):
     assert published.asked == [None]
 
 
-def test_a_cut_line_goes_on_where_it_stopped(published):
+def test_a_broken_download_resumes_where_it_stopped(published):
     published.cuts = [400_000, 400_000, 1_000_000]
     lines = []
     assert weights.fetch("tiny", log=lines.append).read_bytes() == RIGHT
@@ -123,13 +123,13 @@ def test_a_cut_line_goes_on_where_it_stopped(published):
     assert any("ended too early; trying again at byte 400,000" in line for line in lines)
 
 
-def test_a_line_cut_more_often_than_the_tries_comes_through_while_it_brings_something(published):
+def test_received_bytes_reset_the_number_of_retries(published):
     published.cuts = list(range(100_000, 1_500_000, 100_000))
     assert weights.fetch("tiny").read_bytes() == RIGHT
     assert len(published.asked) == 15
 
 
-def test_a_line_that_stays_dead_keeps_what_came_for_the_next_command(published, cache):
+def test_a_failed_download_keeps_its_part_for_the_next_command(published, cache):
     published.cuts = [700_000] * 4
     with pytest.raises(InputError, match=r"700,000 of 1,500,001 bytes are kept .* same command"):
         weights.fetch("tiny")
@@ -143,7 +143,7 @@ def test_a_line_that_stays_dead_keeps_what_came_for_the_next_command(published, 
     assert names(cache) == ["tiny.pth", "tiny.pth.json"]
 
 
-def test_a_reset_or_silent_line_is_tried_again(published, monkeypatch):
+def test_a_reset_or_stalled_connection_is_retried(published, monkeypatch):
     real, breaks = downloading.urllib.request.urlopen, [TimeoutError("timed out")]
 
     def urlopen(request, timeout):
@@ -166,7 +166,7 @@ def test_a_reset_or_silent_line_is_tried_again(published, monkeypatch):
     assert published.asked == [None, f"bytes={2 * downloading.CHUNK}-"]
 
 
-def test_a_server_without_ranges_sends_all_again(published):
+def test_a_server_without_ranges_sends_the_complete_file_again(published):
     published.ranges, published.cuts = False, [400_000]
     lines = []
     assert weights.fetch("tiny", log=lines.append).read_bytes() == RIGHT
@@ -176,7 +176,7 @@ def test_a_server_without_ranges_sends_all_again(published):
 
 @pytest.mark.parametrize("minds_if_range", [True, False])
 def test_two_files_are_never_mixed(published, minds_if_range):
-    """The file on the server is replaced between two tries, where no hash would tell."""
+    """The file on the server is replaced between two tries, and its hash is unknown."""
     published.body, published.tag, published.cuts = WRONG[::-1], '"0"', [400_000] * 5
     with pytest.raises(InputError):
         weights.fetch("free")
@@ -196,7 +196,7 @@ def test_a_part_longer_than_the_servers_file_does_not_block_for_ever(published, 
     assert weights.fetch("tiny").read_bytes() == RIGHT
 
 
-def test_wrong_bytes_are_kept_as_bad_and_told(published, cache):
+def test_a_wrong_file_is_renamed_to_bad_and_reported(published, cache):
     published.body = WRONG
     for bad in ("tiny.pth.bad", "tiny.pth.bad2"):
         with pytest.raises(InputError, match=f"expected {SHA256}.*kept as .*{bad} ") as caught:
@@ -215,21 +215,21 @@ def test_a_login_page_is_not_taken_for_weights(published, cache):
     assert not (cache / "tiny.pth").exists()
 
 
-def test_a_missing_page_is_told_at_once(published):
+def test_a_missing_page_is_an_error_without_retries(published):
     published.status = [404]
     with pytest.raises(InputError, match=r"404 Not Found; get the file another way .* --path"):
         weights.fetch("tiny")
     assert len(published.asked) == 1
 
 
-def test_a_busy_server_is_asked_again(published):
+def test_a_busy_server_is_retried(published):
     published.status = [503, 429, 404]
     with pytest.raises(InputError, match="404"):
         weights.fetch("tiny")
     assert len(published.asked) == 3
 
 
-def test_no_server_is_told_after_some_tries(published, monkeypatch):
+def test_an_unreachable_server_is_an_error_after_some_retries(published, monkeypatch):
     url = "http://127.0.0.1:1/tiny.pth"
     entry = dataclasses.replace(weights.KNOWN["tiny"], url=url)
     monkeypatch.setitem(weights.KNOWN, "tiny", entry)
@@ -239,7 +239,7 @@ def test_no_server_is_told_after_some_tries(published, monkeypatch):
     assert sum("trying again" in line for line in lines) == 3
 
 
-def test_a_full_disk_is_told_before_fetching_and_what_came_stays(
+def test_a_full_disk_is_an_error_before_the_download_and_the_part_stays(
     published, cache, monkeypatch, capsys
 ):
     published.cuts = [400_000] * 5
@@ -311,7 +311,7 @@ def test_a_file_put_into_the_folder_by_hand_is_verified_first(published, cache):
     assert published.asked == []
 
 
-def test_a_local_file_is_used_where_it_lies(published, cache, tmp_path):
+def test_a_local_file_is_used_in_place(published, cache, tmp_path):
     own = tmp_path / "mine.pth"
     own.write_bytes(RIGHT)
     assert weights.fetch("tiny", path=own) == weights.find("tiny") == own
@@ -401,7 +401,7 @@ def test_the_command_fetches_into_a_folder(published, tmp_path, capsys):
     assert weights.find("tiny", folder) == folder / "tiny.pth"
 
 
-def test_the_command_explains_mistakes(published, tmp_path, capsys):
+def test_the_command_explains_errors(published, tmp_path, capsys):
     assert cli.main(["weights", "tinny"]) == 2
     assert "did you mean 'tiny'" in capsys.readouterr().err
     assert cli.main(["weights", "--path", "x.pth"]) == 2
@@ -410,7 +410,7 @@ def test_the_command_explains_mistakes(published, tmp_path, capsys):
     assert "--path takes tiny.pth" in capsys.readouterr().err
 
 
-def test_published_hashes_are_whole():
+def test_published_hashes_are_complete():
     for checkpoint in weights.KNOWN.values():
         assert checkpoint.url.startswith("https://")
         assert checkpoint.sha256 is None or len(bytes.fromhex(checkpoint.sha256)) == 32
