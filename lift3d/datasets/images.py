@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Shaped
 
-from lift3d.datasets.whole import check_whole
+from lift3d.datasets.truncation import check_complete
 from lift3d.scene import Depth, Image, LabelMap
 from lift3d.scene.errors import FrameError
 
@@ -85,7 +85,7 @@ def read_labels(path: Path, divide: int = 1) -> LabelMap:
     """A map of instance ids, 0 = none; stored values are divided by `divide`."""
     from lift3d.scene.labelmaps import read_label_map
 
-    check_whole(_bytes(path), str(path))
+    check_complete(_bytes(path), str(path))
     return (read_label_map(path) // divide).astype(np.int32)
 
 
@@ -114,7 +114,7 @@ def decode(data: bytes, where: str, flags: int) -> Any:
     """An array decoded by OpenCV, after a check that the data is complete."""
     import cv2
 
-    check_whole(data, where)
+    check_complete(data, where)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:

@@ -154,24 +154,24 @@ def _agglomerate(nodes, a, b, agree, total, threshold, prior):
         half = head[goes]
         while half >= 0:
             after = following[half]
-            one = half >> 1
-            if alive[one]:
-                other = a[one] if b[one] == goes else b[one]
+            link = half >> 1
+            if alive[link]:
+                other = a[link] if b[link] == goes else b[link]
                 low, high = min(stays, other), max(stays, other)
                 key = np.int64(low) * nodes + high
                 at = _slot(keys, key)
                 double = values[at] if keys[at] == key else -1
                 if double >= 0 and alive[double]:
-                    agree[double] += agree[one]
-                    total[double] += total[one]
-                    alive[one] = False
+                    agree[double] += agree[link]
+                    total[double] += total[link]
+                    alive[link] = False
                     living -= 1
-                    one = double
+                    link = double
                 else:
                     if keys[at] == -1:
                         filled += 1
-                    keys[at], values[at] = key, one
-                    a[one], b[one] = stays, other
+                    keys[at], values[at] = key, link
+                    a[link], b[link] = stays, other
                     # Move the half-edge to the list of the cluster that stays.
                     following[half] = -1
                     if head[stays] < 0:
@@ -180,14 +180,14 @@ def _agglomerate(nodes, a, b, agree, total, threshold, prior):
                         following[tail[stays]] = half
                     tail[stays] = half
                     degree[stays] += 1
-                updated = (agree[one] + prior) / (total[one] + 2 * prior)
-                if updated != score[one]:
-                    score[one] = updated
+                updated = (agree[link] + prior) / (total[link] + 2 * prior)
+                if updated != score[link]:
+                    score[link] = updated
                     if updated > threshold:
                         if heap_size == len(heap_score):
                             heap_score = np.concatenate((heap_score, np.empty(heap_size)))
                             heap_edge = np.concatenate((heap_edge, np.empty(heap_size, np.int64)))
-                        _push(heap_score, heap_edge, heap_size, updated, one)
+                        _push(heap_score, heap_edge, heap_size, updated, link)
                         heap_size += 1
                 if 3 * filled > 2 * len(keys):
                     keys, values = _table(living, a, b, alive, nodes)

@@ -91,10 +91,10 @@ def _continue(
         if stored:
             headers["If-Range"] = stored
     with _open(url, headers) as response:
-        start, whole = _range(response)
-        if whole is not None and whole != size:
+        start, total = _range(response)
+        if total is not None and total != size:
             raise InputError(
-                f"{url} has {whole:,} bytes where {size:,} were expected: not the published "
+                f"{url} has {total:,} bytes where {size:,} were expected: not the published "
                 "file (a login page or a proxy in between?); nothing of it was kept"
             )
         tag = response.headers.get("ETag", "W/")

@@ -48,10 +48,10 @@ def content(*paths: Path) -> list[str | None]:
         elif "" in tree:
             found.append(digests[tree[""]])
         else:
-            whole = blake2b(b"folder", digest_size=16)
+            digest = blake2b(b"folder", digest_size=16)
             for name, file in sorted(tree.items()):
-                whole.update(f"{name!r} {digests[file]};".encode())
-            found.append(whole.hexdigest())
+                digest.update(f"{name!r} {digests[file]};".encode())
+            found.append(digest.hexdigest())
     return found
 
 
@@ -144,10 +144,10 @@ def _digests(files: Iterable[str]) -> dict[str, str]:
     with ThreadPoolExecutor(THREADS) as pool:
         read = iter(list(pool.map(_block, blocks)))
     for file, (known, count) in unknown.items():
-        whole = blake2b(digest_size=16)
+        digest = blake2b(digest_size=16)
         for _ in range(count):
-            whole.update(next(read))
-        found[file] = whole.hexdigest()
+            digest.update(next(read))
+        found[file] = digest.hexdigest()
         _remember(file, known, found[file])
     return found
 

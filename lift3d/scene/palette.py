@@ -1,4 +1,4 @@
-"""Colours of a run's objects: neighbours in space get colours that are easy to tell apart.
+"""Colours of a run's objects: neighbours in space get colours that are easy to distinguish.
 
 They depend on the labelled cloud only, so the same cloud gives the same colours. A run stores
 them in `instances.json`, and every picture of the run uses these. The constants were chosen by

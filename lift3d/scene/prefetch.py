@@ -89,11 +89,11 @@ class _Decoded:
     def image(self, index: int) -> Image:
         """The picture of view `index`; decoded pictures of earlier views are dropped."""
         self._waiting = {at: each for at, each in self._waiting.items() if at >= index}
-        mine = self._waiting.pop(index, None)
+        own = self._waiting.pop(index, None)
         for later in range(index + 1, min(index + 1 + AHEAD, len(self._loaders))):
             if later not in self._waiting:
                 self._waiting[later] = self._pool.submit(self._loaders[later])
-        return self._loaders[index]() if mine is None else mine.result()
+        return self._loaders[index]() if own is None else own.result()
 
 
 @contextmanager

@@ -89,7 +89,7 @@ class Segmenter(Protocol):
     """One image to masks."""
 
     def check(self, scene: Scene) -> None:
-        """InputError where the scene cannot be segmented: asked before long work begins."""
+        """InputError where the scene cannot be segmented; called before long work begins."""
         return
 
     def segment(self, view: View) -> Masks:
@@ -136,7 +136,7 @@ class SceneSegmenter(Protocol):
     """
 
     def check(self, scene: Scene) -> None:
-        """InputError where the scene cannot be segmented: asked before long work begins."""
+        """InputError where the scene cannot be segmented; called before long work begins."""
         return
 
     @property

@@ -49,10 +49,10 @@ def code_of(*roots: Any) -> str:
     Of a root's own module only the definitions it uses count; of every other module, all. A class
     of its own module that only annotates an argument does not count: it was built elsewhere.
     """
-    whole = blake2b(digest_size=16)
+    digest = blake2b(digest_size=16)
     for root in sorted({_root(each) for each in roots}):
-        whole.update(_code(*root))
-    return whole.hexdigest()
+        digest.update(_code(*root))
+    return digest.hexdigest()
 
 
 def modules_of(*roots: Any) -> set[str]:
@@ -66,12 +66,12 @@ def modules_of(*roots: Any) -> set[str]:
 def package_code() -> str:
     """A digest of all modules of lift3d."""
     folder = Path(sys.modules[OWN].__path__[0])
-    whole = blake2b(digest_size=16)
+    digest = blake2b(digest_size=16)
     for path in sorted(folder.rglob("*.py")):
         relative = path.relative_to(folder).with_suffix("").parts
         name = ".".join((OWN, *relative)).removesuffix(".__init__")
-        whole.update(_digest_of(name))
-    return whole.hexdigest()
+        digest.update(_digest_of(name))
+    return digest.hexdigest()
 
 
 def _root(value: Any) -> tuple[str, str]:
@@ -82,10 +82,10 @@ def _root(value: Any) -> tuple[str, str]:
 @cache
 def _code(module: str, name: str) -> bytes:
     reached, parts = _reached(module, name)
-    whole = blake2b(f"{name} {parts}".encode())
+    digest = blake2b(f"{name} {parts}".encode())
     for each in sorted(reached):
-        whole.update(_digest_of(each))
-    return whole.digest()
+        digest.update(_digest_of(each))
+    return digest.digest()
 
 
 def _reached(module: str, name: str) -> tuple[set[str], list[str]]:
@@ -221,8 +221,8 @@ def _bound(statement: ast.AST, package: str, module: str) -> dict[str, tuple[str
         if _followed(origin, module):
             for alias in statement.names:
                 inner = f"{origin}.{alias.name}"
-                whole = (inner, None) if _file(inner) else (origin, alias.name)
-                found[alias.asname or alias.name] = (origin, None) if alias.name == "*" else whole
+                target = (inner, None) if _file(inner) else (origin, alias.name)
+                found[alias.asname or alias.name] = (origin, None) if alias.name == "*" else target
     return found
 
 

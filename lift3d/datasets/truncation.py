@@ -11,7 +11,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"
 
 
-def check_whole(data: bytes, where: str) -> None:
+def check_complete(data: bytes, where: str) -> None:
     """Raise FrameError where a PNG or JPEG is empty, truncated or damaged.
 
     Other formats pass: their decoders refuse truncated files themselves.
