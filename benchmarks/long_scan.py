@@ -116,8 +116,8 @@ class Watch:
             "peak_mb": round(max(self._peak, resident_mb())),
         }
 
-    def say(self, line: str) -> None:
-        """One line to whoever waits."""
+    def log(self, line: str) -> None:
+        """Log a line to stderr."""
         print(line, file=sys.stderr, flush=True)
 
     def _sample(self) -> None:

@@ -23,10 +23,10 @@ from lift3d.scene.protocols import SegmenterConfig
 
 @dataclass(frozen=True)
 class Config(SegmenterConfig):
-    """Masks by someone else."""
+    """Masks of another package."""
 
     sharpness: int = 3
-    """How sharp."""
+    """An option."""
 
 @dataclass(frozen=True)
 class Again(Config):
@@ -38,7 +38,7 @@ not_settings = int
 
 @pytest.fixture(autouse=True)
 def _as_it_was(monkeypatch):
-    """What a test registers or loads is forgotten."""
+    """Removes what a test registers or loads."""
     for each in KINDS.values():
         monkeypatch.setattr(each, "_added", {})
         monkeypatch.setattr(each, "_loaded", {})
@@ -48,7 +48,7 @@ def _as_it_was(monkeypatch):
 
 @pytest.fixture
 def theirs(tmp_path, monkeypatch):
-    """A package that offers one that works, one that is none, one that cannot be imported."""
+    """A package with three plug-ins: a valid one, one of a wrong type, one that fails on import."""
     monkeypatch.syspath_prepend(str(tmp_path))
     offered = {
         "theirs": "their_masks:Config",
@@ -60,7 +60,7 @@ def theirs(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_plugin_is_imported_when_it_is_asked_for_and_not_before(theirs):
+def test_a_plugin_is_imported_when_it_is_used_and_not_before(theirs):
     assert "theirs" in KINDS["segmentation"]
     assert "theirs" in names("segmentation")
     config = cli._parse(["lift", "in", "--out", "o"])
@@ -92,7 +92,7 @@ def test_help_lists_plugins_and_their_options_and_what_is_wrong_with_broken_ones
         ("no-backend", "expected a SegmentationConfig, settings as a frozen dataclass"),
     ],
 )
-def test_a_broken_plugin_is_an_error_for_who_asks_for_it(theirs, name, said, capsys):
+def test_a_broken_plugin_is_an_error_only_where_it_is_used(theirs, name, said, capsys):
     assert cli.main(["lift", "in", "--out", "o", f"segmentation:{name}"]) == 2
     told = capsys.readouterr().err
     assert said in told
@@ -156,8 +156,8 @@ def test_a_registered_backend_is_chosen_like_any_other():
         lift3d.register("tracking", "mine", Mine)
 
 
-def test_a_registered_reader_is_asked_before_those_that_guess(tmp_path):
-    """The folder has photos, which would do, and what the reader looks for."""
+def test_a_registered_reader_is_tried_before_those_that_guess(tmp_path):
+    """The folder has photos, which `photos` would read, and the file of the registered reader."""
     from PIL import Image
 
     @dataclass(frozen=True)
@@ -220,7 +220,7 @@ def test_a_plugin_that_fails_when_it_is_used_stops_no_other_reader_and_no_help(
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
-def test_every_backend_of_the_package_is_what_its_kind_asks_for(kind):
+def test_every_backend_of_the_package_has_the_type_of_its_kind(kind):
     registry = KINDS[kind]
     assert registry.own
     for name in registry.own:

@@ -21,7 +21,7 @@ COLOR_SIZE, DEPTH_SIZE = (80, 60), (64, 48)
 
 @dataclass(frozen=True, eq=False)
 class TinyScan:
-    """What was written, in our conventions: what a reader has to give back."""
+    """The written scan in our conventions, which a reader must return."""
 
     names: list[str]
     poses: list[np.ndarray]
@@ -110,7 +110,7 @@ def write_sens(
     extra=b"",
     version=4,
 ):
-    """The makers' format by its description in data/scannet/README.md, written the plain way."""
+    """The .sens format by its description in data/scannet/README.md, written in the obvious way."""
     color_code = {"raw": 0, "png": 1, "jpeg": 2}[color]
     depth_code = {"raw": 0, "zlib": 1, "occi": 2}[depth]
     blob = struct.pack("<I", version) + struct.pack("<Q", 9) + b"tiny-scan"
@@ -171,7 +171,7 @@ def write_seven_scenes(root: Path, scan: TinyScan, folders=("",), intrinsics=Tru
 
 
 def write_rgbd_json(root: Path, scan: TinyScan, **more) -> None:
-    """Someone's own layout: OpenGL cameras, world to camera, 0.2 mm depth, confidence."""
+    """A layout of a user: OpenGL cameras, camera_from_world, 0.2 mm depth, confidence."""
     flip = np.diag([1.0, -1, -1, 1])
     for i in range(len(scan.names)):
         save(root / f"pictures/img_{i}.png", scan.images[i])

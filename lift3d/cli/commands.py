@@ -219,7 +219,7 @@ class Weights:
             return
         progress = for_terminal()
         with progress.stage(f"{known(self.name).name}, MB") as tick:
-            file = fetch(self.name, tick, path=self.path, folder=self.folder, say=progress.say)
+            file = fetch(self.name, tick, path=self.path, folder=self.folder, log=progress.log)
         print(file)
 
 

@@ -93,7 +93,7 @@ def _written(
             what += f"; {each.name} is as it was before, what came before it is whole"
             raise OSError(error.errno or errno.EIO, what, error.filename or str(home)) from error
         for note in notes:
-            progress.say(note)
+            progress.log(note)
     return written
 
 

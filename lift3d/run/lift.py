@@ -39,7 +39,7 @@ from lift3d.scene.contents import remembered
 from lift3d.scene.errors import InputError
 from lift3d.scene.fingerprint import fingerprint, scene_fingerprint
 from lift3d.scene.labelmaps import LabelMaps, write_label_map
-from lift3d.scene.prefetch import behind, pictures_ahead, prefetch
+from lift3d.scene.prefetch import in_background, pictures_ahead, prefetch
 from lift3d.scene.progress import Progress, Quiet, Tick
 from lift3d.scene.protocols import Matcher, SceneSegmenter, Segmenter
 from lift3d.scene.skipping import warnings_of
@@ -75,7 +75,7 @@ class _Stages:
 
         record = self.folder.stage(name, settings, reads, outputs, shown, work)
         again = ", found finished" if record.reused else ""
-        self.progress.say(f"{name:<12} {record.seconds:7.1f} s{again}")
+        self.progress.log(f"{name:<12} {record.seconds:7.1f} s{again}")
         self.warnings += record.result.get("warnings", [])
         for each in record.edited:
             self._warn(
@@ -88,7 +88,7 @@ class _Stages:
 
     def _warn(self, warning: str) -> None:
         self.warnings.append(warning)
-        self.progress.say(f"warning: {warning}")
+        self.progress.log(f"warning: {warning}")
 
     @property
     def files(self) -> Layout:
@@ -226,7 +226,7 @@ def _track(run: _Stages, scene: Scene, masks: _Masks) -> None:
         with (
             fresh_folder(run.files.masks) as part,
             pictures_ahead(scene) as pictured,
-            behind() as later,  # one is written while the next is tracked
+            in_background() as later,  # one is written while the next is tracked
         ):
             maps = masks.labels(config, pictured)
             for number, (view, labels) in enumerate(zip(scene.views, maps, strict=True), start=1):
