@@ -12,10 +12,10 @@ from PIL import Image
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.export.ply import read_cloud
 from lift3d.run.lift import lift
+from lift3d.run.report.best_views import BestView
 from lift3d.run.report.chart import axis, bars
 from lift3d.run.report.numbers import explained
 from lift3d.run.report.objects import cut_outs, objects
-from lift3d.run.report.sights import Sight
 from lift3d.run.report.verdict import by_doubt, doubts, next_step, verdict
 from lift3d.run.report.views import order
 from lift3d.run.settings import LiftConfig
@@ -273,7 +273,7 @@ def test_an_object_whose_view_cannot_be_read_says_so_and_the_others_stay():
 
     room = SyntheticConfig(views=2, width=40, height=30, spacing=0.2).read()
     scene = replace(room, views=(replace(room.views[0], load_image=broken), room.views[1]))
-    best = {1: Sight(0, 1.0, (0, 5, 0, 5)), 2: Sight(1, 1.0, (0, 5, 0, 5))}
+    best = {1: BestView(0, 1.0, (0, 5, 0, 5)), 2: BestView(1, 1.0, (0, 5, 0, 5))}
     entries = [
         {"id": each, "points": 10, "views": 2, "confidence": 1.0, "bbox": None, "colour": "#fff"}
         for each in (1, 2)

@@ -1,7 +1,7 @@
 """Backends on the command line: `KIND:NAME`, then its options as `--KIND.OPTION`.
 
-The choices are put together when a command is read, so that plug-ins are among them. A plug-in is
-imported when its name is typed, or when help is asked for, which lists them all.
+The choices are built when a command is parsed, so that they include plug-ins. A plug-in is
+imported when its name is typed, or for `--help`, which lists all of them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 def with_choices(command: type[T], given: Collection[str]) -> type[T]:
-    """A command's class whose fields for backends take every backend there is.
+    """A command's class whose backend fields accept every registered backend.
 
     `given` are the words of the command line.
     """
@@ -31,7 +31,7 @@ def with_choices(command: type[T], given: Collection[str]) -> type[T]:
         if each.name in CHOICES and each.default_factory is not MISSING
     ]
     if "to" in command.__annotations__:
-        listed = Annotated[tuple[str, ...], arg(help=f"Formats, several at once: {_formats()}.")]
+        listed = Annotated[tuple[str, ...], arg(help=f"One or more formats: {_formats()}.")]
         changed.append(("to", listed, field(default=command.to)))  # type: ignore[attr-defined]
     if not changed:
         return command
@@ -43,18 +43,18 @@ def with_choices(command: type[T], given: Collection[str]) -> type[T]:
 
 def _choice(kind: str, given: Collection[str]) -> Any:
     """A union of the kind's backends, each a subcommand `kind:name`."""
-    asked = "--help" in given or "-h" in given
+    wants_help = "--help" in given or "-h" in given
     members: list[Any] = []
     if kind in AUTOMATIC:
         auto = AUTOMATIC[kind]
         members.append(Annotated[auto, subcommand("auto", default=auto())])
     backends = KINDS[kind]
     for name in backends:
-        if not (asked or backends.is_imported(name) or f"{kind}:{name}" in given):
+        if not (wants_help or backends.is_imported(name) or f"{kind}:{name}" in given):
             continue
         try:
             config = backends[name]
-        except InputError as error:  # listed all the same: help is where one looks for it
+        except InputError as error:  # still listed, so that the help shows the error
             stand_in = make_dataclass(name.replace("-", "_"), [])
             members.append(Annotated[stand_in, subcommand(name, description=str(error))])
             continue
@@ -71,7 +71,7 @@ def _formats() -> str:
 
 
 def wrong_choice(given: Sequence[str]) -> str | None:
-    """What is wrong with the first word that was meant to choose a backend; None where none is.
+    """The error in the first word that should choose a backend; None where there is none.
 
     >>> wrong_choice(["lift", "scan", "--segmentation", "sam"])
     '`--segmentation sam` chooses nothing: a backend is one word without dashes, `segmentation:sam`'
@@ -82,7 +82,7 @@ def wrong_choice(given: Sequence[str]) -> str | None:
             if name not in names(kind):
                 return did_you_mean(name, names(kind), KINDS[kind].what)
             if name in KINDS[kind]:
-                KINDS[kind][name]  # a plug-in that is broken says so
+                KINDS[kind][name]  # raises where a plug-in cannot be imported
         dashed, separator, own = word.partition("=" if "=" in word else ":")
         kind = dashed.removeprefix("--")
         if not dashed.startswith("--") or kind not in CHOICES:

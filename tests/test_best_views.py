@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lift3d.run.report.best_views import best_views, coloured_copies, write_coloured
 from lift3d.run.report.pictures import CUT_OUT, cut_out
-from lift3d.run.report.sights import best_sights, coloured_copies, write_coloured
 from lift3d.scene.errors import InputError
 from lift3d.scene.labelmaps import read_label_map, write_label_map
 
@@ -21,23 +21,23 @@ def test_the_best_view_shows_most_of_an_object():
     small, large = ids(), ids()
     small[:] = 0
     small[8:10, 12:14] = 1
-    best = best_sights([(4, small), (9, large), (11, large)])
-    assert (best[1].view, best[1].worth, best[1].box) == (9, 200.0, (5, 15, 10, 30))
+    best = best_views([(4, small), (9, large), (11, large)])
+    assert (best[1].view, best[1].value, best[1].box) == (9, 200.0, (5, 15, 10, 30))
 
 
 def test_an_object_at_the_border_counts_half_as_it_may_be_cut():
     whole = np.zeros((40, 60), np.int32)
     whole[20:30, 30:45] = 3  # 150 pixels, away from the border
-    best = best_sights([(0, ids()), (1, whole)])  # 200 pixels at the border
+    best = best_views([(0, ids()), (1, whole)])  # 200 pixels at the border
     assert best[3].view == 1
 
 
 def test_ids_past_the_table_are_found_too():
     labels = ids(largest=1 << 20)
-    assert best_sights([(0, labels)])[1 << 20].box == (20, 30, 40, 60)
+    assert best_views([(0, labels)])[1 << 20].box == (20, 30, 40, 60)
     labels[labels == 0] = 7  # no pixel without a label
-    assert best_sights([(0, labels)])[1 << 20].box == (20, 30, 40, 60)
-    assert set(best_sights([(0, labels)])) == {1, 7, 1 << 20}
+    assert best_views([(0, labels)])[1 << 20].box == (20, 30, 40, 60)
+    assert set(best_views([(0, labels)])) == {1, 7, 1 << 20}
 
 
 def test_a_copy_is_read_as_the_same_ids_and_does_not_look_black(tmp_path):
@@ -81,7 +81,7 @@ def test_labels_that_are_edited_by_hand_are_what_the_copy_shows(tmp_path):
 def test_a_cut_out_shows_the_object_with_its_outline():
     labels = ids()
     image = np.full((40, 60, 3), 90, np.uint8)
-    sight = best_sights([(0, labels)])[1]
+    sight = best_views([(0, labels)])[1]
     picture = cut_out(image, labels, 1, sight, {1: (255, 0, 0)})
     assert max(picture.shape[:2]) == CUT_OUT
     red = (picture == (255, 0, 0)).all(-1)
