@@ -89,7 +89,7 @@ def room_clouds(seed: int, sizes: Sizes, masks: Sequence[str]) -> dict[str, Labe
     found = {"true": LabelledPoints(points, instance, score, semantic)}
     for name in masks:
         asked = LiftConfig(Path("synthetic"), Path(), segmentation=MASKS[name]).resolved(scene)
-        maps = list(asked.tracker().track(scene))
+        maps = list(asked.scene_segmenter().label(scene))
         cloud = associate(
             points, scene, by_name(scene, maps), asked.association, asked.tolerance, asked.seed
         ).cloud

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from test_backends_page import install
@@ -179,7 +180,43 @@ def test_a_registered_format_is_listed_in_the_help(capsys):
     lift3d.register("export", "mine", replace(FORMATS["ply"], name="mine"))
     with pytest.raises(SystemExit):
         cli.main(["export", "--help"])
-    assert "rerun, mine" in " ".join(capsys.readouterr().out.replace("│", " ").split())
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert f"mine: {FORMATS['ply'].about}" in said
+
+
+def test_a_plugin_that_fails_when_it_is_used_stops_no_other_reader_and_no_help(
+    tmp_path, caplog, capsys
+):
+    from PIL import Image
+
+    @dataclass(frozen=True)
+    class Failing(Reader):
+        """Fails."""
+
+        expects = "nothing"
+
+        def matches(self, path):
+            raise ZeroDivisionError("of theirs")
+
+    @dataclass(frozen=True)
+    class Unmade(Mine):
+        """Cannot even be made."""
+
+        def __post_init__(self):
+            raise ZeroDivisionError("when made")
+
+    lift3d.register("reader", "failing", Failing)
+    lift3d.register("segmentation", "unmade", Unmade)
+    for name in ("a", "b"):
+        Image.new("RGB", (8, 6)).save(tmp_path / f"{name}.jpg")
+    assert isinstance(detect(tmp_path), Photos)
+    assert "reader passed over: failing: ZeroDivisionError('of theirs')" in caplog.text
+    with pytest.raises(SystemExit):
+        cli.main(["lift", "--help"])
+    assert "segmentation:unmade when made" in " ".join(capsys.readouterr().out.split())
+    assert cli._parse(["lift", "in", "--out", "o"]).out == Path("o")
+    assert cli.main(["lift", "in", "--out", "o", "segmentation:unmade"]) == 2
+    assert "segmentation:unmade cannot be set up" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))

@@ -73,12 +73,13 @@ def detect(path: Path) -> Reader:
     for name in _order():
         try:
             reader: Reader = READERS[name]()
-        except InputError as error:  # a plug-in; another reader may fit
-            log.warning("%s", error)
-            broken.append(str(error))
-            continue
-        if (reader.takes_words or path.exists()) and reader.matches(path):
-            return reader
+            if (reader.takes_words or path.exists()) and reader.matches(path):
+                return reader
+        except Exception as error:  # whatever a plug-in raises: another reader may fit
+            if name in READERS.own:
+                raise
+            broken.append(f"{error}" if isinstance(error, InputError) else f"{name}: {error!r}")
+            log.warning("reader passed over: %s", broken[-1])
     if not path.exists():
         raise InputError(f"{path} does not exist")
     expected = "".join(

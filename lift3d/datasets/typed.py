@@ -52,8 +52,6 @@ def _as(value: Any, hint: Any) -> Any:
     is_bool = isinstance(value, bool)
     if hint is float and isinstance(value, int | float) and not is_bool:
         return float(value)
-    if hint is Path and isinstance(value, str):
-        return Path(value)
     if origin is Literal:
         fits = value in arguments
     elif hint is int:

@@ -104,7 +104,7 @@ def _enough_posed(scene: Scene) -> bool:
     return 0 < _posed(scene) >= len(scene) / 2
 
 
-def poses_unused(config: "LiftConfig", scene: Scene) -> list[str]:
+def poses_unused(config: LiftConfig, scene: Scene) -> list[str]:
     """A warning where the automatic reconstruction ignores poses of the input."""
     posed = _posed(scene)
     auto = isinstance(config.reconstruction, AutoReconstruction)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -190,6 +191,50 @@ class Scene:
     origin: Origin | None = None
     """Where the scene was read from; None where it was made in Python."""
 
+    @staticmethod
+    def from_arrays(
+        images: Sequence[Image],
+        K: np.ndarray | Sequence[np.ndarray],
+        world_from_camera: Sequence[Transform],
+        depth: Sequence[Depth] | None = None,
+        names: Sequence[str] | None = None,
+        metric: bool = True,
+        name: str = "arrays",
+    ) -> Scene:
+        """A scene of what is in memory.
+
+        `images` are (H, W, 3) uint8 RGB; `K` is 3x3, one for all views or one each, pixel (0, 0)
+        being the centre of the top-left pixel; poses are 4x4, OpenCV axes; `depth` is (H, W) along
+        z, 0 where missing, seen by the same cameras. InputError where the numbers differ.
+        """
+        from lift3d.scene.errors import InputError
+
+        count, one_for_all = len(images), np.ndim(K[0]) == 1
+        given: dict[str, Sequence[object] | None] = {
+            "poses": world_from_camera,
+            "depth maps": depth,
+            "names": names,
+            "matrices K": None if one_for_all else list(K),
+        }
+        for what, each in given.items():
+            if each is not None and len(each) != count:
+                raise InputError(f"{count} images and {len(each)} {what}; expected one per image")
+        views = []
+        for index, image in enumerate(images):
+            matrix = np.asarray(K if one_for_all else K[index], np.float64)
+            height, width = image.shape[:2]
+            pose = np.asarray(world_from_camera[index], np.float64)
+            own = None if depth is None else np.asarray(depth[index], np.float32)
+            views.append(
+                View(
+                    names[index] if names else f"{index:06d}",
+                    Camera(matrix, width, height, pose),
+                    partial(_held, np.asarray(image, np.uint8)),
+                    load_depth=None if own is None else partial(_held, own),
+                )
+            )
+        return Scene(name, tuple(views), metric, f"{count} images in memory")
+
     def __len__(self) -> int:
         return len(self.views)
 
@@ -236,6 +281,11 @@ class LabelledPoints:
 
     def __len__(self) -> int:
         return len(self.points)
+
+
+def _held(array: np.ndarray) -> np.ndarray:
+    """A loader of what is in memory already."""
+    return array
 
 
 def ids_in(labels: Int32[np.ndarray, "*shape"]) -> Int32[np.ndarray, " ids"]:

@@ -82,9 +82,13 @@ class LabelMaps(Lazy):
 
 
 def derived(
-    label_maps: Mapping[str, LabelMap], change: Callable[[str, LabelMap], LabelMap]
+    label_maps: Mapping[str, Int32[np.ndarray, "own_height own_width"]],
+    change: Callable[[str, Int32[np.ndarray, "own_height own_width"]], LabelMap],
 ) -> Lazy:
-    """Label maps made from others: `change` of each one's name and ids, when it is asked for."""
+    """Label maps made from others: `change` of each one's name and ids, when it is asked for.
+
+    The size may change too.
+    """
     return Lazy(label_maps, lambda name: change(name, label_maps[name]))
 
 

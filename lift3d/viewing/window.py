@@ -33,7 +33,7 @@ FRUSTUM = 0.08
 """Size of a drawn camera, as a share of the cloud's extent. Chosen by hand."""
 
 
-def view_run(run: Run, screenshot: Path | None = None, width: int = 1280) -> None:
+def view_run(run: Run, screenshot: Path | str | None = None, width: int = 1280) -> None:
     """Show the cloud of a finished run in a window, or write it to the picture `screenshot`.
 
     The window raises InputError where there is no display, MissingExtra where Open3D cannot be
@@ -41,7 +41,7 @@ def view_run(run: Run, screenshot: Path | None = None, width: int = 1280) -> Non
     """
     cameras = list(run.cameras.values())
     if screenshot is not None:
-        write_screenshot(screenshot, run.cloud, width, cameras, run.palette)
+        write_screenshot(Path(screenshot), run.cloud, width, cameras, run.palette)
         return
     show(run.cloud, cameras, str(run.folder), run.palette)
 
