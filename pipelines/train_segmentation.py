@@ -1,18 +1,17 @@
-"""What label noise costs a network: trained on labels that lift3d made, and on true ones.
+"""Measure the effect of label noise: train a network on lift3d's labels and on true ones.
 
 python pipelines/train_segmentation.py --out OUT
 
 Synthetic rooms (320x240, 40 views) are fused into clouds. Each cloud is labelled three times: by
-the truth (the nearest true point), and by lift3d from two kinds of masks. lift3d gives objects, not
-classes, so each object it found gets the class that most of its points truly have: what a person
-would say who names every object once. Points without an object have no class and are not learnt
-from.
+the truth (the nearest true point), and by lift3d from two kinds of masks. lift3d finds objects, not
+classes, so each object gets the true class of most of its points, as if a person had named every
+object once. Points without an object have no class and are not used for training.
 
-A small network learns classes from the clouds of some rooms, with one labelling at a time, and is
-scored on rooms that no network saw, always against their true classes. Rooms, pictures, points and
-networks are the same for every labelling; only the labels differ. Each is repeated with other
-seeds (network, order of the rooms, augmentation). The same command goes on where it stopped; what
-other settings or versions made is left alone.
+A small network is trained on the clouds of some rooms, with one labelling at a time, and scored on
+held-out rooms against their true classes. Rooms, pictures, points and networks are the same for
+every labelling; only the labels differ. Each training is repeated with other seeds (network, order
+of the rooms, augmentation). Run the same command again to continue; results of other settings or
+versions are not touched.
 """
 
 from __future__ import annotations
@@ -51,17 +50,17 @@ MASKS: dict[str, Any] = {
     "middle": SimulatedConfig(severity="middle"),
     "regions": RegionsConfig(),
 }
-"""True masks with shuffled ids, the same damaged, and masks found without any network."""
+"""True masks with shuffled ids, damaged true masks, and masks from a method without a network."""
 FIRST_ROOM = 200
-"""Seed of the first room: benchmarks of lifting use low ones, and the judges of
-`lift3d.association.shape`, which label the regions, learned from 100 to 129."""
+"""Seed of the first room: benchmarks of lifting use low seeds, and the classifiers of
+`lift3d.association.shape`, which label the regions, were trained on 100 to 129."""
 NEAR = 0.05
-"""Metres from a true point within which a point of the cloud has its class."""
+"""Metres; a point of the cloud has the class of the nearest true point within this distance."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large the experiment is."""
+    """Size of the experiment."""
 
     train: int = 12
     held_out: int = 6
@@ -69,11 +68,11 @@ class Sizes:
     width: int = 320
     height: int = 240
     point: float = 0.04
-    """Metres, of the fused clouds."""
+    """Voxel side of the fused clouds, metres."""
 
 
 def room_clouds(seed: int, sizes: Sizes, masks: Sequence[str]) -> dict[str, LabelledPoints]:
-    """One room's points under each labelling, the true one first."""
+    """One room's cloud with each labelling, the true one first."""
     room = SyntheticConfig(views=sizes.views, width=sizes.width, height=sizes.height)
     scene = in_memory(room.read(Path(f"synthetic:{seed}")))
     config = LiftConfig(Path("synthetic"), Path(), voxel=sizes.point).resolved(scene)
@@ -88,25 +87,25 @@ def room_clouds(seed: int, sizes: Sizes, masks: Sequence[str]) -> dict[str, Labe
     score = known.astype(np.float32)
     found = {"true": LabelledPoints(points, instance, score, semantic)}
     for name in masks:
-        asked = LiftConfig(Path("synthetic"), Path(), segmentation=MASKS[name]).resolved(scene)
-        maps = list(asked.scene_segmenter().label(scene))
+        chosen = LiftConfig(Path("synthetic"), Path(), segmentation=MASKS[name]).resolved(scene)
+        maps = list(chosen.scene_segmenter().label(scene))
         cloud = associate(
-            points, scene, by_name(scene, maps), asked.association, asked.tolerance, asked.seed
+            points, scene, by_name(scene, maps), chosen.association, chosen.tolerance, chosen.seed
         ).cloud
         found[name] = replace(cloud, semantic=named(cloud.instance, semantic))
     return found
 
 
 def named(instance: np.ndarray, semantic: np.ndarray) -> np.ndarray:
-    """Every object gets the class that most of its points truly have; 0 stays 0."""
+    """Give every object the true class of most of its points; 0 stays 0."""
     table = np.zeros((int(instance.max(initial=0)) + 1, len(CATEGORIES) + 1), np.int64)
     np.add.at(table, (instance, semantic), 1)
-    table[:, 0] = 0  # a point whose truth is not known says nothing
+    table[:, 0] = 0  # points without a true class do not count
     return np.where(instance > 0, table.argmax(1)[instance], 0).astype(np.int32)
 
 
 def in_memory(scene: Scene) -> Scene:
-    """The same scene, each picture rendered once."""
+    """The same scene with its pictures rendered once."""
     views = [
         replace(
             view,
@@ -124,15 +123,15 @@ def _same(array: np.ndarray) -> np.ndarray:
 
 
 def kept(folder: Path, *settings: object) -> Path:
-    """Where in `folder` that is which these settings, masks and versions make, and nothing else."""
+    """The subfolder of `folder` for results of these settings, masks and versions."""
     text = repr((settings, MASKS, versions()))
     return folder / hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def make_clouds(folder: Path, sizes: Sizes, masks: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Write the clouds that are not there yet; names of the rooms to learn from and of the others.
+    """Write missing clouds to `folder/LABELLING/ROOM.ply`; returns training and held-out rooms.
 
-    `folder/LABELLING/ROOM.ply`; rooms that are held out have true labels only.
+    Held-out rooms have true labels only.
     """
     rooms = [f"room{FIRST_ROOM + i:04d}" for i in range(sizes.train + sizes.held_out)]
     train, held_out = rooms[: sizes.train], rooms[sizes.train :]
@@ -147,19 +146,19 @@ def make_clouds(folder: Path, sizes: Sizes, masks: Sequence[str]) -> tuple[list[
     return train, held_out
 
 
-# The network: a U-Net over cells, plain PyTorch
+# The network: a U-Net over voxels, plain PyTorch
 
 SIDES = (0.08, 0.16, 0.32, 0.64, 1.28)
-"""Metres of the cells of each level; the first is the points' own."""
+"""Voxel sides of the levels in metres; the first is the spacing of the points."""
 CHANNELS = (32, 48, 64, 96, 128)
 NEIGHBOURS = 8
 CLASSES = len(CATEGORIES) + 1
-"""0 is no class: nothing is learnt from it, and it is never predicted."""
+"""Includes 0, no class, which is not trained on and never predicted."""
 
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """Points of one level, their neighbours, and the cell of the next level that each is in."""
+    """Points of one level, their neighbours, and each point's voxel in the next level."""
 
     xyz: torch.Tensor
     near: torch.Tensor
@@ -167,7 +166,7 @@ class Level:
 
 
 def pyramid(xyz: torch.Tensor) -> list[Level]:
-    """The points, the means of their cells, the means of those, ..."""
+    """Levels of points; each level has the means of the voxels of the level before."""
     levels = []
     for side in (*SIDES[1:], None):
         count = min(NEIGHBOURS, len(xyz))
@@ -183,7 +182,7 @@ def pyramid(xyz: torch.Tensor) -> list[Level]:
 
 
 class Local(torch.nn.Module):
-    """What the neighbours are and where, as PointNet++ and DGCNN gather it: the maximum."""
+    """Maximum over neighbours of their features and offsets, as in PointNet++ and DGCNN."""
 
     def __init__(self, before: int, after: int, side: float) -> None:
         super().__init__()
@@ -195,7 +194,7 @@ class Local(torch.nn.Module):
         self.norm = torch.nn.LayerNorm(after)
 
     def forward(self, x: torch.Tensor, level: Level) -> torch.Tensor:
-        """Features of the same points."""
+        """New features of the same points."""
         away = (level.xyz[level.near] - level.xyz[:, None]) / self.side
         # index_select, because the gradient of x[index] is many times slower on the CPU.
         there = self.what(x).index_select(0, level.near.flatten()).unflatten(0, level.near.shape)
@@ -204,7 +203,7 @@ class Local(torch.nn.Module):
 
 
 class Network(torch.nn.Module):
-    """Down to coarse cells and up again; colour, normal and height in, a score per class out."""
+    """U-Net over the levels; from colour, normal and height to a score per class."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -215,7 +214,7 @@ class Network(torch.nn.Module):
         self.head = torch.nn.Linear(CHANNELS[0], CLASSES)
 
     def forward(self, sample: Sample) -> torch.Tensor:
-        """Scores of the sample's points."""
+        """Scores (points, classes) of the sample's points."""
         levels = pyramid(sample.xyz)
         x = torch.cat([sample.colour, sample.normal, sample.xyz[:, 2:]], 1)
         kept = []
@@ -232,11 +231,11 @@ class Network(torch.nn.Module):
         return self.head(x)
 
 
-# Learning and scoring
+# Training and scoring
 
 
-def learnt(paths: Sequence[Path], seed: int, epochs: int) -> Network:
-    """A network that has seen these clouds `epochs` times."""
+def trained(paths: Sequence[Path], seed: int, epochs: int) -> Network:
+    """A network trained on these clouds for `epochs` epochs."""
     torch.manual_seed(seed)
     network = Network()
     clouds = LabelledClouds(
@@ -263,7 +262,7 @@ def learnt(paths: Sequence[Path], seed: int, epochs: int) -> Network:
 
 @torch.no_grad()
 def scores(network: Network, paths: Sequence[Path]) -> dict[str, Any]:
-    """IoU per class on every point with a true class, all clouds together."""
+    """IoU per class over all points with a true class, all clouds together."""
     clouds = LabelledClouds(paths, FeedConfig(SIDES[0]))
     table = np.zeros((CLASSES, CLASSES), np.int64)
     for path, sample in zip(paths, clouds, strict=True):
@@ -285,7 +284,7 @@ def scores(network: Network, paths: Sequence[Path]) -> dict[str, Any]:
 
 
 def label_quality(folder: Path, labelling: str, rooms: Sequence[str]) -> dict[str, float]:
-    """How many of the points learnt from have a class, and how many the true one."""
+    """Share of the training points that have a class, and share with the true class."""
     labelled = right = right_things = known = things = 0
     for room in rooms:
         true = read_cloud(folder / "true" / f"{room}.ply").semantic
@@ -313,7 +312,7 @@ def compared(
     seeds: int,
     epochs: int,
 ) -> dict[str, Any]:
-    """Train and score everything that is not there yet; one file per labelling and seed."""
+    """Train and score what is missing; one file per labelling and seed."""
     table: dict[str, Any] = {}
     for seed in range(seeds):
         for labelling in ("true", *masks):
@@ -321,7 +320,7 @@ def compared(
             if not file.exists():
                 began = time.perf_counter()
                 paths = [folder / labelling / f"{room}.ply" for room in train]
-                network = learnt(paths, seed, epochs)
+                network = trained(paths, seed, epochs)
                 found = scores(network, [folder / "true" / f"{room}.ply" for room in held_out])
                 found["seconds"] = round(time.perf_counter() - began, 1)
                 with atomic(file) as part:
@@ -371,9 +370,9 @@ def summary(
 
 
 def printed(table: Mapping[str, Any]) -> str:
-    """A line per labelling."""
+    """A Markdown table with a row per labelling."""
     lines = [
-        "| labels learnt from | labelled | right | right, things | mIoU | of things | accuracy |"
+        "| training labels | labelled | right | right, things | mIoU | of things | accuracy |"
         " mIoU against true labels |",
         "| --- | --: | --: | --: | --: | --: | --: | --: |",
     ]
@@ -390,16 +389,16 @@ def printed(table: Mapping[str, Any]) -> str:
 
 
 def main(given: Sequence[str] | None = None) -> None:
-    """Make what is missing, train, print, write."""
+    """Write missing clouds, train, print and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--rooms", type=int, default=Sizes.train, help="to learn from")
+    parser.add_argument("--rooms", type=int, default=Sizes.train, help="rooms to train on")
     parser.add_argument("--held-out", type=int, default=Sizes.held_out, help="rooms to score on")
     parser.add_argument("--views", type=int, default=Sizes.views)
     parser.add_argument("--width", type=int, default=Sizes.width)
     parser.add_argument(
         "--masks", nargs="+", choices=MASKS, default=["middle", "regions"],
-        help="what lift3d labels from, beside the truth",
+        help="masks that lift3d labels from, in addition to the truth",
     )  # fmt: skip
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=80)
@@ -410,7 +409,7 @@ def main(given: Sequence[str] | None = None) -> None:
     height = options.width * Sizes.height // Sizes.width
     sizes = Sizes(options.rooms, options.held_out, options.views, options.width, height)
     began = time.perf_counter()
-    # A room is the same however many others there are.
+    # A room does not depend on the number of rooms.
     clouds = kept(options.out / "clouds", replace(sizes, train=0, held_out=0))
     train, held_out = make_clouds(clouds, sizes, options.masks)
     made = time.perf_counter() - began

@@ -293,7 +293,7 @@ def test_a_seed_gives_the_same_network_every_time_and_scores_are_of_classes_that
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        a, b = (recipe.learnt([path], 0, 3) for _ in range(2))
+        a, b = (recipe.trained([path], 0, 3) for _ in range(2))
         found = recipe.scores(a, [path])
     finally:
         torch.set_num_threads(before)
@@ -311,13 +311,13 @@ def test_what_other_settings_or_versions_made_is_not_served(tmp_path, monkeypatc
         made.append(("cloud", seed))
         return {name: cloud(50, seed) for name in ("true", *masks)}
 
-    def learnt(paths, seed, epochs):
+    def trained(paths, seed, epochs):
         made.append(("network", seed))
 
     def scores(network, paths):
         return {**dict.fromkeys(("miou", "miou_things", "accuracy"), 0.5), "iou": {}}
 
-    for stand_in in (room_clouds, learnt, scores):
+    for stand_in in (room_clouds, trained, scores):
         monkeypatch.setattr(recipe, stand_in.__name__, stand_in)
 
     def again(*changed):
