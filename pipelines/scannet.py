@@ -45,7 +45,7 @@ class ScanNet(Batch):
     cloud: Path | None = Path("mesh")
     """The mesh whose vertices are labelled; scores need each scan's own, `mesh`."""
     benchmark: str = "scannet"
-    """`scannet` or `scannet200`: the class ids of `--classes`, and the classes that are scored."""
+    """`scannet` or `scannet200`: the class ids of `--classes`, and the classes that are rules."""
     table: Path | None = None
     """scannetv2-labels.combined.tsv [default: searched beside the scans and in parent folders]."""
 
@@ -82,14 +82,12 @@ def score(rows: Sequence[Row], config: ScanNet) -> list[AveragePrecision]:
             source if source.is_dir() else source.parent, row.scan, config.table
         )
         for name in list(scores):
-            scored = own if name == "classes" else BENCHMARKS[name]
-            if truth.classes(scored) is None:
-                print(
-                    f"{row.scan}: no {scored.convention} ids, so no {scored.name}", file=sys.stderr
-                )
+            rules = own if name == "classes" else BENCHMARKS[name]
+            if truth.classes(rules) is None:
+                print(f"{row.scan}: no {rules.convention} ids, so no {rules.name}", file=sys.stderr)
                 del scores[name]
             else:
-                scores[name].add(truth.truth(scored), found[name == "classes"])
+                scores[name].add(truth.truth(rules), found[name == "classes"])
     return [each.result() for each in scores.values()]
 
 

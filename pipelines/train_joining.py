@@ -3,9 +3,9 @@
 pip install 'lift3d[train]'
 python pipelines/train_joining.py [--rooms 100 101 ...] [--cache FOLDER] [--out joining.npz]
 
-The rooms are lifted as by `lift3d lift`, up to their superpoints (pieces). Pieces are then merged by
-the truth, and again by the classifier trained on that; every pair that was considered is an example
-of the same or of different objects (DAgger: Ross et al. 2011). Every large enough node of the
+The rooms are lifted as by `lift3d lift`, up to their superpoints (pieces). Pieces are then merged
+by the truth, and again by the classifier trained on that; every pair considered is an example of
+the same or of different objects (DAgger: Ross et al. 2011). Every large enough node of the
 hierarchies by the last classifier is an example for the second classifier, which predicts how well
 a node matches an object. Rooms 0 to 4 are those of benchmarks/quality.py and are refused.
 """
@@ -41,7 +41,7 @@ from lift3d.scene.storage import atomic
 from lift3d.segmentation.regions import RegionsConfig
 
 ROUNDS = 2
-"""Rounds of DAgger: the first merges by the truth, the next by the classifier of the round before."""
+"""Rounds of DAgger: the first merges by the truth, the second by the first round's classifier."""
 SCORED = 4
 """Last seed of the rooms of benchmarks/quality.py, on which lifting is scored."""
 CAP = 400
