@@ -144,8 +144,7 @@ class Evaluate:
     benchmark: Literal["scannet", "scannet200", "scannetpp"] = "scannet"
     """The benchmark whose class ids the run or the submission uses."""
     classes: Path | None = None
-    """Class maps from a 2D labeller, <view>.png with class ids of the benchmark; each point gets
-    the class that most views give it."""
+    """Folder of class maps, <view>.png with class ids of the benchmark: voted onto the points."""
     views: Path | None = None
     """True ids of each picture, <view>.png; adds the PQ per picture and over all pictures."""
     table: Path | None = None

@@ -159,27 +159,23 @@ class LiftConfig:
     """
 
     input: Positional[Path]
-    """A .sens file, a scan folder, a COLMAP or nerfstudio folder, a folder of photos, a video, or
-    `synthetic[:SEED]`."""
+    """A .sens file, a scan, COLMAP or nerfstudio folder, photos, a video, or `synthetic[:SEED]`."""
     out: Path
     """The run folder; it is created, or continued if it is a run already."""
     cloud: Path | None = None
     """Label the vertices of this PLY, in their order, instead of a cloud fused from depth."""
     classes: Path | None = None
-    """A folder with class ids per pixel, one grey PNG per view, from any 2D labeller. The views
-    vote for the class of each object."""
+    """Folder of class maps: <view>.png, grey, class ids from a 2D labeller, for the objects."""
     voxel: float | None = None
     """Voxel side of the fused cloud in metres, one point per voxel; short for --fusion.voxel."""
     views: int | None = None
-    """Use at most this many views: those that together show most of the scene where poses are
-    known, else evenly spaced ones."""
+    """Use at most this many views: those that show most of the scene; without poses every n-th."""
     stride: int = 1
     """Use every n-th view."""
     seed: int = 0
     """Seed of every random step; the same seed gives the same bytes."""
     epsilon: float | None = None
-    """H, the consistency of the views, compares pixels whose points are at most this far apart, in
-    metres; by default chosen from the scene."""
+    """H compares the labels of pixels at most this far apart in 3D, metres; default: by scene."""
     check_pixels: int = 4_000_000
     """Compute the consistency H on at most this many pixels, taken on an even grid."""
     tolerance: DepthTolerance = field(default_factory=DepthTolerance)

@@ -37,8 +37,7 @@ class Workers:
     cpus: float = 1.0
     """Cores for each scan."""
     gpus: float | None = None
-    """GPUs for each scan; with 0.5 two scans share a GPU. By default 1 where there is a GPU and a
-    network is used."""
+    """GPUs for each scan, 0.5: two share one; by default 1 for networks where there are GPUs."""
     memory: float | None = None
     """Gigabytes to reserve for each scan, so that no node runs too many."""
     retries: int = 2
