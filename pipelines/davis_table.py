@@ -2,7 +2,7 @@
 
 python pipelines/davis_table.py ROOT --out OUT
 
-Every sequence of ROOT is labelled by each method and scored (`pipelines.davis`). Each free GPU, or
+Every sequence of ROOT is labelled by each method and scored (`davis/`). Each free GPU, or
 free worker without networks, takes the next sequence. The result of each sequence and method is a
 file under OUT; run the same command again to continue. README.md has the commands for the paper's
 weights.
@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tyro
+from davis import Comparison, Result, tables
+from davis.video import PAPER, STRICT
 from rich.table import Table
 
 from lift3d.datasets.davis import sequences
@@ -33,8 +35,6 @@ from lift3d.segmentation.sam_transformers import SamTransformersConfig
 from lift3d.segmentation.tracking.byocl import ByoclConfig
 from lift3d.segmentation.tracking.independent import IndependentConfig
 from lift3d.segmentation.tracking.mastsam import MastsamConfig
-from pipelines.davis import Comparison, Result, tables
-from pipelines.davis.video import PAPER, STRICT
 
 METHODS: dict[str, Any] = {
     "byocl": ByoclConfig(),

@@ -39,6 +39,7 @@ from lift3d.export.distillation.training import DistillConfig, Distilled, Pictur
 from lift3d.export.ply import read_cloud
 from lift3d.run.exporting import export
 from lift3d.run.record import host, versions
+from lift3d.run.run import Run
 from lift3d.run.stages import peak_memory_mb
 from lift3d.scene import Image, LabelMap, Scene, View
 from lift3d.scene.colours import label_colours
@@ -80,7 +81,7 @@ def inputs(options: Options) -> tuple[Scene, list[Picture], Path]:
     """The exported views (for H), the training pictures, and the path of the exported cloud."""
     folder = options.out / "export"
     ask = ExportOptions(undistort=True)
-    export(options.run, ["ply", "colmap"], folder, ask, options.scan, for_terminal())
+    export(Run.open(options.run, options.scan), ["ply", "colmap"], folder, ask, for_terminal())
     scene = read_scene(folder / "colmap")
     views = [shrunk(view, options.width) for view in scene.views]
     pictures = []

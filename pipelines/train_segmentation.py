@@ -22,104 +22,19 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from scipy.spatial import cKDTree
+from label_noise.clouds import FIRST_ROOM, MASKS, Sizes, room_clouds
+from label_noise.network import Network
+from label_noise.training import label_quality, scores, summary, trained
 
-from lift3d.association import associate
-from lift3d.datasets.synthetic import SyntheticConfig
-from lift3d.datasets.synthetic.world import CATEGORIES, STRUCTURE
-from lift3d.export.ply import read_cloud, write_cloud
-from lift3d.run.feed import Augmentation, FeedConfig, LabelledClouds, Sample, at_all_points
+from lift3d.export.ply import write_cloud
 from lift3d.run.record import host, versions
-from lift3d.run.settings import LiftConfig
-from lift3d.scene import LabelledPoints, Scene
-from lift3d.scene.labelmaps import by_name
 from lift3d.scene.storage import atomic
-from lift3d.segmentation.regions import RegionsConfig
-from lift3d.segmentation.simulated import SimulatedConfig
-
-MASKS: dict[str, Any] = {
-    "none": SimulatedConfig(severity="none"),
-    "middle": SimulatedConfig(severity="middle"),
-    "regions": RegionsConfig(),
-}
-"""True masks with shuffled ids, damaged true masks, and masks from a method without a network."""
-FIRST_ROOM = 200
-"""Seed of the first room: benchmarks of lifting use low seeds, and the classifiers of
-`lift3d.association.shape`, which label the regions, were trained on 100 to 129."""
-NEAR = 0.05
-"""Metres; a point of the cloud has the class of the nearest true point within this distance."""
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Size of the experiment."""
-
-    train: int = 12
-    held_out: int = 6
-    views: int = 40
-    width: int = 320
-    height: int = 240
-    point: float = 0.04
-    """Voxel side of the fused clouds, metres."""
-
-
-def room_clouds(seed: int, sizes: Sizes, masks: Sequence[str]) -> dict[str, LabelledPoints]:
-    """One room's cloud with each labelling, the true one first."""
-    room = SyntheticConfig(views=sizes.views, width=sizes.width, height=sizes.height)
-    scene = in_memory(room.read(Path(f"synthetic:{seed}")))
-    config = LiftConfig(Path("synthetic"), Path(), voxel=sizes.point).resolved(scene)
-    points = config.fuser().fuse(scene)
-    assert scene.load_surface is not None
-    surface = scene.load_surface()
-    assert surface.semantic is not None
-    distance, nearest = cKDTree(surface.points.xyz).query(points.xyz)
-    known = distance < NEAR
-    semantic = np.where(known, surface.semantic[nearest], 0).astype(np.int32)
-    instance = np.where(known, surface.instance[nearest], 0).astype(np.int32)
-    score = known.astype(np.float32)
-    found = {"true": LabelledPoints(points, instance, score, semantic)}
-    for name in masks:
-        chosen = LiftConfig(Path("synthetic"), Path(), segmentation=MASKS[name]).resolved(scene)
-        maps = list(chosen.scene_segmenter().label(scene))
-        cloud = associate(
-            points, scene, by_name(scene, maps), chosen.association, chosen.tolerance, chosen.seed
-        ).cloud
-        found[name] = replace(cloud, semantic=named(cloud.instance, semantic))
-    return found
-
-
-def named(instance: np.ndarray, semantic: np.ndarray) -> np.ndarray:
-    """Give every object the true class of most of its points; 0 stays 0."""
-    table = np.zeros((int(instance.max(initial=0)) + 1, len(CATEGORIES) + 1), np.int64)
-    np.add.at(table, (instance, semantic), 1)
-    table[:, 0] = 0  # points without a true class do not count
-    return np.where(instance > 0, table.argmax(1)[instance], 0).astype(np.int32)
-
-
-def in_memory(scene: Scene) -> Scene:
-    """The same scene with its pictures rendered once."""
-    views = [
-        replace(
-            view,
-            load_image=partial(_same, view.image()),
-            load_depth=partial(_same, view.depth()),
-            load_instances=partial(_same, view.instances()),
-        )
-        for view in scene.views
-    ]
-    return scene.with_views(views)
-
-
-def _same(array: np.ndarray) -> np.ndarray:
-    return array
 
 
 def kept(folder: Path, *settings: object) -> Path:
@@ -144,163 +59,6 @@ def make_clouds(folder: Path, sizes: Sizes, masks: Sequence[str]) -> tuple[list[
             write_cloud(folder / name / f"{room}.ply", cloud)
         print(f"{room}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
     return train, held_out
-
-
-# The network: a U-Net over voxels, plain PyTorch
-
-SIDES = (0.08, 0.16, 0.32, 0.64, 1.28)
-"""Voxel sides of the levels in metres; the first is the spacing of the points."""
-CHANNELS = (32, 48, 64, 96, 128)
-NEIGHBOURS = 8
-CLASSES = len(CATEGORIES) + 1
-"""Includes 0, no class, which is not trained on and never predicted."""
-
-
-@dataclass(frozen=True, eq=False)
-class Level:
-    """Points of one level, their neighbours, and each point's voxel in the next level."""
-
-    xyz: torch.Tensor
-    near: torch.Tensor
-    cell: torch.Tensor | None
-
-
-def pyramid(xyz: torch.Tensor) -> list[Level]:
-    """Levels of points; each level has the means of the voxels of the level before."""
-    levels = []
-    for side in (*SIDES[1:], None):
-        count = min(NEIGHBOURS, len(xyz))
-        _, near = cKDTree(xyz.numpy()).query(xyz.numpy(), k=range(1, count + 1))
-        cell = None
-        if side is not None:
-            _, cell = torch.unique(torch.floor(xyz / side).long(), dim=0, return_inverse=True)
-        levels.append(Level(xyz, torch.from_numpy(near), cell))
-        if cell is not None:
-            size = torch.bincount(cell)[:, None]
-            xyz = torch.zeros(len(size), 3).index_add(0, cell, xyz) / size
-    return levels
-
-
-class Local(torch.nn.Module):
-    """Maximum over neighbours of their features and offsets, as in PointNet++ and DGCNN."""
-
-    def __init__(self, before: int, after: int, side: float) -> None:
-        super().__init__()
-        self.side = side
-        self.own = torch.nn.Linear(before, after)
-        self.what = torch.nn.Linear(before, after)
-        self.where = torch.nn.Linear(3, after)
-        self.out = torch.nn.Linear(after, after)
-        self.norm = torch.nn.LayerNorm(after)
-
-    def forward(self, x: torch.Tensor, level: Level) -> torch.Tensor:
-        """New features of the same points."""
-        away = (level.xyz[level.near] - level.xyz[:, None]) / self.side
-        # index_select, because the gradient of x[index] is many times slower on the CPU.
-        there = self.what(x).index_select(0, level.near.flatten()).unflatten(0, level.near.shape)
-        around = torch.relu(there + self.where(away)).amax(1)
-        return torch.relu(self.norm(self.own(x) + self.out(around)))
-
-
-class Network(torch.nn.Module):
-    """U-Net over the levels; from colour, normal and height to a score per class."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        before = (7, *CHANNELS[:-1])
-        self.down = torch.nn.ModuleList(map(Local, before, CHANNELS, SIDES))
-        pairs = zip(CHANNELS[:-1], CHANNELS[1:], SIDES[:-1], strict=True)
-        self.up = torch.nn.ModuleList(Local(a + b, a, side) for a, b, side in pairs)
-        self.head = torch.nn.Linear(CHANNELS[0], CLASSES)
-
-    def forward(self, sample: Sample) -> torch.Tensor:
-        """Scores (points, classes) of the sample's points."""
-        levels = pyramid(sample.xyz)
-        x = torch.cat([sample.colour, sample.normal, sample.xyz[:, 2:]], 1)
-        kept = []
-        for block, level in zip(self.down, levels, strict=True):
-            x = block(x, level)
-            kept.append(x)
-            if level.cell is not None:
-                index = level.cell[:, None].expand(-1, x.shape[1])
-                coarse = torch.zeros(int(level.cell.max()) + 1, x.shape[1])
-                x = coarse.scatter_reduce(0, index, x, "amax", include_self=False)
-        for number in reversed(range(len(self.up))):
-            level = levels[number]
-            x = self.up[number](torch.cat([kept[number], x.index_select(0, level.cell)], 1), level)
-        return self.head(x)
-
-
-# Training and scoring
-
-
-def trained(paths: Sequence[Path], seed: int, epochs: int) -> Network:
-    """A network trained on these clouds for `epochs` epochs."""
-    torch.manual_seed(seed)
-    network = Network()
-    clouds = LabelledClouds(
-        paths, FeedConfig(SIDES[0], most=6000, augmentation=Augmentation(), seed=seed)
-    )
-    count = sum(np.bincount(read_cloud(path).semantic, minlength=CLASSES) for path in paths)
-    weight = np.where(count > 0, 1 / np.sqrt(np.maximum(count, 1)), 0)
-    weight[0] = 0
-    weight = torch.from_numpy((weight / weight.max()).astype(np.float32))
-    optimiser = torch.optim.AdamW(network.parameters(), 1e-9, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, epochs * len(paths))
-    rng = np.random.default_rng(seed)
-    for epoch in range(epochs):
-        clouds.set_epoch(epoch)
-        for number in rng.permutation(len(clouds)):
-            sample = clouds[int(number)]
-            loss = F.cross_entropy(network(sample), sample.semantic, weight, ignore_index=0)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-    return network
-
-
-@torch.no_grad()
-def scores(network: Network, paths: Sequence[Path]) -> dict[str, Any]:
-    """IoU per class over all points with a true class, all clouds together."""
-    clouds = LabelledClouds(paths, FeedConfig(SIDES[0]))
-    table = np.zeros((CLASSES, CLASSES), np.int64)
-    for path, sample in zip(paths, clouds, strict=True):
-        predicted = network(sample)[:, 1:].argmax(1) + 1
-        cloud = read_cloud(path)
-        found = at_all_points(predicted.int().numpy(), sample.point.numpy(), cloud.points.xyz)
-        np.add.at(table, (cloud.semantic, found), 1)
-    table[0] = 0
-    both, theirs, ours = np.diag(table), table.sum(1), table.sum(0)
-    iou = both / np.maximum(theirs + ours - both, 1)
-    there = np.flatnonzero(theirs > 0)
-    things = there[there > len(STRUCTURE)]
-    return {
-        "miou": float(iou[there].mean()),
-        "miou_things": float(iou[things].mean()),
-        "accuracy": float(both.sum() / theirs.sum()),
-        "iou": {CATEGORIES[each - 1]: round(float(iou[each]), 4) for each in there},
-    }
-
-
-def label_quality(folder: Path, labelling: str, rooms: Sequence[str]) -> dict[str, float]:
-    """Share of the training points that have a class, and share with the true class."""
-    labelled = right = right_things = known = things = 0
-    for room in rooms:
-        true = read_cloud(folder / "true" / f"{room}.ply").semantic
-        given = read_cloud(folder / labelling / f"{room}.ply").semantic
-        assert true is not None
-        assert given is not None
-        thing = true > len(STRUCTURE)
-        known, things = known + int((true > 0).sum()), things + int(thing.sum())
-        labelled += int((given[true > 0] > 0).sum())
-        right += int((given == true)[true > 0].sum())
-        right_things += int((given == true)[thing].sum())
-    return {
-        "labelled": labelled / known,
-        "right": right / known,
-        "right_things": right_things / things,
-    }
 
 
 def compared(
@@ -345,28 +103,6 @@ def compared(
         }
         for labelling, each in table.items()
     }
-
-
-def summary(
-    each: Sequence[Mapping[str, Any]], true: Sequence[Mapping[str, Any]]
-) -> dict[str, dict[str, Any]]:
-    """Mean and spread (standard deviation of the sample) over seeds, and of the difference to
-    true labels with the same seed.
-    """
-    found = {}
-    for name in ("miou", "miou_things", "accuracy"):
-        values = np.array([one[name] for one in each])
-        less = values - np.array([one[name] for one in true])
-        found[name] = {
-            "mean": round(float(values.mean()), 4),
-            "std": round(float(values.std(ddof=1)), 4) if len(values) > 1 else None,
-            "each": [round(float(value), 4) for value in values],
-            "less_than_true": {
-                "mean": round(float(less.mean()), 4),
-                "std": round(float(less.std(ddof=1)), 4) if len(less) > 1 else None,
-            },
-        }
-    return found
 
 
 def printed(table: Mapping[str, Any]) -> str:

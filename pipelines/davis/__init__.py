@@ -14,6 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from davis.cached import CachedMasks, CachedMatches
+from davis.devices import free_devices, on_devices, one_by_one
+from davis.matched import matched_consistency
+from davis.shrinking import shrunk
+from davis.video import score_video
 from lift3d.datasets import read_scene
 from lift3d.run.settings import backend_name
 from lift3d.scene import Scene
@@ -22,11 +27,6 @@ from lift3d.scene.labelmaps import by_name
 from lift3d.scene.protocols import Matcher, Segmenter
 from lift3d.scene.sources import code_of
 from lift3d.scene.storage import atomic
-from pipelines.davis.cached import CachedMasks, CachedMatches
-from pipelines.davis.devices import free_devices, on_devices, one_by_one
-from pipelines.davis.matched import matched_consistency
-from pipelines.davis.shrinking import shrunk
-from pipelines.davis.video import score_video
 
 Result = dict[str, Any]
 
