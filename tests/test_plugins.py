@@ -210,7 +210,7 @@ def test_a_plugin_that_fails_when_it_is_used_stops_no_other_reader_and_no_help(
     for name in ("a", "b"):
         Image.new("RGB", (8, 6)).save(tmp_path / f"{name}.jpg")
     assert isinstance(detect(tmp_path), Photos)
-    assert "reader passed over: failing: ZeroDivisionError('of theirs')" in caplog.text
+    assert "reader skipped: failing: ZeroDivisionError('of theirs')" in caplog.text
     with pytest.raises(SystemExit):
         cli.main(["lift", "--help"])
     assert "segmentation:unmade when made" in " ".join(capsys.readouterr().out.split())

@@ -1,7 +1,7 @@
 """Backends on the command line: `KIND:NAME`, then its options as `--KIND.OPTION`.
 
-The choices are put together when a command is read, so that plug-ins are among them. A plug-in is
-imported when its name is typed, or when help is asked for, which lists them all.
+The choices are built when a command is parsed, so that they include plug-ins. A plug-in is
+imported when its name is typed, or for `--help`, which lists all of them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 def with_choices(command: type[T], given: Collection[str]) -> type[T]:
-    """A command's class whose fields for backends take every backend there is.
+    """A command's class whose backend fields accept every registered backend.
 
     `given` are the words of the command line.
     """
@@ -43,21 +43,21 @@ def with_choices(command: type[T], given: Collection[str]) -> type[T]:
 
 def _choice(kind: str, given: Collection[str]) -> Any:
     """A union of the kind's backends, each a subcommand `kind:name`."""
-    asked = _asked(given)
+    wants_help = _wants_help(given)
     members: list[Any] = []
     if kind in AUTOMATIC:
         auto = AUTOMATIC[kind]
         members.append(Annotated[auto, subcommand("auto", default=auto())])
     backends = KINDS[kind]
     for name in backends:
-        if not (asked or backends.is_imported(name) or f"{kind}:{name}" in given):
+        if not (wants_help or backends.is_imported(name) or f"{kind}:{name}" in given):
             continue
         try:
             members.append(_member(name, backends[name]))
         except Exception as error:  # whatever a plug-in raises
             if name in backends.own:
                 raise
-            if asked:  # listed all the same: help is where one looks for it
+            if wants_help:  # still listed, so that the help shows the error
                 stand_in = make_dataclass("Broken", [])
                 members.append(Annotated[stand_in, subcommand(name, description=str(error))])
             elif f"{kind}:{name}" in given:
@@ -66,7 +66,7 @@ def _choice(kind: str, given: Collection[str]) -> Any:
 
 
 def _member(name: str, config: Any) -> Any:
-    """A backend's settings under its name; with their defaults, if none has to be given."""
+    """A backend's settings as a subcommand; with their defaults, unless a setting is required."""
     required = any(
         each.default is each.default_factory is MISSING and each.init for each in fields(config)
     )
@@ -75,19 +75,19 @@ def _member(name: str, config: Any) -> Any:
 
 
 def _formats(given: Collection[str]) -> str:
-    """The help of the option that takes names of formats; what each is only where it is shown."""
-    if not _asked(given):  # no plug-in is imported for it
-        return f"Formats, one or several: {', '.join(FORMATS)}."
-    return f"Formats, one or several:\n{help_text()}"
+    """Help of the option for formats; it describes each format only where help is shown."""
+    if not _wants_help(given):  # imports no plug-in
+        return f"One or more formats: {', '.join(FORMATS)}."
+    return f"One or more formats:\n{help_text()}"
 
 
-def _asked(given: Collection[str]) -> bool:
-    """Whether help is asked for."""
+def _wants_help(given: Collection[str]) -> bool:
+    """Whether the words of the command line have `--help`."""
     return "--help" in given or "-h" in given
 
 
 def wrong_choice(given: Sequence[str]) -> str | None:
-    """What is wrong with the first word that was meant to choose a backend; None where none is.
+    """The error in the first word that should choose a backend; None where there is none.
 
     >>> wrong_choice(["lift", "scan", "--segmentation", "sam"])
     '`--segmentation sam` chooses nothing: a backend is one word without dashes, `segmentation:sam`'
@@ -98,7 +98,7 @@ def wrong_choice(given: Sequence[str]) -> str | None:
             return unknown
         kind, _, name = word.partition(":")
         if kind in CHOICES and name in KINDS[kind]:
-            KINDS[kind][name]  # a plug-in that is broken says so
+            KINDS[kind][name]  # raises where a plug-in cannot be imported
         dashed, separator, own = word.partition("=" if "=" in word else ":")
         kind = dashed.removeprefix("--")
         if not dashed.startswith("--") or kind not in CHOICES:
