@@ -115,7 +115,7 @@ def test_the_model_and_its_images_are_found_from_either_folder(tmp_path, place, 
 
 def test_images_elsewhere_are_named_by_an_option(tmp_path):
     scan = tiny_scan()
-    with pytest.raises(InputError, match="option images"):
+    with pytest.raises(InputError, match=r"--reader\.images DIR"):
         workspace(tmp_path, scan, tiny.colmap_model(scan, CLOUD), images="pictures/left")
     scene = ColmapModel(images=tmp_path / "pictures/left").read(tmp_path)
     assert len(scene) == 4

@@ -77,7 +77,7 @@ def test_help_lists_plugins_and_their_options_and_what_is_wrong_with_broken_ones
         cli.main(["lift", "--help"])
     assert end.value.code == 0
     said = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "segmentation:theirs Masks by someone else." in said
+    assert "segmentation:theirs Masks of another package." in said
     assert "segmentation:broken segmentation:broken of the package their-masks" in said
     assert "cannot be loaded" in said
     with pytest.raises(SystemExit):
