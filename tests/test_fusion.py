@@ -8,7 +8,7 @@ import pytest
 from lift3d.geometry import normals, project, unproject
 from lift3d.reconstruction.fusion import BACKENDS, given_points
 from lift3d.reconstruction.fusion.frames import Frame, default_voxel
-from lift3d.reconstruction.fusion.grid import START, Grid
+from lift3d.reconstruction.fusion.grid import INITIAL_ROOM, Grid
 from lift3d.reconstruction.fusion.tsdf import TsdfConfig
 from lift3d.reconstruction.fusion.voxel import VoxelConfig
 from lift3d.scene import Camera, Scene, View
@@ -246,7 +246,7 @@ def test_the_table_grows_with_the_surface_and_forgets_nothing():
         pose = np.eye(4)
         pose[0, 3] = 3.0 * i
         grid.add(Frame(view("a", camera=CAMERA.at(pose)), plain(2.0), painted(), None))
-    assert grid.room > START
+    assert grid.room > INITIAL_ROOM
     points, views = grid.points()
     # Every pixel has a voxel of its own.
     assert len(points) == len(grid) == 40 * WIDTH * HEIGHT
