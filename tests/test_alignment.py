@@ -12,7 +12,7 @@ from lift3d.geometry import similarity, transform
 from lift3d.reconstruction.alignment import AlignmentConfig, Known, PairPrediction, align
 from lift3d.reconstruction.alignment import refine as refinement
 from lift3d.reconstruction.alignment.canonical import canonical
-from lift3d.reconstruction.alignment.refine import Looks, Prior, State
+from lift3d.reconstruction.alignment.refine import Observations, Prior, State
 from lift3d.reconstruction.alignment.relative import Relative
 from lift3d.reconstruction.alignment.view_graph import lay_out
 from lift3d.scene import Matches
@@ -367,7 +367,7 @@ def test_a_minority_of_right_predictions_is_found_when_wrong_ones_agree_with_nob
     points = [np.stack([np.zeros_like(z), np.zeros_like(z), z], -1) for z in maps]
     centre = np.array([(WIDTH - 1) / 2, (HEIGHT - 1) / 2])
     own = canonical(points, [np.ones_like(z) for z in maps], centre, focal=100.0)
-    assert own.stray.tolist() == [False] * 3 + [True] * 4
+    assert own.outlier.tolist() == [False] * 3 + [True] * 4
     assert np.allclose(own.depth / true, own.depth[0, 0] / true[0, 0], rtol=1e-5)
     assert np.allclose(
         np.exp(own.log_scale[:3]),
@@ -415,7 +415,7 @@ def test_the_normal_equations_are_the_derivatives_of_the_cost():
         rng.normal(0, 0.1, images),
         rng.normal(0, 0.1, cells),
     )
-    seen = Looks(
+    seen = Observations(
         cell,
         owner.astype(np.int32),
         ((owner + rng.integers(1, 3, looks)) % images).astype(np.int32),

@@ -73,7 +73,8 @@ class PairsConfig:
 
 def check_connected(names: Sequence[str], pairs: Sequence[Pair]) -> None:
     """Raise InputError with the names of pictures that no chain of pairs connects to the largest
-    group."""
+    group.
+    """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
