@@ -79,9 +79,10 @@ def test_the_two_truths_differ_where_the_lists_do(tmp_path):
     folder = write_scene(tmp_path / "scans/s", names=("chair", "board"), each=150)
     (tmp_path / "scans/scannetv2-labels.combined.tsv").write_text(table)
     truth = read_truth(folder)
-    assert [np.unique(each.instance).tolist() for each in truth.asked()] == [[0, 1], [0, 1, 2]] + [
-        [0, 1, 2]
-    ]
+    assert [np.unique(each.instance).tolist() for each in truth.protocols()] == [
+        [0, 1],
+        [0, 1, 2],
+    ] + [[0, 1, 2]]
     only_chair = cloud_of(truth.points, np.where(truth.instance == 1, 1, 0))
     found = score(only_chair, {1: 1.0}, truth)
     assert [each["ap"] for each in found["scores"]] == [1, 0.5, 0.5]

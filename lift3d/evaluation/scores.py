@@ -112,7 +112,7 @@ def _segments(
     stuff: tuple[int, ...],
     of_object: dict[int, int] | None = None,
 ) -> tuple[Int64[np.ndarray, " vertices"], dict[int, int]]:
-    """Panoptic segments, and the class of each: ids of things, and one new id per class of stuff."""
+    """Panoptic segments (ids of things, one new id per class of stuff), and the class of each."""
     classes = classes_of_objects(instance, label) if of_object is None else of_object
     classes = {id_: class_ for id_, class_ in classes.items() if class_ in things}
     segment = np.where(np.isin(instance, list(classes)), instance, 0).astype(np.int64)

@@ -232,7 +232,7 @@ def _class_ap(scenes: Sequence[_Overlaps], overlap: float) -> float:
 def _match(
     scene: _Overlaps, overlap: float
 ) -> tuple[Bool[np.ndarray, " scored"], Float64[np.ndarray, " scored"], int]:
-    """Whether each scored prediction is a true positive, its confidence, and the missed instances."""
+    """Scored predictions: whether a true positive, their confidence; number of missed instances."""
     passes = scene.iou > overlap
     used = np.zeros(len(passes), bool)
     right, score, missed = [], [], 0
