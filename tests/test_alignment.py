@@ -161,7 +161,7 @@ def test_the_first_camera_is_the_world_when_no_pose_is_known():
     assert np.allclose(found.world_from_camera[0], np.eye(4), atol=1e-9)
 
 
-def test_confidences_that_say_nothing_do_no_harm():
+def test_uninformative_confidences_do_no_harm():
     predictions, matches = case()
     flat = {
         pair: replace(
@@ -179,7 +179,7 @@ def test_confidences_that_say_nothing_do_no_harm():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_wrong_pairs_do_not_fool_it(seed):
+def test_a_third_of_wrong_pairs_is_tolerated(seed):
     """A third of the pairs show two other images, in points and matches alike."""
     rng = np.random.default_rng(seed)
     predictions, matches = (dict(each) for each in case())
@@ -209,7 +209,7 @@ def test_a_picture_without_matches_is_reported_and_not_fatal():
     assert_right(found, [0, 1, 2, 3, 5])
 
 
-def test_nothing_in_common_is_an_error_that_says_so():
+def test_images_without_overlap_are_an_error():
     rng = np.random.default_rng(0)
     predictions, matches = case()
     noise = {
@@ -239,7 +239,7 @@ def test_known_poses_are_kept_to_the_last_bit_and_set_frame_and_unit():
     assert max(depth) < 0.006
 
 
-def test_where_all_is_known_the_cameras_stay_and_the_error_is_measured():
+def test_with_everything_known_the_cameras_stay_and_the_error_is_measured():
     known = [
         Known(K=K, world_from_camera=pose, depth=depth.astype(np.float32))
         for K, pose, depth, _ in world()
@@ -275,7 +275,7 @@ def test_some_known_poses_place_the_others():
     assert np.array_equal(found.world_from_camera[1], world()[1][1])
 
 
-def test_poses_nearly_known_are_mended():
+def test_nearly_known_poses_are_corrected():
     rng = np.random.default_rng(1)
     known = []
     for _, pose, _, _ in world():
@@ -295,19 +295,19 @@ def test_known_depth_sets_the_unit_and_is_nearly_kept():
         assert np.median(np.abs(found.depth[i] / world()[i][2] - 1)) < 0.003
 
 
-def test_one_known_depth_sets_the_unit_of_all():
+def test_a_single_known_depth_sets_the_unit():
     known = [Known(depth=world()[0][2].astype(np.float32))] + [Known()] * (COUNT - 1)
     found = aligned(*case(), known)
     for i in range(COUNT):
         assert np.median(found.depth[i] / world()[i][2]) == pytest.approx(1, abs=0.01)
 
 
-def test_one_focal_length_for_all_is_one():
+def test_a_shared_focal_length_is_equal_in_all_images():
     found = aligned(*case(), config=AlignmentConfig(shared_focal=True))
     assert np.ptp(found.K[:, 0, 0]) < 1e-9
 
 
-def test_ignored_pixels_have_no_depth_and_no_say():
+def test_ignored_pixels_have_no_depth_and_no_influence():
     predictions, matches = (dict(each) for each in case())
     ignored = np.zeros((HEIGHT, WIDTH), bool)
     ignored[:, :40] = True
@@ -335,7 +335,7 @@ def errors_of_camera(found, image):
     return transform(move, scale * found.world_from_camera[[image], :3, 3])[0]
 
 
-def test_thinned_predictions_do_nearly_as_well():
+def test_thinned_predictions_are_nearly_as_accurate():
     predictions, matches = case()
     thin = {
         pair: each.condensed(dense=abs(pair[0] - pair[1]) == 1)
@@ -357,7 +357,7 @@ def test_progress_goes_up_and_ends_within_its_total():
     assert all(done <= total for done, total in heard)
 
 
-def test_a_minority_of_right_predictions_is_found_when_wrong_ones_agree_with_nobody():
+def test_a_minority_of_inliers_is_found_when_outliers_agree_with_no_other_prediction():
     rng = np.random.default_rng(0)
     true = world()[0][2].astype(np.float32)
     maps = [true * s for s in (1.0, 1.2, 0.9)] + [
@@ -376,7 +376,7 @@ def test_a_minority_of_right_predictions_is_found_when_wrong_ones_agree_with_nob
     )
 
 
-def test_a_focal_length_is_read_off_a_point_map():
+def test_a_focal_length_is_estimated_from_a_point_map():
     K, pose, _, xyz = world()[2]
     own = transform(np.linalg.inv(pose), xyz.reshape(-1, 3)).reshape(HEIGHT, WIDTH, 3)
     maps = [own.astype(np.float32)] * 2

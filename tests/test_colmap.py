@@ -46,7 +46,7 @@ def workspace(root, scan, model, binary=True, images="images", place="sparse/0")
 
 @pytest.mark.parametrize("binary", [True, False])
 @pytest.mark.parametrize("kind", MODELS)
-def test_points_project_to_the_pixels_colmap_says(tmp_path, kind, binary):
+def test_points_project_to_the_pixels_of_colmap(tmp_path, kind, binary):
     scan = tiny_scan()
     made = tiny.colmap_model(scan, CLOUD, kind, MODELS[kind])
     scene = workspace(tmp_path, scan, made, binary)
@@ -84,7 +84,7 @@ def test_projected_depth_is_z_at_the_nearest_pixel_and_the_nearer_point_wins():
     np.testing.assert_array_equal(depth, expected)
 
 
-def test_each_view_knows_the_depth_of_its_points(tmp_path):
+def test_each_view_has_the_depth_of_its_points(tmp_path):
     scan = tiny_scan()
     scene = workspace(tmp_path, scan, tiny.colmap_model(scan, CLOUD))
     for view in scene.views:
@@ -113,7 +113,7 @@ def test_the_model_and_its_images_are_found_from_either_folder(tmp_path, place, 
         assert not scene.metric
 
 
-def test_images_elsewhere_are_named_by_an_option(tmp_path):
+def test_an_option_names_the_folder_of_the_images(tmp_path):
     scan = tiny_scan()
     with pytest.raises(InputError, match="option images"):
         workspace(tmp_path, scan, tiny.colmap_model(scan, CLOUD), images="pictures/left")
@@ -121,7 +121,7 @@ def test_images_elsewhere_are_named_by_an_option(tmp_path):
     assert len(scene) == 4
 
 
-def test_images_in_folders_get_names_of_their_own(tmp_path):
+def test_images_in_subfolders_get_unique_names(tmp_path):
     scan = tiny_scan(names=["left/0", "left/1", "right/0", "right/1"])
     scene = workspace(tmp_path, scan, tiny.colmap_model(scan, CLOUD))
     assert [view.name for view in scene.views] == ["0", "1", "right-0", "right-1"]
@@ -129,7 +129,7 @@ def test_images_in_folders_get_names_of_their_own(tmp_path):
     assert scene.views[2].depth().any()
 
 
-def test_images_that_were_shrunk_since_get_the_camera_of_their_size(tmp_path):
+def test_scaled_down_images_get_the_camera_of_their_size(tmp_path):
     scan = tiny_scan()
     made = tiny.colmap_model(scan, CLOUD)
     half = replace(scan, images=[image[::2, ::2].copy() for image in scan.images])
@@ -171,7 +171,7 @@ def test_a_model_that_placed_few_of_many_photos_is_still_read(tmp_path):
         ("FULL_OPENCV", [0.05, -0.02, 0.0, 0.0, 0.0, 0.01, 0.0, 0.0]),
     ],
 )
-def test_a_lens_we_do_not_know_is_refused_and_the_way_out_works(tmp_path, kind, lens):
+def test_an_unknown_lens_is_refused_and_the_advice_works(tmp_path, kind, lens):
     scan, old, new = tiny_scan(), tmp_path / "old", tmp_path / "new"
     made = tiny.colmap_model(scan, CLOUD, kind, [75.0, 74.0, 39.5, 29.5, *lens])
     with pytest.raises(InputError, match=rf"of FULL_OPENCV|camera model {kind}") as refused:
@@ -186,7 +186,7 @@ def test_a_lens_we_do_not_know_is_refused_and_the_way_out_works(tmp_path, kind, 
         assert view.image().shape == (view.camera.height, view.camera.width, 3)
 
 
-def test_half_a_model_is_refused_and_named(tmp_path):
+def test_an_incomplete_model_is_refused_and_named(tmp_path):
     scan = tiny_scan()
     workspace(tmp_path, scan, tiny.colmap_model(scan, CLOUD))
     file = tmp_path / "sparse/0/images.bin"
@@ -195,7 +195,7 @@ def test_half_a_model_is_refused_and_named(tmp_path):
         read_scene(tmp_path)
 
 
-def test_half_a_dense_depth_map_is_refused_when_asked_for(tmp_path):
+def test_an_incomplete_dense_depth_map_is_refused_on_access(tmp_path):
     scan = tiny_scan()
     tiny.write_colmap(tmp_path, scan)
     view = read_scene(tmp_path).views[0]
@@ -357,7 +357,7 @@ def test_ticks_only_grow_and_reach_the_end(corner):
     assert len(set(done)) > 8
 
 
-def test_a_finished_model_is_taken_over(corner, monkeypatch):
+def test_a_finished_model_is_reused(corner, monkeypatch):
     given, made, folder, _ = corner
     monkeypatch.setattr(pycolmap, "extract_features", None)
     monkeypatch.setattr(pycolmap, "match_image_pairs", None)
@@ -369,7 +369,7 @@ def test_a_finished_model_is_taken_over(corner, monkeypatch):
     assert again.notes == made.notes
 
 
-def test_what_is_left_in_the_folder_is_a_colmap_workspace(corner):
+def test_the_folder_is_a_colmap_workspace(corner):
     *_, folder, _ = corner
     scene = read_scene(folder)
     assert scene.source == f"reader colmap at {folder}"
@@ -391,7 +391,7 @@ def counted(folder):
         }
 
 
-def test_a_run_that_was_stopped_goes_on_from_its_features(corner, tmp_path, monkeypatch):
+def test_an_interrupted_run_continues_from_its_features(corner, tmp_path, monkeypatch):
     given = photos(4)
 
     def stop(*_):
@@ -417,7 +417,7 @@ def test_one_thread_and_one_seed_give_the_same_bytes(tmp_path):
     np.testing.assert_array_equal(first.load_points().xyz, second.load_points().xyz)
 
 
-def test_other_settings_or_pictures_start_anew(tmp_path):
+def test_other_settings_or_pictures_start_again(tmp_path):
     few = ColmapConfig(max_features=200)
     Colmap(few).reconstruct(photos(3), None, tmp_path)
     first = counted(tmp_path)
@@ -427,7 +427,7 @@ def test_other_settings_or_pictures_start_anew(tmp_path):
     assert counted(tmp_path)["images"] == 4
 
 
-def test_other_pictures_of_the_same_names_and_sizes_start_anew(tmp_path):
+def test_other_pictures_of_the_same_names_and_sizes_start_again(tmp_path):
     for colour in (0, 90):
         pixels = np.full((240, 320, 3), colour, np.uint8)
         views = [View(str(i), Camera(K, *SIZE), Picture(pixels)) for i in range(2)]
@@ -438,14 +438,14 @@ def test_other_pictures_of_the_same_names_and_sizes_start_anew(tmp_path):
         assert abs(int(kept[0, 0, 0]) - colour) < 3
 
 
-def test_one_after_the_other_places_them_too(tmp_path):
+def test_the_incremental_mapper_places_the_photos_too(tmp_path):
     made = Colmap(ColmapConfig(mapper="incremental")).reconstruct(photos(4))
     off, turned = errors(made, list(poses(4)))
     assert off.max() < 0.02
     assert turned.max() < 1.0
 
 
-def test_photos_that_share_nothing_are_no_scene(tmp_path):
+def test_photos_without_overlap_are_an_error(tmp_path):
     rng = np.random.default_rng(1)
     noise = [rng.integers(0, 255, (240, 320, 3)).astype(np.uint8) for _ in range(3)]
     scene = photos(0, extra=noise)
@@ -453,13 +453,13 @@ def test_photos_that_share_nothing_are_no_scene(tmp_path):
         Colmap().reconstruct(scene)
 
 
-def test_blank_photos_are_no_scene(tmp_path):
+def test_blank_photos_are_an_error(tmp_path):
     scene = photos(0, extra=[np.full((240, 320, 3), 90, np.uint8)] * 3)
     with pytest.raises(InputError, match="no two photos overlap enough"):
         Colmap().reconstruct(scene)
 
 
-def test_a_guessed_focal_length_is_no_prior():
+def test_a_guessed_focal_length_is_not_used_as_prior():
     assert colmap_scene.focal_is_guessed(centred_camera(4000, 3000))
     assert not colmap_scene.focal_is_guessed(centred_camera(4000, 3000, 4000.0))
 
@@ -469,7 +469,7 @@ def test_nothing_is_printed(corner, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_parts_that_share_few_points_are_taken_apart():
+def test_parts_that_share_few_points_are_separated():
     """Two pairs of views, 20 points seen by each, 14 by all: the points of one pair go."""
     scan = tiny_scan()
     seen = [{0, 1}] * 22 + [{2, 3}] * 20 + [{1, 2}] * 14
@@ -483,7 +483,7 @@ def test_parts_that_share_few_points_are_taken_apart():
 # Real photos.
 
 
-def test_the_tower_stands_on_the_photos_that_see_it(shared_data, tmp_path):
+def test_photos_without_common_points_are_removed_from_the_tower(shared_data, tmp_path):
     """COLMAP's global mapper calls all 7 registered, two of them without a single point."""
     scene = read_scene(shared_data("mv_nle_tower"))
     small = ColmapConfig(threads=-1, max_size=700, max_features=4096)
@@ -495,7 +495,7 @@ def test_the_tower_stands_on_the_photos_that_see_it(shared_data, tmp_path):
         assert 0.6 < view.camera.K[0, 0] / 1334 < 1.2  # a phone's lens
 
 
-def test_a_room_comes_back_within_centimetres(shared_data, tmp_path):
+def test_a_room_is_reconstructed_within_centimetres(shared_data, tmp_path):
     """Eight frames of a HoloLens, their depth, poses and focal length hidden."""
     scan = read_scene(shared_data("hololens_dvmvs_000")).views[:8]
     hidden = [

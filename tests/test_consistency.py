@@ -109,7 +109,7 @@ def test_the_size_of_cells_does_not_matter(reach, monkeypatch):
     np.testing.assert_array_equal(neighbour_counts(xyz, label, view, 0.2).table, expected)
 
 
-def test_crowded_cells_are_tallied_whole():
+def test_crowded_cells_are_counted_exactly():
     # 3000 pixels in a few cells: long lists, whole-cell tallies, growing buffers.
     xyz, label, view = random_pixels(3, 3000, spread=0.5, labels=6, views=5)
     for epsilon in (0.1, 0.25, 1.0):
@@ -118,7 +118,7 @@ def test_crowded_cells_are_tallied_whole():
         np.testing.assert_array_equal(found.table, expected)
 
 
-def test_buffers_grow_past_any_crowd():
+def test_buffers_grow_with_crowded_cells():
     xyz, label, view = random_pixels(4, 9000, spread=0.01)
     found = neighbour_counts(xyz, label, view, 1.0)
     assert (found.all == 9000).all()
@@ -138,7 +138,7 @@ def test_huge_ids_and_far_outliers_stay_exact():
 
 
 @pytest.mark.parametrize("outlier", [1e6, 1e9])
-def test_a_scene_too_vast_for_small_cells_stays_exact(outlier):
+def test_a_scene_too_large_for_small_cells_stays_exact(outlier):
     # One stray point makes cells thousands of radii wide; clusters at opposite ends of one.
     grid = np.stack(np.meshgrid(*[np.arange(5)] * 3), -1).reshape(-1, 3) * np.float32(0.1)
     xyz = np.concatenate([grid, grid + np.float32(400), [[outlier, 0, 0]]]).astype(np.float32)
@@ -191,7 +191,7 @@ def test_chance_is_the_mean_over_all_permutations(exclude, foreground):
 
 
 @pytest.mark.parametrize("exclude", EXCLUDES)
-def test_one_label_everywhere_scores_one_and_is_not_believed(exclude):
+def test_one_label_everywhere_scores_one_but_has_no_H_prime(exclude):
     xyz, label, view = random_pixels(7, 60)
     found = consistency(xyz, np.ones_like(label), view, 0.5, exclude)
     assert found.H == 1.0
@@ -201,7 +201,7 @@ def test_one_label_everywhere_scores_one_and_is_not_believed(exclude):
     assert "1 labels" in str(found)
 
 
-def test_ids_that_mean_nothing_across_views_are_at_chance():
+def test_unrelated_ids_across_views_are_at_chance():
     xyz, label, view = random_pixels(8, 2000, labels=6, views=4)
     found = consistency(xyz, label, view, 0.2, "view")
     assert abs(found.H_prime) < 0.02 < found.H
@@ -254,7 +254,7 @@ def test_the_order_of_pixels_does_not_matter():
         ({"label": np.array([1, -1], np.int32)}, "must be 0 or more"),
     ],
 )
-def test_bad_input_says_what_is_wrong(change, message):
+def test_bad_input_is_an_error_that_names_the_fault(change, message):
     good = {
         "xyz": np.zeros((2, 3), np.float32),
         "label": np.ones(2, np.int32),
@@ -311,7 +311,7 @@ def test_a_scene_disagrees_exactly_where_its_label_maps_do():
     assert "every pixel with depth" in str(found)
 
 
-def test_labels_are_looked_up_through_the_colour_camera():
+def test_labels_are_read_through_the_colour_camera():
     # The depth camera stands two pixels to the right of the colour camera.
     pose = np.eye(4)
     pose[0, 3] = 0.2
@@ -325,7 +325,7 @@ def test_labels_are_looked_up_through_the_colour_camera():
     assert not np.isnan(found.heat_map(0)[:, :6]).any()
 
 
-def test_too_many_pixels_are_thinned_on_a_grid_that_is_stated():
+def test_too_many_pixels_are_sampled_on_a_reported_grid():
     scene = scene_of(flat_view("a", wall()), flat_view("b", wall()))
     labels = np.ones((6, 8), np.int32)
     found = scene_consistency(scene, {"a": labels, "b": labels}, max_pixels=24)
@@ -346,13 +346,13 @@ def test_all_excludes_come_from_one_count_and_equal_single_runs():
         assert found.result.summary() == single.result.summary()
 
 
-def test_without_metres_epsilon_follows_the_pixels():
+def test_epsilon_follows_the_pixels_in_scenes_that_are_not_metric():
     scene = scene_of(flat_view("a", wall(50.0)), metric=False)
     found = scene_consistency(scene, {"a": np.ones((6, 8), np.int32)})
     assert found.result.epsilon == pytest.approx(4 * 50.0 / 10)
 
 
-def test_views_without_depth_count_for_nothing_and_keep_their_place():
+def test_views_without_depth_are_ignored_and_keep_their_index():
     scene = scene_of(flat_view("a", wall()), flat_view("b", None))
     maps = by_name(scene, [np.ones((6, 8), np.int32)] * 2)
     found = scene_consistency(scene, maps)

@@ -115,7 +115,7 @@ def drawn_slowly(splats, camera):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_the_plain_rasteriser_draws_what_the_slow_twin_draws(seed):
+def test_the_plain_rasteriser_equals_the_slow_twin(seed):
     # Seeds 3 and up stand among the Gaussians: some are behind, some far outside the picture.
     given = splats(seed=seed) if seed < 3 else splats(60, seed=seed, spread=3)
     rendered = PlainRasteriser()(given, camera(number=seed))
@@ -125,7 +125,7 @@ def test_the_plain_rasteriser_draws_what_the_slow_twin_draws(seed):
     np.testing.assert_allclose(rendered.alpha.numpy(), covered, atol=1e-12)
 
 
-def test_single_precision_draws_the_same_to_rounding():
+def test_single_precision_is_equal_up_to_rounding():
     given = splats(40, seed=9)
     single = Splats(*(each.float() for each in vars(given).values()))
     rendered = PlainRasteriser()(single, camera())
@@ -134,7 +134,7 @@ def test_single_precision_draws_the_same_to_rounding():
 
 
 @pytest.mark.parametrize("name", ["means", "quaternions", "scales", "opacities", "values"])
-def test_gradients_are_those_of_finite_differences(name, monkeypatch):
+def test_gradients_equal_finite_differences(name, monkeypatch):
     # Where alpha falls below FAINTEST the picture jumps, which differences would see.
     monkeypatch.setattr("lift3d.export.distillation.plain.FAINTEST", 1e-12)
     given = splats(4, seed=2)
@@ -178,7 +178,7 @@ def test_nothing_in_view_gives_an_empty_picture_and_no_gradient():
     rendered.values.sum().backward()
 
 
-def test_quaternions_turn_as_scipy_turns():
+def test_quaternions_rotate_as_in_scipy():
     from scipy.spatial.transform import Rotation
 
     quaternion = np.random.default_rng(0).normal(size=(5, 4))
@@ -224,7 +224,7 @@ def test_gsplat_takes_the_arguments_we_give():
 # Losses
 
 
-def test_ssim_is_that_of_skimage():
+def test_ssim_equals_that_of_skimage():
     from skimage.metrics import structural_similarity
 
     random = np.random.default_rng(0)
@@ -265,7 +265,7 @@ def ssim_map(a, b):
     return top / (ma**2 + mb**2 + 0.01**2) / (va + vb + 0.03**2)
 
 
-def test_smoothness_is_nothing_among_equals_and_grows_with_difference():
+def test_smoothness_is_zero_for_equal_ids_and_grows_with_difference():
     near, drawn = torch.tensor([[1], [0]]), torch.tensor([0, 1])
     scores = torch.tensor([[1.0, 0, 0], [1, 0, 0]])
     assert float(smoothness(scores, near, drawn)) == pytest.approx(0, abs=1e-7)
@@ -318,7 +318,7 @@ def views_of(model, pictures):
     return [rendered_view(model, PlainRasteriser(), each.camera) for each in pictures]
 
 
-def test_training_fits_colours_and_labels_and_ids_come_back_as_they_were():
+def test_training_fits_colours_and_labels_and_recovers_the_ids():
     cloud, pictures = balls()
     config = replace(SHORT, steps=80, label_weight=1.0)
     made = distill(cloud, pictures, config)
@@ -331,7 +331,7 @@ def test_training_fits_colours_and_labels_and_ids_come_back_as_they_were():
     assert set(np.unique(made.model.labels())) <= {0, 3, 70000}
 
 
-def test_labels_are_learnt_from_the_maps_alone_too():
+def test_labels_are_learnt_from_the_maps_only():
     cloud, pictures = balls(views=8)
     identity = IdentityConfig(channels=4, from_cloud=False)
     rates = Rates(identity=0.1, head=0.02)
@@ -351,7 +351,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not():
 
 
 @pytest.mark.parametrize("stop", [7, 11, 16])
-def test_an_interrupted_training_goes_on_and_ends_the_same(tmp_path, stop):
+def test_an_interrupted_training_resumes_with_the_same_result(tmp_path, stop):
     cloud, pictures = balls()
     config = replace(SHORT, smooth_weight=0.1)
     whole = distill(cloud, pictures, config)
@@ -365,7 +365,7 @@ def test_an_interrupted_training_goes_on_and_ends_the_same(tmp_path, stop):
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_a_checkpoint_of_something_else_is_begun_anew_and_a_damaged_one_refused(tmp_path):
+def test_a_foreign_checkpoint_is_ignored_and_a_damaged_checkpoint_refused(tmp_path):
     cloud, pictures = balls()
     for config, shown in ((SHORT, pictures), (replace(SHORT, label_weight=0.5), pictures[:2])):
         kept = distill(cloud, shown, config, tmp_path, stop_after=1)
@@ -409,7 +409,7 @@ def test_miou_is_over_ids_above_0_and_pixels_of_all_views():
     assert agreement([], []) is None
 
 
-def test_pixels_that_are_hardly_covered_have_no_label():
+def test_pixels_of_low_alpha_have_no_label():
     cloud, pictures = balls()
     model = begin(cloud, pictures, SHORT)
     with torch.no_grad():
@@ -418,7 +418,7 @@ def test_pixels_that_are_hardly_covered_have_no_label():
 
 
 @pytest.mark.parametrize("label_property", [False, True])
-def test_the_ply_is_3dgs_own_and_labels_lie_beside_it(tmp_path, label_property):
+def test_the_ply_is_that_of_3dgs_with_labels_in_a_second_file(tmp_path, label_property):
     from plyfile import PlyData
 
     from lift3d.export.splat import C0, NAMES
@@ -498,12 +498,12 @@ def test_the_recipe_goes_from_a_run_to_a_splat_with_labels(run_folder, tmp_path,
         (("--width", "3"), "--width"),
     ],
 )
-def test_the_recipe_refuses_what_makes_no_sense(run_folder, tmp_path, capsys, more, said):
+def test_the_recipe_refuses_invalid_arguments(run_folder, tmp_path, capsys, more, said):
     assert recipe.main([str(run_folder), "--out", str(tmp_path / "out"), *more]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-def test_the_recipe_wants_a_finished_run(tmp_path, capsys):
+def test_the_recipe_needs_a_finished_run(tmp_path, capsys):
     assert recipe.main([str(tmp_path / "no"), "--out", str(tmp_path / "out")]) == 2
     assert "finished `lift3d lift`" in capsys.readouterr().err

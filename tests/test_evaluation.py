@@ -88,7 +88,7 @@ def test_the_two_truths_differ_where_the_lists_do(tmp_path):
     assert [each["ap"] for each in found["scores"]] == [1, 0.5, 0.5]
 
 
-def test_of_old_scans_walls_and_floors_are_no_objects_and_chairs_are():
+def test_walls_and_floors_of_old_scans_are_void_and_chairs_are_not():
     """A chair is 2 among ScanNet's raw ids, where nyu40 has the floor."""
     surface = cloud_of(
         np.zeros((3, 3), np.float32), np.array([1, 2, 3]), np.array([1, 2, 300], np.int32)
@@ -117,7 +117,7 @@ def test_classes_are_scored_where_the_cloud_has_them(tmp_path):
     assert found["panoptic"][-1]["pq"] == pytest.approx(2 / 4)
 
 
-def test_the_truths_own_views_are_asked_for_what_its_surface_is(run, monkeypatch):
+def test_the_truths_views_use_the_protocol_of_its_surface(run, monkeypatch):
     """Walls, floor and ceiling are void in both."""
     folder, scene = run
     monkeypatch.setattr("lift3d.evaluation.truth.read_scene", lambda path: scene)
@@ -148,7 +148,7 @@ def test_files_of_true_ids_give_scene_level_pq(run):
         evaluate(Run.open(folder), folder / "cloud.ply", views=folder)
 
 
-def test_ids_that_change_between_views_cost_the_scene(run, tmp_path):
+def test_ids_that_change_between_views_lower_the_scene_score(run, tmp_path):
     folder, scene = run
     for number, view in enumerate(scene.views):
         labels = read_label_map(folder / "labels" / f"{view.name}.png")
@@ -247,7 +247,7 @@ def test_a_submission_is_scored_against_scans(tmp_path):
     assert evaluate_submission(tmp_path / "scannet", folder)["ap"] == 1  # the scan itself
 
 
-def test_a_submission_without_a_truth_says_what_was_expected(tmp_path, capsys):
+def test_a_submission_without_a_truth_is_an_error_that_explains_it(tmp_path, capsys):
     submission(tmp_path / "sub", np.repeat([5001], 120))
     assert cli.main(["evaluate", str(tmp_path / "sub"), "--truth", str(tmp_path)]) == 2
     assert "has no truth of scene0000_00; expected" in capsys.readouterr().err
@@ -258,7 +258,7 @@ def test_a_submission_without_a_truth_says_what_was_expected(tmp_path, capsys):
         evaluate_submission(tmp_path / "sub", folder)
 
 
-def test_scannetpp_scenes_are_truth(tmp_path):
+def test_scannetpp_scenes_can_be_truth(tmp_path):
     """Two objects that overlap: the smaller has the shared vertices; a wall; masked vertices."""
     folder = tmp_path / "7b6477cb95/scans"
     folder.mkdir(parents=True)

@@ -178,7 +178,7 @@ def test_a_point_lands_on_the_same_pixel(tmp_path, name, read, asked):
         assert np.abs(found[stem](xyz) - 0.5 - ours).max() < 0.01
 
 
-def test_readers_that_take_the_middle_for_the_principal_point_are_right(tmp_path):
+def test_the_principal_point_is_the_middle_for_readers_that_assume_it(tmp_path):
     """3DGS keeps the two fields of view and nothing else."""
     content = crooked(undistort=True)
     FORMATS["gaussian-grouping"].write(content, tmp_path, NO_TICK)
@@ -186,7 +186,7 @@ def test_readers_that_take_the_middle_for_the_principal_point_are_right(tmp_path
         assert values[2:] == [24, 18]
 
 
-def test_a_straightened_picture_shows_a_point_where_its_camera_projects_it():
+def test_an_undistorted_picture_shows_a_point_where_its_camera_projects_it():
     """A blob drawn where the bent camera sees a point is found where the straight one does."""
     content = crooked(1, distortion=(0.4, 0.1, 0.02, -0.02), size=(96, 72), undistort=True)
     view = content.scene.views[0]
@@ -208,7 +208,7 @@ def test_a_straightened_picture_shows_a_point_where_its_camera_projects_it():
     np.testing.assert_allclose([x[labels].mean(), y[labels].mean()], straight, atol=0.3)
 
 
-def test_pictures_wider_than_readers_take_shrink_with_their_camera():
+def test_pictures_that_are_too_wide_are_scaled_with_their_camera():
     content = crooked(1, size=(96, 72))
     limits = Limits("test", widest=48)
     check_frames(content, limits)
@@ -222,7 +222,7 @@ def test_pictures_wider_than_readers_take_shrink_with_their_camera():
     np.testing.assert_allclose((wide + 0.5) / 2, small + 0.5)
 
 
-def test_depth_of_another_camera_is_drawn_into_the_pictures():
+def test_depth_of_another_camera_is_projected_into_the_pictures():
     """A wall that faces the picture's camera is as far at every pixel, whoever measured it."""
     content = crooked(1)
     (view,) = content.scene.views

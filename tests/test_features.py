@@ -47,7 +47,7 @@ def slow_H(xyz, feature, view, epsilon, exclude):
 
 @pytest.mark.parametrize("exclude", ["nothing", "self", "view"])
 @pytest.mark.parametrize("seed", range(3))
-def test_H_of_features_is_the_loops(seed, exclude):
+def test_H_of_features_equals_the_loops(seed, exclude):
     rng = np.random.default_rng(seed)
     # On a grid of quarters, so that many pairs lie exactly at epsilon.
     xyz = (rng.integers(0, 9, (160, 3)) / 4 - 1).astype(np.float32)
@@ -64,7 +64,7 @@ def test_H_of_features_is_the_loops(seed, exclude):
     np.testing.assert_allclose(got.view_H, mine, atol=1e-6)
 
 
-def test_one_hot_features_give_the_H_of_labels():
+def test_one_hot_features_have_the_H_of_labels():
     from lift3d.evaluation.consistency import consistency
 
     rng = np.random.default_rng(0)
@@ -79,7 +79,7 @@ def test_one_hot_features_give_the_H_of_labels():
         assert got.alone == expected.alone
 
 
-def test_the_same_feature_everywhere_is_no_success():
+def test_a_constant_feature_has_no_H_prime():
     xyz, view = np.zeros((4, 3), np.float32), np.array([0, 0, 1, 1], np.int32)
     got = feature_consistency(xyz, np.ones((4, 3), np.float32), view, 1.0, "view")
     assert pytest.approx(1) == got.H
@@ -133,7 +133,7 @@ def slow_average(points, scene, maps, channels=6):
     return sums / np.where(weight > 0, weight, 1)[:, None]
 
 
-def test_the_mean_feature_is_the_loops(points, scene):
+def test_the_mean_feature_equals_the_loops(points, scene):
     maps = maps_of(scene)
     got = average_features(points, scene, maps)
     assert got.dtype == np.float32
@@ -143,7 +143,7 @@ def test_the_mean_feature_is_the_loops(points, scene):
     assert (length > 0).mean() > 0.9
 
 
-def test_in_blocks_it_is_the_same_and_within_the_budget(points, scene, tmp_path):
+def test_blocks_give_the_same_mean_within_the_budget(points, scene, tmp_path):
     maps, whole = maps_of(scene), None
     loaded, told = [], []
 
@@ -168,7 +168,7 @@ def test_in_blocks_it_is_the_same_and_within_the_budget(points, scene, tmp_path)
     assert max(map(len, blocks)) * 28 <= budget
 
 
-def test_views_without_features_say_nothing(points, scene, caplog):
+def test_views_without_features_are_ignored(points, scene, caplog):
     maps = maps_of(scene)
 
     def some(index):
@@ -216,7 +216,7 @@ def test_classes_are_voted_like_instances(points, scene, tmp_path):
         LabelMaps.found(tmp_path / "none", names, "class map")
 
 
-def test_an_object_has_the_class_of_most_of_its_points(points):
+def test_an_object_has_the_most_frequent_class_of_its_points(points):
     few = points.take(np.arange(7))
     instance = np.array([0, 1, 1, 1, 2, 2, 3], np.int32)
     semantic = np.array([8, 5, 5, 4, 9, 7, 0], np.int32)

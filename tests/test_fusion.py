@@ -67,7 +67,7 @@ def test_a_fused_plane_lies_on_the_plane_with_its_colour_and_normal(name):
 
 
 @pytest.mark.parametrize("name", sorted(BACKENDS))
-def test_the_plane_stays_where_the_moved_camera_saw_it(name):
+def test_a_moved_and_turned_camera_fuses_the_same_plane(name):
     moved = np.eye(4)
     moved[:3, :3] = [[0, 0, 1], [0, 1, 0], [-1, 0, 0]]  # looks along world x
     moved[:3, 3] = [1, 2, 3]
@@ -108,7 +108,7 @@ def test_colour_is_read_through_the_colour_camera_where_it_differs(name):
 
 
 @pytest.mark.parametrize("name", sorted(BACKENDS))
-def test_a_bent_lens_is_straightened(name):
+def test_lens_distortion_is_removed(name):
     bent = replace(CAMERA, distortion=(0.2, 0.0, 0.0, 0.0))
     points = BACKENDS[name](voxel=0.05).build().fuse(scene(view("a", camera=bent)))
     assert np.abs(points.xyz[:, 2] - 2).max() < 1e-3
@@ -153,7 +153,7 @@ def test_a_limit_of_0_is_an_error_and_not_no_limit(name, option):
         config(**{option: 0.0}).build()
 
 
-def test_tsdf_confidence_is_the_number_of_looks():
+def test_tsdf_confidence_is_the_number_of_observations():
     points = TsdfConfig(voxel=0.05).build().fuse(scene(*(view(f"{i}") for i in range(3))))
     assert np.median(points.confidence) == 3
 
@@ -214,7 +214,7 @@ def test_voxels_equal_the_slow_definition_on_a_slanted_wall():
     assert keys == sorted(keys)
 
 
-def test_noise_averages_out_with_the_square_root_of_the_looks():
+def test_noise_falls_with_the_square_root_of_the_observations():
     # At 2 m a voxel of 0.1 m is 3 x 3 pixels and its edges run between pixels; the camera
     # stands 0.05 m forward so that the wall runs through the middle of the voxels.
     sigma, forward = 0.01, np.eye(4)
@@ -240,7 +240,7 @@ def test_memory_does_not_grow_with_repeated_views():
     assert len(points) == once
 
 
-def test_the_table_grows_with_the_surface_and_forgets_nothing():
+def test_the_table_grows_with_the_surface_and_loses_no_voxel():
     grid = Grid(0.002, np.zeros(3))
     for i in range(40):
         pose = np.eye(4)
@@ -255,7 +255,7 @@ def test_the_table_grows_with_the_surface_and_forgets_nothing():
     assert last[:, 0] == pytest.approx(117 + 31.5 / 60 * 2, abs=1e-4)
 
 
-def test_flyers_between_two_surfaces_are_dropped():
+def test_flying_pixels_between_two_surfaces_are_dropped():
     def step():
         depth = plain(2.0)
         depth[:, 32:] = 3.0
@@ -294,19 +294,19 @@ def test_points_that_too_few_views_saw_are_dropped():
     assert fused(view("a"), view("ghost", ghost)).xyz[:, 2].min() < 1.1
 
 
-def test_nothing_left_is_an_error_that_names_the_thresholds():
+def test_no_point_left_is_an_error_that_names_the_thresholds():
     with pytest.raises(InputError, match="min_views 3"):
         fused(view("a"), min_views=3)
 
 
-def test_confident_pixels_outweigh_doubtful_ones():
+def test_confident_pixels_outweigh_uncertain_pixels():
     sure = view("a", load_confidence=partial(plain, 0.75))
     unsure = view("b", partial(plain, 2.04), load_confidence=partial(plain, 0.25))
     points = fused(sure, unsure, voxel=0.1, clear_depth=np.inf)
     assert np.median(points.xyz[:, 2]) == pytest.approx(2.01, abs=1e-4)
 
 
-def test_one_clear_look_has_confidence_one():
+def test_one_clear_observation_has_confidence_one():
     points = fused(view("a"), voxel=0.1, clear_depth=np.inf)
     ahead = np.linalg.norm(points.xyz[:, :2], axis=1) < 0.4
     assert ahead.sum() > 20
@@ -348,7 +348,7 @@ def test_large_world_coordinates_keep_the_voxels_apart():
     assert len(points) == pytest.approx(len(fused(view("a"))), rel=0.1)
 
 
-def test_the_voxel_is_chosen_from_the_scene_and_said():
+def test_the_voxel_is_chosen_from_the_scene_and_reported():
     assert default_voxel(scene(view("a", partial(plain, 20.0)))) == 0.015
     # 2 m away: the middle of the wall is about 2.1 x 1.6 m, 2.6 m across.
     assert default_voxel(scene(view("a"))) == 0.01
@@ -428,14 +428,14 @@ def test_large_coordinates_are_accepted(tmp_path):
          b"property float z\nend_header\n0 nan 0\n", "vertex 0 is not finite"),
     ],
 )  # fmt: skip
-def test_an_odd_file_is_an_error_that_says_what_was_found(tmp_path, content, message):
+def test_an_invalid_file_is_an_error_that_names_its_content(tmp_path, content, message):
     path = tmp_path / "odd.ply"
     path.write_bytes(content)
     with pytest.raises(InputError, match=message):
         given_points(path)
 
 
-def test_faces_that_name_missing_vertices_are_an_error(tmp_path):
+def test_faces_with_missing_vertices_are_an_error(tmp_path):
     with pytest.raises(InputError, match="faces name vertex 9, but there are 4"):
         given_points(write_ply(tmp_path / "a.ply", vertices(SQUARE), [[0, 1, 9]]))
 

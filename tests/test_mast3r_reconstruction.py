@@ -88,7 +88,7 @@ def test_ignored_parts_have_no_depth(place, photos, tmp_path):
         config(place, ignore=tmp_path / "no").build().reconstruct(photos)
 
 
-def test_a_killed_run_goes_on_from_the_pairs_it_has(place, photos, tmp_path, monkeypatch):
+def test_a_killed_run_continues_from_its_finished_pairs(place, photos, tmp_path, monkeypatch):
     from lift3d.networks.mast3r.network import Mast3r
     from lift3d.reconstruction.mast3r import backend
 
@@ -125,7 +125,7 @@ def test_a_killed_run_goes_on_from_the_pairs_it_has(place, photos, tmp_path, mon
     assert not (tmp_path / "predictions").exists()
 
 
-def test_other_pictures_do_not_take_over_predictions(place, photos, tmp_path):
+def test_predictions_of_other_pictures_are_not_reused(place, photos, tmp_path):
     config(place, keep_predictions=True).build().reconstruct(photos, folder=tmp_path)
     fewer = photos.with_views(photos.views[:2])
     kept = config(place).build().reconstruct(fewer, folder=tmp_path)
@@ -135,7 +135,7 @@ def test_other_pictures_do_not_take_over_predictions(place, photos, tmp_path):
 
 
 @pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
-def test_nearly_known_positions_are_as_near_in_any_unit(photos, scale):
+def test_the_tolerance_of_near_positions_scales_with_the_unit(photos, scale):
     """Cameras 2 units apart on a line: the middle one is in the middle, the others 2 away."""
     from lift3d.reconstruction.mast3r import backend
 
@@ -150,7 +150,7 @@ def test_nearly_known_positions_are_as_near_in_any_unit(photos, scale):
     assert backend._near_position(replace(scene, metric=True)) == 0.05
 
 
-def test_more_pictures_than_complete_takes_are_paired_by_their_features(place, photos):
+def test_many_pictures_are_paired_by_their_features(place, photos):
     pairs = PairsConfig(graph="similar", similar=1)
     found = config(place, pairs=pairs).build().reconstruct(photos)
     assert len(found) == COUNT
@@ -164,7 +164,7 @@ def test_more_pictures_than_complete_takes_are_paired_by_their_features(place, p
         ("MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric", "non-commercial"),
     ],
 )
-def test_wrong_weights_say_what_to_do(name, message, monkeypatch, tmp_path):
+def test_wrong_weights_are_an_error_with_the_next_step(name, message, monkeypatch, tmp_path):
     monkeypatch.setenv("LIFT3D_WEIGHTS", str(tmp_path))
     path = Path(__file__).with_name(name)
     weights = str(path) if "." in name else name
@@ -172,7 +172,7 @@ def test_wrong_weights_say_what_to_do(name, message, monkeypatch, tmp_path):
         Mast3rConfig(weights=weights).build()
 
 
-def test_pictures_of_different_places_are_refused(place, tmp_path):
+def test_pictures_of_different_scenes_are_refused(place, tmp_path):
     from PIL import Image
 
     rng = np.random.default_rng(0)

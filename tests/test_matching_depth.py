@@ -60,7 +60,7 @@ def test_the_stride_thins_the_grid():
     assert len(DepthMatcherConfig(stride=4).build().match(*pair)) == HEIGHT * WIDTH // 16
 
 
-def test_what_a_box_hides_in_either_view_is_not_matched():
+def test_points_occluded_in_either_view_are_not_matched():
     # The same box: 1 m away it shifts by 10 px, the wall behind by 5 px.
     a = view("a", at(0), wall_with_box(20, 40))
     b = view("b", at(0.2), wall_with_box(10, 30))
@@ -135,7 +135,7 @@ def test_coordinates_are_those_of_the_colour_image_when_the_depth_camera_differs
     assert found.xy_in_b[:, 0].max() < 2 * WIDTH
 
 
-def test_a_lens_is_bent_and_straightened_again():
+def test_lens_distortion_is_applied_in_both_directions():
     lens = (-0.2, 0.05, 0.001, -0.001)
     camera = Camera(K, WIDTH, HEIGHT, distortion=lens)
     a, b = (view(n, at(0), wall(), camera=camera.at(at(x))) for n, x in (("a", 0.0), ("b", 0.0)))
@@ -157,13 +157,13 @@ def test_missing_depth_gives_no_match():
     assert len(found) == 32 * (HEIGHT - 20)
 
 
-def test_views_that_share_nothing_have_no_matches():
+def test_views_without_overlap_have_no_matches():
     behind = np.diag([-1.0, 1, -1, 1])
     matcher = DepthMatcherConfig().build()
     assert len(matcher.match(view("a", at(0), wall()), view("b", behind, wall()))) == 0
 
 
-def test_confidence_falls_with_the_angle_of_sight_and_on_edges():
+def test_confidence_falls_with_the_viewing_angle_and_on_edges():
     slanted = 2 / (1 + (np.arange(WIDTH) - 31.5)[None] / FOCAL * np.ones((HEIGHT, 1)))
     matcher = DepthMatcherConfig(stride=1).build()
     flat = matcher.match(view("a", at(0), wall()), view("b", at(0), wall()))

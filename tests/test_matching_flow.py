@@ -89,7 +89,7 @@ def moved_square():
     return before, after
 
 
-def test_what_the_square_hides_has_no_match():
+def test_occluded_pixels_have_no_match():
     before, after = moved_square()
     config = FlowMatcherConfig(stride=2)
     # In `before` the ground right of the square is seen, in `after` it is behind the square.
@@ -102,7 +102,7 @@ def test_what_the_square_hides_has_no_match():
     assert uncovered.sum() <= 0.05 * 10 * 36
 
 
-def test_the_square_and_the_ground_go_their_own_ways():
+def test_the_square_and_the_ground_move_separately():
     before, after = moved_square()
     found = FlowMatcherConfig(stride=2).build().match(view("a", before), view("b", after))
     (x, y), step = found.xy_in_a.T, found.xy_in_b - found.xy_in_a
@@ -113,7 +113,7 @@ def test_the_square_and_the_ground_go_their_own_ways():
     assert np.median(np.abs(step[far_off])) < 0.1
 
 
-def test_a_flat_wall_is_believed_less():
+def test_matches_without_texture_have_lower_confidence():
     image = np.full((200, 200, 3), 128, np.uint8)
     image[:, 100:] = cloth(200, 100)
     found = FlowMatcherConfig().build().match(view("a", image), view("b", image))
@@ -123,7 +123,7 @@ def test_a_flat_wall_is_believed_less():
     assert np.median(found.confidence[textured]) > 0.5
 
 
-def test_texture_is_the_lesser_slope_in_grey_values_per_pixel():
+def test_texture_is_the_smaller_slope_in_grey_values_per_pixel():
     x, y = np.meshgrid(np.arange(60), np.arange(60))
     along_x = (3 * x).astype(np.uint8)
     np.testing.assert_allclose(_texture(along_x)[10:50, 10:50], 0, atol=1e-2)
@@ -132,7 +132,7 @@ def test_texture_is_the_lesser_slope_in_grey_values_per_pixel():
     assert 1 < np.median(_texture(blocks)) < 6
 
 
-def test_unrelated_pictures_share_little():
+def test_unrelated_pictures_have_few_matches():
     found = (
         FlowMatcherConfig()
         .build()
@@ -180,7 +180,7 @@ def test_the_same_pair_gives_the_same_matches():
     np.testing.assert_array_equal(first.confidence, again.confidence)
 
 
-def test_it_is_a_matcher_known_by_name():
+def test_flow_is_a_registered_matcher():
     assert isinstance(BACKENDS["flow"]().build(), Matcher)
 
 
@@ -200,7 +200,7 @@ def test_an_image_too_small_for_flow_is_named():
 
 
 @pytest.mark.parametrize("sequence", ["blackswan", "car-shadow"])
-def test_masks_carried_along_a_real_video_agree(shared_data, sequence):
+def test_masks_propagated_along_a_real_video_agree(shared_data, sequence):
     """Neighbouring frames: a match that starts on the object ends on it, and nowhere else."""
     folder = shared_data("davis2016_val_subset")
     images = sorted(folder.glob(f"JPEGImages/**/{sequence}/*.jpg"))

@@ -55,7 +55,7 @@ def reproject(labelled, view, splat):
 LABELS = np.array([[0, 1, 1, 2, 2], [0, 1, 1, 2, 2], [3, 3, 3, 3, 3]], np.int32)
 
 
-def test_a_wall_shows_its_own_ids():
+def test_a_rendered_wall_has_its_ids():
     np.testing.assert_array_equal(reproject(wall(LABELS), view_of(), 0.0), LABELS)
 
 
@@ -117,7 +117,7 @@ def test_pixels_without_a_point_are_not_compared():
     assert found.ids.tolist() == [1, 3]
 
 
-def test_instances_are_averaged_over_the_views_that_know_them():
+def test_instances_are_averaged_over_the_views_that_contain_them():
     other = np.where(LABELS == 2, 1, LABELS)
     scene = scene_of(view_of(name="a"), view_of(name="b"))
     found = reprojection_check(wall(LABELS), scene, {"a": LABELS, "b": other}, 0.0)
@@ -150,7 +150,7 @@ def test_a_cloud_that_no_view_sees_is_undefined_not_perfect():
     assert "undefined" in str(found)
 
 
-def test_bad_input_says_what_is_wrong():
+def test_bad_input_is_an_error_that_names_the_fault():
     scene = scene_of(view_of())
     with pytest.raises(InputError, match="1 of 1 views have no label map"):
         reprojection_check(wall(LABELS), scene, {}, 0.0)
