@@ -1,4 +1,4 @@
-"""Global alignment: what it must find, what it must not be fooled by, what it must hold fixed."""
+"""Global alignment: accuracy, robustness to wrong pairs, and use of known quantities."""
 
 from dataclasses import replace
 from functools import cache
@@ -37,7 +37,7 @@ def surface_depth(K, pose):
 
 @cache
 def world():
-    """Cameras on a circle that look down at the floor, their depth, and where each pixel lies."""
+    """Cameras on a circle that look down at the floor, their depth, and each pixel's point."""
     rng = np.random.default_rng(3)
     cameras = []
     for k in range(COUNT):
@@ -58,7 +58,7 @@ def world():
 
 
 def predicted(a, b, rng, noise):
-    """What a network might say of a pair: right up to a scale, some noise, a turn, a focal."""
+    """A simulated prediction of a pair: true up to scale, noise, rotation and focal length."""
     (_, pose_a, _, _), scale = world()[a], np.exp(rng.normal(0, 0.05))
     maps = []
     for image in (a, b):
@@ -78,7 +78,7 @@ def predicted(a, b, rng, noise):
 
 
 def matched(a, b, rng, wrong=0.1):
-    """A grid of a's pixels and where they are in b, to a third of a pixel; some at random."""
+    """A grid of a's pixels and their positions in b, to a third of a pixel; some at random."""
     K, pose, _, _ = world()[b]
     row, column = (each.ravel() for each in np.mgrid[2:HEIGHT:4, 2:WIDTH:4])
     in_b = transform(np.linalg.inv(pose), world()[a][3][row, column])
@@ -180,7 +180,7 @@ def test_uninformative_confidences_do_no_harm():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_third_of_wrong_pairs_is_tolerated(seed):
-    """A third of the pairs show two other images, in points and matches alike."""
+    """Points and matches of a third of the pairs are those of other images."""
     rng = np.random.default_rng(seed)
     predictions, matches = (dict(each) for each in case())
     pairs = list(matches)
@@ -311,7 +311,7 @@ def test_ignored_pixels_have_no_depth_and_no_influence():
     predictions, matches = (dict(each) for each in case())
     ignored = np.zeros((HEIGHT, WIDTH), bool)
     ignored[:, :40] = True
-    # What moves there: all matches of image 0's left side slide along.
+    # A moving object: all matches on the left side of image 0 are shifted.
     for pair, each in matches.items():
         if pair[0] == 0:
             xy_b = each.xy_in_b.copy()
@@ -328,7 +328,7 @@ def test_ignored_pixels_have_no_depth_and_no_influence():
 
 
 def errors_of_camera(found, image):
-    """Where a camera lies in the true world, by the others."""
+    """A camera's position in the true world, registered by the other cameras."""
     others = [i for i in range(COUNT) if i != image]
     true = np.array([world()[i][1][:3, 3] for i in others])
     scale, move = similarity(found.world_from_camera[others, :3, 3], true)
@@ -403,7 +403,7 @@ def test_a_pair_that_contradicts_its_triangles_is_dropped():
 
 
 def test_the_normal_equations_are_the_derivatives_of_the_cost():
-    """Against differences of the cost, with every kind of prior and a shared focal length."""
+    """Compared with finite differences, with every kind of prior and a shared focal length."""
     rng = np.random.default_rng(0)
     images, cells, looks = 3, 12, 80
     cell = np.sort(rng.integers(0, cells, looks))
@@ -430,7 +430,7 @@ def test_the_normal_equations_are_the_derivatives_of_the_cost():
         rng.uniform(1, 5, cells), frozen, state, rng.uniform(0, 3, (images, 8)), shared_focal=True
     )
     moved = state.moved(rng.normal(0, 0.02, (images, 8)) * ~frozen, rng.normal(0, 0.02, cells))
-    moved.log_focal = state.log_focal + 0.01  # shared: all alike off their priors
+    moved.log_focal = state.log_focal + 0.01  # shared: equal offsets from the priors
     width, noise = 30.0, 0.7
     start = np.append(0, np.flatnonzero(np.diff(cell)) + 1)
     start = np.append(start, looks).astype(np.int64)
@@ -440,7 +440,7 @@ def test_the_normal_equations_are_the_derivatives_of_the_cost():
     cell_step = np.zeros(cells)
 
     def cost(amount):
-        # Cells go along with the cameras, so that what is left is the reduced gradient.
+        # Cells follow the cameras, so the difference is the reduced gradient.
         return refinement._cost(
             moved.moved(amount * step, amount * cell_step), seen, prior, width, noise
         )
@@ -460,7 +460,7 @@ def test_the_normal_equations_are_the_derivatives_of_the_cost():
 
 @pytest.mark.slow
 def test_the_published_room_is_aligned():
-    """Four of its views: errors in metres, in a room of 6 by 5; see benchmarks for all of it."""
+    """Four of its views: errors in metres, in a room of 6 by 5 m; benchmarks use all views."""
     place = SHARED / "facts" / "mast3r_ga"
     if not place.is_dir():
         pytest.skip(f"{place} is not there: it holds the room")

@@ -1,4 +1,4 @@
-"""ScanNet's truth: classes by the table, both label conventions told apart and reported."""
+"""ScanNet's truth: classes by the table; both label conventions are detected and reported."""
 
 import json
 

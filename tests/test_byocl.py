@@ -1,4 +1,4 @@
-"""BYOCL: clusters of features, clustered again."""
+"""BYOCL: features are clustered in batches, and the means of the clusters again."""
 
 import numpy as np
 import pytest

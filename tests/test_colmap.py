@@ -1,4 +1,4 @@
-"""COLMAP models become scenes without losing a thousandth of a pixel, and photos become models."""
+"""COLMAP models become scenes, exact to a thousandth of a pixel, and photos become models."""
 
 import pickle
 import re
@@ -246,7 +246,7 @@ def room_corner(pose, K=K, size=SIZE):
         (([0.6, 0, 0.8], [0.8, 0, -0.6]), ([-0.6, 0, 0.8], [-0.8, 0, -0.6]))
     ):
         along, normal = np.array(along), np.array(normal)
-        # Both walls pass through (0, 0, 4); each is seen on its own side of it.
+        # Both walls pass through (0, 0, 4); each is visible on its side of that point.
         t = ((np.array([0, 0, 4.0]) - pose[:3, 3]) @ normal) / (ray @ normal)
         place = pose[:3, 3] + ray * t[..., None]
         across = -(place - [0, 0, 4.0]) @ along
@@ -268,7 +268,7 @@ def poses(count):
 
 
 class Picture:
-    """A loader that travels: not a lambda."""
+    """A loader that can be pickled: not a lambda."""
 
     def __init__(self, pixels):
         self.pixels = pixels
@@ -286,7 +286,7 @@ def photos(count=6, camera=None, extra=()):
 
 @pytest.fixture(scope="module")
 def corner(tmp_path_factory):
-    """Reconstructed once: scene given, scene made, folder, ticks."""
+    """Reconstructed once: input scene, output scene, folder, ticks."""
     folder = tmp_path_factory.mktemp("corner")
     ticks = []
     noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3)).astype(np.uint8)
@@ -296,7 +296,7 @@ def corner(tmp_path_factory):
 
 
 def errors(made, truth):
-    """Camera positions off, as a share of the path's extent, and turns in degrees."""
+    """Errors of camera positions, as a share of the path's extent, and of rotations in degrees."""
     found = np.array([view.camera.pose[:3, 3] for view in made.views])
     wanted = np.array([pose[:3, 3] for pose in truth])
     scale, rigid = similarity(found, wanted)
@@ -484,7 +484,7 @@ def test_parts_that_share_few_points_are_separated():
 
 
 def test_photos_without_common_points_are_removed_from_the_tower(shared_data, tmp_path):
-    """COLMAP's global mapper calls all 7 registered, two of them without a single point."""
+    """COLMAP's global mapper registers all 7, two of them without a single point."""
     scene = read_scene(shared_data("mv_nle_tower"))
     small = ColmapConfig(threads=-1, max_size=700, max_features=4096)
     made = Colmap(small).reconstruct(scene, None, tmp_path)
@@ -496,7 +496,7 @@ def test_photos_without_common_points_are_removed_from_the_tower(shared_data, tm
 
 
 def test_a_room_is_reconstructed_within_centimetres(shared_data, tmp_path):
-    """Eight frames of a HoloLens, their depth, poses and focal length hidden."""
+    """Eight frames of a HoloLens, without their depth, poses and focal length."""
     scan = read_scene(shared_data("hololens_dvmvs_000")).views[:8]
     hidden = [
         View(v.name, centred_camera(v.camera.width, v.camera.height), v.load_image) for v in scan

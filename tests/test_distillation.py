@@ -1,4 +1,4 @@
-"""Distillation: the rasteriser against a slow twin, losses, training, what is written."""
+"""Distillation: the rasteriser against a slow twin, losses, training, written files."""
 
 import json
 import sys
@@ -42,7 +42,7 @@ import distill_splat as recipe  # noqa: E402
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Toys gain nothing from more, and lose much on a busy machine."""
+    """One thread: small tests are not faster with more, and much slower on a busy machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -70,7 +70,7 @@ def splats(count=12, channels=2, seed=0, spread=0.6, like=torch.float64):
 
 
 def drawn_slowly(splats, camera):
-    """Pixel by pixel, Gaussian by Gaussian, as the papers write it."""
+    """The papers' definition, pixel by pixel and Gaussian by Gaussian."""
     rigid = camera.camera_from_world
     ((fx, _, cx), (_, fy, cy), _) = camera.K
     flat = []
@@ -89,7 +89,7 @@ def drawn_slowly(splats, camera):
             ]
         )
         sigma = turn @ np.diag(scale**2) @ turn.T
-        # The Jacobian at the nearest place that is at most 15 % outside the picture.
+        # The Jacobian at the nearest point at most 15 % outside the picture.
         u, v = fx * a / c + cx, fy * b / c + cy
         inside_u = np.clip(u, -0.5 - 0.15 * camera.width, 1.15 * camera.width - 0.5)
         inside_v = np.clip(v, -0.5 - 0.15 * camera.height, 1.15 * camera.height - 0.5)
@@ -116,7 +116,7 @@ def drawn_slowly(splats, camera):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_the_plain_rasteriser_equals_the_slow_twin(seed):
-    # Seeds 3 and up stand among the Gaussians: some are behind, some far outside the picture.
+    # With seeds from 3 the camera is among the Gaussians: some behind, some far outside.
     given = splats(seed=seed) if seed < 3 else splats(60, seed=seed, spread=3)
     rendered = PlainRasteriser()(given, camera(number=seed))
     picture, covered = drawn_slowly(given, camera(number=seed))
@@ -135,7 +135,7 @@ def test_single_precision_is_equal_up_to_rounding():
 
 @pytest.mark.parametrize("name", ["means", "quaternions", "scales", "opacities", "values"])
 def test_gradients_equal_finite_differences(name, monkeypatch):
-    # Where alpha falls below FAINTEST the picture jumps, which differences would see.
+    # The picture is discontinuous where alpha falls below FAINTEST.
     monkeypatch.setattr("lift3d.export.distillation.plain.FAINTEST", 1e-12)
     given = splats(4, seed=2)
     given = replace(given, opacities=given.opacities * 0.9)
@@ -166,7 +166,7 @@ def test_a_gaussian_in_front_hides_the_one_behind():
         torch.eye(2),
     )
     middle = PlainRasteriser()(both, straight).values[4, 4]
-    # The one behind is seen through a quarter.
+    # The Gaussian behind is visible through a transmittance of a quarter.
     assert middle.tolist() == pytest.approx([0.25 * DENSEST, 0.75], abs=1e-6)
 
 
@@ -212,7 +212,7 @@ def test_without_gsplat_the_extra_is_named(monkeypatch):
 
 
 def test_gsplat_takes_the_arguments_we_give():
-    """Where it is installed: it imports without CUDA and renders nothing there."""
+    """If it is installed: without CUDA it can be imported but not render."""
     import inspect
 
     gsplat = pytest.importorskip("gsplat")
@@ -240,7 +240,7 @@ def test_ssim_equals_that_of_skimage():
         sigma=1.5,
     )
     crop = np.s_[12:-12, 12:-12]
-    # Away from the border, which the two treat differently.
+    # Without the border, which both treat differently.
     ours = ssim_map(a, b)
     np.testing.assert_allclose(ours[crop], theirs[crop], atol=1e-9)
     assert float(ssim(torch.tensor(a), torch.tensor(a))) == pytest.approx(1)
@@ -248,7 +248,7 @@ def test_ssim_equals_that_of_skimage():
 
 
 def ssim_map(a, b):
-    """Straight from the definition: an 11 x 11 window over zeros beyond the border."""
+    """The definition: an 11 x 11 window with zero padding."""
     from scipy.ndimage import correlate1d
 
     line = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
@@ -276,7 +276,7 @@ def test_smoothness_is_zero_for_equal_ids_and_grows_with_difference():
     assert further[1] == pytest.approx(by_hand)
 
 
-# Training, on two coloured balls seen from a few sides
+# Training, on two coloured balls seen from a few directions
 
 
 def balls(count=60, views=4, label=(3, 70000)):
@@ -292,7 +292,7 @@ def balls(count=60, views=4, label=(3, 70000)):
     cloud = LabelledPoints(points, ids, ones)
     K = np.array([[22.0, 0, 11.5], [0, 22, 8.5], [0, 0, 1]])
     cameras = [Camera(K, 24, 18, pose(number)) for number in range(views)]
-    # What they look like: opaque Gaussians of the truth.
+    # Target pictures: opaque Gaussians of the truth.
     opaque = Splats(
         torch.from_numpy(points.xyz),
         torch.tensor([[1.0, 0, 0, 0]]).repeat(2 * count, 1),
@@ -401,7 +401,7 @@ def test_miou_is_over_ids_above_0_and_pixels_of_all_views():
     at = camera()
     pictures = [Picture(f"{i}", at, image, each) for i, each in enumerate(truth)]
     measured = agreement(pictures, [(image + np.uint8(255), each) for each in found])
-    # Id 1: two pixels in both, four in either; id 2: none. 9 is nobody's.
+    # Id 1: two pixels in both, four in at least one; id 2: none. 9 is no id of the label maps.
     assert measured.miou == pytest.approx((2 / 4 + 0) / 2)
     assert measured.objects == 2
     assert measured.same == pytest.approx(5 / 8)
@@ -439,7 +439,7 @@ def test_the_ply_is_that_of_3dgs_with_labels_in_a_second_file(tmp_path, label_pr
     scores = stored["identity"] @ stored["weight"].T + stored["bias"]
     assert (stored["ids"][scores.argmax(1)] == labels).all()
 
-    # Drawn again from the file alone: the same picture.
+    # Rendered from the file only: the same picture.
     def columns(*names):
         return torch.tensor(np.stack([vertex[each] for each in names], 1))
 
@@ -479,14 +479,14 @@ def test_the_recipe_goes_from_a_run_to_a_splat_with_labels(run_folder, tmp_path,
     assert found["distilled"]["trained"]["psnr"] > found["at the start"]["trained"]["psnr"]
     for stage in (found["before"], found["distilled"]["H"]):
         assert 0 < stage["view"]["H"] <= 1
-    # One centimetre, because the run is metric even where COLMAP cannot say so.
+    # One centimetre, because the run is metric; COLMAP has no unit.
     assert found["before"]["nothing"]["epsilon"] == 0.01
     assert found["splats"] == len(np.load(out / "labels.npy")) == 600
     assert len(list((out / "labels").glob("*.png"))) == 4
     with Image.open(out / "strip.png") as strip:
         assert strip.size == (4 * 32, 2 * (24 + 4))
     seconds = found["seconds"]
-    assert recipe.main(given) == 0  # nothing left to do
+    assert recipe.main(given) == 0  # everything is finished
     assert json.loads((out / "distill.json").read_text())["seconds"] == pytest.approx(seconds)
 
 

@@ -1,4 +1,4 @@
-"""What a run leaves is opened by other programs and comes back as it was."""
+"""Files of a run are opened by other programs and read back unchanged."""
 
 import json
 from dataclasses import replace

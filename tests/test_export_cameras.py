@@ -31,7 +31,7 @@ def bend(x, y, k1=0.0, k2=0.0, p1=0.0, p2=0.0, k3=0.0):
 
 
 def read_nerfstudio(folder):
-    """stem -> function from world points to pixels whose first centre is at 0.5."""
+    """stem -> function from world points to pixels, with the first pixel's centre at 0.5."""
     content = json.loads((folder / "transforms.json").read_text())
     for frame in content["frames"]:
         value = content | frame
@@ -130,7 +130,7 @@ def read_rerun(folder):
             into = got.setdefault(view, {})
             into.update({name: values[row] for name, values in columns.items() if values[row]})
     for view, value in sorted(got.items()):
-        # Both matrices are stored by columns.
+        # Both matrices are column-major.
         R = np.array(value["Transform3D:mat3x3"][0]).reshape(3, 3).T
         t = np.array(value["Transform3D:translation"][0])
         K = np.array(value["Pinhole:image_from_camera"][0]).reshape(3, 3).T
@@ -187,7 +187,7 @@ def test_the_principal_point_is_the_middle_for_readers_that_assume_it(tmp_path):
 
 
 def test_an_undistorted_picture_shows_a_point_where_its_camera_projects_it():
-    """A blob drawn where the bent camera sees a point is found where the straight one does."""
+    """A blob at a point's distorted pixel is found at its undistorted pixel."""
     content = crooked(1, distortion=(0.4, 0.1, 0.02, -0.02), size=(96, 72), undistort=True)
     view = content.scene.views[0]
     camera = replace(view.camera, K=np.array([[80.0, 0, 50], [0, 82, 33], [0, 0, 1]]))
@@ -223,14 +223,14 @@ def test_pictures_that_are_too_wide_are_scaled_with_their_camera():
 
 
 def test_depth_of_another_camera_is_projected_into_the_pictures():
-    """A wall that faces the picture's camera is as far at every pixel, whoever measured it."""
+    """A wall that faces the picture's camera has equal depth at every pixel."""
     content = crooked(1)
     (view,) = content.scene.views
     beside = view.camera.pose.copy()
     beside[:3, 3] += 0.05 * beside[:3, 0]
     K = np.array([[60.0, 0, 47], [0, 61, 37], [0, 0, 1]])
     other = Camera(K, 96, 72, beside)
-    # Both look the same way, so z = 2 is the wall for both.
+    # Both cameras have the same direction, so the wall is at z = 2 in both.
     depth = np.full((72, 96), 2, np.float32)
     depth[:, :10] = 0
     view = replace(view, load_depth=partial(_given, depth), depth_camera=other)

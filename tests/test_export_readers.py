@@ -1,4 +1,4 @@
-"""What is exported is opened by the programs it is for, and by our own readers."""
+"""Exports are opened by the programs they are for, and by lift3d's readers."""
 
 import json
 from dataclasses import replace
@@ -41,7 +41,7 @@ def out(run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
     names = [name for name in FORMATS if name != "rerun"]
     written = export(Run.open(run), names, folder)
-    # `ply` lies in the folder itself; its many objects are told as one.
+    # `ply` is in the folder itself; its object files are listed as one entry.
     assert {p.name for p in written} == {*names, "cloud.ply", "objects"} - {"ply"}
     return folder
 
@@ -53,7 +53,7 @@ def cloud(run):
 
 @pytest.fixture(scope="module")
 def views():
-    """The room as it was lifted."""
+    """The views of the lifted room."""
     from lift3d.datasets.synthetic import SyntheticConfig
 
     return {v.name: v for v in SyntheticConfig(views=5, width=64, height=48).read().views}
@@ -110,7 +110,7 @@ def test_a_model_moved_since_the_export_is_not_metric(tmp_path):
     model.transform(pycolmap.Sim3d(2.0, pycolmap.Rotation3d(), np.zeros(3)))
     model.write(str(tmp_path / "sparse/0"))
     assert not read_scene(tmp_path).metric
-    (tmp_path / "sparse/0/lift3d.json").write_text('{"metric": true}')  # a person says so
+    (tmp_path / "sparse/0/lift3d.json").write_text('{"metric": true}')  # set by the user
     assert read_scene(tmp_path).metric
     (tmp_path / "sparse/0/lift3d.json").write_text("[]")
     assert not read_scene(tmp_path).metric
@@ -119,12 +119,12 @@ def test_a_model_moved_since_the_export_is_not_metric(tmp_path):
 
 @pytest.mark.parametrize("name", ["nerfstudio", "colmap"])
 def test_the_visibility_of_points_survives_the_round_trip(tmp_path, name):
-    """Where depth is known at a few pixels only, a point is not seen through what hides it."""
+    """With sparse depth, an occluded point is not visible."""
     content = crooked()
     views = []
     for view in content.scene.views:
         depth = projected_depth(content.cloud.points.xyz[::3].astype(np.float64), view.camera)
-        depth[:18] = 0  # hidden by what has no points
+        depth[:18] = 0  # occluded by a surface without points
         views.append(replace(view, load_depth=partial(np.copy, depth), sparse=True))
     content = replace(content, views=content.scene.with_views(views))
     FORMATS[name].write(content, tmp_path, NO_TICK)
@@ -135,7 +135,7 @@ def test_the_visibility_of_points_survives_the_round_trip(tmp_path, name):
         depth, before = view.depth(), given.depth()
         assert (depth > 0).sum() > 10
         np.testing.assert_array_equal(depth > 0, before > 0)
-        # Two points in one pixel may change places: COLMAP lists both.
+        # Two points in one pixel may be swapped: COLMAP lists both.
         np.testing.assert_allclose(depth, before, atol=0.05 if name == "colmap" else 0)
     if name == "nerfstudio":
         (tmp_path / "sparse_depth/img_01.npz").write_bytes(b"PK")
@@ -326,7 +326,7 @@ def test_open3d_reads_the_cloud_that_nerfstudio_will_read(out, cloud):
 
 
 def test_meshlab_keeps_colours_and_labels(tmp_path, cloud):
-    """Labels as its `quality`, the only property of ours that it does not drop."""
+    """Labels as `quality`, the only property with labels that MeshLab keeps."""
     from plyfile import PlyData
 
     write_cloud(tmp_path / "cloud.ply", cloud)
@@ -359,7 +359,7 @@ def test_trimesh_reads_the_glb_object_by_object(out, cloud):
 
 
 def test_the_glb_follows_the_gltf_specification(out, cloud):
-    """Chunks, alignment, lengths and bounds, which lenient readers do not look at."""
+    """Chunks, alignment, lengths and bounds, which lenient readers do not check."""
     import struct
 
     data = (out / "glb/cloud.glb").read_bytes()
@@ -419,7 +419,7 @@ def read_scannet(folder):
 
 
 def read_scannetpp(folder):
-    """Starts count from 1, after the toolkit's own decoder."""
+    """Starts are from 1, as in the toolkit's decoder."""
     (listing,) = folder.glob("*.txt")
     for line in listing.read_text().splitlines():
         path, label, confidence = line.split(" ")

@@ -1,4 +1,4 @@
-"""What a format cannot hold is refused before it is written; nothing of others is lost."""
+"""Content that a format cannot hold is refused before writing; foreign files are not lost."""
 
 import os
 import resource
@@ -190,7 +190,7 @@ def test_an_unreadable_picture_leaves_no_files(run, tmp_path, monkeypatch):
 
 
 def test_a_scan_with_missing_pictures_is_an_error(run, tmp_path, capsys):
-    """The run was of `synthetic`; a folder with fewer views stands in for what is left."""
+    """The run was of `synthetic`; a folder with fewer views replaces the scan."""
     export(Run.open(run), ["nerfstudio"], tmp_path / "scan")
     scan = tmp_path / "scan/nerfstudio"
     command = ["export", str(run), "--to", "colmap", "--out", str(tmp_path / "out")]

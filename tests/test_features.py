@@ -49,7 +49,7 @@ def slow_H(xyz, feature, view, epsilon, exclude):
 @pytest.mark.parametrize("seed", range(3))
 def test_H_of_features_equals_the_loops(seed, exclude):
     rng = np.random.default_rng(seed)
-    # On a grid of quarters, so that many pairs lie exactly at epsilon.
+    # On a grid of quarters, so that many pairs are exactly at epsilon.
     xyz = (rng.integers(0, 9, (160, 3)) / 4 - 1).astype(np.float32)
     feature = rng.normal(0.3, 1, (160, 5)).astype(np.float32)
     view = rng.integers(0, 4, 160).astype(np.int32)
@@ -145,7 +145,7 @@ def test_the_mean_feature_equals_the_loops(points, scene):
 
 def test_blocks_give_the_same_mean_within_the_budget(points, scene, tmp_path):
     maps, whole = maps_of(scene), None
-    loaded, told = [], []
+    loaded, progress = [], []
 
     def counted(index):
         loaded.append(index)
@@ -157,12 +157,12 @@ def test_blocks_give_the_same_mean_within_the_budget(points, scene, tmp_path):
         average_features(points, scene, maps, budget)
     out = tmp_path / "f.npy"
     got = average_features(
-        points, scene, counted, budget, out, progress=lambda *at: told.append(at)
+        points, scene, counted, budget, out, progress=lambda *at: progress.append(at)
     )
     np.testing.assert_allclose(got, whole, atol=1e-6)
     assert not got.flags.writeable
     assert 4 < len(loaded) <= 6 * 4 + 1
-    assert told[-1][0] == told[-1][1]
+    assert progress[-1][0] == progress[-1][1]
     blocks = list(_blocks(points.xyz, budget // 28))
     assert sorted(np.concatenate(blocks).tolist()) == list(range(len(points)))
     assert max(map(len, blocks)) * 28 <= budget
@@ -200,8 +200,8 @@ def test_H_of_a_scene_that_agrees_and_of_one_that_does_not(scene):
 def test_classes_are_voted_like_instances(points, scene, tmp_path):
     for number, view in enumerate(scene.views):
         labels = np.where(view.instances() == 2, 5, 1).astype(np.int32)
-        labels = np.full_like(labels, 9) if number == 0 else labels  # one labeller errs
-        # Half the size: maps are taken to cover the image.
+        labels = np.full_like(labels, 9) if number == 0 else labels  # one view has a wrong class
+        # Half the size: maps cover the image at any resolution.
         write_label_map(tmp_path, view.name, labels[::2, ::2] if number == 1 else labels)
     names = [view.name for view in scene.views]
     maps = LabelMaps.found(tmp_path, names, "class map")

@@ -59,7 +59,7 @@ def test_a_fused_plane_lies_on_the_plane_with_its_colour_and_normal(name):
     points = BACKENDS[name](voxel=0.05).build().fuse(scene(view("a"), view("b")))
     assert len(points) > 500
     assert np.abs(points.xyz[:, 2] - 2).max() < 1e-3
-    # TSDF normals lean at the wall's rim.
+    # TSDF normals are tilted at the wall's border.
     inner = np.abs(points.xyz[:, :2]).max(1) < 0.7
     assert np.abs(points.normal[inner] - [0, 0, -1]).max() < 0.02
     assert np.abs(points.rgb.astype(int) - [200, 100, 50]).max() <= 1
@@ -94,7 +94,7 @@ def test_colour_is_read_through_the_colour_camera_where_it_differs(name):
         return picture
 
     beside = np.eye(4)
-    beside[0, 3] = 0.5  # the colour camera sits 0.5 m to the right
+    beside[0, 3] = 0.5  # the colour camera is 0.5 m to the right
     colour = Camera(np.array([[30.0, 0, 15.5], [0, 30.0, 11.5], [0, 0, 1]]), 32, 24, beside)
     both = View("a", colour, stripes, partial(plain, 2.0), depth_camera=CAMERA)
     points = BACKENDS[name](voxel=0.05).build().fuse(scene(both))
@@ -112,7 +112,7 @@ def test_lens_distortion_is_removed(name):
     bent = replace(CAMERA, distortion=(0.2, 0.0, 0.0, 0.0))
     points = BACKENDS[name](voxel=0.05).build().fuse(scene(view("a", camera=bent)))
     assert np.abs(points.xyz[:, 2] - 2).max() < 1e-3
-    # k1 > 0 bends outwards, so the same pixels see less than the straight 64 / 60 * 2 m.
+    # k1 > 0 moves pixels outwards, so they cover less than the undistorted 64 / 60 * 2 m.
     corner = unproject(bent, plain(2.0))[HEIGHT // 2, -1, 0]
     assert corner < 1.04
     assert points.xyz[:, 0].max() == pytest.approx(corner, abs=0.06)
@@ -205,7 +205,7 @@ def test_voxels_equal_the_slow_definition_on_a_slanted_wall():
     keys = [tuple(k) for k in np.floor(points.xyz.astype(float) / 0.1).astype(int)]
     compared = 0
     for key, xyz, rgb in zip(keys, points.xyz, points.rgb, strict=True):
-        # Rim pixels have no normal in the twin: compare the voxels clear of the rim.
+        # Border pixels have no normal in the twin: compare only voxels inside.
         if key in slow and np.abs(xyz[:2]).max() < 0.6:
             assert xyz == pytest.approx(slow[key][:3], abs=2e-5)
             assert rgb == pytest.approx(slow[key][3:], abs=0.6)
@@ -216,7 +216,7 @@ def test_voxels_equal_the_slow_definition_on_a_slanted_wall():
 
 def test_noise_falls_with_the_square_root_of_the_observations():
     # At 2 m a voxel of 0.1 m is 3 x 3 pixels and its edges run between pixels; the camera
-    # stands 0.05 m forward so that the wall runs through the middle of the voxels.
+    # is moved 0.05 m forward so that the wall is in the middle of the voxels.
     sigma, forward = 0.01, np.eye(4)
     forward[2, 3] = 0.05
     views = [view(f"{i}", noisy(i, sigma), CAMERA.at(forward)) for i in range(50)]
@@ -259,7 +259,7 @@ def test_flying_pixels_between_two_surfaces_are_dropped():
     def step():
         depth = plain(2.0)
         depth[:, 32:] = 3.0
-        depth[:, 32] = 2.5  # a column that mixes both
+        depth[:, 32] = 2.5  # a column between both surfaces
         depth[10, 10] = 1.5  # a speck
         return depth
 
@@ -290,7 +290,7 @@ def test_points_that_too_few_views_saw_are_dropped():
     points = fused(*views, view("ghost", ghost))
     assert points.xyz[:, 2].min() > 1.9
     assert fused(*views, view("ghost", ghost), min_views=1).xyz[:, 2].min() < 1.1
-    # With few views there is nothing to compare with: all stay.
+    # With few views all points are kept.
     assert fused(view("a"), view("ghost", ghost)).xyz[:, 2].min() < 1.1
 
 
@@ -436,7 +436,7 @@ def test_an_invalid_file_is_an_error_that_names_its_content(tmp_path, content, m
 
 
 def test_faces_with_missing_vertices_are_an_error(tmp_path):
-    with pytest.raises(InputError, match="faces name vertex 9, but there are 4"):
+    with pytest.raises(InputError, match="a face refers to vertex 9, but there are 4 vertices"):
         given_points(write_ply(tmp_path / "a.ply", vertices(SQUARE), [[0, 1, 9]]))
 
 

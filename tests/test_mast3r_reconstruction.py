@@ -1,4 +1,4 @@
-"""Photos through a small random MASt3R to cameras, depth and matches: the whole path."""
+"""Photos through a small random MASt3R to cameras, depth and matches, end to end."""
 
 import json
 import subprocess
@@ -57,7 +57,7 @@ def test_every_picture_gets_a_camera_depth_and_confidence(reconstructed):
         assert 0 < view.confidence().max() <= 1
         assert np.allclose(view.camera.pose, view.geometry_camera.pose)
     assert "3 of 3 pictures aligned" in reconstructed.notes[-1]
-    assert not reconstructed.metric  # the file's name does not say so
+    assert not reconstructed.metric  # the file's name does not contain `metric`
 
 
 def test_known_intrinsics_reach_the_cameras_and_place_them(place, photos):
@@ -113,7 +113,7 @@ def test_a_killed_run_continues_from_its_finished_pairs(place, photos, tmp_path,
     monkeypatch.setattr(backend, "match_pair", dies)
     with pytest.raises(KeyboardInterrupt):
         config(place).build().reconstruct(photos, folder=tmp_path)
-    assert sum(decoded) == 6  # three pairs, both ways round; the third was not matched
+    assert sum(decoded) == 6  # three pairs in both directions; the third was not matched
     monkeypatch.setattr(backend, "match_pair", match_pair)
     decoded.clear()
     again = config(place).build().reconstruct(photos, folder=tmp_path)
@@ -202,7 +202,7 @@ def test_photos_are_lifted_to_a_labelled_cloud_and_found_finished(place, tmp_pat
 
 
 def test_matches_follow_the_picture_in_its_own_pixels(place, photos):
-    """The pictures are the network's size here, so halve one to see that sizes are undone."""
+    """Pictures have the network's size here, so one is halved to test the scaling back."""
     matcher = Mast3rMatcherConfig(
         str(place / "tiny.pth"), size=224, stride=16, device="cpu", precision="float32"
     ).build()
@@ -215,7 +215,7 @@ def test_matches_follow_the_picture_in_its_own_pixels(place, photos):
 
 
 def test_windows_of_large_pictures_are_matched_at_full_size(place, tmp_path):
-    """Pictures of twice the network's size, moved by `STEP` of their own pixels."""
+    """Pictures of twice the network's size, shifted by `STEP` of their pixels."""
     large = read_scene(write_pictures(tmp_path, 2, 2 * SIDE, 2 * SIDE))
     options = {"size": 224, "stride": 16, "device": "cpu", "precision": "float32"}
     matcher = Mast3rMatcherConfig(str(place / "tiny.pth"), fine=True, **options).build()
@@ -248,7 +248,7 @@ def test_each_picture_is_encoded_once(place, photos, monkeypatch):
 
 
 def test_the_points_tracker_runs_on_its_matches(place, photos):
-    """As the paper has it: correspondences of neighbouring pictures prompt the segmenter."""
+    """As in the paper: correspondences of neighbouring pictures prompt the segmenter."""
     tracking = KINDS["tracking"]["mastsam"]()
     segmenter = KINDS["segmentation"]["regions"]().build()
     matcher = Mast3rMatcherConfig(str(place / "tiny.pth"), size=224, stride=8).build()

@@ -1,4 +1,4 @@
-"""MastSAM on a wall of squares, with a segmenter that knows the truth or errs on purpose."""
+"""MastSAM on a wall of squares, with a segmenter of true masks or of intended errors."""
 
 import itertools
 from dataclasses import fields, replace
@@ -38,7 +38,7 @@ def ids_on(labels, truth):
     return {int(one): set(labels[truth == one].tolist()) for one in np.unique(truth)}
 
 
-# The tracker as a whole.
+# The complete tracker.
 
 
 def test_an_object_keeps_its_id_while_the_camera_moves():
@@ -102,14 +102,14 @@ def test_a_cut_ends_all_tracks_and_ids_are_not_reused():
 def test_an_answer_that_the_matches_contradict_ends_the_track():
     class Drifting(TrueMasks):
         def prompt(self, view, prompts):
-            # Whatever it is asked for, it answers with the right square.
+            # The answer to every prompt is the right square.
             stack = np.repeat((view.instances() == 3)[None], len(prompts), axis=0)
             return Masks(stack, np.ones(len(prompts), np.float32))
 
     scene = wall_scene(SQUARES, [0, 10])
     maps = tracked(scene, Drifting(), claim=False)
     assert ids_on(maps[1], scene.views[1].instances()) == {1: {4}, 2: {5}, 3: {3}}
-    # The automatic masks where the others were are known again.
+    # The automatic masks of the others get their earlier ids.
     maps = tracked(scene, Drifting(), claim=True)
     assert ids_on(maps[1], scene.views[1].instances()) == {1: {1}, 2: {2}, 3: {3}}
     # The scripts keep every answer: the smallest of the merged ids takes the square.
@@ -159,7 +159,7 @@ def test_prompts_are_points_on_the_object_with_neighbours_as_negatives():
 
 
 def test_a_part_behind_a_bar_keeps_its_id():
-    # A bar 0.5 m before the wall's square cuts it in two in the second view.
+    # A bar 0.5 m before the wall splits the square in two in the second view.
     scene = wall_scene(((40, 20, 60, 2), (20, 0, 8, 3), (20, 8, 8, 3)), [0])
     bar = np.zeros((HEIGHT, WIDTH), bool)
     bar[:, 70:76] = True
@@ -215,7 +215,7 @@ def test_an_invalid_setting_is_refused(settings, message):
 def test_a_given_option_replaces_the_presets():
     assert MastsamConfig().options == BEST
     assert MastsamConfig(preset="paper").options == PAPER
-    # Values that are the other preset's, or falsy, are options like any other.
+    # Values of the other preset and falsy values are used too.
     mixed = MastsamConfig(preset="paper", negatives=4, initialise=False, carry=True)
     assert mixed.options == replace(PAPER, negatives=4, initialise=False, carry=True)
     assert MastsamConfig(negatives=0, stray=0.0).options == replace(BEST, negatives=0, stray=0.0)
@@ -309,7 +309,7 @@ def test_a_representative_is_the_nearest_match_on_the_same_mask():
     match_xy = np.array([[9.0, 10], [10, 10], [2, 2], [15, 11]])
     match_label = labels[match_xy[:, 1].astype(int), match_xy[:, 0].astype(int)]
     chosen = choose(labels, np.array([1, 2], np.int32), match_xy, match_label, 2, 0)[0]
-    # Middles are (4.5, 9.5) and (14.5, 9.5).
+    # The means are (4.5, 9.5) and (14.5, 9.5).
     assert chosen.tolist() == [0, 3]
     only_left = choose(labels, np.array([1, 2], np.int32), match_xy[:1], match_label[:1], 2, 0)[0]
     assert only_left.tolist() == [0]
@@ -346,7 +346,7 @@ def test_outliers_are_dropped_and_a_zoom_is_no_outlier():
     y, x = np.mgrid[5:95:10, 5:95:10]
     xy = np.stack([x.ravel(), y.ravel()], 1)
     zoom = 0.3 * (xy - 50)
-    zoom[40] = [25, -3]  # the middle one jumps
+    zoom[40] = [25, -3]  # the middle match is an outlier
     zoom[3] += [0, 30]
     evidence = evidence_of(np.ones((130, 130), np.int32), xy + 20, zoom)
     assert np.flatnonzero(~steady(evidence, 4.0)).tolist() == [3, 40]
@@ -357,8 +357,8 @@ def test_agreement_is_the_overlap_counted_in_matches():
     before[:, :4], before[:, 4:8] = 1, 2
     evidence = evidence_of(before, [[0, 0], [1, 0], [2, 0], [3, 0], [5, 0], [9, 0]], [0, 0])
     stack = np.zeros((2, 10, 10), bool)
-    stack[0, :, 1:6] = True  # three of label 1's four, one of 2's
-    stack[1, :, 5:] = True  # all of label 2's, and an unlabelled one, which does not count
+    stack[0, :, 1:6] = True  # three of four matches of label 1, one match of label 2
+    stack[1, :, 5:] = True  # all matches of label 2, and an unlabelled match, which is ignored
     np.testing.assert_allclose(evidence.agreement(stack, np.array([1, 2], np.int32)), [3 / 5, 1])
     # A label without matches agrees with nothing.
     assert evidence.agreement(stack[:1], np.array([8], np.int32)).tolist() == [0]
@@ -401,7 +401,7 @@ def test_masks_of_ids_are_those_of_the_label_map():
     assert np.array_equal(split(labels, ids), labels[None] == ids[:, None, None])
 
 
-# Carrying by depth and poses, and recovery.
+# Propagation by depth and poses, and recovery.
 
 
 def remembered(shift, squares=SQUARES):
@@ -426,7 +426,7 @@ def test_a_point_occluded_in_an_earlier_view_is_not_looked_up_there():
     here = places(view, view.depth())
     near = remembered(0)
     hidden = near.depth.copy()
-    hidden[:, :80] = 1.0  # something stood there, a metre before the wall
+    hidden[:, :80] = 1.0  # an occluder, a metre before the wall
     near = replace(near, depth=hidden)
     label = look_up(here.xyz, near, DepthTolerance())
     column = here.pixel % WIDTH
@@ -487,7 +487,10 @@ def test_keyframes_are_few_and_cover_the_start():
         memory.add(places(view, view.depth()), remembered(shift))
     first = wall_view(SQUARES, 0)
     voters = memory.voters(places(first, first.depth()), 3)
-    assert [each.number for each in voters] == [1960, 0]  # the last, and the one that sees it
+    assert [each.number for each in voters] == [
+        1960,
+        0,
+    ]  # the last view, and the keyframe that sees the point
     assert memory.voters(places(first, first.depth()), 1) == voters[:1]
 
 
@@ -597,7 +600,7 @@ def test_new_masks_are_automatic_masks_and_not_the_region():
     free = np.zeros((10, 30), bool)
     free[:, 8:] = True
     new = fresh(automatic, free)
-    # Mask 1 lies on a track but for a rim; columns 28 and 29 have no automatic mask.
+    # Mask 1 is on a track except for a border; columns 28 and 29 have no automatic mask.
     assert np.unique(new[:, :10]).tolist() == [0]
     assert np.unique(new[:, 10:20]).tolist() == [2]
     assert np.unique(new[:, 20:28]).tolist() == [3]

@@ -21,7 +21,7 @@ def at(x, y=0.0, z=0.0):
 
 
 def view(name, pose, depth, **more):
-    """A view of grey whose depth is registered unless `depth_camera` says otherwise."""
+    """A grey view, with registered depth unless `depth_camera` is given."""
     camera = more.pop("camera", Camera(K, WIDTH, HEIGHT, pose))
     return View(
         name,
@@ -70,14 +70,14 @@ def test_points_occluded_in_either_view_are_not_matched():
         for x, u in zip(found.xy_in_a[:, 0], found.xy_in_b[:, 0], strict=True)
     }
     on_box = {(x, x - 10) for x in range(20, 40)}
-    # Columns 5..14 of the wall stay; 15..19 move behind the box; 40.. stay in sight.
+    # Columns 5..14 of the wall stay visible; 15..19 move behind the box; 40.. stay visible.
     on_wall = {(x, x - 5) for x in [*range(5, 15), *range(40, 64)]}
     assert columns == on_box | on_wall
 
 
 def test_a_point_that_b_sees_behind_a_surface_of_a_is_checked_back_in_a():
-    # Where b's nearest pixel measures something else than what a saw there, a must agree too:
-    # every match of (a, b) at stride 1 must satisfy the slow definition.
+    # b's nearest pixel may measure another surface than a does, so a must agree too: every match
+    # of (a, b) at stride 1 must satisfy the slow definition.
     rng = np.random.default_rng(3)
     blocks = 1.5 + rng.random((6, 8))
     depth_a = np.kron(blocks, np.ones((8, 8)))
@@ -91,7 +91,7 @@ def test_a_point_that_b_sees_behind_a_surface_of_a_is_checked_back_in_a():
 
 
 def slow_twin(a, b, tolerance):
-    """Pixels of a whose point b confirms, and whose confirmation a confirms, one by one."""
+    """Pixels of a that agree with b's depth, and whose point in b agrees with a's; one by one."""
     depth_a, depth_b = a.depth(), b.depth()
 
     def lift(camera, depth, x, y):
@@ -170,7 +170,7 @@ def test_confidence_falls_with_the_viewing_angle_and_on_edges():
     steep = matcher.match(view("a", at(0), slanted), view("b", at(0), slanted))
     middle = (WIDTH // 2, HEIGHT // 2)
     value = [m.confidence[(m.xy_in_a == middle).all(1)][0] for m in (flat, steep)]
-    # z = 2 - x: the wall is turned by 45 degrees.
+    # z = 2 - x: the wall is rotated by 45 degrees.
     np.testing.assert_allclose(value, [1, np.cos(np.pi / 4)], atol=0.02)
     box = matcher.match(
         view("a", at(0), wall_with_box(20, 40)), view("b", at(0), wall_with_box(20, 40))

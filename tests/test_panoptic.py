@@ -83,7 +83,7 @@ def test_a_changing_id_lowers_the_scene_score_but_not_that_of_pictures():
 
 
 def test_iou_of_classes_equals_the_benchmarks():
-    """Right over right, missed and wrong; unasked vertices count nowhere."""
+    """TP / (TP + FN + FP); vertices that are not evaluated are ignored."""
     truth = np.array([1, 1, 1, 2, 2, 0, 9])
     predicted = np.array([1, 2, 7, 2, 1, 1, 2])
     assert confusion(truth, predicted, [1, 2, 3]).tolist() == [[1, 1, 0, 1], [1, 1, 0, 0], [0] * 4]

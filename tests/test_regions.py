@@ -124,7 +124,9 @@ def test_a_prompt_without_positives_gets_an_empty_mask():
 
 def test_depth_of_another_camera_is_registered_to_the_picture():
     moved = np.eye(4)
-    moved[0, 3] = -0.1  # the depth camera sits 10 cm to the left: there things lie to the right
+    moved[
+        0, 3
+    ] = -0.1  # the depth camera is 10 cm to the left, so objects are further to the right in it
     seen = view(plain())
     depth = np.where(square(columns=slice(50, 110)), np.float32(1.4), np.float32(2.8))
     two = View("0", seen.camera, seen.load_image, lambda: depth, depth_camera=seen.camera.at(moved))

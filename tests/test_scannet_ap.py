@@ -63,7 +63,7 @@ def test_every_number_of_the_benchmarks_script_to_the_last_decimal(golden):
 
 
 def slow_ap(scenes, label, classes, overlap):
-    """The definition in ../facts read out slowly, on sets of vertices, in its own order."""
+    """The definition, computed slowly on sets of vertices, in the script's order."""
     scores, rights, missed, truths, guesses = [], [], 0, 0, 0
     for truth, predictions in scenes:
         void = {v for v, one in enumerate(truth) if one < 1000 or one // 1000 not in classes}
@@ -119,7 +119,7 @@ def slow_ap(scenes, label, classes, overlap):
         recall.append(sum(kept) / (sum(kept) + below + missed))
     precision, recall = [*precision, 1.0], [*recall, 0.0]
     steps = np.convolve([recall[0], *recall, 0.0], [-0.5, 0, 0.5], "valid")
-    # The golden cases hold this sum's last bit; np.dot's depends on the processor.
+    # The reference cases contain the last bit of this sum; np.dot's depends on the processor.
     return _dot(np.asarray(precision, float).tolist(), steps.tolist())
 
 
@@ -131,7 +131,7 @@ KINDS = ("mixed", "void", "tiny", "overlapping", "empty", "duplicated")
 
 
 def random_scene(rng, kind="mixed"):
-    """Runs of vertices, some void, some groups, some too small; predictions that half fit."""
+    """Runs of vertices, some void, some groups, some too small; predictions overlap partly."""
     sizes = rng.integers(*((20, 180) if kind == "tiny" else (40, 300)), rng.integers(3, 9))
     nothing = [0, 0, 7, 999, 9000] if kind == "void" else [0, 7]
     ids = [int(rng.choice([*nothing, 1000, 2000, 3000])) for _ in sizes]
@@ -154,7 +154,7 @@ def random_scene(rng, kind="mixed"):
         spread = 20 if kind == "overlapping" else 60
         low = max(edges[start] + rng.integers(-spread, spread), 0)
         mask = cover(len(truth), low, max(edges[stop] + rng.integers(-spread, spread), 0))
-        # The class that is there, most of the time.
+        # Mostly the true class.
         label = ids[start] // 1000 if rng.random() < 0.7 else int(rng.choice([1, 2, 3]))
         score = float(rng.choice([0.25, 0.5, rng.random()]))
         predictions.append(Prediction(mask, label, score))
@@ -178,7 +178,7 @@ def test_random_scenes_equal_the_slow_definition_in_every_decimal(kind, block):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_random_scenes_have_different_scores(kind):
-    """Else the twin above would agree about nothing."""
+    """Otherwise the comparison above would test little."""
     rng = np.random.default_rng(0)
     found = [average_precision([random_scene(rng, kind)], [1, 2], "").ap25 for _ in range(40)]
     known = [each for each in found if not np.isnan(each)]

@@ -1,4 +1,4 @@
-"""Simulated masks are the truth, less good by a known amount."""
+"""Simulated masks are the true masks with errors of a known amount."""
 
 from dataclasses import replace
 
@@ -22,13 +22,13 @@ def views():
 
 
 def board():
-    """Four by three squares of 40 pixels, ids 1 to 12, in a frame of nothing."""
+    """Four by three squares of 40 pixels, ids 1 to 12, with an unlabelled border."""
     squares = np.arange(1, 13, dtype=np.int32).reshape(3, 4)
     return np.pad(np.kron(squares, np.ones((40, 40), np.int32)), 10)
 
 
 def same_masks(a, b):
-    """Equal but for the ids."""
+    """Whether label maps are equal except for the ids."""
     pairs = {*zip(a.ravel().tolist(), b.ravel().tolist(), strict=True)}
     return len(pairs) == len({x for x, _ in pairs}) == len({y for _, y in pairs})
 

@@ -1,4 +1,4 @@
-"""Submissions to the benchmarks: what is written is what is read, and what others wrote too."""
+"""Submissions to the benchmarks: written files are read back, and foreign files are read."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What every tracker must keep, whatever it does."""
+"""The contract of every tracker."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def test_there_is_one_int32_map_of_colour_size_for_each_view_in_order(tracker):
     for labels, shift in zip(maps, [0, 10, 20], strict=True):
         assert labels.dtype == np.int32
         assert labels.shape == (HEIGHT, WIDTH)
-        # The second square starts at column 90 - shift, so its edge tells the order.
+        # The second square starts at column 90 - shift, so its edge shows the order.
         assert labels[60, 90 - shift] != labels[60, 89 - shift]
         assert labels.min() >= 0
 

@@ -1,4 +1,4 @@
-"""A tiny run that was really lifted, and a scene with crooked cameras, for tests of exports."""
+"""A small lifted run, and a scene with unusual cameras, for tests of exports."""
 
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ def lifted_run(folder, views=5, width=64, height=48):
 
 
 def pose(seed):
-    """A camera somewhere around the origin that looks at it, rolled a little."""
+    """A camera around the origin that looks at it, slightly rolled."""
     random = np.random.default_rng(seed)
     position = random.normal(size=3)
     position *= 3 / np.linalg.norm(position)
@@ -41,7 +41,7 @@ def pose(seed):
 
 
 def crooked(views=3, distortion=(), centred=False, objects=(3, 7), size=SIZE, **options):
-    """Cameras with odd intrinsics, different in every view, around a small cloud."""
+    """Cameras with unusual intrinsics, different in every view, around a small cloud."""
     random = np.random.default_rng(0)
     width, height = size
     cameras = []

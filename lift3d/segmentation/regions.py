@@ -78,7 +78,7 @@ class Regions(Segmenter):
         return Masks(stack, scores)
 
     def alternatives(self, view: View, prompt: Prompt) -> Masks:
-        """The best node of at most half the best node's area, of its area, and of at least 2x."""
+        """The best node, the best of at most half its area, and the best of at least twice."""
         hierarchy = self._hierarchy(view)
         nodes, fit = self._candidates(hierarchy, view, prompt)
         chosen: list[int] = []
