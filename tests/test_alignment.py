@@ -1,4 +1,4 @@
-"""Global alignment: what it must find, what it must not be fooled by, what it must hold fixed."""
+"""Global alignment: accuracy, robustness to wrong pairs, and use of known quantities."""
 
 from dataclasses import replace
 from functools import cache
@@ -12,7 +12,7 @@ from lift3d.geometry import similarity, transform
 from lift3d.reconstruction.alignment import AlignmentConfig, Known, PairPrediction, align
 from lift3d.reconstruction.alignment import refine as refinement
 from lift3d.reconstruction.alignment.canonical import canonical
-from lift3d.reconstruction.alignment.refine import Looks, Prior, State
+from lift3d.reconstruction.alignment.refine import Observations, Prior, State
 from lift3d.reconstruction.alignment.relative import Relative
 from lift3d.reconstruction.alignment.view_graph import lay_out
 from lift3d.scene import Matches
@@ -37,7 +37,7 @@ def surface_depth(K, pose):
 
 @cache
 def world():
-    """Cameras on a circle that look down at the floor, their depth, and where each pixel lies."""
+    """Cameras on a circle that look down at the floor, their depth, and each pixel's point."""
     rng = np.random.default_rng(3)
     cameras = []
     for k in range(COUNT):
@@ -58,7 +58,7 @@ def world():
 
 
 def predicted(a, b, rng, noise):
-    """What a network might say of a pair: right up to a scale, some noise, a turn, a focal."""
+    """A simulated prediction of a pair: true up to scale, noise, rotation and focal length."""
     (_, pose_a, _, _), scale = world()[a], np.exp(rng.normal(0, 0.05))
     maps = []
     for image in (a, b):
@@ -78,7 +78,7 @@ def predicted(a, b, rng, noise):
 
 
 def matched(a, b, rng, wrong=0.1):
-    """A grid of a's pixels and where they are in b, to a third of a pixel; some at random."""
+    """A grid of a's pixels and their positions in b, to a third of a pixel; some at random."""
     K, pose, _, _ = world()[b]
     row, column = (each.ravel() for each in np.mgrid[2:HEIGHT:4, 2:WIDTH:4])
     in_b = transform(np.linalg.inv(pose), world()[a][3][row, column])
@@ -161,7 +161,7 @@ def test_the_first_camera_is_the_world_when_no_pose_is_known():
     assert np.allclose(found.world_from_camera[0], np.eye(4), atol=1e-9)
 
 
-def test_confidences_that_say_nothing_do_no_harm():
+def test_uninformative_confidences_do_no_harm():
     predictions, matches = case()
     flat = {
         pair: replace(
@@ -179,8 +179,8 @@ def test_confidences_that_say_nothing_do_no_harm():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_wrong_pairs_do_not_fool_it(seed):
-    """A third of the pairs show two other images, in points and matches alike."""
+def test_a_third_of_wrong_pairs_is_tolerated(seed):
+    """Points and matches of a third of the pairs are those of other images."""
     rng = np.random.default_rng(seed)
     predictions, matches = (dict(each) for each in case())
     pairs = list(matches)
@@ -209,7 +209,7 @@ def test_a_picture_without_matches_is_reported_and_not_fatal():
     assert_right(found, [0, 1, 2, 3, 5])
 
 
-def test_nothing_in_common_is_an_error_that_says_so():
+def test_images_without_overlap_are_an_error():
     rng = np.random.default_rng(0)
     predictions, matches = case()
     noise = {
@@ -239,7 +239,7 @@ def test_known_poses_are_kept_to_the_last_bit_and_set_frame_and_unit():
     assert max(depth) < 0.006
 
 
-def test_where_all_is_known_the_cameras_stay_and_the_error_is_measured():
+def test_with_everything_known_the_cameras_stay_and_the_error_is_measured():
     known = [
         Known(K=K, world_from_camera=pose, depth=depth.astype(np.float32))
         for K, pose, depth, _ in world()
@@ -275,7 +275,7 @@ def test_some_known_poses_place_the_others():
     assert np.array_equal(found.world_from_camera[1], world()[1][1])
 
 
-def test_poses_nearly_known_are_mended():
+def test_nearly_known_poses_are_corrected():
     rng = np.random.default_rng(1)
     known = []
     for _, pose, _, _ in world():
@@ -295,23 +295,23 @@ def test_known_depth_sets_the_unit_and_is_nearly_kept():
         assert np.median(np.abs(found.depth[i] / world()[i][2] - 1)) < 0.003
 
 
-def test_one_known_depth_sets_the_unit_of_all():
+def test_a_single_known_depth_sets_the_unit():
     known = [Known(depth=world()[0][2].astype(np.float32))] + [Known()] * (COUNT - 1)
     found = aligned(*case(), known)
     for i in range(COUNT):
         assert np.median(found.depth[i] / world()[i][2]) == pytest.approx(1, abs=0.01)
 
 
-def test_one_focal_length_for_all_is_one():
+def test_a_shared_focal_length_is_equal_in_all_images():
     found = aligned(*case(), config=AlignmentConfig(shared_focal=True))
     assert np.ptp(found.K[:, 0, 0]) < 1e-9
 
 
-def test_ignored_pixels_have_no_depth_and_no_say():
+def test_ignored_pixels_have_no_depth_and_no_influence():
     predictions, matches = (dict(each) for each in case())
     ignored = np.zeros((HEIGHT, WIDTH), bool)
     ignored[:, :40] = True
-    # What moves there: all matches of image 0's left side slide along.
+    # A moving object: all matches on the left side of image 0 are shifted.
     for pair, each in matches.items():
         if pair[0] == 0:
             xy_b = each.xy_in_b.copy()
@@ -328,14 +328,14 @@ def test_ignored_pixels_have_no_depth_and_no_say():
 
 
 def errors_of_camera(found, image):
-    """Where a camera lies in the true world, by the others."""
+    """A camera's position in the true world, registered by the other cameras."""
     others = [i for i in range(COUNT) if i != image]
     true = np.array([world()[i][1][:3, 3] for i in others])
     scale, move = similarity(found.world_from_camera[others, :3, 3], true)
     return transform(move, scale * found.world_from_camera[[image], :3, 3])[0]
 
 
-def test_thinned_predictions_do_nearly_as_well():
+def test_thinned_predictions_are_nearly_as_accurate():
     predictions, matches = case()
     thin = {
         pair: each.condensed(dense=abs(pair[0] - pair[1]) == 1)
@@ -357,7 +357,7 @@ def test_progress_goes_up_and_ends_within_its_total():
     assert all(done <= total for done, total in heard)
 
 
-def test_a_minority_of_right_predictions_is_found_when_wrong_ones_agree_with_nobody():
+def test_a_minority_of_inliers_is_found_when_outliers_agree_with_no_other_prediction():
     rng = np.random.default_rng(0)
     true = world()[0][2].astype(np.float32)
     maps = [true * s for s in (1.0, 1.2, 0.9)] + [
@@ -367,7 +367,7 @@ def test_a_minority_of_right_predictions_is_found_when_wrong_ones_agree_with_nob
     points = [np.stack([np.zeros_like(z), np.zeros_like(z), z], -1) for z in maps]
     centre = np.array([(WIDTH - 1) / 2, (HEIGHT - 1) / 2])
     own = canonical(points, [np.ones_like(z) for z in maps], centre, focal=100.0)
-    assert own.stray.tolist() == [False] * 3 + [True] * 4
+    assert own.outlier.tolist() == [False] * 3 + [True] * 4
     assert np.allclose(own.depth / true, own.depth[0, 0] / true[0, 0], rtol=1e-5)
     assert np.allclose(
         np.exp(own.log_scale[:3]),
@@ -376,7 +376,7 @@ def test_a_minority_of_right_predictions_is_found_when_wrong_ones_agree_with_nob
     )
 
 
-def test_a_focal_length_is_read_off_a_point_map():
+def test_a_focal_length_is_estimated_from_a_point_map():
     K, pose, _, xyz = world()[2]
     own = transform(np.linalg.inv(pose), xyz.reshape(-1, 3)).reshape(HEIGHT, WIDTH, 3)
     maps = [own.astype(np.float32)] * 2
@@ -403,7 +403,7 @@ def test_a_pair_that_contradicts_its_triangles_is_dropped():
 
 
 def test_the_normal_equations_are_the_derivatives_of_the_cost():
-    """Against differences of the cost, with every kind of prior and a shared focal length."""
+    """Compared with finite differences, with every kind of prior and a shared focal length."""
     rng = np.random.default_rng(0)
     images, cells, looks = 3, 12, 80
     cell = np.sort(rng.integers(0, cells, looks))
@@ -415,7 +415,7 @@ def test_the_normal_equations_are_the_derivatives_of_the_cost():
         rng.normal(0, 0.1, images),
         rng.normal(0, 0.1, cells),
     )
-    seen = Looks(
+    seen = Observations(
         cell,
         owner.astype(np.int32),
         ((owner + rng.integers(1, 3, looks)) % images).astype(np.int32),
@@ -430,7 +430,7 @@ def test_the_normal_equations_are_the_derivatives_of_the_cost():
         rng.uniform(1, 5, cells), frozen, state, rng.uniform(0, 3, (images, 8)), shared_focal=True
     )
     moved = state.moved(rng.normal(0, 0.02, (images, 8)) * ~frozen, rng.normal(0, 0.02, cells))
-    moved.log_focal = state.log_focal + 0.01  # shared: all alike off their priors
+    moved.log_focal = state.log_focal + 0.01  # shared: equal offsets from the priors
     width, noise = 30.0, 0.7
     start = np.append(0, np.flatnonzero(np.diff(cell)) + 1)
     start = np.append(start, looks).astype(np.int64)
@@ -440,7 +440,7 @@ def test_the_normal_equations_are_the_derivatives_of_the_cost():
     cell_step = np.zeros(cells)
 
     def cost(amount):
-        # Cells go along with the cameras, so that what is left is the reduced gradient.
+        # Cells follow the cameras, so the difference is the reduced gradient.
         return refinement._cost(
             moved.moved(amount * step, amount * cell_step), seen, prior, width, noise
         )
@@ -460,7 +460,7 @@ def test_the_normal_equations_are_the_derivatives_of_the_cost():
 
 @pytest.mark.slow
 def test_the_published_room_is_aligned():
-    """Four of its views: errors in metres, in a room of 6 by 5; see benchmarks for all of it."""
+    """Four of its views: errors in metres, in a room of 6 by 5 m; benchmarks use all views."""
     place = SHARED / "facts" / "mast3r_ga"
     if not place.is_dir():
         pytest.skip(f"{place} is not there: it holds the room")

@@ -1,4 +1,4 @@
-"""ScanNet's truth: classes by the table, both label conventions told apart and reported."""
+"""ScanNet's truth: classes by the table; both label conventions are detected and reported."""
 
 import json
 
@@ -75,7 +75,7 @@ def test_the_table_gives_both_lists_of_classes(tmp_path):
         (RAW, "raw", "it has the id 300"),
     ],
 )
-def test_conventions_are_told_apart_without_a_table(tmp_path, labels, convention, why):
+def test_conventions_are_detected_without_a_table(tmp_path, labels, convention, why):
     scene = write_scene(tmp_path / "scene0000_00", labels)
     got = read_annotation(scene, scene.name)
     assert why in got.notes[0]
@@ -86,7 +86,7 @@ def test_conventions_are_told_apart_without_a_table(tmp_path, labels, convention
         got.truth(unknown)
 
 
-def test_where_nothing_tells_it_says_that_it_assumes():
+def test_an_assumed_convention_is_reported():
     label, instance = np.array([1, 1], np.int32), np.array([1, 1], np.int32)
     convention, why = label_convention(label, instance, {1: "wall"})  # 1 in both lists
     assert convention == "nyu40"
@@ -100,7 +100,7 @@ def test_a_scan_without_classes_has_objects(tmp_path):
     assert "objects have no classes" in got.notes[0]
 
 
-def test_a_table_that_is_none_says_what_it_lacks(tmp_path):
+def test_an_invalid_table_is_an_error_that_names_the_columns(tmp_path):
     scene = write_scene(tmp_path / "scene0000_00", NYU40)
     wrong = tmp_path / "t.tsv"
     wrong.write_text("a\tb\n1\t2\n")

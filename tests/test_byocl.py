@@ -1,4 +1,4 @@
-"""BYOCL: clusters of features, clustered again."""
+"""BYOCL: features are clustered in batches, and the means of the clusters again."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def same_partition(a, b):
     return pairs.shape[1] == len(np.unique(a)) == len(np.unique(b))
 
 
-def test_what_looks_alike_has_one_id_in_all_views_also_of_different_batches():
+def test_similar_regions_have_one_id_in_all_views_and_batches():
     scene = wall_scene(SQUARES, [0, 10, 20, 30, 40])
     tracker = ByoclConfig(batch=2, labels=3).build(TrueMasks())
     maps = np.stack(list(tracker.track(scene)))
@@ -51,14 +51,14 @@ def test_every_prototype_is_the_mean_of_its_cluster_in_the_features_themselves()
         np.testing.assert_allclose(means[cluster], rows[member == cluster].mean(0))
 
 
-def test_kmeans_finds_groups_far_apart_and_no_more_than_there_are_rows():
+def test_kmeans_finds_separate_groups_and_at_most_one_per_row():
     rows = np.repeat([[0.0, 0], [50, 0], [0, 50]], 10, axis=0) + rng().normal(size=(30, 2))
     assert same_partition(kmeans(rows, 3, rng()), np.repeat(np.arange(3), 10))
     twice = np.array([[1.0], [1.0], [2.0]])
     assert len(np.unique(kmeans(twice, 10, rng()))) == 2
 
 
-def test_kmeans_ends_where_no_row_is_nearer_to_another_mean():
+def test_kmeans_ends_when_every_row_is_nearest_to_its_own_mean():
     rows = rng().normal(size=(200, 3))
     member = kmeans(rows, 7, rng())
     means = np.stack([rows[member == c].mean(0) for c in range(7)])
@@ -82,7 +82,7 @@ def view(height=60, width=80, depth=None):
     return View("v", Camera(K, width, height), lambda: image, load)
 
 
-def test_colour_features_tell_texture_and_normals():
+def test_colour_features_contain_texture_and_normals():
     grid = colour_features(view(), 16)
     assert grid.shape == (12, 16, 11)
     assert np.abs(grid[:, :7]).max() < 1e-5
@@ -93,7 +93,7 @@ def test_colour_features_tell_texture_and_normals():
     np.testing.assert_allclose(facing[6, 8, 8:], [0, 0, -1], atol=1e-5)
 
 
-def test_features_come_from_the_segmenter_where_it_has_any():
+def test_features_come_from_the_segmenter_if_it_has_them():
     own = np.ones((3, 4, 5), np.float32)
 
     class Seeing(TrueMasks):
@@ -106,7 +106,7 @@ def test_features_come_from_the_segmenter_where_it_has_any():
     np.testing.assert_array_equal(features_of(TrueMasks(), view(), 8), colour_features(view(), 8))
 
 
-def test_there_are_at_most_as_many_ids_as_asked_for():
+def test_the_number_of_ids_is_at_most_labels():
     scene = wall_scene(SQUARES, range(0, 80, 10))
     for labels in (1, 2, 30):
         maps = np.stack(list(ByoclConfig(labels=labels).build(TrueMasks()).track(scene)))

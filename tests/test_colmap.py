@@ -1,4 +1,4 @@
-"""COLMAP models become scenes without losing a thousandth of a pixel, and photos become models."""
+"""COLMAP models become scenes, exact to a thousandth of a pixel, and photos become models."""
 
 import pickle
 import re
@@ -46,7 +46,7 @@ def workspace(root, scan, model, binary=True, images="images", place="sparse/0")
 
 @pytest.mark.parametrize("binary", [True, False])
 @pytest.mark.parametrize("kind", MODELS)
-def test_points_project_to_the_pixels_that_colmap_computes(tmp_path, kind, binary):
+def test_points_project_to_the_pixels_of_colmap(tmp_path, kind, binary):
     scan = tiny_scan()
     made = tiny.colmap_model(scan, CLOUD, kind, MODELS[kind])
     scene = workspace(tmp_path, scan, made, binary)
@@ -113,7 +113,7 @@ def test_the_model_and_its_images_are_found_from_either_folder(tmp_path, place, 
         assert not scene.metric
 
 
-def test_images_elsewhere_are_named_by_an_option(tmp_path):
+def test_an_option_names_the_folder_of_the_images(tmp_path):
     scan = tiny_scan()
     with pytest.raises(InputError, match=r"--reader\.images DIR"):
         workspace(tmp_path, scan, tiny.colmap_model(scan, CLOUD), images="pictures/left")
@@ -121,7 +121,7 @@ def test_images_elsewhere_are_named_by_an_option(tmp_path):
     assert len(scene) == 4
 
 
-def test_images_in_folders_get_names_of_their_own(tmp_path):
+def test_images_in_subfolders_get_unique_names(tmp_path):
     scan = tiny_scan(names=["left/0", "left/1", "right/0", "right/1"])
     scene = workspace(tmp_path, scan, tiny.colmap_model(scan, CLOUD))
     assert [view.name for view in scene.views] == ["0", "1", "right-0", "right-1"]
@@ -129,7 +129,7 @@ def test_images_in_folders_get_names_of_their_own(tmp_path):
     assert scene.views[2].depth().any()
 
 
-def test_images_that_were_shrunk_since_get_the_camera_of_their_size(tmp_path):
+def test_scaled_down_images_get_the_camera_of_their_size(tmp_path):
     scan = tiny_scan()
     made = tiny.colmap_model(scan, CLOUD)
     half = replace(scan, images=[image[::2, ::2].copy() for image in scan.images])
@@ -195,7 +195,7 @@ def test_an_incomplete_model_is_refused_and_named(tmp_path):
         read_scene(tmp_path)
 
 
-def test_a_truncated_dense_depth_map_is_refused_when_it_is_loaded(tmp_path):
+def test_an_incomplete_dense_depth_map_is_refused_on_access(tmp_path):
     scan = tiny_scan()
     tiny.write_colmap(tmp_path, scan)
     view = read_scene(tmp_path).views[0]
@@ -246,7 +246,7 @@ def room_corner(pose, K=K, size=SIZE):
         (([0.6, 0, 0.8], [0.8, 0, -0.6]), ([-0.6, 0, 0.8], [-0.8, 0, -0.6]))
     ):
         along, normal = np.array(along), np.array(normal)
-        # Both walls pass through (0, 0, 4); each is seen on its own side of it.
+        # Both walls pass through (0, 0, 4); each is visible on its side of that point.
         t = ((np.array([0, 0, 4.0]) - pose[:3, 3]) @ normal) / (ray @ normal)
         place = pose[:3, 3] + ray * t[..., None]
         across = -(place - [0, 0, 4.0]) @ along
@@ -286,7 +286,7 @@ def photos(count=6, camera=None, extra=()):
 
 @pytest.fixture(scope="module")
 def corner(tmp_path_factory):
-    """Reconstructed once: scene given, scene made, folder, ticks."""
+    """Reconstructed once: input scene, output scene, folder, ticks."""
     folder = tmp_path_factory.mktemp("corner")
     ticks = []
     noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3)).astype(np.uint8)
@@ -296,7 +296,7 @@ def corner(tmp_path_factory):
 
 
 def errors(made, truth):
-    """Camera positions off, as a share of the path's extent, and turns in degrees."""
+    """Errors of camera positions, as a share of the path's extent, and of rotations in degrees."""
     found = np.array([view.camera.pose[:3, 3] for view in made.views])
     wanted = np.array([pose[:3, 3] for pose in truth])
     scale, rigid = similarity(found, wanted)
@@ -357,7 +357,7 @@ def test_ticks_only_grow_and_reach_the_end(corner):
     assert len(set(done)) > 8
 
 
-def test_a_finished_model_is_taken_over(corner, monkeypatch):
+def test_a_finished_model_is_reused(corner, monkeypatch):
     given, made, folder, _ = corner
     monkeypatch.setattr(pycolmap, "extract_features", None)
     monkeypatch.setattr(pycolmap, "match_image_pairs", None)
@@ -391,7 +391,7 @@ def counted(folder):
         }
 
 
-def test_a_stopped_run_resumes_from_its_features(corner, tmp_path, monkeypatch):
+def test_an_interrupted_run_continues_from_its_features(corner, tmp_path, monkeypatch):
     given = photos(4)
 
     def stop(*_):
@@ -417,7 +417,7 @@ def test_one_thread_and_one_seed_give_the_same_bytes(tmp_path):
     np.testing.assert_array_equal(first.load_points().xyz, second.load_points().xyz)
 
 
-def test_other_settings_or_pictures_start_anew(tmp_path):
+def test_other_settings_or_pictures_start_again(tmp_path):
     few = ColmapConfig(max_features=200)
     Colmap(few).reconstruct(photos(3), None, tmp_path)
     first = counted(tmp_path)
@@ -427,7 +427,7 @@ def test_other_settings_or_pictures_start_anew(tmp_path):
     assert counted(tmp_path)["images"] == 4
 
 
-def test_other_pictures_of_the_same_names_and_sizes_start_anew(tmp_path):
+def test_other_pictures_of_the_same_names_and_sizes_start_again(tmp_path):
     for colour in (0, 90):
         pixels = np.full((240, 320, 3), colour, np.uint8)
         views = [View(str(i), Camera(K, *SIZE), Picture(pixels)) for i in range(2)]
@@ -438,14 +438,14 @@ def test_other_pictures_of_the_same_names_and_sizes_start_anew(tmp_path):
         assert abs(int(kept[0, 0, 0]) - colour) < 3
 
 
-def test_sequential_matching_registers_them_too(tmp_path):
+def test_the_incremental_mapper_places_the_photos_too(tmp_path):
     made = Colmap(ColmapConfig(mapper="incremental")).reconstruct(photos(4))
     off, turned = errors(made, list(poses(4)))
     assert off.max() < 0.02
     assert turned.max() < 1.0
 
 
-def test_photos_without_overlap_are_refused(tmp_path):
+def test_photos_without_overlap_are_an_error(tmp_path):
     rng = np.random.default_rng(1)
     noise = [rng.integers(0, 255, (240, 320, 3)).astype(np.uint8) for _ in range(3)]
     scene = photos(0, extra=noise)
@@ -453,13 +453,13 @@ def test_photos_without_overlap_are_refused(tmp_path):
         Colmap().reconstruct(scene)
 
 
-def test_blank_photos_are_refused(tmp_path):
+def test_blank_photos_are_an_error(tmp_path):
     scene = photos(0, extra=[np.full((240, 320, 3), 90, np.uint8)] * 3)
     with pytest.raises(InputError, match="no two photos overlap enough"):
         Colmap().reconstruct(scene)
 
 
-def test_a_guessed_focal_length_is_not_a_prior():
+def test_a_guessed_focal_length_is_not_used_as_prior():
     assert colmap_scene.focal_is_guessed(centred_camera(4000, 3000))
     assert not colmap_scene.focal_is_guessed(centred_camera(4000, 3000, 4000.0))
 
@@ -469,7 +469,7 @@ def test_nothing_is_printed(corner, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_parts_that_share_few_points_are_taken_apart():
+def test_parts_that_share_few_points_are_separated():
     """Two pairs of views, 20 points seen by each, 14 by all: the points of one pair go."""
     scan = tiny_scan()
     seen = [{0, 1}] * 22 + [{2, 3}] * 20 + [{1, 2}] * 14
@@ -483,8 +483,8 @@ def test_parts_that_share_few_points_are_taken_apart():
 # Real photos.
 
 
-def test_the_tower_is_reconstructed_from_the_photos_that_show_it(shared_data, tmp_path):
-    """COLMAP's global mapper calls all 7 registered, two of them without a single point."""
+def test_photos_without_common_points_are_removed_from_the_tower(shared_data, tmp_path):
+    """COLMAP's global mapper registers all 7, two of them without a single point."""
     scene = read_scene(shared_data("mv_nle_tower"))
     small = ColmapConfig(threads=-1, max_size=700, max_features=4096)
     made = Colmap(small).reconstruct(scene, None, tmp_path)
@@ -496,7 +496,7 @@ def test_the_tower_is_reconstructed_from_the_photos_that_show_it(shared_data, tm
 
 
 def test_a_room_is_reconstructed_within_centimetres(shared_data, tmp_path):
-    """Eight frames of a HoloLens, their depth, poses and focal length hidden."""
+    """Eight frames of a HoloLens, without their depth, poses and focal length."""
     scan = read_scene(shared_data("hololens_dvmvs_000")).views[:8]
     hidden = [
         View(v.name, centred_camera(v.camera.width, v.camera.height), v.load_image) for v in scan

@@ -84,7 +84,7 @@ def test_counts_equal_nested_loops(epsilon):
     st.sampled_from([1.0, 2.0, 3.0, 5.0]),
 )
 def test_pixels_exactly_at_epsilon_and_duplicates_count(rows, epsilon):
-    # On whole numbers many pairs lie exactly at 1, 2, 3 and (3, 4, 0) 5.
+    # With integers, many pairs have a distance of exactly 1, 2, 3 and (3, 4, 0) 5.
     table = np.array(rows)
     xyz, label, view = table[:, :3].astype(np.float32), table[:, 3], table[:, 4]
     assert_equals_twin(xyz, label.astype(np.int32), view.astype(np.int32), epsilon)
@@ -109,8 +109,8 @@ def test_the_size_of_cells_does_not_matter(reach, monkeypatch):
     np.testing.assert_array_equal(neighbour_counts(xyz, label, view, 0.2).table, expected)
 
 
-def test_crowded_cells_are_tallied_whole():
-    # 3000 pixels in a few cells: long lists, whole-cell tallies, growing buffers.
+def test_crowded_cells_are_counted_exactly():
+    # 3000 pixels in a few cells: long runs and growing buffers.
     xyz, label, view = random_pixels(3, 3000, spread=0.5, labels=6, views=5)
     for epsilon in (0.1, 0.25, 1.0):
         expected = pairwise_table(xyz, label, view, epsilon)
@@ -118,7 +118,7 @@ def test_crowded_cells_are_tallied_whole():
         np.testing.assert_array_equal(found.table, expected)
 
 
-def test_buffers_grow_past_any_crowd():
+def test_buffers_grow_with_crowded_cells():
     xyz, label, view = random_pixels(4, 9000, spread=0.01)
     found = neighbour_counts(xyz, label, view, 1.0)
     assert (found.all == 9000).all()
@@ -138,8 +138,8 @@ def test_huge_ids_and_far_outliers_stay_exact():
 
 
 @pytest.mark.parametrize("outlier", [1e6, 1e9])
-def test_a_scene_too_vast_for_small_cells_stays_exact(outlier):
-    # One stray point makes cells thousands of radii wide; clusters at opposite ends of one.
+def test_a_scene_too_large_for_small_cells_stays_exact(outlier):
+    # One outlier makes cells thousands of radii wide; clusters are at opposite ends of a cell.
     grid = np.stack(np.meshgrid(*[np.arange(5)] * 3), -1).reshape(-1, 3) * np.float32(0.1)
     xyz = np.concatenate([grid, grid + np.float32(400), [[outlier, 0, 0]]]).astype(np.float32)
     rng = np.random.default_rng(1)
@@ -154,14 +154,14 @@ def pairwise_table(xyz, label, view, epsilon):
     square = difference**2
     near = (square[..., 0] + square[..., 1]) + square[..., 2] <= epsilon * epsilon
     same = label[:, None] == label
-    kin = (label > 0)[:, None] == (label > 0)
+    kind = (label > 0)[:, None] == (label > 0)
     own = view[:, None] == view
-    masks = (near, near & same, near & kin, near & own, near & own & same, near & own & kin)
+    masks = (near, near & same, near & kind, near & own, near & own & same, near & own & kind)
     return np.stack([mask.sum(1) for mask in masks], 1)
 
 
 def test_two_views_by_hand():
-    # One wall, three places far apart. View 0: labels 1 1 2. View 1: labels 1 2 2.
+    # One wall, three distant points. View 0: labels 1 1 2. View 1: labels 1 2 2.
     place = np.array([[0, 0, 0], [1, 0, 0], [2, 0, 0]], np.float32)
     xyz, view = np.concatenate([place, place]), np.repeat([0, 1], 3).astype(np.int32)
     label = np.array([1, 1, 2, 1, 2, 2], np.int32)
@@ -191,7 +191,7 @@ def test_chance_is_the_mean_over_all_permutations(exclude, foreground):
 
 
 @pytest.mark.parametrize("exclude", EXCLUDES)
-def test_one_label_everywhere_scores_one_and_is_not_believed(exclude):
+def test_one_label_everywhere_scores_one_but_has_no_H_prime(exclude):
     xyz, label, view = random_pixels(7, 60)
     found = consistency(xyz, np.ones_like(label), view, 0.5, exclude)
     assert found.H == 1.0
@@ -201,7 +201,7 @@ def test_one_label_everywhere_scores_one_and_is_not_believed(exclude):
     assert "1 labels" in str(found)
 
 
-def test_ids_that_mean_nothing_across_views_are_at_chance():
+def test_unrelated_ids_across_views_are_at_chance():
     xyz, label, view = random_pixels(8, 2000, labels=6, views=4)
     found = consistency(xyz, label, view, 0.2, "view")
     assert abs(found.H_prime) < 0.02 < found.H
@@ -254,7 +254,7 @@ def test_the_order_of_pixels_does_not_matter():
         ({"label": np.array([1, -1], np.int32)}, "must be 0 or more"),
     ],
 )
-def test_bad_input_says_what_is_wrong(change, message):
+def test_bad_input_is_an_error_that_names_the_fault(change, message):
     good = {
         "xyz": np.zeros((2, 3), np.float32),
         "label": np.ones(2, np.int32),
@@ -300,7 +300,7 @@ def test_a_scene_disagrees_exactly_where_its_label_maps_do():
     found = scene_consistency(scene, {"a": a, "b": b}, exclude="view")  # pixels are 10 cm apart
     assert found.result.epsilon == 0.01
     assert found.result.pixels == 94
-    assert found.result.alone == 1  # what b sees through the hole in a
+    assert found.result.alone == 1  # b's pixel at the hole in a
     assert found.result.H == pytest.approx(1 - 2 / 94)
     for index in (0, 1):
         heat = found.heat_map(index)
@@ -311,21 +311,21 @@ def test_a_scene_disagrees_exactly_where_its_label_maps_do():
     assert "every pixel with depth" in str(found)
 
 
-def test_labels_are_looked_up_through_the_colour_camera():
-    # The depth camera stands two pixels to the right of the colour camera.
+def test_labels_are_read_through_the_colour_camera():
+    # The depth camera is two pixels to the right of the colour camera.
     pose = np.eye(4)
     pose[0, 3] = 0.2
     depth_camera = Camera(np.array([[10.0, 0, 4], [0, 10, 3], [0, 0, 1]]), 8, 6, pose)
     scene = scene_of(flat_view("a", wall(), depth_camera))
     labels = np.tile(np.arange(1, 9, dtype=np.int32), (6, 1))
     found = scene_consistency(scene, {"a": labels})
-    assert found.unseen == 2 * 6  # the two right columns lie outside the colour image
+    assert found.unseen == 2 * 6  # the two right columns are outside the colour image
     assert found.result.labels == 6  # ids 3 to 8
     assert np.isnan(found.heat_map(0)[:, 6:]).all()
     assert not np.isnan(found.heat_map(0)[:, :6]).any()
 
 
-def test_too_many_pixels_are_thinned_on_a_grid_that_is_stated():
+def test_too_many_pixels_are_sampled_on_a_reported_grid():
     scene = scene_of(flat_view("a", wall()), flat_view("b", wall()))
     labels = np.ones((6, 8), np.int32)
     found = scene_consistency(scene, {"a": labels, "b": labels}, max_pixels=24)
@@ -346,13 +346,13 @@ def test_all_excludes_come_from_one_count_and_equal_single_runs():
         assert found.result.summary() == single.result.summary()
 
 
-def test_without_metres_epsilon_follows_the_pixels():
+def test_epsilon_follows_the_pixels_in_scenes_that_are_not_metric():
     scene = scene_of(flat_view("a", wall(50.0)), metric=False)
     found = scene_consistency(scene, {"a": np.ones((6, 8), np.int32)})
     assert found.result.epsilon == pytest.approx(4 * 50.0 / 10)
 
 
-def test_views_without_depth_count_for_nothing_and_keep_their_place():
+def test_views_without_depth_are_ignored_and_keep_their_index():
     scene = scene_of(flat_view("a", wall()), flat_view("b", None))
     maps = by_name(scene, [np.ones((6, 8), np.int32)] * 2)
     found = scene_consistency(scene, maps)

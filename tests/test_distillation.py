@@ -1,4 +1,4 @@
-"""Distillation: the rasteriser against a slow twin, losses, training, what is written."""
+"""Distillation: the rasteriser against a slow twin, losses, training, written files."""
 
 import json
 import sys
@@ -42,7 +42,7 @@ import distill_splat as recipe  # noqa: E402
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Toys gain nothing from more, and lose much on a busy machine."""
+    """One thread: small tests are not faster with more, and much slower on a busy machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -70,7 +70,7 @@ def splats(count=12, channels=2, seed=0, spread=0.6, like=torch.float64):
 
 
 def drawn_slowly(splats, camera):
-    """Pixel by pixel, Gaussian by Gaussian, as the papers write it."""
+    """The papers' definition, pixel by pixel and Gaussian by Gaussian."""
     rigid = camera.camera_from_world
     ((fx, _, cx), (_, fy, cy), _) = camera.K
     flat = []
@@ -89,7 +89,7 @@ def drawn_slowly(splats, camera):
             ]
         )
         sigma = turn @ np.diag(scale**2) @ turn.T
-        # The Jacobian at the nearest place that is at most 15 % outside the picture.
+        # The Jacobian at the nearest point at most 15 % outside the picture.
         u, v = fx * a / c + cx, fy * b / c + cy
         inside_u = np.clip(u, -0.5 - 0.15 * camera.width, 1.15 * camera.width - 0.5)
         inside_v = np.clip(v, -0.5 - 0.15 * camera.height, 1.15 * camera.height - 0.5)
@@ -115,8 +115,8 @@ def drawn_slowly(splats, camera):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_the_plain_rasteriser_draws_what_the_slow_twin_draws(seed):
-    # Seeds 3 and up stand among the Gaussians: some are behind, some far outside the picture.
+def test_the_plain_rasteriser_equals_the_slow_twin(seed):
+    # With seeds from 3 the camera is among the Gaussians: some behind, some far outside.
     given = splats(seed=seed) if seed < 3 else splats(60, seed=seed, spread=3)
     rendered = PlainRasteriser()(given, camera(number=seed))
     picture, covered = drawn_slowly(given, camera(number=seed))
@@ -125,7 +125,7 @@ def test_the_plain_rasteriser_draws_what_the_slow_twin_draws(seed):
     np.testing.assert_allclose(rendered.alpha.numpy(), covered, atol=1e-12)
 
 
-def test_single_precision_draws_the_same_to_rounding():
+def test_single_precision_is_equal_up_to_rounding():
     given = splats(40, seed=9)
     single = Splats(*(each.float() for each in vars(given).values()))
     rendered = PlainRasteriser()(single, camera())
@@ -134,8 +134,8 @@ def test_single_precision_draws_the_same_to_rounding():
 
 
 @pytest.mark.parametrize("name", ["means", "quaternions", "scales", "opacities", "values"])
-def test_gradients_are_those_of_finite_differences(name, monkeypatch):
-    # Where alpha falls below FAINTEST the picture jumps, which differences would see.
+def test_gradients_equal_finite_differences(name, monkeypatch):
+    # The picture is discontinuous where alpha falls below FAINTEST.
     monkeypatch.setattr("lift3d.export.distillation.plain.FAINTEST", 1e-12)
     given = splats(4, seed=2)
     given = replace(given, opacities=given.opacities * 0.9)
@@ -166,7 +166,7 @@ def test_a_gaussian_in_front_hides_the_one_behind():
         torch.eye(2),
     )
     middle = PlainRasteriser()(both, straight).values[4, 4]
-    # The one behind is seen through a quarter.
+    # The Gaussian behind is visible through a transmittance of a quarter.
     assert middle.tolist() == pytest.approx([0.25 * DENSEST, 0.75], abs=1e-6)
 
 
@@ -178,7 +178,7 @@ def test_nothing_in_view_gives_an_empty_picture_and_no_gradient():
     rendered.values.sum().backward()
 
 
-def test_quaternions_turn_as_scipy_turns():
+def test_quaternions_rotate_as_in_scipy():
     from scipy.spatial.transform import Rotation
 
     quaternion = np.random.default_rng(0).normal(size=(5, 4))
@@ -212,7 +212,7 @@ def test_without_gsplat_the_extra_is_named(monkeypatch):
 
 
 def test_gsplat_takes_the_arguments_we_give():
-    """Where it is installed: it imports without CUDA and renders nothing there."""
+    """If it is installed: without CUDA it can be imported but not render."""
     import inspect
 
     gsplat = pytest.importorskip("gsplat")
@@ -224,7 +224,7 @@ def test_gsplat_takes_the_arguments_we_give():
 # Losses
 
 
-def test_ssim_is_that_of_skimage():
+def test_ssim_equals_that_of_skimage():
     from skimage.metrics import structural_similarity
 
     random = np.random.default_rng(0)
@@ -240,7 +240,7 @@ def test_ssim_is_that_of_skimage():
         sigma=1.5,
     )
     crop = np.s_[12:-12, 12:-12]
-    # Away from the border, which the two treat differently.
+    # Without the border, which both treat differently.
     ours = ssim_map(a, b)
     np.testing.assert_allclose(ours[crop], theirs[crop], atol=1e-9)
     assert float(ssim(torch.tensor(a), torch.tensor(a))) == pytest.approx(1)
@@ -248,7 +248,7 @@ def test_ssim_is_that_of_skimage():
 
 
 def ssim_map(a, b):
-    """Straight from the definition: an 11 x 11 window over zeros beyond the border."""
+    """The definition: an 11 x 11 window with zero padding."""
     from scipy.ndimage import correlate1d
 
     line = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
@@ -265,7 +265,7 @@ def ssim_map(a, b):
     return top / (ma**2 + mb**2 + 0.01**2) / (va + vb + 0.03**2)
 
 
-def test_smoothness_is_nothing_among_equals_and_grows_with_difference():
+def test_smoothness_is_zero_for_equal_ids_and_grows_with_difference():
     near, drawn = torch.tensor([[1], [0]]), torch.tensor([0, 1])
     scores = torch.tensor([[1.0, 0, 0], [1, 0, 0]])
     assert float(smoothness(scores, near, drawn)) == pytest.approx(0, abs=1e-7)
@@ -276,7 +276,7 @@ def test_smoothness_is_nothing_among_equals_and_grows_with_difference():
     assert further[1] == pytest.approx(by_hand)
 
 
-# Training, on two coloured balls seen from a few sides
+# Training, on two coloured balls seen from a few directions
 
 
 def balls(count=60, views=4, label=(3, 70000)):
@@ -292,7 +292,7 @@ def balls(count=60, views=4, label=(3, 70000)):
     cloud = LabelledPoints(points, ids, ones)
     K = np.array([[22.0, 0, 11.5], [0, 22, 8.5], [0, 0, 1]])
     cameras = [Camera(K, 24, 18, pose(number)) for number in range(views)]
-    # What they look like: opaque Gaussians of the truth.
+    # Target pictures: opaque Gaussians of the truth.
     opaque = Splats(
         torch.from_numpy(points.xyz),
         torch.tensor([[1.0, 0, 0, 0]]).repeat(2 * count, 1),
@@ -318,7 +318,7 @@ def views_of(model, pictures):
     return [rendered_view(model, PlainRasteriser(), each.camera) for each in pictures]
 
 
-def test_training_fits_colours_and_labels_and_ids_come_back_as_they_were():
+def test_training_fits_colours_and_labels_and_recovers_the_ids():
     cloud, pictures = balls()
     config = replace(SHORT, steps=80, label_weight=1.0)
     made = distill(cloud, pictures, config)
@@ -331,7 +331,7 @@ def test_training_fits_colours_and_labels_and_ids_come_back_as_they_were():
     assert set(np.unique(made.model.labels())) <= {0, 3, 70000}
 
 
-def test_labels_are_learnt_from_the_maps_alone_too():
+def test_labels_are_learnt_from_the_maps_only():
     cloud, pictures = balls(views=8)
     identity = IdentityConfig(channels=4, from_cloud=False)
     rates = Rates(identity=0.1, head=0.02)
@@ -351,7 +351,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not():
 
 
 @pytest.mark.parametrize("stop", [7, 11, 16])
-def test_an_interrupted_training_goes_on_and_ends_the_same(tmp_path, stop):
+def test_an_interrupted_training_resumes_with_the_same_result(tmp_path, stop):
     cloud, pictures = balls()
     config = replace(SHORT, smooth_weight=0.1)
     whole = distill(cloud, pictures, config)
@@ -365,7 +365,7 @@ def test_an_interrupted_training_goes_on_and_ends_the_same(tmp_path, stop):
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_a_checkpoint_of_something_else_is_begun_anew_and_a_damaged_one_refused(tmp_path):
+def test_a_foreign_checkpoint_is_ignored_and_a_damaged_checkpoint_refused(tmp_path):
     cloud, pictures = balls()
     for config, shown in ((SHORT, pictures), (replace(SHORT, label_weight=0.5), pictures[:2])):
         kept = distill(cloud, shown, config, tmp_path, stop_after=1)
@@ -401,7 +401,7 @@ def test_miou_is_over_ids_above_0_and_pixels_of_all_views():
     at = camera()
     pictures = [Picture(f"{i}", at, image, each) for i, each in enumerate(truth)]
     measured = agreement(pictures, [(image + np.uint8(255), each) for each in found])
-    # Id 1: two pixels in both, four in either; id 2: none. 9 is nobody's.
+    # Id 1: two pixels in both, four in at least one; id 2: none. 9 is no id of the label maps.
     assert measured.miou == pytest.approx((2 / 4 + 0) / 2)
     assert measured.objects == 2
     assert measured.same == pytest.approx(5 / 8)
@@ -409,7 +409,7 @@ def test_miou_is_over_ids_above_0_and_pixels_of_all_views():
     assert agreement([], []) is None
 
 
-def test_pixels_that_are_hardly_covered_have_no_label():
+def test_pixels_of_low_alpha_have_no_label():
     cloud, pictures = balls()
     model = begin(cloud, pictures, SHORT)
     with torch.no_grad():
@@ -418,7 +418,7 @@ def test_pixels_that_are_hardly_covered_have_no_label():
 
 
 @pytest.mark.parametrize("label_property", [False, True])
-def test_the_ply_is_3dgs_own_and_labels_lie_beside_it(tmp_path, label_property):
+def test_the_ply_is_that_of_3dgs_with_labels_in_a_second_file(tmp_path, label_property):
     from plyfile import PlyData
 
     from lift3d.export.splat import C0, NAMES
@@ -439,7 +439,7 @@ def test_the_ply_is_3dgs_own_and_labels_lie_beside_it(tmp_path, label_property):
     scores = stored["identity"] @ stored["weight"].T + stored["bias"]
     assert (stored["ids"][scores.argmax(1)] == labels).all()
 
-    # Drawn again from the file alone: the same picture.
+    # Rendered from the file only: the same picture.
     def columns(*names):
         return torch.tensor(np.stack([vertex[each] for each in names], 1))
 
@@ -479,14 +479,14 @@ def test_the_recipe_goes_from_a_run_to_a_splat_with_labels(run_folder, tmp_path,
     assert found["distilled"]["trained"]["psnr"] > found["at the start"]["trained"]["psnr"]
     for stage in (found["before"], found["distilled"]["H"]):
         assert 0 < stage["view"]["H"] <= 1
-    # One centimetre, because the run is metric even where COLMAP cannot say so.
+    # One centimetre, because the run is metric; COLMAP has no unit.
     assert found["before"]["nothing"]["epsilon"] == 0.01
     assert found["splats"] == len(np.load(out / "labels.npy")) == 600
     assert len(list((out / "labels").glob("*.png"))) == 4
     with Image.open(out / "strip.png") as strip:
         assert strip.size == (4 * 32, 2 * (24 + 4))
     seconds = found["seconds"]
-    assert recipe.main(given) == 0  # nothing left to do
+    assert recipe.main(given) == 0  # everything is finished
     assert json.loads((out / "distill.json").read_text())["seconds"] == pytest.approx(seconds)
 
 
@@ -498,12 +498,12 @@ def test_the_recipe_goes_from_a_run_to_a_splat_with_labels(run_folder, tmp_path,
         (("--width", "3"), "--width"),
     ],
 )
-def test_the_recipe_refuses_what_makes_no_sense(run_folder, tmp_path, capsys, more, said):
+def test_the_recipe_refuses_invalid_arguments(run_folder, tmp_path, capsys, more, said):
     assert recipe.main([str(run_folder), "--out", str(tmp_path / "out"), *more]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-def test_the_recipe_wants_a_finished_run(tmp_path, capsys):
+def test_the_recipe_needs_a_finished_run(tmp_path, capsys):
     assert recipe.main([str(tmp_path / "no"), "--out", str(tmp_path / "out")]) == 2
     assert "finished `lift3d lift`" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`lift3d evaluate`: every number with its protocol, of runs and of submissions."""
+"""`lift3d evaluate`: scores of runs and submissions, each with its protocol."""
 
 import json
 import shutil
@@ -52,23 +52,23 @@ def cloud_of(xyz, instance, semantic=None):
 
 
 def scan(tmp_path, **options):
-    """A scan of 5 objects of 150 vertices, and a cloud that has them all."""
+    """A scan of 5 objects of 150 vertices, and a cloud with all of them."""
     folder = write_scene(tmp_path / "scans/scene0000_00", each=150, **options)
     truth = read_truth(folder)
     return folder, truth, cloud_of(truth.points, truth.annotation.instance)
 
 
 def test_a_scan_is_scored_by_both_protocols_each_named(tmp_path):
-    """Of wall, two chairs, trash can and an object without a class."""
+    """With wall, two chairs, trash can and an object without a class."""
     _, truth, cloud = scan(tmp_path, labels=NYU40, table=True)
     found = score(cloud, {each: 1.0 for each in range(1, 6)}, truth)
-    told = [each["protocol"] for each in found["scores"]]
-    assert told[0].startswith("class-agnostic (a) ScanNetV2: 18 instance classes folded")
-    assert told[1].startswith("class-agnostic (b) ScanNet200: 198 instance classes folded")
-    assert told[2].startswith("class-agnostic, every true instance but walls")
-    objects = [each.split(" (")[-1].split(")")[0] for each in told]
+    protocols = [each["protocol"] for each in found["scores"]]
+    assert protocols[0].startswith("class-agnostic (a) ScanNetV2: 18 instance classes folded")
+    assert protocols[1].startswith("class-agnostic (b) ScanNet200: 198 instance classes folded")
+    assert protocols[2].startswith("class-agnostic, every true instance but walls")
+    objects = [each.split(" (")[-1].split(")")[0] for each in protocols]
     assert objects == ["3", "3", "4"]
-    assert found["protocol"] == told[0]
+    assert found["protocol"] == protocols[0]
     assert [each["ap"] for each in found["scores"]] == [1, 1, 1]
     assert [each["pq"] for each in found["panoptic"]] == [1, 1, 1]
 
@@ -79,16 +79,17 @@ def test_the_two_truths_differ_where_the_lists_do(tmp_path):
     folder = write_scene(tmp_path / "scans/s", names=("chair", "board"), each=150)
     (tmp_path / "scans/scannetv2-labels.combined.tsv").write_text(table)
     truth = read_truth(folder)
-    assert [np.unique(each.instance).tolist() for each in truth.asked()] == [[0, 1], [0, 1, 2]] + [
-        [0, 1, 2]
-    ]
+    assert [np.unique(each.instance).tolist() for each in truth.protocols()] == [
+        [0, 1],
+        [0, 1, 2],
+    ] + [[0, 1, 2]]
     only_chair = cloud_of(truth.points, np.where(truth.instance == 1, 1, 0))
     found = score(only_chair, {1: 1.0}, truth)
     assert [each["ap"] for each in found["scores"]] == [1, 0.5, 0.5]
 
 
-def test_of_old_scans_walls_and_floors_are_no_objects_and_chairs_are():
-    """A chair is 2 among ScanNet's raw ids, where nyu40 has the floor."""
+def test_walls_and_floors_of_old_scans_are_void_and_chairs_are_not():
+    """Id 2 is a chair among ScanNet's raw ids, and the floor in nyu40."""
     surface = cloud_of(
         np.zeros((3, 3), np.float32), np.array([1, 2, 3]), np.array([1, 2, 300], np.int32)
     )
@@ -109,14 +110,14 @@ def test_classes_are_scored_where_the_cloud_has_them(tmp_path):
         "otherfurniture": {"ap": 0, "ap50": 0, "ap25": 0},
     }
     assert with_classes["ap"] == 0.5
-    # Wall and chair are right; otherfurniture was called a table.
+    # Wall and chair are right; otherfurniture is predicted as a table.
     assert found["semantic"]["protocol"] == "ScanNetV2: 20 classes"
     assert found["semantic"]["miou"] == pytest.approx(2 / 4)
     assert found["panoptic"][-1]["protocol"].endswith("ScanNetV2: 18 things and 2 stuff")
     assert found["panoptic"][-1]["pq"] == pytest.approx(2 / 4)
 
 
-def test_the_truths_own_views_are_asked_for_what_its_surface_is(run, monkeypatch):
+def test_the_truths_views_use_the_protocol_of_its_surface(run, monkeypatch):
     """Walls, floor and ceiling are void in both."""
     folder, scene = run
     monkeypatch.setattr("lift3d.evaluation.truth.read_scene", lambda path: scene)
@@ -147,7 +148,7 @@ def test_files_of_true_ids_give_scene_level_pq(run):
         evaluate(Run.open(folder), folder / "cloud.ply", views=folder)
 
 
-def test_ids_that_change_between_views_cost_the_scene(run, tmp_path):
+def test_ids_that_change_between_views_lower_the_scene_score(run, tmp_path):
     folder, scene = run
     for number, view in enumerate(scene.views):
         labels = read_label_map(folder / "labels" / f"{view.name}.png")
@@ -246,7 +247,7 @@ def test_a_submission_is_scored_against_scans(tmp_path):
     assert evaluate_submission(tmp_path / "scannet", folder)["ap"] == 1  # the scan itself
 
 
-def test_a_submission_without_a_truth_says_what_was_expected(tmp_path, capsys):
+def test_a_submission_without_a_truth_is_an_error_that_explains_it(tmp_path, capsys):
     submission(tmp_path / "sub", np.repeat([5001], 120))
     assert cli.main(["evaluate", str(tmp_path / "sub"), "--truth", str(tmp_path)]) == 2
     assert "has no truth of scene0000_00; expected" in capsys.readouterr().err
@@ -257,8 +258,8 @@ def test_a_submission_without_a_truth_says_what_was_expected(tmp_path, capsys):
         evaluate_submission(tmp_path / "sub", folder)
 
 
-def test_scannetpp_scenes_are_truth(tmp_path):
-    """Two objects that overlap: the smaller has the shared vertices; a wall; masked vertices."""
+def test_scannetpp_scenes_can_be_truth(tmp_path):
+    """Two overlapping objects, of which the smaller gets the shared vertices; a wall; a mask."""
     folder = tmp_path / "7b6477cb95/scans"
     folder.mkdir(parents=True)
     vertex = np.zeros(400, [(a, "f4") for a in "xyz"])

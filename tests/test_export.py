@@ -1,4 +1,4 @@
-"""What a run leaves is opened by other programs and comes back as it was."""
+"""Files of a run are opened by other programs and read back unchanged."""
 
 import json
 from dataclasses import replace
@@ -40,7 +40,7 @@ def assert_same(a: LabelledPoints, b: LabelledPoints) -> None:
 
 
 @pytest.mark.parametrize("points", [0, 1, 6])
-def test_a_cloud_comes_back_bit_for_bit(tmp_path, points):
+def test_a_cloud_is_read_back_bit_for_bit(tmp_path, points):
     written = cloud(points)
     write_cloud(tmp_path / "cloud.ply", written)
     back = read_cloud(tmp_path / "cloud.ply")
@@ -97,7 +97,7 @@ def test_the_same_cloud_gives_the_same_bytes(tmp_path):
 
 
 @pytest.mark.parametrize("keep", [0, 40, -5])
-def test_a_damaged_cloud_is_told_not_read(tmp_path, keep):
+def test_a_damaged_cloud_is_an_error(tmp_path, keep):
     path = tmp_path / "cloud.ply"
     write_cloud(path, cloud())
     path.write_bytes(path.read_bytes()[:keep])
@@ -105,7 +105,7 @@ def test_a_damaged_cloud_is_told_not_read(tmp_path, keep):
         read_cloud(path)
 
 
-def test_a_foreign_ply_is_told_what_it_lacks(tmp_path):
+def test_a_foreign_ply_is_an_error_that_names_the_missing_properties(tmp_path):
     path = tmp_path / "cloud.ply"
     path.write_text(
         "ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nproperty float y\n"
@@ -147,7 +147,7 @@ def test_instances_are_counted_and_boxed(tmp_path):
     assert (eight["points"], eight["bbox"], eight["score"]) == (0, None, 0)
 
 
-def test_cameras_come_back_with_every_digit(tmp_path):
+def test_cameras_are_read_back_with_every_digit(tmp_path):
     pose = np.eye(4)
     pose[:3, 3] = 1 / 3, np.pi, -1e-9
     K = np.array([[500 / 3, 0, 31.5], [0, 167, 23.5], [0, 0, 1]])

@@ -31,7 +31,7 @@ def bend(x, y, k1=0.0, k2=0.0, p1=0.0, p2=0.0, k3=0.0):
 
 
 def read_nerfstudio(folder):
-    """stem -> function from world points to pixels whose first centre is at 0.5."""
+    """stem -> function from world points to pixels, with the first pixel's centre at 0.5."""
     content = json.loads((folder / "transforms.json").read_text())
     for frame in content["frames"]:
         value = content | frame
@@ -130,7 +130,7 @@ def read_rerun(folder):
             into = got.setdefault(view, {})
             into.update({name: values[row] for name, values in columns.items() if values[row]})
     for view, value in sorted(got.items()):
-        # Both matrices are stored by columns.
+        # Both matrices are column-major.
         R = np.array(value["Transform3D:mat3x3"][0]).reshape(3, 3).T
         t = np.array(value["Transform3D:translation"][0])
         K = np.array(value["Pinhole:image_from_camera"][0]).reshape(3, 3).T
@@ -178,7 +178,7 @@ def test_a_point_lands_on_the_same_pixel(tmp_path, name, read, asked):
         assert np.abs(found[stem](xyz) - 0.5 - ours).max() < 0.01
 
 
-def test_readers_that_take_the_middle_for_the_principal_point_are_right(tmp_path):
+def test_the_principal_point_is_the_middle_for_readers_that_assume_it(tmp_path):
     """3DGS keeps the two fields of view and nothing else."""
     content = crooked(undistort=True)
     FORMATS["gaussian-grouping"].write(content, tmp_path, NO_TICK)
@@ -186,8 +186,8 @@ def test_readers_that_take_the_middle_for_the_principal_point_are_right(tmp_path
         assert values[2:] == [24, 18]
 
 
-def test_a_straightened_picture_shows_a_point_where_its_camera_projects_it():
-    """A blob drawn where the bent camera sees a point is found where the straight one does."""
+def test_an_undistorted_picture_shows_a_point_where_its_camera_projects_it():
+    """A blob at a point's distorted pixel is found at its undistorted pixel."""
     content = crooked(1, distortion=(0.4, 0.1, 0.02, -0.02), size=(96, 72), undistort=True)
     view = content.scene.views[0]
     camera = replace(view.camera, K=np.array([[80.0, 0, 50], [0, 82, 33], [0, 0, 1]]))
@@ -208,7 +208,7 @@ def test_a_straightened_picture_shows_a_point_where_its_camera_projects_it():
     np.testing.assert_allclose([x[labels].mean(), y[labels].mean()], straight, atol=0.3)
 
 
-def test_pictures_wider_than_readers_take_shrink_with_their_camera():
+def test_pictures_that_are_too_wide_are_scaled_with_their_camera():
     content = crooked(1, size=(96, 72))
     limits = Limits("test", widest=48)
     check_frames(content, limits)
@@ -222,15 +222,15 @@ def test_pictures_wider_than_readers_take_shrink_with_their_camera():
     np.testing.assert_allclose((wide + 0.5) / 2, small + 0.5)
 
 
-def test_depth_of_another_camera_is_drawn_into_the_pictures():
-    """A wall that faces the picture's camera is as far at every pixel, whoever measured it."""
+def test_depth_of_another_camera_is_projected_into_the_pictures():
+    """A wall that faces the picture's camera has equal depth at every pixel."""
     content = crooked(1)
     (view,) = content.scene.views
     beside = view.camera.pose.copy()
     beside[:3, 3] += 0.05 * beside[:3, 0]
     K = np.array([[60.0, 0, 47], [0, 61, 37], [0, 0, 1]])
     other = Camera(K, 96, 72, beside)
-    # Both look the same way, so z = 2 is the wall for both.
+    # Both cameras have the same direction, so the wall is at z = 2 in both.
     depth = np.full((72, 96), 2, np.float32)
     depth[:, :10] = 0
     view = replace(view, load_depth=partial(_given, depth), depth_camera=other)

@@ -59,7 +59,7 @@ print("JSON" + json.dumps(dict(
 
 @pytest.mark.parametrize("text", [False, True])
 @pytest.mark.parametrize("name", ["nerfstudio", "colmap"])
-def test_its_own_parser_sees_what_we_wrote(tmp_path, name, text):
+def test_nerfstudios_parser_reads_the_export(tmp_path, name, text):
     content = crooked(distortion=(0.1, -0.05, 0.004, -0.003), text=text, keep=(3,))
     FORMATS[name].write(content, tmp_path, lambda done, total: None)
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What is exported is opened by the programs it is for, and by our own readers."""
+"""Exports are opened by the programs they are for, and by lift3d's readers."""
 
 import json
 from dataclasses import replace
@@ -41,7 +41,7 @@ def out(run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
     names = [name for name in FORMATS if name != "rerun"]
     written = export(Run.open(run), names, folder)
-    # `ply` lies in the folder itself; its many objects are told as one.
+    # `ply` is in the folder itself; its object files are listed as one entry.
     assert {p.name for p in written} == {*names, "cloud.ply", "objects"} - {"ply"}
     return folder
 
@@ -53,7 +53,7 @@ def cloud(run):
 
 @pytest.fixture(scope="module")
 def views():
-    """The room as it was lifted."""
+    """The views of the lifted room."""
     from lift3d.datasets.synthetic import SyntheticConfig
 
     return {v.name: v for v in SyntheticConfig(views=5, width=64, height=48).read().views}
@@ -96,21 +96,21 @@ def test_an_exported_folder_is_lifted_again(out, tmp_path, name, cloud):
 
 @pytest.mark.parametrize("metric", [True, False])
 @pytest.mark.parametrize("name", ["nerfstudio", "colmap", "gaussian-grouping"])
-def test_what_a_unit_is_survives_the_round_trip(tmp_path, name, metric):
+def test_the_unit_survives_the_round_trip(tmp_path, name, metric):
     content = crooked(centred=True)
     content = replace(content, views=replace(content.scene, metric=metric))
     FORMATS[name].write(content, tmp_path, NO_TICK)
     assert read_scene(tmp_path).metric is metric
 
 
-def test_a_model_that_was_moved_since_is_not_taken_for_metric(tmp_path):
+def test_a_model_moved_since_the_export_is_not_metric(tmp_path):
     pycolmap = pytest.importorskip("pycolmap")
     FORMATS["colmap"].write(crooked(), tmp_path, NO_TICK)
     model = pycolmap.Reconstruction(str(tmp_path / "sparse/0"))
     model.transform(pycolmap.Sim3d(2.0, pycolmap.Rotation3d(), np.zeros(3)))
     model.write(str(tmp_path / "sparse/0"))
     assert not read_scene(tmp_path).metric
-    (tmp_path / "sparse/0/lift3d.json").write_text('{"metric": true}')  # a person says so
+    (tmp_path / "sparse/0/lift3d.json").write_text('{"metric": true}')  # set by the user
     assert read_scene(tmp_path).metric
     (tmp_path / "sparse/0/lift3d.json").write_text("[]")
     assert not read_scene(tmp_path).metric
@@ -118,13 +118,13 @@ def test_a_model_that_was_moved_since_is_not_taken_for_metric(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["nerfstudio", "colmap"])
-def test_which_picture_shows_which_point_survives_the_round_trip(tmp_path, name):
-    """Where depth is known at a few pixels only, a point is not seen through what hides it."""
+def test_the_visibility_of_points_survives_the_round_trip(tmp_path, name):
+    """With sparse depth, an occluded point is not visible."""
     content = crooked()
     views = []
     for view in content.scene.views:
         depth = projected_depth(content.cloud.points.xyz[::3].astype(np.float64), view.camera)
-        depth[:18] = 0  # hidden by what has no points
+        depth[:18] = 0  # occluded by a surface without points
         views.append(replace(view, load_depth=partial(np.copy, depth), sparse=True))
     content = replace(content, views=content.scene.with_views(views))
     FORMATS[name].write(content, tmp_path, NO_TICK)
@@ -135,7 +135,7 @@ def test_which_picture_shows_which_point_survives_the_round_trip(tmp_path, name)
         depth, before = view.depth(), given.depth()
         assert (depth > 0).sum() > 10
         np.testing.assert_array_equal(depth > 0, before > 0)
-        # Two points in one pixel may change places: COLMAP lists both.
+        # Two points in one pixel may be swapped: COLMAP lists both.
         np.testing.assert_allclose(depth, before, atol=0.05 if name == "colmap" else 0)
     if name == "nerfstudio":
         (tmp_path / "sparse_depth/img_01.npz").write_bytes(b"PK")
@@ -205,7 +205,7 @@ def test_pycolmap_reads_cameras_points_and_tracks(tmp_path, text):
     np.testing.assert_array_equal(labels, content.cloud.instance)
 
 
-def test_a_text_model_has_two_lines_per_image_even_where_one_is_empty(tmp_path):
+def test_a_text_model_has_two_lines_per_image_even_if_one_is_empty(tmp_path):
     content = crooked(text=True)
     nothing = content.cloud.points.take(np.zeros(0, int))
     empty = replace(
@@ -217,7 +217,7 @@ def test_a_text_model_has_two_lines_per_image_even_where_one_is_empty(tmp_path):
     assert [bool(row) for row in rows] == [True, False] * 3 + [False]
 
 
-def test_dense_depth_is_found_where_colmap_leaves_it(out):
+def test_dense_depth_has_the_path_and_format_of_colmap(out):
     scene = ColmapModel().read(out / "colmap")
     assert not any(view.sparse for view in scene.views)
     sparse = ColmapModel(dense=False).read(out / "colmap")
@@ -266,7 +266,7 @@ def test_the_splat_has_the_properties_of_3dgs_and_its_values(out, cloud):
     np.testing.assert_array_equal(np.load(out / "splat/labels.npy"), cloud.instance)
 
 
-def test_labels_go_into_the_splat_on_request(tmp_path):
+def test_labels_are_written_to_the_splat_on_request(tmp_path):
     content = crooked(label_property=True)
     FORMATS["splat"].write(content, tmp_path, NO_TICK)
     vertex = PlyData.read(str(tmp_path / "point_cloud.ply"))["vertex"]
@@ -274,13 +274,13 @@ def test_labels_go_into_the_splat_on_request(tmp_path):
     np.testing.assert_array_equal(vertex["label"], content.cloud.instance)
 
 
-def test_points_on_one_spot_have_a_size_all_the_same():
+def test_coincident_points_have_a_size_above_zero():
     assert np.isfinite(np.log(sizes(np.zeros((5, 3), np.float32)))).all()
     assert sizes(np.array([[0, 0, 0], [2, 0, 0]], np.float32)).tolist() == [2, 2]
 
 
 @pytest.mark.parametrize("name", ["gaussian-grouping", "objectgs"])
-def test_object_masks_are_where_the_readers_look(out, run, name):
+def test_object_masks_have_the_paths_that_readers_expect(out, run, name):
     """`object_mask/` + the picture's name up to its first dot + `.png`."""
     images = sorted((out / name / "images").iterdir())
     assert len(images) == 5
@@ -301,7 +301,7 @@ def test_objectgs_starts_from_the_labelled_cloud(out, cloud):
     np.testing.assert_array_equal(vertex["label"], cloud.instance)
 
 
-def test_large_ids_are_renumbered_where_they_are_few(tmp_path):
+def test_large_ids_are_renumbered_if_they_are_few(tmp_path):
     content = crooked(objects=(300, 70_000), centred=True)
     notes = FORMATS["gaussian-grouping"].write(content, tmp_path, NO_TICK)
     assert any("renumbered" in note for note in notes)
@@ -326,7 +326,7 @@ def test_open3d_reads_the_cloud_that_nerfstudio_will_read(out, cloud):
 
 
 def test_meshlab_keeps_colours_and_labels(tmp_path, cloud):
-    """Labels as its `quality`, the only property of ours that it does not drop."""
+    """Labels as `quality`, the only property with labels that MeshLab keeps."""
     from plyfile import PlyData
 
     write_cloud(tmp_path / "cloud.ply", cloud)
@@ -358,8 +358,8 @@ def test_trimesh_reads_the_glb_object_by_object(out, cloud):
         np.testing.assert_array_equal(turned[:3, :3] @ [1, 2, 3], [1, 3, -2])
 
 
-def test_the_glb_is_laid_out_as_gltf_says(out, cloud):
-    """Chunks, alignment, lengths and bounds, which lenient readers do not look at."""
+def test_the_glb_follows_the_gltf_specification(out, cloud):
+    """Chunks, alignment, lengths and bounds, which lenient readers do not check."""
     import struct
 
     data = (out / "glb/cloud.glb").read_bytes()
@@ -388,7 +388,7 @@ def test_the_glb_is_laid_out_as_gltf_says(out, cloud):
     assert labelled == len(cloud)
 
 
-def test_pointcept_finds_the_arrays_it_asks_for(out, cloud):
+def test_pointcept_finds_the_arrays_it_needs(out, cloud):
     """Files, types and shapes as its DefaultDataset reads them."""
     (scene,) = (out / "pointcept").glob("train/*")
     data = {path.stem: np.load(path) for path in scene.glob("*.npy")}
@@ -419,7 +419,7 @@ def read_scannet(folder):
 
 
 def read_scannetpp(folder):
-    """Starts count from 1, after the toolkit's own decoder."""
+    """Starts are from 1, as in the toolkit's decoder."""
     (listing,) = folder.glob("*.txt")
     for line in listing.read_text().splitlines():
         path, label, confidence = line.split(" ")
@@ -448,7 +448,7 @@ def test_predictions_score_as_the_cloud_does(out, run, cloud, name, read):
     assert scores.ap25 > 0
 
 
-def test_predictions_are_made_for_the_vertices_that_are_scored(run, cloud, tmp_path, capsys):
+def test_predictions_are_for_the_scored_vertices(run, cloud, tmp_path, capsys):
     order = np.random.default_rng(0).permutation(len(cloud))[:500]
     mesh = replace(
         cloud,
@@ -485,7 +485,7 @@ def test_npz_views_hold_the_shared_dictionary(out, views, run):
             assert np.isnan(stored["pts3d"][~stored["mask"]]).all()
 
 
-def test_the_recording_comes_back_from_the_rerun_sdk(run, cloud, views, tmp_path):
+def test_the_rerun_sdk_reads_the_recording(run, cloud, views, tmp_path):
     chunk = pytest.importorskip("rerun.chunk")
     import cv2
 

@@ -1,4 +1,4 @@
-"""What a format cannot hold is refused before it is written; nothing of others is lost."""
+"""Content that a format cannot hold is refused before writing; foreign files are not lost."""
 
 import os
 import resource
@@ -40,7 +40,7 @@ def bytes_of(folder):
 # --- names
 
 
-def test_the_help_says_a_line_of_every_format(capsys):
+def test_the_help_has_a_line_for_every_format(capsys):
     with pytest.raises(SystemExit):
         main(["export", "--help"])
     said = " ".join(capsys.readouterr().out.replace("│", " ").split())
@@ -77,7 +77,7 @@ def test_an_unknown_format_gets_did_you_mean_and_the_list(run, capsys):
 
 
 @pytest.mark.parametrize("name", ["gaussian-grouping", "objectgs"])
-def test_more_objects_than_8_bits_hold_are_refused(name):
+def test_more_objects_than_fit_8_bits_are_refused(name):
     content = crooked(objects=tuple(range(1, 140)), centred=True)
     more = {
         view.name: np.full((36, 48), 300 + i, np.int32) for i, view in enumerate(views(content))
@@ -106,12 +106,12 @@ def test_the_largest_objects_are_kept_and_counted_from_1(run, tmp_path):
         np.testing.assert_array_equal(after == number, before == each)
 
 
-def test_ids_that_a_float_cannot_hold_are_refused():
+def test_ids_that_are_not_exact_as_floats_are_refused():
     with pytest.raises(InputError, match="float32"):
         FORMATS["glb"].check(crooked(objects=(1, 2**24 + 1)))
 
 
-def test_ids_beyond_the_class_ids_of_rerun_are_refused():
+def test_ids_above_the_class_ids_of_rerun_are_refused():
     pytest.importorskip("rerun")
     with pytest.raises(InputError, match="16 bits"):
         FORMATS["rerun"].check(crooked(objects=(1, 70_000)))
@@ -120,7 +120,7 @@ def test_ids_beyond_the_class_ids_of_rerun_are_refused():
 @pytest.mark.parametrize(
     ("option", "said"), [(("--keep", "999"), "999"), (("--largest", "0"), "1 or")]
 )
-def test_objects_that_are_not_there_are_told(run, tmp_path, option, said, capsys):
+def test_options_with_missing_objects_are_an_error(run, tmp_path, option, said, capsys):
     command = ["export", str(run), "--to", "colmap", "--out", str(tmp_path / "out")]
     assert main([*command, *option]) == 2
     assert said in capsys.readouterr().err
@@ -131,7 +131,7 @@ def test_objects_that_are_not_there_are_told(run, tmp_path, option, said, capsys
 
 
 @pytest.mark.parametrize("name", STRAIGHT)
-def test_a_distorted_lens_is_refused_where_it_cannot_be_held(name):
+def test_lens_distortion_is_refused_if_the_format_has_none(name):
     if name == "rerun":
         pytest.importorskip("rerun")
     with pytest.raises(InputError, match=r"distorted lens.*--undistort"):
@@ -139,13 +139,13 @@ def test_a_distorted_lens_is_refused_where_it_cannot_be_held(name):
     FORMATS[name].check(crooked(distortion=LENS, undistort=True))
 
 
-def test_a_principal_point_off_the_middle_is_refused_where_readers_ignore_it():
+def test_a_principal_point_off_the_middle_is_refused_if_readers_ignore_it():
     with pytest.raises(InputError, match=r"principal point.*--undistort"):
         FORMATS["gaussian-grouping"].check(crooked())
 
 
 @pytest.mark.parametrize("name", ["nerfstudio", "colmap"])
-def test_coefficients_nobody_understands_are_refused(name):
+def test_unsupported_coefficients_are_refused(name):
     with pytest.raises(InputError, match="coefficients"):
         FORMATS[name].check(crooked(distortion=(*LENS, 0.0, 0.3)))
 
@@ -161,7 +161,7 @@ def test_a_view_without_a_pose_is_refused(name):
         FORMATS[name].check(replace(content, views=content.scene.with_views([unposed, *others])))
 
 
-def test_names_that_become_one_are_told():
+def test_names_that_become_equal_are_an_error():
     content = crooked()
     a, b, _ = content.scene.views
     alike = content.scene.with_views([replace(a, name="a.b"), replace(b, name="a_b")])
@@ -178,7 +178,7 @@ def _lost():
     raise FrameError("color/7.jpg is missing")
 
 
-def test_a_picture_that_cannot_be_read_leaves_nothing_behind(run, tmp_path, monkeypatch):
+def test_an_unreadable_picture_leaves_no_files(run, tmp_path, monkeypatch):
     scene = Run.open(run).whole_scene
     *others, last = scene.views
     broken = scene.with_views([*others, replace(last, load_image=partial(_lost))])
@@ -189,8 +189,8 @@ def test_a_picture_that_cannot_be_read_leaves_nothing_behind(run, tmp_path, monk
         assert bytes_of(tmp_path / "out") == {}
 
 
-def test_a_scan_that_lost_pictures_is_told(run, tmp_path, capsys):
-    """The run was of `synthetic`; a folder with fewer views stands in for what is left."""
+def test_a_scan_with_missing_pictures_is_an_error(run, tmp_path, capsys):
+    """The run was of `synthetic`; a folder with fewer views replaces the scan."""
     export(Run.open(run), ["nerfstudio"], tmp_path / "scan")
     scan = tmp_path / "scan/nerfstudio"
     command = ["export", str(run), "--to", "colmap", "--out", str(tmp_path / "out")]
@@ -202,7 +202,7 @@ def test_a_scan_that_lost_pictures_is_told(run, tmp_path, capsys):
     assert "0001" in said
 
 
-def test_a_scan_that_moved_is_told_how_to_be_found(run, tmp_path, capsys):
+def test_a_moved_scan_is_an_error_with_the_next_step(run, tmp_path, capsys):
     command = ["export", str(run), "--to", "colmap", "--scan", str(tmp_path / "nowhere")]
     assert main(command) == 2
     said = capsys.readouterr().err
@@ -229,7 +229,7 @@ def test_an_export_replaces_an_export(run, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["ply", "nerfstudio", "splat"])
-def test_a_folder_of_somebody_else_is_left_alone(run, tmp_path, name, capsys):
+def test_a_foreign_folder_is_not_changed(run, tmp_path, name, capsys):
     home = tmp_path if name == "ply" else tmp_path / name
     home.mkdir(exist_ok=True)
     (home / "transforms.json").write_text("{}")
@@ -239,7 +239,7 @@ def test_a_folder_of_somebody_else_is_left_alone(run, tmp_path, name, capsys):
     assert bytes_of(tmp_path) == before
 
 
-def test_what_another_tool_added_or_changed_is_not_lost(run, tmp_path):
+def test_files_added_or_changed_by_other_tools_are_not_lost(run, tmp_path):
     export(Run.open(run), ["colmap"], tmp_path)
     home = tmp_path / "colmap"
     (home / "output/point_cloud").mkdir(parents=True)
@@ -253,7 +253,7 @@ def test_what_another_tool_added_or_changed_is_not_lost(run, tmp_path):
         export(Run.open(run), ["colmap"], tmp_path)
 
 
-def test_the_cache_that_3dgs_leaves_goes_with_the_export_it_was_made_of(run, tmp_path):
+def test_the_cache_of_3dgs_is_removed_with_its_export(run, tmp_path):
     export(Run.open(run), ["colmap"], tmp_path)
     stale = tmp_path / "colmap/sparse/0/points3D.ply"
     stale.write_text("made by 3DGS from points3D.bin")
@@ -261,7 +261,7 @@ def test_the_cache_that_3dgs_leaves_goes_with_the_export_it_was_made_of(run, tmp
     assert not stale.exists()
 
 
-def test_one_refusal_stops_all_before_anything_is_written(run, tmp_path):
+def test_one_refusal_stops_all_formats_before_writing(run, tmp_path):
     (tmp_path / "colmap").mkdir()
     (tmp_path / "colmap/mine").write_text("x")
     with pytest.raises(InputError, match="mine"):
@@ -282,7 +282,7 @@ def test_the_out_folder_may_not_be_a_file(run, tmp_path, capsys):
 @pytest.mark.parametrize(
     "names", [["ply"], ["nerfstudio"], ["colmap"], ["splat"], ["glb"], ["rerun"]]
 )
-def test_a_disk_that_fills_leaves_the_export_that_was_there(run, tmp_path, names, capsys):
+def test_a_full_disk_leaves_the_earlier_export(run, tmp_path, names, capsys):
     if "rerun" in names:
         pytest.importorskip("rerun")
     export(Run.open(run), names, tmp_path)
@@ -307,7 +307,7 @@ def no_file_larger_than(limit):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_what_a_killed_export_left_is_cleared_away(run, tmp_path):
+def test_files_of_a_killed_export_are_removed(run, tmp_path):
     command = ["export", str(run), "--to", "splat", "--out", str(tmp_path)]
     done = subprocess.run(
         [sys.executable, "tests/dying.py", "after", "1", *command],

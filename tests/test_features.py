@@ -47,9 +47,9 @@ def slow_H(xyz, feature, view, epsilon, exclude):
 
 @pytest.mark.parametrize("exclude", ["nothing", "self", "view"])
 @pytest.mark.parametrize("seed", range(3))
-def test_H_of_features_is_the_loops(seed, exclude):
+def test_H_of_features_equals_the_loops(seed, exclude):
     rng = np.random.default_rng(seed)
-    # On a grid of quarters, so that many pairs lie exactly at epsilon.
+    # On a grid of quarters, so that many pairs are exactly at epsilon.
     xyz = (rng.integers(0, 9, (160, 3)) / 4 - 1).astype(np.float32)
     feature = rng.normal(0.3, 1, (160, 5)).astype(np.float32)
     view = rng.integers(0, 4, 160).astype(np.int32)
@@ -64,7 +64,7 @@ def test_H_of_features_is_the_loops(seed, exclude):
     np.testing.assert_allclose(got.view_H, mine, atol=1e-6)
 
 
-def test_one_hot_features_give_the_H_of_labels():
+def test_one_hot_features_have_the_H_of_labels():
     from lift3d.evaluation.consistency import consistency
 
     rng = np.random.default_rng(0)
@@ -79,7 +79,7 @@ def test_one_hot_features_give_the_H_of_labels():
         assert got.alone == expected.alone
 
 
-def test_the_same_feature_everywhere_is_no_success():
+def test_a_constant_feature_has_no_H_prime():
     xyz, view = np.zeros((4, 3), np.float32), np.array([0, 0, 1, 1], np.int32)
     got = feature_consistency(xyz, np.ones((4, 3), np.float32), view, 1.0, "view")
     assert pytest.approx(1) == got.H
@@ -133,7 +133,7 @@ def slow_average(points, scene, maps, channels=6):
     return sums / np.where(weight > 0, weight, 1)[:, None]
 
 
-def test_the_mean_feature_is_the_loops(points, scene):
+def test_the_mean_feature_equals_the_loops(points, scene):
     maps = maps_of(scene)
     got = average_features(points, scene, maps)
     assert got.dtype == np.float32
@@ -143,9 +143,9 @@ def test_the_mean_feature_is_the_loops(points, scene):
     assert (length > 0).mean() > 0.9
 
 
-def test_in_blocks_it_is_the_same_and_within_the_budget(points, scene, tmp_path):
+def test_blocks_give_the_same_mean_within_the_budget(points, scene, tmp_path):
     maps, whole = maps_of(scene), None
-    loaded, told = [], []
+    loaded, progress = [], []
 
     def counted(index):
         loaded.append(index)
@@ -157,18 +157,18 @@ def test_in_blocks_it_is_the_same_and_within_the_budget(points, scene, tmp_path)
         average_features(points, scene, maps, budget)
     out = tmp_path / "f.npy"
     got = average_features(
-        points, scene, counted, budget, out, progress=lambda *at: told.append(at)
+        points, scene, counted, budget, out, progress=lambda *at: progress.append(at)
     )
     np.testing.assert_allclose(got, whole, atol=1e-6)
     assert not got.flags.writeable
     assert 4 < len(loaded) <= 6 * 4 + 1
-    assert told[-1][0] == told[-1][1]
+    assert progress[-1][0] == progress[-1][1]
     blocks = list(_blocks(points.xyz, budget // 28))
     assert sorted(np.concatenate(blocks).tolist()) == list(range(len(points)))
     assert max(map(len, blocks)) * 28 <= budget
 
 
-def test_views_without_features_say_nothing(points, scene, caplog):
+def test_views_without_features_are_ignored(points, scene, caplog):
     maps = maps_of(scene)
 
     def some(index):
@@ -200,8 +200,8 @@ def test_H_of_a_scene_that_agrees_and_of_one_that_does_not(scene):
 def test_classes_are_voted_like_instances(points, scene, tmp_path):
     for number, view in enumerate(scene.views):
         labels = np.where(view.instances() == 2, 5, 1).astype(np.int32)
-        labels = np.full_like(labels, 9) if number == 0 else labels  # one labeller errs
-        # Half the size: maps are taken to cover the image.
+        labels = np.full_like(labels, 9) if number == 0 else labels  # one view has a wrong class
+        # Half the size: maps cover the image at any resolution.
         write_label_map(tmp_path, view.name, labels[::2, ::2] if number == 1 else labels)
     names = [view.name for view in scene.views]
     maps = LabelMaps.found(tmp_path, names, "class map")
@@ -216,7 +216,7 @@ def test_classes_are_voted_like_instances(points, scene, tmp_path):
         LabelMaps.found(tmp_path / "none", names, "class map")
 
 
-def test_an_object_has_the_class_of_most_of_its_points(points):
+def test_an_object_has_the_most_frequent_class_of_its_points(points):
     few = points.take(np.arange(7))
     instance = np.array([0, 1, 1, 1, 2, 2, 3], np.int32)
     semantic = np.array([8, 5, 5, 4, 9, 7, 0], np.int32)

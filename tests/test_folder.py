@@ -46,7 +46,7 @@ def test_stacks_and_folders_of_binary_masks_are_read_alike(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["npy", "npz", "png"])
-def test_a_view_in_which_nothing_was_found_has_no_masks(tmp_path, kind):
+def test_an_empty_stack_gives_no_masks(tmp_path, kind):
     nothing = np.zeros((0, 12, 16), bool)
     if kind == "npy":
         np.save(tmp_path / "a.npy", nothing)
@@ -76,7 +76,7 @@ def test_masks_of_another_shape_are_refused(tmp_path):
         FolderConfig(tmp_path).build().segment(view(width=64))
 
 
-def test_a_wrong_count_is_told_before_any_work(tmp_path):
+def test_a_wrong_count_is_an_error_before_any_work(tmp_path):
     write_label_map(tmp_path, "a", LABELS)
     folder = FolderConfig(tmp_path).build()
     folder.check(scene("a"))
@@ -89,7 +89,7 @@ def test_a_wrong_count_is_told_before_any_work(tmp_path):
         lenient.check(scene("b"))
 
 
-def test_a_missing_folder_says_what_the_option_takes():
+def test_a_missing_folder_is_an_error_that_explains_the_option():
     with pytest.raises(InputError, match=r"--segmentation\.path"):
         FolderConfig(Path("nowhere")).build()
 

@@ -8,7 +8,7 @@ import pytest
 from lift3d.geometry import normals, project, unproject
 from lift3d.reconstruction.fusion import BACKENDS, given_points
 from lift3d.reconstruction.fusion.frames import Frame, default_voxel
-from lift3d.reconstruction.fusion.grid import START, Grid
+from lift3d.reconstruction.fusion.grid import INITIAL_ROOM, Grid
 from lift3d.reconstruction.fusion.tsdf import TsdfConfig
 from lift3d.reconstruction.fusion.voxel import VoxelConfig
 from lift3d.scene import Camera, Scene, View
@@ -59,7 +59,7 @@ def test_a_fused_plane_lies_on_the_plane_with_its_colour_and_normal(name):
     points = BACKENDS[name](voxel=0.05).build().fuse(scene(view("a"), view("b")))
     assert len(points) > 500
     assert np.abs(points.xyz[:, 2] - 2).max() < 1e-3
-    # TSDF normals lean at the wall's rim.
+    # TSDF normals are tilted at the wall's border.
     inner = np.abs(points.xyz[:, :2]).max(1) < 0.7
     assert np.abs(points.normal[inner] - [0, 0, -1]).max() < 0.02
     assert np.abs(points.rgb.astype(int) - [200, 100, 50]).max() <= 1
@@ -67,7 +67,7 @@ def test_a_fused_plane_lies_on_the_plane_with_its_colour_and_normal(name):
 
 
 @pytest.mark.parametrize("name", sorted(BACKENDS))
-def test_the_plane_stays_where_the_moved_camera_saw_it(name):
+def test_a_moved_and_turned_camera_fuses_the_same_plane(name):
     moved = np.eye(4)
     moved[:3, :3] = [[0, 0, 1], [0, 1, 0], [-1, 0, 0]]  # looks along world x
     moved[:3, 3] = [1, 2, 3]
@@ -94,7 +94,7 @@ def test_colour_is_read_through_the_colour_camera_where_it_differs(name):
         return picture
 
     beside = np.eye(4)
-    beside[0, 3] = 0.5  # the colour camera sits 0.5 m to the right
+    beside[0, 3] = 0.5  # the colour camera is 0.5 m to the right
     colour = Camera(np.array([[30.0, 0, 15.5], [0, 30.0, 11.5], [0, 0, 1]]), 32, 24, beside)
     both = View("a", colour, stripes, partial(plain, 2.0), depth_camera=CAMERA)
     points = BACKENDS[name](voxel=0.05).build().fuse(scene(both))
@@ -108,11 +108,11 @@ def test_colour_is_read_through_the_colour_camera_where_it_differs(name):
 
 
 @pytest.mark.parametrize("name", sorted(BACKENDS))
-def test_a_bent_lens_is_straightened(name):
+def test_lens_distortion_is_removed(name):
     bent = replace(CAMERA, distortion=(0.2, 0.0, 0.0, 0.0))
     points = BACKENDS[name](voxel=0.05).build().fuse(scene(view("a", camera=bent)))
     assert np.abs(points.xyz[:, 2] - 2).max() < 1e-3
-    # k1 > 0 bends outwards, so the same pixels see less than the straight 64 / 60 * 2 m.
+    # k1 > 0 moves pixels outwards, so they cover less than the undistorted 64 / 60 * 2 m.
     corner = unproject(bent, plain(2.0))[HEIGHT // 2, -1, 0]
     assert corner < 1.04
     assert points.xyz[:, 0].max() == pytest.approx(corner, abs=0.06)
@@ -153,7 +153,7 @@ def test_a_limit_of_0_is_an_error_and_not_no_limit(name, option):
         config(**{option: 0.0}).build()
 
 
-def test_tsdf_confidence_is_the_number_of_looks():
+def test_tsdf_confidence_is_the_number_of_observations():
     points = TsdfConfig(voxel=0.05).build().fuse(scene(*(view(f"{i}") for i in range(3))))
     assert np.median(points.confidence) == 3
 
@@ -205,7 +205,7 @@ def test_voxels_equal_the_slow_definition_on_a_slanted_wall():
     keys = [tuple(k) for k in np.floor(points.xyz.astype(float) / 0.1).astype(int)]
     compared = 0
     for key, xyz, rgb in zip(keys, points.xyz, points.rgb, strict=True):
-        # Rim pixels have no normal in the twin: compare the voxels clear of the rim.
+        # Border pixels have no normal in the twin: compare only voxels inside.
         if key in slow and np.abs(xyz[:2]).max() < 0.6:
             assert xyz == pytest.approx(slow[key][:3], abs=2e-5)
             assert rgb == pytest.approx(slow[key][3:], abs=0.6)
@@ -214,9 +214,9 @@ def test_voxels_equal_the_slow_definition_on_a_slanted_wall():
     assert keys == sorted(keys)
 
 
-def test_noise_averages_out_with_the_square_root_of_the_looks():
+def test_noise_falls_with_the_square_root_of_the_observations():
     # At 2 m a voxel of 0.1 m is 3 x 3 pixels and its edges run between pixels; the camera
-    # stands 0.05 m forward so that the wall runs through the middle of the voxels.
+    # is moved 0.05 m forward so that the wall is in the middle of the voxels.
     sigma, forward = 0.01, np.eye(4)
     forward[2, 3] = 0.05
     views = [view(f"{i}", noisy(i, sigma), CAMERA.at(forward)) for i in range(50)]
@@ -240,13 +240,13 @@ def test_memory_does_not_grow_with_repeated_views():
     assert len(points) == once
 
 
-def test_the_table_grows_with_the_surface_and_forgets_nothing():
+def test_the_table_grows_with_the_surface_and_loses_no_voxel():
     grid = Grid(0.002, np.zeros(3))
     for i in range(40):
         pose = np.eye(4)
         pose[0, 3] = 3.0 * i
         grid.add(Frame(view("a", camera=CAMERA.at(pose)), plain(2.0), painted(), None))
-    assert grid.room > START
+    assert grid.room > INITIAL_ROOM
     points, views = grid.points()
     # Every pixel has a voxel of its own.
     assert len(points) == len(grid) == 40 * WIDTH * HEIGHT
@@ -255,11 +255,11 @@ def test_the_table_grows_with_the_surface_and_forgets_nothing():
     assert last[:, 0] == pytest.approx(117 + 31.5 / 60 * 2, abs=1e-4)
 
 
-def test_flyers_between_two_surfaces_are_dropped():
+def test_flying_pixels_between_two_surfaces_are_dropped():
     def step():
         depth = plain(2.0)
         depth[:, 32:] = 3.0
-        depth[:, 32] = 2.5  # a column that mixes both
+        depth[:, 32] = 2.5  # a column between both surfaces
         depth[10, 10] = 1.5  # a speck
         return depth
 
@@ -290,23 +290,23 @@ def test_points_that_too_few_views_saw_are_dropped():
     points = fused(*views, view("ghost", ghost))
     assert points.xyz[:, 2].min() > 1.9
     assert fused(*views, view("ghost", ghost), min_views=1).xyz[:, 2].min() < 1.1
-    # With few views there is nothing to compare with: all stay.
+    # With few views all points are kept.
     assert fused(view("a"), view("ghost", ghost)).xyz[:, 2].min() < 1.1
 
 
-def test_nothing_left_is_an_error_that_names_the_thresholds():
+def test_no_point_left_is_an_error_that_names_the_thresholds():
     with pytest.raises(InputError, match="min_views 3"):
         fused(view("a"), min_views=3)
 
 
-def test_confident_pixels_outweigh_doubtful_ones():
+def test_confident_pixels_outweigh_uncertain_pixels():
     sure = view("a", load_confidence=partial(plain, 0.75))
     unsure = view("b", partial(plain, 2.04), load_confidence=partial(plain, 0.25))
     points = fused(sure, unsure, voxel=0.1, clear_depth=np.inf)
     assert np.median(points.xyz[:, 2]) == pytest.approx(2.01, abs=1e-4)
 
 
-def test_one_clear_look_has_confidence_one():
+def test_one_clear_observation_has_confidence_one():
     points = fused(view("a"), voxel=0.1, clear_depth=np.inf)
     ahead = np.linalg.norm(points.xyz[:, :2], axis=1) < 0.4
     assert ahead.sum() > 20
@@ -348,7 +348,7 @@ def test_large_world_coordinates_keep_the_voxels_apart():
     assert len(points) == pytest.approx(len(fused(view("a"))), rel=0.1)
 
 
-def test_the_voxel_is_chosen_from_the_scene_and_said():
+def test_the_voxel_is_chosen_from_the_scene_and_reported():
     assert default_voxel(scene(view("a", partial(plain, 20.0)))) == 0.015
     # 2 m away: the middle of the wall is about 2.1 x 1.6 m, 2.6 m across.
     assert default_voxel(scene(view("a"))) == 0.01
@@ -428,15 +428,15 @@ def test_large_coordinates_are_accepted(tmp_path):
          b"property float z\nend_header\n0 nan 0\n", "vertex 0 is not finite"),
     ],
 )  # fmt: skip
-def test_an_odd_file_is_an_error_that_says_what_was_found(tmp_path, content, message):
+def test_an_invalid_file_is_an_error_that_names_its_content(tmp_path, content, message):
     path = tmp_path / "odd.ply"
     path.write_bytes(content)
     with pytest.raises(InputError, match=message):
         given_points(path)
 
 
-def test_faces_that_name_missing_vertices_are_an_error(tmp_path):
-    with pytest.raises(InputError, match="faces name vertex 9, but there are 4"):
+def test_faces_with_missing_vertices_are_an_error(tmp_path):
+    with pytest.raises(InputError, match="a face refers to vertex 9, but there are 4 vertices"):
         given_points(write_ply(tmp_path / "a.ply", vertices(SQUARE), [[0, 1, 9]]))
 
 

@@ -19,7 +19,7 @@ def test_masks_keep_their_pixels():
     np.testing.assert_array_equal(labels, scene.views[0].instances())
 
 
-def test_a_part_stays_visible_on_its_whole():
+def test_a_part_stays_visible_on_its_object():
     class Nested(TrueMasks):
         def segment(self, view):
             stack = np.zeros((2, 120, 160), bool)

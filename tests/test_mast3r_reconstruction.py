@@ -1,4 +1,4 @@
-"""Photos through a small random MASt3R to cameras, depth and matches: the whole path."""
+"""Photos through a small random MASt3R to cameras, depth and matches, end to end."""
 
 import json
 import subprocess
@@ -57,7 +57,7 @@ def test_every_picture_gets_a_camera_depth_and_confidence(reconstructed):
         assert 0 < view.confidence().max() <= 1
         assert np.allclose(view.camera.pose, view.geometry_camera.pose)
     assert "3 of 3 pictures aligned" in reconstructed.notes[-1]
-    assert not reconstructed.metric  # the file's name does not say so
+    assert not reconstructed.metric  # the file's name does not contain `metric`
 
 
 def test_known_intrinsics_reach_the_cameras_and_place_them(place, photos):
@@ -88,7 +88,7 @@ def test_ignored_parts_have_no_depth(place, photos, tmp_path):
         config(place, ignore=tmp_path / "no").build().reconstruct(photos)
 
 
-def test_a_killed_run_goes_on_from_the_pairs_it_has(place, photos, tmp_path, monkeypatch):
+def test_a_killed_run_continues_from_its_finished_pairs(place, photos, tmp_path, monkeypatch):
     from lift3d.networks.mast3r.network import Mast3r
     from lift3d.reconstruction.mast3r import backend
 
@@ -113,7 +113,7 @@ def test_a_killed_run_goes_on_from_the_pairs_it_has(place, photos, tmp_path, mon
     monkeypatch.setattr(backend, "match_pair", dies)
     with pytest.raises(KeyboardInterrupt):
         config(place).build().reconstruct(photos, folder=tmp_path)
-    assert sum(decoded) == 6  # three pairs, both ways round; the third was not matched
+    assert sum(decoded) == 6  # three pairs in both directions; the third was not matched
     monkeypatch.setattr(backend, "match_pair", match_pair)
     decoded.clear()
     again = config(place).build().reconstruct(photos, folder=tmp_path)
@@ -125,7 +125,7 @@ def test_a_killed_run_goes_on_from_the_pairs_it_has(place, photos, tmp_path, mon
     assert not (tmp_path / "predictions").exists()
 
 
-def test_other_pictures_do_not_take_over_predictions(place, photos, tmp_path):
+def test_predictions_of_other_pictures_are_not_reused(place, photos, tmp_path):
     config(place, keep_predictions=True).build().reconstruct(photos, folder=tmp_path)
     fewer = photos.with_views(photos.views[:2])
     kept = config(place).build().reconstruct(fewer, folder=tmp_path)
@@ -135,7 +135,7 @@ def test_other_pictures_do_not_take_over_predictions(place, photos, tmp_path):
 
 
 @pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
-def test_nearly_known_positions_are_as_near_in_any_unit(photos, scale):
+def test_the_tolerance_of_near_positions_scales_with_the_unit(photos, scale):
     """Cameras 2 units apart on a line: the middle one is in the middle, the others 2 away."""
     from lift3d.reconstruction.mast3r import backend
 
@@ -150,7 +150,7 @@ def test_nearly_known_positions_are_as_near_in_any_unit(photos, scale):
     assert backend._near_position(replace(scene, metric=True)) == 0.05
 
 
-def test_more_pictures_than_complete_takes_are_paired_by_their_features(place, photos):
+def test_many_pictures_are_paired_by_their_features(place, photos):
     pairs = PairsConfig(graph="similar", similar=1)
     found = config(place, pairs=pairs).build().reconstruct(photos)
     assert len(found) == COUNT
@@ -164,7 +164,7 @@ def test_more_pictures_than_complete_takes_are_paired_by_their_features(place, p
         ("MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric", "non-commercial"),
     ],
 )
-def test_wrong_weights_say_what_to_do(name, message, monkeypatch, tmp_path):
+def test_wrong_weights_are_an_error_with_the_next_step(name, message, monkeypatch, tmp_path):
     monkeypatch.setenv("LIFT3D_WEIGHTS", str(tmp_path))
     path = Path(__file__).with_name(name)
     weights = str(path) if "." in name else name
@@ -172,7 +172,7 @@ def test_wrong_weights_say_what_to_do(name, message, monkeypatch, tmp_path):
         Mast3rConfig(weights=weights).build()
 
 
-def test_pictures_of_different_places_are_refused(place, tmp_path):
+def test_pictures_of_different_scenes_are_refused(place, tmp_path):
     from PIL import Image
 
     rng = np.random.default_rng(0)
@@ -202,7 +202,7 @@ def test_photos_are_lifted_to_a_labelled_cloud_and_found_finished(place, tmp_pat
 
 
 def test_matches_follow_the_picture_in_its_own_pixels(place, photos):
-    """The pictures are the network's size here, so halve one to see that sizes are undone."""
+    """Pictures have the network's size here, so one is halved to test the scaling back."""
     matcher = Mast3rMatcherConfig(
         str(place / "tiny.pth"), size=224, stride=16, device="cpu", precision="float32"
     ).build()
@@ -215,7 +215,7 @@ def test_matches_follow_the_picture_in_its_own_pixels(place, photos):
 
 
 def test_windows_of_large_pictures_are_matched_at_full_size(place, tmp_path):
-    """Pictures of twice the network's size, moved by `STEP` of their own pixels."""
+    """Pictures of twice the network's size, shifted by `STEP` of their pixels."""
     large = read_scene(write_pictures(tmp_path, 2, 2 * SIDE, 2 * SIDE))
     options = {"size": 224, "stride": 16, "device": "cpu", "precision": "float32"}
     matcher = Mast3rMatcherConfig(str(place / "tiny.pth"), fine=True, **options).build()
@@ -248,7 +248,7 @@ def test_each_picture_is_encoded_once(place, photos, monkeypatch):
 
 
 def test_the_points_tracker_runs_on_its_matches(place, photos):
-    """As the paper has it: correspondences of neighbouring pictures prompt the segmenter."""
+    """As in the paper: correspondences of neighbouring pictures prompt the segmenter."""
     tracking = KINDS["tracking"]["mastsam"]()
     segmenter = KINDS["segmentation"]["regions"]().build()
     matcher = Mast3rMatcherConfig(str(place / "tiny.pth"), size=224, stride=8).build()

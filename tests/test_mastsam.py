@@ -1,4 +1,4 @@
-"""MastSAM on a wall of squares, with a segmenter that knows the truth or errs on purpose."""
+"""MastSAM on a wall of squares, with a segmenter of true masks or of intended errors."""
 
 import itertools
 from dataclasses import fields, replace
@@ -38,7 +38,7 @@ def ids_on(labels, truth):
     return {int(one): set(labels[truth == one].tolist()) for one in np.unique(truth)}
 
 
-# The tracker as a whole.
+# The complete tracker.
 
 
 def test_an_object_keeps_its_id_while_the_camera_moves():
@@ -71,7 +71,7 @@ def test_without_initialisation_a_new_object_stays_unlabelled():
     assert ids_on(maps[-1], scene.views[-1].instances())[9] == {0}
 
 
-def test_initialisation_waits_for_its_period():
+def test_initialisation_runs_in_every_nth_view():
     scene = wall_scene((*SQUARES, (165, 20, 50, 9)), range(0, 60, 10))
     maps = tracked(scene, init_every=5)
     assert [bool((m > 3).any()) for m in maps] == [False] * 5 + [True]
@@ -86,14 +86,14 @@ def test_initialisation_waits_for_its_period():
         ({"claim": False}, 2),
     ],
 )
-def test_an_object_that_left_comes_back_under_its_id_where_a_keyframe_knows_it(settings, again):
+def test_a_returning_object_gets_its_id_back_from_a_keyframe(settings, again):
     maps = tracked(wall_scene(SQUARES, [*range(0, 80, 10), *range(80, -1, -10)]), **settings)
     first, last = (ids_on(m, wall_labels(SQUARES, 0)) for m in (maps[0], maps[-1]))
     assert first == {1: {1}, 2: {2}, 3: {3}}
     assert last == {1: {1}, 2: {again}, 3: {3}}
 
 
-def test_a_cut_ends_all_tracks_and_no_id_is_used_again():
+def test_a_cut_ends_all_tracks_and_ids_are_not_reused():
     scene = wall_scene(SQUARES, [0, 5, 500, 505])
     ids = [set(np.unique(m).tolist()) for m in tracked(scene)]
     assert ids == [{1, 2, 3}, {1, 2, 3}, {4}, {4}]
@@ -102,14 +102,14 @@ def test_a_cut_ends_all_tracks_and_no_id_is_used_again():
 def test_an_answer_that_the_matches_contradict_ends_the_track():
     class Drifting(TrueMasks):
         def prompt(self, view, prompts):
-            # Whatever it is asked for, it answers with the right square.
+            # The answer to every prompt is the right square.
             stack = np.repeat((view.instances() == 3)[None], len(prompts), axis=0)
             return Masks(stack, np.ones(len(prompts), np.float32))
 
     scene = wall_scene(SQUARES, [0, 10])
     maps = tracked(scene, Drifting(), claim=False)
     assert ids_on(maps[1], scene.views[1].instances()) == {1: {4}, 2: {5}, 3: {3}}
-    # The automatic masks where the others were are known again.
+    # The automatic masks of the others get their earlier ids.
     maps = tracked(scene, Drifting(), claim=True)
     assert ids_on(maps[1], scene.views[1].instances()) == {1: {1}, 2: {2}, 3: {3}}
     # The scripts keep every answer: the smallest of the merged ids takes the square.
@@ -159,7 +159,7 @@ def test_prompts_are_points_on_the_object_with_neighbours_as_negatives():
 
 
 def test_a_part_behind_a_bar_keeps_its_id():
-    # A bar 0.5 m before the wall's square cuts it in two in the second view.
+    # A bar 0.5 m before the wall splits the square in two in the second view.
     scene = wall_scene(((40, 20, 60, 2), (20, 0, 8, 3), (20, 8, 8, 3)), [0])
     bar = np.zeros((HEIGHT, WIDTH), bool)
     bar[:, 70:76] = True
@@ -204,7 +204,7 @@ def test_memory_holds_no_more_than_the_last_view():
         ({"init_every": 0}, "init_every >= 1 .*set initialise to False"),
     ],
 )
-def test_a_senseless_setting_is_refused(settings, message):
+def test_an_invalid_setting_is_refused(settings, message):
     with pytest.raises(InputError, match=message):
         MastsamConfig(**settings).build(TrueMasks(), DepthMatcherConfig().build())
 
@@ -212,10 +212,10 @@ def test_a_senseless_setting_is_refused(settings, message):
 # Presets.
 
 
-def test_an_option_that_is_given_counts_whatever_the_preset_says():
+def test_a_given_option_replaces_the_presets():
     assert MastsamConfig().options == BEST
     assert MastsamConfig(preset="paper").options == PAPER
-    # Values that are the other preset's, or falsy, are options like any other.
+    # Values of the other preset and falsy values are used too.
     mixed = MastsamConfig(preset="paper", negatives=4, initialise=False, carry=True)
     assert mixed.options == replace(PAPER, negatives=4, initialise=False, carry=True)
     assert MastsamConfig(negatives=0, stray=0.0).options == replace(BEST, negatives=0, stray=0.0)
@@ -239,7 +239,7 @@ def test_a_run_records_every_option_and_not_just_the_preset():
     assert all(getattr(recorded, each.name) is not None for each in fields(recorded))
 
 
-def test_the_papers_preset_drops_a_mask_that_gets_no_point_and_best_does_not():
+def test_only_the_papers_preset_drops_a_mask_without_a_point():
     scene = wall_scene(((20, 20, 8, 2),), [0, 10])  # 64 of 19200 pixels: a third of a point
     small = [
         ids_on(
@@ -267,7 +267,7 @@ def test_points_are_shared_by_area_and_none_is_lost():
     np.testing.assert_allclose(counts, [50, 30, 20], atol=1)
 
 
-def test_centres_of_two_separate_blobs_are_their_middles():
+def test_centres_of_two_separate_blobs_are_their_means():
     labels = np.zeros((40, 100), np.int32)
     labels[10:21, 10:21] = labels[10:21, 80:91] = 7
     xy, owner = centres(labels, np.array([7], np.int32), np.array([2]), seed=0)
@@ -275,7 +275,7 @@ def test_centres_of_two_separate_blobs_are_their_middles():
     assert owner.tolist() == [0, 0]
 
 
-def test_centres_spread_as_well_as_a_library_spreads_them():
+def test_centres_spread_as_well_as_those_of_a_library():
     from sklearn.cluster import KMeans
 
     labels = np.zeros((120, 160), np.int32)
@@ -296,7 +296,7 @@ def test_centres_spread_as_well_as_a_library_spreads_them():
     assert len(set(ours)) > 1  # the seed matters
 
 
-def test_a_mask_smaller_than_its_points_gives_one_a_pixel():
+def test_a_mask_with_fewer_pixels_than_points_gives_one_per_pixel():
     labels = np.zeros((5, 5), np.int32)
     labels[2, 1:3] = 4
     xy, _ = centres(labels, np.array([4], np.int32), np.array([9]), seed=0)
@@ -309,7 +309,7 @@ def test_a_representative_is_the_nearest_match_on_the_same_mask():
     match_xy = np.array([[9.0, 10], [10, 10], [2, 2], [15, 11]])
     match_label = labels[match_xy[:, 1].astype(int), match_xy[:, 0].astype(int)]
     chosen = choose(labels, np.array([1, 2], np.int32), match_xy, match_label, 2, 0)[0]
-    # Middles are (4.5, 9.5) and (14.5, 9.5).
+    # The means are (4.5, 9.5) and (14.5, 9.5).
     assert chosen.tolist() == [0, 3]
     only_left = choose(labels, np.array([1, 2], np.int32), match_xy[:1], match_label[:1], 2, 0)[0]
     assert only_left.tolist() == [0]
@@ -324,7 +324,7 @@ def evidence_of(before, xy, motion, now=None):
     return gather(matches, before, *(now or before.shape), border=0.0, confidence=0.0)
 
 
-def test_unsure_matches_and_those_near_a_border_are_not_used():
+def test_matches_of_low_confidence_or_near_a_border_are_dropped():
     xy = np.array([[10, 10], [11, 10], [2, 10], [10, 17], [10, 11]], np.float32)
     shifted = xy + np.array([[0, 0], [0, 0], [3, 0], [0, 0], [7, 0]], np.float32)
     confidence = np.array([0.9, 0.1, 0.9, 0.9, 0.9], np.float32)
@@ -342,11 +342,11 @@ def test_a_match_on_the_outermost_half_pixel_never_leaves_the_image(border):
     assert 106 in found.label
 
 
-def test_strays_are_dropped_and_a_zoom_is_not_a_stray():
+def test_outliers_are_dropped_and_a_zoom_is_no_outlier():
     y, x = np.mgrid[5:95:10, 5:95:10]
     xy = np.stack([x.ravel(), y.ravel()], 1)
     zoom = 0.3 * (xy - 50)
-    zoom[40] = [25, -3]  # the middle one jumps
+    zoom[40] = [25, -3]  # the middle match is an outlier
     zoom[3] += [0, 30]
     evidence = evidence_of(np.ones((130, 130), np.int32), xy + 20, zoom)
     assert np.flatnonzero(~steady(evidence, 4.0)).tolist() == [3, 40]
@@ -357,14 +357,14 @@ def test_agreement_is_the_overlap_counted_in_matches():
     before[:, :4], before[:, 4:8] = 1, 2
     evidence = evidence_of(before, [[0, 0], [1, 0], [2, 0], [3, 0], [5, 0], [9, 0]], [0, 0])
     stack = np.zeros((2, 10, 10), bool)
-    stack[0, :, 1:6] = True  # three of label 1's four, one of 2's
-    stack[1, :, 5:] = True  # all of label 2's, and an unlabelled one, which does not count
+    stack[0, :, 1:6] = True  # three of four matches of label 1, one match of label 2
+    stack[1, :, 5:] = True  # all matches of label 2, and an unlabelled match, which is ignored
     np.testing.assert_allclose(evidence.agreement(stack, np.array([1, 2], np.int32)), [3 / 5, 1])
     # A label without matches agrees with nothing.
     assert evidence.agreement(stack[:1], np.array([8], np.int32)).tolist() == [0]
 
 
-def test_warped_labels_move_with_the_matches_and_need_many():
+def test_warped_labels_move_with_the_matches_and_need_dense_matches():
     before = np.zeros((40, 60), np.int32)
     before[10:20, 10:30] = 5
     y, x = np.mgrid[0:40, 0:50]
@@ -381,7 +381,7 @@ def test_evidence_can_be_thinned():
     assert evidence.take(np.array([1])).pixel.tolist() == [23]
 
 
-def test_of_several_views_the_most_decide_and_unlabelled_says_nothing():
+def test_pooling_is_a_majority_vote_that_ignores_unlabelled():
     before = [np.full((20, 20), one, np.int32) for one in (4, 9, 9, 0, 0, 0)]
     y, x = np.mgrid[0:20, 0:20]
     xy = np.stack([x.ravel(), y.ravel()], 1)
@@ -401,7 +401,7 @@ def test_masks_of_ids_are_those_of_the_label_map():
     assert np.array_equal(split(labels, ids), labels[None] == ids[:, None, None])
 
 
-# Carrying by depth and poses, and recovery.
+# Propagation by depth and poses, and recovery.
 
 
 def remembered(shift, squares=SQUARES):
@@ -409,7 +409,7 @@ def remembered(shift, squares=SQUARES):
     return Remembered(shift, view.camera, view.camera, view.depth(), view.instances())
 
 
-def test_whole_masks_are_where_depth_and_pose_put_them():
+def test_masks_are_propagated_by_depth_and_pose():
     view = wall_view(SQUARES, 30)
     here = places(view, view.depth())
     evidence = carry(here, [remembered(0)], DepthTolerance())
@@ -421,12 +421,12 @@ def test_whole_masks_are_where_depth_and_pose_put_them():
     assert (warped == view.instances()[:, : WIDTH - 32]).mean() > 0.97
 
 
-def test_a_place_that_something_hides_in_an_earlier_view_is_not_asked_there():
+def test_a_point_occluded_in_an_earlier_view_is_not_looked_up_there():
     view = wall_view(SQUARES, 0)
     here = places(view, view.depth())
     near = remembered(0)
     hidden = near.depth.copy()
-    hidden[:, :80] = 1.0  # something stood there, a metre before the wall
+    hidden[:, :80] = 1.0  # an occluder, a metre before the wall
     near = replace(near, depth=hidden)
     label = look_up(here.xyz, near, DepthTolerance())
     column = here.pixel % WIDTH
@@ -434,7 +434,7 @@ def test_a_place_that_something_hides_in_an_earlier_view_is_not_asked_there():
     assert (label[column >= 80] > 0).all()
 
 
-def test_earlier_views_vote_and_a_tie_goes_to_the_first():
+def test_earlier_views_vote_and_a_tie_goes_to_the_first_view():
     heard = np.array([[1, 1, 0, -1], [2, 2, 0, -1], [2, -1, 3, -1]], np.int32)
     assert elect(heard).tolist() == [2, 1, 3, -1]
 
@@ -453,7 +453,7 @@ def test_depth_from_its_own_camera_lands_on_colour_pixels():
     assert (evidence.label == expected).mean() > 0.97  # half a pixel at borders
 
 
-def test_places_without_a_mask_keep_what_earlier_views_call_them():
+def test_pixels_without_a_mask_keep_the_label_of_earlier_views():
     class Forgetful(TrueMasks):
         def segment(self, view):
             masks = super().segment(view)
@@ -469,7 +469,7 @@ def test_places_without_a_mask_keep_what_earlier_views_call_them():
     assert not lost.any()
 
 
-def test_a_view_whose_depth_is_damaged_starts_anew_and_the_next_one_knows_the_ids():
+def test_ids_are_recovered_after_a_view_with_damaged_depth():
     def damaged():
         raise FrameError("cut off")
 
@@ -479,7 +479,7 @@ def test_a_view_whose_depth_is_damaged_starts_anew_and_the_next_one_knows_the_id
     assert [sorted(np.unique(m).tolist()) for m in maps] == [[1, 2, 3], [4, 5, 6], [1, 2, 3]]
 
 
-def test_keyframes_are_few_and_reach_back_to_the_start():
+def test_keyframes_are_few_and_cover_the_start():
     tolerance = DepthTolerance()
     memory = Keyframes(4, tolerance)
     for shift in range(0, 2000, 40):
@@ -487,11 +487,14 @@ def test_keyframes_are_few_and_reach_back_to_the_start():
         memory.add(places(view, view.depth()), remembered(shift))
     first = wall_view(SQUARES, 0)
     voters = memory.voters(places(first, first.depth()), 3)
-    assert [each.number for each in voters] == [1960, 0]  # the last, and the one that sees it
+    assert [each.number for each in voters] == [
+        1960,
+        0,
+    ]  # the last view, and the keyframe that sees the point
     assert memory.voters(places(first, first.depth()), 1) == voters[:1]
 
 
-def test_matchers_ask_the_last_view_and_ones_from_further_back():
+def test_the_last_view_and_older_views_are_matched():
     memory = Recent(3)
     for shift in range(12):
         memory.add(wall_view(SQUARES, shift), np.full((2, 2), shift, np.int32))
@@ -501,7 +504,7 @@ def test_matchers_ask_the_last_view_and_ones_from_further_back():
 # Overlap filtering.
 
 
-def test_shared_pixels_are_those_of_each_two_masks():
+def test_shared_pixels_are_counted_for_each_two_masks():
     rng = np.random.default_rng(0)
     stack = rng.random((70, 31, 47)) < 0.3  # 1457 pixels: no whole number of words
     shared = shared_pixels(stack)
@@ -545,7 +548,7 @@ def test_parts_are_connected_over_corners_but_not_over_labels():
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_parts_are_those_that_a_library_finds(share):
+def test_parts_equal_those_of_scipy(share):
     from skimage.measure import label
 
     rng = np.random.default_rng(int(10 * share))
@@ -572,7 +575,7 @@ def test_only_large_connected_regions_are_uncovered():
     assert not uncovered(np.ones((4, 4), np.int32), 0.0).any()
 
 
-def test_a_new_mask_is_known_again_by_what_most_of_its_places_were():
+def test_a_new_mask_gets_the_earlier_id_of_most_of_its_points():
     new = np.zeros((4, 30), np.int32)
     new[:, :10], new[:, 10:20], new[:, 20:] = 1, 2, 3
     pixel = np.arange(120)
@@ -583,7 +586,7 @@ def test_a_new_mask_is_known_again_by_what_most_of_its_places_were():
     assert claimed(new, pixel[:0], label.reshape(-1)[:0]) == {}
 
 
-def test_bare_regions_start_as_the_paper_has_it():
+def test_uncovered_regions_start_as_in_the_paper():
     free = np.zeros((5, 9), bool)
     free[:, :3] = free[:, 6:] = True
     found = regions(free)
@@ -591,13 +594,13 @@ def test_bare_regions_start_as_the_paper_has_it():
     assert np.array_equal(found > 0, free)
 
 
-def test_new_masks_are_the_automatic_ones_and_not_the_whole_region():
+def test_new_masks_are_automatic_masks_and_not_the_region():
     automatic = np.zeros((10, 30), np.int32)
     automatic[:, :10], automatic[:, 10:20], automatic[:, 20:28] = 1, 2, 3
     free = np.zeros((10, 30), bool)
     free[:, 8:] = True
     new = fresh(automatic, free)
-    # Mask 1 lies on a track but for a rim; columns 28 and 29 have no automatic mask.
+    # Mask 1 is on a track except for a border; columns 28 and 29 have no automatic mask.
     assert np.unique(new[:, :10]).tolist() == [0]
     assert np.unique(new[:, 10:20]).tolist() == [2]
     assert np.unique(new[:, 20:28]).tolist() == [3]

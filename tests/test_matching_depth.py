@@ -21,7 +21,7 @@ def at(x, y=0.0, z=0.0):
 
 
 def view(name, pose, depth, **more):
-    """A view of grey whose depth is registered unless `depth_camera` says otherwise."""
+    """A grey view, with registered depth unless `depth_camera` is given."""
     camera = more.pop("camera", Camera(K, WIDTH, HEIGHT, pose))
     return View(
         name,
@@ -60,7 +60,7 @@ def test_the_stride_thins_the_grid():
     assert len(DepthMatcherConfig(stride=4).build().match(*pair)) == HEIGHT * WIDTH // 16
 
 
-def test_what_a_box_hides_in_either_view_is_not_matched():
+def test_points_occluded_in_either_view_are_not_matched():
     # The same box: 1 m away it shifts by 10 px, the wall behind by 5 px.
     a = view("a", at(0), wall_with_box(20, 40))
     b = view("b", at(0.2), wall_with_box(10, 30))
@@ -70,14 +70,14 @@ def test_what_a_box_hides_in_either_view_is_not_matched():
         for x, u in zip(found.xy_in_a[:, 0], found.xy_in_b[:, 0], strict=True)
     }
     on_box = {(x, x - 10) for x in range(20, 40)}
-    # Columns 5..14 of the wall stay; 15..19 move behind the box; 40.. stay in sight.
+    # Columns 5..14 of the wall stay visible; 15..19 move behind the box; 40.. stay visible.
     on_wall = {(x, x - 5) for x in [*range(5, 15), *range(40, 64)]}
     assert columns == on_box | on_wall
 
 
 def test_a_point_that_b_sees_behind_a_surface_of_a_is_checked_back_in_a():
-    # Where b's nearest pixel measures something else than what a saw there, a must agree too:
-    # every match of (a, b) at stride 1 must satisfy the slow definition.
+    # b's nearest pixel may measure another surface than a does, so a must agree too: every match
+    # of (a, b) at stride 1 must satisfy the slow definition.
     rng = np.random.default_rng(3)
     blocks = 1.5 + rng.random((6, 8))
     depth_a = np.kron(blocks, np.ones((8, 8)))
@@ -91,7 +91,7 @@ def test_a_point_that_b_sees_behind_a_surface_of_a_is_checked_back_in_a():
 
 
 def slow_twin(a, b, tolerance):
-    """Pixels of a whose point b confirms, and whose confirmation a confirms, one by one."""
+    """Pixels of a that agree with b's depth, and whose point in b agrees with a's; one by one."""
     depth_a, depth_b = a.depth(), b.depth()
 
     def lift(camera, depth, x, y):
@@ -135,7 +135,7 @@ def test_coordinates_are_those_of_the_colour_image_when_the_depth_camera_differs
     assert found.xy_in_b[:, 0].max() < 2 * WIDTH
 
 
-def test_a_lens_is_bent_and_straightened_again():
+def test_lens_distortion_is_applied_in_both_directions():
     lens = (-0.2, 0.05, 0.001, -0.001)
     camera = Camera(K, WIDTH, HEIGHT, distortion=lens)
     a, b = (view(n, at(0), wall(), camera=camera.at(at(x))) for n, x in (("a", 0.0), ("b", 0.0)))
@@ -157,20 +157,20 @@ def test_missing_depth_gives_no_match():
     assert len(found) == 32 * (HEIGHT - 20)
 
 
-def test_views_that_share_nothing_have_no_matches():
+def test_views_without_overlap_have_no_matches():
     behind = np.diag([-1.0, 1, -1, 1])
     matcher = DepthMatcherConfig().build()
     assert len(matcher.match(view("a", at(0), wall()), view("b", behind, wall()))) == 0
 
 
-def test_confidence_falls_with_the_angle_of_sight_and_on_edges():
+def test_confidence_falls_with_the_viewing_angle_and_on_edges():
     slanted = 2 / (1 + (np.arange(WIDTH) - 31.5)[None] / FOCAL * np.ones((HEIGHT, 1)))
     matcher = DepthMatcherConfig(stride=1).build()
     flat = matcher.match(view("a", at(0), wall()), view("b", at(0), wall()))
     steep = matcher.match(view("a", at(0), slanted), view("b", at(0), slanted))
     middle = (WIDTH // 2, HEIGHT // 2)
     value = [m.confidence[(m.xy_in_a == middle).all(1)][0] for m in (flat, steep)]
-    # z = 2 - x: the wall is turned by 45 degrees.
+    # z = 2 - x: the wall is rotated by 45 degrees.
     np.testing.assert_allclose(value, [1, np.cos(np.pi / 4)], atol=0.02)
     box = matcher.match(
         view("a", at(0), wall_with_box(20, 40)), view("b", at(0), wall_with_box(20, 40))

@@ -24,14 +24,14 @@ def view(name, image, loads=None):
 
 
 def cloth(height, width, seed=0, grain=4.0):
-    """Coloured blobs, as smooth as a photograph."""
+    """Coloured smooth noise, similar to a photograph."""
     noise = np.random.default_rng(seed).standard_normal((height, width, 3)).astype(np.float32)
     smooth = np.asarray(cv2.GaussianBlur(noise, (0, 0), grain))
     return np.clip(128 + 45 * smooth / smooth.std(), 0, 255).astype(np.uint8)
 
 
 def warp_of(xy, size):
-    """A turn by 2 degrees, a little zoom and a shift, about the centre."""
+    """A rotation by 2 degrees, a small zoom and a shift, about the centre."""
     width, height = size
     angle, zoom = np.deg2rad(2.0), 1.03
     turn = zoom * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -66,7 +66,7 @@ def test_a_still_picture_stays_where_it_is_at_every_scale():
     for side in (128, 200, 400, 1000):
         found = FlowMatcherConfig(side=side).build().match(view("a", image), view("b", image))
         np.testing.assert_allclose(found.xy_in_a, found.xy_in_b, atol=0.05 * 400 / side + 0.05)
-        # Centres of the shrunk pixels, in the middle of those they cover.
+        # Centres of the scaled-down pixels, in the middle of the pixels they cover.
         scale = 400 / min(side, 400)
         np.testing.assert_allclose(found.xy_in_a[0], [(2 + 0.5) * scale - 0.5] * 2, atol=0.02)
 
@@ -81,7 +81,7 @@ def test_images_of_different_sizes_are_matched_in_their_own_pixels():
 
 
 def moved_square():
-    """A square of 80 pixels goes 24 to the right over a cloth that stays."""
+    """A square of 80 pixels moves 24 to the right over a static background."""
     ground, square = cloth(240, 320, 1), cloth(80, 80, 2)
     before, after = ground.copy(), ground.copy()
     before[80:160, 100:180] = square
@@ -89,20 +89,20 @@ def moved_square():
     return before, after
 
 
-def test_what_the_square_hides_has_no_match():
+def test_occluded_pixels_have_no_match():
     before, after = moved_square()
     config = FlowMatcherConfig(stride=2)
-    # In `before` the ground right of the square is seen, in `after` it is behind the square.
+    # The ground right of the square is visible in `before` and occluded in `after`.
     x, y = config.build().match(view("a", before), view("b", after)).xy_in_a.T
     hidden = (x >= 182) & (x < 202) & (y >= 84) & (y < 156)
     assert hidden.sum() <= 0.05 * 10 * 36
-    # The ground that the square uncovers has no place in `before`.
+    # The ground that the square uncovers is not visible in `before`.
     x, y = config.build().match(view("b", after), view("a", before)).xy_in_a.T
     uncovered = (x >= 102) & (x < 122) & (y >= 84) & (y < 156)
     assert uncovered.sum() <= 0.05 * 10 * 36
 
 
-def test_the_square_and_the_ground_go_their_own_ways():
+def test_the_square_and_the_ground_move_separately():
     before, after = moved_square()
     found = FlowMatcherConfig(stride=2).build().match(view("a", before), view("b", after))
     (x, y), step = found.xy_in_a.T, found.xy_in_b - found.xy_in_a
@@ -113,7 +113,7 @@ def test_the_square_and_the_ground_go_their_own_ways():
     assert np.median(np.abs(step[far_off])) < 0.1
 
 
-def test_a_flat_wall_is_believed_less():
+def test_matches_without_texture_have_lower_confidence():
     image = np.full((200, 200, 3), 128, np.uint8)
     image[:, 100:] = cloth(200, 100)
     found = FlowMatcherConfig().build().match(view("a", image), view("b", image))
@@ -123,7 +123,7 @@ def test_a_flat_wall_is_believed_less():
     assert np.median(found.confidence[textured]) > 0.5
 
 
-def test_texture_is_the_lesser_slope_in_grey_values_per_pixel():
+def test_texture_is_the_smaller_slope_in_grey_values_per_pixel():
     x, y = np.meshgrid(np.arange(60), np.arange(60))
     along_x = (3 * x).astype(np.uint8)
     np.testing.assert_allclose(_texture(along_x)[10:50, 10:50], 0, atol=1e-2)
@@ -132,7 +132,7 @@ def test_texture_is_the_lesser_slope_in_grey_values_per_pixel():
     assert 1 < np.median(_texture(blocks)) < 6
 
 
-def test_unrelated_pictures_share_little():
+def test_unrelated_pictures_have_few_matches():
     found = (
         FlowMatcherConfig()
         .build()
@@ -180,7 +180,7 @@ def test_the_same_pair_gives_the_same_matches():
     np.testing.assert_array_equal(first.confidence, again.confidence)
 
 
-def test_it_is_a_matcher_known_by_name():
+def test_flow_is_a_registered_matcher():
     assert isinstance(BACKENDS["flow"]().build(), Matcher)
 
 
@@ -200,8 +200,8 @@ def test_an_image_too_small_for_flow_is_named():
 
 
 @pytest.mark.parametrize("sequence", ["blackswan", "car-shadow"])
-def test_masks_carried_along_a_real_video_agree(shared_data, sequence):
-    """Neighbouring frames: a match that starts on the object ends on it, and nowhere else."""
+def test_masks_propagated_along_a_real_video_agree(shared_data, sequence):
+    """In neighbouring frames, matches start and end on the same object."""
     folder = shared_data("davis2016_val_subset")
     images = sorted(folder.glob(f"JPEGImages/**/{sequence}/*.jpg"))
     masks = sorted(folder.glob(f"Annotations/**/{sequence}/*.png"))

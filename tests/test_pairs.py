@@ -13,7 +13,7 @@ def test_complete_is_every_pair_once():
     assert all(a < b for a, b in pairs)
 
 
-def test_a_window_looks_ahead_and_closes_the_loop_when_told():
+def test_a_window_pairs_the_next_pictures_and_can_close_the_loop():
     assert PairsConfig(graph="window", window=1).choose(NAMES[:4]) == [(0, 1), (1, 2), (2, 3)]
     looped = PairsConfig(graph="window", window=1, loop=True).choose(NAMES[:4])
     assert looped == [(0, 1), (0, 3), (1, 2), (2, 3)]
@@ -23,14 +23,14 @@ def test_a_window_wider_than_the_pictures_is_every_pair():
     assert len(PairsConfig(graph="window", window=9, loop=True).choose(NAMES)) == 15
 
 
-def test_few_pictures_are_all_compared_and_many_are_not():
+def test_few_pictures_are_paired_completely_and_many_are_not():
     config = PairsConfig()
     assert config.resolved(12) == "complete"
     assert config.uses_features(13)
     assert not config.uses_features(12)
 
 
-def test_similar_pairs_those_alike_and_neighbours():
+def test_similar_pairs_similar_pictures_and_neighbours():
     features = np.array([[0, 0], [9, 0], [0, 9], [0.1, 0], [9.1, 0], [0, 9.1]], np.float32)
     pairs = PairsConfig(graph="similar", similar=1).choose(NAMES, features)
     assert {(0, 3), (1, 4), (2, 5)} <= set(pairs)
@@ -51,14 +51,14 @@ def test_pairs_from_a_file_by_name_or_file_name(tmp_path):
         ("p0 p1 p2\n", "expected two picture names"),
     ],
 )
-def test_bad_pairs_say_what_is_wrong(tmp_path, text, message):
+def test_bad_pairs_are_an_error_that_names_the_fault(tmp_path, text, message):
     file = tmp_path / "pairs.txt"
     file.write_text(text)
     with pytest.raises(InputError, match=message):
         PairsConfig(file=file).choose(NAMES)
 
 
-def test_a_missing_file_and_silly_numbers_are_refused(tmp_path):
+def test_a_missing_file_and_invalid_numbers_are_refused(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         PairsConfig(file=tmp_path / "no").choose(NAMES)
     with pytest.raises(InputError, match="must be 1 or more"):

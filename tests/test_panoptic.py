@@ -50,7 +50,7 @@ def test_the_definition_on_random_segments(seed):
     )
 
 
-def test_perfect_is_one_and_nothing_is_zero():
+def test_a_perfect_prediction_scores_one_and_an_empty_prediction_zero():
     truth = [0, 1, 1, 2, 2, 2]
     assert quality(truth, [0, 9, 9, 4, 4, 4]).pq == 1
     assert quality(truth, [0] * 6).pq == 0
@@ -66,7 +66,7 @@ def test_pq_is_the_product_of_its_parts_for_one_class():
     assert got.pq == pytest.approx(got.sq * got.rq)
 
 
-def test_an_id_that_changes_between_views_costs_the_scene_and_not_the_pictures():
+def test_a_changing_id_lowers_the_scene_score_but_not_that_of_pictures():
     truth = np.ones((4, 4), np.int32)
     views = [(truth, truth), (truth, 2 * truth)]
     each, scene = views_quality(views, "class-agnostic")
@@ -82,8 +82,8 @@ def test_an_id_that_changes_between_views_costs_the_scene_and_not_the_pictures()
         quality([1, 2], [0, -1])
 
 
-def test_iou_of_classes_is_the_benchmarks():
-    """Right over right, missed and wrong; unasked vertices count nowhere."""
+def test_iou_of_classes_equals_the_benchmarks():
+    """TP / (TP + FN + FP); vertices that are not evaluated are ignored."""
     truth = np.array([1, 1, 1, 2, 2, 0, 9])
     predicted = np.array([1, 2, 7, 2, 1, 1, 2])
     assert confusion(truth, predicted, [1, 2, 3]).tolist() == [[1, 1, 0, 1], [1, 1, 0, 0], [0] * 4]
@@ -99,7 +99,7 @@ def test_iou_of_classes_is_the_benchmarks():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_iou_of_classes_by_sets(seed):
+def test_iou_of_classes_equals_the_definition_on_sets(seed):
     rng = np.random.default_rng(seed)
     truth, predicted = rng.integers(0, 6, (2, 500))
     got = semantic_score([(truth, predicted)], [1, 2, 4, 5], "")

@@ -45,14 +45,14 @@ def test_a_box_of_the_walls_colour_is_found_by_its_depth():
     assert len(masks) == 2
 
 
-def test_a_pattern_on_a_flat_wall_does_not_cut_a_box_before_it_from_itself():
+def test_a_pattern_on_the_wall_does_not_split_the_box_before_it():
     depth = np.where(square(), np.float32(1.5), np.float32(2.0))
     faint = plain()
     faint[:, ::16] += 12
     assert best(RegionsConfig().build().segment(view(faint, depth)), square()) > 0.85
 
 
-def test_floor_and_wall_of_one_colour_part_where_they_meet():
+def test_floor_and_wall_of_equal_colour_are_split_at_their_edge():
     # Floor 1 m under the camera, wall 3 m ahead: they meet in the row where both have z = 3.
     row = np.arange(HEIGHT)[:, None]
     floor = 140.0 / np.maximum(row - 59.5, 1e-3)
@@ -73,7 +73,7 @@ def test_masks_are_disjoint_and_the_same_every_time():
     np.testing.assert_array_equal(first.stack, second.stack)
 
 
-def test_a_prompt_takes_what_the_positives_cover_and_leaves_what_the_negatives_do():
+def test_a_prompt_includes_positive_points_and_excludes_negative_points():
     image = plain()
     image[square()] = (200, 60, 40)
     image[square(columns=slice(100, 140))] = (210, 90, 40)  # a neighbour of nearly that colour
@@ -87,7 +87,7 @@ def test_a_prompt_takes_what_the_positives_cover_and_leaves_what_the_negatives_d
     assert (answers.scores > 0.8).all()
 
 
-def test_a_prior_mask_chooses_between_part_and_whole():
+def test_a_mask_prompt_chooses_between_part_and_object():
     image = plain()
     whole, part = square(), square(slice(40, 60), slice(60, 80))
     image[whole] = (200, 60, 40)
@@ -122,9 +122,11 @@ def test_a_prompt_without_positives_gets_an_empty_mask():
     assert answer.scores[0] == 0
 
 
-def test_depth_of_another_camera_is_brought_into_the_picture():
+def test_depth_of_another_camera_is_registered_to_the_picture():
     moved = np.eye(4)
-    moved[0, 3] = -0.1  # the depth camera sits 10 cm to the left: there things lie to the right
+    moved[
+        0, 3
+    ] = -0.1  # the depth camera is 10 cm to the left, so objects are further to the right in it
     seen = view(plain())
     depth = np.where(square(columns=slice(50, 110)), np.float32(1.4), np.float32(2.8))
     two = View("0", seen.camera, seen.load_image, lambda: depth, depth_camera=seen.camera.at(moved))

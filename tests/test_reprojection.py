@@ -1,4 +1,4 @@
-"""The cloud rendered into a view shows what the view would see, and is compared fairly."""
+"""The cloud is rendered as the view sees it, and compared with the view's label map."""
 
 import json
 
@@ -47,7 +47,7 @@ def scene_of(*views):
 
 
 def reproject(labelled, view, splat):
-    """The cloud's ids as the view's colour camera sees them; 0 where it shows none."""
+    """The cloud's ids rendered into the view's colour camera; 0 without a point."""
     point = visible_points(labelled, view, splat)
     return np.where(point >= 0, labelled.instance[point], 0)
 
@@ -55,7 +55,7 @@ def reproject(labelled, view, splat):
 LABELS = np.array([[0, 1, 1, 2, 2], [0, 1, 1, 2, 2], [3, 3, 3, 3, 3]], np.int32)
 
 
-def test_a_wall_shows_its_own_ids():
+def test_a_rendered_wall_has_its_ids():
     np.testing.assert_array_equal(reproject(wall(LABELS), view_of(), 0.0), LABELS)
 
 
@@ -73,12 +73,12 @@ def test_a_point_away_from_the_measured_depth_is_not_seen():
         [(c - 2) / 4 * z, 0, z] for c, z in zip(range(5), [1, 1.2, 0.8, 1, 2.01], strict=True)
     ]
     found = reproject(cloud(points, [1, 2, 3, 4, 5]), view_of(depth), 0.0)
-    # Behind and in front of the measurement go; where nothing was measured, nothing is tested.
+    # Points behind and in front of the measured depth are dropped; unmeasured pixels keep theirs.
     assert found[1].tolist() == [1, 0, 0, 4, 5]
 
 
 def test_depth_is_tested_in_the_depth_camera():
-    # One pixel to the right at depth 1: its column 1 sees what colour sees in column 2.
+    # Shifted by one pixel at depth 1: depth column 1 is colour column 2.
     depth = np.zeros((3, 5), np.float32)
     depth[:, 1] = 5.0
     found = reproject(wall(LABELS), view_of(depth, camera(x=0.25)), 0.0)
@@ -96,7 +96,7 @@ def test_perfect_labels_agree_perfectly():
 
 
 def test_shares_and_iou_by_hand():
-    # The view misses one pixel of 1, calls one pixel of 2 by 1, and has a stray 4 on nothing.
+    # The view misses one pixel of 1, labels one pixel of 2 as 1, and has a 4 without a point.
     seen = LABELS.copy()
     seen[0, 1], seen[0, 3], seen[0, 0] = 0, 1, 4
     found = reprojection_check(wall(LABELS), scene_of(view_of()), {"a": seen}, 0.0)
@@ -117,7 +117,7 @@ def test_pixels_without_a_point_are_not_compared():
     assert found.ids.tolist() == [1, 3]
 
 
-def test_instances_are_averaged_over_the_views_that_know_them():
+def test_instances_are_averaged_over_the_views_that_contain_them():
     other = np.where(LABELS == 2, 1, LABELS)
     scene = scene_of(view_of(name="a"), view_of(name="b"))
     found = reprojection_check(wall(LABELS), scene, {"a": LABELS, "b": other}, 0.0)
@@ -150,7 +150,7 @@ def test_a_cloud_that_no_view_sees_is_undefined_not_perfect():
     assert "undefined" in str(found)
 
 
-def test_bad_input_says_what_is_wrong():
+def test_bad_input_is_an_error_that_names_the_fault():
     scene = scene_of(view_of())
     with pytest.raises(InputError, match="1 of 1 views have no label map"):
         reprojection_check(wall(LABELS), scene, {}, 0.0)

@@ -63,7 +63,7 @@ def test_every_number_of_the_benchmarks_script_to_the_last_decimal(golden):
 
 
 def slow_ap(scenes, label, classes, overlap):
-    """The definition in ../facts read out slowly, on sets of vertices, in its own order."""
+    """The definition, computed slowly on sets of vertices, in the script's order."""
     scores, rights, missed, truths, guesses = [], [], 0, 0, 0
     for truth, predictions in scenes:
         void = {v for v, one in enumerate(truth) if one < 1000 or one // 1000 not in classes}
@@ -119,7 +119,7 @@ def slow_ap(scenes, label, classes, overlap):
         recall.append(sum(kept) / (sum(kept) + below + missed))
     precision, recall = [*precision, 1.0], [*recall, 0.0]
     steps = np.convolve([recall[0], *recall, 0.0], [-0.5, 0, 0.5], "valid")
-    # The golden cases hold this sum's last bit; np.dot's depends on the processor.
+    # The reference cases contain the last bit of this sum; np.dot's depends on the processor.
     return _dot(np.asarray(precision, float).tolist(), steps.tolist())
 
 
@@ -131,7 +131,7 @@ KINDS = ("mixed", "void", "tiny", "overlapping", "empty", "duplicated")
 
 
 def random_scene(rng, kind="mixed"):
-    """Runs of vertices, some void, some groups, some too small; predictions that half fit."""
+    """Runs of vertices, some void, some groups, some too small; predictions overlap partly."""
     sizes = rng.integers(*((20, 180) if kind == "tiny" else (40, 300)), rng.integers(3, 9))
     nothing = [0, 0, 7, 999, 9000] if kind == "void" else [0, 7]
     ids = [int(rng.choice([*nothing, 1000, 2000, 3000])) for _ in sizes]
@@ -154,7 +154,7 @@ def random_scene(rng, kind="mixed"):
         spread = 20 if kind == "overlapping" else 60
         low = max(edges[start] + rng.integers(-spread, spread), 0)
         mask = cover(len(truth), low, max(edges[stop] + rng.integers(-spread, spread), 0))
-        # The class that is there, most of the time.
+        # Mostly the true class.
         label = ids[start] // 1000 if rng.random() < 0.7 else int(rng.choice([1, 2, 3]))
         score = float(rng.choice([0.25, 0.5, rng.random()]))
         predictions.append(Prediction(mask, label, score))
@@ -163,7 +163,7 @@ def random_scene(rng, kind="mixed"):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("block", range(5))
-def test_the_slow_definition_on_random_scenes_in_every_decimal(kind, block):
+def test_random_scenes_equal_the_slow_definition_in_every_decimal(kind, block):
     """6 kinds x 5 x 10 = 300 cases of one to three scenes."""
     for seed in range(10):
         rng = np.random.default_rng([block, seed, KINDS.index(kind)])
@@ -177,8 +177,8 @@ def test_the_slow_definition_on_random_scenes_in_every_decimal(kind, block):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_random_scenes_are_not_all_alike(kind):
-    """Else the twin above would agree about nothing."""
+def test_random_scenes_have_different_scores(kind):
+    """Otherwise the comparison above would test little."""
     rng = np.random.default_rng(0)
     found = [average_precision([random_scene(rng, kind)], [1, 2], "").ap25 for _ in range(40)]
     known = [each for each in found if not np.isnan(each)]
@@ -186,7 +186,7 @@ def test_random_scenes_are_not_all_alike(kind):
     assert len(set(known)) > 4
 
 
-def test_the_perfect_answer_scores_one_and_no_answer_zero():
+def test_perfect_predictions_score_one_and_no_predictions_zero():
     truth = np.repeat(np.array([3001, 3002, 0], np.int64), 150)
     perfect = [Prediction(truth == one, 3, 1.0) for one in (3001, 3002)]
     assert average_precision([(truth, perfect)], [3, 4], "").ap == 1.0
@@ -194,13 +194,13 @@ def test_the_perfect_answer_scores_one_and_no_answer_zero():
     assert np.isnan(average_precision([(truth, perfect)], [4], "").ap)
 
 
-def test_half_an_object_counts_at_a_quarter_and_not_at_a_half():
+def test_half_an_object_matches_at_overlap_25_but_not_at_50():
     truth = np.full(400, 3001)
     got = average_precision([(truth, [Prediction(cover(400, 0, 200), 3, 1.0)])], [3], "")
     assert (got.ap, got.ap50, got.ap25) == (0.0, 0.0, 1.0)  # IoU 0.5 is not above 0.5
 
 
-def test_a_guess_on_void_is_not_punished_and_one_on_an_object_is():
+def test_false_positives_on_void_are_ignored_and_on_objects_are_not():
     truth = np.repeat(np.array([3001, 0, 3002], np.int64), [200, 200, 600])
     right = Prediction(cover(1000, 0, 200), 3, 0.5)
     on_void = Prediction(cover(1000, 200, 400), 3, 0.9)
@@ -230,13 +230,13 @@ def test_more_than_a_thousand_instances_fold_without_overflow():
     assert got.ap == 1.0
 
 
-def test_the_protocol_stands_on_every_number():
+def test_every_number_has_its_protocol():
     got = class_agnostic(np.zeros(5, np.int32), np.zeros(5, np.int32), {}, "nothing asked")
     assert got.summary() == {"protocol": "nothing asked", "ap": None, "ap50": None, "ap25": None}
     assert "nothing asked" in str(got)
 
 
-def test_what_cannot_be_scored_says_so():
+def test_invalid_input_is_an_error():
     truth = np.full(300, 3001)
     with pytest.raises(InputError, match="299 entries, the scene 300 vertices"):
         average_precision([(truth, [Prediction(np.ones(299, bool), 3, 1.0)])], [3], "")

@@ -36,7 +36,7 @@ def reconstruct(scene):
     return SensorConfig().build().reconstruct(scene)
 
 
-def test_whole_frames_are_kept_in_order():
+def test_complete_frames_are_kept_in_order():
     before = scene(*(view(f"{i}") for i in range(10)))
     assert reconstruct(before).views == before.views
 
@@ -56,14 +56,14 @@ def test_whole_frames_are_kept_in_order():
         ({"load_depth": lambda: np.ones((3, 4), np.float32)}, "depth is 4x3, its camera expects"),
     ],
 )
-def test_a_frame_that_cannot_be_used_is_left_out_and_says_why(changes, reason):
+def test_an_unusable_frame_is_skipped_with_the_reason(changes, reason):
     result = reconstruct(scene(view("a"), view("bad", **changes), view("c")))
     assert [kept.name for kept in result.views] == ["a", "c"]
     assert [frame.name for frame in result.skipped] == ["bad"]
     assert reason in result.skipped[0].reason
 
 
-def test_a_frame_with_hardly_any_depth_is_left_out():
+def test_a_frame_with_hardly_any_depth_is_skipped():
     def speck():
         sparse = np.zeros((400, 4), np.float32)
         sparse[0, 0] = 1
@@ -75,12 +75,12 @@ def test_a_frame_with_hardly_any_depth_is_left_out():
     assert [frame.reason for frame in result.skipped] == ["depth at less than 1% of the pixels"]
 
 
-def test_exactly_half_the_frames_may_go():
+def test_exactly_half_of_the_frames_may_be_skipped():
     result = reconstruct(scene(view("a"), view("b", load_image=torn)))
     assert len(result) == 1
 
 
-def test_more_than_half_gone_is_an_error_that_names_the_count_and_the_commonest_reason():
+def test_more_than_half_skipped_is_an_error_with_the_count_and_the_most_frequent_reason():
     bad = [view(f"bad{i}", load_image=partial(fail, f"bad{i}")) for i in range(3)]
     empty = view("dark", load_depth=partial(depth, 0.0))
     with pytest.raises(InputError, match=r"4 of 5 frames .*3 x … is torn; first: bad0"):
@@ -91,7 +91,7 @@ def fail(name):
     raise FrameError(f"{name} is torn")
 
 
-def test_frames_lost_while_reading_count_as_gone_and_stay_listed():
+def test_frames_skipped_while_reading_are_counted_and_stay_listed():
     lost = (Skipped("x", "no pose"), Skipped("y", "no pose"))
     with pytest.raises(InputError, match=r"2 of 3 frames .*2 x no pose; first: x"):
         reconstruct(scene(view("a"), skipped=lost))
@@ -118,5 +118,5 @@ def test_progress_counts_every_frame():
     assert calls == [(1, 2), (2, 2)]
 
 
-def test_the_registry_knows_it():
+def test_sensor_is_registered():
     assert BACKENDS["sensor"] is SensorConfig

@@ -1,4 +1,4 @@
-"""Simulated masks are the truth, less good by a known amount."""
+"""Simulated masks are the true masks with errors of a known amount."""
 
 from dataclasses import replace
 
@@ -22,18 +22,18 @@ def views():
 
 
 def board():
-    """Four by three squares of 40 pixels, ids 1 to 12, in a frame of nothing."""
+    """Four by three squares of 40 pixels, ids 1 to 12, with an unlabelled border."""
     squares = np.arange(1, 13, dtype=np.int32).reshape(3, 4)
     return np.pad(np.kron(squares, np.ones((40, 40), np.int32)), 10)
 
 
 def same_masks(a, b):
-    """Equal but for the ids."""
+    """Whether label maps are equal except for the ids."""
     pairs = {*zip(a.ravel().tolist(), b.ravel().tolist(), strict=True)}
     return len(pairs) == len({x for x, _ in pairs}) == len({y for _, y in pairs})
 
 
-def test_undamaged_masks_are_the_truth_with_other_ids_in_every_view(views):
+def test_undamaged_masks_are_the_truth_with_new_ids_per_view(views):
     segmenter = SimulatedConfig().build()
     orders = set()
     for view in views:
@@ -64,7 +64,7 @@ def test_masks_never_overlap_and_none_is_empty(views, severity):
         assert stack.any((1, 2)).all()
 
 
-def test_dropped_masks_are_missing_and_the_rest_untouched():
+def test_dropped_masks_are_missing_and_the_others_unchanged():
     rng, truth = np.random.default_rng(0), board()
     found = [damaged(truth, NOTHING._replace(drop=0.4), rng) for _ in range(40)]
     assert 0.5 < np.mean([each.max() for each in found]) / 12 < 0.7
@@ -73,7 +73,7 @@ def test_dropped_masks_are_missing_and_the_rest_untouched():
         assert same_masks(each[kept], truth[kept])
 
 
-def test_split_masks_fall_in_two_or_three_parts_that_make_the_whole():
+def test_split_masks_have_two_or_three_parts_that_cover_the_mask():
     truth = board()
     found = damaged(truth, NOTHING._replace(split=1.0), np.random.default_rng(0))
     parts = [len(np.unique(found[truth == each])) for each in range(1, 13)]
@@ -113,7 +113,7 @@ def test_a_mask_that_touches_nothing_is_not_merged():
     assert damaged(truth, NOTHING._replace(merge=1.0), np.random.default_rng(0)).max() == 2
 
 
-def test_rough_borders_shift_by_the_pixels_asked_for_whatever_the_size():
+def test_rough_borders_shift_by_the_set_pixels_at_any_image_size():
     moved = {}
     for scale in (1, 2):
         truth = np.ones((480 // scale, 640 // scale), np.int32)
@@ -148,7 +148,7 @@ def test_each_severity_is_worse_than_the_one_before(views):
     assert kept[3] < 0.4
 
 
-def test_one_kind_of_damage_can_be_taken_away_or_given_alone(views):
+def test_each_kind_of_damage_can_be_disabled_or_used_alone(views):
     assert SimulatedConfig("high", drop=0.0).damage == SEVERITIES["high"]._replace(drop=0.0)
     assert SimulatedConfig(split=0.5).damage == NOTHING._replace(split=0.5)
     whole = SimulatedConfig(drop=1.0).build().segment(views[0])
@@ -167,7 +167,7 @@ def test_a_prompt_gets_the_mask_under_most_of_its_points(views):
         np.testing.assert_array_equal(answer.stack, masks.stack[:1])
 
 
-def test_a_prompt_on_nothing_gets_an_empty_mask():
+def test_a_prompt_on_no_mask_gets_an_empty_mask():
     view = View("a", Camera(np.eye(3), 180, 140), board, load_instances=board)
     prompt = Prompt(np.array([[2.0, 2.0]]), np.array([True]))
     answer = SimulatedConfig().build().prompt(view, [prompt])
@@ -175,11 +175,11 @@ def test_a_prompt_on_nothing_gets_an_empty_mask():
     assert not answer.stack.any()
 
 
-def test_a_view_without_truth_says_so(views):
+def test_a_view_without_truth_is_an_error(views):
     with pytest.raises(InputError, match="view 0000 has no true instances"):
         SimulatedConfig().build().segment(replace(views[0], load_instances=None))
 
 
-def test_it_is_a_segmenter_and_has_a_name():
+def test_simulated_is_a_registered_segmenter():
     assert isinstance(SimulatedConfig().build(), Segmenter)
     assert BACKENDS["simulated"] is SimulatedConfig

@@ -1,4 +1,4 @@
-"""Submissions to the benchmarks: what is written is what is read, and what others wrote too."""
+"""Submissions to the benchmarks: written files are read back, and foreign files are read."""
 
 import json
 
@@ -49,7 +49,7 @@ def test_the_files_are_as_the_benchmarks_describe_them(tmp_path):
     assert stored == {"length": 5, "counts": "2 2 5 1"}
 
 
-def test_run_lengths_of_anything_come_back():
+def test_run_lengths_are_lossless():
     rng = np.random.default_rng(1)
     for length in (0, 1, 2, 9, 300):
         for share in (0, 0.3, 1):
@@ -57,7 +57,7 @@ def test_run_lengths_of_anything_come_back():
             assert np.array_equal(from_run_lengths(run_lengths(mask)), mask)
 
 
-def test_masks_that_others_wrote_are_read_as_the_benchmark_reads_them(tmp_path):
+def test_foreign_masks_are_read_as_by_the_benchmark(tmp_path):
     path = tmp_path / "m.txt"
     for content in ("0\n1\n3\n0", "0\r\n1\r\n12\r\n0\r\n", "0\n-1\n1\n0\n"):
         path.write_bytes(content.encode())
@@ -66,7 +66,7 @@ def test_masks_that_others_wrote_are_read_as_the_benchmark_reads_them(tmp_path):
     assert read_mask(path).tolist() == [False, True, True, False]
 
 
-def test_of_two_lines_for_one_mask_the_later_holds(tmp_path):
+def test_the_later_of_two_lines_for_a_mask_is_used(tmp_path):
     """The benchmark's script keeps its entries by file name."""
     write_submission(tmp_path, "s", some_predictions(np.random.default_rng(2)))
     with (tmp_path / "s.txt").open("a") as listing:
@@ -94,14 +94,14 @@ def test_a_second_submission_leaves_nothing_of_the_first(tmp_path):
         ("predicted_masks/none.txt 3 0.5", "No such file"),
     ],
 )
-def test_a_list_that_is_wrong_says_where(tmp_path, line, told):
+def test_a_wrong_list_is_an_error_with_the_line(tmp_path, line, told):
     (tmp_path / "s.txt").write_text(f"{line}\n")
     with pytest.raises(InputError, match=told):
         read_submission(tmp_path, "s")
 
 
 @pytest.mark.parametrize("content", ["a\nb\n", '{"length": 3}', '{"length": 3, "counts": "3 2"}'])
-def test_a_mask_that_is_none_says_what_was_expected(tmp_path, content):
+def test_an_invalid_mask_is_an_error_that_explains_the_format(tmp_path, content):
     path = tmp_path / "m"
     path.write_text(content)
     with pytest.raises(InputError, match="one whole number per vertex, or run lengths"):

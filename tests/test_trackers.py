@@ -1,4 +1,4 @@
-"""What every tracker must keep, whatever it does."""
+"""The contract of every tracker."""
 
 import numpy as np
 import pytest
@@ -41,12 +41,12 @@ def test_there_is_one_int32_map_of_colour_size_for_each_view_in_order(tracker):
     for labels, shift in zip(maps, [0, 10, 20], strict=True):
         assert labels.dtype == np.int32
         assert labels.shape == (HEIGHT, WIDTH)
-        # The second square starts at column 90 - shift, so its edge tells the order.
+        # The second square starts at column 90 - shift, so its edge shows the order.
         assert labels[60, 90 - shift] != labels[60, 89 - shift]
         assert labels.min() >= 0
 
 
-def test_it_asks_for_no_view_before_the_last_one_is_taken(tracker):
+def test_views_are_read_lazily(tracker):
     if isinstance(tracker, Byocl):
         pytest.skip("byocl clusters all views together before it labels the first")
     asked = []
@@ -72,7 +72,7 @@ def test_the_same_seed_gives_the_same_bytes(tracker):
     assert len(np.unique(one)) > 3
 
 
-def test_a_caller_may_write_into_the_maps_it_gets(tracker):
+def test_a_caller_may_change_the_returned_maps(tracker):
     scene = wall_scene(SQUARES, [0, 10, 20])
     clean = [labels.copy() for labels in tracker.track(scene)]
     for labels, expected in zip(tracker.track(scene), clean, strict=True):

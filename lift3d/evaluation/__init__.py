@@ -1,1 +1,1 @@
-"""How good a result is: consistency of the views (H), reprojection, and scores against truth."""
+"""Quality of a result: consistency of the views (H), reprojection, and scores against truth."""

@@ -1,4 +1,4 @@
-"""The check of a run: H with everything that must stand beside it, and the reprojection."""
+"""The check of a run: consistency H with its coverage and settings, and reprojection."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ from lift3d.scene.progress import Tick
 from lift3d.scene.storage import atomic
 
 PRINTED: Exclude = "view"
-"""What the printed H excludes: a pixel's own view, so that only agreement between views counts."""
+"""Exclusion of the printed H: a pixel's own view, so that only agreement between views counts."""
 SPLAT = 2.0
-"""Edge of a rendered point in median distances between points, so that surfaces close."""
+"""Edge of a rendered point in median distances between points, so that surfaces have no holes.
+Chosen by hand; not tuned on data."""
 WINDOW = 0.02
-"""Edge of the square over which a heat map is smoothed, as a share of its width: 13 pixels of 640.
-The borders between objects, one or two pixels of noise wide, vanish in it."""
+"""Edge of the smoothing square of a heat map, as a share of its width: 13 pixels of 640. It hides
+noise along object borders, which is one or two pixels wide. Chosen by hand; not tuned on data."""
 DISAGREES = 0.35
-"""A heat map shows no mean disagreement below it: chance and noise reach so much along borders."""
+"""Minimum mean disagreement shown in a heat map; noise along borders stays below it. Chosen by
+hand; not tuned on data."""
 COMPARED = 0.2
-"""A place counts as compared where so much of the square was."""
+"""Minimum share of compared pixels in the square. Chosen by hand; not tuned on data."""
 
 
 def check(
@@ -42,14 +44,14 @@ def check(
 ) -> tuple[dict[str, Any], SceneConsistency]:
     """The content of `consistency.json`, and the printed H with its pixels.
 
-    `label_maps` gives each view's ids by its name, those of the cloud.
+    `label_maps` gives each view's label map by its name, in the ids of the cloud.
     """
-    looked, passes = 0, 2
+    done, passes = 0, 2
 
     def counted(name: str, labels: LabelMap) -> LabelMap:
-        nonlocal looked
-        looked += 1
-        tick(looked, passes * len(scene))
+        nonlocal done
+        done += 1
+        tick(done, passes * len(scene))
         return labels
 
     maps = derived(label_maps, counted)
@@ -79,10 +81,10 @@ def check(
 
 
 def write_heat(path: Path, disagreement: Float32[np.ndarray, "height width"]) -> None:
-    """A picture of where the views disagree, specks left out (`without_specks`).
+    """Write a heat map of the disagreement between views, after `without_specks`.
 
-    A palette PNG: index 0 is grey, no pixel was compared; 1 to 255 are disagreement 0 to 1 in
-    the colours of `heat_colours`.
+    A palette PNG: index 0 is grey and means not compared; 1 to 255 are disagreement 0 to 1 in the
+    colours of `heat_colours`.
     """
     from PIL import Image
 
@@ -98,13 +100,13 @@ def write_heat(path: Path, disagreement: Float32[np.ndarray, "height width"]) ->
 def without_specks(
     disagreement: Float32[np.ndarray, "height width"],
 ) -> Float32[np.ndarray, "height width"]:
-    """Disagreement that covers an area: smoothed, 0 where it was a speck or a thin line.
+    """Smoothed disagreement, with specks and thin lines set to 0.
 
-    Noise of the depth moves single pixels, and those along borders, into another object; they
-    would hide the areas that matter. A pixel becomes the mean of those that were compared in
-    the square of `WINDOW` of the width around it; 0 where that is under `DISAGREES` or the
-    connected area of such pixels is smaller than the square. NaN (not compared) where less than
-    `COMPARED` of the square was.
+    Depth noise moves single pixels, mostly along borders, into another object; such pixels would
+    hide the relevant areas. A pixel becomes the mean over the compared pixels in a square
+    (`WINDOW`) around it. It is 0 if this mean is below `DISAGREES` or if its connected area is
+    smaller than the square, and NaN (not compared) if at most `COMPARED` of the square was
+    compared.
     """
     import cv2
 
@@ -123,6 +125,6 @@ def without_specks(
 
 
 def _shown(consistency: SceneConsistency) -> dict[str, Any]:
-    """What people are shown: no H where nothing is labelled, which would agree everywhere."""
+    """H and H' for display; None without labels, where H would mean perfect agreement."""
     found = consistency.result.summary()
     return {name: found[name] if found["labels"] else None for name in ("H", "H_prime")}

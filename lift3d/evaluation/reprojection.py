@@ -1,4 +1,4 @@
-"""The labelled cloud seen from each view, against what the view says itself."""
+"""Compare the labelled cloud, rendered into each view, with the view's label map."""
 
 from __future__ import annotations
 
@@ -21,46 +21,46 @@ from lift3d.scene.skipping import readable
 
 @dataclass(frozen=True, eq=False)
 class ViewReprojection:
-    """How one view and the cloud agree. NaN where there is nothing to compare."""
+    """Agreement of one view with the cloud. NaN where there is nothing to compare."""
 
     name: str
     seen: float
-    """Share of the image where the cloud shows a point."""
+    """Share of the image with a rendered point."""
     agreement: float
-    """Where both are labelled: share of those pixels with the same id."""
+    """Share of equal ids among pixels labelled in both."""
     agreement_overall: float
-    """Where the cloud shows a point and either is labelled: share with the same id."""
+    """Share of equal ids among pixels with a rendered point that are labelled in at least one."""
     ids: Int32[np.ndarray, " instances"]
-    """Ids that occur in either, ascending."""
+    """Ids that occur in the view or the cloud, ascending."""
     iou: Float64[np.ndarray, " instances"]
-    """Of each id's pixels in the view and in the cloud, over pixels that show a point."""
+    """IoU of each id's pixels in the view and the cloud, among pixels with a rendered point."""
 
 
 @dataclass(frozen=True, eq=False)
 class Reprojection:
-    """The check over all views; pixels of all views weigh the same."""
+    """Agreement over all views; every pixel has the same weight."""
 
     agreement: float
-    """Where both the cloud and the view are labelled: share with the same id."""
+    """Share of equal ids among pixels labelled in both cloud and view."""
     agreement_overall: float
-    """Where the cloud shows a point and either is labelled: share with the same id."""
+    """Share of equal ids among pixels with a rendered point that are labelled in at least one."""
     seen: float
-    """Share of all pixels where the cloud shows a point."""
+    """Share of all pixels with a rendered point."""
     per_view: tuple[ViewReprojection, ...]
     ids: Int32[np.ndarray, " instances"]
     """Ids that occur in any view or its rendering, ascending."""
     iou: Float64[np.ndarray, " instances"]
-    """Mean of each id's IoU over the views where it occurs in either."""
+    """Mean IoU of each id over the views where it occurs, in the view or its rendering."""
     views: Int64[np.ndarray, " instances"]
-    """How many views those are."""
+    """Number of these views."""
 
     @property
     def mean_iou(self) -> float:
-        """Mean over the instances; NaN without any."""
+        """Mean over the instances; NaN without instances."""
         return float(self.iou.mean()) if len(self.iou) else float("nan")
 
     def summary(self) -> dict[str, Any]:
-        """Ready for JSON; NaN becomes None."""
+        """Values for JSON; NaN becomes None."""
         return {
             "agreement": _number(self.agreement),
             "agreement_overall": _number(self.agreement_overall),
@@ -97,7 +97,7 @@ def visible_points(
     splat: float,
     tolerance: DepthTolerance = DepthTolerance(),
 ) -> Int32[np.ndarray, "height width"]:
-    """Index of the point that each pixel of the colour image shows, -1 for none."""
+    """Index of the point visible at each pixel of the colour image, -1 for none."""
     if not splat >= 0:
         raise InputError(f"splat is {splat}; expected a size in world units, 0 for one pixel")
     front, z = front_points(labelled.points.xyz, view.camera, splat)
@@ -124,9 +124,9 @@ def reprojection_check(
 ) -> Reprojection:
     """Render the cloud into every view and compare with the view's label map.
 
-    `label_maps` gives the ids of each view by its name, at colour resolution, in the ids of the
-    cloud. Only pixels where the cloud shows a point are compared: what the cloud lacks is `seen`.
-    Of a view whose depth cannot be read no pixel is.
+    `label_maps` gives each view's label map by its name, at colour resolution, in the ids of the
+    cloud. Only pixels with a rendered point are compared; `seen` is their share. Views whose
+    depth cannot be read are not compared.
     """
     check_label_maps(label_maps, scene)
     tolerance = fitted(tolerance, scene, labelled.points)
@@ -152,8 +152,8 @@ def reprojection_check(
     ids, place = np.unique(every, return_inverse=True)
     ious = np.concatenate([view.iou for view in per_view] or [np.zeros(0)])
     views = np.bincount(place, minlength=len(ids))
-    whole = _Tally.total(tallies)
-    seen_share, agreement, overall = whole.shares()
+    total = _Tally.total(tallies)
+    seen_share, agreement, overall = total.shares()
     return Reprojection(
         agreement=agreement,
         agreement_overall=overall,
@@ -167,7 +167,7 @@ def reprojection_check(
 
 @dataclass(frozen=True, eq=False)
 class _Tally:
-    """Pixel counts of one view: in all, with a point, labelled in both, in either; per id."""
+    """Pixel counts of a view: all, with a point, labelled in both, in at least one; per id."""
 
     size: int
     seen: int
@@ -178,13 +178,13 @@ class _Tally:
     union: Int64[np.ndarray, " instances"]
 
     def shares(self) -> tuple[float, float, float]:
-        """Seen, agreement, agreement overall."""
+        """The shares `seen`, `agreement` and `agreement_overall`."""
         equal = int(self.equal.sum())
         return _ratio(self.seen, self.size), _ratio(equal, self.both), _ratio(equal, self.either)
 
     @staticmethod
     def total(tallies: list[_Tally]) -> _Tally:
-        """All views together, ids side by side."""
+        """The sum over views, with the views' ids concatenated."""
         nothing = [np.zeros(0, np.int64)]
         return _Tally(
             sum(tally.size for tally in tallies),
@@ -200,7 +200,7 @@ class _Tally:
 def _compare(
     cloud: Int32[np.ndarray, " pixels"], view: Int32[np.ndarray, " pixels"], size: int
 ) -> _Tally:
-    """Count two labellings of the same pixels; `size` is the whole image."""
+    """Compare two labellings of the same pixels; `size` is the number of pixels of the image."""
     if len(cloud) and min(cloud.min(), view.min()) < 0:
         raise InputError("labels must be 0 or more; label 0 is no object")
     ids = np.union1d([0], np.union1d(ids_in(cloud), ids_in(view)))
@@ -220,7 +220,7 @@ def _compare(
 @numba.njit(cache=True, nogil=True)
 @no_type_check
 def _count(cloud, view, n):
-    """Pixels of each id in the cloud, in the view, in both; and those labelled in both."""
+    """Pixels of each id in the cloud, in the view and in both; and all pixels labelled in both."""
     in_cloud, in_view, equal = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64)
     both = 0
     for i in range(len(cloud)):
@@ -233,7 +233,7 @@ def _count(cloud, view, n):
 
 
 def _places(ids: np.ndarray, labels: Int32[np.ndarray, " pixels"]) -> Int[np.ndarray, " pixels"]:
-    """Where each label stands in `ids`."""
+    """Index of each label in `ids`."""
     if ids[-1] >= DENSE:
         return np.searchsorted(ids, labels)
     place = np.zeros(int(ids[-1]) + 1, np.int32)
@@ -241,8 +241,8 @@ def _places(ids: np.ndarray, labels: Int32[np.ndarray, " pixels"]) -> Int[np.nda
     return np.asarray(place[labels])
 
 
-def _ratio(part: int, whole: int) -> float:
-    return part / whole if whole else float("nan")
+def _ratio(part: int, total: int) -> float:
+    return part / total if total else float("nan")
 
 
 def _number(value: float) -> float | None:

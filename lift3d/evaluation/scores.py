@@ -1,4 +1,4 @@
-"""A labelled cloud against the truth: objects and classes, each number with its protocol."""
+"""Score a labelled cloud against the truth: objects and classes, each with its protocol."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from lift3d.evaluation.metrics.panoptic import SharedPixels
 from lift3d.evaluation.metrics.scannet import average_precision, class_agnostic
 from lift3d.evaluation.metrics.semantic import semantic_score
 from lift3d.evaluation.metrics.submission import predictions
-from lift3d.evaluation.truth import Asked, Truth
+from lift3d.evaluation.truth import ProtocolTruth, Truth
 from lift3d.geometry.visibility import cloud_spacing
 from lift3d.scene import LabelledPoints
 
 REACH = 0.1
-"""A vertex further than this from every point of the cloud (in metres) stays unlabelled."""
+"""Vertices further than this from the cloud, in metres, stay unlabelled. Chosen by hand; not tuned
+on data."""
 SPACINGS = 8.0
-"""The same without metres, in median distances between points: 0.1 m in a fused room."""
+"""Replaces `REACH` in scenes that are not metric; in median distances between points (0.1 m in a
+fused room). Chosen by hand; not tuned on data."""
 Found = dict[str, Any]
 
 
@@ -33,21 +35,21 @@ def score(
     benchmark: Benchmark | None = None,
     metric: bool = True,
 ) -> Found:
-    """Every score of a labelled cloud, each with its protocol in words.
+    """All scores of a labelled cloud, each with its protocol in words.
 
-    `scores` and `panoptic` list them all; `ap`, `ap50`, `ap25` and `protocol` are those of the
-    first of `scores`. None where there is nothing to find. Classes are scored where both
-    cloud and truth have them; the cloud's are taken to be ids of `benchmark`. `metric`: their
-    unit is the metre.
+    `scores` and `panoptic` list all scores; `ap`, `ap50`, `ap25` and `protocol` are those of the
+    first entry of `scores`. None where the truth has no objects. Classes are scored if both cloud
+    and truth have them; those of the cloud must be ids of `benchmark`. `metric`: coordinates are
+    in metres.
     """
     nearest = nearest_points(cloud, truth.points, metric)
     predicted = _taken(cloud.instance, nearest)
     scores, panoptic = [], []
-    for asked in truth.asked():
-        protocol = _in_words(asked, truth)
-        scores.append(class_agnostic(asked.instance, predicted, confidence, protocol).summary())
+    for expected in truth.protocols():
+        protocol = _in_words(expected, truth)
+        scores.append(class_agnostic(expected.instance, predicted, confidence, protocol).summary())
         shared = SharedPixels()
-        shared.add(asked.instance, predicted)
+        shared.add(expected.instance, predicted)
         panoptic.append(shared.quality(f"PQ of points, {protocol}").summary())
     found: Found = {**scores[0], "scores": scores, "panoptic": panoptic}
     if cloud.semantic is None:
@@ -65,7 +67,7 @@ def _classes(
     benchmark: Benchmark | None,
     nearest: Int64[np.ndarray, " vertices"],
 ) -> Found:
-    """AP with classes, IoU of classes, PQ with things and stuff."""
+    """AP with classes, semantic IoU, and PQ with things and stuff."""
     assert cloud.semantic is not None
     objects, semantic = _taken(cloud.instance, nearest), _taken(cloud.semantic, nearest)
     of_object = classes_of_objects(cloud.instance, cloud.semantic)
@@ -110,9 +112,9 @@ def _segments(
     stuff: tuple[int, ...],
     of_object: dict[int, int] | None = None,
 ) -> tuple[Int64[np.ndarray, " vertices"], dict[int, int]]:
-    """Ids of things, and one id for all of each class of stuff; the class of each id."""
+    """Panoptic segments (ids of things, one new id per class of stuff), and the class of each."""
     classes = classes_of_objects(instance, label) if of_object is None else of_object
-    classes = {each: one for each, one in classes.items() if one in things}
+    classes = {id_: class_ for id_, class_ in classes.items() if class_ in things}
     segment = np.where(np.isin(instance, list(classes)), instance, 0).astype(np.int64)
     first = int(instance.max(initial=0)) + 1
     for number, each in enumerate(stuff, start=first):
@@ -121,17 +123,17 @@ def _segments(
     return segment, classes
 
 
-def _in_words(asked: Asked, truth: Truth) -> str:
-    objects = len(np.unique(asked.instance[asked.instance > 0]))
-    return f"{asked.protocol} ({objects}), on {len(truth.points):,} true points"
+def _in_words(expected: ProtocolTruth, truth: Truth) -> str:
+    objects = len(np.unique(expected.instance[expected.instance > 0]))
+    return f"{expected.protocol} ({objects}), on {len(truth.points):,} true points"
 
 
 def nearest_points(
     cloud: LabelledPoints, xyz: Float32[np.ndarray, "vertices 3"], metric: bool = True
 ) -> Int64[np.ndarray, " vertices"]:
-    """The nearest point of the cloud at each vertex; -1 where none is near.
+    """Index of the nearest point of the cloud for each vertex; -1 if it is too far.
 
-    Near is within `REACH` metres, without metres within `SPACINGS` spacings of the cloud.
+    The limit is `REACH` metres or, in scenes that are not metric, `SPACINGS` point spacings.
     """
     from scipy.spatial import cKDTree
 
@@ -145,7 +147,7 @@ def nearest_points(
 def at_vertices(
     cloud: LabelledPoints, xyz: Float32[np.ndarray, "vertices 3"], metric: bool = True
 ) -> Int32[np.ndarray, " vertices"]:
-    """The instance of the nearest point of the cloud at each vertex; 0 where none is near."""
+    """Instance of the nearest point of the cloud for each vertex; 0 if it is too far."""
     return _taken(cloud.instance, nearest_points(cloud, xyz, metric))
 
 

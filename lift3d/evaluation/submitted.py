@@ -1,4 +1,4 @@
-"""A submission to a benchmark against the truth, scene by scene."""
+"""Evaluate a benchmark submission against the truth, scene by scene."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ PLUS = "scannetpp"
 
 @dataclass(frozen=True, eq=False)
 class _Scene:
-    """Truth by benchmark: label * 1000 + instance."""
+    """Truth of a scene by benchmark: label * 1000 + instance."""
 
     ids: Mapping[str, Int64[np.ndarray, " vertices"]]
     notes: tuple[str, ...] = ()
 
 
 def is_submission(folder: Path) -> bool:
-    """Whether this is a folder of lists of masks; a run has none at its top."""
+    """Whether the folder is a submission: it has mask lists (*.txt) and is not a run."""
     return not (folder / "scene.json").exists() and any(folder.glob("*.txt"))
 
 
 def evaluate_submission(
     folder: Path, truth: Path, benchmark: str = "scannet", table: Path | None = None
 ) -> dict[str, Any]:
-    """AP with the classes of `benchmark`, and class-agnostic by every protocol truth allows.
+    """AP with the classes of `benchmark`, and class-agnostic AP by every available protocol.
 
     `truth` is a folder of <scene>.txt or .npy with label * 1000 + instance per vertex, in the
-    ids of `benchmark`, or of ScanNet scans. As with the benchmark's script, what is scored is
-    what was submitted: a scene of the truth that is not there is not missed.
+    ids of `benchmark`, or a folder of ScanNet scans. As in the benchmark's script, only submitted
+    scenes are scored: missing scenes do not lower the score.
     """
     scenes = submitted_scenes(folder)
     scores: dict[str, InstanceScores] = {}
@@ -57,7 +57,9 @@ def evaluate_submission(
         if not scores:
             scores = _scores(known, benchmark)
         elif scores.keys() - {"classes"} != known.ids.keys():
-            raise InputError(f"{scene} is annotated otherwise than {scenes[0]}; evaluate apart")
+            raise InputError(
+                f"{scene} has another kind of annotation than {scenes[0]}; evaluate them separately"
+            )
         for name, each in scores.items():
             each.add(known.ids[benchmark if name == "classes" else name], listed)
     names = BENCHMARKS[benchmark].names if benchmark in BENCHMARKS else {}
@@ -77,13 +79,13 @@ def evaluate_submission(
 
 
 def _scores(first: _Scene, benchmark: str) -> dict[str, InstanceScores]:
-    """With classes, then each class-agnostic protocol."""
+    """Empty scores: first with classes, then of each class-agnostic protocol."""
     if benchmark == PLUS:
-        every = range(1, 1000)  # ScanNet++ numbers classes from 0, wall; what occurs is asked for
-        told = "ScanNet++: the truth's instance classes"
-        folded = f"class-agnostic {told} folded into one"
+        every = range(1, 1000)  # ScanNet++ numbers classes from 0 (wall); all others are scored
+        protocol = "ScanNet++: the truth's instance classes"
+        folded = f"class-agnostic {protocol} folded into one"
         return {
-            "classes": InstanceScores(every, told),
+            "classes": InstanceScores(every, protocol),
             PLUS: InstanceScores(every, folded, folded=True),
         }
     own = BENCHMARKS[benchmark]
@@ -97,7 +99,7 @@ def _scores(first: _Scene, benchmark: str) -> dict[str, InstanceScores]:
 def _truth(truth: Path, scene: str, benchmark: str, table: Path | None) -> _Scene:
     for suffix in (".txt", ".npy"):
         path = truth / f"{scene}{suffix}"
-        # Beside a mesh, <scene>.txt is ScanNet's fact sheet.
+        # Next to a mesh, <scene>.txt is ScanNet's metadata, not truth.
         if path.is_file() and scannet_scene(truth) is None:
             return _Scene({benchmark: read_ids(path).astype(np.int64)})
     for place in (truth / scene, truth):

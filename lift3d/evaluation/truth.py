@@ -1,4 +1,4 @@
-"""What a result is compared with: true objects and classes on points, wherever they come from."""
+"""Read ground truth: true objects and classes on points, from any supported source."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from lift3d.scene.errors import InputError
 LABEL_PROPERTIES = ("instance", "label", "object_id", "objectId", "instance_id")
 MESH = "_vh_clean_2.ply"
 RAW_STRUCTURE = (1, 3, 41)
-"""Wall, floor and ceiling among ScanNet's raw ids."""
+"""Raw ScanNet ids of wall, floor and ceiling."""
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
-    """What one protocol asks for."""
+class ProtocolTruth:
+    """The true objects of one protocol."""
 
     protocol: str
-    """In words: numbers of two protocols do not compare."""
+    """The protocol in words; scores of different protocols are not comparable."""
     instance: Int32[np.ndarray, " vertices"]
-    """0 is void: nothing is asked there."""
+    """0 is void: not evaluated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,25 +40,26 @@ class Truth:
 
     points: Float32[np.ndarray, "vertices 3"]
     instance: Int32[np.ndarray, " vertices"]
-    """0 is void: nothing is asked there."""
+    """0 is void: not evaluated."""
     protocol: str
-    """What is asked for, in words."""
+    """The protocol in words."""
     everything: Int32[np.ndarray, " vertices"] | None = None
-    """Ids with those that `instance` leaves out, where there are such."""
+    """All ids, including those that `instance` excludes; None if not known."""
     semantic: Int32[np.ndarray, " vertices"] | None = None
-    """True classes, where the truth has classes of its own."""
+    """True classes in the ids of the truth's source; None if it has no classes."""
     annotation: Annotation | None = None
-    """Classes in the benchmarks' ids, where the truth is a ScanNet scan."""
+    """Classes in the benchmarks' ids, if the truth is a ScanNet scan."""
     notes: tuple[str, ...] = ()
-    """What a person should know: which convention the labels follow, ..."""
+    """Remarks for the user, such as the convention of the labels."""
     scene: Scene | None = None
-    """Where views may have a truth of their own."""
+    """The scene, if its views may have true label maps."""
 
     @staticmethod
     def of_surface(surface: LabelledPoints, void_classes: tuple[int, ...]) -> Truth:
-        """Every instance of the surface but those of `void_classes`.
+        """Every instance of the surface except those of `void_classes`.
 
-        Where those are nyu40's and the surface has labels past 40, ScanNet's raw ids are meant.
+        If `void_classes` are those of nyu40 but labels exceed 40, the labels are ScanNet's raw ids
+        and the raw ids of wall, floor and ceiling are used.
         """
         instance = surface.instance.copy()
         protocol = "class-agnostic, every true instance"
@@ -72,7 +73,7 @@ class Truth:
 
     @staticmethod
     def of_annotation(annotation: Annotation) -> Truth:
-        """A ScanNet scan, whichever list of classes its labels are of."""
+        """The truth of a ScanNet scan, with labels in nyu40 or raw ids."""
         instance, protocol = annotation.instance.copy(), "class-agnostic, every true instance"
         for label, structure in ((annotation.nyu40, STRUCTURE), (annotation.raw, RAW_STRUCTURE)):
             if label is not None:
@@ -88,19 +89,19 @@ class Truth:
             notes=annotation.notes,
         )
 
-    def asked(self) -> list[Asked]:
-        """Every class-agnostic protocol that this truth can answer, the benchmarks' first."""
+    def protocols(self) -> list[ProtocolTruth]:
+        """The truth of every available class-agnostic protocol, the benchmarks' first."""
         found = []
         for benchmark in BENCHMARKS.values():
             label = None if self.annotation is None else self.annotation.classes(benchmark)
             if self.annotation is not None and label is not None:
                 own = np.where(np.isin(label, benchmark.things), self.annotation.instance, 0)
-                found.append(Asked(benchmark.class_agnostic, own.astype(np.int32)))
-        return [*found, Asked(self.protocol, self.instance)]
+                found.append(ProtocolTruth(benchmark.class_agnostic, own.astype(np.int32)))
+        return [*found, ProtocolTruth(self.protocol, self.instance)]
 
 
 def read_truth(path: Path, cloud: LabelledPoints | None = None, table: Path | None = None) -> Truth:
-    """True ids on points: of a PLY, of a list with one id per point of `cloud`, of a scan."""
+    """True ids on points, from a PLY, a list with one id per point of `cloud`, or a scan."""
     if path.is_dir() or not path.suffix:
         return _scan(path, table)
     semantic = None
@@ -118,30 +119,30 @@ def read_truth(path: Path, cloud: LabelledPoints | None = None, table: Path | No
     else:
         raise InputError(f"{path}: truth is a .ply, .txt, .npy or a ScanNet scene folder")
     assert ids is not None
-    # Below 0 is nothing in many sets.
+    # Many datasets use negative ids for unlabelled points.
     ids = np.maximum(ids, 0)
     return Truth(points.xyz, ids, "class-agnostic, every id above 0", semantic=semantic)
 
 
 def scannet_scene(path: Path) -> str | None:
-    """The name of the one ScanNet scan whose mesh lies in this folder."""
+    """The name of the ScanNet scan in this folder; None unless it has exactly one mesh."""
     meshes = sorted(path.glob(f"*{MESH}")) if path.is_dir() else []
     return meshes[0].name.removesuffix(MESH) if len(meshes) == 1 else None
 
 
 def read_ids(path: Path) -> Int32[np.ndarray, " points"]:
-    """One whole number per line, or an array of them."""
+    """Read ids from a text file with one integer per line, or from an .npy array."""
     if not path.is_file():
         raise InputError(f"{path} does not exist")
     try:
         ids = np.load(path) if path.suffix == ".npy" else np.loadtxt(path, ndmin=1)
     except ValueError as error:
-        raise InputError(f"{path}: expected one whole number per line ({error})") from error
-    return _whole(ids, path)
+        raise InputError(f"{path}: expected one integer per line ({error})") from error
+    return _integers(ids, path)
 
 
 def _scan(path: Path, table: Path | None) -> Truth:
-    """The surface of a ScanNet or ScanNet++ folder, or of any scan whose reader knows one."""
+    """The truth of a ScanNet or ScanNet++ folder, or of any scan with a true surface."""
     name, other = scannet_scene(path), is_scannetpp(path)
     if name is not None:
         return Truth.of_annotation(read_annotation(path, name, table))
@@ -161,13 +162,13 @@ def _scan(path: Path, table: Path | None) -> Truth:
 def _property(
     path: Path, names: tuple[str, ...], needed: bool = True
 ) -> Int32[np.ndarray, " vertices"] | None:
-    """The ids that the vertices of a PLY carry."""
+    """The first of the vertex properties `names` that a PLY has."""
     from plyfile import PlyData
 
     vertex = PlyData.read(str(path))["vertex"].data
     for name in names:
         if name in (vertex.dtype.names or ()):
-            return _whole(np.asarray(vertex[name]), path)
+            return _integers(np.asarray(vertex[name]), path)
     if not needed:
         return None
     raise InputError(
@@ -176,7 +177,7 @@ def _property(
     )
 
 
-def _whole(ids: np.ndarray, path: Path) -> Int32[np.ndarray, " ids"]:
+def _integers(ids: np.ndarray, path: Path) -> Int32[np.ndarray, " ids"]:
     if ids.ndim != 1 or not np.array_equal(ids, np.round(ids)):
-        raise InputError(f"{path}: expected one whole number per point, got shape {ids.shape}")
+        raise InputError(f"{path}: expected one integer per point, got shape {ids.shape}")
     return ids.astype(np.int32)

@@ -1,1 +1,1 @@
-"""Writers, one outside format per file."""
+"""Exporters, one format per file."""

@@ -1,13 +1,14 @@
-"""A COLMAP project: `images/`, `sparse/0/`, and the run's labels beside them.
+"""Export a COLMAP project: `images/`, `sparse/0/`, and the run's labels.
 
 Poses are `camera_from_world`, Hamilton quaternion w x y z, OpenCV axes, in the run's world and
-unit. Pixels count from the corner of the picture: the centre of the first one is 0.5, 0.5, so
-ours + 0.5. Undistorted cameras are PINHOLE, others OPENCV or FULL_OPENCV (with k3).
+unit. Pixel coordinates start at the corner of the picture: the centre of the first pixel is
+(0.5, 0.5), which is lift3d's coordinate + 0.5. Undistorted cameras are PINHOLE, others OPENCV or
+FULL_OPENCV (with k3).
 
-POINT3D_ID is the position in the cloud + 1; `labels.npy` has the label of each point in that
-order, `labels/` the label map of each picture, `stereo/depth_maps/` dense depth as COLMAP's own
-stereo leaves it. `lift3d.json` in the model says whether one unit is a metre. Every picture lists
-at most `OBSERVED` of the points it sees, the same ones in every picture, so that tracks are long.
+POINT3D_ID is the index in the cloud + 1; `labels.npy` has the label of each point in that order,
+`labels/` the label map of each picture, `stereo/depth_maps/` dense depth in the format of COLMAP's
+stereo. `lift3d.json` in the model states whether the unit is the metre. Every picture lists at
+most `OBSERVED` of its visible points, the same points in all pictures, so that tracks are long.
 """
 
 from __future__ import annotations
@@ -33,31 +34,31 @@ from lift3d.scene.storage import atomic
 
 LIMITS = Limits("colmap")
 OBSERVED = 4096
-"""Points that one picture lists, at most."""
+"""Maximum number of points per picture. Chosen by hand; not tuned on data."""
 MODEL_IDS = {"PINHOLE": 1, "OPENCV": 4, "FULL_OPENCV": 6}
 
 POINT = np.dtype(
     [("id", "<u8"), ("xyz", "<f8", 3), ("rgb", "u1", 3), ("error", "<f8"), ("track", "<u8")]
 )
-"""A point of points3D.bin up to its track."""
+"""A point of points3D.bin without its track."""
 PAIR = 8
 """Bytes of one observation in a track."""
 
 
 @dataclass(frozen=True, eq=False)
 class Observed:
-    """A picture of the model and the points it lists."""
+    """A picture of the model and its observed points."""
 
     file: str
     camera: Camera
     point: Int32[np.ndarray, " seen"]
     """Index into the cloud."""
     xy: Float64[np.ndarray, "seen 2"]
-    """Where, from the picture's corner."""
+    """Pixel coordinates from the picture's corner."""
 
 
 def write(content: Content, folder: Path, tick: Tick) -> list[str]:
-    """The project."""
+    """Write the project."""
     pictures, notes = [], []
     masked = bool(content.options.keep or content.options.undistort)
     for frame in frames(content, LIMITS, tick):
@@ -66,7 +67,7 @@ def write(content: Content, folder: Path, tick: Tick) -> list[str]:
         labels = frame.labels(ids)
         write_label_map(folder / "labels", frame.stem, labels)
         if masked:
-            # COLMAP's own convention: the picture's whole name, then .png; black is ignored.
+            # COLMAP's convention: the picture's full file name + .png; black is ignored.
             wanted = np.isin(labels, content.options.keep) if content.options.keep else frame.seen()
             write_png(folder / "masks" / f"{frame.file}.png", wanted.astype(np.uint8) * 255)
         depth = frame.depth() if content.options.depth else None
@@ -77,12 +78,12 @@ def write(content: Content, folder: Path, tick: Tick) -> list[str]:
     write_model(folder / "sparse/0", content, pictures)
     write_npy(folder / "labels.npy", content.cloud.instance)
     if any(each.camera.distortion for each in pictures):
-        notes.append("colmap: lenses are distorted, which 3DGS does not read: see --undistort")
+        notes.append("colmap: cameras have lens distortion, which 3DGS cannot read: --undistort")
     return notes
 
 
 def observed(cloud: LabelledPoints, frame: Frame, most: int = OBSERVED) -> Observed:
-    """The points the view sees, ascending; of more than `most` a part that is alike everywhere."""
+    """At most `most` of the points visible in the view, ascending; the same choice in all views."""
     seen = sightings(cloud.points, frame.view).point
     if len(seen) > most:
         rank = np.random.default_rng(0).permutation(len(cloud))[seen]
@@ -93,7 +94,7 @@ def observed(cloud: LabelledPoints, frame: Frame, most: int = OBSERVED) -> Obser
 
 
 def write_model(folder: Path, content: Content, pictures: Sequence[Observed]) -> None:
-    """cameras, images, points3D: all binary or all text, because readers prefer differently."""
+    """Write cameras, images and points3D, all as binary or all as text."""
     cloud = content.cloud
     cameras = [_parameters(each.camera) for each in pictures]
     numbers = {each: number for number, each in enumerate(dict.fromkeys(cameras), start=1)}
@@ -130,13 +131,13 @@ def quaternion(rotation: Float64[np.ndarray, "3 3"]) -> Float64[np.ndarray, "4"]
 
 
 def dense_depth(depth: Depth) -> bytes:
-    """A depth map as COLMAP's stereo writes it."""
+    """A depth map in the format of COLMAP's stereo."""
     height, width = depth.shape
     return f"{width}&{height}&1&".encode() + depth.astype("<f4").tobytes()
 
 
 def write_npy(path: Path, values: np.ndarray) -> None:
-    """One array."""
+    """Write one array."""
     with atomic(path) as part:
         np.save(part, values)
 
@@ -144,7 +145,7 @@ def write_npy(path: Path, values: np.ndarray) -> None:
 def _tracks(
     points: int, pictures: Sequence[Observed]
 ) -> tuple[Int64[np.ndarray, " starts"], Int32[np.ndarray, "observations 2"]]:
-    """(image id, position in that image) of every observation by point, and where each begins."""
+    """Start of each point's observations, and (image id, index in the image) per observation."""
     point = np.concatenate([p.point for p in pictures] or [np.zeros(0, np.int32)])
     image = np.repeat(np.arange(1, len(pictures) + 1), [len(p.point) for p in pictures])
     index = np.concatenate([np.arange(len(p.point)) for p in pictures] or [np.zeros(0, int)])
@@ -193,7 +194,7 @@ def _write_points(
     pairs: Int32[np.ndarray, "observations 2"],
     chunk: int = 1 << 16,
 ) -> None:
-    """Points, each followed by its track: bytes put in place by the array, not by the point."""
+    """Write each point followed by its track; bytes are placed by array operations."""
     file.write(struct.pack("<Q", len(cloud)))
     for first in range(0, len(cloud), chunk):
         part = slice(first, min(first + chunk, len(cloud)))
@@ -248,7 +249,7 @@ def _write_text(
 
 
 def _joined(numbers: Sequence[float]) -> str:
-    """Every digit, so that nothing changes on the way."""
+    """Numbers with all digits, separated by spaces."""
     return " ".join(repr(float(each)) for each in numbers)
 
 

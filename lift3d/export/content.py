@@ -1,4 +1,4 @@
-"""What every writer gets: the labelled cloud, the views, and what the person asked for."""
+"""Input of every exporter: the labelled cloud, the views, and the options."""
 
 from __future__ import annotations
 
@@ -16,53 +16,53 @@ from lift3d.scene.colours import Palette
 from lift3d.scene.errors import InputError
 
 Tick: TypeAlias = Callable[[int, int], None]
-"""Called with how many are done and how many there are."""
+"""Progress callback: number of finished steps, total number of steps."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a person may ask of an export, whichever the format."""
+    """Options of an export, for all formats."""
 
     undistort: bool = False
-    """Straighten pictures of distorted lenses; labels and depth with them."""
+    """Undistort pictures, label maps and depth."""
     depth: bool = True
-    """Write depth, dense or sparse, where the format has a place for it."""
+    """Write depth, dense or sparse, if the format supports it."""
     text: bool = False
-    """COLMAP models as text instead of binary."""
+    """Write COLMAP models as text instead of binary."""
     keep: tuple[int, ...] = ()
-    """Objects to train on: in the masks of nerfstudio and COLMAP all other pixels are black."""
+    """Ids of objects to train on: in the masks of nerfstudio and COLMAP other pixels are black."""
     largest: int | None = None
-    """Keep the ids of this many objects, the largest ones; the others become unlabelled."""
+    """Keep only this many of the largest objects; the others become unlabelled."""
     label_property: bool = False
-    """Labels as a property of the splat PLY too, at the risk of viewers that choke on it."""
+    """Also write labels as a property of the splat PLY; some viewers cannot read it."""
     vertices: Path | None = None
     """Mesh whose vertices a benchmark scores (ScanNet's *_vh_clean_2.ply); unset: the cloud."""
 
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """A finished run, ready to be written."""
+    """A finished run to export."""
 
     name: str
-    """Of the scene; a file name."""
+    """Name of the scene, valid as a file name."""
     cloud: LabelledPoints
     confidence: Mapping[int, float]
-    """How well the views support each id, in the order of the run's list."""
+    """Confidence of each id, in the order of the run's list."""
     views: Scene | None
-    """The views as lifted; None where no format that was asked for needs pictures."""
+    """The views of the run; None if no selected format needs pictures."""
     label_maps: Mapping[str, LabelMap]
-    """The ids of each view, by its name; they are the cloud's."""
+    """Label map of each view by its name, in the ids of the cloud."""
     at_vertices: Int32[np.ndarray, " vertices"] | None = None
-    """The ids at the vertices that a benchmark scores, where they are not the cloud's points."""
+    """Ids at the vertices that a benchmark scores; None if these are the cloud's points."""
     options: Options = field(default_factory=Options)
     colours: Palette = field(default_factory=dict)
-    """Of the run's objects, as its pictures have them."""
+    """Colours of the run's objects, as in its pictures."""
 
     @property
     def scene(self) -> Scene:
-        """The views; only formats that say so may ask."""
+        """The views; only for formats with `pictures`."""
         if self.views is None:
-            raise ValueError("this format does not say that it needs pictures")
+            raise ValueError("this format needs pictures: set `pictures` in its Format")
         return self.views
 
     @property
@@ -73,7 +73,7 @@ class Content:
 
     @cached_property
     def all_ids(self) -> list[int]:
-        """Every id above 0 on the cloud or in a picture; a picture may show what got no point."""
+        """Every id above 0 on the cloud or in a label map; an object may have no point."""
         found = set(self.ids)
         for view in () if self.views is None else self.views.views:
             found |= set(np.unique(self.label_maps[view.name]).tolist())
@@ -82,31 +82,31 @@ class Content:
 
 @dataclass(frozen=True)
 class Format:
-    """A writer and what there is to know about it."""
+    """An export format: its writer, checks and documentation."""
 
     name: str
     about: str
-    """A few words for the help."""
+    """Short description for the help."""
     files: str
-    """What is written. This and what follows are cells of the table in docs/exports.md."""
+    """Written files. This and the next fields are cells of the table in docs/exports.md."""
     frames: str
-    """The poses' direction and axes, or the frame of the points."""
+    """Direction and axes of the poses, or the frame of the points."""
     first_pixel: str
-    """Where the centre of the first pixel is, or that there are no cameras."""
+    """Coordinates of the centre of the first pixel, or "no cameras"."""
     read_by: str
-    """Programs that read it."""
+    """Programs that read the format."""
     write: Callable[[Content, Path, Tick], list[str]]
-    """Writes into an empty folder; returns what a person should know."""
+    """Writes into an empty folder; returns notes for the user."""
     limits: str = ""
-    """What does not fit in."""
+    """Limits of the format."""
     check: Callable[[Content], None] = lambda content: None
-    """Refuses, before anything is written, what the format cannot hold."""
+    """Raises InputError, before anything is written, if the format cannot hold the content."""
     pictures: bool = False
-    """Whether it needs the views."""
+    """Whether the format needs the views."""
 
 
 def small_ids(content: Content, where: str, most: int = 255) -> dict[int, int]:
-    """Id of the run -> id in the file, 1 to `most`: the same where they fit, else renumbered."""
+    """Id of the run -> id in the file, 1 to `most`: equal if all ids fit, else renumbered."""
     ids = content.all_ids
     if len(ids) > most:
         raise InputError(

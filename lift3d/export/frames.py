@@ -1,7 +1,7 @@
-"""Views on their way out: straightened where asked, checked against what a format can hold.
+"""Views for export: undistorted on request, and checked against the limits of a format.
 
-Cameras here are ours (OpenCV axes, `world_from_camera`, pixel centres at whole numbers); each
-writer turns them into its format's convention.
+Cameras here are in lift3d's convention (OpenCV axes, `world_from_camera`, pixel centres at
+integers); each exporter converts them to its format's convention.
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ from lift3d.scene.storage import atomic
 
 @dataclass(frozen=True)
 class Limits:
-    """What cameras a format can hold."""
+    """Limits of a format's cameras."""
 
     where: str
-    """The format, for errors."""
+    """Name of the format, for errors."""
     coefficients: int = 5
-    """Of k1 k2 p1 p2 k3; 0: undistorted pictures only."""
+    """Number of supported coefficients of k1 k2 p1 p2 k3; 0: undistorted pictures only."""
     centred: bool = False
-    """Whether its readers take the middle of the picture for the principal point."""
+    """Whether its readers assume the principal point in the middle of the picture."""
     widest: int | None = None
-    """Its readers shrink wider pictures, but not the masks."""
+    """Width above which its readers scale pictures down, but not masks; in pixels."""
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One view as a format gets it."""
+    """One view to export."""
 
     stem: str
-    """File name without suffix; it has no dot, at which some readers cut."""
+    """File name without suffix; without dots, because some readers cut names at a dot."""
     view: View
     camera: Camera
-    """Of the written picture."""
+    """Camera of the written picture."""
     same: bool
-    """Whether the picture is the view's own, pixel by pixel."""
+    """Whether the written picture has the view's own pixels."""
 
     @property
     def suffix(self) -> str:
-        """Of the picture's file: `.jpg` where the original can be copied."""
+        """Suffix of the picture's file: `.jpg` if the original can be copied, else `.png`."""
         return ".png" if self._original() is None else ".jpg"
 
     @property
@@ -63,17 +63,17 @@ class Frame:
         return self.stem + self.suffix
 
     def write_image(self, folder: Path) -> None:
-        """The picture, its pixels unchanged: a copy of a JPEG, else a PNG."""
+        """Write the picture losslessly: a copy of the original JPEG, else a PNG."""
         import cv2
 
         original = self._original()
-        if original is not None and self.view.image() is not None:  # decodes: is it whole?
+        if original is not None and self.view.image() is not None:  # decoding validates the file
             write_bytes(folder / self.file, original.read_bytes())
             return
         write_png(folder / self.file, cv2.cvtColor(self.image(), cv2.COLOR_RGB2BGR))
 
     def image(self) -> Image:
-        """The picture, RGB."""
+        """The written picture, RGB."""
         import cv2
 
         image = self.view.image()
@@ -87,7 +87,7 @@ class Frame:
     def labels(
         self, labels: Int32[np.ndarray, "own_height own_width"]
     ) -> Int32[np.ndarray, "height width"]:
-        """A label map of the view, made to fit the picture; ids are never mixed."""
+        """A label map of the view, resampled to the written picture by nearest neighbour."""
         if self.same:
             return labels
         if self._resized:
@@ -101,19 +101,19 @@ class Frame:
         return out
 
     def seen(self) -> Bool[np.ndarray, "height width"]:
-        """Pixels that the original picture covers; straightening leaves black borders."""
-        whole = np.ones((self.view.camera.height, self.view.camera.width), np.int32)
-        return self.labels(whole) > 0
+        """Pixels covered by the original picture; undistortion leaves black borders."""
+        everywhere = np.ones((self.view.camera.height, self.view.camera.width), np.int32)
+        return self.labels(everywhere) > 0
 
     def depth(self) -> Depth | None:
-        """Depth in the picture's camera, perhaps at another size; None without dense depth.
+        """Depth in the written picture's camera, at the depth's size; None without dense depth.
 
-        The view's own where that is registered, else its points drawn at its resolution.
+        The view's depth if it is registered to that camera, else its points are projected.
         """
         return None if self.view.load_depth is None or self.view.sparse else self._depth()
 
     def sparse_depth(self) -> Depth | None:
-        """Depth at the few pixels where the view knows it; None where it is dense or unknown."""
+        """Sparse depth of the view; None if it is dense or unknown."""
         return self._depth() if self.view.sparse else None
 
     def _depth(self) -> Depth:
@@ -139,11 +139,11 @@ class Frame:
     def _source_pixels(
         self,
     ) -> tuple[Float32[np.ndarray, "height width"], Float32[np.ndarray, "height width"]]:
-        """Where in the view's own picture each pixel of the written one lies."""
+        """Position of each pixel of the written picture in the view's picture."""
         return source_pixels(self.view.camera, self.camera)
 
     def _original(self) -> Path | None:
-        """The JPEG that the picture is, where copying it changes no reader's pixels."""
+        """The picture's JPEG file, if all readers decode a copy to the same pixels; else None."""
         load = self.view.load_image
         if not (self.same and isinstance(load, partial) and load.func in (read_color, read_photo)):
             return None
@@ -154,8 +154,8 @@ class Frame:
 
 
 def check_frames(content: Content, limits: Limits) -> None:
-    """InputError for the first view that the format cannot hold, with what to do."""
-    asked = content.options.undistort
+    """Raise InputError, with the next step, for the first view that the format cannot hold."""
+    undistort = content.options.undistort
     for view in content.scene.views:
         camera = view.camera
         where = f"{limits.where}: view {view.name}"
@@ -163,16 +163,16 @@ def check_frames(content: Content, limits: Limits) -> None:
             raise InputError(f"{where} has no pose; lift with reconstruction:colmap first")
         if any(camera.distortion[5:]):
             raise InputError(
-                f"{where} has {len(camera.distortion)} distortion coefficients; k1 k2 p1 p2 k3 are "
-                "understood: undistort the pictures before lifting"
+                f"{where} has {len(camera.distortion)} distortion coefficients; supported are "
+                "k1 k2 p1 p2 k3: undistort the pictures before lifting"
             )
-        if asked:
+        if undistort:
             continue
         if any(camera.distortion[limits.coefficients :]):
             kind = "only undistorted pictures" if not limits.coefficients else "k1 k2 p1 p2 alone"
             raise InputError(
-                f"{where} was taken through a distorted lens "
-                f"({', '.join(f'{each:g}' for each in camera.distortion)}); this format holds "
+                f"{where} has lens distortion "
+                f"({', '.join(f'{each:g}' for each in camera.distortion)}); this format supports "
                 f"{kind}: export with --undistort"
             )
         if abs(camera.K[0, 1]) > 1e-9:
@@ -181,13 +181,13 @@ def check_frames(content: Content, limits: Limits) -> None:
         if limits.centred and np.abs(camera.K[:2, 2] - middle).max() > 0.01:
             raise InputError(
                 f"{where} has its principal point at {camera.K[0, 2]:.2f}, {camera.K[1, 2]:.2f}; "
-                f"readers of this format take the middle of the picture ({middle[0]:g}, "
+                f"readers of this format assume the middle of the picture ({middle[0]:g}, "
                 f"{middle[1]:g}): export with --undistort, which moves it there"
             )
 
 
 def frames(content: Content, limits: Limits, tick: Tick) -> Iterator[Frame]:
-    """Every view as the format gets it, in order."""
+    """Every view prepared for the format, in order."""
     views = content.scene.views
     for number, (stem, view) in enumerate(zip(stems(content), views, strict=True), start=1):
         camera = _target(view.camera, limits, content.options.undistort)
@@ -196,20 +196,20 @@ def frames(content: Content, limits: Limits, tick: Tick) -> Iterator[Frame]:
 
 
 def stems(content: Content) -> list[str]:
-    """A file stem per view: its name, `.` replaced because several readers cut there."""
+    """A file stem per view: its name with `.` replaced by `_`, as some readers cut at a dot."""
     names = [view.name for view in content.scene.views]
     replaced = [name.replace(".", "_") for name in names]
     twice = [name for name, count in Counter(replaced).items() if count > 1]
     if twice:
-        raise InputError(f"more than one view would be called {twice[0]}; rename the pictures")
+        raise InputError(f"several views would have the name {twice[0]}; rename the pictures")
     return replaced
 
 
 def write_png(path: Path, pixels: np.ndarray) -> None:
-    """An array as PNG; OpenCV by itself says nothing when the disk is full."""
+    """Write an array as PNG; OpenCV's own writer ignores errors such as a full disk."""
     import cv2
 
-    # Level 1 is near the best size for label maps and several times as fast.
+    # Level 1: nearly the best size for label maps, and several times faster.
     done, data = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     if not done:
         raise FrameError(f"{path}: {pixels.dtype} {pixels.shape} cannot be written as PNG")
@@ -217,7 +217,7 @@ def write_png(path: Path, pixels: np.ndarray) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """A whole file."""
+    """Write a file atomically."""
     with atomic(path) as part:
         part.write_bytes(data)
 
@@ -237,7 +237,7 @@ def _target(camera: Camera, limits: Limits, undistort: bool) -> Camera:
 
 
 def _equal(a: Camera, b: Camera) -> bool:
-    """Whether the two see the same through the same pixels."""
+    """Whether two cameras have the same size, pose, intrinsics and distortion."""
     lens = [(*each.distortion, *(0.0,) * 8)[:8] for each in (a, b)]
     return (
         (a.width, a.height) == (b.width, b.height)
@@ -248,7 +248,7 @@ def _equal(a: Camera, b: Camera) -> bool:
 
 
 def _plain(path: Path) -> bool:
-    """RGB and not turned by an EXIF orientation, which readers disagree about."""
+    """Whether a JPEG is RGB without EXIF rotation, which readers handle differently."""
     from PIL import Image as Pillow
 
     try:

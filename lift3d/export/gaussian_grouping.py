@@ -1,8 +1,8 @@
-"""Gaussian Grouping: `images/`, `object_mask/`, `sparse/0/`, for its `train.py -s`.
+"""Export for Gaussian Grouping: `images/`, `object_mask/`, `sparse/0/`, for its `train.py -s`.
 
-Poses and pixels as in a COLMAP project (camera-from-world, OpenCV axes, first pixel centre at
-0.5). Its reader takes PINHOLE cameras only and ignores their principal point: it must be the
-middle of the picture, where --undistort moves it. Masks are 8-bit, 0 = no object.
+Poses and pixels are as in a COLMAP project (camera-from-world, OpenCV axes, first pixel centre at
+0.5). Its reader supports only PINHOLE cameras and ignores the principal point, which must be the
+middle of the picture; --undistort moves it there. Masks are 8-bit, 0 = no object.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ LIMITS = Limits("gaussian-grouping", coefficients=0, centred=True, widest=WIDEST
 
 
 def write(content: Content, folder: Path, tick: Tick) -> list[str]:
-    """The folder that training starts from."""
+    """Write the training folder."""
     return write_masks(content, folder, LIMITS, tick)[1]
 
 
 def check(content: Content) -> None:
-    """Cameras and ids."""
+    """Check cameras and ids."""
     check_frames(content, LIMITS)
     small_ids(content, LIMITS.where)
 

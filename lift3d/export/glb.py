@@ -1,11 +1,11 @@
-"""GLB (binary glTF 2.0): a point mesh per object, for viewers, Blender and trimesh.
+"""Export GLB (binary glTF 2.0): a point mesh per object, for viewers, Blender and trimesh.
 
-Positions are float32 in the run's world and unit, taken as z up; the root node turns them into
-glTF's y up (x, z, -y). There is no camera in it: glTF's have no principal point. Colours are
-linear floats, as glTF wants them (ours are sRGB; 8 bits would lose the dark ones, and trimesh
-misreads 16). Each object is a node `object_0003` with its
-id in `extras.label`, unlabelled points are the node `unlabelled`; `_LABEL` has the id of every
-point as a float, which is exact up to 16 777 216.
+Positions are float32 in the run's world and unit, which is taken as z up; the root node converts
+them to glTF's y up (x, z, -y). There are no cameras, because glTF's have no principal point.
+Colours are linear floats, as glTF requires (the cloud's are sRGB; 8-bit linear loses dark colours,
+and trimesh misreads 16-bit). Each object is a node `object_0003` with its id in `extras.label`;
+unlabelled points are the node `unlabelled`. `_LABEL` has the id of every point as a float, which
+is exact up to 16 777 216.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from lift3d.scene import LabelledPoints
 from lift3d.scene.errors import InputError
 
 EXACT = 2**24
-"""Every whole number up to this is a float32."""
+"""float32 represents all integers up to this exactly."""
 FLOAT = 5126
 VERTICES = 34962
 POINTS = 0
 Y_UP = [1, 0, 0, 0, 0, 0, -1, 0, 0, 1, 0, 0, 0, 0, 0, 1]
-"""By columns: (x, y, z) becomes (x, z, -y)."""
+"""Column-major matrix from (x, y, z) to (x, z, -y)."""
 
 
 def write(content: Content, folder: Path, tick: Tick) -> list[str]:
-    """`cloud.glb`."""
+    """Write `cloud.glb`."""
     write_bytes(folder / "cloud.glb", glb(content.cloud, content.name))
     tick(1, 1)
     return []
 
 
 def glb(cloud: LabelledPoints, name: str) -> bytes:
-    """The whole file."""
+    """The content of the file."""
     order = np.argsort(cloud.instance, kind="stable")
     ids, starts = np.unique(cloud.instance[order], return_index=True)
     binary = _Binary()
     meshes, nodes = [], []
     for each, index in zip(ids.tolist(), np.split(order, starts[1:]), strict=True):
-        called = f"object_{each:04d}" if each > 0 else "unlabelled"
-        meshes.append({"name": called, "primitives": [_points(binary, cloud, index)]})
-        nodes.append({"name": called, "mesh": len(meshes) - 1, "extras": {"label": each}})
+        title = f"object_{each:04d}" if each > 0 else "unlabelled"
+        meshes.append({"name": title, "primitives": [_points(binary, cloud, index)]})
+        nodes.append({"name": title, "mesh": len(meshes) - 1, "extras": {"label": each}})
     root = {"name": name, "matrix": Y_UP, "children": list(range(len(nodes)))}
     content = {
         "asset": {"version": "2.0", "generator": "lift3d"},
@@ -80,7 +80,7 @@ def glb(cloud: LabelledPoints, name: str) -> bytes:
 
 
 class _Binary:
-    """The buffer, and what says where in it each array is."""
+    """The binary buffer with its buffer views and accessors."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -88,7 +88,7 @@ class _Binary:
         self.accessors: list[dict[str, Any]] = []
 
     def add(self, values: np.ndarray, kind: str, component: int, **more: Any) -> int:
-        """The array's accessor."""
+        """Append an array; returns the index of its accessor."""
         data = np.ascontiguousarray(values).tobytes()
         self.views.append(
             {
@@ -117,21 +117,21 @@ def _points(binary: _Binary, cloud: LabelledPoints, index: np.ndarray) -> dict[s
         "_LABEL": binary.add(cloud.instance[index].astype(np.float32), "SCALAR", FLOAT),
     }
     length = np.linalg.norm(points.normal, axis=1)
-    if (length > 0.5).all():  # glTF has no word for an unknown normal
+    if (length > 0.5).all():  # glTF cannot mark unknown normals
         unit = (points.normal / length[:, None]).astype(np.float32)
         attributes["NORMAL"] = binary.add(unit, "VEC3", FLOAT)
     return {"attributes": attributes, "mode": POINTS, "material": 0}
 
 
 def linear(rgb: UInt8[np.ndarray, "points 3"]) -> Float32[np.ndarray, "points 4"]:
-    """sRGB bytes to linear light, 0 to 1, and opaque."""
+    """Convert sRGB bytes to linear RGBA, 0 to 1, opaque."""
     value = rgb / 255
     light = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
     return np.hstack([light, np.ones((len(rgb), 1))]).astype(np.float32)
 
 
 def check(content: Content) -> None:
-    """Labels must be exact as floats, and there must be a point."""
+    """Check that labels are exact as floats and that the cloud has points."""
     ids = content.ids
     if ids and ids[-1] > EXACT:
         raise InputError(

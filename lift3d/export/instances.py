@@ -1,4 +1,4 @@
-"""`instances.json`: the objects of a cloud, for programs that do not want the points."""
+"""`instances.json`: the objects of a cloud, for programs that do not need the points."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def write_instances(
 ) -> None:
     """Write one entry per id above 0, ascending.
 
-    `confidence`: how sure each id is one object, 0 to 1; `views`: in how many it was seen.
+    `confidence`: confidence of each id, 0 to 1; `views`: number of views that see each id.
     """
     content = {
         "points": len(cloud),
@@ -38,7 +38,7 @@ def list_instances(
 ) -> list[dict[str, Any]]:
     """id, points, bbox, centre (median), views, score (mean), confidence, colour of each object.
 
-    An id of `confidence` without points has no box and no centre (None).
+    For an id of `confidence` without points, bbox and centre are None.
     """
     order = np.argsort(cloud.instance, kind="stable")
     found, starts = np.unique(cloud.instance[order], return_index=True)
@@ -69,5 +69,5 @@ def list_instances(
 
 
 def _rounded(xyz: np.ndarray) -> list[float]:
-    """Tenths of millimetres are enough to look at, and to read."""
+    """Coordinates rounded to 4 decimals, for readability."""
     return [round(float(value), 4) for value in xyz]

@@ -1,16 +1,17 @@
-"""nerfstudio: `transforms.json`, `images/`, `depth/`, `cloud.ply`, label maps in `labels/`.
+"""Export for nerfstudio: `transforms.json`, `images/`, `depth/`, `cloud.ply`, `labels/`.
 
 `transform_matrix` is `world_from_camera` with OpenGL camera axes (x right, y up, z back), in the
-run's world and unit; nothing is turned, centred or scaled. Principal points count from the corner
-of the picture (ours + 0.5). `k1 k2 p1 p2 k3` are OpenCV's. Depth is 16-bit PNG in thousandths of
-the unit (millimetres), 0 = missing or beyond 65.5. Sparse depth (COLMAP's points) would mislead
-who takes it for that: it lies in `sparse_depth/`, float32, for `lift3d lift` alone.
+run's world and unit; the scene is not rotated, centred or scaled. Principal points are relative to
+the corner of the picture (lift3d's + 0.5). `k1 k2 p1 p2 k3` are OpenCV's. Depth is 16-bit PNG in
+thousandths of the unit (millimetres), 0 = missing or beyond 65.5. Sparse depth (COLMAP's points)
+must not be used as dense depth, so it is written to `sparse_depth/`, float32, for `lift3d lift`
+only.
 
 The default data parser moves and rescales the scene; to keep metres and axes:
 `ns-train METHOD --data FOLDER nerfstudio-data --orientation-method none --center-method none
---auto-scale-poses False`. It reads points and colours of `cloud.ply` alone; `labels/` (named by
-each frame's `label_path`) is for other programs. `mask_path` is written where pixels should not be
-trained on: outside --keep, and the borders that straightening leaves.
+--auto-scale-poses False`. It reads only points and colours of `cloud.ply`; `labels/` (each frame's
+`label_path`) is for other programs. `mask_path` excludes pixels from training: those outside
+--keep, and the borders after undistortion.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ from lift3d.scene.storage import atomic
 
 LIMITS = Limits("nerfstudio")
 OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
-"""opencv_from_opengl of camera axes, and its own inverse."""
+"""opencv_from_opengl of camera axes; it is its own inverse."""
 FAR = np.iinfo(np.uint16).max
 ALL = "--orientation-method none --center-method none --auto-scale-poses False"
 
 
 def write(content: Content, folder: Path, tick: Tick) -> list[str]:
-    """The data set."""
+    """Write the dataset."""
     listed, intrinsics, cut, with_depth = [], [], 0, 0
     for frame in frames(content, LIMITS, tick):
         frame.write_image(folder / "images")
@@ -66,7 +67,7 @@ def write(content: Content, folder: Path, tick: Tick) -> list[str]:
     write_cloud(folder / "cloud.ply", content.cloud)
     notes = [f"nerfstudio: to keep metres and axes, train with nerfstudio-data {ALL}"]
     if with_depth < len(listed):
-        # For every frame or for none: the parser insists.
+        # nerfstudio's parser requires depth for all frames or for none.
         for entry in listed:
             entry.pop("depth_file_path", None)
         if with_depth:
@@ -77,7 +78,7 @@ def write(content: Content, folder: Path, tick: Tick) -> list[str]:
     if cut:
         notes.append(f"nerfstudio: {cut} pixels of depth beyond {FAR / 1000:g} are missing")
     top: dict[str, Any] = {"camera_model": "OPENCV", "ply_file_path": "cloud.ply"}
-    top["metric"] = content.scene.metric  # ours: nerfstudio passes over keys it does not know
+    top["metric"] = content.scene.metric  # for lift3d; nerfstudio ignores unknown keys
     if all(each == intrinsics[0] for each in intrinsics):
         top |= intrinsics[0]
     else:
@@ -98,7 +99,7 @@ def camera_values(camera: Camera) -> dict[str, float]:
 
 
 def _depth(content: Content, frame: Frame) -> tuple[np.ndarray | None, int]:
-    """Depth as stored, and how many pixels are too far to be."""
+    """Depth as stored, and the number of pixels beyond its range."""
     depth = frame.depth() if content.options.depth else None
     if depth is None:
         return None, 0

@@ -1,11 +1,11 @@
-"""NumPy archives: the cloud, and every view as the dictionary that MapAnything and others share.
+"""Export NumPy archives: the cloud, and every view as MapAnything's dictionary.
 
 `cloud.npz`: `xyz rgb normal confidence instance score` (and `semantic`), in the run's world.
 `views/NAME.npz`: `img` uint8, `intrinsics` 3x3, `camera_poses` 4x4 camera-to-world with OpenCV
 axes, `labels` int32; with dense depth also `depth_z` (0 = missing), `pts3d` in the world (NaN where
 missing), `conf` and `mask`, at the picture's size. Pixel (0, 0) is the centre of the first pixel,
-as in the run. `metric_scaling_factor` is 1 where a unit is a metre, NaN where nobody knows. Lens
-distortion has no place in the dictionary: undistorted pictures only.
+as in the run. `metric_scaling_factor` is 1 if the unit is the metre, NaN if the scale is unknown.
+Only for undistorted pictures, as the dictionary has no lens distortion.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LIMITS = Limits("npz", coefficients=0)
 
 
 def write(content: Content, folder: Path, tick: Tick) -> list[str]:
-    """The archives."""
+    """Write the archives."""
     cloud = content.cloud
     arrays = vars(cloud.points) | {"instance": cloud.instance, "score": cloud.score}
     if cloud.semantic is not None:
@@ -45,7 +45,7 @@ def write(content: Content, folder: Path, tick: Tick) -> list[str]:
 
 
 def _geometry(content: Content, frame: Frame) -> dict[str, Any]:
-    """Depth and what follows from it, at the picture's size."""
+    """Depth, points, confidence and mask at the picture's size; empty without dense depth."""
     depth = frame.depth() if content.options.depth else None
     if depth is None:
         return {}
@@ -60,7 +60,7 @@ def _geometry(content: Content, frame: Frame) -> dict[str, Any]:
 
 
 def _nearest(depth: Depth, size: tuple[int, int]) -> Depth:
-    """Depth at another size; the pixel whose centre is nearest, because depths do not mix."""
+    """Depth resized by nearest neighbour, because averages across depth steps are wrong."""
     rows = ((np.arange(size[0]) + 0.5) * depth.shape[0] / size[0]).astype(int)
     columns = ((np.arange(size[1]) + 0.5) * depth.shape[1] / size[1]).astype(int)
     return depth[rows[:, None], columns]

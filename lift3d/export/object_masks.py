@@ -1,8 +1,8 @@
-"""What Gaussian Grouping and ObjectGS share: a COLMAP project with `object_mask/`.
+"""Common part of Gaussian Grouping and ObjectGS: a COLMAP project with `object_mask/`.
 
-Masks are 8-bit, named like the pictures, as large as they: readers shrink pictures wider than
-1600 pixels but never the masks, so both are written at that width. Ids above 255 are renumbered
-where there are few enough of them; `ids.json` says which is which.
+Masks are 8-bit, with the names and size of the pictures. Readers scale pictures wider than 1600
+pixels down, but not masks, so both are written with at most that width. Ids are renumbered if
+some exceed 255; `ids.json` maps the written ids to those of the run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WIDEST = 1600
 def write_masks(
     content: Content, folder: Path, limits: Limits, tick: Tick
 ) -> tuple[dict[int, int], list[str]]:
-    """Pictures, masks, model; how ids were renumbered, and what a person should know."""
+    """Write pictures, masks and model; returns id of the run -> written id, and notes."""
     numbers = small_ids(content, limits.where)
     pictures, shrunk = [], 0
     for frame in frames(content, limits, tick):
@@ -37,14 +37,14 @@ def write_masks(
         part.write_text(json.dumps({str(number): each for each, number in numbers.items()}))
     notes = []
     if shrunk:
-        notes.append(f"{limits.where}: {shrunk} pictures made {WIDEST} pixels wide")
+        notes.append(f"{limits.where}: {shrunk} pictures scaled down to {WIDEST} pixels wide")
     if any(each != number for each, number in numbers.items()):
         notes.append(f"{limits.where}: ids renumbered to fit 8 bits, see ids.json")
     return numbers, notes
 
 
 def renumbered(labels: np.ndarray, numbers: dict[int, int]) -> np.ndarray:
-    """Ids of the file for ids of the run, as 8 bits."""
+    """Map ids of the run to written ids, 8-bit."""
     known, index = np.unique(labels, return_inverse=True)
     to = np.array([numbers[int(each)] if each > 0 else 0 for each in known], np.uint8)
     return to[index.reshape(labels.shape)]

@@ -1,9 +1,9 @@
-"""ObjectGS: `images/`, `object_mask/`, `sparse/0/` with the labelled `points3D_corr.ply`.
+"""Export for ObjectGS: `images/`, `object_mask/`, `sparse/0/` with labelled `points3D_corr.ply`.
 
-Poses and pixels as in a COLMAP project (camera-from-world, OpenCV axes, first pixel centre at
-0.5), PINHOLE cameras only. It starts from the cloud `sparse/0/points3D_corr.ply`: x y z, normals,
-colours and an 8-bit `label`, in the run's world. (In folders whose path has `scannet` or
-`mipnerf360` in it, it looks for `points3D.ply` instead: give the folder another name.)
+Poses and pixels are as in a COLMAP project (camera-from-world, OpenCV axes, first pixel centre at
+0.5), PINHOLE cameras only. ObjectGS starts from the cloud `sparse/0/points3D_corr.ply`: x y z,
+normals, colours and an 8-bit `label`, in the run's world. (If the folder's path contains `scannet`
+or `mipnerf360`, ObjectGS reads `points3D.ply` instead: rename the folder.)
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LIMITS = Limits("objectgs", coefficients=0, widest=WIDEST)
 
 
 def write(content: Content, folder: Path, tick: Tick) -> list[str]:
-    """The folder that training starts from."""
+    """Write the training folder."""
     from plyfile import PlyData, PlyElement
 
     numbers, notes = write_masks(content, folder, LIMITS, tick)
@@ -39,7 +39,7 @@ def write(content: Content, folder: Path, tick: Tick) -> list[str]:
 
 
 def check(content: Content) -> None:
-    """Cameras and ids."""
+    """Check cameras and ids."""
     check_frames(content, LIMITS)
     small_ids(content, LIMITS.where)
 

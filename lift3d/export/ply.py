@@ -1,11 +1,11 @@
-"""The labelled cloud as PLY: what MeshLab, CloudCompare, Open3D and plyfile open as it is.
+"""The labelled cloud as PLY, for MeshLab, CloudCompare, Open3D and plyfile.
 
-Binary little endian, one element `vertex`. The properties that everybody knows come first;
-programs that do not know `label`, `score` and `confidence` step over them. MeshLab keeps none that
-it does not know, so the label is there once more as its `quality`. The same cloud gives the same
-bytes. Coordinates are the run's world and unit; there is no camera in it.
+Binary little endian, one element `vertex`. Common properties come first; programs ignore `label`,
+`score` and `confidence` if they do not know them. MeshLab drops unknown properties, so the label
+is repeated as MeshLab's `quality`. The same cloud gives the same bytes. Coordinates are in the
+run's world and unit; there are no cameras.
 
-As an export: `cloud.ply`, and each object on its own as `objects/0003.ply`.
+As an export: `cloud.ply`, and each object as `objects/0003.ply`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ COMMENT = "lift3d: label 0 = unlabelled, score = share of the votes, metres if t
 
 
 def write_cloud(path: Path, cloud: LabelledPoints) -> None:
-    """Write every point in order; the file appears whole or not at all."""
+    """Write all points in order, atomically."""
     from plyfile import PlyData, PlyElement
 
     points = cloud.points
@@ -92,13 +92,13 @@ def read_cloud(path: Path) -> LabelledPoints:
 
 
 def coloured_by_label(cloud: LabelledPoints) -> Points:
-    """The points with the colours of their objects in place of their own."""
+    """The points with the colours of their objects."""
     colours = label_colours(cloud.instance, distinct_colours(cloud))
     return replace(cloud.points, rgb=colours)
 
 
 def write(content: Content, folder: Path, tick: Tick) -> list[str]:
-    """The whole cloud, and each object on its own."""
+    """Write the cloud, and each object as a separate file."""
     cloud = content.cloud
     write_cloud(folder / "cloud.ply", cloud)
     order = np.argsort(cloud.instance, kind="stable")
@@ -107,10 +107,10 @@ def write(content: Content, folder: Path, tick: Tick) -> list[str]:
         zip(ids.tolist(), np.split(order, starts[1:]), strict=True), start=1
     ):
         if each > 0:
-            one = LabelledPoints(
+            part = LabelledPoints(
                 cloud.points.take(index), cloud.instance[index], cloud.score[index]
             )
-            write_cloud(folder / "objects" / f"{each:04d}.ply", one)
+            write_cloud(folder / "objects" / f"{each:04d}.ply", part)
         tick(number, len(ids))
     return []
 

@@ -1,9 +1,8 @@
-"""Pointcept: one folder of arrays per scene, for its `DefaultDataset`.
+"""Export for Pointcept: one folder of arrays per scene, for its `DefaultDataset`.
 
 `train/SCENE/`: `coord` float32 in the run's world and unit, `color` uint8 0 to 255, `normal`
-float32, `segment` and `instance` int32, -1 = ignored, which is what the run left unlabelled
-(its ids stay as they are otherwise). There is no camera in it. `data_root` is the folder this
-lies in, `split` is `train`.
+float32, `segment` and `instance` int32, -1 = ignored (unlabelled in the run; other ids are
+unchanged). There are no cameras. `data_root` is the export's folder, `split` is `train`.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ from lift3d.export.content import Content, Format, Tick
 
 
 def write(content: Content, folder: Path, tick: Tick) -> list[str]:
-    """The arrays."""
+    """Write the arrays."""
     cloud, home = content.cloud, folder / "train" / content.name
     instance = np.where(cloud.instance > 0, cloud.instance, -1).astype(np.int32)
-    # Class 0 is a class for Pointcept; the run's 0 is none.
+    # In Pointcept, 0 is a valid class; in the run, 0 is no class.
     known = cloud.semantic
     segment = np.full_like(instance, -1) if known is None else np.where(known > 0, known, -1)
     arrays = {

@@ -1,4 +1,4 @@
-"""What the benchmarks of ScanNet and ScanNet++ share: a list of instances, a mask for each."""
+"""Common part of the ScanNet and ScanNet++ benchmarks: instances with a mask each."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from lift3d.export.content import Content, Tick
 from lift3d.scene.errors import InputError
 
 UNKNOWN_CLASS = 1
-"""What class-agnostic scripts call `object`."""
+"""Label of objects without a class; class-agnostic scripts ignore it."""
 
 
 def instances(content: Content) -> Iterator[Prediction]:
-    """Every id that has vertices, in the order of the run's list."""
+    """Every id with vertices, in the order of the run's list."""
     ids = content.cloud.instance if content.at_vertices is None else content.at_vertices
     for each, confidence in content.confidence.items():
         mask = ids == each
@@ -24,7 +24,7 @@ def instances(content: Content) -> Iterator[Prediction]:
 
 
 def _label(content: Content, each: int) -> int:
-    """The most common class of an object's points."""
+    """The most frequent class of an object's points."""
     if content.cloud.semantic is None:
         return UNKNOWN_CLASS
     classes = content.cloud.semantic[content.cloud.instance == each]
@@ -33,28 +33,28 @@ def _label(content: Content, each: int) -> int:
 
 
 def notes(content: Content, where: str) -> list[str]:
-    """What a person who scores this should know."""
-    told = []
+    """Notes for the user about vertices and classes."""
+    found = []
     if content.at_vertices is None:
-        told.append(
+        found.append(
             f"{where}: one entry per point of cloud.ply; benchmarks score the vertices of their "
             "mesh: name it with --vertices unless you lifted with --cloud"
         )
     if content.cloud.semantic is None:
-        told.append(
+        found.append(
             f"{where}: the run has no classes, every label is {UNKNOWN_CLASS}: score class-agnostic"
         )
-    return told
+    return found
 
 
 def check(content: Content, where: str) -> None:
-    """There must be something to list."""
+    """Raise InputError if there is no instance."""
     if next(instances(content), None) is None:
         raise InputError(f"{where}: no labelled vertex; is --vertices the mesh of this scene?")
 
 
 def ticking(content: Content, tick: Tick) -> Iterator[tuple[int, Prediction]]:
-    """Instances with their number from 0."""
-    for number, one in enumerate(instances(content)):
-        yield number, one
+    """Instances with their number from 0; reports progress."""
+    for number, prediction in enumerate(instances(content)):
+        yield number, prediction
         tick(number + 1, len(content.confidence))

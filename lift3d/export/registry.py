@@ -1,4 +1,4 @@
-"""Every format by its name, in the order of the help."""
+"""All formats by name, in the order of the help."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def help_text() -> str:
 
 
 def table() -> str:
-    """The package's own formats as the Markdown table of docs/exports.md."""
+    """The built-in formats as the Markdown table of docs/exports.md."""
     head = ("Format", "What is written", "Frames", "First pixel centre", "Limits", "Read by")
     rows = [head, ("---",) * len(head)]
     for name in FORMATS.own:

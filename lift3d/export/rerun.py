@@ -1,10 +1,10 @@
-"""rerun: one recording, `run.rrd`, to open with `rerun run.rrd`.
+"""Export a rerun recording, `run.rrd`, to open with `rerun run.rrd`.
 
-`world/cloud` and `world/labels` are the points in the run's world and unit (colours, and labels in
-their colours); `world/camera` moves with the timeline `view`: pose parent-from-child
-(`world_from_camera`), OpenCV axes (RDF), pinhole in pixels that count from the corner of the
-picture (ours + 0.5), with `image`, `labels` and `depth` below it. Undistorted pictures only. Class
-ids are 16-bit. Needs the extra `export`.
+`world/cloud` and `world/labels` are the points in the run's world and unit, with their colours and
+with the labels' colours. `world/camera` follows the timeline `view`: pose parent-from-child
+(`world_from_camera`), OpenCV axes (RDF), pinhole in pixels from the corner of the picture
+(lift3d's + 0.5), with `image`, `labels` and `depth` below it. Undistorted pictures only. Class ids
+are 16-bit. Needs the extra `export`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MOST = np.iinfo(np.uint16).max
 
 
 def library() -> Any:
-    """The SDK, or MissingExtra."""
+    """The rerun SDK; MissingExtra if it is not installed."""
     try:
         import rerun
     except ImportError as error:
@@ -35,11 +35,11 @@ def library() -> Any:
 
 
 def write(content: Content, folder: Path, tick: Tick) -> list[str]:
-    """`run.rrd`."""
+    """Write `run.rrd`."""
     rr = library()
     recording = rr.RecordingStream("lift3d", send_properties=False)
-    # In memory, about the size of the PNGs: when the disk is full while the SDK writes to it in
-    # the background, its flush() can wait for ever.
+    # In memory, about the size of the PNGs. When the SDK writes to a full disk in the background,
+    # its flush() can block forever.
     memory = recording.memory_recording()
     _log_cloud(rr, recording, content)
     for number, frame in enumerate(frames(content, LIMITS, tick)):
@@ -72,7 +72,7 @@ def _log_view(rr: Any, recording: Any, content: Content, frame: Frame) -> None:
     recording.log("world/camera", rr.Transform3D(translation=pose[:3, 3], mat3x3=pose[:3, :3]))
     pinhole = rr.Pinhole(image_from_camera=K, resolution=size, camera_xyz=rr.ViewCoordinates.RDF)
     recording.log("world/camera/image", pinhole)
-    # Lossless, and a fraction of the size.
+    # PNG is lossless and much smaller than raw pixels.
     done, data = cv2.imencode(".png", cv2.cvtColor(frame.image(), cv2.COLOR_RGB2BGR))
     assert done
     picture = rr.EncodedImage(contents=data.tobytes(), media_type="image/png")
@@ -85,14 +85,14 @@ def _log_view(rr: Any, recording: Any, content: Content, frame: Frame) -> None:
 
 
 def check(content: Content) -> None:
-    """The SDK, cameras and ids."""
+    """Check SDK, cameras and ids."""
     library()
     check_frames(content, LIMITS)
     ids = content.all_ids
     if ids and ids[-1] > MOST:
         raise InputError(
-            f"rerun: id {ids[-1]} is above {MOST}, its class ids have 16 bits; keep the largest "
-            "objects with --largest, which numbers them anew"
+            f"rerun: id {ids[-1]} is above {MOST}, the largest 16-bit class id; keep the largest "
+            "objects with --largest, which renumbers them"
         )
 
 

@@ -1,8 +1,8 @@
-"""ScanNet's benchmark of 3D instances: `SCENE.txt` and `predicted_masks/`.
+"""Export for ScanNet's 3D instance benchmark: `SCENE.txt` and `predicted_masks/`.
 
-A line of `SCENE.txt` is `predicted_masks/FILE label confidence`; the file has a 0 or 1 for every
-vertex of the mesh that is scored, in its order. There are no coordinates in it and no cameras.
-Labels are the run's classes, 1 where it has none, which only class-agnostic scripts accept.
+A line of `SCENE.txt` is `predicted_masks/FILE label confidence`; the file has 0 or 1 for every
+vertex of the scored mesh, in its order. There are no coordinates and no cameras. Labels are the
+run's classes, or 1 without a class; 1 is only valid for class-agnostic evaluation.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from lift3d.export.content import Content, Format, Tick
 
 
 def write(content: Content, folder: Path, tick: Tick) -> list[str]:
-    """The list and the masks."""
-    found = (one for _, one in predictions.ticking(content, tick))
+    """Write the list and the masks."""
+    found = (prediction for _, prediction in predictions.ticking(content, tick))
     write_submission(folder, content.name, found, "scannet")
     return predictions.notes(content, "scannet")
 

@@ -1,9 +1,9 @@
-"""ScanNet++'s benchmark of 3D instances: `SCENE.txt` and `predicted_masks/`.
+"""Export for ScanNet++'s 3D instance benchmark: `SCENE.txt` and `predicted_masks/`.
 
 A line of `SCENE.txt` is `predicted_masks/FILE label confidence`; the file is a run-length code of
-the vertices of the mesh that is scored: `{"length": N, "counts": "start run start run"}`, starts
-from 1. There are no coordinates in it and no cameras. Labels are the run's classes, 1 where it
-has none.
+the vertices of the scored mesh: `{"length": N, "counts": "start run start run"}`, with starts
+from 1. There are no coordinates and no cameras. Labels are the run's classes, or 1 without a
+class.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from lift3d.export.content import Content, Format, Tick
 
 
 def write(content: Content, folder: Path, tick: Tick) -> list[str]:
-    """The list and the masks."""
-    found = (one for _, one in predictions.ticking(content, tick))
+    """Write the list and the masks."""
+    found = (prediction for _, prediction in predictions.ticking(content, tick))
     write_submission(folder, content.name, found, "scannetpp")
     return predictions.notes(content, "scannetpp")
 

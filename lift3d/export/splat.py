@@ -1,12 +1,12 @@
-"""A 3D Gaussian splat PLY, initialised from the cloud as 3DGS initialises its own training.
+"""Export a 3D Gaussian splat PLY, initialised from the cloud as in 3DGS.
 
-One Gaussian per point, in the run's world and unit: centre the point, colour its degree-0
-harmonic `f_dc = (rgb - 0.5) / 0.28209479`, the rest 0 (channel-major), scale the log of the mean
-distance to the three nearest points, rotation the identity (w x y z), opacity the logit of 0.1.
-Float32, binary little endian. There is no camera in it, so no pixel origin.
+One Gaussian per point, in the run's world and unit: centre at the point; colour by the degree-0
+harmonic `f_dc = (rgb - 0.5) / 0.28209479`, other harmonics 0 (channel-major); scale the log of the
+root mean square distance to the three nearest points; rotation the identity (w x y z); opacity the
+logit of 0.1. Float32, binary little endian. There are no cameras, so no pixel origin.
 
-Labels stand in `labels.npy`, one int32 per Gaussian in order, because viewers choke on properties
-they do not know; --label-property writes them as the last property `label` too.
+Labels are written to `labels.npy`, one int32 per Gaussian in order, because some viewers fail on
+unknown properties; --label-property also writes them as the last property `label`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from lift3d.scene.storage import atomic
 C0 = 0.28209479177387814
 """The constant of the harmonic of degree 0."""
 OPACITY = 0.1
+"""Initial opacity, as in 3DGS."""
 NAMES = (
     *("x", "y", "z", "nx", "ny", "nz"),
     *(f"f_dc_{i}" for i in range(3)),
@@ -33,11 +34,11 @@ NAMES = (
     *(f"scale_{i}" for i in range(3)),
     *(f"rot_{i}" for i in range(4)),
 )
-"""Every reader of degree 3 expects these, in this order."""
+"""Properties of a 3DGS PLY of degree 3, in the order that readers expect."""
 
 
 def write(content: Content, folder: Path, tick: Tick) -> list[str]:
-    """`point_cloud.ply` and `labels.npy`."""
+    """Write `point_cloud.ply` and `labels.npy`."""
     write_splat(folder / "point_cloud.ply", content.cloud, content.options.label_property)
     write_npy(folder / "labels.npy", content.cloud.instance)
     tick(1, 1)
@@ -45,7 +46,7 @@ def write(content: Content, folder: Path, tick: Tick) -> list[str]:
 
 
 def write_splat(path: Path, cloud: LabelledPoints, label_property: bool = False) -> None:
-    """The Gaussians of a cloud."""
+    """Write the Gaussians of a cloud."""
     from plyfile import PlyData, PlyElement
 
     points = cloud.points
@@ -64,7 +65,7 @@ def write_splat(path: Path, cloud: LabelledPoints, label_property: bool = False)
 
 
 def sizes(xyz: Float32[np.ndarray, "points 3"]) -> Float32[np.ndarray, " points"]:
-    """Root of the mean square distance to the three nearest others; never 0, which has no log."""
+    """Root mean square distance to the three nearest other points; always above 0."""
     from scipy.spatial import cKDTree
 
     distance, _ = cKDTree(xyz).query(xyz, k=range(2, min(4, len(xyz)) + 1))
@@ -73,7 +74,7 @@ def sizes(xyz: Float32[np.ndarray, "points 3"]) -> Float32[np.ndarray, " points"
 
 
 def check(content: Content) -> None:
-    """A Gaussian needs a neighbour to know its size."""
+    """Check that there are two points, as sizes come from the nearest points."""
     if len(content.cloud) < 2:
         raise InputError(f"splat: the cloud has {len(content.cloud)} points; expected 2 or more")
 

@@ -27,13 +27,14 @@ from lift3d.scene.storage import atomic
 
 IMAGES, DATABASE, MODEL, STATE = "images", "features.db", "sparse", "colmap.json"
 ENOUGH = 0.9
-"""Share of the photos that the global mapper must place, or the incremental one has a go too."""
+"""Share of photos that the global mapper must place; below it the incremental mapper runs too.
+Chosen by hand; not tuned on data."""
 CHUNK = 4
-"""Images, and lots of pairs, between two ticks of progress."""
+"""Images between two progress reports; CHUNK² pairs between two."""
 MIN_SHARED = 15
-"""Photos hang together where they share so many points. The global mapper also joins parts by
-less, at the wrong scale: 30 frames of a room came out 0.8 m off, the 24 that hang together 2 cm.
-Chosen on that room (the HoloLens subset) and seven photos of a tower, no more."""
+"""Two photos are connected if they share this many points. The global mapper also joins parts by
+fewer points, at a wrong scale: 30 frames of a room were 0.8 m off, the connected 24 only 2 cm.
+Chosen on that room (the HoloLens subset) and seven photos of a tower."""
 Tick = Callable[[int, int], None]
 
 
@@ -42,30 +43,30 @@ class ColmapConfig(Seeded, ReconstructorConfig):
     """Find the cameras with COLMAP, from the pictures alone."""
 
     mapper: Literal["global", "incremental"] = "global"
-    """global: all cameras at once (GLOMAP), and one after the other too where that misses more than
-    a tenth, the better kept; incremental: one after the other."""
+    """incremental: one camera after the other; global: all cameras at once (GLOMAP). If global
+    misses more than a tenth of the photos, incremental runs too and the larger model is kept."""
     camera_model: Literal["SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV"] = (
         "SIMPLE_RADIAL"
     )
-    """How much lens distortion is estimated."""
+    """COLMAP's camera model; it sets which lens distortion is estimated."""
     shared: Literal["auto", "all", "none"] = "auto"
-    """Which pictures have one camera: auto: those of one size and one focal length."""
+    """Which pictures share a camera; auto: those of equal size and intrinsics."""
     max_size: int = 2000
-    """Pictures longer than this many pixels are searched for features at this size."""
+    """Longest side for feature extraction, in pixels; larger pictures are scaled down."""
     max_features: int = 8192
     """Features kept per picture."""
     exhaustive: int = 100
-    """Up to this many pictures, each is compared with each; above, with those near in order."""
+    """Up to this many pictures, all pairs are matched; above, only pairs near in order."""
     window: int = 10
-    """Above that: compared with as many neighbours, and with those 2, 4, 8, ... pictures on."""
+    """Above `exhaustive`: match with this many next pictures, and with those 2, 4, 8, ... ahead."""
     min_matches: int = 30
-    """Pairs with fewer verified matches are no evidence to the global mapper. With COLMAP's 15 it
-    joins more, wrongly: 53 of 60 frames of a room, 1.1 m off (median); with 30 it makes two parts,
-    25 frames 0.31 m off and 24 frames 0.04 m."""
+    """The global mapper ignores pairs with fewer verified matches. With COLMAP's 15 it placed 53
+    of 60 frames of a room together, 1.1 m off (median); with 30 it makes two parts, 25 frames
+    0.31 m off and 24 frames 0.04 m."""
     threads: int = 1
-    """One thread repeats itself most nearly; -1 takes every core."""
+    """With one thread, results repeat most closely; -1 uses every core."""
     seed: int | None = None
-    """For the random steps, by default the run's; COLMAP still varies in the last digits."""
+    """Seed of the random steps, by default the run's; COLMAP still varies in the last digits."""
 
     def build(self) -> Colmap:
         """The reconstructor with these settings; MissingExtra without pycolmap."""
@@ -85,16 +86,16 @@ class Colmap:
         progress: Callable[[int, int], None] | None = None,
         folder: Path | None = None,
     ) -> Scene:
-        """The views that COLMAP could place, posed, with sparse depth; the others are skipped.
+        """The views that COLMAP could place, with pose and sparse depth; the others are skipped.
 
-        `folder` keeps images/, features.db and the finished model in sparse/; a model of the
-        same pictures and settings is taken over. InputError where no two photos overlap enough.
+        `folder` keeps images/, features.db and the finished model in sparse/; a finished model of
+        the same pictures and settings is reused. InputError if no two photos overlap enough.
         """
         if len(scene) < 2:
             raise InputError(f"{scene.source}: {len(scene)} photos; COLMAP needs at least 2")
         if folder is None:
             folder = Path(tempfile.mkdtemp(prefix="lift3d-colmap-"))
-            # The views' depth is read from the model as long as this process lives.
+            # The views read their depth from the model until the process ends.
             atexit.register(shutil.rmtree, folder, ignore_errors=True)
         work = _Work(self.config, scene, folder, progress or (lambda done, total: None))
         return work.result()
@@ -102,13 +103,13 @@ class Colmap:
 
 @dataclass(frozen=True, eq=False)
 class _Model:
-    """What a mapper made, and the images that were taken out of it."""
+    """A mapper's reconstruction, and the names of the images removed from it."""
 
-    made: Any
+    reconstruction: Any
     weak: list[str]
 
     def __len__(self) -> int:
-        return int(self.made.num_reg_images())
+        return int(self.reconstruction.num_reg_images())
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ class _Work:
         return files, unreadable
 
     def _extract(self, colmap: Any, files: dict[str, str]) -> None:
-        """SIFT; pictures that have their features in the database are passed over."""
+        """Extract SIFT features of the pictures that have none in the database."""
         options = colmap.FeatureExtractionOptions()
         options.max_image_size = self.config.max_size
         options.num_threads = self.config.threads
@@ -209,22 +210,22 @@ class _Work:
             camera = views[group[0]].camera
             if not colmap_scene.focal_is_guessed(camera):
                 reader.camera_params = _parameters(camera, self.config.camera_model)
-            for some in _chunks(group, CHUNK):
+            for chunk in _chunks(group, CHUNK):
                 reader.existing_camera_id = self._camera_id(colmap, group)
                 colmap.extract_features(
                     str(self.folder / DATABASE),
                     str(self.folder / IMAGES),
-                    list(some),
+                    list(chunk),
                     colmap.CameraMode.SINGLE,
                     reader,
                     options,
                     colmap.Device.cpu,
                 )
-                done += len(some)
+                done += len(chunk)
                 self._tick(1, done / len(views))
 
     def _camera_id(self, colmap: Any, group: Sequence[str]) -> int:
-        """The camera that pictures of this group have in the database already; -1 for none."""
+        """Database id of this group's camera; -1 if none of its pictures is in the database."""
         with colmap.Database.open(str(self.folder / DATABASE)) as database:
             for image in database.read_all_images():
                 if image.name in group:
@@ -232,7 +233,7 @@ class _Work:
         return -1
 
     def _match(self, colmap: Any, files: Sequence[str]) -> None:
-        """Matches of the pairs, verified; pairs in the database are passed over."""
+        """Match and verify the pairs that are not in the database yet."""
         options = colmap.FeatureMatchingOptions()
         options.num_threads = self.config.threads
         verification = colmap.TwoViewGeometryOptions()
@@ -241,13 +242,13 @@ class _Work:
         pairs = list(self._pairs(files))
         done = 0
         listing = self.folder / "pairs.txt"
-        for some in _chunks(pairs, CHUNK * CHUNK):
-            listing.write_text("".join(f"{a} {b}\n" for a, b in some), encoding="utf-8")
+        for chunk in _chunks(pairs, CHUNK * CHUNK):
+            listing.write_text("".join(f"{a} {b}\n" for a, b in chunk), encoding="utf-8")
             pairing.match_list_path = str(listing)
             colmap.match_image_pairs(
                 str(self.folder / DATABASE), options, pairing, verification, colmap.Device.cpu
             )
-            done += len(some)
+            done += len(chunk)
             self._tick(2, done / len(pairs))
         listing.unlink()
 
@@ -263,7 +264,7 @@ class _Work:
             )
 
     def _map(self, colmap: Any) -> dict[str, Any]:
-        """The best model in sparse/; what to remember of it and the others."""
+        """Write the largest model to sparse/; the models' sizes and the removed images."""
         models: list[_Model] = []
         if self.config.mapper == "global":
             models = self._global(colmap)
@@ -279,7 +280,7 @@ class _Work:
         models.sort(key=lambda model: -len(model))
         shutil.rmtree(self.folder / MODEL, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=self.folder) as part:
-            models[0].made.write(part)
+            models[0].reconstruction.write(part)
             shutil.copytree(part, self.folder / MODEL)
         return {"sizes": [len(model) for model in models], "weak": models[0].weak}
 
@@ -289,7 +290,7 @@ class _Work:
         options.random_seed = self.config.seed
         options.min_num_matches = self.config.min_matches
         if any(colmap_scene.focal_is_guessed(view.camera) for view in self.scene.views):
-            # It divides by focal lengths before it refines them, so they are estimated first.
+            # The mapper divides by focal lengths before it refines them, so estimate them first.
             calibration = colmap.ViewGraphCalibrationOptions()
             calibration.random_seed = self.config.seed
             colmap.calibrate_view_graph(str(self.folder / DATABASE), calibration)
@@ -348,7 +349,7 @@ class _Work:
 
 
 def _groups(views: dict[str, View], shared: str) -> list[list[str]]:
-    """Files that have one camera."""
+    """Groups of files that share a camera."""
     groups: dict[Any, list[str]] = {}
     for number, (file, view) in enumerate(views.items()):
         camera = view.camera
@@ -363,7 +364,7 @@ def _groups(views: dict[str, View], shared: str) -> list[list[str]]:
 
 
 def _parameters(camera: Camera, model: str) -> str:
-    """What COLMAP calls the camera's parameters, where the focal length is known."""
+    """The camera's parameters as COLMAP's comma-separated list, for `model`."""
     fx, fy = camera.K[0, 0], camera.K[1, 1]
     k1, k2, p1, p2 = (*camera.distortion, 0.0, 0.0, 0.0, 0.0)[:4]
     known = {"f": (fx + fy) / 2, "fx": fx, "fy": fy, "k1": k1, "k2": k2, "p1": p1, "p2": p2}
@@ -372,10 +373,10 @@ def _parameters(camera: Camera, model: str) -> str:
 
 
 def _prune(model: Any) -> list[str]:
-    """Take out of the model what does not hang together with its largest part; the names.
+    """Remove the images not connected to the model's largest part; returns their names.
 
-    The global mapper places every image that has a relative rotation to another, be it without
-    a single point, and may end with lenses that cannot be.
+    The global mapper places every image that has a relative rotation to another, even if they
+    share no point, and may estimate impossible lens parameters.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components

@@ -1,4 +1,4 @@
-"""Which pairs of pictures are worth a look: all, neighbours in time, or those that look alike."""
+"""Choose which pairs of pictures to match: all, neighbours in order, or similar ones."""
 
 from __future__ import annotations
 
@@ -13,31 +13,33 @@ from jaxtyping import Float32
 from lift3d.scene.errors import InputError, did_you_mean
 
 Pair: TypeAlias = tuple[int, int]
+COMPLETE = 12
+"""`auto` matches every pair up to this many pictures. Chosen by hand; not tuned on data."""
 
 
 @dataclass(frozen=True)
 class PairsConfig:
-    """Which pairs of pictures are compared."""
+    """Which pairs of pictures are matched."""
 
     graph: Literal["auto", "complete", "window", "similar"] = "auto"
-    """complete: every pair; window: neighbours in the order of the pictures; similar: those whose
-    features are alike, and neighbours. auto: complete up to 12 pictures, else similar."""
+    """complete: every pair; window: neighbours in the order of the pictures; similar: pictures
+    with similar features, and neighbours. auto: complete up to 12 pictures, else similar."""
     window: int = 3
-    """How many pictures ahead are neighbours, for `window`; `similar` takes one."""
+    """How many pictures ahead are neighbours, for `window`; `similar` uses 1."""
     loop: bool = False
     """The last picture is a neighbour of the first."""
     similar: int = 8
-    """How many of the most alike each picture is paired with."""
+    """How many of the most similar pictures each picture is paired with."""
     file: Path | None = None
-    """The pairs themselves, two picture names a line, instead of a graph."""
+    """Text file with the pairs, two picture names per line; replaces `graph`."""
 
     def choose(
         self, names: Sequence[str], features: Float32[np.ndarray, "pictures channels"] | None = None
     ) -> list[Pair]:
-        """Pairs (a, b), a < b, each once, in order.
+        """Pairs (a, b) with a < b, without repeats, sorted.
 
-        `features` are needed for `similar` (see `uses_features`). Raises InputError where the
-        pairs leave pictures without a way to the others, naming them.
+        `features` are needed for `similar` (see `uses_features`). Raises InputError, with the
+        names, if the pairs do not connect all pictures.
         """
         count = len(names)
         graph = self.resolved(count)
@@ -55,22 +57,24 @@ class PairsConfig:
         return pairs
 
     def resolved(self, count: int) -> str:
-        """The graph for so many pictures."""
+        """The graph for `count` pictures."""
         if self.window < 1 or self.similar < 1:
             raise InputError(
                 f"pairs: window is {self.window}, similar {self.similar}; both must be 1 or more"
             )
         if self.graph == "auto":
-            return "complete" if count <= 12 else "similar"
+            return "complete" if count <= COMPLETE else "similar"
         return self.graph
 
     def uses_features(self, count: int) -> bool:
-        """Whether `choose` wants the pictures' features."""
+        """Whether `choose` needs the pictures' features."""
         return self.file is None and self.resolved(count) == "similar"
 
 
 def check_connected(names: Sequence[str], pairs: Sequence[Pair]) -> None:
-    """InputError naming the pictures from which no chain of pairs leads to the largest group."""
+    """Raise InputError with the names of pictures that no chain of pairs connects to the largest
+    group.
+    """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -98,7 +102,7 @@ def _window(count: int, ahead: int, loop: bool) -> list[Pair]:
 
 
 def _similar(features: Float32[np.ndarray, "pictures channels"], most: int) -> set[Pair]:
-    """Each picture with the most alike ones, by the cosine of features less their mean."""
+    """Pair each picture with the most similar, by the cosine of mean-centred features."""
     centred = features - features.mean(0)
     unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-9)
     alike = unit @ unit.T

@@ -1,4 +1,4 @@
-"""Cameras and depth as the sensor recorded them, checked once, bad frames left out."""
+"""Cameras and depth as the sensor recorded them; every frame is validated once."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from lift3d.scene.protocols import ReconstructorConfig
 
 @dataclass(frozen=True)
 class SensorConfig(ReconstructorConfig):
-    """Take the poses that came with the pictures, and the depth or the cloud."""
+    """Use the poses that came with the pictures, and the depth or the cloud."""
 
     min_depth_share: float = 0.01
-    """A frame with depth at less than this share of its pixels is left out."""
+    """Frames with depth at less than this share of their pixels are skipped."""
     threads: int = 2
-    """Frames decoded at a time."""
+    """Frames decoded in parallel."""
 
     def build(self) -> Sensor:
         """The reconstructor with these settings."""
@@ -35,7 +35,7 @@ class SensorConfig(ReconstructorConfig):
 
 
 class Sensor:
-    """Reconstructs nothing: finds out which frames are whole, before any stage relies on them."""
+    """Uses the recorded poses and depth; validates every frame once."""
 
     def __init__(self, config: SensorConfig = SensorConfig()) -> None:
         self.config = config
@@ -47,10 +47,10 @@ class Sensor:
         progress: Callable[[int, int], None] | None = None,
         folder: Path | None = None,
     ) -> Scene:
-        """The scene without the frames that cannot be used; these are in `skipped`, with why.
+        """The scene without unusable frames; these are in `skipped`, with the reason.
 
-        Every image and depth map is decoded once. Raises InputError where the scan has no
-        poses, or neither depth nor a cloud, or where more than half of its frames go.
+        Every image and depth map is decoded once. Raises InputError if the scan has no poses, or
+        neither depth nor a cloud, or if more than half of its frames are unusable.
         """
         self._cloud = scene.load_points is not None
         _check_there_is_something(scene)
@@ -71,7 +71,7 @@ class Sensor:
         return result
 
     def _reason(self, view: View) -> str | None:
-        """Why this frame cannot be used; None where it can."""
+        """Why this frame is unusable; None if it is usable."""
         try:
             for camera in (view.camera, view.geometry_camera):
                 if camera.world_from_camera is None:
@@ -95,7 +95,7 @@ class Sensor:
 
 
 def _by_cloud(views: list[View], xyz: Float32[np.ndarray, "points 3"]) -> list[View]:
-    """Posed views without depth get that of the cloud's points they see, and no more."""
+    """Give posed views without depth the sparse depth of the cloud's points that they see."""
     splat = 2 * spacing(xyz)
     return [
         replace(
@@ -141,7 +141,7 @@ def _check_enough_is_left(scene: Scene) -> None:
 
 
 def _commonest(skipped: tuple[Skipped, ...]) -> str:
-    """The most frequent reason with its first frame, as a clause."""
+    """The most frequent reason and its first frame, in parentheses; empty if nothing skipped."""
     if not skipped:
         return ""
     reason, count = Counter(_kind(frame) for frame in skipped).most_common(1)[0]

@@ -1,4 +1,4 @@
-"""Answers to point prompts from masks that exist already."""
+"""Answer point prompts from existing masks."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from lift3d.scene import Masks, Prompt
 
 
 def best_mask(masks: Masks, prompts: Sequence[Prompt]) -> Masks:
-    """For each prompt the mask that holds most positive and fewest negative points.
+    """For each prompt, the mask that classifies most of its points correctly.
 
-    Scores are the share of points answered rightly; an empty mask with score 0 where no mask
-    holds a positive point. Ids are those of the chosen masks (0 for an empty one).
+    A point is correct if it is positive and inside, or negative and outside; a tie goes to the
+    mask with more positive points. The score is the share of correct points. If no mask holds a
+    positive point, the answer is an empty mask with score 0. Ids are those of the chosen masks,
+    0 for an empty mask.
     """
     height, width = masks.stack.shape[1:]
     answers = np.zeros((len(prompts), height, width), bool)
@@ -26,10 +28,10 @@ def best_mask(masks: Masks, prompts: Sequence[Prompt]) -> Masks:
         y = np.clip(np.round(prompt.xy[:, 1]).astype(int), 0, height - 1)
         inside = masks.stack[:, y, x]
         hits = inside[:, prompt.positive].sum(1)
-        right = (inside == prompt.positive).sum(1)
-        best = int(np.lexsort((-hits, -right))[0])
+        correct = (inside == prompt.positive).sum(1)
+        best = int(np.lexsort((-hits, -correct))[0])
         if hits[best]:
             answers[index] = masks.stack[best]
-            scores[index] = right[best] / len(prompt.xy)
+            scores[index] = correct[best] / len(prompt.xy)
             ids[index] = 0 if masks.ids is None else masks.ids[best]
     return Masks(answers, scores, ids)

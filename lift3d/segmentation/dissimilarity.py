@@ -1,4 +1,4 @@
-"""How different neighbouring pixels are: colour, and where there is depth, steps and bends."""
+"""Dissimilarity of neighbouring pixels: colour and, with depth, depth steps and bends."""
 
 from __future__ import annotations
 
@@ -15,21 +15,29 @@ from lift3d.geometry.visibility import front_points
 from lift3d.scene import Camera, Depth, Image, View
 
 NARROW = 0.04
-"""Holes in the depth are filled up to this share of the picture's longer side from their rim."""
+"""Depth holes are filled up to this distance from their border; a share of the picture's longer
+side. Chosen by hand; not tuned on data."""
+COLOUR_UNIT = 25.0
+"""CIELAB distance with colour dissimilarity 1. Chosen by hand; not tuned on data."""
+STEP_UNIT, ROUGH_STEP_UNIT = 0.015, 0.03
+"""Depth steps with dissimilarity 1, as shares of depth: off the tangent plane, and without
+normals. Chosen by hand; not tuned on data."""
+STEP_LIMIT = 1.5
+"""Upper bound of the dissimilarity of a depth step. Chosen by hand; not tuned on data."""
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A view at working resolution, everything in the colour camera."""
+    """A view at working resolution, in the colour camera."""
 
     image: Image
     depth: Depth
-    """Registered to colour; zeros where the view has none."""
+    """Registered to colour; 0 where unknown."""
     camera: Camera
 
 
 def working_picture(view: View, longest: int) -> Picture:
-    """The view with its longer side at most `longest`, its depth registered to colour."""
+    """The view scaled to at most `longest` pixels, with its depth registered to colour."""
     import cv2
 
     image = view.image()
@@ -61,11 +69,11 @@ def pixel_edges(
 ) -> tuple[Int32[np.ndarray, " edges"], Int32[np.ndarray, " edges"], Float32[np.ndarray, " edges"]]:
     """Edges between 4-neighbours, index row * width + column, and their dissimilarity.
 
-    The sum of `colour` x CIELAB distance / 25, `step` x how far a pixel lies off the other's
-    tangent plane (in 1.5 % of its depth, at most 1.5), and `concave` or `convex` x (1 - cosine of
-    the normals): a concave edge is where two things meet (Stein et al. 2014), a convex one mostly
-    a corner of one thing. Where depth is missing, colour speaks alone,
-    with its own weight.
+    The sum of `colour` x CIELAB distance / 25 (at most 1), `step` x distance of a pixel from the
+    other's tangent plane (in 1.5 % of its depth, at most 1.5), and `concave` or `convex` x
+    (1 - cosine of the normals). Concave edges usually separate two objects (Stein et al. 2014);
+    convex edges are usually corners of one object. Without depth, only colour is used, with
+    weight `colour_alone`.
     """
     import cv2
 
@@ -78,9 +86,9 @@ def pixel_edges(
 
 
 def _clean(depth: Depth) -> Depth:
-    """Depth without speckle and narrow holes: nearest, median, an average that respects steps.
+    """Depth with narrow holes filled (nearest pixel) and noise removed (median, bilateral filter).
 
-    Holes lie along the borders of objects; left open, a region would leak through them.
+    Holes occur along the borders of objects; regions would merge through them.
     """
     import cv2
 
@@ -113,9 +121,9 @@ def _normals(
 
 
 def _difference(xyz: np.ndarray, depth: np.ndarray, axis: int, reach: int) -> np.ndarray:
-    """Tangent along an axis: of the forward and the backward difference the shorter one.
+    """Tangent along an axis: the forward or backward difference with the smaller change of depth.
 
-    Across a depth step one of the two stays on the pixel's own surface.
+    At a depth step, that difference stays on the pixel's own surface.
     """
     ahead = np.roll(xyz, -reach, axis) - xyz
     behind = xyz - np.roll(xyz, reach, axis)
@@ -148,7 +156,7 @@ def _edges(lab, xyz, normal, depth, colour, colour_alone, step, concave, convex)
                 other_row, other_column = row + axis, column + 1 - axis
                 if other_row >= height or other_column >= width:
                     continue
-                # One pixel further out on both sides: borders in pictures are soft.
+                # Compare colours one pixel further out on both sides, as borders are blurred.
                 before_row, before_column = max(row - axis, 0), max(column - 1 + axis, 0)
                 after_row = min(other_row + axis, height - 1)
                 after_column = min(other_column + 1 - axis, width - 1)
@@ -157,7 +165,7 @@ def _edges(lab, xyz, normal, depth, colour, colour_alone, step, concave, convex)
                     tint += (
                         lab[before_row, before_column, c] - lab[after_row, after_column, c]
                     ) ** 2
-                tint = min(np.sqrt(tint) / 25.0, 1.0)
+                tint = min(np.sqrt(tint) / COLOUR_UNIT, 1.0)
                 value = colour_alone * tint
                 if depth[row, column] > 0 and depth[other_row, other_column] > 0:
                     value = colour * tint
@@ -165,22 +173,22 @@ def _edges(lab, xyz, normal, depth, colour, colour_alone, step, concave, convex)
                     off_other = 0.0
                     for c in range(3):
                         apart = xyz[other_row, other_column, c] - xyz[row, column, c]
-                        one = normal[row, column, c]
-                        other = normal[other_row, other_column, c]
-                        off += apart * one
-                        off_other += apart * other
-                        cosine += one * other
-                        opening += apart * (other - one)
-                        known += abs(one) * abs(other)
+                        n = normal[row, column, c]
+                        n_other = normal[other_row, other_column, c]
+                        off += apart * n
+                        off_other += apart * n_other
+                        cosine += n * n_other
+                        opening += apart * (n_other - n)
+                        known += abs(n) * abs(n_other)
                     near = min(depth[row, column], depth[other_row, other_column])
                     if known > 0:
                         gap = min(abs(off), abs(off_other))
-                        value += step * min(gap / (0.015 * near), 1.5)
+                        value += step * min(gap / (STEP_UNIT * near), STEP_LIMIT)
                         bend = 1.0 - min(max(cosine, -1.0), 1.0)
                         value += (convex if opening > 0 else concave) * bend
                     else:
                         gap = abs(depth[row, column] - depth[other_row, other_column])
-                        value += step * min(gap / (0.03 * near), 1.5)
+                        value += step * min(gap / (ROUGH_STEP_UNIT * near), STEP_LIMIT)
                 a[at], b[at] = row * width + column, other_row * width + other_column
                 out[at] = value
                 at += 1

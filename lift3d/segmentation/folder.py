@@ -1,4 +1,4 @@
-"""Masks that the user already has: one file or folder per view, named after the view."""
+"""Read existing masks: one file or folder per view, named after the view."""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ from lift3d.segmentation.answers import best_mask
 
 @dataclass(frozen=True)
 class FolderConfig(SegmenterConfig):
-    """Masks that exist: PATH/<view>.png with an id per pixel, <view>.npy or .npz with a stack
+    """Existing masks: PATH/<view>.png with an id per pixel, <view>.npy or .npz with a stack
     (masks, height, width), or a folder <view>/ with one binary PNG per mask.
     """
 
     path: Path
-    """The folder of masks. `lift3d info SCAN` prints how the views are called."""
+    """The folder of masks. `lift3d info SCAN` prints the names of the views."""
     ids: Literal["per-view", "consistent"] = "per-view"
-    """`consistent`: equal ids in different views are the same object already."""
+    """`consistent`: equal ids in different views are the same object."""
     allow_missing: bool = False
-    """Take a view without a mask file as a view without masks, instead of an error."""
+    """Treat a view without a mask file as a view without masks, instead of an error."""
 
     @property
     def ids_agree(self) -> bool:
-        """As the option `ids` says."""
+        """Whether `ids` is `consistent`."""
         return self.ids == "consistent"
 
     def build(self) -> Folder:
-        """The segmenter; raises InputError where there is no such folder."""
+        """The segmenter; raises InputError if the folder does not exist."""
         if not self.path.is_dir():
             raise InputError(
-                f"{self.path} is not a folder; --segmentation.path takes the folder that holds "
-                "the masks, one <view>.png per view"
+                f"{self.path} is not a folder; --segmentation.path expects the folder with the "
+                "masks, one <view>.png per view"
             )
         return Folder(self)
 
 
 class Folder(Segmenter):
-    """Masks read from files. Larger or smaller ones of the same shape are resized."""
+    """Masks read from files; masks of the image's aspect ratio are resized to it."""
 
     def __init__(self, config: FolderConfig) -> None:
         self._config = config
 
     def check(self, scene: Scene) -> None:
-        """Raise InputError where views have no masks, before any work is done."""
+        """Raise InputError if views have no masks, before any work is done."""
         missing = [view.name for view in scene.views if self._find(view.name) is None]
         if not missing or (self._config.allow_missing and len(missing) < len(scene)):
             return
@@ -69,7 +69,7 @@ class Folder(Segmenter):
         )
 
     def segment(self, view: View) -> Masks:
-        """The masks of the view, with the ids the files give them."""
+        """The masks of the view, with the ids of the files."""
         path = self._find(view.name)
         if path is None:
             if self._config.allow_missing:
@@ -92,7 +92,7 @@ class Folder(Segmenter):
         return Masks(stack, np.ones(len(stack), np.float32), ids)
 
     def prompt(self, view: View, prompts: Sequence[Prompt]) -> Masks:
-        """For each prompt the mask under most positive and fewest negative points."""
+        """For each prompt, the mask that classifies most of its points correctly."""
         masks = self.segment(view)
         return best_mask(masks, prompts)
 
@@ -119,14 +119,14 @@ def _stack(path: Path) -> np.ndarray:
 
 
 def _fitted(mask: np.ndarray, path: Path, camera: Camera) -> np.ndarray:
-    """The mask at image size; nearest neighbour, so that ids stay ids."""
+    """The mask resized to the image by nearest neighbour, which keeps ids."""
     height, width = mask.shape
     if (width, height) == (camera.width, camera.height):
         return mask
     if abs(width * camera.height - height * camera.width) > max(camera.width, camera.height):
         raise InputError(
-            f"{path} is {width}x{height}, its image {camera.width}x{camera.height}: the shapes "
-            "differ, so the mask cannot be resized to it; make masks of the image as it is"
+            f"{path} is {width}x{height}, its image {camera.width}x{camera.height}: the aspect "
+            "ratios differ, so the mask cannot be resized; create masks of the full image"
         )
     rows = ((np.arange(camera.height) + 0.5) * height / camera.height).astype(int)
     columns = ((np.arange(camera.width) + 0.5) * width / camera.width).astype(int)

@@ -1,4 +1,4 @@
-"""A tree of regions: small ones at the leaves, the image at the root."""
+"""Region tree of an image: superpixels are the leaves, the image is the root."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from lift3d.scene import LabelMap
 
 @dataclass(frozen=True, eq=False)
 class Hierarchy:
-    """Superpixels and the binary tree in which they merge; children before parents."""
+    """Superpixels and the binary tree of their merges; children come before parents."""
 
     leaf: Int32[np.ndarray, "height width"]
-    """Superpixel of each pixel: the first `leaves` nodes of the tree."""
+    """Superpixel of each pixel; superpixels are the first `leaves` nodes of the tree."""
     parent: Int64[np.ndarray, " nodes"]
     """The root is its own parent."""
     altitude: Float64[np.ndarray, " nodes"]
-    """Mean dissimilarity along the border that vanishes in the node; 0 for leaves."""
+    """Mean dissimilarity along the border between the node's children; 0 for leaves."""
     area: Float64[np.ndarray, " nodes"]
     """In pixels."""
 
     @property
     def leaves(self) -> int:
-        """How many superpixels there are."""
+        """Number of superpixels."""
         return (len(self.parent) + 1) // 2
 
     def sum_up(self, values: Float64[np.ndarray, " leaves"]) -> Float64[np.ndarray, " nodes"]:
-        """Sums of a value per superpixel over all nodes."""
+        """Sum of `values` over the superpixels of each node."""
         return _sum_up(self.parent, values)
 
     def chain(self, leaf: int) -> list[int]:
-        """The nodes from a superpixel to the root."""
+        """The nodes on the path from a superpixel to the root."""
         nodes = [leaf]
         while self.parent[nodes[-1]] != nodes[-1]:
             nodes.append(int(self.parent[nodes[-1]]))
@@ -49,7 +49,7 @@ class Hierarchy:
         return inside[: self.leaves][self.leaf]
 
     def cut(self, level: float) -> LabelMap:
-        """The coarsest regions whose inside stays under `level`, as ids from 1."""
+        """The largest nodes of altitude at most `level`, as ids from 1."""
         nodes = len(self.parent)
         region = np.zeros(nodes, np.int32)
         for node in range(nodes - 1, -1, -1):
@@ -67,7 +67,7 @@ def build_hierarchy(
     scale: float,
     smallest: int,
 ) -> Hierarchy:
-    """Superpixels by graph segmentation, then average linkage of their borders (higra)."""
+    """Superpixels by graph segmentation, merged by average linkage of their borders (higra)."""
     import higra
 
     count = shape[0] * shape[1]
@@ -77,8 +77,8 @@ def build_hierarchy(
     if leaves == 1:
         zero = np.zeros(1, np.int64)
         return Hierarchy(leaf.reshape(shape), zero, np.zeros(1), area)
-    one, other = leaf[a], leaf[b]
-    low, high = np.minimum(one, other).astype(np.int64), np.maximum(one, other)
+    leaf_a, leaf_b = leaf[a], leaf[b]
+    low, high = np.minimum(leaf_a, leaf_b).astype(np.int64), np.maximum(leaf_a, leaf_b)
     across = low != high
     key, border = np.unique((low * leaves + high)[across], return_inverse=True)
     length = np.bincount(border).astype(np.float64)

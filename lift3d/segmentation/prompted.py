@@ -1,4 +1,4 @@
-"""What every network that answers prompts is told, whatever library it is from."""
+"""Settings common to all promptable networks."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptedConfig(SegmenterConfig):
-    """Where and how such a network runs, and what counts as everything in a view."""
+    """Device and precision of a promptable network, and its automatic masks."""
 
     gives_features: ClassVar[bool] = True
     called: ClassVar[str]
     needs: ClassVar[tuple[str, ...]]
-    """Libraries, beside torch."""
+    """Required libraries besides torch."""
 
     device: str = "auto"
-    """'cpu', 'cuda', 'cuda:1', ...; auto takes a GPU where there is one."""
+    """'cpu', 'cuda', 'cuda:1', ...; auto uses a GPU if there is one."""
     precision: Precision = "auto"
-    """Of the image encoder; auto is float32 on a CPU, else bfloat16 or, where the GPU is too old
-    for it, float16."""
+    """Precision of the image encoder; auto is float32 on a CPU, bfloat16 on a GPU, or float16 if
+    the GPU does not support bfloat16."""
     batch: int | None = None
-    """Prompts at a time; by default 64 on a GPU, 16 elsewhere. Bounds memory."""
+    """Prompts per batch; by default 64 on a GPU, 16 elsewhere. Limits memory."""
     automatic: AutomaticConfig = field(default_factory=AutomaticConfig)
-    # Not compared: where embeddings are kept changes no mask, and the folder fills meanwhile.
+    # Not compared: the place of the embeddings does not change the masks.
     embeddings: EmbeddingConfig = field(default_factory=EmbeddingConfig, compare=False)
 
     def build(self) -> Segmenter:
-        """The segmenter; MissingExtra without the libraries, InputError for other weights."""
+        """The segmenter; MissingExtra without the libraries, InputError for unsupported weights."""
         try:
             for library in self.needs:
                 import_module(library)
@@ -52,4 +52,4 @@ class PromptedConfig(SegmenterConfig):
 
     @abstractmethod
     def network(self) -> Network:
-        """Loaded."""
+        """Load the network."""

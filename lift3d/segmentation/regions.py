@@ -1,4 +1,4 @@
-"""Segmentation without weights: a hierarchy of regions over colour, depth and normals."""
+"""Segmentation without a network: a hierarchy of regions from colour, depth and normals."""
 
 from __future__ import annotations
 
@@ -14,27 +14,34 @@ from lift3d.scene.protocols import Segmenter, SegmenterConfig
 from lift3d.segmentation.dissimilarity import pixel_edges, working_picture
 from lift3d.segmentation.hierarchy import Hierarchy, build_hierarchy
 
+SUPERPIXELS = 8000
+"""Superpixels have at least this fraction (1 / n) of the picture's pixels. Chosen by hand; not
+tuned on data."""
+SHARPNESS, ABOVE_LEVEL = 0.1, 0.3
+"""Weights in a node's fit to a prompt: bonus for a sharp border, penalty for altitude above
+`level`. Chosen by hand; not tuned on data."""
+
 
 @dataclass(frozen=True)
 class RegionsConfig(SegmenterConfig):
-    """Regions of like colour, depth and normal: no weights, no GPU; the default."""
+    """Regions of similar colour, depth and normals: no weights, no GPU; the default."""
 
     masks_are_surfaces: ClassVar[bool] = True
 
     longest: int = 320
-    """Longer side, in pixels, of the picture that is segmented; borders are scaled up."""
+    """Longer side, in pixels, at which pictures are segmented; masks are scaled up."""
     level: float = 0.45
-    """Regions merge while the mean dissimilarity along their border is under this."""
+    """Merge regions while the mean dissimilarity along their border is below this."""
     colour: float = 0.5
-    """Weight of colour where there is depth."""
+    """Weight of colour differences at pixels with depth."""
     step: float = 0.7
     """Weight of depth steps."""
     concave: float = 2.5
-    """Weight of bends where two surfaces meet inwards, as an object on a table does."""
+    """Weight of concave bends, as between an object and the table below it."""
     convex: float = 0.3
-    """Weight of bends outwards, as a box's own edges are."""
+    """Weight of convex bends, as at the edges of a box."""
     colour_alone: float = 1.2
-    """Weight of colour where depth is missing."""
+    """Weight of colour differences at pixels without depth."""
     smallest: float = 0.001
     """Smallest automatic mask, as a share of the image."""
 
@@ -44,21 +51,21 @@ class RegionsConfig(SegmenterConfig):
 
 
 class Regions(Segmenter):
-    """Automatic masks are a cut of the hierarchy; a prompt is answered by the fitting node."""
+    """Automatic masks are a cut of the hierarchy; the answer to a prompt is its best node."""
 
     def __init__(self, config: RegionsConfig) -> None:
         self._config = config
         self._cached: tuple[View, Hierarchy] | None = None
 
     def segment(self, view: View) -> Masks:
-        """Disjoint masks; the score is how sharply a region ends against what is inside it."""
+        """Disjoint masks of the view's regions; all scores are 1."""
         hierarchy = self._hierarchy(view)
         labels = _absorb_small(hierarchy.cut(self._config.level), self._smallest(hierarchy))
         masks = Masks.from_label_map(self._full_size(labels, view))
         return Masks(masks.stack, masks.scores)
 
     def prompt(self, view: View, prompts: Sequence[Prompt]) -> Masks:
-        """The best node for each prompt; an empty mask where it has no positive point."""
+        """The best node for each prompt; an empty mask if it has no positive point."""
         hierarchy = self._hierarchy(view)
         shape = (len(prompts), view.camera.height, view.camera.width)
         stack, scores = np.zeros(shape, bool), np.zeros(len(prompts), np.float32)
@@ -71,7 +78,7 @@ class Regions(Segmenter):
         return Masks(stack, scores)
 
     def alternatives(self, view: View, prompt: Prompt) -> Masks:
-        """The best node, the best of half its size or less, and the best of twice or more."""
+        """The best node, the best of at most half its area, and the best of at least twice."""
         hierarchy = self._hierarchy(view)
         nodes, fit = self._candidates(hierarchy, view, prompt)
         chosen: list[int] = []
@@ -87,7 +94,7 @@ class Regions(Segmenter):
         return Masks(np.stack(stack) if stack else np.zeros(shape, bool), scores)
 
     def _hierarchy(self, view: View) -> Hierarchy:
-        """The view's tree; the last one is kept, so prompts after `segment` are quick."""
+        """The view's tree; the last tree is cached for prompts after `segment`."""
         if self._cached is None or self._cached[0] is not view:
             config = self._config
             picture = working_picture(view, config.longest)
@@ -100,7 +107,7 @@ class Regions(Segmenter):
                 config.convex,
             )
             shape = picture.depth.shape
-            smallest = max(4, picture.depth.size // 8000)
+            smallest = max(4, picture.depth.size // SUPERPIXELS)
             tree = build_hierarchy(shape, *edges, scale=1.0, smallest=smallest)
             self._cached = (view, tree)
         return self._cached[1]
@@ -108,10 +115,11 @@ class Regions(Segmenter):
     def _candidates(
         self, hierarchy: Hierarchy, view: View, prompt: Prompt
     ) -> tuple[np.ndarray, Float64[np.ndarray, " nodes"]]:
-        """Nodes above the positive points, and how well each fits.
+        """Nodes that contain a positive point, and their fit to the prompt.
 
-        Positive points inside less negative points inside; IoU with the prompt's mask, where it
-        has one; and a little for nodes near the automatic level that end sharply.
+        The fit is the share of positive points inside minus the share of negative points inside,
+        averaged with the IoU with the prompt's mask (if it has a mask), plus small terms for a
+        sharp border and for altitudes above `level`.
         """
         height, width = hierarchy.leaf.shape
         scale = np.array([width / view.camera.width, height / view.camera.height])
@@ -141,7 +149,7 @@ class Regions(Segmenter):
         own = hierarchy.altitude[nodes]
         sharp = (top - own) / np.maximum(top, 1e-9)
         beyond = np.maximum(own - self._config.level, 0) / self._config.level
-        return nodes, fit + 0.1 * sharp - 0.3 * np.minimum(beyond, 2)
+        return nodes, fit + SHARPNESS * sharp - ABOVE_LEVEL * np.minimum(beyond, 2)
 
     def _share(self, hierarchy: Hierarchy, leaf: np.ndarray) -> Float64[np.ndarray, " nodes"]:
         counts = np.bincount(leaf, minlength=hierarchy.leaves).astype(np.float64)
@@ -154,7 +162,7 @@ class Regions(Segmenter):
         return self._full_size(hierarchy.pixels(node).astype(np.int32), view) > 0
 
     def _full_size(self, labels: LabelMap, view: View) -> LabelMap:
-        """Ids at image size. Nearest neighbour: every id keeps its pixels."""
+        """The label map resized to the image by nearest neighbour."""
         import cv2
 
         size = (view.camera.width, view.camera.height)
@@ -162,9 +170,9 @@ class Regions(Segmenter):
 
 
 def _absorb_small(labels: LabelMap, smallest: float, reach: float = 4.0) -> LabelMap:
-    """Small regions and ribbons go to what is nearest within `reach` pixels, else to 0.
+    """Give pixels of small or thin regions the nearest label within `reach` pixels, else 0.
 
-    A soft border is a ribbon of its own to the graph; it vanishes under an erosion of one pixel.
+    A blurred border forms a thin region of its own; an erosion by one pixel removes it.
     """
     import cv2
 

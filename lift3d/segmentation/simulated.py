@@ -1,4 +1,4 @@
-"""True masks made as bad as a segmenter's, by a known amount: for tests and benchmarks."""
+"""True masks with simulated errors of a known amount, for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from lift3d.segmentation.answers import best_mask
 
 
 class Damage(NamedTuple):
-    """How much is wrong with the masks of one view."""
+    """Amount of each error in the masks of a view."""
 
     split: float
-    """Share of masks cut into two or three parts."""
+    """Share of masks split into two or three parts."""
     merge: float
-    """Share of masks joined with one that they touch."""
+    """Share of masks merged with a mask that they touch."""
     rough: float
     """Typical shift of a border, in pixels of an image 640 wide."""
     drop: float
-    """Share of masks left out."""
+    """Share of masks removed."""
 
 
 SEVERITIES: dict[str, Damage] = {
@@ -36,30 +36,33 @@ SEVERITIES: dict[str, Damage] = {
     "high": Damage(0.45, 0.30, 9.0, 0.40),
 }
 SMALLEST_SPLIT = 200
-"""Masks of fewer pixels (at 640 x 480) stay whole."""
+"""Masks of fewer pixels (at 640 x 480) are not split. Chosen by hand; not tuned on data."""
+BUMP = 24
+"""Scale of the shifts of borders, in pixels of an image 640 wide. Chosen by hand; not tuned on
+data."""
 
 
 @dataclass(frozen=True)
 class SimulatedConfig(Seeded, SegmenterConfig):
-    """The scene's own true masks, damaged per view; their ids mean nothing across views."""
+    """The scene's true masks, damaged per view; ids of different views are unrelated."""
 
     severity: Literal["none", "low", "middle", "high"] = "none"
-    """How many masks are split, merged, left out, and how rough their borders are."""
+    """Preset of the shares of split, merged and dropped masks, and of the border roughness."""
     split: float | None = None
-    """Share of masks cut into two or three, whatever the severity says; so the next three."""
+    """Share of masks split into two or three parts; replaces the preset's, as do the next three."""
     merge: float | None = None
-    """Share of masks joined with one that they touch."""
+    """Share of masks merged with a mask that they touch."""
     rough: float | None = None
     """Typical shift of a border, in pixels of an image 640 wide."""
     drop: float | None = None
-    """Share of masks left out."""
+    """Share of masks removed."""
     seed: int | None = None
-    """With the view's name decides the damage: a view gets the same masks every time. By default
-    the run's."""
+    """Seed of the damage, together with the view's name: a view always gets the same masks. By
+    default the run's."""
 
     @property
     def damage(self) -> Damage:
-        """How much is wrong, all told."""
+        """The preset's amounts, replaced by those given. Raises InputError for invalid amounts."""
         given = {kind: getattr(self, kind) for kind in Damage._fields}
         chosen = {kind: amount for kind, amount in given.items() if amount is not None}
         shares = {kind: amount for kind, amount in chosen.items() if kind != "rough"}
@@ -75,13 +78,13 @@ class SimulatedConfig(Seeded, SegmenterConfig):
 
 
 class Simulated(Segmenter):
-    """Damaged truth. Masks do not overlap; every id is new in every view."""
+    """Damaged true masks, without overlap; ids are assigned per view."""
 
     def __init__(self, config: SimulatedConfig) -> None:
         self._damage, self._seed = config.damage, config.seed or 0
 
     def segment(self, view: View) -> Masks:
-        """The damaged masks; raises InputError where the view has no true instances."""
+        """The damaged masks; raises InputError if the view has no true instances."""
         truth = view.instances()
         if truth is None:
             raise InputError(
@@ -92,7 +95,7 @@ class Simulated(Segmenter):
         return Masks.from_label_map(damaged(truth, self._damage, rng))
 
     def prompt(self, view: View, prompts: Sequence[Prompt]) -> Masks:
-        """For each prompt the mask under most positive and fewest negative points."""
+        """For each prompt, the mask that classifies most of its points correctly."""
         return best_mask(self.segment(view), prompts)
 
 
@@ -109,7 +112,7 @@ def damaged(truth: LabelMap, damage: Damage, rng: np.random.Generator) -> LabelM
         rows, columns = np.nonzero(labels == each)
         part = np.zeros(len(rows), np.int32)
         if rng.random() < damage.split and len(rows) > SMALLEST_SPLIT * (width / 640) ** 2:
-            # Pixels go to the nearest of two or three of their own: cuts are straight.
+            # Assign pixels to the nearest of two or three random centres: cuts are straight.
             centre = rng.choice(len(rows), rng.integers(2, 4), replace=False)
             away = (rows[:, None] - rows[centre]) ** 2 + (columns[:, None] - columns[centre]) ** 2
             part = away.argmin(1).astype(np.int32)
@@ -125,7 +128,7 @@ def _ids(labels: LabelMap) -> list[int]:
 
 
 def _roughened(labels: LabelMap, pixels: float, rng: np.random.Generator) -> LabelMap:
-    """Each pixel takes the label of a place `pixels` away, which changes smoothly."""
+    """Shift the labels by a smooth random field of about `pixels`."""
     if pixels == 0:
         return labels
     height, width = labels.shape
@@ -138,16 +141,16 @@ def _roughened(labels: LabelMap, pixels: float, rng: np.random.Generator) -> Lab
 def _smooth_noise(
     height: int, width: int, rng: np.random.Generator
 ) -> Float32[np.ndarray, "height width"]:
-    """Normal noise with bumps of 1/27 of the width: 24 pixels of an image 640 wide."""
+    """Smooth normal noise, with bumps of `BUMP` pixels of an image 640 wide."""
     import cv2
 
-    bump = max(width * 24 / 640, 1)
+    bump = max(width * BUMP / 640, 1)
     coarse = rng.standard_normal((int(height / bump) + 2, int(width / bump) + 2), np.float32)
     return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC))
 
 
 def _merged(labels: LabelMap, share: float, rng: np.random.Generator) -> LabelMap:
-    """A `share` of the masks takes in one that it touches, the longer the border the likelier."""
+    """Merge a `share` of the masks with a touching mask, with probability by border length."""
     ids = _ids(labels)
     chosen = [each for each in ids if rng.random() < share]
     if not chosen:

@@ -1,4 +1,4 @@
-"""Segmenter and tracker as one: labels for all views of a scene."""
+"""Segmenter and tracker combined: label maps for all views of a scene."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from lift3d.scene.protocols import SceneSegmenter, Segmenter, Tracker
 
 
 class Tracked(SceneSegmenter):
-    """Masks of single views, whose ids a tracker carries through the scene."""
+    """Masks of single views, with ids that a tracker propagates through the scene."""
 
     def __init__(
         self, segmenter: Segmenter | None, tracker: Callable[[Segmenter | None], Tracker]
     ) -> None:
-        """`tracker` makes the tracker over a segmenter; None for one that needs no segmenter."""
+        """`tracker` builds the tracker from the segmenter, which may be None."""
         self._segmenter = segmenter
         self._tracker = tracker
         self._running: Tracker | None = None
 
     @property
     def skipped(self) -> list[Skipped]:
-        """As the tracker says."""
+        """Views that the tracker skipped."""
         return [] if self._running is None else self._running.skipped
 
     def check(self, scene: Scene) -> None:
-        """As the segmenter does."""
+        """Run the segmenter's check."""
         if self._segmenter is not None:
             self._segmenter.check(scene)
 
@@ -37,8 +37,8 @@ class Tracked(SceneSegmenter):
     ) -> Iterator[LabelMap]:
         """One label map per view, in scene order.
 
-        With prompts, masks start only in the views that have some. InputError where the tracker
-        needs no segmenter, for then nothing can answer them.
+        With prompts, masks start only in the views that have prompts. InputError if the tracker
+        uses no segmenter, which would have to answer them.
         """
         segmenter = self._segmenter
         if prompts is not None:
@@ -50,14 +50,14 @@ class Tracked(SceneSegmenter):
 
 
 class _Prompted(Segmenter):
-    """Everything in a view is what its prompts are answered with."""
+    """A segmenter whose automatic masks are the answers to given prompts."""
 
     def __init__(self, segmenter: Segmenter, prompts: Mapping[str, Sequence[Prompt]]) -> None:
         self._segmenter = segmenter
         self._prompts = prompts
 
     def segment(self, view: View) -> Masks:
-        """The answers to the view's own prompts."""
+        """The answers to the view's prompts."""
         prompts = self._prompts.get(view.name, ())
         if prompts:
             return self._segmenter.prompt(view, prompts)
@@ -65,9 +65,9 @@ class _Prompted(Segmenter):
         return Masks(nothing, np.zeros(0, np.float32))
 
     def prompt(self, view: View, prompts: Sequence[Prompt]) -> Masks:
-        """As the segmenter does."""
+        """Forward to the segmenter."""
         return self._segmenter.prompt(view, prompts)
 
     def alternatives(self, view: View, prompt: Prompt) -> Masks:
-        """As the segmenter does."""
+        """Forward to the segmenter."""
         return self._segmenter.alternatives(view, prompt)

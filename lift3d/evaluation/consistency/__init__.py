@@ -1,4 +1,4 @@
-"""How well the labels of all views agree: H (MastSAM, Eq. 4-6), exact, with its baselines."""
+"""Consistency H of the labels of all views (MastSAM, Eq. 4-6), exact, with its baselines."""
 
 from lift3d.evaluation.consistency.counts import NeighbourCounts, neighbour_counts
 from lift3d.evaluation.consistency.scenes import (

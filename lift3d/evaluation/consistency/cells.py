@@ -1,4 +1,4 @@
-"""Pixels into cubic cells: keys, and a sort that is faster than comparing."""
+"""Assign pixels to cubic cells: cell keys and a radix sort."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import numba
 import numpy as np
 
 DIGIT = 11
-"""Bits that one pass of the sort takes."""
+"""Bits per pass of the radix sort."""
 i4 = np.int32
 
 
 @numba.njit(cache=True, parallel=True)
 @no_type_check
 def cell_keys(xyz, label, low, side, margin, bits):
-    """The cell of each pixel in one number: labelled or not, then x, y, z in `bits` each.
+    """The cell key of each pixel: a bit for labelled, then x, y and z with `bits` bits each.
 
-    `margin` is added to each so that no neighbour of a cell is below 0.
+    `margin` is added to x, y and z, so that neighbours of a cell are not negative.
     """
     keys = np.empty(len(xyz), np.int64)
     for i in numba.prange(len(xyz)):
@@ -32,7 +32,7 @@ def cell_keys(xyz, label, low, side, margin, bits):
 @numba.njit(cache=True)
 @no_type_check
 def sort_keys(keys, bits):
-    """Keys ascending and where each came from, stable; a radix sort over the lowest `bits`."""
+    """Sorted keys and their original indices; a stable radix sort over the lowest `bits`."""
     n = len(keys)
     order = np.arange(n).astype(i4)
     other_keys, other = np.empty(n, np.int64), np.empty(n, i4)

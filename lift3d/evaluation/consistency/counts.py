@@ -13,22 +13,22 @@ from lift3d.evaluation.consistency.kernel import DOUBT, count
 from lift3d.scene.errors import InputError
 
 AXIS_BITS = 20
-"""Bits for the cells along each axis at most: with one for the kind, a key is an int64."""
+"""Maximum bits per axis; with one bit for the kind, a key fits an int64."""
 CROWD = 24
-"""Pixels in a mean cell beyond which cells are made smaller (measured, speed only)."""
+"""Target number of pixels per cell (chosen by measured speed; counts do not depend on it)."""
 CHUNKS = 256
-"""Pieces the threads share out. Counts are integers: they do not depend on it."""
+"""Pieces of work shared among threads. Counts do not depend on it."""
 SMALLEST = 1e-30
-"""Below this 1 / epsilon leaves float32."""
+"""Smallest epsilon for which 1 / epsilon fits float32."""
 WIDEST = 1e12
-"""Extent of the scene in radii up to which the float32 loop knows its own errors."""
+"""Maximum extent of the scene in radii, for which the float32 error bound holds."""
 
 
 @dataclass(frozen=True, eq=False)
 class NeighbourCounts:
-    """For each pixel, how many pixels lie within the radius, itself among them.
+    """For each pixel, the numbers of pixels within the radius (the set E), including itself.
 
-    *Kin* are the pixels that are labelled where the pixel is, or unlabelled where it is.
+    Two pixels are of the same kind if both are labelled or both are unlabelled.
     """
 
     table: Int32[np.ndarray, "pixels 6"]
@@ -40,27 +40,27 @@ class NeighbourCounts:
 
     @property
     def same(self) -> Int32[np.ndarray, " pixels"]:
-        """Of E, those of the same label."""
+        """Pixels of E with the same label."""
         return self.table[:, 1]
 
     @property
-    def kin(self) -> Int32[np.ndarray, " pixels"]:
-        """Of E, the kin."""
+    def same_kind(self) -> Int32[np.ndarray, " pixels"]:
+        """Pixels of E of the same kind."""
         return self.table[:, 2]
 
     @property
     def view_all(self) -> Int32[np.ndarray, " pixels"]:
-        """As `all`, in the pixel's own view only; so are the next two."""
+        """Pixels of E in the pixel's own view."""
         return self.table[:, 3]
 
     @property
     def view_same(self) -> Int32[np.ndarray, " pixels"]:
-        """Of E in the own view, those of the same label."""
+        """Pixels of E in the own view with the same label."""
         return self.table[:, 4]
 
     @property
-    def view_kin(self) -> Int32[np.ndarray, " pixels"]:
-        """Of E in the own view, the kin."""
+    def view_same_kind(self) -> Int32[np.ndarray, " pixels"]:
+        """Pixels of E in the own view of the same kind."""
         return self.table[:, 5]
 
 
@@ -70,11 +70,11 @@ def neighbour_counts(
     view: Int32[np.ndarray, " pixels"],
     epsilon: float,
 ) -> NeighbourCounts:
-    """Count the pixels within `epsilon` (inclusive) of each, exactly.
+    """Count the pixels within `epsilon` (inclusive) of each pixel, exactly.
 
-    Two pixels are within it where (dx*dx + dy*dy) + dz*dz <= epsilon*epsilon, in float64 of
-    the float32 coordinates, which must be finite. Labels and views are 0 or more.
-    Takes about 80 bytes a pixel beside its input.
+    Two pixels are within `epsilon` if (dx*dx + dy*dy) + dz*dz <= epsilon*epsilon, computed in
+    float64 from the float32 coordinates, which must be finite. Labels and views are 0 or more.
+    Needs about 80 bytes per pixel in addition to its input.
     """
     table = np.zeros((len(xyz), 6), np.int32)
     if not (np.isfinite(epsilon) and epsilon > SMALLEST):
@@ -93,7 +93,7 @@ def neighbour_counts(
     bounds = np.searchsorted(start[:-1], np.linspace(0, len(xyz), CHUNKS + 1))
     x, y, z = (xyz[:, axis][order] for axis in range(3))
     doubt = DOUBT * ((reach + 2) * side / epsilon + 1)
-    with numba.parallel_chunksize(1):  # chunks cost unlike amounts: hand them out one by one
+    with numba.parallel_chunksize(1):  # dynamic scheduling, as chunks differ in cost
         count(
             x, y, z, label[order], view[order], order, cell_key, start, bounds, rows, spans,
             1 << int(bits.sum()), doubt, float(epsilon), table,
@@ -107,7 +107,7 @@ def _bounds(
     view: Int32[np.ndarray, " pixels"],
     epsilon: float,
 ) -> tuple[Float64[np.ndarray, "3"], Float64[np.ndarray, "3"]]:
-    """The corners of the positions' box; checks what can be wrong with the input."""
+    """Corners of the bounding box; raises InputError for invalid input."""
     low = np.array([xyz[:, axis].min() for axis in range(3)], np.float64)
     high = np.array([xyz[:, axis].max() for axis in range(3)], np.float64)
     if not np.isfinite([low, high]).all():
@@ -116,7 +116,7 @@ def _bounds(
     if extent > WIDEST * epsilon:
         raise InputError(
             f"positions span {extent:g} with epsilon {epsilon:g}; expected at most {WIDEST:g} "
-            "times epsilon: leave out stray points or give the epsilon in the unit of the scene"
+            "times epsilon: leave out outliers or give epsilon in the unit of the scene"
         )
     if min(label.min(), view.min()) < 0:
         raise InputError("labels and view indices must be 0 or more; label 0 is no object")
@@ -126,10 +126,10 @@ def _bounds(
 def _grid(
     low: Float64[np.ndarray, "3"], high: Float64[np.ndarray, "3"], epsilon: float, reach: int
 ) -> tuple[float, Int64[np.ndarray, "3"]]:
-    """A cell's side, and the bits that cell coordinates take along each axis.
+    """Side of a cell, and bits of the cell coordinates per axis.
 
-    `reach` cells cover the radius with a margin above any rounding. The side grows where the
-    scene would not fit into the bits of a key: slower, still exact.
+    `reach` cells cover the radius, with a margin above rounding errors. The side is larger if the
+    scene would not fit into the bits of a key: slower, but still exact.
     """
     extent = high - low
     most = 2**AXIS_BITS - 2 * reach - 2
@@ -145,25 +145,25 @@ def _reach(
     high: Float64[np.ndarray, "3"],
     epsilon: float,
 ) -> int:
-    """Cells per radius, so that about `CROWD` pixels share one; from one cell in 64."""
+    """Cells per radius, for about `CROWD` pixels per cell; estimated from one cell in 64."""
     side, bits = _grid(low, high, epsilon, 1)
     key = cell_keys(xyz, label, low, side, 1, bits)
-    # Fibonacci hashing spreads neighbouring keys; whole cells are drawn, never parts of one.
+    # Fibonacci hashing samples complete cells, evenly over the scene.
     drawn = key[(key.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(58) == 0]
     if len(drawn) == 0:
         return 1
     crowd = len(drawn) / len(np.unique(drawn))
-    return int(np.clip(np.sqrt(crowd / CROWD), 1, 8))  # surfaces: pixels grow with the square
+    return int(np.clip(np.sqrt(crowd / CROWD), 1, 8))  # pixels on surfaces grow quadratically
 
 
 def _runs(
     reach: int, bits: Int64[np.ndarray, "3"]
 ) -> tuple[Int64[np.ndarray, " runs"], Int64[np.ndarray, " runs"]]:
-    """The cells around a cell that may hold a neighbour: middle key and half length of runs."""
+    """Runs of cells that may hold neighbours of a cell: middle key offsets and half lengths."""
     rows, spans = [], []
     for dx in range(-reach, reach + 1):
         for dy in range(-reach, reach + 1):
-            # Between cells d apart lie at least d - 1 whole ones.
+            # There are at least d - 1 complete cells between cells d apart.
             rest = reach**2 - max(abs(dx) - 1, 0) ** 2 - max(abs(dy) - 1, 0) ** 2
             if rest >= 0:
                 rows.append(((dx << int(bits[1])) + dy) << int(bits[2]))

@@ -1,8 +1,7 @@
-"""H for features (MastSAM, Eq. 5): how alike what a network says of one place is, exactly.
+"""H for features (MastSAM, Eq. 5): mean cosine of a network's features of nearby pixels, exact.
 
-For labels the product in Eq. 5 is 1 or 0; for CLIP or DINO features it is the cosine. The
-neighbours are found in the same cells as for labels; a pair is within the radius by the same
-float64 test.
+For labels the product in Eq. 5 is 1 or 0; for CLIP or DINO features it is the cosine. Neighbours
+are found in the same cells, and by the same float64 test, as for labels.
 """
 
 from __future__ import annotations
@@ -27,34 +26,35 @@ from lift3d.scene.errors import FrameError, InputError
 log = logging.getLogger(__name__)
 AXIS_BITS = 20
 FeatureMaps = Callable[[int], Float32[np.ndarray, "rows columns channels"]]
-"""From a view's index to its features; a map covers the image at any resolution."""
+"""View index -> feature map, which covers the image at any resolution."""
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureConsistency:
-    """H of features. The same feature everywhere scores 1, so read it with `H_prime`."""
+    """H of features. A constant feature has H = 1, so read it with `H_prime`."""
 
     H: float
-    """Mean over the pixels of the mean cosine with E, -1 to 1; NaN where no pixel counts."""
+    """Mean over pixels of the mean cosine with E, -1 to 1; NaN without valid pixels."""
     H0: float
-    """H where every neighbour of another view is drawn at random from the other views."""
+    """Expected H if neighbours in other views were random pixels of the other views."""
     exclude: Exclude
     epsilon: float
     pixels: int
-    """Pixels the mean is over."""
+    """Number of valid pixels."""
     alone: int
-    """Pixels left out because nothing is left in their E."""
+    """Number of pixels that are not valid, because their E is empty."""
     view_H: Float64[np.ndarray, " views"]
+    """H over the pixels of each view; NaN without valid pixels."""
     h: Float32[np.ndarray, " pixels"]
-    """NaN where the pixel does not count."""
+    """Mean cosine of each pixel; NaN if not valid."""
 
     @property
     def H_prime(self) -> float:
-        """(H - H0) / (1 - H0): 0 is chance, 1 is perfect; NaN where chance gives 1."""
+        """(H - H0) / (1 - H0): 0 is chance, 1 is perfect; NaN if H0 is 1."""
         return (self.H - self.H0) / (1 - self.H0) if self.H0 < 1 - 1e-6 else float("nan")
 
     def summary(self) -> dict[str, Any]:
-        """All but the pixels, ready for JSON; NaN becomes None."""
+        """All values except per-pixel values, for JSON; NaN becomes None."""
         numbers = {"H": self.H, "H0": self.H0, "H_prime": self.H_prime}
         return {
             **{name: None if np.isnan(each) else each for name, each in numbers.items()},
@@ -73,11 +73,10 @@ def feature_consistency(
     epsilon: float,
     exclude: Exclude = "nothing",
 ) -> FeatureConsistency:
-    """H of pixels of many views with a feature each, which need not have unit length.
+    """H of pixels of many views with a feature each; features need not have unit length.
 
-    E and `exclude` are those of `consistency`. Time grows with pairs of neighbours times
-    channels; memory is twice that of the features. InputError for a feature that is zero, for
-    NaN and infinity.
+    E and `exclude` are as in `consistency`. Time grows with pairs of neighbours times channels;
+    memory is twice that of the features. InputError for features that are zero, NaN or infinite.
     """
     if not (np.isfinite(epsilon) and epsilon > 0):
         raise InputError(f"epsilon is {epsilon}; expected a distance above 0")
@@ -118,10 +117,10 @@ def scene_feature_consistency(
     exclude: Exclude = "nothing",
     stride: int = 4,
 ) -> FeatureConsistency:
-    """H of a scene's feature maps: every `stride`-th pixel with depth in x and y, and its feature.
+    """H of a scene's feature maps, on every `stride`-th pixel with depth in x and y.
 
-    A pixel looks its feature up through the colour camera, in the cell of the map it falls
-    into; zero features are none. Views that cannot be read are left out.
+    Each pixel's point is projected into the colour camera and gets the feature of the map cell
+    there; pixels with a zero feature are ignored. Views that cannot be read are skipped.
     """
     found = [_sample(view, features, index, stride) for index, view in enumerate(scene.views)]
     taken = [(index, each) for index, each in enumerate(found) if each is not None]
@@ -141,12 +140,12 @@ def scene_feature_consistency(
 def _sample(
     view: View, features: FeatureMaps, index: int, stride: int
 ) -> tuple[Float32[np.ndarray, "n 3"], Float32[np.ndarray, "n channels"], float] | None:
-    """Places, features and footprint of one view's pixels; None without depth."""
+    """Points, features and footprint of a view's pixels; None without depth or pose."""
     camera = view.geometry_camera
     try:
         depth = view.depth()
     except FrameError as error:
-        log.warning("view %s has no part in the consistency: %s", view.name, error)
+        log.warning("view %s is skipped in the consistency: %s", view.name, error)
         return None
     if depth is None or camera.world_from_camera is None:
         return None
@@ -178,7 +177,7 @@ def _unit(feature: Float32[np.ndarray, "pixels channels"]) -> Float32[np.ndarray
 def _by_chance(
     unit: Float32[np.ndarray, "pixels channels"], view: Int32[np.ndarray, " pixels"], views: int
 ) -> Float64[np.ndarray, " pixels"]:
-    """Each pixel's mean cosine with all pixels of the other views; 0 where there are none."""
+    """Mean cosine of each pixel with all pixels of the other views; 0 without such pixels."""
     sums = np.zeros((views, unit.shape[1]))
     for each in range(views):
         sums[each] = unit[view == each].sum(0, dtype=np.float64)
@@ -196,7 +195,7 @@ def _cosines(
     view: Int32[np.ndarray, " pixels"],
     epsilon: float,
 ) -> tuple[Float64[np.ndarray, "pixels 2"], Float64[np.ndarray, "pixels 2"]]:
-    """Sum of cosines and number of neighbours, in the own view and in others."""
+    """Sum of cosines and number of neighbours, in the own view and in other views."""
     own, other = np.zeros((len(xyz), 2)), np.zeros((len(xyz), 2))
     if len(xyz) == 0:
         return own, other
@@ -213,7 +212,7 @@ def _cosines(
         [((dx << int(bits[1])) + dy) << int(bits[2]) for dx in (-1, 0, 1) for dy in (-1, 0, 1)],
         np.int64,
     )
-    # In the order of cells, so that neighbours lie side by side in memory.
+    # In the order of cells, so that neighbours are adjacent in memory.
     _sum(xyz[order], unit[order], view[order], order, key[start[:-1]], start, rows, epsilon, own, other)  # fmt: skip  # noqa: E501
     return own, other
 
@@ -246,7 +245,7 @@ def _sum(xyz, unit, view, order, cell_key, start, rows, epsilon, own, other):
 @numba.njit(cache=True)
 @no_type_check
 def _within(xyz, p, q, epsilon):
-    """No fast maths here: the order of these sums is part of the definition."""
+    """The exact test; without fastmath, as the order of the sums is part of the definition."""
     dx = np.float64(xyz[q, 0]) - np.float64(xyz[p, 0])
     dy = np.float64(xyz[q, 1]) - np.float64(xyz[p, 1])
     dz = np.float64(xyz[q, 2]) - np.float64(xyz[p, 2])

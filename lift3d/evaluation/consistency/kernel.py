@@ -1,13 +1,13 @@
-"""The counting kernel: each cell against the pixels around it.
+"""The counting kernel: compare the pixels of each cell with the pixels around it.
 
-A cell's surroundings are a few runs of the sorted pixels. They are copied side by side, as
-float32 relative to the cell in units of epsilon, and meet the cell's pixels in loops that the
-compiler turns into vector instructions: sixteen pairs at a time where the CPU can.
+The surroundings of a cell are a few runs of the sorted pixels. They are copied into one buffer, as
+float32 relative to the cell in units of epsilon, and compared with the cell's pixels in loops that
+the compiler vectorises: sixteen pairs at a time on CPUs with AVX-512.
 
-Nothing of this is approximate. A pair is within the radius where (dx*dx + dy*dy) + dz*dz <=
-epsilon*epsilon in float64. With coordinates up to M the float32 squared distance is wrong by
-less than 1e-6 * (M + 1) near 1; where any pixel falls within `DOUBT` * (M + 1) of the radius,
-the pixel is counted again in float64.
+The counts are exact. A pair is within the radius if (dx*dx + dy*dy) + dz*dz <= epsilon*epsilon in
+float64. With coordinates up to M, the error of the float32 squared distance is below
+1e-6 * (M + 1) near 1; if any pair is within `DOUBT` * (M + 1) of the radius, the pixel is counted
+again in float64.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import numba
 import numpy as np
 
 DOUBT = 1e-5
-"""Squared distances about this close to the radius (in its units) are decided in float64."""
+"""Squared distances this close to the radius (in its units) are computed again in float64."""
 LANES = 64
-"""Lists are padded to a multiple of this: four vectors of sixteen, no scalar tail."""
+"""Buffers are padded to a multiple of this: four vectors of sixteen, no scalar tail."""
 FAR = np.float32(1e18)
-"""Coordinate of the padding: its squared distance is beyond any radius, and finite."""
+"""Coordinate of the padding: outside any radius, with a finite squared distance."""
 i4 = np.int32
 
 
@@ -31,12 +31,11 @@ i4 = np.int32
 def count(
     x, y, z, label, view, order, cell_key, start, bounds, rows, spans, kind, doubt, epsilon, out
 ):
-    """Fill `out` (pixels, 6) with the fields of `NeighbourCounts`, at `order` of each pixel.
+    """Fill `out` (pixels, 6) with the columns of `NeighbourCounts`, at `order` of each pixel.
 
-    Pixels are sorted by cell; cell c holds `start[c]` up to `start[c + 1]` and `cell_key`
-    ascends. A cell's surroundings are runs of keys: `rows` are their offsets, `spans` their
-    half lengths. `kind` is the bit of a key that labelled cells have. `bounds` cuts the
-    cells into chunks for the threads.
+    Pixels are sorted by cell; cell c holds pixels `start[c]` to `start[c + 1]`, and `cell_key` is
+    ascending. The surroundings of a cell are runs of keys with offsets `rows` and half lengths
+    `spans`. `kind` is the key bit of labelled cells. `bounds` splits the cells into chunks.
     """
     doubt, unit = np.float32(doubt), np.float32(1.0 / epsilon)
     for chunk in numba.prange(len(bounds) - 1):
@@ -46,9 +45,9 @@ def count(
         near = np.empty((3, 4096), np.float32)
         tags = np.empty((2, 4096), i4)
         runs = np.empty((len(rows), 2), np.int64)
-        # Cells ascend and so do the keys of each run: these only ever move forward.
-        kin_at = np.searchsorted(cell_key, cell_key[first] + rows - spans)
-        other_at = kin_at
+        # Cells and the keys of each run ascend, so these positions only move forward.
+        same_at = np.searchsorted(cell_key, cell_key[first] + rows - spans)
+        other_at = same_at
         for cell in range(first, last):
             begin, end = start[cell], start[cell + 1]
             key = cell_key[cell]
@@ -57,8 +56,8 @@ def count(
                 other_at = np.searchsorted(cell_key, (key ^ kind) + rows - spans)
             cx, cy, cz = x[begin], y[begin], z[begin]
 
-            # Pixels that are labelled as the cell's are: everything about them counts.
-            found = _runs(cell_key, start, key, rows, spans, kin_at, runs)
+            # Pixels of the same kind: count them with their labels and views.
+            found = _runs(cell_key, start, key, rows, spans, same_at, runs)
             size = _total(runs, found)
             if size + LANES > near.shape[1]:
                 near, tags = np.empty((3, 2 * size + LANES), np.float32), _tags(size)
@@ -87,7 +86,7 @@ def count(
                 out[i, 4] = b
                 out[i, 5] = o
 
-            # The others never agree: they only add to E.
+            # Pixels of the other kind never have the same label: they only add to E.
             found = _runs(cell_key, start, key ^ kind, rows, spans, other_at, runs)
             size = _total(runs, found)
             if size == 0:
@@ -117,7 +116,7 @@ def _tags(size):
 @numba.njit(cache=True)
 @no_type_check
 def _runs(cell_key, start, key, rows, spans, at, runs):
-    """The runs of pixels around a cell into `runs`; how many are not empty."""
+    """Write the runs of pixels around a cell to `runs`; returns the number of non-empty runs."""
     found = 0
     cells = len(cell_key)
     for row in range(len(rows)):
@@ -147,7 +146,7 @@ def _total(runs, found):
 @numba.njit(cache=True)
 @no_type_check
 def _fill(x, y, z, label, view, runs, found, cx, cy, cz, unit, near, tags):
-    """Copy the runs side by side and pad; the padded length."""
+    """Copy the runs into one buffer and pad it; returns the padded length."""
     nx, ny, nz, labels, views = near[0], near[1], near[2], tags[0], tags[1]
     k = 0
     for run in range(found):
@@ -177,14 +176,14 @@ def _one_label(labels, size):
 @numba.njit(cache=True)
 @no_type_check
 def _pairs(nx, ny, nz, views, size, px, py, pz, doubt, view):
-    """Pixels surely within the radius; of them in the view; pixels perhaps within it."""
+    """Counts of pixels certainly within the radius, of those in the view, and possibly within."""
     inside, outside = np.float32(1.0) - doubt, np.float32(1.0) + doubt
     found = own = most = i4(0)
     for k in range(size):
         dx, dy, dz = nx[k] - px, ny[k] - py, nz[k] - pz
         distance = dx * dx + dy * dy + dz * dz
         a = distance <= inside
-        # Without the casts the counters are 64 bit and half of each vector is lost.
+        # Without the casts the counters are 64-bit, which halves the vector width.
         found = i4(found + i4(a))
         own = i4(own + i4(a & (views[k] == view)))
         most = i4(most + i4(distance <= outside))
@@ -194,7 +193,7 @@ def _pairs(nx, ny, nz, views, size, px, py, pz, doubt, view):
 @numba.njit(cache=True)
 @no_type_check
 def _pairs_by_label(nx, ny, nz, labels, views, size, px, py, pz, doubt, label, view):
-    """As `_pairs`, and of the label: found, of the label, of the view, of both, perhaps."""
+    """As `_pairs`, with labels: within, of those same label, same view, both; possibly within."""
     inside, outside = np.float32(1.0) - doubt, np.float32(1.0) + doubt
     found = same = own = both = most = i4(0)
     for k in range(size):
@@ -214,7 +213,7 @@ def _pairs_by_label(nx, ny, nz, labels, views, size, px, py, pz, doubt, label, v
 @numba.njit(cache=True)
 @no_type_check
 def _exactly(x, y, z, label, view, p, runs, found, epsilon):
-    """The same four counts in float64, straight from the definition."""
+    """The first four counts of `_pairs_by_label` in float64, by definition."""
     px, py, pz = np.float64(x[p]), np.float64(y[p]), np.float64(z[p])
     n = same = own = both = i4(0)
     for run in range(found):

@@ -1,4 +1,4 @@
-"""The consistency H (Eq. 4-6), and what must stand beside it."""
+"""The consistency H (Eq. 4-6) with chance level, coverage and number of labels."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ Exclude: TypeAlias = Literal["nothing", "self", "view"]
 
 @dataclass(frozen=True, eq=False)
 class Consistency:
-    """H and all that it takes to judge it; printing it prints everything.
+    """H with the values needed to interpret it; `str` shows all of them.
 
-    One label everywhere scores H = 1, so H alone says nothing: read it with `coverage`,
-    `labels` and `H_prime`.
+    A single label everywhere has H = 1, so read H together with `coverage`, `labels` and
+    `H_prime`.
     """
 
     H: float
-    """Mean over the pixels of the share of E that has the pixel's label, 0 to 1; NaN where
-    no pixel counts."""
+    """Mean over pixels of the share of E with the pixel's label, 0 to 1; NaN without valid
+    pixels."""
     H0: float
-    """What H would be on average if every view's ids were permuted independently."""
+    """Expected H if the ids of every view were permuted independently."""
     exclude: Exclude
     foreground: bool
     epsilon: float
     pixels: int
-    """Pixels the mean is over."""
+    """Number of valid pixels."""
     alone: int
-    """Pixels left out of the mean because nothing is left in their E."""
+    """Number of pixels that are not valid, because their E is empty."""
     coverage: float
-    """Share of all pixels that have a label."""
+    """Share of labelled pixels."""
     labels: int
-    """Ids in use, 0 not among them."""
+    """Number of ids in use, without 0."""
     view_H: Float64[np.ndarray, " views"]
-    """H over the pixels of each view; NaN where none counts."""
+    """H over the pixels of each view; NaN without valid pixels."""
     h: Float32[np.ndarray, " pixels"] | None = None
-    """h of each pixel where asked for; NaN where the pixel does not count."""
+    """h of each pixel, with `return_pixels`; NaN if not valid."""
 
     @property
     def H_prime(self) -> float:
         """H corrected for chance, (H - H0) / (1 - H0): 0 is chance, 1 is perfect.
 
-        NaN where chance alone gives 1, as with one label everywhere: nothing was tested.
+        NaN if H0 is 1, as with a single label everywhere.
         """
         return (self.H - self.H0) / (1 - self.H0) if self.H0 < 1 else float("nan")
 
     def summary(self) -> dict[str, Any]:
-        """All but the pixels, ready for JSON; NaN becomes None."""
+        """All values except `h`, for JSON; NaN becomes None."""
         return {
             "H": _number(self.H),
             "H0": _number(self.H0),
@@ -87,27 +87,27 @@ def consistency(
 ) -> Consistency:
     """H of labelled pixels of many views, exactly (MastSAM, Eq. 4-6).
 
-    `xyz` is where each pixel lies in the world, `label` its id (0 = unlabelled), `view` the
-    index of its image. E of a pixel is every pixel of every image within `epsilon`
-    (inclusive; see `neighbour_counts`); h is the share of E with the pixel's label; H is the
-    mean of h. E is divided by its size |E|: the paper prints a 2-norm, its text a mean.
+    `xyz` is the world position of each pixel, `label` its id (0 = unlabelled), `view` the index
+    of its image. E of a pixel is the set of pixels of all images within `epsilon` (inclusive; see
+    `neighbour_counts`); h is the share of E with the pixel's label; H is the mean of h. The sum
+    over E is divided by |E|: the paper's equation has a 2-norm there, its text a mean.
 
-    `exclude` says what E leaves out:
+    `exclude` removes pixels from E:
 
-    * "nothing": E holds the pixel itself and its neighbours in its own view, as in the paper;
-    * "self": the pixel itself is left out;
-    * "view": the pixel's own view is left out, so that only agreement between views counts.
+    * "nothing": E includes the pixel itself and pixels of its own view, as in the paper;
+    * "self": E is without the pixel itself;
+    * "view": E is without the pixel's own view, so that only agreement between views counts.
 
-    A pixel whose E is empty is left out of the mean and counted in `alone`.
+    Pixels with an empty E are not valid: they are excluded from the mean and counted in `alone`.
 
-    Unlabelled pixels: by default 0 is a label like any other, so background that is
-    background in every view agrees. With `foreground`, the mean is over labelled pixels
-    only; their unlabelled neighbours stay in E and disagree with them.
+    By default, unlabelled (0) is a label like any other, so background that is unlabelled in every
+    view agrees. With `foreground`, the mean is over labelled pixels only; their unlabelled
+    neighbours are still in E and disagree with them.
 
-    `H0` is the mean of H over all ways to permute the ids of each view independently,
-    among all ids in use, unlabelled staying unlabelled. It is exact, not sampled: pixels of
-    one view keep agreeing as they did, labelled pixels of two views agree with probability
-    1 / `labels`, unlabelled ones always.
+    `H0` is the mean of H over all independent permutations of the ids of each view, among all ids
+    in use; unlabelled pixels stay unlabelled. It is exact, not sampled: agreement within a view is
+    unchanged, labelled pixels of two views agree with probability 1 / `labels`, and unlabelled
+    pixels always agree.
     """
     counts = neighbour_counts(xyz, label, view, epsilon)
     return score(counts, label, view, epsilon, exclude, foreground, return_pixels)
@@ -123,13 +123,13 @@ def score(
     return_pixels: bool = False,
     views: int | None = None,
 ) -> Consistency:
-    """H from counts that exist already: one count serves every `exclude`.
+    """H from existing counts, which are the same for every `exclude`.
 
-    `views` is how many views there are, where the last may have no pixels.
+    `views` is the number of views; needed if the last views have no pixels.
     """
     size, same, chance = _terms(counts, label, exclude)
-    asked = label > 0 if foreground else np.ones(len(label), bool)
-    valid = asked & (size > 0)
+    included = label > 0 if foreground else np.ones(len(label), bool)
+    valid = included & (size > 0)
     if views is None:
         views = int(view.max()) + 1 if len(view) else 0
     members = np.bincount(view, weights=valid, minlength=views)
@@ -145,7 +145,7 @@ def score(
         foreground=foreground,
         epsilon=float(epsilon),
         pixels=int(valid.sum()),
-        alone=int(asked.sum() - valid.sum()),
+        alone=int(included.sum() - valid.sum()),
         coverage=_ratio(int(np.count_nonzero(label > 0)), len(label)),
         labels=_ids(label),
         view_H=np.divide(totals, members, out=np.full(views, np.nan), where=members > 0),
@@ -158,10 +158,10 @@ def _terms(
 ) -> tuple[
     Int32[np.ndarray, " pixels"], Int32[np.ndarray, " pixels"], Float64[np.ndarray, " pixels"]
 ]:
-    """Per pixel: |E|, how many of E agree, and how many would on average by chance."""
-    # A labelled pixel of another view keeps its label's agreement one time in `labels`.
-    odds = np.where(label > 0, 1 / max(_ids(label), 1), 1.0)
-    chance = (counts.kin - counts.view_kin) * odds
+    """Per pixel: |E|, number of agreeing pixels in E, and its expectation by chance."""
+    # Labelled pixels of two views agree by chance with probability 1 / `labels`.
+    probability = np.where(label > 0, 1 / max(_ids(label), 1), 1.0)
+    chance = (counts.same_kind - counts.view_same_kind) * probability
     if exclude == "view":
         return counts.all - counts.view_all, counts.same - counts.view_same, chance
     chance += counts.view_same
@@ -171,7 +171,7 @@ def _terms(
 
 
 def _ids(label: Int32[np.ndarray, " pixels"]) -> int:
-    """How many ids are in use."""
+    """Number of ids in use, without 0."""
     if len(label) == 0:
         return 0
     if label.max() < 1 << 22:  # faster than sorting
@@ -179,8 +179,8 @@ def _ids(label: Int32[np.ndarray, " pixels"]) -> int:
     return len(np.unique(label[label > 0]))
 
 
-def _ratio(part: float | int, whole: float | int) -> float:
-    return float(part / whole) if whole > 0 else float("nan")
+def _ratio(part: float | int, total: float | int) -> float:
+    return float(part / total) if total > 0 else float("nan")
 
 
 def _number(value: float) -> float | None:

@@ -1,4 +1,4 @@
-"""ScanNet's truth from mesh, segments and aggregation, whichever release its labels are of."""
+"""ScanNet's truth from mesh, segments and aggregation, with labels of either release."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NYU40_LAST = 40
 
 @dataclass(frozen=True, eq=False)
 class LabelTable:
-    """What annotators wrote, in ids: `scannetv2-labels.combined.tsv`."""
+    """Ids of the annotators' class names, from `scannetv2-labels.combined.tsv`."""
 
     nyu40: dict[str, int]
     raw: dict[str, int]
@@ -39,26 +39,29 @@ class Annotation:
     instance: Int32[np.ndarray, " vertices"]
     """objectId + 1, 0 = none."""
     nyu40: Int32[np.ndarray, " vertices"] | None
-    """None where nothing says it."""
+    """Classes in nyu40 ids; None if unknown."""
     raw: Int32[np.ndarray, " vertices"] | None
-    """None where nothing says it."""
+    """Classes in raw ids; None if unknown."""
     notes: tuple[str, ...]
-    """Which convention the labels follow, how that was found out, what has no class."""
+    """The convention of the labels, the reason for this choice, and objects without class."""
 
     def classes(self, benchmark: Benchmark) -> Int32[np.ndarray, " vertices"] | None:
-        """Labels in the benchmark's ids; None where they are not known."""
+        """Labels in the benchmark's ids; None if unknown."""
         return self.nyu40 if benchmark.convention == "nyu40" else self.raw
 
     def truth(self, benchmark: Benchmark) -> Int64[np.ndarray, " vertices"]:
-        """label * 1000 + instance, as the benchmark's script asks for it."""
+        """label * 1000 + instance, the format of the benchmark's script."""
         label = self.classes(benchmark)
         if label is None:
             raise InputError(
-                f"the annotation does not tell the {benchmark.convention} ids that "
-                f"{benchmark.name} asks for; put {TABLES[0]} beside the scan or above it"
+                f"the annotation has no {benchmark.convention} ids, which {benchmark.name} "
+                f"needs; put {TABLES[0]} beside the scan or above it"
             )
         if self.instance.max(initial=0) >= INSTANCES_PER_LABEL:
-            raise InputError("objectId above 998: label * 1000 + instance cannot hold it")
+            raise InputError(
+                f"objectId {self.instance.max() - 1} is above 998, the largest that "
+                "label * 1000 + instance can encode"
+            )
         return np.where(self.instance > 0, label.astype(np.int64) * INSTANCES_PER_LABEL, 0) + (
             self.instance
         )
@@ -67,8 +70,8 @@ class Annotation:
 def read_annotation(folder: Path, scene: str, table: Path | None = None) -> Annotation:
     """The annotation of one scan. `table` defaults to the .tsv in the folder or above it.
 
-    With the table, an object's class is what its annotators wrote, as ScanNet's own export has
-    it. Without, it is the label mesh's, read by the convention it is found to follow.
+    With the table, an object's class is that of the annotators' name, as in ScanNet's own export.
+    Without it, classes come from the label mesh, with the convention of `label_convention`.
     """
     paths = annotation_files(folder, scene)
     surface = read_surface(*paths)
@@ -108,10 +111,10 @@ def label_convention(
     names: Mapping[int, str],
     table: LabelTable | None = None,
 ) -> tuple[Convention, str]:
-    """Whether labels are nyu40 or raw ids, and how that shows.
+    """Whether labels are nyu40 or raw ids, and the reason.
 
-    nyu40 ends at 40. Below, objects tell whose name has another id in either list: a chair is
-    5 in nyu40 and 2 among the raw ids. Where nothing tells, nyu40.
+    Ids above 40 are raw. Else objects vote whose name has different ids in both lists: a chair is
+    5 in nyu40 and 2 among the raw ids. Without votes, nyu40.
     """
     highest = int(label.max(initial=0))
     if highest > NYU40_LAST:
@@ -127,16 +130,16 @@ def label_convention(
             most = int(np.bincount(own.clip(0)).argmax())
             votes["nyu40"] += most == nyu40[name]
             votes["raw"] += most == raw[name]
-    told = votes["nyu40"] + votes["raw"]
+    total = votes["nyu40"] + votes["raw"]
     if votes["raw"] > votes["nyu40"]:
-        return "raw", f"{votes['raw']} of {told} objects have the raw id of their name"
-    if told:
-        return "nyu40", f"{votes['nyu40']} of {told} objects have the nyu40 id of their name"
-    return "nyu40", "assumed: no object tells them apart"
+        return "raw", f"{votes['raw']} of {total} objects have the raw id of their name"
+    if total:
+        return "nyu40", f"{votes['nyu40']} of {total} objects have the nyu40 id of their name"
+    return "nyu40", "assumed: no object has an id of only one list"
 
 
 def object_names(aggregation: Path) -> dict[int, str]:
-    """objectId + 1 -> what the annotators wrote."""
+    """objectId + 1 -> the annotators' class name."""
     try:
         groups: Any = json.loads(aggregation.read_text(encoding="utf-8"))["segGroups"]
         return {int(each["objectId"]) + 1: str(each["label"]).strip() for each in groups}
@@ -145,7 +148,7 @@ def object_names(aggregation: Path) -> dict[int, str]:
 
 
 def find_table(folder: Path) -> Path | None:
-    """The label table beside a scan or up to three folders above it."""
+    """The label table in a scan's folder or up to three folders above it; None if not found."""
     here = folder.resolve()
     places = [here, *list(here.parents)[:3]]
     found = (place / name for place in places for name in TABLES)

@@ -1,4 +1,4 @@
-"""The class lists of the benchmarks: which vertices are asked for, and what they are called."""
+"""The class lists of the benchmarks: ids and names of the evaluated classes."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from functools import cached_property
 from typing import Literal, TypeAlias
 
 Convention: TypeAlias = Literal["nyu40", "raw"]
-"""What a ScanNet label is: an id of nyu40, or the `id` of scannetv2-labels.combined.tsv."""
+"""Meaning of a ScanNet label: an id of nyu40, or the `id` of scannetv2-labels.combined.tsv."""
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A list of classes, by the ids that its truth and its submissions use."""
+    """The classes of a benchmark, in the ids of its truth and submissions."""
 
     name: str
     convention: Convention
     names: dict[int, str]
     """Every class of semantic labels, in the benchmark's order."""
     stuff: tuple[int, ...]
-    """Of these, what has no instances: walls and floor."""
+    """Classes without instances: wall and floor."""
 
     @cached_property
     def classes(self) -> tuple[int, ...]:
@@ -33,12 +33,12 @@ class Benchmark:
 
     @property
     def semantic(self) -> str:
-        """The protocol of instance AP with classes."""
+        """Name of the protocol for instance AP with classes."""
         return f"{self.name}: {len(self.things)} instance classes"
 
     @property
     def class_agnostic(self) -> str:
-        """The protocol of instance AP without classes."""
+        """Name of the protocol for instance AP without classes."""
         folded = f"{len(self.things)} instance classes folded into one"
         return f"class-agnostic {self._letter} {self.name}: {folded}"
 
@@ -116,5 +116,5 @@ NYU40_NAMES: dict[str, int] = {
         "nightstand, toilet, sink, lamp, bathtub, bag, otherstructure, otherfurniture, otherprop",
     ).items()
 }
-"""By the names that annotators wrote, where nyu40 has a class of just that name."""
+"""nyu40 ids by class name; annotators' names that are no class of nyu40 are missing."""
 RAW_NAMES: dict[str, int] = {name: each for each, name in SCANNET200.names.items()}

@@ -1,9 +1,9 @@
-"""Panoptic quality (Kirillov et al., CVPR 2019), of pictures, of points and of whole scenes.
+"""Panoptic quality (Kirillov et al., CVPR 2019) of pictures, points and scenes.
 
-PQ = sum of the IoU of matches / (matches + half of what is wrong + half of what is missed).
-A true and a predicted segment of one class match where their IoU exceeds 0.5: then no other
-can. Over a scene (Siddiqui et al., CVPR 2023) a segment is all pixels of one id in all views,
-so that an object whose id changes from view to view is not found.
+PQ = sum of IoU over true positives / (TP + FP / 2 + FN / 2). A true and a predicted segment of
+the same class match if their IoU exceeds 0.5, so each segment has at most one match. For a scene
+(Siddiqui et al., CVPR 2023), a segment is all pixels of an id in all views, so an object whose id
+changes between views does not match.
 """
 
 from __future__ import annotations
@@ -18,27 +18,30 @@ from jaxtyping import Float64, Int, Int64
 from lift3d.scene.errors import InputError
 
 THRESHOLD = 0.5
+"""IoU that a match must exceed, as defined by the paper."""
 
 
 @dataclass(frozen=True, eq=False)
 class PanopticQuality:
-    """PQ, and what it is the product of: SQ, the mean IoU of matches, and RQ, an F1; 0 to 1."""
+    """PQ, SQ and RQ, 0 to 1; per class PQ = SQ * RQ."""
 
     pq: float
-    """Mean over the classes that are there or predicted; NaN without any."""
+    """Mean over the classes in truth or prediction; NaN without any."""
     sq: float
+    """Segmentation quality: mean IoU of matches."""
     rq: float
+    """Recognition quality: F1 score."""
     matches: int
     wrong: int
-    """Predicted segments without a match."""
+    """False positives: predicted segments without a match."""
     missed: int
-    """True segments without a match."""
+    """False negatives: true segments without a match."""
     per_class: dict[int, float]
-    """PQ by class; one class, 1, where there are none."""
+    """PQ by class; the only class is 1 if segments have no classes."""
     protocol: str
 
     def summary(self) -> dict[str, Any]:
-        """What a report keeps; None where there is no number."""
+        """Values for JSON; NaN becomes None."""
         found = {"pq": self.pq, "sq": self.sq, "rq": self.rq}
         numbers = {name: None if np.isnan(each) else each for name, each in found.items()}
         counts = {"matches": self.matches, "wrong": self.wrong, "missed": self.missed}
@@ -46,14 +49,14 @@ class PanopticQuality:
 
 
 class SharedPixels:
-    """How many pixels each true segment shares with each predicted one, added up."""
+    """Number of pixels that each true segment shares with each predicted segment."""
 
     def __init__(self) -> None:
         self._pair = np.zeros(0, np.int64)
         self._count = np.zeros(0, np.int64)
 
     def add(self, truth: Int[np.ndarray, "*shape"], predicted: Int[np.ndarray, "*shape"]) -> None:
-        """Count a picture (or points). 0 is void in the truth and no segment in the prediction."""
+        """Add a picture (or points). 0 is void in the truth and no segment in the prediction."""
         if truth.size and min(truth.min(), predicted.min()) < 0:
             raise InputError("segment ids below 0; 0 is void, ids start at 1")
         pair = (truth.astype(np.int64).ravel() << 32) | predicted.astype(np.int64).ravel()
@@ -68,9 +71,9 @@ class SharedPixels:
         true_class: Mapping[int, int] | None = None,
         predicted_class: Mapping[int, int] | None = None,
     ) -> PanopticQuality:
-        """PQ of what was added. With classes, only segments of one class match.
+        """PQ of all added pictures. With classes, only segments of equal class match.
 
-        A true segment without a class is void; a predicted one without is left out.
+        A true segment without a class is void; a predicted segment without a class is ignored.
         """
         return _quality([self._tally(true_class, predicted_class)], protocol)
 
@@ -85,7 +88,7 @@ class SharedPixels:
         true_size = np.bincount(t, self._count, len(true_ids))
         guess_size = np.bincount(g, self._count, len(guess_ids))
         void = np.bincount(g, self._count * (kind[t] == 0), len(guess_ids))
-        # Void is not held against a segment: it counts neither way.
+        # Void pixels are removed from predicted segments.
         iou = self._count / (true_size[t] + (guess_size - void)[g] - self._count).clip(1)
         matched = (kind[t] > 0) & (kind[t] == guess_kind[g]) & (iou > THRESHOLD)
         missed, wrong = kind > 0, (guess_kind > 0) & (void <= THRESHOLD * guess_size)
@@ -102,10 +105,10 @@ class SharedPixels:
 def views_quality(
     views: Iterable[tuple[Int[np.ndarray, "..."], Int[np.ndarray, "..."]]], protocol: str
 ) -> tuple[PanopticQuality, PanopticQuality]:
-    """Class-agnostic PQ of pictures, and of the scene: pairs of true and predicted label maps.
+    """Class-agnostic PQ per picture and of the scene, from pairs of true and predicted label maps.
 
-    The first counts segments picture by picture; ids need not agree between them. In the
-    second a segment is all that has one id, in all views together.
+    For the first, segments are matched per picture; ids of different pictures are unrelated. For
+    the second, a segment is all pixels of an id in all views.
     """
     scene, tallies, count = SharedPixels(), [], 0
     for truth, predicted in views:
@@ -114,19 +117,19 @@ def views_quality(
                 f"true label map {truth.shape[::-1]}, predicted {predicted.shape[::-1]}; "
                 "expected one size"
             )
-        one = SharedPixels()
-        one.add(truth, predicted)
+        picture = SharedPixels()
+        picture.add(truth, predicted)
         scene.add(truth, predicted)
-        tallies.append(one._tally(None, None))
+        tallies.append(picture._tally(None, None))
         count += 1
-    each = _quality(tallies, f"PQ picture by picture, {count} views, {protocol}")
-    return each, scene.quality(f"scene-level PQ over all {count} views, {protocol}")
+    per_picture = _quality(tallies, f"PQ picture by picture, {count} views, {protocol}")
+    return per_picture, scene.quality(f"scene-level PQ over all {count} views, {protocol}")
 
 
 def _kinds(
     ids: Int64[np.ndarray, " ids"], classes: Mapping[int, int] | None
 ) -> Int64[np.ndarray, " ids"]:
-    """The class of each id + 1, so that class 0 is a class; 0 where it has none."""
+    """Class + 1 of each id, so that class 0 is valid; 0 for ids without a class."""
     if classes is None:
         return 2 * (ids > 0).astype(np.int64)
     found = [classes.get(each, -1) + 1 if each > 0 else 0 for each in ids.tolist()]
@@ -144,7 +147,7 @@ def _quality(
     iou, matches, wrong, missed = table.T
     pq = iou / np.maximum(matches + wrong / 2 + missed / 2, 0.5)
     rq = matches / np.maximum(matches + wrong / 2 + missed / 2, 0.5)
-    # Over the classes with a match: what does not match has no IoU.
+    # Only over classes with a match; others have no IoU.
     sq = (iou[matches > 0] / matches[matches > 0]).tolist()
     return PanopticQuality(
         _mean(pq.tolist()),

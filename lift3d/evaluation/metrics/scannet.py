@@ -1,7 +1,7 @@
-"""Instance AP of the ScanNet benchmark, equal to its script's numbers in every decimal.
+"""Instance AP of the ScanNet benchmark, with exactly the numbers of its script.
 
-After ScanNet (Dai et al., CVPR 2017), evaluation of 3D semantic instances: nine overlaps from
-0.50 to 0.90 (0.95 is not among them) make AP; 0.25 stands beside them.
+After ScanNet (Dai et al., CVPR 2017), evaluation of 3D semantic instances: AP is the mean over
+nine overlaps from 0.50 to 0.90 (without 0.95); AP25 uses overlap 0.25.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lift3d.scene.errors import InputError
 OVERLAPS: tuple[float, ...] = (*np.arange(0.5, 0.95, 0.05).tolist(), 0.25)
 """IoU that a match must exceed; AP is the mean over all but the last."""
 MIN_VERTICES = 100
-"""Smaller predictions are dropped, smaller true instances neither asked for nor punished."""
+"""Smaller predictions are dropped; smaller true instances are ignored."""
 INSTANCES_PER_LABEL = 1000
 """Truth is label * 1000 + instance."""
 
@@ -35,23 +35,23 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class AveragePrecision:
-    """AP, AP50 and AP25, 0 to 1; NaN where the truth holds nothing to find."""
+    """AP, AP50 and AP25, 0 to 1; NaN if the truth has no instances."""
 
     ap: float
     ap50: float
     ap25: float
     per_class_overlap: Float64[np.ndarray, "classes overlaps"]
-    """By class of `class_ids` and overlap of `OVERLAPS`; NaN where a class has no truth."""
+    """By class of `class_ids` and overlap of `OVERLAPS`; NaN for classes without truth."""
     class_ids: tuple[int, ...]
     protocol: str
-    """Which truth was asked for: numbers of two protocols do not compare."""
+    """The protocol in words; scores of different protocols are not comparable."""
 
     def summary(self) -> dict[str, Any]:
-        """What a report keeps; None where there is no number."""
+        """Values for JSON; NaN becomes None."""
         return {"protocol": self.protocol, **_numbers(self.ap, self.ap50, self.ap25)}
 
     def by_class(self, names: Mapping[int, str]) -> dict[str, dict[str, float | None]]:
-        """The three numbers of each class that has a truth."""
+        """AP, AP50 and AP25 of each class with truth."""
         found = {}
         for each, row in zip(self.class_ids, self.per_class_overlap, strict=True):
             if not np.isnan(row).any():
@@ -67,10 +67,10 @@ class AveragePrecision:
 
 
 class InstanceScores:
-    """AP over scenes that are added one by one, so that one scene's masks are held at a time.
+    """AP over scenes that are added one by one; only one scene's masks are in memory.
 
-    Vertices of classes other than `class_ids` are void. With `folded` they are all one class:
-    labels of predictions and of the true instances of `class_ids` say nothing.
+    Vertices of classes other than `class_ids` are void. With `folded`, all `class_ids` are one
+    class, and labels of predictions are ignored.
     """
 
     def __init__(self, class_ids: Sequence[int], protocol: str, folded: bool = False) -> None:
@@ -78,16 +78,16 @@ class InstanceScores:
         self._scenes: list[list[_Overlaps]] = []
 
     def add(self, truth: Int[np.ndarray, "_"], predictions: Sequence[Prediction]) -> None:
-        """A scene: truth is label * 1000 + instance.
+        """Add a scene; `truth` is label * 1000 + instance.
 
-        The order of the predictions matters, as in the benchmark: a true instance takes the
-        first that passes. InputError where a mask does not have one entry per vertex or a
-        confidence is not finite.
+        The order of the predictions matters, as in the benchmark: a true instance is matched with
+        the first prediction of sufficient overlap. InputError if a mask does not have one entry
+        per vertex or a confidence is not finite.
         """
         self._scenes.append(_overlaps(truth, predictions, self._class_ids, self._folded))
 
     def result(self) -> AveragePrecision:
-        """AP of what was added; a folded table has the one class 0."""
+        """AP of the added scenes; a folded table has the single class 0."""
         classes = (0,) if self._folded else self._class_ids
         table = np.full((len(classes), len(OVERLAPS)), np.nan)
         for row in range(len(classes)):
@@ -118,13 +118,13 @@ def class_agnostic(
 ) -> AveragePrecision:
     """AP of one labelled cloud with all classes folded into one.
 
-    Truth 0 is void: what the benchmark does not ask for (walls, floor, ...) goes there.
-    Prediction 0 is no object; `confidence` of each other id, in whose order they are taken.
-    InputError where an id has no confidence or the two differ in length.
+    Truth 0 is void, such as walls and floor. Prediction 0 is no object; `confidence` has the
+    other ids, in the order in which they are matched. InputError if an id has no confidence or
+    the lengths differ.
     """
     if len(truth_instance) != len(predicted_instance):
         raise InputError(
-            f"{len(predicted_instance)} labels for {len(truth_instance)} true ones; "
+            f"{len(predicted_instance)} predicted labels for {len(truth_instance)} true labels; "
             "predict on the points of the truth (--cloud)"
         )
     known, predicted = np.unique(predicted_instance, return_inverse=True)
@@ -146,14 +146,14 @@ def class_agnostic(
 
 @dataclass(frozen=True, eq=False)
 class _Overlaps:
-    """How the predictions of one class meet the truth of that class in one scene."""
+    """Overlaps of the predictions of a class with the true instances of the class in a scene."""
 
     iou: Float64[np.ndarray, "predictions instances"]
-    """With true instances large enough to be asked for, in the order of their ids."""
+    """IoU with the true instances that are large enough, in the order of their ids."""
     best: Float64[np.ndarray, " predictions"]
-    """Largest IoU with any true instance of the class, small ones too."""
+    """Largest IoU with any true instance of the class, including small instances."""
     ignored: Float64[np.ndarray, " predictions"]
-    """Share of vertices that are void or of too small an instance."""
+    """Share of vertices that are void or in an instance that is too small."""
     confidence: Float64[np.ndarray, " predictions"]
 
     @staticmethod
@@ -164,7 +164,7 @@ class _Overlaps:
         size: Int64[np.ndarray, " predictions"],
         confidence: Float64[np.ndarray, " predictions"],
     ) -> _Overlaps:
-        """From vertex counts; predictions that are too small are left out."""
+        """Compute overlaps from vertex counts; predictions that are too small are dropped."""
         if not np.isfinite(confidence).all():
             raise InputError("a confidence is NaN or infinite; give each instance a finite one")
         kept, large = size >= MIN_VERTICES, true_size >= MIN_VERTICES
@@ -180,23 +180,23 @@ def _overlaps(
     class_ids: Sequence[int],
     folded: bool,
 ) -> list[_Overlaps]:
-    """One table per class."""
-    # Ids below 1000 name groups of the annotation: of no class, so void.
+    """One table of overlaps per class."""
+    # Ids below 1000 have no class, so they are void.
     evaluated = np.isin(truth // INSTANCES_PER_LABEL, np.asarray(class_ids))
     ids, index = _positive(np.where(evaluated & (truth >= INSTANCES_PER_LABEL), truth, 0))
     sizes = np.bincount(index, minlength=len(ids) + 1)[1:]
-    asked = set(class_ids)
-    judged = [each for each in predictions if folded or each.label in asked]
-    counts = np.zeros((len(judged), len(ids) + 1), np.int64)
-    for row, one in enumerate(judged):
-        if one.mask.shape != truth.shape:
+    wanted = set(class_ids)
+    scored = [each for each in predictions if folded or each.label in wanted]
+    counts = np.zeros((len(scored), len(ids) + 1), np.int64)
+    for row, prediction in enumerate(scored):
+        if prediction.mask.shape != truth.shape:
             raise InputError(
-                f"a mask has {one.mask.size} entries, the scene {truth.size} vertices; "
+                f"a mask has {prediction.mask.size} entries, the scene {truth.size} vertices; "
                 "predict one entry per vertex of the evaluated mesh"
             )
-        counts[row] = np.bincount(index[one.mask], minlength=len(ids) + 1)
-    score = np.array([one.confidence for one in judged], np.float64)
-    label = np.array([one.label for one in judged], np.int64)
+        counts[row] = np.bincount(index[prediction.mask], minlength=len(ids) + 1)
+    score = np.array([prediction.confidence for prediction in scored], np.float64)
+    label = np.array([prediction.label for prediction in scored], np.int64)
     tables = []
     for each in (None,) if folded else class_ids:
         mine = np.flatnonzero(np.ones(len(label), bool) if each is None else label == each)
@@ -212,7 +212,7 @@ def _overlaps(
 def _positive(
     instance: Int[np.ndarray, " vertices"],
 ) -> tuple[Int64[np.ndarray, " instances"], Int64[np.ndarray, " vertices"]]:
-    """The ids above 0, ascending, and each vertex' position among them from 1 (0: none)."""
+    """The ids above 0, ascending, and each vertex's position among them from 1 (0: none)."""
     ids, index = np.unique(instance, return_inverse=True)
     none = int(np.searchsorted(ids, 0, side="right"))
     return ids[none:].astype(np.int64), np.maximum(index.astype(np.int64) - none + 1, 0)
@@ -225,14 +225,14 @@ def _class_ap(scenes: Sequence[_Overlaps], overlap: float) -> float:
     matched = [_match(scene, overlap) for scene in scenes]
     right = np.concatenate([each[0] for each in matched])
     score = np.concatenate([each[1] for each in matched])
-    # Where nothing is left to judge, the benchmark's script fails; nothing was found: 0.
+    # Without a prediction the benchmark's script fails; AP is 0, as nothing was found.
     return _area(right, score, sum(each[2] for each in matched)) if len(score) else 0.0
 
 
 def _match(
     scene: _Overlaps, overlap: float
-) -> tuple[Bool[np.ndarray, " judged"], Float64[np.ndarray, " judged"], int]:
-    """Judged predictions of one scene: right or wrong, their score; true instances not found."""
+) -> tuple[Bool[np.ndarray, " scored"], Float64[np.ndarray, " scored"], int]:
+    """Scored predictions: whether a true positive, their confidence; number of missed instances."""
     passes = scene.iou > overlap
     used = np.zeros(len(passes), bool)
     right, score, missed = [], [], 0
@@ -241,7 +241,7 @@ def _match(
         if not len(takers):
             missed += 1
             continue
-        # Only the first is used up; a later instance may meet its duplicates again.
+        # Only the first is marked as used; later instances may match the duplicates again.
         used[takers[0]] = True
         best = scene.confidence[takers[0]]
         for other in scene.confidence[takers[1:]]:
@@ -257,34 +257,34 @@ def _match(
 
 
 def _area(
-    right: Bool[np.ndarray, " judged"], score: Float64[np.ndarray, " judged"], missed: int
+    right: Bool[np.ndarray, " scored"], score: Float64[np.ndarray, " scored"], missed: int
 ) -> float:
-    """Area under precision over recall, with the benchmark's own steps of recall."""
+    """Area under the precision-recall curve, with the benchmark's recall steps."""
     order = np.argsort(score)
     right = right[order]
     _, first = np.unique(score[order], return_index=True)
     below = np.concatenate([[0], np.cumsum(right)])[first]
     found = np.count_nonzero(right) - below
     precision = np.append(found / (len(right) - first), 1.0)
-    # A true instance whose match lies below the score is missed there, like the unmatched ones.
+    # Instances whose match has a lower score count as missed at this score.
     recall = np.append(found / np.maximum(found + below + missed, 1), 0.0)
     steps = np.convolve(np.concatenate([recall[:1], recall, [0.0]]), [-0.5, 0.0, 0.5], "valid")
     return _dot(precision.tolist(), steps.tolist())
 
 
 def _dot(a: list[float], b: list[float]) -> float:
-    """The dot product to the last bit as the benchmark's golden numbers have it.
+    """The dot product, bit for bit as in the benchmark's reference numbers.
 
-    That of NumPy differs between processors. This is one with fused multiplication and addition:
-    16 sums side by side, added up pairwise, then what is left over.
+    NumPy's result differs between processors. This computes it with fused multiply-add: 16
+    partial sums, added pairwise, then the remaining elements.
     """
-    whole = len(a) // 16 * 16
+    blocks = len(a) // 16 * 16
     sums = [0.0] * 16
-    for i in range(whole):
+    for i in range(blocks):
         sums[i % 16] = _fused(a[i], b[i], sums[i % 16])
     lanes = [sums[i] + sums[i + 4] + sums[i + 8] + sums[i + 12] for i in range(4)]
     rest = 0.0
-    for i in range(whole, len(a)):
+    for i in range(blocks, len(a)):
         rest = _fused(a[i], b[i], rest)
     return (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]) + rest
 
@@ -302,13 +302,13 @@ def _numbers(ap: float, ap50: float, ap25: float) -> dict[str, float | None]:
 def _averaged(
     table: Float64[np.ndarray, "classes overlaps"], class_ids: Sequence[int], protocol: str
 ) -> AveragePrecision:
-    """The means over classes and overlaps."""
-    # Overlap by overlap, as the benchmark sums: the order shows in the last decimal.
+    """AP, AP50 and AP25 as means over classes and overlaps."""
+    # Sum overlap by overlap, as the benchmark does: the order affects the last decimal.
     nine = np.ascontiguousarray(table[:, :-1].T)
     ap, ap50, ap25 = (_mean_known(each) for each in (nine, table[:, 0], table[:, -1]))
     return AveragePrecision(ap, ap50, ap25, table, tuple(class_ids), protocol)
 
 
 def _mean_known(values: Float64[np.ndarray, "..."]) -> float:
-    """Mean of what is not NaN; NaN where all is."""
+    """Mean of the values that are not NaN; NaN if all are NaN."""
     return float("nan") if np.isnan(values).all() else float(np.nanmean(values))

@@ -1,4 +1,4 @@
-"""ScanNet++'s truth: a mesh, its segments, and the objects that people made of them."""
+"""ScanNet++'s truth: a mesh, its segments, and the annotated objects."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from lift3d.scene.errors import InputError
 
 MESH, SEGMENTS, OBJECTS = "mesh_aligned_0.05.ply", "segments.json", "segments_anno.json"
 MASKED = "mesh_aligned_0.05_mask.txt"
-"""Vertices that are not evaluated: behind glass, badly scanned."""
+"""File with the vertices that are not evaluated: behind glass, badly scanned."""
 CLASSES = ("metadata/semantic_benchmark/top100_instance.txt", "top100_instance.txt")
 STRUCTURE = ("wall", "floor", "ceiling")
 
 
 @dataclass(frozen=True, eq=False)
 class ScanNetPlusPlus:
-    """True objects on the vertices that are evaluated."""
+    """True objects on the evaluated vertices."""
 
     points: Float32[np.ndarray, "vertices 3"]
     instance: Int32[np.ndarray, " vertices"]
-    """1 and up by the order of the file, 0 = none or not asked for."""
+    """Ids from 1 in file order; 0 = no object or an object that is not evaluated."""
     protocol: str
     names: dict[int, str]
     notes: tuple[str, ...]
 
 
 def is_scannetpp(folder: Path) -> Path | None:
-    """The folder with the annotation: this one or its `scans`; None where there is none."""
+    """The folder with the annotation: `folder` or its `scans`; None if neither has it."""
     places = (folder, folder / "scans")
     return next((each for each in places if (each / OBJECTS).is_file()), None)
 
@@ -40,9 +40,9 @@ def is_scannetpp(folder: Path) -> Path | None:
 def read_scannetpp(folder: Path) -> ScanNetPlusPlus:
     """The truth of one scene, without classes.
 
-    Where a vertex belongs to several objects it is the smallest's. The classes of the
-    benchmark are taken from `top100_instance.txt` where that lies above the scene, else every
-    object counts but walls, floors and ceilings.
+    A vertex of several objects is assigned to the smallest. The evaluated classes are read from
+    `top100_instance.txt` in a folder above the scene; without that file, all objects except
+    walls, floors and ceilings are evaluated.
     """
     from plyfile import PlyData
 
@@ -57,18 +57,18 @@ def read_scannetpp(folder: Path) -> ScanNetPlusPlus:
             for number, each in enumerate(groups, start=1)
         }
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{folder} is not annotated as ScanNet++ is: {error!r}") from error
+        raise InputError(f"{folder} has no valid ScanNet++ annotation: {error!r}") from error
     if len(segment) != len(xyz):
         raise InputError(f"{folder / SEGMENTS} has {len(segment)} entries, {MESH} {len(xyz)}")
     listed = _class_names(folder)
-    asked = {n for n, name in names.items() if (name in listed if listed else _object(name))}
+    evaluated = {n for n, name in names.items() if (name in listed if listed else _object(name))}
     instance = np.zeros(len(xyz), np.int32)
     sizes = {number: int(mask.sum()) for number, mask in members.items()}
     for number in sorted(members, key=lambda each: (-sizes[each], each)):
         instance[members[number]] = number
     several = int((np.sum(list(members.values()), axis=0) > 1).sum()) if members else 0
-    notes = [f"{several:,} vertices of several objects: the smallest has them"] if several else []
-    instance[~np.isin(instance, list(asked))] = 0
+    notes = [f"{several:,} vertices of several objects given to the smallest"] if several else []
+    instance[~np.isin(instance, list(evaluated))] = 0
     kept = np.ones(len(xyz), bool)
     if (folder / MASKED).is_file():
         kept[np.loadtxt(folder / MASKED, np.int64, ndmin=1)] = False
@@ -99,4 +99,4 @@ def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not readable JSON: {error}; get it again") from error
+        raise InputError(f"{path} is not readable JSON: {error}; download it again") from error

@@ -1,4 +1,4 @@
-"""Semantic IoU of labelled vertices, as ScanNet's benchmark counts it."""
+"""Semantic IoU of labelled vertices, as in ScanNet's benchmark."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ class SemanticScore:
     """IoU of each class and their mean, 0 to 1."""
 
     miou: float
-    """Over the classes that have a vertex in truth or prediction; NaN without any."""
+    """Mean over the classes with a vertex in truth or prediction; NaN without any."""
     accuracy: float
-    """Share of the vertices asked for that are right."""
+    """Share of correct vertices among the evaluated vertices."""
     per_class: Float64[np.ndarray, " classes"]
-    """By class of `class_ids`; NaN where a class is neither there nor predicted."""
+    """By class of `class_ids`; NaN for classes in neither truth nor prediction."""
     class_ids: tuple[int, ...]
     protocol: str
 
     def summary(self) -> dict[str, Any]:
-        """What a report keeps; None where there is no number."""
+        """Values for JSON; NaN becomes None."""
         found = {"miou": self.miou, "accuracy": self.accuracy}
         numbers = {name: None if np.isnan(each) else each for name, each in found.items()}
         return {"protocol": self.protocol, **numbers}
@@ -39,22 +39,25 @@ def semantic_score(
 ) -> SemanticScore:
     """IoU over all scenes: pairs of true and predicted labels per vertex.
 
-    Vertices whose true label is none of `class_ids` are not asked for, whatever is predicted
-    there. A predicted label that is none of them is a miss of the true class.
+    Vertices whose true label is not in `class_ids` are not evaluated. A predicted label that is
+    not in `class_ids` is a false negative of the true class.
     """
     table = np.zeros((len(class_ids), len(class_ids) + 1), np.int64)
     for truth, predicted in scenes:
         if len(truth) != len(predicted):
-            raise InputError(f"{len(predicted)} predicted labels for {len(truth)} true ones")
+            raise InputError(
+                f"{len(predicted)} predicted labels for {len(truth)} true labels; expected one "
+                "per vertex"
+            )
         table += confusion(truth, predicted, class_ids)
     right = np.diag(table)
     union = table.sum(1) + table[:, :-1].sum(0) - right
     per_class = np.divide(right, union, out=np.full(len(right), np.nan), where=union > 0)
     known = per_class[union > 0]
-    asked = int(table.sum())
+    evaluated = int(table.sum())
     return SemanticScore(
         float(known.mean()) if len(known) else float("nan"),
-        float(right.sum() / asked) if asked else float("nan"),
+        float(right.sum() / evaluated) if evaluated else float("nan"),
         per_class,
         tuple(class_ids),
         protocol,
@@ -66,18 +69,18 @@ def confusion(
     predicted: Int[np.ndarray, " vertices"],
     class_ids: Sequence[int],
 ) -> Int64[np.ndarray, "classes classes_and_others"]:
-    """Vertices by true class (rows) and predicted class; the last column is any other label."""
+    """Vertex counts by true class (rows) and predicted class; the last column is other labels."""
     classes = len(class_ids)
     row, column = _position(truth, class_ids), _position(predicted, class_ids)
-    asked = row < classes
-    pair = row[asked] * (classes + 1) + column[asked]
+    evaluated = row < classes
+    pair = row[evaluated] * (classes + 1) + column[evaluated]
     return np.bincount(pair, minlength=classes * (classes + 1)).reshape(classes, classes + 1)
 
 
 def _position(
     label: Int[np.ndarray, " vertices"], class_ids: Sequence[int]
 ) -> Int64[np.ndarray, " vertices"]:
-    """Where each label stands among the classes; behind the last for others."""
+    """Position of each label in `class_ids`; the number of classes for other labels."""
     known, index = np.unique(label, return_inverse=True)
     place = {each: at for at, each in enumerate(class_ids)}
     found = np.array([place.get(each, len(class_ids)) for each in known.tolist()], np.int64)

@@ -1,4 +1,4 @@
-"""Predictions as the benchmarks take them: a list per scene, a mask file per instance.
+"""Benchmark submissions: a list per scene and a mask file per instance.
 
 `<scene>.txt` has a line `predicted_masks/<scene>_000.txt LABEL CONFIDENCE` per instance. A mask
 is text with 0 or 1 per vertex of the mesh (ScanNet), or JSON run lengths (ScanNet++).
@@ -30,7 +30,7 @@ def predictions(
 ) -> list[Prediction]:
     """One prediction per id above 0 that has vertices, in the order of `confidence`.
 
-    `label`: the class of every instance, or of each; an instance without one is left out.
+    `label`: one class for all instances, or a class per id; ids without a class are omitted.
     """
     found = set(np.unique(instance).tolist())
     classes = dict.fromkeys(confidence, label) if isinstance(label, int) else label
@@ -44,10 +44,10 @@ def predictions(
 def write_submission(
     folder: Path, scene: str, instances: Iterable[Prediction], form: Format = "scannet"
 ) -> list[Path]:
-    """Write one scene's list and masks into `folder`; every file written, the list first.
+    """Write one scene's list and masks into `folder`; returns the files, the list first.
 
-    Masks of an earlier submission of the scene are removed. The list appears last, so that it
-    never names a mask that is not there. InputError for a scene name that cannot stand in it.
+    Masks of an earlier submission of the scene are removed. The list is written last, so that it
+    never refers to a missing mask. InputError for a scene name with spaces or slashes.
     """
     if not scene or any(each.isspace() or each in "/\\" for each in scene):
         raise InputError(f"scene name {scene!r}: expected one without spaces and slashes")
@@ -71,18 +71,18 @@ def write_submission(
 
 
 def submitted_scenes(folder: Path) -> list[str]:
-    """The scenes a submission has lists of; InputError where there is none."""
+    """The scenes of a submission; InputError if there is none."""
     scenes = sorted(each.stem for each in folder.glob("*.txt") if not each.name.startswith("."))
     if not scenes:
-        raise InputError(f"{folder} holds no <scene>.txt; expected a submission to a benchmark")
+        raise InputError(f"{folder} has no <scene>.txt; expected a submission to a benchmark")
     return scenes
 
 
 def read_submission(folder: Path, scene: str) -> list[Prediction]:
-    """The instances of one scene in file order, masks of either kind.
+    """The instances of one scene in file order, with masks in either format.
 
-    As in the benchmark: a mask is whatever is not 0, and where two lines name one mask the
-    later label and confidence hold, at the place of the first.
+    As in the benchmark, a mask is all vertices that are not 0. If two lines name the same mask,
+    the later label and confidence replace the first line's.
     """
     listing = folder / f"{scene}.txt"
     try:
@@ -98,7 +98,7 @@ def read_submission(folder: Path, scene: str) -> list[Prediction]:
 
 
 def read_mask(path: Path) -> Bool[np.ndarray, " vertices"]:
-    """A mask file of either kind, by its content."""
+    """Read a mask file; its content decides the format."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -109,12 +109,12 @@ def read_mask(path: Path) -> Bool[np.ndarray, " vertices"]:
         return _from_text(content)
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"mask {path}: expected one whole number per vertex, or run lengths as JSON ({error})"
+            f"mask {path}: expected one integer per vertex, or run lengths as JSON ({error})"
         ) from error
 
 
 def run_lengths(mask: Bool[np.ndarray, " vertices"]) -> dict[str, Any]:
-    """ScanNet++'s code: start (from 1) and length of every run of vertices.
+    """ScanNet++'s run-length code: start (from 1) and length of every run of vertices.
 
     >>> run_lengths(np.array([True, True, False, True]))
     {'length': 4, 'counts': '1 2 4 1'}
@@ -126,7 +126,7 @@ def run_lengths(mask: Bool[np.ndarray, " vertices"]) -> dict[str, Any]:
 
 
 def from_run_lengths(code: Mapping[str, Any]) -> Bool[np.ndarray, " vertices"]:
-    """The mask of a run-length code; ValueError where runs do not fit the length.
+    """The mask of a run-length code; ValueError if runs do not fit the length.
 
     >>> from_run_lengths({"length": 4, "counts": "1 2 4 1"}).tolist()
     [True, True, False, True]
@@ -154,7 +154,7 @@ def _entry(listing: Path, number: int, words: Sequence[str]) -> tuple[Path, int,
     if not path.is_relative_to(folder):
         raise InputError(f"{where}: {words[0]} lies outside the submission; name it relative to it")
     try:
-        # 5.0 is a label too: the benchmark reads it so.
+        # The benchmark also accepts labels such as 5.0.
         return path, int(float(words[1])), float(words[2])
     except (ValueError, OverflowError) as error:
         raise InputError(f"{where}: label and confidence are numbers ({error})") from error
@@ -170,7 +170,7 @@ def _from_text(content: bytes) -> Bool[np.ndarray, " vertices"]:
 
 
 def _own_masks(folder: Path, scene: str) -> Iterable[Path]:
-    """Masks named after the scene, and not after another whose name begins alike."""
+    """Masks of the scene, without those of scenes whose name has it as a prefix."""
     for path in (folder / MASKS).glob(f"{scene}_*"):
         if path.suffix in SUFFIX.values() and path.stem.removeprefix(f"{scene}_").isdigit():
             yield path

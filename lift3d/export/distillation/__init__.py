@@ -1,7 +1,7 @@
-"""The labels of a run in a Gaussian splat: every Gaussian learns an identity with its colour.
+"""Distil the labels of a run into a Gaussian splat: each Gaussian learns colour and identity.
 
-Needs the extra `distill`. Gaussians begin at the run's points, are fitted to its pictures and
-label maps, and render labels into every view. See docs/distillation.md.
+Needs the extra `distill`. Gaussians are initialised at the run's points, fitted to its pictures
+and label maps, and render labels into every view. See docs/distillation.md.
 """
 
 try:

@@ -1,4 +1,4 @@
-"""The Gaussians of a scene with an identity each, from the points of a run."""
+"""Gaussians with an identity feature, initialised from the points of a run."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ from lift3d.scene.errors import InputError
 from lift3d.scene.storage import atomic
 
 OPACITY = 0.5
-"""To begin with. 3DGS begins with 0.1, for clouds that must still grow; ours is dense."""
-SURE = 5.0
-"""Score that an id of the cloud starts with, over those of others."""
+"""Initial opacity. 3DGS uses 0.1 for sparse clouds that must still grow; the run's cloud is dense.
+Chosen by hand; not tuned on data."""
+ID_SCORE = 5.0
+"""Initial score (logit) of a Gaussian's id in the cloud. Chosen by hand; not tuned on data."""
 
 
 @dataclass(frozen=True)
 class IdentityConfig:
-    """What stands for an object."""
+    """The identity feature of Gaussians."""
 
     channels: int = 16
     """Length of the identity feature."""
     from_cloud: bool = True
-    """Begin with the cloud's ids; False: with nothing, so that all comes from the label maps."""
+    """Initialise with the cloud's ids; False: learn ids from the label maps only."""
 
 
 class Gaussians(torch.nn.Module):
-    """Parameters as 3DGS keeps them: logarithms of scales, logits of opacities, harmonics of
-    degree 0; and beside them the identity features and the linear head that reads ids from them.
+    """Parameters as in 3DGS (log scales, logits of opacities, harmonics of degree 0), and identity
+    features with a linear head that predicts ids.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Gaussians(torch.nn.Module):
         config: IdentityConfig,
         seed: int,
     ) -> None:
-        """`ids` are those of the label maps, ascending, 0 among them: the classes of the head."""
+        """`ids` are the ids of the label maps, ascending, with 0; they are the head's classes."""
         super().__init__()
         if len(cloud) < 2:
             raise InputError(f"the cloud has {len(cloud)} points; expected 2 or more")
@@ -60,7 +61,7 @@ class Gaussians(torch.nn.Module):
         self.quaternions = parameter(torch.tensor([1.0, 0, 0, 0]).repeat(count, 1))
         self.logits = parameter(torch.full((count,), float(np.log(OPACITY / (1 - OPACITY)))))
         self.harmonics = parameter((torch.from_numpy(points.rgb / 255.0) - 0.5) / C0)
-        # The head's rows are a codebook: nearly orthogonal, so that a feature is near one of them.
+        # The head's rows are a codebook of nearly orthogonal vectors, one per id.
         codes = torch.randn(len(ids), config.channels, generator=random)
         codes = codes / codes.norm(dim=1, keepdim=True)
         identity = 0.01 * torch.randn(count, config.channels, generator=random)
@@ -71,19 +72,19 @@ class Gaussians(torch.nn.Module):
         self.identity = parameter(identity)
         self.head = torch.nn.Linear(config.channels, len(ids))
         with torch.no_grad():
-            self.head.weight.copy_(SURE * codes)
+            self.head.weight.copy_(ID_SCORE * codes)
             self.head.bias.zero_()
         self.ids: torch.Tensor
-        self.beginning: torch.Tensor
+        self.initial_means: torch.Tensor
         self.register_buffer("ids", torch.from_numpy(ids.copy()))
-        # Where smoothness finds neighbours; not trained.
-        self.register_buffer("beginning", self.means.detach().clone())
+        # For the neighbours in the smoothness loss; not trained.
+        self.register_buffer("initial_means", self.means.detach().clone())
 
     def __len__(self) -> int:
         return len(self.means)
 
     def splats(self) -> Splats:
-        """Colour (not cut to 0..1) and identity side by side, ready to be drawn."""
+        """The Gaussians for rendering; values are colour (not clamped to 0..1) and identity."""
         colour = 0.5 + C0 * self.harmonics
         return Splats(
             self.means,
@@ -96,29 +97,29 @@ class Gaussians(torch.nn.Module):
     def scores(
         self, identity: Float[torch.Tensor, "*shape channels"]
     ) -> Float[torch.Tensor, "*shape classes"]:
-        """A score per id, for the cross-entropy; of a Gaussian or of a pixel."""
+        """Scores (logits) of the ids, from identity features of Gaussians or pixels."""
         scores: torch.Tensor = self.head(identity)
         return scores
 
     @torch.no_grad()
     def labels(self) -> Int32[np.ndarray, " splats"]:
-        """The likeliest id of each Gaussian."""
+        """The most probable id of each Gaussian."""
         return self.ids[self.scores(self.identity).argmax(1)].cpu().numpy()
 
 
 def class_index(
     labels: Int32[np.ndarray, "height width"], ids: Int32[np.ndarray, " ids"]
 ) -> Int64[np.ndarray, "height width"]:
-    """The position of each pixel's id among `ids`, which has them all."""
+    """Position of each pixel's id in `ids`, which must contain it."""
     return np.searchsorted(ids, labels).astype(np.int64)
 
 
 @torch.no_grad()
 def write_gaussians(path: Path, model: Gaussians, label_property: bool = False) -> None:
-    """The trained Gaussians as a 3DGS PLY, in the conventions of `lift3d.export.splat`.
+    """Write the trained Gaussians as a 3DGS PLY, in the conventions of `lift3d.export.splat`.
 
-    Beside it `labels.npy`, one int32 per Gaussian in order, and `identity.npz` with the features
-    and the head; labels stand in the PLY too on request.
+    Also writes `labels.npy` (one int32 per Gaussian, in order) and `identity.npz` (features and
+    head) to the same folder. `label_property` adds the labels to the PLY.
     """
     from plyfile import PlyData, PlyElement
 
@@ -150,7 +151,7 @@ def write_gaussians(path: Path, model: Gaussians, label_property: bool = False) 
 
 
 def thinned(cloud: LabelledPoints, most: int, seed: int) -> LabelledPoints:
-    """At most so many of the points, drawn at random, in their order."""
+    """At most `most` of the points, sampled at random, in their order."""
     if len(cloud) <= most:
         return cloud
     rng = np.random.default_rng(seed)

@@ -1,7 +1,6 @@
-"""Drawn by gsplat (Ye et al. 2025) on CUDA. No machine of ours could run it: not tested.
+"""Rendering by gsplat (Ye et al. 2025) on CUDA. Tests check only the arguments of the call.
 
-What is tested is what it is called with. gsplat's pixel centres lie at 0.5, and it stops where
-less than 1e-4 is left to see through.
+gsplat's pixel centres are at 0.5, and it stops blending at a transmittance of 1e-4.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from lift3d.scene.errors import MissingExtra
 
 
 class GsplatRasteriser:
-    """`gsplat.rasterization` behind our interface."""
+    """`gsplat.rasterization` as a `Rasteriser`."""
 
     name = "gsplat"
 
@@ -29,7 +28,7 @@ class GsplatRasteriser:
         self._rasterization = rasterization
 
     def __call__(self, splats: Splats, camera: Camera) -> Rendered:
-        """The picture of one camera."""
+        """Render one camera."""
 
         def tensor(array: np.ndarray) -> torch.Tensor:
             return torch.as_tensor(array, dtype=splats.means.dtype, device=splats.means.device)

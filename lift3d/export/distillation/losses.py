@@ -1,4 +1,4 @@
-"""What training minimises."""
+"""The losses of training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def photometric(
     photo: Float[torch.Tensor, "height width 3"],
     share: float = 0.2,
 ) -> Float[torch.Tensor, ""]:
-    """(1 - share) L1 + share (1 - SSIM), as 3DGS."""
+    """(1 - share) L1 + share (1 - SSIM), as in 3DGS."""
     return (1 - share) * (picture - photo).abs().mean() + share * (1 - ssim(picture, photo))
 
 
@@ -24,13 +24,13 @@ def ssim(
 ) -> Float[torch.Tensor, ""]:
     """Structural similarity (Wang et al. 2004) of pictures from 0 to 1, mean over the pixels.
 
-    Beyond the border both are 0, as 3DGS has it.
+    Pictures are padded with 0, as in 3DGS.
     """
     x = torch.arange(WINDOW, dtype=a.dtype, device=a.device) - WINDOW // 2
     line = torch.exp(-(x**2) / (2 * SIGMA**2))
     line = line / line.sum()
     stack = torch.stack([a, b, a * a, b * b, a * b]).permute(0, 3, 1, 2).flatten(0, 1)
-    # One group per plane: as a batch of one-plane pictures it takes 20 times as long on a CPU.
+    # One group per plane; a batch of one-plane pictures is 20 times slower on a CPU.
     planes = len(stack)
     line = line.expand(planes, 1, 1, -1)
     stack = F.conv2d(stack[None], line, padding=(0, WINDOW // 2), groups=planes)
@@ -47,9 +47,9 @@ def smoothness(
     neighbours: Int64[torch.Tensor, "drawn k"],
     drawn: Int64[torch.Tensor, " drawn"],
 ) -> Float[torch.Tensor, ""]:
-    """How unlike the ids of neighbours are: mean Kullback-Leibler divergence to each of them.
+    """Mean Kullback-Leibler divergence between the ids of Gaussians and of their neighbours.
 
-    The 3D regularisation of Gaussian Grouping (Ye et al. 2024, Eq. 2), over the Gaussians `drawn`.
+    The 3D regularisation of Gaussian Grouping (Ye et al. 2024, Eq. 2), for the Gaussians `drawn`.
     """
     log = scores.log_softmax(1)
     own = log[drawn][:, None]

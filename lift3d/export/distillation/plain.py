@@ -1,8 +1,8 @@
-"""Drawn in plain PyTorch, on any device: for tests and small scenes.
+"""Rendering in plain PyTorch, on any device: for tests and small scenes.
 
-No tiles: every pair of a Gaussian and a pixel in its reach is one row of a list, sorted by pixel
-and, within it, from front to back. Memory grows with the pairs (about 200 bytes each with
-gradients), and a step takes some hundred times what it takes gsplat.
+There are no tiles: every pair of a Gaussian and a pixel in its range is a row of a list, sorted by
+pixel and then from front to back. Memory grows with the pairs (about 200 bytes each with
+gradients), and a step is some hundred times slower than with gsplat.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from lift3d.scene import Camera
 
 
 class PlainRasteriser:
-    """Exact to rounding, deterministic on the CPU."""
+    """Exact up to rounding; deterministic on the CPU."""
 
     name = "plain PyTorch (for testing)"
 
     def __call__(self, splats: Splats, camera: Camera) -> Rendered:
-        """The picture of one camera."""
+        """Render one camera."""
         flat = projected(splats, camera)
         which, pixel = _pairs(flat, camera.width, camera.height)
         column, row = pixel % camera.width, pixel // camera.width
-        # index_select, because the gradient of x[index] is many times slower on the CPU.
+        # index_select: the gradient of x[index] is much slower on the CPU.
         away = torch.stack([column, row], 1) - flat.centre.index_select(0, which)
         a, b, c = flat.inverse.index_select(0, which).unbind(1)
         x, y = away.unbind(1)
@@ -34,7 +34,7 @@ class PlainRasteriser:
         alpha = (flat.opacity.index_select(0, which) * torch.exp(power)).clamp(max=DENSEST)
         drawn = (alpha >= FAINTEST).nonzero()[:, 0]
         alpha, pixel, which = alpha[drawn], pixel[drawn], which[drawn]
-        weight = alpha * _left(alpha, pixel)
+        weight = alpha * _transmittance(alpha, pixel)
         size = camera.width * camera.height
         values = splats.values.index_select(0, flat.index[which])
         covered = torch.zeros(size, dtype=weight.dtype, device=weight.device)
@@ -49,10 +49,10 @@ class PlainRasteriser:
 
 @dataclass(frozen=True, eq=False)
 class Projected:
-    """Gaussians in the image, from front to back."""
+    """Gaussians projected into the image, from front to back."""
 
     index: Int64[torch.Tensor, " drawn"]
-    """Which of the splats."""
+    """Index of the splat."""
     centre: Float[torch.Tensor, "drawn 2"]
     covariance: Float[torch.Tensor, "drawn 3"]
     """xx, xy, yy in square pixels."""
@@ -62,10 +62,10 @@ class Projected:
 
 
 def projected(splats: Splats, camera: Camera) -> Projected:
-    """EWA splatting: the covariance through the Jacobian of the projection at the centre.
+    """EWA splatting: project covariances by the Jacobian of the projection at the centre.
 
-    As gsplat does, the Jacobian is taken no further outside the picture than 15 % of its size:
-    beyond, the affine approximation blows up.
+    As in gsplat, the Jacobian is evaluated at most 15 % of the picture's size outside it, because
+    the affine approximation diverges there.
     """
     camera_from_world = torch.as_tensor(camera.camera_from_world).to(splats.means)
     rotation = camera_from_world[:3, :3]
@@ -119,8 +119,8 @@ def rotations(
 def _pairs(
     flat: Projected, width: int, height: int
 ) -> tuple[Int64[torch.Tensor, " pairs"], Int64[torch.Tensor, " pairs"]]:
-    """Gaussian and pixel of every pair that may be drawn, by pixel, from front to back."""
-    # alpha = FAINTEST is an ellipse; its box has these half sides.
+    """Gaussian and pixel of every pair to blend, sorted by pixel, then from front to back."""
+    # alpha = FAINTEST is an ellipse; these are the half sides of its bounding box.
     reach = (2 * torch.log(flat.opacity / FAINTEST)).clamp(min=0).sqrt()[:, None]
     half = reach * flat.covariance[:, [0, 2]].sqrt()
     last = torch.tensor([width - 1, height - 1], device=half.device)
@@ -140,13 +140,13 @@ def _pairs(
     return gaussian[order], pixel
 
 
-def _left(
+def _transmittance(
     alpha: Float[torch.Tensor, " pairs"], pixel: Int64[torch.Tensor, " pairs"]
 ) -> Float[torch.Tensor, " pairs"]:
-    """What the Gaussians in front of each leave to be seen: the product of their 1 - alpha."""
+    """Transmittance in front of each Gaussian: the product of 1 - alpha of those before it."""
     if not len(alpha):
         return alpha
-    # Sums of logarithms over the whole list, less what stood there when the pixel began; in
+    # Cumulative sum of logarithms over all pairs, minus its value at the pixel's first pair; in
     # float64, because the sum grows over all pixels.
     log = torch.log1p(-alpha.double())
     before = log.cumsum(0) - log

@@ -1,4 +1,4 @@
-"""Which rasteriser a device gets."""
+"""Choose the rasteriser for a device."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from lift3d.export.distillation.rasterising import Rasteriser
 
 
 def for_device(device: str) -> Rasteriser:
-    """gsplat on CUDA (MissingExtra without it), else the plain one, which is for testing."""
+    """gsplat on CUDA (MissingExtra without it), else the plain rasteriser, for testing."""
     if device.startswith("cuda"):
         from lift3d.export.distillation.gsplat_cuda import GsplatRasteriser
 

@@ -1,4 +1,4 @@
-"""Fitting Gaussians to pictures and label maps; stops and goes on at checkpoints."""
+"""Fit Gaussians to pictures and label maps; training can resume from checkpoints."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ CHECKPOINT = "checkpoint.pt"
 
 @dataclass(frozen=True)
 class Rates:
-    """Steps of Adam per parameter, as 3DGS has them but for colour and opacity."""
+    """Learning rates of Adam per parameter, as in 3DGS except for colour and opacity."""
 
     means: float = 1.6e-4
-    """Times the extent of the cameras; falls to a hundredth by the end."""
+    """Times the extent of the cameras; decays to a hundredth at the end."""
     log_scales: float = 5e-3
     quaternions: float = 1e-3
     logits: float = 2.5e-2
@@ -43,21 +43,22 @@ class Rates:
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """How Gaussians are fitted."""
+    """Settings of the training."""
 
     steps: int = 7000
-    """Pictures looked at, one each."""
+    """Number of training steps, with one picture each."""
     most: int = 1_000_000
-    """Gaussians at most: points are drawn at random where the cloud has more. None is added."""
+    """Maximum number of Gaussians; larger clouds are sampled at random. Gaussians are not added."""
     seed: int = 0
-    """Of the points drawn, the codebook, the order of the pictures."""
+    """Seed of the sampled points, the codebook and the order of the pictures."""
     label_weight: float = 0.1
-    """Of the identity's cross-entropy, beside the photometric loss."""
+    """Weight of the identity's cross-entropy; the photometric loss has weight 1."""
     smooth_weight: float = 0.0
-    """Of the 3D smoothness of identities; 0 leaves it out."""
+    """Weight of the 3D smoothness of identities; 0 disables it."""
     smooth_samples: int = 1000
-    """Gaussians that smoothness looks at in each step."""
+    """Number of Gaussians sampled for the smoothness in each step."""
     smooth_neighbours: int = 5
+    """Number of neighbours of each sampled Gaussian."""
     save_every: int = 500
     """Steps between checkpoints."""
     device: str = "cpu"
@@ -66,7 +67,7 @@ class DistillConfig:
     rates: Rates = field(default_factory=Rates)
 
     def check(self) -> None:
-        """InputError where it makes no sense."""
+        """Raise InputError for invalid settings."""
         if min(self.steps, self.save_every, self.smooth_neighbours, self.smooth_samples) < 1:
             raise InputError("expected steps, save_every and smooth_* of 1 or more")
         if self.most < 2 or self.identity.channels < 1:
@@ -75,7 +76,7 @@ class DistillConfig:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """What one view should look like."""
+    """Target picture and label map of one view."""
 
     name: str
     camera: Camera
@@ -85,20 +86,20 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class Distilled:
-    """The Gaussians and what they cost."""
+    """The trained Gaussians, with losses, time and memory."""
 
     model: Gaussians
     rasteriser: Rasteriser
     losses: Float32[np.ndarray, " steps"]
-    """Of every step."""
+    """Loss of every step."""
     seconds: float
-    """Spent on the steps, those before an interruption too."""
+    """Time of all steps, including those before an interruption."""
     peak_gpu_mb: float | None
-    """What torch had allocated at most on the GPU, since the last start."""
+    """Peak GPU memory allocated by torch since the last start, in MiB; None on the CPU."""
 
 
 def begin(cloud: LabelledPoints, pictures: Sequence[Picture], config: DistillConfig) -> Gaussians:
-    """The Gaussians before any step: the cloud's points, the ids of cloud and label maps."""
+    """The initial Gaussians: the cloud's points, with the ids of cloud and label maps."""
     known = [np.zeros(1, np.int32), np.unique(cloud.instance)]
     ids = np.unique(np.concatenate([*known, *(np.unique(each.labels) for each in pictures)]))
     cloud = thinned(cloud, config.most, config.seed)
@@ -115,9 +116,10 @@ def distill(
 ) -> Distilled:
     """Fit Gaussians to the pictures.
 
-    With a `folder`, goes on from the checkpoint there, if it is of the same cloud, pictures,
-    settings and code; else begins anew. Interrupted and gone on gives the same as in one go: to
-    the bit on the CPU. `stop_after` ends early at that step, with a checkpoint.
+    With a `folder`, training resumes from the checkpoint there if cloud, pictures, settings and
+    code are equal; else it starts again. An interrupted training gives the same result as an
+    uninterrupted one, bit for bit on the CPU. `stop_after` stops after that step, with a
+    checkpoint.
     """
     config.check()
     if not pictures:
@@ -126,8 +128,8 @@ def distill(
     model = begin(cloud, pictures, config)
     optimiser = _optimiser(model, config, pictures)
     shown = [[each.name, each.camera, each.image, each.labels] for each in pictures]
-    asked = [_asked(config), cloud.points.xyz, cloud.instance, code_of(distill)]
-    key = fingerprint([asked, shown])
+    inputs = [_deciding(config), cloud.points.xyz, cloud.instance, code_of(distill)]
+    key = fingerprint([inputs, shown])
     state = _State(np.zeros(config.steps, np.float32))
     path = None if folder is None else folder / CHECKPOINT
     if path is not None and path.exists():
@@ -172,15 +174,15 @@ class _State:
     seconds: float = 0.0
 
 
-def _asked(config: DistillConfig) -> dict[str, Any]:
-    """Settings that decide the result."""
+def _deciding(config: DistillConfig) -> dict[str, Any]:
+    """The settings that affect the result."""
     return {k: v for k, v in asdict(config).items() if k not in ("save_every", "device")}
 
 
 def _optimiser(
     model: Gaussians, config: DistillConfig, pictures: Sequence[Picture]
 ) -> torch.optim.Adam:
-    """One group per parameter; the means' rate grows with the extent of the cameras."""
+    """One group per parameter; the learning rate of the means is scaled by the cameras' extent."""
     places = np.stack([each.camera.pose[:3, 3] for each in pictures])
     extent = 1.1 * float(np.linalg.norm(places - places.mean(0), axis=1).max()) or 1.0
     groups: list[dict[str, Any]] = []
@@ -193,16 +195,16 @@ def _optimiser(
 
 
 def _decay(optimiser: torch.optim.Adam, share: float) -> None:
-    """The means' rate falls exponentially to a hundredth."""
+    """The learning rate of the means decays exponentially to a hundredth."""
     for group in optimiser.param_groups:
         if group["name"] == "means":
             group["lr"] = group["first"] * 0.01**share
 
 
 def _order(seed: int, step: int, count: int) -> int:
-    """The picture of a step: every one once, then all again in another order."""
-    turn, position = divmod(step, count)
-    return int(np.random.default_rng([seed, 1, turn]).permutation(count)[position])
+    """The picture of a step; every epoch is a new permutation of all pictures."""
+    epoch, position = divmod(step, count)
+    return int(np.random.default_rng([seed, 1, epoch]).permutation(count)[position])
 
 
 def _drawn(config: DistillConfig, step: int, count: int) -> torch.Tensor:
@@ -211,13 +213,13 @@ def _drawn(config: DistillConfig, step: int, count: int) -> torch.Tensor:
 
 
 def _neighbours(model: Gaussians, config: DistillConfig) -> torch.Tensor | None:
-    """The nearest others of each Gaussian where it begins; None where nothing asks for them."""
+    """Nearest neighbours of each initial Gaussian; None if smoothness is disabled."""
     if config.smooth_weight == 0:
         return None
     from scipy.spatial import cKDTree
 
-    # Of a model that begins, so that an interruption changes nothing.
-    xyz = model.beginning.cpu().numpy()
+    # By the initial means, so that resuming gives the same neighbours.
+    xyz = model.initial_means.cpu().numpy()
     k = min(config.smooth_neighbours + 1, len(xyz))
     _, index = cKDTree(xyz).query(xyz, k=range(2, k + 1))
     return torch.from_numpy(np.asarray(index, np.int64)).to(config.device)
@@ -247,7 +249,7 @@ def _save(
 def _restore(
     path: Path, key: str, model: Gaussians, optimiser: torch.optim.Adam, device: str, steps: int
 ) -> _State:
-    """The state of a checkpoint of the same key, also into model and optimiser; else a new one."""
+    """Load a checkpoint with the same key into model and optimiser; else returns a new state."""
     try:
         content = torch.load(path, map_location=device, weights_only=True)
         if content["key"] != key:
@@ -256,7 +258,7 @@ def _restore(
         optimiser.load_state_dict(content["optimiser"])
         losses = content["losses"].cpu().numpy().copy()
         return _State(losses, content["step"], content["seconds"])
-    except Exception as error:  # torch.load raises whatever it meets in a damaged file
+    except Exception as error:  # torch.load raises many kinds of errors for damaged files
         raise InputError(
-            f"{path} cannot be read ({type(error).__name__}); remove it to begin anew"
+            f"{path} cannot be read ({type(error).__name__}); remove it to start again"
         ) from error

@@ -1,4 +1,4 @@
-"""Global alignment: pairwise point maps and matches to cameras and dense depth."""
+"""Global alignment: cameras and dense depth from pairwise point maps and matches."""
 
 from lift3d.reconstruction.alignment.inputs import (
     Aligned,

@@ -1,4 +1,4 @@
-"""One image's own depth and focal length, from all predictions it is the reference of."""
+"""Depth and focal length of one image, from all predictions with it as the reference."""
 
 from __future__ import annotations
 
@@ -13,33 +13,43 @@ from jaxtyping import Bool, Float32, Float64
 from lift3d.scene import Depth
 
 COARSE = 4
-"""Scales and focal lengths come from every n-th pixel."""
+"""Scales and focal lengths are estimated on every n-th pixel."""
 SAMPLE = 4000
-"""Pixels that predictions are compared on."""
-STRAY = 3.0
-"""Predictions this many times further apart than neighbours usually are show two things."""
+"""Number of pixels on which predictions are compared."""
+OUTLIER_FACTOR = 3.0
+"""Two predictions disagree if they differ by this many times the usual difference. Chosen by hand;
+not tuned on data."""
 LEAST_SPREAD = 0.03
-"""Predictions that agree better than this (relative depth) are never strays."""
+"""Predictions that differ by less (relative depth) always agree. Chosen by hand; not tuned on
+data."""
+NEAR = 0.05
+"""Relative distance from a pixel's median within which depths are averaged. Chosen by hand; not
+tuned on data."""
+SINGLE_SIGMA = 0.02
+"""Relative depth error assumed for a single prediction. Chosen by hand; not tuned on data."""
+LEAST_SIGMA = 0.002
+"""Lower bound of the relative error of one prediction. Chosen by hand; not tuned on data."""
 
 
 @dataclass(frozen=True, eq=False)
 class Canonical:
-    """What the predictions of one image agree on."""
+    """Robust average of the predictions of one image."""
 
     depth: Depth
-    """Up to a scale of its own; 0 where no prediction has any."""
+    """Up to a scale factor per image; 0 where no prediction has depth."""
     confidence: Float32[np.ndarray, "height width"]
-    """Mean of the predictions' own."""
+    """Mean of the predictions' confidence."""
     focal: float
+    """Pixels."""
     sigma: float
-    """Relative error of the depth to be expected from how the predictions differ."""
+    """Relative error of the depth, estimated from the spread of the predictions."""
     log_scale: Float64[np.ndarray, " predictions"]
     """log(prediction / depth), as a median over pixels."""
-    stray: Bool[np.ndarray, " predictions"]
-    """Predictions that show something else."""
+    outlier: Bool[np.ndarray, " predictions"]
+    """Predictions that disagree with the others."""
 
     def scale_of(self, points: Float32[np.ndarray, "rows columns 3"], step: int) -> float | None:
-        """Log scale of one more prediction, thinned by `step`; None where it strays."""
+        """Log scale of a further prediction, thinned by `step`; None if it is an outlier."""
         z = points[..., 2]
         own = self.depth[step // 2 :: step, step // 2 :: step]
         there = (z > 0) & (own > 0) & np.isfinite(z)
@@ -47,7 +57,8 @@ class Canonical:
             return None
         log = np.log(z[there] / own[there].astype(np.float64))
         scale = float(np.median(log))
-        allowed = max(STRAY * self.sigma * np.sqrt(max((~self.stray).sum(), 1)), LEAST_SPREAD)
+        spread = self.sigma * np.sqrt(max((~self.outlier).sum(), 1))
+        allowed = max(OUTLIER_FACTOR * spread, LEAST_SPREAD)
         return scale if np.median(np.abs(log - scale)) <= allowed else None
 
 
@@ -57,15 +68,15 @@ def canonical(
     centre: Float64[np.ndarray, "2"],
     focal: float | None = None,
 ) -> Canonical:
-    """Average the predictions' depth, each at its own scale, without those that stray.
+    """Average the predictions' depth, after fitting a scale to each, without outliers.
 
-    `centre` is the principal point; `focal` is given where it is known. The average is over what
-    lies near the median of each pixel, weighted by confidence.
+    `centre` is the principal point; `focal` is the known focal length, if any. Depths near the
+    pixel's median are averaged, weighted by confidence.
     """
     depth = np.stack([each[..., 2] for each in points])
     weight = np.stack(list(confidence)).astype(np.float32)
-    log_scale, stray = _scales(depth[:, ::COARSE, ::COARSE])
-    good = np.flatnonzero(~stray)
+    log_scale, outlier = _scales(depth[:, ::COARSE, ::COARSE])
+    good = np.flatnonzero(~outlier)
     mean, spread = _robust_mean(
         depth[good], weight[good], np.exp(-log_scale[good]).astype(np.float32)
     )
@@ -75,24 +86,24 @@ def canonical(
     known = mean[::COARSE, ::COARSE] > 0
     per_prediction = float(np.median(spread[::COARSE, ::COARSE][known])) if known.any() else 1.0
     if len(good) < 2:
-        per_prediction = 0.02  # nothing to tell it from
+        per_prediction = SINGLE_SIGMA
     return Canonical(
         depth=mean,
         confidence=weight[good].mean(0),
         focal=focal,
-        sigma=max(per_prediction, 0.002) / np.sqrt(len(good)),
+        sigma=max(per_prediction, LEAST_SIGMA) / np.sqrt(len(good)),
         log_scale=log_scale,
-        stray=stray,
+        outlier=outlier,
     )
 
 
 def _scales(
     depth: Float32[np.ndarray, "predictions height width"],
 ) -> tuple[Float64[np.ndarray, " predictions"], Bool[np.ndarray, " predictions"]]:
-    """Log scale of each prediction against the others, and which show something else.
+    """Log scale of each prediction relative to the others, and which are outliers.
 
-    Those that show the image agree with each other, wrong ones with nobody: the largest set around
-    one prediction is right even where most are wrong.
+    Inliers agree with each other; outliers agree with no other prediction. So the largest set of
+    predictions that agree with one of them holds the inliers, even if most predictions are wrong.
     """
     flat = depth.reshape(len(depth), -1)
     flat = flat[:, (np.isfinite(flat) & (flat > 0)).all(0)]
@@ -107,8 +118,8 @@ def _scales(
     apart = np.maximum(apart, apart.T)
     others = apart + np.diag(np.full(len(log), np.inf))
     usual = float(np.quantile(others.min(1), 0.25)) if len(log) > 1 else 0.0
-    near = apart <= max(STRAY * usual, LEAST_SPREAD)
-    # The most neighbours; of equals the closest.
+    near = apart <= max(OUTLIER_FACTOR * usual, LEAST_SPREAD)
+    # The prediction with the most neighbours; among equals, the one closest to them.
     centre = np.lexsort((np.where(near, apart, 0).sum(1) / near.sum(1), -near.sum(1)))[0]
     good = near[centre]
     full = np.log(flat[:, :: max(1, flat.shape[1] // SAMPLE)].astype(np.float64))
@@ -124,9 +135,9 @@ def _focal(
     centre: Float64[np.ndarray, "2"],
     weight: Float32[np.ndarray, "full_height full_width"],
 ) -> float:
-    """Focal length in pixels that explains a point map best.
+    """Focal length in pixels that fits a point map best.
 
-    Minimises the weighted sum of |p - f (x, y) / z| over pixels p, counted from the principal
+    Minimises the weighted sum of |p - f (x, y) / z| over pixels p, relative to the principal
     point, by reweighted least squares (Weiszfeld; DUSt3R 2312.14132, section 3.3).
     """
     height, width = points.shape[:2]
@@ -144,7 +155,7 @@ def _focal(
     for _ in range(10):
         rate = share / np.maximum(np.linalg.norm(pixel - focal * ray, axis=1), 1e-3)
         focal = (rate * along).sum() / (rate * across).sum()
-    # Point maps that are no picture of anything (untrained weights) give no focal length.
+    # Meaningless point maps (untrained weights) may give a focal length that is not positive.
     return float(focal) if focal > 0 else float(max(height, width) * COARSE)
 
 
@@ -153,7 +164,7 @@ def _robust_mean(
     weight: Float32[np.ndarray, "predictions height width"],
     scale: Float32[np.ndarray, " predictions"],
 ) -> tuple[Depth, Float32[np.ndarray, "height width"]]:
-    """Mean of what lies near each pixel's median, and the relative spread of it."""
+    """Mean of the depths near each pixel's median, and their relative spread."""
     _, height, width = depth.shape
     mean, spread = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
     _average(depth, weight, scale, mean, spread)
@@ -172,7 +183,7 @@ def _average(depth, weight, scale, mean, spread):
             for k in range(count):
                 z = depth[k, y, x] * scale[k]
                 if z > 0 and z < np.inf:
-                    at = n  # kept in order
+                    at = n  # insertion sort
                     while at > 0 and value[at - 1] > z:
                         value[at], share[at] = value[at - 1], share[at - 1]
                         at -= 1
@@ -181,7 +192,7 @@ def _average(depth, weight, scale, mean, spread):
             if n == 0:
                 continue
             middle = 0.5 * (value[(n - 1) // 2] + value[n // 2])
-            near = 0.05 * middle
+            near = NEAR * middle
             total, first, second = 0.0, 0.0, 0.0
             for k in range(n):
                 off = value[k] - middle
@@ -195,4 +206,4 @@ def _average(depth, weight, scale, mean, spread):
                 spread[y, x] = np.sqrt(max(second / total - first * first, 0.0)) / middle
             else:
                 mean[y, x] = middle
-                spread[y, x] = 0.05
+                spread[y, x] = NEAR

@@ -1,4 +1,4 @@
-"""The grids that depth is corrected on, and the matches that look at their cells."""
+"""Grids of depth corrections, and the matches as observations of their cells."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from lift3d.reconstruction.alignment.inputs import AlignmentConfig, Pair
-from lift3d.reconstruction.alignment.refine import Looks
+from lift3d.reconstruction.alignment.refine import Observations
 from lift3d.reconstruction.alignment.relative import Frame
 from lift3d.scene import Matches
 
+MANY = 60
+"""With more images than this, cells are twice as large, to keep refinement short. Chosen by hand;
+not tuned on data."""
+
 
 def cell_size(config: AlignmentConfig, members: list[int]) -> int:
-    """Coarser where many images would make the refinement long."""
-    return config.cell * (1 if len(members) <= 60 else 2)
+    """Edge of a cell in pixels; doubled if there are more than `MANY` images."""
+    return config.cell * (1 if len(members) <= MANY else 2)
 
 
 class Cells:
-    """The grids of all images, numbered through."""
+    """The grids of all images, with consecutive cell numbers."""
 
     def __init__(
         self, shapes: Sequence[tuple[int, int]], members: Sequence[int], size: int
@@ -40,19 +44,19 @@ class Cells:
         return self.first[image] + row * self.grids[image][1] + column
 
     def of(self, image: int, values: np.ndarray) -> np.ndarray:
-        """One image's part of an array over all cells, as its grid."""
+        """The image's part of an array over all cells, as a grid; a view, not a copy."""
         rows, columns = self.grids[image]
         first = self.first[image]
         return values[first : first + rows * columns].reshape(rows, columns)
 
 
-def looks_of(
+def observations_of(
     pairs: list[Pair],
     frames: list[Frame | None],
     matches: Mapping[Pair, Matches],
     cells: Cells,
-) -> Looks:
-    """Every match from both sides."""
+) -> Observations:
+    """Two observations per match, one in each direction, ordered by cell."""
     parts: list[tuple[np.ndarray, ...]] = []
     for a, b in pairs:
         each = matches[a, b]
@@ -75,4 +79,4 @@ def looks_of(
             )
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     order = np.argsort(columns[0], kind="stable")
-    return Looks(*(np.ascontiguousarray(column[order]) for column in columns))
+    return Observations(*(np.ascontiguousarray(column[order]) for column in columns))

@@ -1,4 +1,4 @@
-"""Each image's own geometry, the pairs that matches confirm, and what `align` was given."""
+"""Geometry of each image, pairs confirmed by matches, and the inputs of `align`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,14 @@ from lift3d.reconstruction.alignment.inputs import (
 from lift3d.reconstruction.alignment.relative import Frame, Relative, best_relative, propose
 from lift3d.scene import Matches
 
+BETTER = 1.2
+"""Factor of agreeing matches by which an alternative must exceed the first choice. Chosen by hand;
+not tuned on data."""
+
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """What `align` was given."""
+    """The inputs of `align`."""
 
     shapes: Sequence[tuple[int, int]]
     predictions: Predictions
@@ -31,31 +35,31 @@ class Context:
     seed: int
 
 
-class Teller:
-    """Progress over stages of different kinds."""
+class Progress:
+    """One progress count over several stages."""
 
     def __init__(self, progress: Callable[[int, int], None] | None, total: int) -> None:
         self._progress, self._total, self._done = progress, total, 0
 
     def tick(self) -> None:
-        """One more is done."""
+        """Count one step and report it."""
         self._done += 1
         if self._progress is not None:
             self._progress(min(self._done, self._total), self._total)
 
     def from_here(self) -> Callable[[int, int], None]:
-        """For a stage that counts itself."""
+        """A callback for a stage that counts its own steps."""
         base = self._done
 
-        def told(done: int, total: int) -> None:
+        def report(done: int, total: int) -> None:
             if self._progress is not None:
                 self._progress(min(base + done, self._total), self._total)
 
-        return told
+        return report
 
 
 def unmasked(matches: Matches, known: Sequence[Known], pair: Pair) -> Matches:
-    """Matches without those on ignored pixels."""
+    """The matches that are not on ignored pixels."""
     keep = np.ones(len(matches), bool)
     for image, xy in zip(pair, (matches.xy_in_a, matches.xy_in_b), strict=True):
         ignored = known[image].ignored
@@ -68,9 +72,9 @@ def unmasked(matches: Matches, known: Sequence[Known], pair: Pair) -> Matches:
 
 
 def image_frames(
-    context: Context, told: Teller
+    context: Context, progress: Progress
 ) -> tuple[list[Frame | None], dict[Pair, float | None]]:
-    """Each image's own geometry; and each prediction's log scale, None where it strays."""
+    """Geometry of each image, and the log scale of each prediction (None for outliers)."""
     frames: list[Frame | None] = []
     scales: dict[Pair, float | None] = {}
     by_image: dict[int, list[Pair]] = {image: [] for image in range(len(context.shapes))}
@@ -80,14 +84,14 @@ def image_frames(
         frame, own_scales = _frame(image, mine, context)
         frames.append(frame)
         scales |= own_scales
-        told.tick()
+        progress.tick()
     return frames, scales
 
 
 def _frame(
     image: int, predicted: Sequence[Pair], context: Context
 ) -> tuple[Frame | None, dict[Pair, float | None]]:
-    """One image's geometry, averaged from these predictions of it; and the log scale of each."""
+    """Geometry of an image, averaged from the given predictions, and the log scale of each."""
     config, matches = context.config, context.matches
     mine = sorted(predicted, key=lambda pair: (-len(matches.get((min(pair), max(pair)), ())), pair))
     dense: list[tuple[Pair, PairPrediction]] = []
@@ -112,8 +116,8 @@ def _frame(
     )
     own = _with_known(own, about)
     scales: dict[Pair, float | None] = {
-        pair: None if stray else float(scale)
-        for (pair, _), scale, stray in zip(dense, own.log_scale, own.stray, strict=True)
+        pair: None if outlier else float(scale)
+        for (pair, _), scale, outlier in zip(dense, own.log_scale, own.outlier, strict=True)
     }
     scales |= {pair: own.scale_of(each.points_a, each.step_a) for pair, each in others}
     return Frame(own, centre), scales
@@ -125,16 +129,17 @@ def reconsidered(
     scales: dict[Pair, float | None],
     context: Context,
 ) -> list[Relative]:
-    """The pairs, after images whose predictions fall apart took the part that matches support.
+    """The pairs, after images with outliers were tried with these predictions as inliers.
 
-    The largest part may be the wrong one where many pairs are wrong. `frames` and `scales` of
-    such images are replaced.
+    If many pairs are wrong, the largest set of agreeing predictions may be wrong too. The set
+    with clearly more agreeing matches (`BETTER`) is used; then the image's entries in `frames`
+    and `scales` are replaced in place.
     """
     for image in range(len(frames)):
-        strays = [pair for pair, scale in scales.items() if pair[0] == image and scale is None]
-        if not strays:
+        outliers = [pair for pair, scale in scales.items() if pair[0] == image and scale is None]
+        if not outliers:
             continue
-        other, other_scales = _frame(image, strays, context)
+        other, other_scales = _frame(image, outliers, context)
         if other is None:
             continue
         around = [pair for pair in context.matches if image in pair]
@@ -143,7 +148,7 @@ def reconsidered(
         rest = {pair: None for pair in scales if pair[0] == image}
         found = confirmed_pairs(around, trial, scales | rest | other_scales, context)
         now = [pair for pair in pairs if image in (pair.a, pair.b)]
-        if sum(pair.agreeing for pair in found) > 1.2 * sum(pair.agreeing for pair in now):
+        if sum(pair.agreeing for pair in found) > BETTER * sum(pair.agreeing for pair in now):
             frames[image] = other
             scales |= rest | other_scales
             pairs = [pair for pair in pairs if image not in (pair.a, pair.b)] + found
@@ -151,7 +156,7 @@ def reconsidered(
 
 
 def _with_known(own: Canonical, about: Known) -> Canonical:
-    """The same with what is known of the depth in its place, and nothing where it is ignored."""
+    """The geometry with known depth inserted and ignored pixels set to 0."""
     if about.depth is not None:
         there = (about.depth > 0) & (own.depth > 0)
         if there.any():
@@ -177,23 +182,23 @@ def confirmed_pairs(
     frames: list[Frame | None],
     scales: dict[Pair, float | None],
     context: Context,
-    told: Teller | None = None,
+    progress: Progress | None = None,
 ) -> list[Relative]:
-    """Those of the candidates whose geometry enough of their matches confirm."""
+    """Relative geometry of the candidates that enough of their matches confirm."""
     config, predictions = context.config, context.predictions
     found = []
     for a, b in candidates:
-        if told is not None:
-            told.tick()
+        if progress is not None:
+            progress.tick()
         of_a, of_b, each = frames[a], frames[b], context.matches[a, b]
         if of_a is None or of_b is None or len(each) < config.min_matches:
             continue
         proposals = []
-        for one, other, of_other in ((a, b, of_b), (b, a, of_a)):
-            scale = scales.get((one, other))
+        for first, second, of_second in ((a, b, of_b), (b, a, of_a)):
+            scale = scales.get((first, second))
             if scale is not None:
-                pair = propose(predictions[one, other], scale, one, other, of_other)
-                proposals.append(pair if one == a else pair.inverse())
+                pair = propose(predictions[first, second], scale, first, second, of_second)
+                proposals.append(pair if first == a else pair.inverse())
         best = best_relative(a, b, proposals, of_a, of_b, each, context.seed)
         if best.agreeing >= config.min_matches and best.share >= config.min_share:
             found.append(best)

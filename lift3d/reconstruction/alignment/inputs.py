@@ -1,4 +1,4 @@
-"""What global alignment works from: pairwise point maps, matches, and whatever is known."""
+"""Inputs and result of global alignment: pairwise point maps, known quantities, settings."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ GRID = 8
 
 @dataclass(frozen=True, eq=False)
 class PairPrediction:
-    """Point maps of two images in the first one's camera frame, as one network run gives them.
+    """Point maps of two images in the camera frame of the first, from one run of the network.
 
     With a step above 1 a map holds every step-th pixel along rows and columns, the first at
-    step // 2: enough to place an image against another, not to take its depth from.
+    step // 2: enough for a relative pose, not for dense depth.
     """
 
     points_a: Float32[np.ndarray, "rows_a columns_a 3"]
     points_b: Float32[np.ndarray, "rows_b columns_b 3"]
     """Of the second image, in the frame (and at the scale) of the first."""
     confidence_a: Float32[np.ndarray, "rows_a columns_a"]
-    """Above 0; what it means beyond "more is better" is not relied on."""
+    """Above 0, higher is better; the scale is arbitrary."""
     confidence_b: Float32[np.ndarray, "rows_b columns_b"]
     step_a: int = 1
     step_b: int = 1
 
     def condensed(self, dense: bool) -> PairPrediction:
-        """What alignment needs of it: the second image, and the first unless `dense`, thinned."""
+        """The prediction for storage: the second map thinned, and the first unless `dense`."""
         points_a, confidence_a, step_a = self.points_a, self.confidence_a, self.step_a
         if not dense:
             points_a, confidence_a, step_a = thinned(points_a, confidence_a, step_a)
@@ -46,7 +46,7 @@ def thinned(
     confidence: Float32[np.ndarray, "rows columns"],
     step: int,
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """Every `GRID`-th pixel of a whole map, with the new step; a thinned one as it is."""
+    """Every `GRID`-th pixel of a full map, with the new step; a thinned map is unchanged."""
     if step != 1:
         return points, confidence, step
     grid = np.s_[GRID // 2 :: GRID, GRID // 2 :: GRID]
@@ -57,14 +57,14 @@ Pair: TypeAlias = tuple[int, int]
 """Two images by their index."""
 
 Predictions: TypeAlias = Mapping[Pair, PairPrediction]
-"""(a, b) -> prediction with a as the reference; may load lazily, each is asked for twice or so."""
+"""(a, b) -> prediction with a as the reference; may load lazily, each is read about twice."""
 
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """What is known of one image beforehand; None where it is not.
+    """Known quantities of one image; None if unknown.
 
-    `sigma` fields say how well: 0 holds the value fixed, more lets it move that far.
+    `sigma` fields are standard deviations; 0 keeps the value fixed.
     """
 
     K: Float64[np.ndarray, "3 3"] | None = None
@@ -80,7 +80,7 @@ class Known:
     depth_sigma: float = 0.005
     """Relative."""
     ignored: Bool[np.ndarray, "height width"] | None = None
-    """Pixels that take no part: people, moving things, sky."""
+    """Pixels to ignore: people, moving objects, sky."""
 
 
 UNKNOWN = Known()
@@ -88,26 +88,26 @@ UNKNOWN = Known()
 
 @dataclass(frozen=True)
 class AlignmentConfig:
-    """Pairwise point maps to cameras and depth that agree."""
+    """Align pairwise point maps into consistent cameras and depth."""
 
     cell: int = 8
-    """Depth is corrected on a grid of this many pixels; coarser where there are many images."""
+    """Edge of the cells on which depth is corrected, in pixels; doubled above 60 images."""
     shared_focal: bool = False
-    """All images were taken with one focal length (in pixels of the aligned images)."""
+    """All images have the same focal length (in pixels of the aligned images)."""
     min_matches: int = 30
-    """Matches that must agree with a pair's geometry for the pair to count."""
+    """Ignore pairs with fewer matches that agree with the pair's geometry."""
     min_share: float = 0.08
-    """Share of a pair's matches that must agree."""
+    """Ignore pairs of which a smaller share of the matches agrees."""
     iterations: int = 40
-    """Most steps of the second-order refinement."""
+    """Maximum number of steps of the second-order refinement."""
     predictions_per_image: int = 16
-    """Most predictions that one image's own depth is averaged from, best pairs first."""
+    """Maximum number of predictions averaged into an image's depth, best pairs first."""
 
 
 @dataclass(frozen=True, eq=False)
 class Aligned:
-    """Cameras and depth of the images that could be aligned. Arrays over images are whole;
-    `used` says which entries mean something.
+    """Cameras and depth of the aligned images. Arrays have an entry for every image; entries are
+    valid where `used` is True.
     """
 
     used: Bool[np.ndarray, " images"]
@@ -116,10 +116,10 @@ class Aligned:
     depth: list[Depth]
     """Along z, at each image's size, 0 where unknown."""
     confidence: list[Float32[np.ndarray, "height width"]]
-    """0 to 1, of each depth pixel."""
+    """0 to 1, per depth pixel."""
     reason: dict[int, str] = field(default_factory=dict)
     """Image -> why it was left out."""
     dropped_pairs: tuple[tuple[int, int], ...] = ()
     """Pairs that contradict the others."""
     reprojection: float = 0.0
-    """Median distance in pixels between matches and reprojections of the pairs that were kept."""
+    """Median reprojection error in pixels of the matches of the kept pairs."""

@@ -1,8 +1,8 @@
-"""The loops over matches that refinement consists of, compiled.
+"""Compiled loops over the matches for refinement.
 
-A look is a match from one side. `out` holds, of a look: the point turned into the world (3), the
-same of its ray without depth's share (3), the point from the other camera's centre (3), and in
-the other camera's frame (3).
+An observation is one direction of a match: a pixel of `image` reprojected into `other`. `out`
+holds, per observation: R_i X (3), R_i (X, Y, 0) (3), the point relative to the other camera's
+centre in world axes (3), and the point in the other camera's frame (3).
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ import numba
 import numpy as np
 
 CHUNKS = 8
-"""Cells are worked through in this many pieces, whatever the number of threads: sums, and so
-results, do not depend on it."""
+"""Cells are processed in this many pieces, so that sums do not depend on the number of threads."""
 
 
 @numba.njit(cache=True)
 @no_type_check
 def _place(rotation, position, focal, scale, correction, cell, image, other, pixel, depth, k, out):
-    """Fill `out` with the point in the image's frame, turned, and in the other's; see callers."""
+    """Fill `out` for observation `k`; see the module's docstring."""
     i, j = image[k], other[k]
     z = scale[i] * correction[cell[k]] * depth[k]
     x, y = pixel[k, 0] / focal[i] * z, pixel[k, 1] / focal[i] * z
@@ -40,7 +39,7 @@ def _place(rotation, position, focal, scale, correction, cell, image, other, pix
 @numba.njit(cache=True)
 @no_type_check
 def _jacobian(rotation, focal, i, j, out, target_x, target_y, jac, residual):
-    """Derivatives of both residuals: 8 of the image, 8 of the other, 1 of the cell."""
+    """Both residuals and their derivatives by the image's 8, the other's 8 and the cell's value."""
     inverse = 1.0 / out[11]
     u, v = out[9] * inverse, out[10] * inverse
     f = focal[j]
@@ -51,7 +50,7 @@ def _jacobian(rotation, focal, i, j, out, target_x, target_y, jac, residual):
         a = f * inverse * (rotation[j, 0, row] - lead * rotation[j, 0, 2])
         b = f * inverse * (rotation[j, 1, row] - lead * rotation[j, 1, 2])
         c = f * inverse * (rotation[j, 2, row] - lead * rotation[j, 2, 2])
-        # exp(w) R_i X_i: w x p; the row times (w x p) is w . (p x row).
+        # Rotation by w moves p = R_i X_i by w x p, and row . (w x p) = w . (p x row).
         jac[row, 0] = out[1] * c - out[2] * b
         jac[row, 1] = out[2] * a - out[0] * c
         jac[row, 2] = out[0] * b - out[1] * a
@@ -70,11 +69,11 @@ def _jacobian(rotation, focal, i, j, out, target_x, target_y, jac, residual):
 
 @numba.njit(cache=True)
 @no_type_check
-def _look(
+def _observation(
     rotation, position, focal, scale, correction,
     cell, image, other, pixel, depth, target, weight, width, k, out, jac, residual,
 ):  # fmt: skip
-    """Fill derivatives and residuals of one look; its weight, 0 where it falls behind a camera."""
+    """Fill derivatives and residuals of an observation; returns its weight, 0 behind a camera."""
     _place(rotation, position, focal, scale, correction, cell, image, other, pixel, depth, k, out)
     if out[11] < 1e-6:
         return 0.0
@@ -89,7 +88,7 @@ def distances(
     rotation, position, focal, scale, correction,
     cell, image, other, pixel, depth, target, weight, error,
 ):  # fmt: skip
-    """Fill `error`: how far, in pixels, each look falls from its target."""
+    """Fill `error` with reprojection errors in pixels; inf behind a camera."""
     for piece in numba.prange(CHUNKS):
         out = np.empty(12)
         first, last = len(cell) * piece // CHUNKS, len(cell) * (piece + 1) // CHUNKS
@@ -113,25 +112,25 @@ def normal_equations(
     start, cell_prior, width, column, images,
     matrix, right, cell_matrix, cell_right,
 ):  # fmt: skip
-    """Fill the cameras' equations, cells eliminated, and each touched cell's own."""
+    """Fill the normal equations of the cameras, cells eliminated, and of each observed cell."""
     touched = len(start) - 1
     for piece in numba.prange(CHUNKS):
         out, jac, residual = np.empty(12), np.empty((2, 17)), np.empty(2)
         columns = np.empty(16, np.int64)
-        place = np.full(images, -1, np.int64)  # of an image among those that look at this cell
-        looking = np.empty(images, np.int64)
+        place = np.full(images, -1, np.int64)  # index of an image among the cell's observers
+        observers = np.empty(images, np.int64)
         cross = np.empty((images, 8))
         for t in range(touched * piece // CHUNKS, touched * (piece + 1) // CHUNKS):
             begin, end = start[t], start[t + 1]
             i = image[begin]
             count = 1
-            looking[0], place[i] = i, 0
+            observers[0], place[i] = i, 0
             cross[0] = 0.0
             own = cell_prior[t]
             pull = -cell_prior[t] * np.log(correction[cell[begin]])
             for k in range(begin, end):
                 j = other[k]
-                w = _look(
+                w = _observation(
                     rotation, position, focal, scale, correction, cell, image, other, pixel,
                     depth, target, weight, width, k, out, jac, residual,
                 )  # fmt: skip
@@ -139,7 +138,7 @@ def normal_equations(
                     continue
                 if place[j] < 0:
                     place[j] = count
-                    looking[count] = j
+                    observers[count] = j
                     cross[count] = 0.0
                     count += 1
                 at = place[j]
@@ -167,18 +166,18 @@ def normal_equations(
             # Eliminate the cell.
             for m in range(count):
                 for p in range(8):
-                    cp = column[8 * looking[m] + p]
+                    cp = column[8 * observers[m] + p]
                     if cp < 0:
                         continue
                     value = cross[m, p] / own
                     right[piece, cp] -= value * pull
                     for n in range(count):
                         for q in range(8):
-                            cq = column[8 * looking[n] + q]
+                            cq = column[8 * observers[n] + q]
                             if cq >= 0:
                                 matrix[piece, cp, cq] -= value * cross[n, q]
             for m in range(count):
-                place[looking[m]] = -1
+                place[observers[m]] = -1
 
 
 @numba.njit(cache=True, parallel=True)
@@ -188,7 +187,7 @@ def cell_steps(
     cell, image, other, pixel, depth, target, weight,
     start, width, step, cell_matrix, cell_right, touched_step,
 ):  # fmt: skip
-    """Fill the step of each touched cell that goes with the cameras' step."""
+    """Fill the steps of the observed cells by back-substitution of the cameras' step."""
     touched = len(start) - 1
     for piece in numba.prange(CHUNKS):
         out, jac, residual = np.empty(12), np.empty((2, 17)), np.empty(2)
@@ -196,7 +195,7 @@ def cell_steps(
             total = cell_right[t]
             for k in range(start[t], start[t + 1]):
                 i, j = image[k], other[k]
-                w = _look(
+                w = _observation(
                     rotation, position, focal, scale, correction, cell, image, other, pixel,
                     depth, target, weight, width, k, out, jac, residual,
                 )  # fmt: skip

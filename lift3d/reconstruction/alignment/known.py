@@ -1,4 +1,4 @@
-"""What is known beforehand: where refinement starts from, what it holds fixed, the unit."""
+"""Use of known quantities: start of refinement, priors, fixed parameters, and the unit."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from lift3d.reconstruction.alignment.relative import Frame
 from lift3d.reconstruction.alignment.view_graph import Layout
 
 FOCAL_SIGMA = 0.03
-"""How far, relatively, the focal length that the point maps imply may be wrong."""
-COMMON = 2.0
-"""Errors of neighbouring cells go together, so each tells less than it seems."""
+"""Relative standard deviation of the focal length estimated from point maps. Chosen by hand; not
+tuned on data."""
+CORRELATION = 2.0
+"""Factor on the cells' sigma, as errors of neighbouring cells are correlated. Chosen by hand; not
+tuned on data."""
 
 
 def starting_state(
     layout: Layout, frames: list[Frame | None], known: Sequence[Known], shared_focal: bool
 ) -> State:
-    """The layout in the frame and unit of what is known."""
+    """The layout in the frame and unit of the known poses and depth."""
     focal = np.array([1.0 if frame is None else frame.own.focal for frame in frames])
     log_focal = np.log(focal)
     if shared_focal:
@@ -52,7 +54,7 @@ def _rescale(state: State, log_factor: float) -> None:
 
 
 def _move_to(state: State, posed: list[int], known: Sequence[Known], rescale: bool) -> None:
-    """Turn, scale and shift so that the known cameras lie where they are; then put them there."""
+    """Transform the state to fit the known cameras best, then set these to their known poses."""
     poses = np.array([known[i].world_from_camera for i in posed])
     left, _, right = np.linalg.svd((poses[:, :3, :3] @ state.rotation[posed].mT).sum(0))
     turn = left @ np.diag([1, 1, np.linalg.det(left @ right)]) @ right
@@ -76,7 +78,7 @@ def prior_of(
     cells: Cells,
     shared_focal: bool,
 ) -> Prior:
-    """Weights and frozen parameters; `state` gets its corrections, all 0."""
+    """Prior weights and frozen parameters; also sets the corrections in `state` to 0."""
     images = len(frames)
     state.correction = np.zeros(cells.count)
     cell_weight = np.zeros(cells.count)
@@ -87,7 +89,7 @@ def prior_of(
     for image in members:
         frame, about = frames[image], known[image]
         assert frame is not None
-        cells.of(image, cell_weight)[:] = 1 / (COMMON * frame.own.sigma) ** 2
+        cells.of(image, cell_weight)[:] = 1 / (CORRELATION * frame.own.sigma) ** 2
         frozen[image] = False
         for columns, given, sigma in (
             (slice(0, 3), about.world_from_camera is not None, about.rotation_sigma),
@@ -118,7 +120,7 @@ def prior_of(
 def unit_of(
     state: State, frames: list[Frame | None], known: Sequence[Known], members: list[int]
 ) -> float:
-    """What brings the world to the predictions' unit; 1 where poses or depth have set it."""
+    """Factor from the state's unit to the predictions'; 1 if poses or depth define the unit."""
     posed = sum(known[i].world_from_camera is not None for i in members)
     if posed > 1 or any(known[i].depth is not None for i in members):
         return 1.0
@@ -126,5 +128,5 @@ def unit_of(
     for image in members:
         frame = frames[image]
         assert frame is not None
-        ratios.append(frame.own.log_scale[~frame.own.stray] - state.log_scale[image])
+        ratios.append(frame.own.log_scale[~frame.own.outlier] - state.log_scale[image])
     return float(np.exp(np.median(np.concatenate(ratios))))

@@ -1,4 +1,4 @@
-"""Of several layouts of the images the one that most matches agree with."""
+"""Choose among several layouts of the images by the number of agreeing matches."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from lift3d.reconstruction.alignment.inputs import Pair
 from lift3d.reconstruction.alignment.relative import Frame, Relative, checked
 from lift3d.reconstruction.alignment.view_graph import Layout, lay_out
 
-SURE = (0.0, 0.2, 0.35)
-"""Least shares of matches that confirm a pair, for the layouts that are tried."""
+MIN_SHARES = (0.0, 0.2, 0.35)
+"""Minimum shares of agreeing matches per pair; one layout is tried for each. Chosen by hand; not
+tuned on data."""
 
 
 def best_layout(pairs: list[Relative], frames: list[Frame | None], context: Context) -> Layout:
-    """Of layouts by all pairs and by the surer ones alone, what most matches agree with.
+    """The layout with the most agreeing matches, among one for each of `MIN_SHARES`.
 
-    Where many pairs are wrong, those that few of their matches confirm may outvote the others.
+    If many pairs are wrong, pairs with few agreeing matches may outvote the correct pairs.
     """
     best, most = None, -1
-    for least in SURE:
-        sure = [pair for pair in pairs if pair.share >= least]
-        if not sure:
+    for least in MIN_SHARES:
+        selected = [pair for pair in pairs if pair.share >= least]
+        if not selected:
             break
-        layout = lay_out(len(frames), sure)
+        layout = lay_out(len(frames), selected)
         agreeing = sum(agreeing_matches(layout, frames, context).values())
         if agreeing > most:
             best, most = layout, agreeing
@@ -34,9 +35,9 @@ def best_layout(pairs: list[Relative], frames: list[Frame | None], context: Cont
 def agreeing_matches(
     layout: Layout, frames: list[Frame | None], context: Context
 ) -> dict[Pair, int]:
-    """How many matches of each pair agree with the layout; 0 where too few do.
+    """Number of matches of each pair that agree with the layout; 0 if too few.
 
-    Pairs that did not confirm their own geometry, or contradict the others, may all the same.
+    A pair may agree even if its own geometry was not confirmed or contradicted other pairs.
     """
     config, members = context.config, set(layout.members)
     counts = {}

@@ -1,4 +1,4 @@
-"""How two images lie to each other, from a prediction of the pair, checked by its matches."""
+"""Relative geometry of two images, from a prediction of the pair, checked with its matches."""
 
 from __future__ import annotations
 
@@ -14,14 +14,22 @@ from lift3d.reconstruction.alignment.inputs import PairPrediction, thinned
 from lift3d.scene import Matches
 
 SMALLEST = 1e-6
-"""Scale of a similarity that has collapsed."""
+"""Scale of a degenerate similarity."""
 TOLERANCE = 0.02
-"""A match agrees with a pair's geometry within this share of the image's longer side."""
+"""Reprojection error up to which a match agrees with a pair, as a share of the image's longer
+side. Chosen by hand; not tuned on data."""
+RANSAC_TOLERANCE = 0.05
+"""Inlier distance in RANSAC, as a share of depth. Chosen by hand; not tuned on data."""
+MIN_POINTS = 10
+"""Minimum number of points to fit a similarity. Chosen by hand; not tuned on data."""
+GOOD_SHARE = 0.3
+"""RANSAC on the matches is skipped if more than this share agrees with a prediction. Chosen by
+hand; not tuned on data."""
 
 
 @dataclass(frozen=True, eq=False)
 class Relative:
-    """Image b against image a: x_a = scale * rotation @ x_b + translation, in canonical units."""
+    """Similarity from b to a: x_a = scale * rotation @ x_b + translation, in canonical units."""
 
     a: int
     b: int
@@ -29,16 +37,16 @@ class Relative:
     rotation: Float64[np.ndarray, "3 3"]
     translation: Float64[np.ndarray, "3"]
     agreeing: int = 0
-    """Matches that agree with it in both images."""
+    """Number of matches that agree with it in both images."""
     share: float = 0.0
-    """Of all matches of the pair."""
+    """`agreeing` as a share of the pair's matches."""
 
     def into_a(self, xyz: Float64[np.ndarray, "points 3"]) -> Float64[np.ndarray, "points 3"]:
-        """Points of b in a's frame."""
+        """Transform points from b's frame to a's."""
         return self.scale * xyz @ self.rotation.T + self.translation
 
     def inverse(self) -> Relative:
-        """Image a against image b."""
+        """The similarity from a to b."""
         return replace(
             self,
             a=self.b,
@@ -51,7 +59,7 @@ class Relative:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One image's geometry, up to scale, in its own camera frame."""
+    """Geometry of one image, up to scale, in its camera frame."""
 
     own: Canonical
     centre: Float64[np.ndarray, "2"]
@@ -59,7 +67,7 @@ class Frame:
     def lift(
         self, xy: Float64[np.ndarray, "pixels 2"]
     ) -> tuple[Float64[np.ndarray, "pixels 3"], Bool[np.ndarray, " pixels"]]:
-        """Points of the nearest pixels, and which have depth."""
+        """Points at the given pixels, with the depth of the nearest pixel, and which have depth."""
         height, width = self.own.depth.shape
         column = np.clip(np.rint(xy[:, 0]), 0, width - 1).astype(np.intp)
         row = np.clip(np.rint(xy[:, 1]), 0, height - 1).astype(np.intp)
@@ -68,7 +76,7 @@ class Frame:
         return ray * z[:, None], z > 0
 
     def pixels(self, xyz: Float64[np.ndarray, "points 3"]) -> Float64[np.ndarray, "points 2"]:
-        """Where points fall; infinitely far where they lie behind."""
+        """Project points; inf for points behind the camera."""
         front = xyz[:, 2] > 1e-9
         z = np.where(front, xyz[:, 2], 1.0)
         xy = self.own.focal * xyz[:, :2] / z[:, None] + self.centre
@@ -76,21 +84,21 @@ class Frame:
 
 
 def propose(prediction: PairPrediction, log_scale: float, a: int, b: int, of_b: Frame) -> Relative:
-    """The similarity between b's points as the prediction has them and b's own.
+    """The similarity from b's canonical points to its points in the prediction.
 
-    `log_scale` is that of the prediction against a's own depth.
+    `log_scale` is the prediction's log scale relative to a's canonical depth.
     """
     points, confidence, step = thinned(
         prediction.points_b, prediction.confidence_b, prediction.step_b
     )
     row, column = np.mgrid[: points.shape[0], : points.shape[1]].reshape(2, -1) * step + step // 2
     own, present = of_b.lift(np.stack([column, row], axis=1).astype(np.float64))
-    told = points.reshape(-1, 3).astype(np.float64) / np.exp(log_scale)
+    predicted = points.reshape(-1, 3).astype(np.float64) / np.exp(log_scale)
     weight = confidence.ravel().astype(np.float64)
-    usable = present & np.isfinite(told).all(1)
-    if usable.sum() < 10:
+    usable = present & np.isfinite(predicted).all(1)
+    if usable.sum() < MIN_POINTS:
         return Relative(a, b, 1.0, np.eye(3), np.zeros(3))
-    return _robust(a, b, own[usable], told[usable], weight[usable])
+    return _robust(a, b, own[usable], predicted[usable], weight[usable])
 
 
 def from_matches(
@@ -101,10 +109,10 @@ def from_matches(
     seed: int,
     tries: int = 200,
 ) -> Relative:
-    """The similarity most matched points agree on: three at a time, the best kept (RANSAC)."""
+    """The similarity with the most inliers, by RANSAC over samples of four matches."""
     rng = np.random.default_rng([seed, a, b])
     best, most = Relative(a, b, 1.0, np.eye(3), np.zeros(3)), -1
-    allowed = 0.05 * np.abs(in_a[:, 2])
+    allowed = RANSAC_TOLERANCE * np.abs(in_a[:, 2])
     for _ in range(tries):
         chosen = rng.choice(len(in_a), 4, replace=False)
         pair = _fitted(a, b, in_b[chosen], in_a[chosen])
@@ -118,9 +126,9 @@ def from_matches(
 def checked(
     pair: Relative, of_a: Frame, of_b: Frame, matches: Matches
 ) -> tuple[Relative, Bool[np.ndarray, " matches"]]:
-    """The pair with the count of matches that agree with it, and which these are.
+    """The pair with its number and share of agreeing matches, and which matches agree.
 
-    A match agrees where each of its two points, taken over, falls near the other's pixel.
+    A match agrees if each of its two points reprojects near its pixel in the other image.
     """
     if not len(matches):
         return pair, np.zeros(0, bool)
@@ -145,18 +153,21 @@ def best_relative(
     matches: Matches,
     seed: int = 0,
 ) -> Relative:
-    """The proposal most matches agree with, refined by these; or what the matches say alone."""
+    """The proposal with the most agreeing matches, refined on them.
+
+    If no proposal has a share above `GOOD_SHARE`, RANSAC on the matches adds a proposal.
+    """
     in_a, seen_a = of_a.lift(matches.xy_in_a.astype(np.float64))
     in_b, seen_b = of_b.lift(matches.xy_in_b.astype(np.float64))
     usable = seen_a & seen_b
     ranked = [checked(each, of_a, of_b, matches) for each in proposals]
-    if usable.sum() >= 10 and not any(pair.share > 0.3 for pair, _ in ranked):
+    if usable.sum() >= MIN_POINTS and not any(pair.share > GOOD_SHARE for pair, _ in ranked):
         alone = from_matches(a, b, in_a[usable], in_b[usable], seed)
         ranked.append(checked(alone, of_a, of_b, matches))
     if not ranked:
         return Relative(a, b, 1.0, np.eye(3), np.zeros(3))
     pair, agrees = max(ranked, key=lambda each: each[0].agreeing)
-    if agrees.sum() < 10:
+    if agrees.sum() < MIN_POINTS:
         return pair
     confidence = matches.confidence[agrees].astype(np.float64)
     refined = _robust(a, b, in_b[agrees], in_a[agrees], confidence / in_a[agrees, 2] ** 2)
@@ -170,10 +181,10 @@ def _fitted(
     target: Float64[np.ndarray, "points 3"],
     weight: Float64[np.ndarray, " points"] | None = None,
 ) -> Relative:
-    """The similarity from points of b to the same points in a's frame."""
-    with np.errstate(divide="ignore", invalid="ignore"):  # all points in one place
+    """Least-squares similarity from points of b to the same points in a's frame."""
+    with np.errstate(divide="ignore", invalid="ignore"):  # all points coincide
         scale, rigid = similarity(source, target, weight=weight)
-    # Flat or turned-over noise may fit best with no or a negative size: of no use, but harmless.
+    # Noise may give a scale that is zero or negative; such a pair is rejected by its matches later.
     scale = scale if scale > SMALLEST else SMALLEST
     return Relative(a, b, scale, rigid[:3, :3], rigid[:3, 3])
 
@@ -185,7 +196,7 @@ def _robust(
     target: Float64[np.ndarray, "points 3"],
     weight: Float64[np.ndarray, " points"],
 ) -> Relative:
-    """Iteratively reweighted similarity: the far off count little (Cauchy)."""
+    """Similarity by iteratively reweighted least squares, with Cauchy weights."""
     now, pair = weight, Relative(a, b, 1.0, np.eye(3), np.zeros(3))
     for _ in range(8):
         pair = _fitted(a, b, source, target, now)

@@ -1,4 +1,4 @@
-"""The stages of global alignment, one after the other."""
+"""The stages of global alignment, in order."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from lift3d.reconstruction.alignment.cells import Cells, cell_size, looks_of
+from lift3d.reconstruction.alignment.cells import Cells, cell_size, observations_of
 from lift3d.reconstruction.alignment.dense import corrected
 from lift3d.reconstruction.alignment.frames import (
     Context,
-    Teller,
+    Progress,
     confirmed_pairs,
     image_frames,
     reconsidered,
@@ -43,26 +43,28 @@ def align(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Aligned:
-    """Cameras and depth that the predictions and matches of image pairs agree on.
+    """Estimate cameras and depth from predictions and matches of image pairs.
 
-    `shapes` are height and width of the images; `matches` are of pairs (a, b) with a < b.
-    `known` says what is known of each image. The world's unit is that of the known poses or
-    depth, else that of the predictions (metres with a metric checkpoint), its frame that of the
-    known poses, else of the first image that is used.
+    `shapes` are height and width of the images; `matches` are of pairs (a, b) with a < b;
+    `known` holds the known quantities of each image. The world's unit is that of the known poses
+    or depth, else of the predictions (metres with a metric checkpoint). Its frame is that of the
+    known poses, else of the first used image.
 
-    Each image's depth and focal length are averaged from its predictions; pairs are turned into
-    similarities and checked by their matches; rotations, scales and positions are averaged over
-    the graph of pairs; then everything is refined against the matches, and the depth maps are
-    brought to the result. Raises InputError where no two images can be aligned.
+    Each image's depth and focal length are averaged from its predictions. Pairs are converted to
+    similarities and checked with their matches. Rotations, scales and positions are averaged over
+    the graph of pairs. Then all parameters are refined with the matches, and the dense depth maps
+    are corrected. Raises InputError if no two images can be aligned.
     """
     known = [UNKNOWN] * len(shapes) if known is None else list(known)
     if len(known) != len(shapes):
-        raise InputError(f"{len(known)} entries of what is known for {len(shapes)} images")
+        raise InputError(
+            f"`known` has {len(known)} entries for {len(shapes)} images; expected one per image"
+        )
     matches = {pair: unmasked(each, known, pair) for pair, each in matches.items()}
-    told = Teller(progress, len(shapes) + len(matches) + config.iterations)
+    count = Progress(progress, len(shapes) + len(matches) + config.iterations)
     context = Context(shapes, predictions, matches, known, config, seed)
-    frames, scales = image_frames(context, told)
-    pairs = confirmed_pairs(list(matches), frames, scales, context, told)
+    frames, scales = image_frames(context, count)
+    pairs = confirmed_pairs(list(matches), frames, scales, context, count)
     pairs = reconsidered(pairs, frames, scales, context)
     if not pairs:
         raise InputError(
@@ -75,10 +77,10 @@ def align(
     ]
     state = starting_state(layout, frames, known, config.shared_focal)
     cells = Cells(shapes, layout.members, cell_size(config, layout.members))
-    looks = looks_of(admitted, frames, matches, cells)
+    observations = observations_of(admitted, frames, matches, cells)
     prior = prior_of(state, frames, known, layout.members, cells, config.shared_focal)
     state, reprojection, information = refine(
-        state, looks, prior, config.iterations, told.from_here()
+        state, observations, prior, config.iterations, count.from_here()
     )
     factor = unit_of(state, frames, known, layout.members)
     return _finished(layout, state, frames, shapes, known, cells, information, factor, reprojection)
@@ -100,7 +102,7 @@ def _finished(
     used[layout.members] = True
     K, pose = np.tile(np.eye(3), (images, 1, 1)), np.tile(np.eye(4), (images, 1, 1))
     depth, confidence, reason = [], [], {}
-    # A single known pose stays where it is: the world grows around it.
+    # Scale about the known poses, so that a single known pose stays fixed.
     posed = [i for i in layout.members if known[i].world_from_camera is not None]
     middle = state.position[posed].mean(0) if posed else np.zeros(3)
     for image, shape in enumerate(shapes):
@@ -109,7 +111,7 @@ def _finished(
             depth.append(np.zeros(shape, np.float32))
             confidence.append(np.zeros(shape, np.float32))
             reason[image] = (
-                "no prediction of any pair has it"
+                "no prediction has it as the reference"
                 if frame is None
                 else "no pair connects it to the other images: does it overlap with them?"
             )
@@ -129,7 +131,7 @@ def _finished(
                 cells.size,
             )
         )
-        # MASt3R's confidence starts at 1; what is below 1 elsewhere is cut.
+        # Map confidence c >= 0 to [0, 1) by c / (1 + c).
         raw = np.maximum(frame.own.confidence, 0)
         confidence.append((raw / (1 + raw)).astype(np.float32))
     return Aligned(

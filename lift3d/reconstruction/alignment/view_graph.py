@@ -1,4 +1,4 @@
-"""From pairs to one frame: which images hang together, and roughly where each camera is."""
+"""Average pairwise similarities over the view graph into initial poses and scales."""
 
 from __future__ import annotations
 
@@ -14,9 +14,22 @@ from scipy.spatial.transform import Rotation
 from lift3d.reconstruction.alignment.relative import Relative
 
 CYCLE = np.deg2rad(4.0)
-"""Three pairs in a circle agree when their rotations close to this."""
+"""Maximum rotation error around a consistent triangle of pairs. Chosen by hand; not tuned on
+data."""
 APART = np.deg2rad(8.0)
-"""A pair whose rotation is further than this from the averaged ones is dropped."""
+"""Pairs whose rotation differs by more from the averaged rotations are dropped. Chosen by hand;
+not tuned on data."""
+MIN_SUPPORT = 0.34
+"""Pairs with a smaller share of consistent triangles are dropped. Chosen by hand; not tuned on
+data."""
+ROUGH_WIDTH, FINE_WIDTH = 10.0, 2.0
+"""Robust widths of rotation averaging in degrees: in the first 10 steps, and after. Chosen by
+hand; not tuned on data."""
+SCALE_WIDTH = 0.05
+"""Robust width of scale averaging, in log scale. Chosen by hand; not tuned on data."""
+POSITION_WIDTH = 0.1
+"""Robust width of position averaging, as a share of the median baseline. Chosen by hand; not tuned
+on data."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,17 +42,20 @@ class Layout:
     log_scale: Float64[np.ndarray, " images"]
     kept: list[Relative]
     dropped: list[Relative]
-    """Pairs that contradict the rest."""
+    """Pairs that contradict the others."""
 
 
 def lay_out(count: int, pairs: Sequence[Relative]) -> Layout:
-    """Average the pairs over the largest connected set of images; entries of others are void."""
-    support = _support(count, pairs)
-    trusted = [pair for pair, share in zip(pairs, support, strict=True) if share >= 0.34]
-    dropped = [pair for pair, share in zip(pairs, support, strict=True) if share < 0.34]
+    """Average the pairs over the largest connected set of images.
+
+    Entries of images that are not in `members` are undefined.
+    """
+    supported = _support(count, pairs) >= MIN_SUPPORT
+    trusted = [pair for pair, kept in zip(pairs, supported, strict=True) if kept]
+    dropped = [pair for pair, kept in zip(pairs, supported, strict=True) if not kept]
     members = _largest(count, trusted)
     within = [pair for pair in trusted if pair.a in members]
-    # An image that only doubtful pairs reach is better placed by them than left out.
+    # Images connected only by dropped pairs are placed by these pairs rather than left out.
     for pair in sorted(dropped, key=lambda each: -each.agreeing):
         if (pair.a in members) != (pair.b in members):
             members = members | {pair.a, pair.b}
@@ -62,7 +78,7 @@ def lay_out(count: int, pairs: Sequence[Relative]) -> Layout:
 
 
 def _support(count: int, pairs: Sequence[Relative]) -> Float64[np.ndarray, " pairs"]:
-    """Share of the triangles through each pair that close, or 1 where it is in none."""
+    """Share of the triangles through each pair that are consistent; 1 for pairs in no triangle."""
     rotation = np.zeros((count, count, 3, 3))
     linked = np.zeros((count, count), bool)
     for pair in pairs:
@@ -90,7 +106,7 @@ def _off(pair: Relative, rotation: Float64[np.ndarray, "images 3 3"]) -> float:
 
 
 def _largest(count: int, pairs: Sequence[Relative]) -> set[int]:
-    """The images of the largest connected set; the first of equals."""
+    """Images of the largest connected component; among equals, the first."""
     if not pairs:
         return {0}
     ends = np.array([(pair.a, pair.b) for pair in pairs])
@@ -103,7 +119,7 @@ def _largest(count: int, pairs: Sequence[Relative]) -> set[int]:
 def _rotations(
     count: int, members: set[int], pairs: Sequence[Relative]
 ) -> Float64[np.ndarray, "images 3 3"]:
-    """World-from-camera rotations: along a spanning tree, then averaged, the odd counting little.
+    """World-from-camera rotations: along a spanning tree, then averaged with robust (IRLS) weights.
 
     Iteratively reweighted least squares on the rotations' tangents (Chatterjee and Govindu 2013).
     """
@@ -112,16 +128,16 @@ def _rotations(
         rotation[pair.b] = rotation[pair.a] @ pair.rotation
     place = {image: row for row, image in enumerate(sorted(members))}
     ends = np.array([(place[pair.a], place[pair.b]) for pair in pairs])
-    told = np.array([pair.rotation for pair in pairs])
+    measured = np.array([pair.rotation for pair in pairs])
     base = np.sqrt([max(pair.agreeing, 1) for pair in pairs])
     order = sorted(members)
     for step in range(30):
         now = rotation[order]
-        # In the world frame: what must turn b further than a.
-        gap = now[ends[:, 0]] @ told @ now[ends[:, 1]].transpose(0, 2, 1)
+        # Residual rotation of b relative to a, in the world frame.
+        gap = now[ends[:, 0]] @ measured @ now[ends[:, 1]].transpose(0, 2, 1)
         turn = Rotation.from_matrix(gap).as_rotvec()
         size = np.linalg.norm(turn, axis=1)
-        width = np.deg2rad(10.0 if step < 10 else 2.0)
+        width = np.deg2rad(ROUGH_WIDTH if step < 10 else FINE_WIDTH)
         weight = base / (1 + (size / width) ** 2)
         update = _difference_least_squares(len(order), ends, turn, weight)
         rotation[order] = Rotation.from_rotvec(update).as_matrix() @ now
@@ -131,7 +147,7 @@ def _rotations(
 
 
 def _tree(count: int, members: set[int], pairs: Sequence[Relative]) -> list[Relative]:
-    """Pairs of the best spanning tree, turned so that each hangs a new image on a placed one."""
+    """Pairs of the best spanning tree, in an order and direction that places one image each."""
     strength: dict[tuple[int, int], Relative] = {}
     for pair in pairs:
         strength[min(pair.a, pair.b), max(pair.a, pair.b)] = pair
@@ -162,18 +178,18 @@ def _tree(count: int, members: set[int], pairs: Sequence[Relative]) -> list[Rela
 def _scales(
     count: int, members: set[int], pairs: Sequence[Relative]
 ) -> Float64[np.ndarray, " images"]:
-    """Log scale of each image's canonical units in the world's; their mean is 0."""
+    """Log scale from each image's canonical unit to the world's, with mean 0; IRLS weights."""
     order = sorted(members)
     place = {image: row for row, image in enumerate(order)}
     ends = np.array([(place[pair.a], place[pair.b]) for pair in pairs])
-    told = np.log([pair.scale for pair in pairs])[:, None]
+    measured = np.log([pair.scale for pair in pairs])[:, None]
     base = np.sqrt([max(pair.agreeing, 1) for pair in pairs])
     value = np.zeros((len(order), 1))
     weight = base
     for _ in range(20):
-        value = _difference_least_squares(len(order), ends, told, weight)
-        off = np.abs(value[ends[:, 1]] - value[ends[:, 0]] - told)[:, 0]
-        weight = base / (1 + (off / 0.05) ** 2)
+        value = _difference_least_squares(len(order), ends, measured, weight)
+        off = np.abs(value[ends[:, 1]] - value[ends[:, 0]] - measured)[:, 0]
+        weight = base / (1 + (off / SCALE_WIDTH) ** 2)
     scale = np.zeros(count)
     scale[order] = value[:, 0] - value.mean()
     return scale
@@ -186,20 +202,20 @@ def _positions(
     rotation: Float64[np.ndarray, "images 3 3"],
     log_scale: Float64[np.ndarray, " images"],
 ) -> Float64[np.ndarray, "images 3"]:
-    """Camera centres from the pairs' translations, the odd counting little."""
+    """Camera centres from the pairs' translations, with robust (IRLS) weights."""
     order = sorted(members)
     place = {image: row for row, image in enumerate(order)}
     ends = np.array([(place[pair.a], place[pair.b]) for pair in pairs])
-    told = np.array(
+    measured = np.array(
         [np.exp(log_scale[pair.a]) * rotation[pair.a] @ pair.translation for pair in pairs]
     )
     base = np.sqrt([max(pair.agreeing, 1) for pair in pairs])
     weight = base
-    width = 0.1 * max(float(np.median(np.linalg.norm(told, axis=1))), 1e-9)
+    width = POSITION_WIDTH * max(float(np.median(np.linalg.norm(measured, axis=1))), 1e-9)
     value = np.zeros((len(order), 3))
     for _ in range(20):
-        value = _difference_least_squares(len(order), ends, told, weight)
-        off = np.linalg.norm(value[ends[:, 1]] - value[ends[:, 0]] - told, axis=1)
+        value = _difference_least_squares(len(order), ends, measured, weight)
+        off = np.linalg.norm(value[ends[:, 1]] - value[ends[:, 0]] - measured, axis=1)
         weight = base / (1 + (off / width) ** 2)
     position = np.zeros((count, 3))
     position[order] = value
@@ -209,19 +225,19 @@ def _positions(
 def _difference_least_squares(
     count: int,
     ends: np.ndarray,
-    told: Float64[np.ndarray, "pairs dims"],
+    measured: Float64[np.ndarray, "pairs dims"],
     weight: Float64[np.ndarray, " pairs"],
 ) -> Float64[np.ndarray, "{count} dims"]:
-    """Values with value[b] - value[a] ~ told, the first one 0."""
+    """Weighted least-squares values with value[b] - value[a] ~ measured; the first value is 0."""
     normal = np.zeros((count, count))
     np.add.at(normal, (ends[:, 0], ends[:, 0]), weight)
     np.add.at(normal, (ends[:, 1], ends[:, 1]), weight)
     np.add.at(normal, (ends[:, 0], ends[:, 1]), -weight)
     np.add.at(normal, (ends[:, 1], ends[:, 0]), -weight)
-    right = np.zeros((count, told.shape[1]))
-    np.add.at(right, ends[:, 1], weight[:, None] * told)
-    np.add.at(right, ends[:, 0], -weight[:, None] * told)
-    value = np.zeros((count, told.shape[1]))
+    right = np.zeros((count, measured.shape[1]))
+    np.add.at(right, ends[:, 1], weight[:, None] * measured)
+    np.add.at(right, ends[:, 0], -weight[:, None] * measured)
+    value = np.zeros((count, measured.shape[1]))
     if count > 1:
         value[1:] = np.linalg.solve(normal[1:, 1:] + 1e-12 * np.eye(count - 1), right[1:])
     return value

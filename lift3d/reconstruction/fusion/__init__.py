@@ -1,4 +1,4 @@
-"""Depth maps to one point cloud: one file per backend; or the vertices of a given mesh."""
+"""Depth maps to one point cloud, one file per backend; or the vertices of a given mesh."""
 
 from lift3d.reconstruction.fusion.given import given_points
 from lift3d.reconstruction.fusion.tsdf import TsdfConfig

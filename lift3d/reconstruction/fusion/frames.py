@@ -1,4 +1,4 @@
-"""What fusion reads of each view, decoded ahead of its use; and how fine a scene is."""
+"""Decode views for fusion ahead of use, and choose the default voxel size of a scene."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Frame:
     confidence: Float32[np.ndarray, "height width"] | None
 
 
-ROOM = 0.015
-"""Metres: half a thin book. At 0.02 the books of the synthetic rooms melt into each other."""
+METRIC_VOXEL = 0.015
+"""Default voxel for metric scenes, in metres. At 0.02, books in the synthetic rooms merge."""
 
 
 def check_above_0(**limits: float | None) -> None:
-    """Raise InputError for a limit that was given and is not above 0; None is no limit."""
+    """Raise InputError if a limit is not above 0; None means no limit."""
     for name, value in limits.items():
         if value is not None and not value > 0:
             raise InputError(
@@ -39,7 +39,7 @@ def check_above_0(**limits: float | None) -> None:
 
 
 def load_frame(view: View) -> Frame:
-    """Decode what fusion needs. Raises FrameError where something is missing."""
+    """Decode a view for fusion. Raises FrameError if depth, image or pose is missing."""
     depth = view.depth()
     if depth is None:
         raise FrameError(f"view {view.name} has no depth")
@@ -49,7 +49,7 @@ def load_frame(view: View) -> Frame:
 
 
 def frames(views: Sequence[View]) -> Iterator[Frame | Skipped]:
-    """Every view in order, decoded a little ahead; or why it cannot be used."""
+    """Decode every view in order on a background thread; Skipped, with the reason, on failure."""
     return prefetch(views, _frame)
 
 
@@ -61,11 +61,12 @@ def _frame(view: View) -> Frame | Skipped:
 
 
 def default_voxel(scene: Scene, sample: int = 16) -> float:
-    """A voxel size that suits the scene: `ROOM` for rooms, finer for what is smaller.
+    """Voxel size for the scene, in world units: `METRIC_VOXEL` for rooms, finer for small scenes.
 
-    The extent (diagonal of the box around the middle 98 % of the surface, over `sample` views)
-    over 200, cut to 1, 2 or 5 times a power of ten; where the scene is metric at most `ROOM`,
-    unless that were below extent / 2000. Raises InputError where no view has depth.
+    Extent / 200, rounded down to 1, 2 or 5 times a power of ten; in a metric scene at most
+    `METRIC_VOXEL`, unless that is below extent / 2000. The extent is the diagonal of the box
+    around the middle 98 % of the surface, over `sample` views. Raises InputError if no view has
+    depth.
     """
     seen = []
     for view in scene.views[:: max(1, len(scene) // sample)]:
@@ -82,8 +83,8 @@ def default_voxel(scene: Scene, sample: int = 16) -> float:
     low, high = np.percentile(np.concatenate(seen), [1, 99], axis=0)
     extent = float(np.linalg.norm(high - low))
     voxel = one_two_five(extent / 200)
-    if scene.metric and voxel > ROOM and extent / 2000 < ROOM:
-        return ROOM
+    if scene.metric and voxel > METRIC_VOXEL and extent / 2000 < METRIC_VOXEL:
+        return METRIC_VOXEL
     return voxel
 
 
@@ -91,7 +92,7 @@ def _coarse_surface(camera: Camera, depth: Depth) -> Float32[np.ndarray, "points
     """World positions of about 60 x 80 pixels of a depth map."""
     every = max(1, min(depth.shape) // 60)
     depth = depth[::every, ::every]
-    fewer = np.diag([1 / every, 1 / every, 1.0])  # picks pixels, so centres stay centres
+    fewer = np.diag([1 / every, 1 / every, 1.0])  # subsampling keeps pixel centres
     height, width = depth.shape
     picked = replace(camera, K=fewer @ camera.K, width=width, height=height)
     present = np.isfinite(depth) & (depth > 0)

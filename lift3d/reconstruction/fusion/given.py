@@ -1,4 +1,4 @@
-"""The vertices of a mesh or cloud that exists already, in their order."""
+"""Read the vertices of an existing mesh or cloud, in file order."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def given_points(path: Path) -> Points:
     """Vertices of a PLY, in file order, so that labels can be written back to them.
 
     Normals come from the file, else from its faces (weighted by area), else they are zero.
-    Colours that are fractions are taken times 255; without colours points are mid grey.
-    Every point has confidence 1. Raises InputError where the file is no PLY with vertices.
+    Colours between 0 and 1 are multiplied by 255; without colours points are mid grey.
+    Every point has confidence 1. Raises InputError if the file is no PLY with vertices.
     """
     import plyfile
 
@@ -34,7 +34,7 @@ def given_points(path: Path) -> Points:
         ply = plyfile.PlyData.read(str(path))
     except (plyfile.PlyParseError, UnicodeDecodeError, ValueError, EOFError) as error:
         raise InputError(
-            f"{path} cannot be read as PLY ({error}); expected a whole .ply mesh or cloud"
+            f"{path} cannot be read as PLY ({error}); expected a complete .ply mesh or cloud"
         ) from error
     names = [element.name for element in ply.elements]
     if "vertex" not in names:
@@ -86,8 +86,8 @@ def _normals(
             triangles = _triangles(ply["face"])
             if triangles.size and not (triangles.min() >= 0 and triangles.max() < len(xyz)):
                 raise InputError(
-                    f"{path}: faces name vertex {triangles.max()}, but there are {len(xyz)}; "
-                    "the mesh is damaged"
+                    f"{path}: a face refers to vertex {triangles.max()}, but there are "
+                    f"{len(xyz)} vertices; the mesh is damaged"
                 )
             a, b, c = (xyz[triangles[:, k]] for k in range(3))
             for axis, area in enumerate(np.cross(b - a, c - a).T):
@@ -99,7 +99,7 @@ def _normals(
 
 
 def _triangles(face: Any) -> Int64[np.ndarray, "triangles 3"]:
-    """The faces, larger ones as fans."""
+    """The faces; polygons are split into triangle fans."""
     names = face.data.dtype.names or ()
     name = next((name for name in ("vertex_indices", "vertex_index") if name in names), None)
     if name is None or not len(face.data):

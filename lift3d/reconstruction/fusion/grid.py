@@ -1,4 +1,4 @@
-"""The growing voxel table behind the voxel fusion: a hash of occupied voxels and their sums."""
+"""Growing hash table of occupied voxels and their sums, for voxel fusion."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from lift3d.reconstruction.fusion.frames import Frame
 from lift3d.reconstruction.fusion.kernels import SUMS, Rules, Table, integrate
 from lift3d.scene import Camera, Points
 
-START = 1 << 16
-"""Voxels there is room for at first (4 MB); doubled when needed."""
+INITIAL_ROOM = 1 << 16
+"""Initial capacity in voxels (4 MB); doubled when needed."""
 EMPTY = -1
 
 
 class Grid:
-    """Voxels of one size around an origin; adds frames, gives points."""
+    """Voxels of equal size around an origin; accumulates frames and returns points."""
 
     def __init__(self, voxel: float, near: np.ndarray) -> None:
-        """`near` is a place in the scene: voxels reach 2^20 of their size from it."""
+        """`near` is a position in the scene; the grid reaches 2^20 voxels from it."""
         self.voxel = voxel
-        # Whole voxels, so that the lattice does not depend on where the scan starts.
+        # A multiple of the voxel size, so that the lattice does not depend on the first camera.
         self.origin = np.round(np.asarray(near, np.float64) / voxel) * voxel
         self._voxels = Table(
-            np.full(2 * START, EMPTY, np.int64),
-            np.zeros(2 * START, np.int32),
-            np.zeros(START, np.int64),
-            np.zeros((START, SUMS), np.float32),
-            np.zeros((START, 2), np.int32),
+            np.full(2 * INITIAL_ROOM, EMPTY, np.int64),
+            np.zeros(2 * INITIAL_ROOM, np.int32),
+            np.zeros(INITIAL_ROOM, np.int64),
+            np.zeros((INITIAL_ROOM, SUMS), np.float32),
+            np.zeros((INITIAL_ROOM, 2), np.int32),
             0,
         )
         self._added = 0
@@ -39,7 +39,7 @@ class Grid:
 
     @property
     def room(self) -> int:
-        """Voxels there is memory for now."""
+        """Allocated capacity in voxels."""
         return len(self._voxels.sums)
 
     def add(
@@ -50,7 +50,7 @@ class Grid:
         clear_depth: float = np.inf,
         stride: int = 1,
     ) -> None:
-        """Merge every pixel of a frame into its voxel."""
+        """Add every pixel of a frame to its voxel."""
         view = frame.view
         camera = view.geometry_camera
         grid_from_camera = camera.pose.copy()
@@ -79,7 +79,7 @@ class Grid:
         )
 
     def points(self) -> tuple[Points, Int32[np.ndarray, " points"]]:
-        """One point per voxel in the order of their keys, and how many views saw each."""
+        """One point per voxel in the order of the keys, and the number of views that saw it."""
         found = self._voxels
         order = np.argsort(found.keys[: found.used])
         key = found.keys[: found.used][order]
@@ -88,7 +88,7 @@ class Grid:
         weight = sums[:, 9]
         xyz = self.origin + self.voxel * (cell + 0.5) + sums[:, 0:3] / weight[:, None]
         coloured = sums[:, 10] > 0
-        rgb = np.full((len(key), 3), 128, np.uint8)  # mid grey: no colour camera saw it
+        rgb = np.full((len(key), 3), 128, np.uint8)  # mid grey where no colour camera sees it
         rgb[coloured] = np.rint(sums[coloured, 3:6] / sums[coloured, 10:11])
         normal = sums[:, 6:9]
         length = np.linalg.norm(normal, axis=1, keepdims=True)
@@ -102,7 +102,7 @@ class Grid:
         return points, found.views[: found.used, 0][order]
 
     def _rays_of(self, camera: Camera) -> np.ndarray:
-        """Ray x and y of each pixel (2, H, W) float32; kept while the lens stays the same."""
+        """Ray x and y of each pixel (2, H, W) float32; cached while the intrinsics are equal."""
         if self._rays is None or not _same_lens(self._rays[0], camera):
             xy = rays(camera)[..., :2].astype(np.float32)
             self._rays = camera, np.ascontiguousarray(np.moveaxis(xy, -1, 0))

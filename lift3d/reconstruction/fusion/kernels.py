@@ -1,6 +1,6 @@
-"""The inner loop of the voxel fusion: one pass over the pixels of a frame, one thread.
+"""The inner loop of voxel fusion: one pass over the pixels of a frame.
 
-One thread, so that the sums come in the same order and the result in the same bytes.
+It uses one thread, so that the order of the sums, and so the result's bytes, are always the same.
 """
 
 from __future__ import annotations
@@ -18,53 +18,60 @@ SUMS = 12
 HALF = 1 << 20
 """Voxels reach this far from the origin along each axis (21 bits of the key each)."""
 REACH = 2
-"""Pixels to either side that a normal is taken over: 1 is noisy on quantised depth."""
+"""Half width in pixels of the central difference for normals; 1 is noisy on quantised depth.
+Chosen by hand; not tuned on data."""
 GRAZING = 0.05
-"""The least cosine of the viewing angle that counts."""
+"""Lower bound of the cosine of the viewing angle. Chosen by hand; not tuned on data."""
 UNKNOWN = 0.5
-"""The cosine taken for pixels without a normal."""
+"""Cosine assumed for pixels without a normal. Chosen by hand; not tuned on data."""
+RIM = 0.25
+"""Weight factor of pixels next to a depth step, where sensors smear depth. Chosen by hand; not
+tuned on data."""
+NORMAL_EDGE = 0.05
+"""Relative depth step for normals if `Rules.edge` is infinite. Chosen by hand; not tuned on
+data."""
 
 
 class Table(NamedTuple):
-    """A hash of the occupied voxels; those in use come first, in the order they were found."""
+    """Hash table of the occupied voxels; the voxel arrays are in the order of first use."""
 
     table: Int64[np.ndarray, " places"]
-    """Key at each place of the hash, -1 where free; twice as long as there is room for voxels."""
+    """Key at each place of the hash table, -1 if free; twice as long as the voxel arrays."""
     slot: Int32[np.ndarray, " places"]
-    """Number of that voxel."""
+    """Index of that voxel in the voxel arrays."""
     keys: Int64[np.ndarray, " room"]
     sums: Float32[np.ndarray, "room 12"]
     views: Int32[np.ndarray, "room 2"]
-    """How many views saw the voxel, and the last of them."""
+    """Number of views that saw the voxel, and the last of them."""
     used: int
-    """Voxels in use."""
+    """Number of voxels in use."""
 
 
 class Rules(NamedTuple):
-    """What of a frame is taken, and how it is weighed."""
+    """Which pixels of a frame are used, and their weight."""
 
     voxel: float
     edge: float
-    """Neighbouring depths further apart than this share lie on two surfaces; infinite: no rule."""
+    """Neighbouring depths that differ by more than this share are on two surfaces; inf: off."""
     max_depth: float
     clear_depth: float
-    """Depth at which a look counts half; infinite: no rule."""
+    """Depth at which an observation's weight is halved; inf: off."""
     stride: int
 
 
 @numba.njit(cache=True, inline="always")
 @no_type_check
 def _same_surface(a, b, edge, steps):
-    """Whether two depths, that many pixels apart, may lie on one surface. NaN and 0 do not."""
+    """Whether two depths, `steps` pixels apart, may be on one surface; False for NaN and 0."""
     return a > 0.0 and b > 0.0 and abs(a - b) <= edge * steps * min(a, b)
 
 
 @numba.njit(cache=True, inline="always")
 @no_type_check
 def _difference(depth, ray_x, ray_y, v, u, down, right, edge):
-    """Change of the surface point per two steps along a pixel axis; 0 0 0 where unknown.
+    """Difference of the surface point along a pixel axis; (0, 0, 0) if unknown.
 
-    Central where both sides continue, else one-sided.
+    Central if both sides are on the same surface, else one-sided.
     """
     height, width = depth.shape
     z = depth[v, u]
@@ -84,7 +91,7 @@ def _difference(depth, ray_x, ray_y, v, u, down, right, edge):
 @numba.njit(cache=True, inline="always")
 @no_type_check
 def _find(table, key):
-    """Position of `key` in the table, or of the empty place where it belongs."""
+    """Position of `key` in the table, or of the free place where it belongs."""
     mask = len(table) - 1
     # Fibonacci hashing of the mixed key; linear probing.
     mixed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
@@ -97,7 +104,7 @@ def _find(table, key):
 @numba.njit(cache=True)
 @no_type_check
 def _grow(full):
-    """Twice the room; every key finds its new place."""
+    """The table with doubled capacity, rehashed."""
     keys, count = full.keys, full.used
     room = 2 * len(full.sums)
     new_table = np.full(2 * room, -1, np.int64)
@@ -120,10 +127,10 @@ def _grow(full):
 def integrate(
     depth, confidence, image, ray, pose, focal, other_colour, colour, rules, number, full
 ):
-    """Add every pixel of frame `number` to its voxel; the `Table` comes back, grown where needed.
+    """Add every pixel of frame `number` to its voxel; returns the `Table`, grown if needed.
 
-    `pose` is grid_from_camera, `ray` x and y of each pixel's ray, `focal` in pixels; `colour` the
-    `Pinhole` of the colour camera for points in the depth camera's frame.
+    `pose` is grid_from_camera, `ray` holds x and y of each pixel's ray, `focal` is in pixels;
+    `colour` is the `Pinhole` of the colour camera for points in the depth camera's frame.
     """
     voxel, edge, max_depth, clear_depth, stride = rules
     table, slot, keys, sums, views, count = full
@@ -132,7 +139,7 @@ def integrate(
     has_confidence = confidence.shape[0] > 1 or confidence.shape[1] > 1
     checked = not np.isinf(edge)
     if not checked:
-        edge = 0.05  # normals need a step all the same
+        edge = NORMAL_EDGE
     last_key, i = np.int64(-1), 0
     for v in range(0, height, stride):
         if count + width > len(sums):
@@ -140,7 +147,7 @@ def integrate(
             table, slot, keys, sums, views, count = larger
         for u in range(0, width, stride):
             z = depth[v, u]
-            if not (z > 0.0 and z <= max_depth and z < np.inf):  # written so that NaN fails
+            if not (z > 0.0 and z <= max_depth and z < np.inf):  # also skips NaN
                 continue
             quality = 1.0
             if has_confidence:
@@ -155,9 +162,9 @@ def integrate(
                 if not ((left or right) and (above or below)):
                     continue
                 if not (left and right and above and below):
-                    quality *= 0.25  # the rim of a surface: sensors smear it
+                    quality *= RIM
             cx, cy = ray_x[v, u] * z, ray_y[v, u] * z
-            # The normal in the camera: down x right points back at the camera.
+            # Normal in the camera's frame: down x right points towards the camera.
             rx, ry, rz = _difference(depth, ray_x, ray_y, v, u, 0, 1, edge)
             dx, dy, dz = _difference(depth, ray_x, ray_y, v, u, 1, 0, edge)
             nx, ny, nz = dy * rz - dz * ry, dz * rx - dx * rz, dx * ry - dy * rx
@@ -168,7 +175,7 @@ def integrate(
                 range_ = np.sqrt(cx * cx + cy * cy + z * z)
                 cosine = max(-(nx * cx + ny * cy + nz * z) / range_, GRAZING)
             quality *= cosine / (1.0 + (z / clear_depth) ** 2)
-            # A voxel that fills its share of the image sums up to one look.
+            # Normalised so that a fully visible voxel sums to confidence 1 per view.
             edge_length = stride * z / (focal * voxel)
             share = min(1.0, edge_length * edge_length / cosine)
 

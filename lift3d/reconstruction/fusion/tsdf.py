@@ -22,14 +22,14 @@ BLOCK = 16
 
 @dataclass(frozen=True)
 class TsdfConfig(FuserConfig):
-    """Average signed distances, then take the zero crossing; smooth, closes small gaps."""
+    """Average signed distances and extract the zero crossing; smooth, closes small gaps."""
 
     voxel: float | None = None
-    """Edge of a voxel in world units (metres); by default by the scene, 0.015 for rooms."""
+    """Edge of a voxel in world units; by default chosen from the scene, 0.015 m for rooms."""
     truncation: float = 4.0
-    """Distances count up to this many voxels before and behind the surface."""
+    """Truncation distance before and behind the surface, in voxels."""
     min_views: int | None = None
-    """Drop points seen in fewer views; by default 2 from ten views up, else 1."""
+    """Drop points seen by fewer views; by default 2 with ten or more views, else 1."""
     max_depth: float | None = None
     """Ignore depth beyond this, in world units."""
 
@@ -47,14 +47,14 @@ class TsdfFusion:
         check_above_0(max_depth=config.max_depth)
         self.config = config
         self.skipped: tuple[Skipped, ...] = ()
-        """Views the last `fuse` could not use."""
+        """Views that the last `fuse` could not use."""
         self.notes: tuple[str, ...] = ()
-        """What the last `fuse` chose itself."""
+        """Values that the last `fuse` chose itself."""
 
     def fuse(self, scene: Scene, progress: Callable[[int, int], None] | None = None) -> Points:
         """The zero crossing of the volume, ordered by x, then y, then z.
 
-        Confidence is the number of looks. Raises InputError where nothing can be fused.
+        Confidence is the number of observations. Raises InputError if nothing can be fused.
         """
         o3d = open3d("fusion:tsdf")
 
@@ -66,7 +66,7 @@ class TsdfFusion:
             [o3d.core.SizeVector([channels]) for channels in (1, 1, 3)],
             voxel,
             BLOCK,
-            4096,  # blocks there is room for at first; it grows
+            4096,  # initial capacity in blocks; it grows
         )
         origin: np.ndarray | None = None
         skipped: list[Skipped] = []
@@ -110,7 +110,7 @@ class TsdfFusion:
             return
         if frame.view.depth_camera is not None:
             image = _seen_from_depth(frame, depth)
-        depth, image = _straight(depth_camera, depth, image)
+        depth, image = _undistorted(depth_camera, depth, image)
         depth_image = o3d.t.geometry.Image(o3d.core.Tensor.from_numpy(depth))
         colour = image.astype(np.float32) / 255
         colour_image = o3d.t.geometry.Image(o3d.core.Tensor.from_numpy(colour))
@@ -139,16 +139,16 @@ class TsdfFusion:
 
 
 def _origin(camera: Camera, voxel: float) -> Float64[np.ndarray, "3"]:
-    """Where the volume has its zero: near the first camera, because Open3D counts in float32.
+    """World position of the volume's origin: near the first camera, as Open3D uses float32.
 
-    Off the lattice of round numbers: a floor at exactly z = 0 would have distance 0 at the
-    voxels' corners, which is no change of sign, so Open3D would not find it.
+    It is shifted off round numbers: a floor at exactly z = 0 would have distance 0 at the voxel
+    corners, without a change of sign, and Open3D would miss it.
     """
     return np.round(camera.pose[:3, 3]) + 0.37 * voxel
 
 
 def _seen_from_depth(frame: Frame, depth: Float32[np.ndarray, "height width"]) -> Image:
-    """The colour of every depth pixel; mid grey where the colour camera does not see it."""
+    """Colour of every depth pixel; mid grey if the colour camera does not see it."""
     xyz = unproject(frame.view.geometry_camera, depth).reshape(-1, 3)
     xy, _ = project(frame.view.camera, xyz)
     seen = inside(frame.view.camera, xy)
@@ -158,25 +158,25 @@ def _seen_from_depth(frame: Frame, depth: Float32[np.ndarray, "height width"]) -
     return rgb.reshape(*depth.shape, 3)
 
 
-def _straight(
+def _undistorted(
     camera: Camera, depth: Float32[np.ndarray, "height width"], image: Image
 ) -> tuple[Float32[np.ndarray, "height width"], Image]:
-    """Depth and colour as a lens without distortion would give them: Open3D knows only those."""
+    """Depth and colour without lens distortion, which Open3D does not support."""
     if not any(camera.distortion):
         return depth, image
     import cv2
 
     maps = source_pixels(camera, replace(camera, distortion=()))
-    # Nearest: a mean of two depths is a place where nothing is.
-    straight = [cv2.remap(array, *maps, cv2.INTER_NEAREST) for array in (depth, image)]
-    return np.asarray(straight[0], np.float32), np.asarray(straight[1], np.uint8)
+    # Nearest: the mean of two depths at a step is on neither surface.
+    remapped = [cv2.remap(array, *maps, cv2.INTER_NEAREST) for array in (depth, image)]
+    return np.asarray(remapped[0], np.float32), np.asarray(remapped[1], np.uint8)
 
 
 def _surface(
     volume: Any, origin: Float64[np.ndarray, "3"], voxel: float, min_weight: float
 ) -> Points:
-    """The zero crossing as points, in a fixed order: Open3D's depends on the threads."""
-    # Open3D wants more than the threshold.
+    """The zero crossing as points, sorted, because Open3D's order depends on the threads."""
+    # Open3D keeps weights strictly above the threshold.
     cloud = volume.extract_point_cloud(weight_threshold=min_weight - 0.5)
     if cloud.is_empty():
         none = np.zeros((0, 3), np.float32)
@@ -188,13 +188,13 @@ def _surface(
     order = np.lexsort((*normal.T, *xyz.T[::-1]))
     local, xyz, rgb, normal = local[order], xyz[order], rgb[order], normal[order]
     normal[~np.isfinite(normal).all(1)] = 0
-    return Points(xyz, rgb, normal, _looks(volume, local, voxel))
+    return Points(xyz, rgb, normal, _weights(volume, local, voxel))
 
 
-def _looks(
+def _weights(
     volume: Any, local: Float64[np.ndarray, "points 3"], voxel: float
 ) -> Float32[np.ndarray, " points"]:
-    """Weight (number of looks) of the voxel nearest to each point of the volume's own frame."""
+    """Weight (number of observations) of the nearest voxel; `local` is in the volume's frame."""
     o3d = open3d("fusion:tsdf")
 
     cell = np.rint(local / voxel).astype(np.int64)
@@ -202,7 +202,7 @@ def _looks(
     found, known = volume.hashmap().find(o3d.core.Tensor.from_numpy(block.astype(np.int32)))
     found, known = found.numpy().astype(np.int64), known.numpy()
     weight = volume.attribute("weight").numpy()  # (blocks, z, y, x, 1)
-    looks = np.zeros(len(local), np.float32)
+    weights = np.zeros(len(local), np.float32)
     x, y, z = inside[known].T
-    looks[known] = weight[found[known], z, y, x, 0]
-    return looks
+    weights[known] = weight[found[known], z, y, x, 0]
+    return weights

@@ -1,4 +1,4 @@
-"""One point per voxel: the confidence-weighted mean of every look at the surface in it."""
+"""One point per voxel: the confidence-weighted mean of the depth pixels in it."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from lift3d.scene.protocols import FuserConfig
 
 @dataclass(frozen=True)
 class VoxelConfig(FuserConfig):
-    """Average everything that falls into one voxel; quick, and true to what was measured."""
+    """Average the depth pixels in each voxel; quick, no smoothing across voxels."""
 
     voxel: float | None = None
-    """Edge of a voxel in world units (metres); by default by the scene, 0.015 for rooms."""
+    """Edge of a voxel in world units; by default chosen from the scene, 0.015 m for rooms."""
     min_views: int | None = None
-    """Drop points seen in fewer views; by default 2 from ten views up, else 1."""
+    """Drop points seen by fewer views; by default 2 with ten or more views, else 1."""
     min_confidence: float = 0.0
-    """Drop points whose summed confidence is lower; 1 is one clear look."""
+    """Drop points of lower summed confidence; 1 is one clear observation."""
     max_depth: float | None = None
     """Ignore depth beyond this, in world units."""
     depth_edge: float = 0.05
-    """Neighbouring pixels further apart than this share of their depth lie on two surfaces.
-    A pixel between two such steps is taken for a flyer and dropped; 0 keeps every pixel."""
+    """Neighbouring pixels that differ by more than this share of their depth are on two surfaces.
+    A pixel between two such steps is dropped as a flying pixel; 0 keeps every pixel."""
     clear_depth: float | None = None
-    """Distance at which a look counts half of one from nearby, since sensors get worse with its
-    square; by default 2 m, and no such rule where the scene is not metric."""
+    """Depth at which an observation's weight is halved, as sensor noise grows with its square;
+    by default 2 m in metric scenes, else off."""
     stride: int = 1
     """Use every n-th pixel in each direction."""
 
@@ -51,14 +51,14 @@ class VoxelFusion:
         check_above_0(max_depth=config.max_depth, clear_depth=config.clear_depth)
         self.config = config
         self.skipped: tuple[Skipped, ...] = ()
-        """Views the last `fuse` could not use."""
+        """Views that the last `fuse` could not use."""
         self.notes: tuple[str, ...] = ()
-        """What the last `fuse` chose itself and dropped."""
+        """Values that the last `fuse` chose itself, and the number of dropped points."""
 
     def fuse(self, scene: Scene, progress: Callable[[int, int], None] | None = None) -> Points:
-        """The surface that the depth maps agree on, ordered by voxel (x, then y, then z).
+        """Fused surface points, ordered by voxel (x, then y, then z).
 
-        Raises InputError where no view can be used or nothing is left.
+        Raises InputError if no view can be used or every point is dropped.
         """
         config = self.config
         voxel = default_voxel(scene) if config.voxel is None else config.voxel

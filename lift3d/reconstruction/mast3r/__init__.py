@@ -1,4 +1,4 @@
-"""Photos to cameras and dense depth by MASt3R and its global alignment, both ours."""
+"""Photos to cameras and dense depth by MASt3R and global alignment, both written here."""
 
 from __future__ import annotations
 
@@ -24,39 +24,39 @@ class Mast3rConfig(Seeded, ReconstructorConfig):
 
     weights: str = field(default=MAST3R, metadata=NAMES_A_FILE)
     """A checkpoint's name (see `lift3d weights`), or the path of a .pth file or hub folder. The
-    authors' are under CC BY-NC-SA 4.0: non-commercial."""
+    authors' weights are under CC BY-NC-SA 4.0: non-commercial."""
     size: Literal[512, 224] = 512
-    """Longer side of the pictures as the network sees them; what the weights were trained for."""
+    """Longer side of the network's input in pixels; the size the weights were trained for."""
     pairs: PairsConfig = field(default_factory=PairsConfig)
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
     intrinsics: Literal["estimate", "near", "fixed"] = "estimate"
-    """What the pictures' own intrinsics (EXIF, calibration) are worth: nothing, within 3 %, or
-    held fixed."""
+    """How the pictures' own intrinsics (EXIF, calibration) are used: estimate ignores them, near
+    keeps the focal length within about 3 %, fixed keeps them."""
     poses: Literal["estimate", "near", "fixed"] = "estimate"
-    """The same of poses that came with the pictures: nothing, within 2 degrees and 5 cm
-    (without metres 3 % of how far the cameras are apart), fixed."""
+    """How given poses are used: estimate ignores them, near keeps them within about 2 degrees and
+    5 cm (not metric: 3 % of the camera distances), fixed keeps them."""
     depth: Literal["estimate", "fixed"] = "estimate"
-    """Keep the depth that came with the pictures, and fill in where it is missing."""
+    """fixed keeps the depth that came with the pictures, and estimates it only where missing."""
     ignore: Path | None = None
-    """A folder of masks named like the pictures; what is not 0 in them (people, moving things,
-    sky) takes no part."""
+    """Folder of masks named like the pictures; pixels that are not 0 (people, moving objects,
+    sky) are ignored."""
     stride: int = 8
-    """Matches are sought from every n-th pixel."""
+    """Search matches from every n-th pixel."""
     min_confidence: float = 1.5
-    """Depth of less confidence is dropped; the network's starts at 1."""
+    """Drop depth of lower confidence; the network's confidence starts at 1."""
     device: str = "auto"
-    """cpu, cuda, cuda:1; auto takes a GPU where there is one."""
+    """cpu, cuda, cuda:1; auto uses a GPU if there is one."""
     precision: Precision = "auto"
-    """auto is bfloat16 where the hardware computes it, else float32."""
+    """auto is bfloat16 if the hardware supports it, else float32."""
     batch: int | None = None
-    """Pairs at a time; by default 8 on a GPU and 1 on a CPU."""
+    """Pairs per batch; by default 8 on a GPU and 1 on a CPU."""
     memory: float = 2.0
-    """GB of predictions kept in memory; the others wait in the run folder."""
+    """GB of predictions kept in memory; the others are kept in the run folder."""
     keep_predictions: bool = False
-    """Leave the pair predictions in the run folder (1.6 MB a pair and direction), to align again
+    """Keep the pair predictions in the run folder (1.6 MB per pair and direction), to align again
     with other settings without the network."""
     seed: int | None = None
-    """Of the samples that relative poses are found with; by default the run's."""
+    """Seed of RANSAC for relative poses; by default the run's."""
 
     def build(self) -> Mast3rReconstruction:
         """The reconstructor; MissingExtra without torch, InputError without the weights."""

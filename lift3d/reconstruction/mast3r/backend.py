@@ -30,10 +30,13 @@ from lift3d.scene.sources import code_of
 from lift3d.scene.storage import atomic
 
 TOGETHER = 8
-"""Pairs whose two directions are predicted before they are matched and thinned."""
+"""Pairs predicted in both directions before they are matched and thinned; bounds memory."""
 NEAR_FOCAL, NEAR_ROTATION, NEAR_POSITION = 0.03, float(np.deg2rad(2.0)), 0.05
+"""Standard deviations for `near`: relative focal length, radians, metres. Chosen by hand; not
+tuned on data."""
 NEAR_SHARE = 0.03
-"""`NEAR_POSITION` without metres: of the distance of half the cameras from their middle."""
+"""Replaces `NEAR_POSITION` in scenes that are not metric: share of the cameras' median distance
+from their median position. Chosen by hand; not tuned on data."""
 PREDICTIONS, PAIRS = "predictions", "pairs.json"
 Pair = tuple[int, int]
 Tick = Callable[[int, int], None]
@@ -49,11 +52,11 @@ class Mast3rReconstruction:
     def reconstruct(
         self, scene: Scene, progress: Tick | None = None, folder: Path | None = None
     ) -> Scene:
-        """The scene with the cameras and depth that the network and alignment find.
+        """The scene with the cameras and depth that the network and alignment estimate.
 
-        Depth is at the network's size, with a camera of its own. Pictures that no pair connects
-        to the others are skipped. Predictions wait in `folder`, so that a killed run goes on.
-        Raises InputError where fewer than two pictures can be read or aligned.
+        Depth is at the network's size, with its own camera. Pictures that no pair connects to the
+        others are skipped. Predictions are kept in `folder`, so that a killed run can continue.
+        Raises InputError if fewer than two pictures can be read or aligned.
         """
         views, images, skipped = self._prepared(scene)
         known = [self._known(scene, *each) for each in zip(views, images, strict=True)]
@@ -101,7 +104,7 @@ class Mast3rReconstruction:
         return views, images, skipped
 
     def _known(self, scene: Scene, view: View, image: Prepared) -> Known:
-        """What the scene says of one picture, as far as the settings trust it."""
+        """The known quantities of one picture that the settings allow to use."""
         config = self.config
         known = Known()
         if config.intrinsics != "estimate":
@@ -130,7 +133,7 @@ class Mast3rReconstruction:
 
 
 def _near_position(scene: Scene) -> float:
-    """How far a nearly known position may be off, in the unit of the given poses."""
+    """Standard deviation of a `near` position, in the unit of the given poses."""
     if scene.metric:
         return NEAR_POSITION
     poses = [view.camera.world_from_camera for view in scene.views]
@@ -141,7 +144,7 @@ def _near_position(scene: Scene) -> float:
 
 @dataclass(frozen=True)
 class _Run:
-    """One reconstruction: its pictures, its folder, who is told."""
+    """One reconstruction: its pictures, folder and progress callback."""
 
     config: Mast3rConfig
     model: Mast3r
@@ -152,7 +155,7 @@ class _Run:
     progress: Tick | None
 
     def aligned(self, known: Sequence[Known]) -> Aligned:
-        """Predict what is missing, then align."""
+        """Predict the missing pairs, then align."""
         config = self.config
         place = None if self.folder is None else self.folder / PREDICTIONS
         store = PairStore(place, int(config.memory * 2**30), self._identity)
@@ -167,14 +170,14 @@ class _Run:
             known,
             config.alignment,
             config.seed or 0,
-            lambda done, total: self._tell(steps + done, steps + total),
+            lambda done, total: self._report(steps + done, steps + total),
         )
         if place is not None and not config.keep_predictions:
             shutil.rmtree(place, ignore_errors=True)
         return aligned
 
     def _predict(self, store: PairStore, place: Path | None) -> list[Pair]:
-        """Every pair in the store, both ways round, with its matches; which pairs these are."""
+        """Fill the store with both directions of every pair and its matches; returns the pairs."""
         config, names = self.config, [view.name for view in self.views]
         predictor = PredictorConfig(config.device, config.precision, config.batch).build(self.model)
         encodings = None
@@ -204,7 +207,7 @@ class _Run:
             for pair in some:
                 self._keep(store, pair, predicted, dense)
                 done += 1
-                self._tell(len(names) + done, len(names) + len(pairs) + len(pairs))
+                self._report(len(names) + done, len(names) + len(pairs) + len(pairs))
         return pairs
 
     def _keep(
@@ -214,7 +217,7 @@ class _Run:
         predicted: dict[Pair, dict[str, np.ndarray]],
         dense: set[Pair],
     ) -> None:
-        """Match a pair and store what alignment needs of it; the match goes with (a, b)."""
+        """Match a pair and store what alignment needs; the matches are stored with (a, b)."""
         there, back = predicted.pop(pair), predicted.pop(pair[::-1])
         found = match_pair(
             [
@@ -227,7 +230,7 @@ class _Run:
             ],
             self.config.stride,
         )
-        matched = {"xy_a": found.xy_in_a, "xy_b": found.xy_in_b, "sure": found.confidence}
+        matched = {"xy_a": found.xy_in_a, "xy_b": found.xy_in_b, "confidence": found.confidence}
         for order, arrays, more in ((pair[::-1], back, {}), (pair, there, matched)):
             thin = PairPrediction(
                 arrays["pts3d_1"], arrays["pts3d_2"], arrays["conf_1"], arrays["conf_2"]
@@ -236,7 +239,7 @@ class _Run:
 
     @cached_property
     def _identity(self) -> str:
-        """What the predictions depend on: not on how they are aligned."""
+        """Fingerprint of everything that the predictions depend on; alignment is not part."""
         config = self.config
         settings = [config.stride, config.pairs, config.size, config.precision]
         settings.append(config.alignment.predictions_per_image)
@@ -246,15 +249,15 @@ class _Run:
         return fingerprint([Path(config.weights), settings, code, pictures])
 
     def _encoded(self, done: int, total: int) -> None:
-        self._tell(done, total + 2 * len(self.images))
+        self._report(done, total + 2 * len(self.images))
 
-    def _tell(self, done: int, total: int) -> None:
+    def _report(self, done: int, total: int) -> None:
         if self.progress is not None:
             self.progress(done, total)
 
 
 class _Stored(Mapping[Pair, PairPrediction]):
-    """The predictions in a store, read when asked for."""
+    """The predictions in a store, read on access."""
 
     def __init__(self, store: PairStore, pairs: Sequence[Pair]) -> None:
         self._store, self._pairs = store, dict.fromkeys(pairs)
@@ -279,7 +282,7 @@ class _Stored(Mapping[Pair, PairPrediction]):
 
 
 def _packed(thin: PairPrediction) -> dict[str, np.ndarray]:
-    """Half precision (0.05 %) is finer by far than what the network knows."""
+    """Arrays to store. Half precision (0.05 %) is far finer than the network's accuracy."""
     largest = float(np.finfo(np.float16).max)
     return {
         "points_a": np.clip(thin.points_a, -largest, largest).astype(np.float16),
@@ -291,12 +294,12 @@ def _packed(thin: PairPrediction) -> dict[str, np.ndarray]:
 
 
 def _matches(store: PairStore, pair: Pair) -> Matches:
-    stored = store.get(pair, "xy_a", "xy_b", "sure")
-    return Matches(stored["xy_a"], stored["xy_b"], stored["sure"])
+    stored = store.get(pair, "xy_a", "xy_b", "confidence")
+    return Matches(stored["xy_a"], stored["xy_b"], stored["confidence"])
 
 
 def _listed(place: Path | None) -> list[Pair] | None:
-    """The pairs that an interrupted run in this folder had chosen; None where there was none."""
+    """The pairs that an interrupted run in this folder chose; None without such a run."""
     if place is None:
         return None
     try:
@@ -310,7 +313,7 @@ def _listed(place: Path | None) -> list[Pair] | None:
 
 
 def _dense(pairs: Sequence[Pair], count: int, most: int) -> set[Pair]:
-    """Which predictions keep their first picture whole: some for each, its nearest pairs."""
+    """Predictions whose first picture is stored unthinned: `most` per picture, nearest first."""
     partners: list[list[int]] = [[] for _ in range(count)]
     for a, b in pairs:
         partners[a].append(b)
@@ -323,7 +326,7 @@ def _dense(pairs: Sequence[Pair], count: int, most: int) -> set[Pair]:
 
 
 def _posed(view: View, image: Prepared, aligned: Aligned, index: int, least: float) -> View:
-    """The view with its camera and, at the network's size, its depth."""
+    """The view with its estimated camera and its depth at the network's size."""
     pose, K = aligned.world_from_camera[index], aligned.K[index]
     confidence = aligned.confidence[index]
     depth = np.where(confidence >= least / (1 + least), aligned.depth[index], np.float32(0))
@@ -331,18 +334,21 @@ def _posed(view: View, image: Prepared, aligned: Aligned, index: int, least: flo
         view,
         camera=Camera(image.original_from_network @ K, view.camera.width, view.camera.height, pose),
         depth_camera=Camera(K, image.width, image.height, pose),
-        load_depth=partial(_held, depth),
-        load_confidence=partial(_held, confidence),
+        load_depth=partial(_constant, depth),
+        load_confidence=partial(_constant, confidence),
         sparse=False,
     )
 
 
-def _held(array: Depth) -> Depth:
+def _constant(array: Depth) -> Depth:
     return array
 
 
 def _network_depth(view: View, image: Prepared) -> Depth | None:
-    """The view's own depth, where it is registered to colour, at the network's size."""
+    """The view's given depth at the network's size; None without dense depth.
+
+    Raises InputError if the depth is not registered to colour.
+    """
     import cv2
 
     depth = None if view.sparse else view.depth()
@@ -362,7 +368,7 @@ def _network_depth(view: View, image: Prepared) -> Depth | None:
 
 
 def _ignored(folder: Path, view: View, image: Prepared) -> Bool[np.ndarray, "height width"]:
-    """The picture's mask at the network's size; nothing is ignored where it has none."""
+    """Ignored pixels at the network's size; none without a mask file."""
     import cv2
 
     from lift3d.scene.labelmaps import find_label_map, read_label_map

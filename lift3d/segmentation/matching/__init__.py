@@ -1,4 +1,4 @@
-"""Two views to correspondences, one backend per file."""
+"""Correspondences between two views, one backend per file."""
 
 from lift3d.scene.protocols import MatcherConfig
 from lift3d.scene.registry import KINDS

@@ -18,19 +18,19 @@ from lift3d.scene.protocols import MatcherConfig
 
 @dataclass(frozen=True)
 class DepthMatcherConfig(MatcherConfig):
-    """Follow each pixel of a grid through the depth map into the other view."""
+    """Reproject a grid of pixels into the other view by depth and poses."""
 
     stride: int = 4
-    """Every how many pixels of the depth image a match is sought, along rows and columns."""
+    """Step of the grid in pixels of the depth image."""
     tolerance: DepthTolerance = field(default_factory=DepthTolerance)
-    """How far the two depth maps may disagree about one place."""
+    """Maximum difference of the two depth maps at a point."""
     edge: float = 0.05
-    """A depth that differs from a neighbour's by more than this share of it lies on an edge."""
+    """A pixel whose depth differs from a neighbour's by more than this share is an edge."""
     edge_confidence: float = 0.25
-    """What remains of a match's confidence on a depth edge, where colour and depth often slip."""
+    """Factor on a match's confidence at depth edges, where depth and colour are often shifted."""
 
     def for_scene(self, scene: Scene) -> DepthMatcherConfig:
-        """The same with the tolerance that follows the scene's scale."""
+        """The settings with the tolerance scaled to the scene."""
         return replace(self, tolerance=fitted(self.tolerance, scene))
 
     def build(self) -> DepthMatcher:
@@ -41,20 +41,20 @@ class DepthMatcherConfig(MatcherConfig):
 
 
 class DepthMatcher:
-    """Lifts a's pixels with a's depth, projects them into b, asks b's depth, and back."""
+    """Lifts pixels of a with a's depth, projects them into b, compares with b's depth, and back."""
 
     def __init__(self, config: DepthMatcherConfig) -> None:
         self.config = config
         self._recent: list[tuple[View, Depth]] = []
 
     def match(self, a: View, b: View) -> Matches:
-        """Pixels of `a` and `b` that show the same place, in colour coordinates.
+        """Pixels of `a` and `b` that show the same point, in colour coordinates.
 
-        A place counts where a's point has b's depth, and the point b measured there has a's
-        depth. Confidence is the agreement of the depths, times the cosine of the steeper of
-        the two viewing angles, lowered on depth edges.
+        A match must agree in both directions: a's point with b's depth, and the point measured by
+        b there with a's depth. Confidence is the agreement of the depths times the smaller cosine
+        of the two viewing angles, reduced at depth edges.
 
-        Raises `InputError` where a view has no depth or no pose.
+        Raises `InputError` if a view has no depth or no pose.
         """
         depth_a, depth_b = self._depth(a), self._depth(b)
         column, row = self._seeds(depth_a)
@@ -82,7 +82,7 @@ class DepthMatcher:
         )
 
     def _depth(self, view: View) -> Depth:
-        """The view's depth; the last two are kept, since a tracker asks for each twice."""
+        """The view's depth; the last two are cached, as a tracker uses each view twice."""
         for known, depth in self._recent:
             if known is view:
                 return depth
@@ -120,16 +120,16 @@ class DepthMatcher:
         Float64[np.ndarray, " pixels"],
         Bool[np.ndarray, " pixels"],
     ]:
-        """World points of pixels with depth, cosine of the angle of sight, and where edges are.
+        """World points of pixels with depth, cosine of the viewing angle, and whether at an edge.
 
-        The cosine is 1 where neighbours are missing and cannot tell.
+        The cosine is 1 at edges and where neighbours have no depth.
         """
         height, width = depth.shape
         ray = rays_at(camera, column, row)
         centre = depth[row, column].astype(np.float64)
         xyz = ray * centre[:, None]
 
-        # The tangents along rows and columns, one-sided at the image's border.
+        # Tangents along rows and columns, one-sided at the image's border.
         edge = np.zeros(len(row), bool)
         tangents = []
         for step_x, step_y in ((1, 0), (0, 1)):
@@ -139,8 +139,8 @@ class DepthMatcher:
                 y = np.clip(row + sign * step_y, 0, height - 1)
                 z = np.where(_present(depth[y, x]), depth[y, x], 0).astype(np.float64)
                 edge |= ~(np.abs(z - centre) < self.config.edge * centre)
-                # Rays of neighbours differ by one step of the inverse focal lengths; what the
-                # lens bends between neighbours is too little to matter for an angle.
+                # Rays of neighbours differ by one over the focal length; the change of lens
+                # distortion between neighbours is negligible for an angle.
                 shift = np.array([(x - column) / camera.K[0, 0], (y - row) / camera.K[1, 1]])
                 neighbour = ray.copy()
                 neighbour[:, :2] += shift.T
@@ -155,10 +155,10 @@ class DepthMatcher:
     def _gap(
         self, camera: Camera, depth: Depth, xyz: Float64[np.ndarray, "points 3"]
     ) -> tuple[Int64[np.ndarray, "points 2"], Float64[np.ndarray, " points"]]:
-        """The pixel (column, row) each point falls on, and its distance to the measured depth.
+        """The pixel (column, row) of each point, and its difference from the measured depth.
 
-        The distance is in tolerances: below 1 is seen there. It is infinite, at pixel (0, 0),
-        for points outside the image or where depth is missing.
+        The difference is in tolerances: below 1 the point is visible. It is infinite, at pixel
+        (0, 0), for points outside the image or without measured depth.
         """
         xy, z = project(camera, xyz)
         seen = inside(camera, xy)
@@ -172,5 +172,5 @@ class DepthMatcher:
 
 
 def _present(depth: Float32[np.ndarray, "*shape"]) -> Bool[np.ndarray, "*shape"]:
-    """Where depth was measured: NaN, infinity and 0 are all missing."""
+    """Where depth was measured; NaN, infinity and 0 mean missing."""
     return (depth > 0) & (depth < np.inf)

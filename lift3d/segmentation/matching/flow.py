@@ -1,4 +1,4 @@
-"""Correspondences from dense optical flow, checked by following it back."""
+"""Correspondences from dense optical flow with a forward-backward check."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ Grey: TypeAlias = UInt8[np.ndarray, "height width"]
 Flow: TypeAlias = Float32[np.ndarray, "height width 2"]
 
 LEAST_SIDE = 16
-"""OpenCV's flow compares patches of 8 pixels and refuses images much smaller than two."""
+"""Minimum side in pixels. OpenCV's flow uses patches of 8 pixels and fails on smaller images."""
 
 
 @dataclass(frozen=True)
 class FlowMatcherConfig(MatcherConfig):
-    """Follow each pixel of a grid along the optical flow; needs neither depth nor poses.
+    """Move a grid of pixels along the optical flow; needs neither depth nor poses.
 
-    For neighbouring frames of a video. Flow is OpenCV's DIS (Kroeger et al. 2016).
+    For neighbouring frames of a video. The flow is OpenCV's DIS (Kroeger et al. 2016).
     """
 
     side: int = 512
-    """Images are shrunk until their longer side has this many pixels; the flow is made there."""
+    """Longer side of the scaled-down images on which flow is computed, in pixels."""
     stride: int = 4
-    """Every how many pixels of the shrunk image a match is sought, along rows and columns."""
+    """Step of the grid in pixels of the scaled-down image."""
     tolerance: float = 1.0
-    """How far from its start the way there and back may end, in pixels of the shrunk image."""
+    """Maximum forward-backward error in pixels of the scaled-down image."""
     border: int = 2
-    """Matches closer to an image's border than this many pixels of the shrunk image are dropped."""
+    """Drop matches within this many pixels of a border of the scaled-down images."""
     flat_confidence: float = 0.25
-    """What remains of a match's confidence where the image is flat and flow is mere guessing."""
+    """Factor on a match's confidence in images without texture, where flow is unreliable."""
     texture: float = 4.0
-    """Change of brightness per pixel, of 255, that counts as half a texture."""
+    """Change of brightness per pixel (0 to 255) at which half of the reduction remains."""
 
     def build(self) -> FlowMatcher:
         """The matcher with these settings."""
@@ -58,11 +58,11 @@ class FlowMatcher:
         self._recent: list[tuple[View, Grey]] = []
 
     def match(self, a: View, b: View) -> Matches:
-        """Pixels of `a` and `b` that show the same place, in colour coordinates.
+        """Pixels of `a` and `b` that show the same point, in colour coordinates.
 
-        A place counts where the flow back from b ends within the tolerance of where the flow
-        from a began; places that one image hides seldom do. Confidence falls from 1 to 0 as
-        the gap grows to the tolerance, and is lowered where a is flat in some direction.
+        A match is kept if the flow to b and back ends within the tolerance of its start, which
+        excludes most occluded points. Confidence falls from 1 to 0 as this error grows to the
+        tolerance, and is reduced where `a` lacks texture in some direction.
         """
         import cv2
 
@@ -95,7 +95,7 @@ class FlowMatcher:
         )
 
     def _grey(self, view: View) -> Grey:
-        """The shrunk image; the last two are kept, since a tracker asks for each twice."""
+        """The scaled-down grey image; the last two are cached, as a tracker uses each twice."""
         import cv2
 
         for known, grey in self._recent:
@@ -111,7 +111,7 @@ class FlowMatcher:
                 f"view {view.name} has {size[0]}x{size[1]} after shrinking to side "
                 f"{self.config.side}; use larger images or a larger side"
             )
-        # Each new pixel is the mean of those it covers, so nothing flickers and centres stay.
+        # INTER_AREA averages the covered pixels: no aliasing, and pixel centres are kept.
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
         self._recent = [*self._recent[-1:], (view, grey)]
@@ -119,16 +119,16 @@ class FlowMatcher:
 
 
 def _flow(source: Grey, target: Grey) -> Flow:
-    """(Column, row) offsets from each pixel of `source` to its place in `target`."""
+    """(Column, row) offset from each pixel of `source` to its position in `target`."""
     import cv2
 
-    # A new one each time: its last result would otherwise be where the next search begins.
+    # A new object for each call: it starts from its last result, so results depended on order.
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     return np.asarray(dis.calc(source, target, None), np.float32)  # type: ignore[call-overload]
 
 
 def _sample(flow: Flow, xy: Float32[np.ndarray, "points 2"]) -> Float32[np.ndarray, "points 2"]:
-    """The flow between pixels, bilinearly; `xy` lies within the image."""
+    """Bilinear interpolation of the flow at `xy`, which must be inside the image."""
     height, width = flow.shape[:2]
     left = np.clip(np.floor(xy[:, 0]).astype(np.int64), 0, width - 2)
     top = np.clip(np.floor(xy[:, 1]).astype(np.int64), 0, height - 2)
@@ -140,7 +140,7 @@ def _sample(flow: Flow, xy: Float32[np.ndarray, "points 2"]) -> Float32[np.ndarr
 
 
 def _texture(grey: Grey) -> Float32[np.ndarray, "height width"]:
-    """Change of brightness per pixel along the direction in which it is least (Shi, Tomasi)."""
+    """Smallest directional change of brightness per pixel (Shi and Tomasi)."""
     import cv2
 
     least = np.asarray(cv2.cornerMinEigenVal(grey, blockSize=7, ksize=3), np.float32)
@@ -151,6 +151,6 @@ def _texture(grey: Grey) -> Float32[np.ndarray, "height width"]:
 def _enlarge(
     xy: Float[np.ndarray, "points 2"], width: int, height: int, camera: Camera
 ) -> Float32[np.ndarray, "points 2"]:
-    """From pixels of the shrunk image to the camera's, pixel centres whole in both."""
+    """Scale coordinates from the scaled-down image to the camera's; integers are pixel centres."""
     scale = np.array([camera.width / width, camera.height / height])
     return ((xy + 0.5) * scale - 0.5).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Correspondences by MASt3R's descriptors, from the pictures alone."""
+"""Correspondences by MASt3R's descriptors, from images only."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lift3d.networks.mast3r.preprocess import Prepared
 
 RECENT = 4
-"""Pictures whose encoding is kept: a tracker asks for each at least twice."""
+"""Number of cached encodings; a tracker uses each picture at least twice."""
 
 
 @dataclass(frozen=True)
@@ -31,23 +31,23 @@ class Mast3rMatcherConfig(MatcherConfig):
 
     weights: str = field(default=MAST3R, metadata=NAMES_A_FILE)
     """A checkpoint's name (see `lift3d weights`), or the path of a .pth file or hub folder. The
-    authors' are under CC BY-NC-SA 4.0: non-commercial."""
+    authors' weights are under CC BY-NC-SA 4.0: non-commercial."""
     size: Literal[512, 224] = 512
-    """Longer side of the pictures as the network sees them; what the weights were trained for."""
+    """Longer side of the network's input in pixels; the size the weights were trained for."""
     stride: int = 4
-    """A match is sought from every n-th pixel of the resized pictures, of both."""
+    """Search matches from every n-th pixel of both resized pictures."""
     min_confidence: float = 0.0
-    """Matches of less descriptor confidence (0 and up, 1 is undecided) are dropped."""
+    """Drop matches of lower descriptor confidence (0 and up, 1 is neutral)."""
     border: int = 3
-    """Matches this near to a border of the resized pictures are dropped: they are unreliable."""
+    """Drop matches this close to a border of the resized pictures, where they are unreliable."""
     fine: bool = False
-    """Match again in windows of the full-size pictures, for those much larger than `size`."""
+    """Match again in windows of the full-size pictures; for pictures much larger than `size`."""
     windows: int = 12
-    """Most pairs of windows that `fine` looks at."""
+    """Maximum number of window pairs for `fine`."""
     device: str = "auto"
-    """cpu, cuda, cuda:1; auto takes a GPU where there is one."""
+    """cpu, cuda, cuda:1; auto uses a GPU if there is one."""
     precision: Precision = "auto"
-    """auto is bfloat16 where the hardware computes it, else float32."""
+    """auto is bfloat16 if the hardware supports it, else float32."""
 
     def build(self) -> Mast3rMatcher:
         """The matcher; MissingExtra without torch, InputError without the weights."""
@@ -63,7 +63,7 @@ class Mast3rMatcherConfig(MatcherConfig):
 
 
 class Mast3rMatcher:
-    """Each picture is encoded once; a pair is decoded both ways round and matched both ways."""
+    """Encodes each picture once; decodes and matches a pair in both directions."""
 
     def __init__(self, config: Mast3rMatcherConfig) -> None:
         from lift3d.networks.device import choose_device, choose_precision
@@ -78,7 +78,7 @@ class Mast3rMatcher:
         self._recent: OrderedDict[int, tuple[View, Prepared, Encoded]] = OrderedDict()
 
     def match(self, a: View, b: View) -> Matches:
-        """Pixels of `a` and `b` that show the same place, in the pictures' own coordinates."""
+        """Pixels of `a` and `b` that show the same point, in full-size pixel coordinates."""
         prepared_a, encoded_a = self._encoded_view(a)
         prepared_b, encoded_b = self._encoded_view(b)
         coarse = self._matched(prepared_a, encoded_a, prepared_b, encoded_b)
@@ -91,7 +91,7 @@ class Mast3rMatcher:
         known = self._recent.get(id(view))
         if known is None:
             prepared, encoded = self._encode(view.image())
-            known = (view, prepared, encoded)  # the view stays alive, and so its id
+            known = (view, prepared, encoded)  # keeps the view alive, so that its id stays unique
         self._recent[id(view)] = known
         self._recent.move_to_end(id(view))
         while len(self._recent) > RECENT:
@@ -113,9 +113,9 @@ class Mast3rMatcher:
     ) -> Matches:
         there = self._described(encoded_a, encoded_b)
         back = self._described(encoded_b, encoded_a)
-        turned = DescribedPair(back.b, back.a, back.confidence_b, back.confidence_a)
+        swapped = DescribedPair(back.b, back.a, back.confidence_b, back.confidence_a)
         found = match_pair(
-            [there, turned], self.config.stride, min_confidence=self.config.min_confidence
+            [there, swapped], self.config.stride, min_confidence=self.config.min_confidence
         )
         inside = self._off_border(found.xy_in_a, prepared_a)
         inside &= self._off_border(found.xy_in_b, prepared_b)
@@ -142,9 +142,9 @@ class Mast3rMatcher:
         return np.asarray(((xy >= self.config.border) & (xy <= far)).all(1))
 
     def _in_windows(self, image_a: Image, image_b: Image, coarse: Matches) -> Matches:
-        """Matches of pairs of windows that cover the coarse ones (MASt3R, section 3.4)."""
+        """Matches in pairs of windows that cover the coarse matches (MASt3R, section 3.4)."""
         size_a, size_b = ((image.shape[1], image.shape[0]) for image in (image_a, image_b))
-        # What preparing leaves as it is: 4:3 for 512, the square for 224.
+        # Sizes that `prepare` does not resize or crop: 4:3 for 512, a square for 224.
         window = (512, 384) if self.config.size == 512 else (224, 224)
         parts: list[Matches] = []
         for in_a, in_b in window_pairs(coarse, size_a, size_b, window)[: self.config.windows]:
@@ -162,13 +162,13 @@ class Mast3rMatcher:
             return coarse
         xy_a = np.concatenate([part.xy_in_a for part in parts])
         xy_b = np.concatenate([part.xy_in_b for part in parts])
-        sure = np.concatenate([part.confidence for part in parts])
-        # Windows overlap: of what is found twice the surer stays.
-        order = np.argsort(-sure, kind="stable")
+        confidence = np.concatenate([part.confidence for part in parts])
+        # Windows overlap: of duplicate matches, keep the most confident.
+        order = np.argsort(-confidence, kind="stable")
         both = np.rint(np.c_[xy_a, xy_b][order]).astype(np.int64)
         _, first = np.unique(both, axis=0, return_index=True)
         chosen = order[np.sort(first)]
-        return Matches(xy_a[chosen], xy_b[chosen], sure[chosen])
+        return Matches(xy_a[chosen], xy_b[chosen], confidence[chosen])
 
 
 def _moved(

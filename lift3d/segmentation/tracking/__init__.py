@@ -1,4 +1,4 @@
-"""Masks of single views to masks whose ids persist, one backend per file."""
+"""Track masks of single views into label maps with persistent ids, one backend per file."""
 
 from lift3d.scene.protocols import TrackerConfig
 from lift3d.scene.registry import KINDS

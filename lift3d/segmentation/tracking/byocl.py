@@ -1,8 +1,8 @@
-"""BYOCL: image features clustered within batches, and the clusters' means clustered again.
+"""BYOCL: cluster image features within batches, then cluster the means of these clusters.
 
-After the paper (arXiv 2410.15060) and its public scripts, with SAM's image embeddings where the
-segmenter has any. A baseline: no point is matched, no mask is prompted, and an id is a kind of
-stuff rather than a thing.
+After the paper (arXiv 2410.15060) and its public scripts, with SAM's image embeddings if the
+segmenter has them. A baseline without matches and prompts; an id is a kind of region, not an
+object.
 """
 
 from __future__ import annotations
@@ -30,35 +30,35 @@ from lift3d.scene.skipping import unlabelled
 Grid: TypeAlias = Float32[np.ndarray, "rows columns channels"]
 Rows: TypeAlias = Float64[np.ndarray, "rows channels"]
 ROUNDS = 100
-"""K-Means stops after so many, if it has not settled before."""
+"""Maximum number of K-Means iterations."""
 
 
 @dataclass(frozen=True)
 class ByoclConfig(Seeded, TrackerConfig):
-    """Kinds of stuff by features, without matches or masks; the BYOCL baseline."""
+    """Cluster features into kinds of regions, without matches or masks; the BYOCL baseline."""
 
     batch: int = 4
-    """Neighbouring views that are clustered together (scripts: 4)."""
+    """Number of neighbouring views clustered together (scripts: 4)."""
     components: int = 16
-    """Principal components that a batch is clustered in."""
+    """Number of principal components for clustering a batch."""
     clusters: int = 10
-    """Clusters of a batch; the mean feature of each is a prototype (scripts: 10)."""
+    """Clusters per batch; the mean feature of each is a prototype (scripts: 10)."""
     labels: int = 30
-    """Clusters of all prototypes, which are the ids (scripts: 30)."""
+    """Clusters of all prototypes; these are the ids (scripts: 30)."""
     grid: int = 64
-    """Cells along the longer side, where the features are of colour (SAM's embedding: 64)."""
+    """Cells along the longer side for colour features (SAM's embedding: 64)."""
     refine: Literal["guided", "nearest"] = "guided"
-    """How labels of cells become labels of pixels: a pixel takes that of its own cell, or, of
-    the nine around it, that of the one most like it in colour."""
+    """Upsampling from cells to pixels. nearest: the label of the pixel's cell; guided: the label
+    of the most similar in colour of the nine cells around the pixel."""
     seed: int | None = None
-    """Of K-Means' first centres; by default the run's."""
+    """Seed of the initial K-Means centres; by default the run's."""
 
     def needs_segmenter(self, segmentation: SegmenterConfig) -> bool:
-        """Only for its features: those of colour need no segmenter."""
+        """Whether the segmenter has features; colour features need no segmenter."""
         return segmentation.gives_features
 
     def check(self) -> None:
-        """InputError where a number is too small."""
+        """Raise InputError if a number is too small."""
         if min(self.batch, self.components, self.clusters, self.labels) < 1 or self.grid < 2:
             raise InputError(
                 "byocl needs batch, components, clusters and labels >= 1 and grid >= 2, got "
@@ -66,13 +66,13 @@ class ByoclConfig(Seeded, TrackerConfig):
             )
 
     def build(self, segmenter: Segmenter | None = None, matcher: Matcher | None = None) -> Byocl:
-        """The tracker; it needs no matcher, and of a segmenter its features alone."""
+        """The tracker; it needs no matcher, and uses only the segmenter's features."""
         self.check()
         return Byocl(self, segmenter)
 
 
 class Byocl:
-    """Looks at every view before it labels the first: prototypes are clustered all together."""
+    """Reads every view before it labels the first, as all prototypes are clustered together."""
 
     def __init__(self, config: ByoclConfig, segmenter: Segmenter | None) -> None:
         self.config = config
@@ -82,7 +82,7 @@ class Byocl:
     def track(self, scene: Scene) -> Iterator[LabelMap]:
         """One label map per view, in view order; a view that cannot be read is unlabelled.
 
-        Ids are 1 to `labels`. Every other pixel has one: nothing stays unlabelled.
+        Ids are 1 to `labels`. Every pixel of the other views gets an id.
         """
         self.skipped = []
         config, rng = self.config, np.random.default_rng(self.config.seed or 0)
@@ -110,7 +110,7 @@ class Byocl:
             yield _nothing(view) if coarse is None else self._painted(view, label[coarse])
 
     def _features(self, view: View) -> Grid | None:
-        """None where the view cannot be read."""
+        """The view's features; None if the view cannot be read."""
         try:
             return features_of(self.segmenter, view, self.config.grid)
         except FrameError as error:
@@ -122,9 +122,9 @@ class Byocl:
 
 
 def features_of(segmenter: Segmenter | None, view: View, grid: int) -> Grid:
-    """The segmenter's `features` (SAM's kind has its image embedding), else colour and texture.
+    """The segmenter's `features` (image embeddings of SAM), else colour and texture.
 
-    Which of them it is does not depend on the view.
+    The choice is the same for all views.
     """
     if isinstance(segmenter, HasFeatures):
         return segmenter.features(view)
@@ -132,10 +132,11 @@ def features_of(segmenter: Segmenter | None, view: View, grid: int) -> Grid:
 
 
 def colour_features(view: View, grid: int) -> Grid:
-    """Of each cell: mean and spread of CIELAB colour, slopes in x and y, and its normal.
+    """Per cell: mean and standard deviation of CIELAB colour, gradients in x and y, and normal.
 
-    For segmenters without weights. The normal (the world's, or without a pose the camera's) is
-    zeros without depth registered to the image. Differences that matter are about 1 in each.
+    For segmenters without a network. The normal is in the world frame, or without a pose in the
+    camera's; it is 0 without depth registered to the image. Channels are scaled so that relevant
+    differences are about 1.
     """
     import cv2
 
@@ -160,11 +161,11 @@ def colour_features(view: View, grid: int) -> Grid:
 def prototypes_of(
     rows: Rows, components: int, clusters: int, rng: np.random.Generator
 ) -> tuple[Int64[np.ndarray, " rows"], Float64[np.ndarray, "clusters channels"]]:
-    """The cluster of each row, by its principal components, and each cluster's mean row."""
+    """Cluster of each row (K-Means on principal components), and the mean row of each cluster."""
     centred = rows - rows.mean(0)
     _, axes = np.linalg.eigh(centred.T @ centred)
     member = kmeans(centred @ axes[:, ::-1][:, :components], clusters, rng)
-    # An empty cluster is no prototype.
+    # Empty clusters give no prototype.
     _, member = np.unique(member, return_inverse=True)
     sums = np.zeros((member.max() + 1, rows.shape[1]))
     np.add.at(sums, member, rows)
@@ -174,7 +175,7 @@ def prototypes_of(
 def kmeans(rows: Rows, clusters: int, rng: np.random.Generator) -> Int64[np.ndarray, " rows"]:
     """Lloyd's K-Means from k-means++ centres; a tie goes to the earlier centre.
 
-    Fewer clusters where there are fewer different rows. Bytes are the same for the same `rng`.
+    Gives fewer clusters if there are fewer distinct rows. Deterministic for a given `rng`.
 
     >>> kmeans(np.array([[0.0], [9.0], [0.1], [9.1]]), 2, np.random.default_rng(0)).tolist()
     [1, 0, 1, 0]
@@ -208,10 +209,11 @@ def enlarge(
     image: UInt8[np.ndarray, "height width 3"],
     guided: bool,
 ) -> LabelMap:
-    """Labels of cells to labels of pixels.
+    """Upsample labels from cells to pixels.
 
-    A pixel takes its own cell's label; `guided`, that of the cell among the nine around it whose
-    mean colour, half a CIELAB unit a cell's distance added, is nearest to the pixel's own.
+    A pixel gets the label of its cell. If `guided`, it gets the label of the cell, among the nine
+    around it, with the least CIELAB distance between mean colour and pixel; 0.5 per squared
+    cell distance is added.
     """
     import cv2
 
@@ -240,7 +242,7 @@ def enlarge(
 
 
 def _normals(view: View, size: tuple[int, int]) -> np.ndarray:
-    """Normals of cells; zeros where unknown."""
+    """Normals of cells; 0 where unknown."""
     import cv2
 
     nothing = np.zeros((size[1], size[0], 3), np.float32)

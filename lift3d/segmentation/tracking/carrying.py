@@ -1,4 +1,4 @@
-"""Whole masks carried into the next view by depth and poses; earlier views vote on each place."""
+"""Propagate masks into the next view by depth and poses; earlier views vote on each point."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ from lift3d.scene import Camera, Depth, View
 from lift3d.segmentation.tracking.evidence import Evidence
 
 GRID = 25_000
-"""About as many places of a view are looked up in earlier ones; 4 pixels apart at 854x480."""
+"""About this many points of a view are looked up in earlier views; 4 pixels apart at 854x480."""
 
 
 @dataclass(frozen=True, eq=False)
 class Remembered:
-    """What is kept of an earlier view: where it was, how far it saw, what it called things."""
+    """The cameras, depth and label map of an earlier view."""
 
     number: int
     camera: Camera
     geometry_camera: Camera
     depth: Depth
     labels: Int32[np.ndarray, "rows columns"]
-    """Of the colour image, whose size may be another than the depth's."""
+    """At the colour image's size, which may differ from the depth's."""
 
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """World points of a grid of a view's pixels, and where its colour image shows them."""
+    """World points of a grid of a view's pixels, and their pixels in the colour image."""
 
     xyz: Float64[np.ndarray, "places 3"]
     pixel: Int64[np.ndarray, " places"]
     """Flat index in the colour image."""
     stride: int
-    """Pixels of the colour image from one place to the next."""
+    """Distance of neighbouring points in pixels of the colour image."""
     height: int
     """Of the colour image."""
     width: int
 
 
 def places(view: View, depth: Depth) -> Places:
-    """The places that the view's depth knows, about `GRID` of them."""
+    """A grid of about `GRID` points from the view's depth, where it is known."""
     camera = view.geometry_camera
     stride = max(1, round(np.sqrt(depth.size / GRID)))
     grid = depth[stride // 2 :: stride, stride // 2 :: stride]
@@ -67,7 +67,7 @@ def places(view: View, depth: Depth) -> Places:
 def look_up(
     xyz: Float64[np.ndarray, "places 3"], earlier: Remembered, tolerance: DepthTolerance
 ) -> Int32[np.ndarray, " places"]:
-    """The label that an earlier view gives each place; -1 where it does not see it."""
+    """Label of each point in an earlier view; -1 if the point is not visible there."""
     xy, z = project(earlier.geometry_camera, xyz)
     place = np.flatnonzero(inside(earlier.geometry_camera, xy))
     u, v = nearest(xy[place])
@@ -88,44 +88,44 @@ def look_up(
 
 
 def carry(here: Places, earlier: Sequence[Remembered], tolerance: DepthTolerance) -> Evidence:
-    """What most of the earlier views call each place that any of them sees.
+    """The most frequent id of each point in the earlier views that see it.
 
-    A view that leaves a place unlabelled says nothing against one that names it. Of ids with
-    as many votes, the one named first in the order of `earlier` wins.
+    Unlabelled observations do not count against an id. A tie goes to the id that comes first in
+    the order of `earlier`.
     """
-    heard = np.stack([look_up(here.xyz, each, tolerance) for each in earlier])
-    label = elect(heard)
+    labels = np.stack([look_up(here.xyz, each, tolerance) for each in earlier])
+    label = elect(labels)
     known = label >= 0
     pixel = here.pixel[known]
     xy = np.stack([pixel % here.width, pixel // here.width], 1).astype(np.float64)
     return Evidence(xy, xy, label[known], pixel, here.height, here.width, here.stride)
 
 
-def elect(heard: Int32[np.ndarray, "voters places"]) -> Int32[np.ndarray, " places"]:
-    """The id with most votes at each place; 0 where no voter names it, -1 where none sees it.
+def elect(labels: Int32[np.ndarray, "views places"]) -> Int32[np.ndarray, " places"]:
+    """The most frequent id above 0 of each point; 0 if no view has one, -1 if no view sees it.
 
     >>> elect(np.array([[2, 0, -1], [3, 0, -1], [3, 5, -1]], np.int32)).tolist()
     [3, 5, -1]
     """
-    return _elect(heard)
+    return _elect(labels)
 
 
 @numba.njit(cache=True)
 @no_type_check
-def _elect(heard):
-    voters, places = heard.shape
+def _elect(labels):
+    views, places = labels.shape
     winner = np.full(places, -1, np.int32)
     for place in range(places):
         most = 0
-        for one in range(voters):
-            label = heard[one, place]
+        for view in range(views):
+            label = labels[view, place]
             if label == 0 and winner[place] < 0:
                 winner[place] = 0
             if label <= 0:
                 continue
             votes = 0
-            for other in range(voters):
-                if heard[other, place] == label:
+            for other in range(views):
+                if labels[other, place] == label:
                     votes += 1
             if votes > most:
                 most = votes

@@ -1,4 +1,4 @@
-"""What the matches say: where each mask of the last view went, and whether an answer agrees."""
+"""Matches with labels: warp earlier masks into a view, and measure agreement with new masks."""
 
 from __future__ import annotations
 
@@ -12,10 +12,17 @@ from jaxtyping import Bool, Float64, Int32, Int64
 
 from lift3d.scene import LabelMap, Matches
 
+DENSE = 0.03
+"""Matches are dense up to this spacing, a share of the image's longer side. Chosen by hand; not
+tuned on data."""
+LEAST_RESIDUAL = 0.01
+"""Matches with a smaller residual, as a share of the image's diagonal, are never outliers. Chosen
+by hand; not tuned on data."""
+
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """Matches from one view to the next, each with the label it starts from."""
+    """Matches from an earlier view to the current view, with labels from the earlier view."""
 
     xy_before: Float64[np.ndarray, "matches 2"]
     xy_now: Float64[np.ndarray, "matches 2"]
@@ -24,17 +31,17 @@ class Evidence:
     pixel: Int64[np.ndarray, " matches"]
     """Flat index of the pixel at `xy_now`."""
     height: int
-    """Of the view now."""
+    """Of the current view."""
     width: int
     cell: int = 0
-    """Pixels between neighbours where the places lie on a grid of this view, and `xy_before` is
-    `xy_now`; 0 where they are matches of another view."""
+    """Step in pixels if the points are a grid in the current view, with `xy_before` equal to
+    `xy_now`; 0 for matches with another view."""
 
     def __len__(self) -> int:
         return len(self.label)
 
     def take(self, index: np.ndarray) -> Evidence:
-        """The matches at `index` (positions or a boolean mask)."""
+        """Select matches by `index` (positions or a boolean mask)."""
         return Evidence(
             self.xy_before[index], self.xy_now[index], self.label[index], self.pixel[index],
             self.height, self.width, self.cell,
@@ -43,33 +50,33 @@ class Evidence:
     def agreement(
         self, stack: Bool[np.ndarray, "masks height width"], ids: Int32[np.ndarray, " masks"]
     ) -> Float64[np.ndarray, " masks"]:
-        """How well mask i of now agrees with label `ids[i]` of before, 0 to 1.
+        """Agreement of mask i with label `ids[i]` of the earlier view, 0 to 1.
 
-        Intersection over union, counted in matches: those of the label that land in the mask,
-        over those of the label and those of other labels that land in the mask. Matches that
-        were unlabelled speak neither for nor against.
+        Intersection over union, counted in matches: matches of the label inside the mask, divided
+        by matches of the label plus matches of other labels inside the mask. Unlabelled matches
+        are ignored.
         """
         flat = stack.reshape(len(stack), stack.shape[1] * stack.shape[2])
         return _agreement(flat, ids, self.pixel, self.label)
 
     @property
     def spacing(self) -> int:
-        """Pixels from one match to the next, on average."""
+        """Average distance of neighbouring matches in pixels, rounded up."""
         return int(np.ceil(self._apart))
 
     @property
     def dense(self) -> bool:
-        """Whether there are enough of them to tell a shape."""
-        return (self.cell or self._apart) <= 0.03 * max(self.height, self.width)
+        """Whether matches are close enough to show the shape of masks."""
+        return (self.cell or self._apart) <= DENSE * max(self.height, self.width)
 
     @property
     def _apart(self) -> float:
         return float(np.sqrt(self.height * self.width / max(len(self), 1)))
 
     def warped(self) -> LabelMap | None:
-        """The labels of before where the matches put them now; None where matches are sparse.
+        """The earlier labels moved into the current view; None if matches are sparse.
 
-        As coarse as the matches are dense, so a hint for a segmenter, not a mask.
+        The resolution is the spacing of the matches: a prompt for a segmenter, not a final mask.
         """
         if not self.dense:
             return None
@@ -86,7 +93,7 @@ class Evidence:
 def gather(
     matches: Matches, before: LabelMap, height: int, width: int, border: float, confidence: float
 ) -> Evidence:
-    """The matches that may be used: away from the borders of both images and confident enough."""
+    """The matches that are away from the borders of both images and confident enough."""
     inside = _within(matches.xy_in_a, before.shape[0], before.shape[1], border)
     inside &= _within(matches.xy_in_b, height, width, border)
     kept = inside & (matches.confidence >= confidence)
@@ -98,10 +105,10 @@ def gather(
 
 
 def pooled(parts: Sequence[Evidence]) -> Evidence:
-    """Matches from several earlier views as one vote per cell of this view.
+    """Majority vote of the matches from several earlier views, per cell of the current view.
 
-    Cells are as large as the first view's matches are apart. Of labels with as many votes the
-    smaller, older one wins; unlabelled wins only where no view names the place.
+    Cells are as large as the spacing of the first part. A tie goes to the smaller, older label;
+    a cell is unlabelled only if it has no labelled match.
     """
     first = parts[0]
     cell, width = first.spacing, first.width
@@ -119,16 +126,16 @@ def pooled(parts: Sequence[Evidence]) -> Evidence:
 
 
 def steady(evidence: Evidence, factor: float) -> Bool[np.ndarray, " matches"]:
-    """Which matches move as the rest of their label does.
+    """Whether each match is consistent with the motion of its label.
 
-    The motion of each label is fitted by an affine map, robustly; a match is stray whose
-    residual is more than `factor` times the label's median residual (as a standard deviation)
-    and more than 1 % of the image's diagonal, the jump it takes to land on another object.
+    An affine motion is fitted to each label with robust weights. A match is an outlier if its
+    residual exceeds `factor` robust standard deviations (from the label's median residual) and
+    1 % of the image's diagonal, so that it may be on another object.
     """
     order = np.argsort(evidence.label, kind="stable")
     bounds = np.flatnonzero(np.diff(evidence.label[order], prepend=-1, append=-1))
     keep = np.empty(len(evidence), bool)
-    least = 0.01 * np.hypot(evidence.height, evidence.width)
+    least = LEAST_RESIDUAL * np.hypot(evidence.height, evidence.width)
     motion = evidence.xy_now - evidence.xy_before
     keep[order] = _steady(evidence.xy_before[order], motion[order], bounds, factor, least)
     return keep
@@ -155,7 +162,7 @@ def _agreement(flat, ids, pixel, label):
 @numba.njit(cache=True)
 @no_type_check
 def _steady(xy, motion, bounds, factor, least):
-    """Fit and judge each group of rows between two bounds."""
+    """Fit each group of rows between two bounds and mark its inliers."""
     keep = np.ones(len(xy), np.bool_)
     for group in range(len(bounds) - 1):
         low, high = bounds[group], bounds[group + 1]
@@ -173,7 +180,7 @@ def _steady(xy, motion, bounds, factor, least):
             weighted = affine.copy()
             for row in range(n):
                 weighted[row] /= 1 + (residual[row] / scale) ** 2
-            # A ridge on the slopes only: a handful of points cannot tell a turn from a stray.
+            # A ridge on the slopes only: few points cannot separate rotation from outliers.
             normal = weighted.T @ affine + np.diag(np.array([1e-9, 1.0, 1.0]))
             fitted = affine @ np.linalg.solve(normal, weighted.T @ left)
             residual = np.sqrt(((left - fitted) ** 2).sum(1))
@@ -185,7 +192,7 @@ def _steady(xy, motion, bounds, factor, least):
 def split(
     labels: LabelMap, ids: Int32[np.ndarray, " masks"]
 ) -> Bool[np.ndarray, "masks height width"]:
-    """One mask per id, in one pass; ids that are not there get an empty one."""
+    """One mask per id, in one pass; empty for ids that do not occur."""
     row = np.full(int(max(labels.max(initial=0), ids.max(initial=0))) + 1, -1)
     row[ids] = np.arange(len(ids))
     stack = np.zeros((len(ids), *labels.shape), bool)
@@ -202,7 +209,7 @@ def _split(labels, row, stack):
 
 
 def _within(xy: np.ndarray, height: int, width: int, border: float) -> Bool[np.ndarray, " matches"]:
-    # Never nearer than half a pixel: rounding must stay in the image.
+    # At most half a pixel outside, so that rounded coordinates are inside the image.
     low = max(border, 0.0) - 0.5
     return (
         (xy[:, 0] > low) & (xy[:, 1] > low) & (xy[:, 0] < width - 1 - low)
@@ -211,7 +218,7 @@ def _within(xy: np.ndarray, height: int, width: int, border: float) -> Bool[np.n
 
 
 def _fill(coarse: Int32[np.ndarray, "rows columns"]) -> Int32[np.ndarray, "rows columns"]:
-    """Cells without a match (-1) take a neighbour's label, once; the rest become 0."""
+    """Give cells without a match (-1) a neighbour's label, in one step; the others become 0."""
     padded = np.pad(coarse, 1, constant_values=-1)
     filled = coarse.copy()
     for dy, dx in ((0, 1), (2, 1), (1, 0), (1, 2), (0, 0), (0, 2), (2, 0), (2, 2)):

@@ -1,4 +1,4 @@
-"""Ids as the masks bring them, for masks that agree between views already."""
+"""Keep the ids of the masks, for masks with consistent ids across views."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lift3d.scene.skipping import unlabelled
 
 @dataclass(frozen=True)
 class GivenConfig(TrackerConfig):
-    """Ids as the masks bring them: an id is the same object in every view."""
+    """Keep the ids of the masks: an id is the same object in every view."""
 
     keeps_ids: ClassVar[bool] = True
 
@@ -25,7 +25,7 @@ class GivenConfig(TrackerConfig):
 
 
 class Given:
-    """Tracks nothing: believes the numbers."""
+    """Keeps the ids that the masks came with."""
 
     def __init__(self, segmenter: Segmenter) -> None:
         self.segmenter = segmenter
@@ -43,6 +43,6 @@ class Given:
             if masks.ids is None:
                 raise InputError(
                     f"view {view.name}: its masks have no ids, and tracking 'given' keeps the ids "
-                    "that masks come with; choose another tracking or masks with ids (folder)"
+                    "of masks; choose another tracking or masks with ids (folder)"
                 )
             yield paint(masks.stack, masks.ids)

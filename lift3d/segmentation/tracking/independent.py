@@ -1,4 +1,4 @@
-"""No tracking, the baseline: every view's masks stand for themselves."""
+"""The baseline without tracking: ids of different views are unrelated."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lift3d.scene.skipping import unlabelled
 
 @dataclass(frozen=True)
 class IndependentConfig(TrackerConfig):
-    """Automatic masks of each view on its own; no id claims anything across views."""
+    """Automatic masks of each view; ids of different views are unrelated."""
 
     def build(self, segmenter: Segmenter, matcher: Matcher | None = None) -> Independent:
         """The tracker; it needs no matcher."""
@@ -24,7 +24,7 @@ class IndependentConfig(TrackerConfig):
 
 
 class Independent:
-    """Numbers every mask of every view anew, so that each id lives in one view."""
+    """Gives every mask of every view a new id, so that each id occurs in one view only."""
 
     def __init__(self, segmenter: Segmenter) -> None:
         self.segmenter = segmenter

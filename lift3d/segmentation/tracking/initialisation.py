@@ -1,4 +1,4 @@
-"""New objects: automatic masks where no track is (MastSAM's unmasked-region initialisation)."""
+"""Start new objects from automatic masks in unlabelled regions (MastSAM's initialisation)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from lift3d.scene import LabelMap, Masks
 from lift3d.scene.overlap import groups, paint, shared_pixels
 
 PAPER_AREA = 1000 / (854 * 480)
-"""The scripts' 1000 pixels as a share of the image they were meant for."""
+"""The scripts' 1000 pixels as a share of their image size."""
 
 
 def disjoint(masks: Masks, overlap: float, whole: bool) -> LabelMap:
-    """Automatic masks without overlap, numbered from 1: one becomes of those that should."""
+    """Automatic masks as a label map with ids from 1; masks that overlap strongly are merged."""
     shared = shared_pixels(masks.stack)
     group = groups(shared, overlap, whole)
     return paint(masks.stack, (group + 1).astype(np.int32), np.diag(shared))
@@ -29,16 +29,17 @@ def uncovered(labels: LabelMap, share: float) -> Bool[np.ndarray, "height width"
         (labels == 0).astype(np.uint8), connectivity=8
     )
     large = stats[:, cv2.CC_STAT_AREA] >= share * labels.size
-    large[0] = False  # what is labelled
+    large[0] = False  # the labelled pixels
     return large[part] if count > 1 else np.zeros(labels.shape, bool)
 
 
 def fresh(
     automatic: LabelMap, free: Bool[np.ndarray, "height width"], least: float = 0.5
 ) -> Int32[np.ndarray, "height width"]:
-    """The parts in the free region of those automatic masks that lie mostly in it; 0 elsewhere.
+    """The parts inside the free region of automatic masks that are mostly inside it; else 0.
 
-    A mask that mostly lies on tracks is one of them, seen a little wider: its rim is no object.
+    A mask that is mostly on tracked masks shows one of these objects; its remaining border is not
+    a new object.
     """
     size = int(automatic.max(initial=0)) + 1
     area = np.bincount(automatic.reshape(-1), minlength=size)
@@ -49,7 +50,7 @@ def fresh(
 
 
 def regions(free: Bool[np.ndarray, "height width"]) -> Int32[np.ndarray, "height width"]:
-    """The free regions themselves, numbered from 1, as the paper starts new masks."""
+    """The connected free regions, numbered from 1; the paper's new masks."""
     import cv2
 
     _, part = cv2.connectedComponents(free.astype(np.uint8), connectivity=8)
@@ -62,18 +63,18 @@ def claimed(
     label: Int32[np.ndarray, " places"],
     least: float = 0.5,
 ) -> dict[int, int]:
-    """Which new masks are old acquaintances: most of a mask's places had that id before.
+    """Earlier ids of new masks: id of a mask if more than `least` of its points had that id.
 
-    Unlabelled places count in the whole, so a mask that nobody named is new.
+    Unlabelled points are included in the total, so a mostly unlabelled mask is new.
     """
     here = new.reshape(-1)[pixel]
     inside = here > 0
     here, before = here[inside], label[inside].astype(np.int64)
     size = int(before.max(initial=0)) + 1
     key, votes = np.unique(here * size + before, return_counts=True)
-    whole = np.bincount(here)
+    total = np.bincount(here)
     found = {}
-    for mask, one, count in zip(key // size, key % size, votes, strict=True):
-        if one > 0 and count > least * whole[mask]:
-            found[int(mask)] = int(one)
+    for mask, id_, count in zip(key // size, key % size, votes, strict=True):
+        if id_ > 0 and count > least * total[mask]:
+            found[int(mask)] = int(id_)
     return found

@@ -1,9 +1,9 @@
-"""MastSAM: masks carried from view to view by points that the matcher finds again.
+"""MastSAM: propagate masks from view to view by matched points that prompt the segmenter.
 
-The paper's Sec. IV over any segmenter and any matcher (`preset="paper"`), and beyond it (`best`):
-negative points and the old mask as a prompt, answers that must agree with what was carried over,
-new masks from the automatic ones instead of from raw uncovered regions, ids that objects get back
-when they return, and, with depth and poses, whole masks carried over by a vote of earlier views.
+`preset="paper"` is the paper's Sec. IV over any segmenter and matcher. `best` adds: negative
+points and the propagated mask as prompts; a check of answers against the propagated mask; new
+masks from automatic masks instead of uncovered regions; recovery of the ids of objects that
+return; and, with depth and poses, propagation of complete masks by a vote of earlier views.
 """
 
 from __future__ import annotations
@@ -35,92 +35,93 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class MastsamConfig(Seeded, TrackerConfig):
-    """Points carry each mask into the next view, where the segmenter answers them.
+    """Propagate masks by matched points, which prompt the segmenter in the next view.
 
-    Options left at None are as the preset has them (in brackets: best, paper); one that is given
-    counts whatever the preset says.
+    Options with None have the preset's value (in brackets: best, paper); a given value replaces
+    the preset's.
     """
 
     needs_matcher: ClassVar[bool] = True
 
     preset: Preset = "best"
-    """`best`: ours, masks carried by depth and poses or matches, ids given back to what returns;
-    `paper`: the paper's algorithm with the values of its scripts, to compare with."""
+    """`best`: this package's extensions, see the module; `paper`: the paper's algorithm with the
+    values of its scripts, for comparison."""
     points: int | None = None
-    """Representative points over all masks, shared by area (100, 100)."""
+    """Number of representative points over all masks, shared by area (100, 100)."""
     at_least_one: bool | None = None
-    """A mask gets one point at least; else small masks get none and end (True, False)."""
+    """Every mask gets at least one point; else small masks get none and end (True, False)."""
     snap: Literal["own", "any"] | None = None
-    """A representative is the nearest match on its own mask, or the nearest of all (own, any)."""
+    """A representative is the nearest match on its own mask (own), or of all matches (any)
+    (own, any)."""
     border: float | None = None
-    """Matches nearer than this to an image border are dropped, in pixels (3, 3)."""
+    """Drop matches closer than this to an image border, in pixels (3, 3)."""
     min_confidence: float | None = None
-    """Matches below are not used (0.1, 0.1)."""
+    """Drop matches of lower confidence (0.1, 0.1)."""
     min_matches: int | None = None
-    """With fewer matches between two views all tracks end and the view starts anew (5, 5)."""
+    """With fewer matches between two views, all tracks end and new masks start (5, 5)."""
     stray: float | None = None
-    """Matches that leave their mask's motion by more deviations than this are dropped; 0 keeps
-    all (4, 0)."""
+    """Drop matches whose motion differs from their mask's by more standard deviations than this;
+    0 keeps all (4, 0)."""
     negatives: int | None = None
-    """Points of neighbouring masks given as negative points to each prompt (4, 0)."""
+    """Number of points of neighbouring masks used as negative points of a prompt (4, 0)."""
     dense_prompt: bool | None = None
-    """Also hand over the old mask, moved by depth or dense matches (True, False)."""
+    """Also prompt with the earlier mask, moved by depth or dense matches (True, False)."""
     min_agreement: float | None = None
-    """An answer keeps its id when its intersection over union with the old mask, counted in
-    matches, reaches this; else the track ends (0.5, 0: every answer is kept)."""
-    sure_agreement: float | None = None
-    """Below this the segmenter's alternatives (subpart, part, whole) are looked at too and the
-    best is taken; 0 never asks (0.8, 0)."""
+    """Minimum agreement of an answer with the earlier mask (intersection over union, counted in
+    matches); below it the track ends (0.5, 0: every answer is kept)."""
+    good_agreement: float | None = None
+    """Below this agreement, the segmenter's alternatives (subpart, part, object) are tried too
+    and the best is used; 0 never tries them (0.8, 0)."""
     overlap: float | None = None
-    """Masks that share more than this of the smaller are one (0.5, 0.5)."""
+    """Merge masks whose intersection exceeds this share of the smaller mask (0.5, 0.5)."""
     nested: Literal["keep", "merge"] | None = None
-    """What becomes of a mask that lies on a larger one: `keep` leaves the part on top of the
-    whole and merges only masks that cover each other, `merge` makes them one (keep, merge)."""
+    """Treatment of a mask inside a larger mask: `keep` keeps it on top and merges only masks that
+    cover each other, `merge` merges both (keep, merge)."""
     parts: Literal["matched", "largest", "all"] | None = None
-    """Which connected parts of a mask stay: the largest, or also those that matches of the old
-    mask land in, as behind a chair's leg, or all (matched, largest)."""
+    """Which connected parts of a mask are kept: the largest; also parts with matches of the
+    earlier mask, as behind a chair's leg (matched); or all (matched, largest)."""
     initialise: bool | None = None
-    """New masks start where none is; False is the paper's ablation: all masks are those of the
-    first view (True, True)."""
+    """Start new masks in unlabelled regions; False is the paper's ablation with the masks of the
+    first view only (True, True)."""
     init_every: int | None = None
-    """New masks start in every n-th view (1, 1)."""
+    """Start new masks in every n-th view (1, 1)."""
     start_from: Literal["automatic", "region"] | None = None
-    """What starts: the automatic masks that lie there, or the bare region (automatic, region)."""
+    """New masks are the automatic masks in a region, or the region itself (automatic, region)."""
     min_uncovered: float | None = None
     """Smallest connected unlabelled region where new masks start, as a share of the image
     (both: 1000 pixels of 854x480)."""
     carry: bool | None = None
-    """Where there are depth and poses, carry whole masks by them instead of matches: for scenes
-    that stand still. Where things move say False, and matches follow them (True, False)."""
+    """With depth and poses, propagate complete masks by them instead of by matches. For static
+    scenes; set False if objects move, so that matches follow them (True, False)."""
     voters: int | None = None
-    """How many earlier views vote on where each mask went (8, 1). Without depth and poses those
-    1, 3, 9, ... views ago, three at most."""
+    """Number of earlier views that vote on each propagated mask (8, 1). Without depth and poses,
+    at most three: the views 1, 3 and 9 before."""
     keyframes: int | None = None
-    """Views remembered for objects that return, where there are depth and poses (40, 0)."""
+    """Number of views kept to recover objects that return; with depth and poses (40, 0)."""
     claim: bool | None = None
-    """A new mask gets the id that most of its places had in earlier views (True, False)."""
+    """A new mask gets the id that most of its points had in earlier views (True, False)."""
     fill: bool | None = None
-    """Where there are depth and poses, places that no mask covers keep what earlier views call
-    them (True, False)."""
+    """With depth and poses, pixels that no mask covers keep their label from earlier views
+    (True, False)."""
     tolerance: DepthTolerance = field(default_factory=DepthTolerance)
-    """How far two depth maps may disagree about one place."""
+    """Maximum difference of two depth maps at a point."""
     seed: int | None = None
-    """Of K-Means' first centres; by default the run's."""
+    """Seed of the initial K-Means centres; by default the run's."""
 
     @property
     def options(self) -> Options:
-        """The preset with what was given in its place."""
+        """The preset's values, replaced by given options."""
         preset = PRESETS[self.preset]
         given = {each.name: getattr(self, each.name) for each in fields(preset)}
         return replace(preset, **{name: v for name, v in given.items() if v is not None})
 
     def settled(self, seed: int) -> MastsamConfig:
-        """The same with a seed and every option given."""
+        """The settings with a seed and a value for every option."""
         options = {each.name: getattr(self.options, each.name) for each in fields(self.options)}
         return replace(self, seed=seed if self.seed is None else self.seed, **options)
 
     def check(self) -> None:
-        """InputError where a number is too small."""
+        """Raise InputError if a number is too small."""
         options = self.options
         least = {"points": 1, "min_matches": 1, "init_every": 1, "voters": 1, "keyframes": 0}
         wrong = [name for name, value in least.items() if getattr(options, name) < value]
@@ -132,18 +133,18 @@ class MastsamConfig(Seeded, TrackerConfig):
             )
 
     def for_scene(self, scene: Scene) -> MastsamConfig:
-        """The same with the tolerance that follows the scene's scale."""
+        """The settings with the tolerance scaled to the scene."""
         return replace(self, tolerance=fitted(self.tolerance, scene))
 
     def build(self, segmenter: Segmenter, matcher: Matcher | None = None) -> Mastsam:
-        """The tracker over this segmenter and this matcher."""
+        """The tracker with this segmenter and matcher."""
         self.check()
         assert matcher is not None, "mastsam compares views (needs_matcher)"
         return Mastsam(self, segmenter, matcher)
 
 
 class Mastsam:
-    """Tracks masks through a scene, holding the last view and a bounded number of earlier ones."""
+    """Tracks masks through a scene; keeps the last view and a bounded number of earlier views."""
 
     def __init__(self, config: MastsamConfig, segmenter: Segmenter, matcher: Matcher) -> None:
         self.options = config.options
@@ -154,27 +155,27 @@ class Mastsam:
         self.skipped: list[Skipped] = []
 
     def track(self, scene: Scene) -> Iterator[LabelMap]:
-        """One label map per view, in view order. Ids start at 1; no two objects get the same.
+        """One label map per view, in view order. Ids start at 1 and are unique per object.
 
-        A view that cannot be segmented (`FrameError`) is unlabelled, and the tracks go on from
-        the views before it; one that cannot be matched starts anew.
+        A view that cannot be segmented (`FrameError`) is unlabelled, and tracks continue from the
+        views before it. In a view without enough matches, all tracks end and new masks start.
         """
         memory = _Memory(self.options, fitted(self.tolerance, scene))
         self.skipped = []
         next_id = 1
         for number, view in enumerate(scene.views):
             try:
-                memory.look(view)
+                memory.read(view)
                 labels = self._labels(memory, view, number, next_id)
             except FrameError as error:
                 yield unlabelled(view, error, self.skipped)
                 continue
             next_id = max(next_id, int(labels.max(initial=0)) + 1)
             memory.add(view, labels, number)
-            yield labels.copy()  # the caller's to change
+            yield labels.copy()  # the caller may change it
 
     def _labels(self, memory: _Memory, view: View, number: int, next_id: int) -> LabelMap:
-        """The label map of one view: what goes on from earlier ones, then what is new."""
+        """The label map of a view: first continued masks, then new masks."""
         options = self.options
         if memory.empty:
             return _numbered(self._automatic(view), next_id)
@@ -191,7 +192,7 @@ class Mastsam:
         return labels
 
     def _started(self, labels: LabelMap, evidence: Evidence, view: View, next_id: int) -> LabelMap:
-        """The label map with masks where it had none: known ones under their ids, else new."""
+        """The label map with new masks in unlabelled regions; recovered masks keep their ids."""
         free = uncovered(labels, self.options.min_uncovered)
         if not free.any():
             return labels
@@ -199,19 +200,19 @@ class Mastsam:
         new = regions(free) if bare else fresh(self._automatic(view), free)
         known = claimed(new, evidence.pixel, evidence.label) if self.options.claim else {}
         named = _numbered(np.where(np.isin(new, list(known)), 0, new), next_id)
-        for mask, one in known.items():
-            named[new == mask] = one
+        for mask, id_ in known.items():
+            named[new == mask] = id_
         return np.where(named > 0, named, labels)
 
     def _automatic(self, view: View) -> LabelMap:
-        """The segmenter's own masks of a view, without overlap."""
+        """The segmenter's automatic masks of a view, without overlap."""
         masks = self.segmenter.segment(view)
         return disjoint(masks, self.options.overlap, self.options.nested == "merge")
 
     def _evidence(self, memory: _Memory, view: View) -> Evidence | None:
-        """Where earlier masks are in this view; None where too little is known.
+        """Positions of earlier masks in this view; None with too few matches.
 
-        By depth and poses where they are there and asked for, else by matches.
+        By depth and poses if available and enabled (`carry`), else by matches.
         """
         options = self.options
         if memory.here is not None:
@@ -227,7 +228,7 @@ class Mastsam:
         return None if few else evidence
 
     def _matched(self, earlier: View, labels: LabelMap, view: View) -> Evidence | None:
-        """The matches worth trusting (confidence filtering); None where there are too few."""
+        """The matches after filtering by confidence and motion; None if matching failed."""
         options, camera = self.options, view.camera
         try:
             matches = self.matcher.match(earlier, view)
@@ -242,17 +243,17 @@ class Mastsam:
         return evidence
 
     def _continued(self, evidence: Evidence, last: LabelMap, view: View, number: int) -> LabelMap:
-        """The masks of the last view found again in this one, under their ids."""
+        """The masks of earlier views found in this view, with their ids."""
         options = self.options
         ids = np.unique(evidence.label[evidence.label > 0])
         if not len(ids):
             return np.zeros((view.camera.height, view.camera.width), np.int32)
-        prompts, asked = self._prompts(evidence, last, ids, number)
-        ids = ids[asked]
+        prompts, prompted = self._prompts(evidence, last, ids, number)
+        ids = ids[prompted]
         stack = self.segmenter.prompt(view, prompts).stack
         stack, agreement = self._best(evidence, view, ids, prompts, stack)
         found = agreement >= options.min_agreement
-        if not found.all():  # a copy of all masks takes its time
+        if not found.all():  # avoids a slow copy of all masks
             stack, ids = stack[found], ids[found]
         shared = shared_pixels(stack)
         first = groups(shared, options.overlap, options.nested == "merge")
@@ -261,14 +262,14 @@ class Mastsam:
     def _prompts(
         self, evidence: Evidence, last: LabelMap, ids: Int32[np.ndarray, " masks"], number: int
     ) -> tuple[list[Prompt], Bool[np.ndarray, " masks"]]:
-        """What to ask for each id: its points found again, and its neighbours' as negatives.
+        """A prompt per id with a point, and which ids have one.
 
-        And which ids are asked for: those that have a point.
+        Positive points are the id's matched points; negative points are those of its neighbours.
         """
         options = self.options
         warped = evidence.warped() if options.dense_prompt or evidence.cell else None
         if evidence.cell and warped is not None:
-            last = warped  # the masks as carried over, so that their middles are in this view
+            last = warped  # the grid is in this view, so representatives must be too
         chosen, owner = representatives.choose(
             last,
             ids,
@@ -280,18 +281,18 @@ class Mastsam:
             options.snap == "own",
         )
         xy = evidence.xy_now[chosen]
-        asked = np.isin(ids, owner)
+        prompted = np.isin(ids, owner)
         masks = None
         if options.dense_prompt and warped is not None:
-            masks = split(warped, ids[asked])
+            masks = split(warped, ids[prompted])
         prompts = []
-        for index, one in enumerate(ids[asked]):
-            own = xy[owner == one]
-            other = _nearest(xy[owner != one], own, options.negatives)
-            positive = np.arange(len(own) + len(other)) < len(own)
+        for index, id_ in enumerate(ids[prompted]):
+            own = xy[owner == id_]
+            negative = _nearest(xy[owner != id_], own, options.negatives)
+            positive = np.arange(len(own) + len(negative)) < len(own)
             mask = None if masks is None else masks[index]
-            prompts.append(Prompt(np.concatenate([own, other]), positive, mask))
-        return prompts, asked
+            prompts.append(Prompt(np.concatenate([own, negative]), positive, mask))
+        return prompts, prompted
 
     def _best(
         self,
@@ -301,21 +302,21 @@ class Mastsam:
         prompts: list[Prompt],
         stack: Bool[np.ndarray, "masks height width"],
     ) -> tuple[Bool[np.ndarray, "masks height width"], Float64[np.ndarray, " masks"]]:
-        """The answers with their agreement; where it is poor, the best of the alternatives."""
+        """The answers with their agreement; below `good_agreement`, the best alternative."""
         agreement = evidence.agreement(stack, ids)
         own = False
-        for index in np.flatnonzero(agreement < self.options.sure_agreement):
+        for index in np.flatnonzero(agreement < self.options.good_agreement):
             others = self.segmenter.alternatives(view, prompts[index]).stack
             scores = evidence.agreement(others, np.repeat(ids[index], len(others)))
             if scores.max(initial=0) > agreement[index]:
-                if not own:  # the answers are the segmenter's; to copy them takes its time
+                if not own:  # copy once, as the array belongs to the segmenter
                     stack, own = stack.copy(), True
                 stack[index] = others[scores.argmax()]
                 agreement[index] = scores.max()
         return stack, agreement
 
     def _connected(self, labels: LabelMap, evidence: Evidence) -> LabelMap:
-        """Each mask's largest connected part, and others as `parts` says."""
+        """The connected parts of each mask that the option `parts` keeps."""
         if self.options.parts == "all":
             return labels
         part = connected_parts(labels)
@@ -336,22 +337,22 @@ class Mastsam:
 
 
 class _Memory:
-    """The views that are asked about the next one."""
+    """The earlier views that are used to label the next view."""
 
     def __init__(self, options: Options, tolerance: DepthTolerance) -> None:
         self.tolerance = tolerance
         self.keyframes = Keyframes(options.keyframes, tolerance)
         self.recent = Recent(min(options.voters, 3))
         self.here: Places | None = None
-        """Places of the view that was looked at last; None without depth and poses."""
+        """Points of the view read last; None without depth and poses."""
         self.last = np.zeros((0, 0), np.int32)
         """Labels of the last view."""
         self.empty = True
         self._carry = options.carry
         self._depth: np.ndarray | None = None
 
-    def look(self, view: View) -> None:
-        """Read the depth of a view, if masks are to be carried by it."""
+    def read(self, view: View) -> None:
+        """Read the view's depth, if masks are propagated by depth."""
         self.here, self._depth = None, None
         posed = view.camera.world_from_camera is not None
         posed = posed and view.geometry_camera.world_from_camera is not None
@@ -359,23 +360,23 @@ class _Memory:
             try:
                 self._depth = view.depth()
             except FrameError as error:
-                log.warning("masks are not carried into %s: %s", view.name, error)
+                log.warning("masks are not propagated by depth into %s: %s", view.name, error)
             if self._depth is not None:
                 self.here = places(view, self._depth)
 
     def add(self, view: View, labels: LabelMap, number: int) -> None:
-        """Remember the view last looked at, with its labels."""
+        """Keep the view read last, with its labels."""
         self.last, self.empty = labels, False
         if self.here is not None and self._depth is not None:
             camera, geometry = view.camera, view.geometry_camera
-            self.recent.forget()  # what was before them is no longer the last
+            self.recent.forget()  # these views are no longer the most recent
             self.keyframes.add(self.here, Remembered(number, camera, geometry, self._depth, labels))
         else:
             self.recent.add(view, labels)
 
 
 def _numbered(labels: LabelMap, next_id: int) -> LabelMap:
-    """The same masks under ids from `next_id` up."""
+    """The label map with consecutive ids from `next_id`."""
     present = np.bincount(labels.reshape(-1)) > 0
     present[0] = False
     new = np.where(present, next_id - 1 + np.cumsum(present), 0).astype(np.int32)

@@ -1,4 +1,4 @@
-"""What `best` and `paper` mean: every option of MastSAM with a value."""
+"""The presets `best` and `paper`: a value for every option of MastSAM."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Preset = Literal["best", "paper"]
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """All options settled; `MastsamConfig` says what each is. In values given here both agree."""
+    """All options with values, documented in `MastsamConfig`; defaults are common to both."""
 
     points: int = 100
     at_least_one: bool
@@ -24,7 +24,7 @@ class Options:
     negatives: int
     dense_prompt: bool
     min_agreement: float
-    sure_agreement: float
+    good_agreement: float
     overlap: float = 0.5
     nested: Literal["keep", "merge"]
     parts: Literal["matched", "largest", "all"]
@@ -46,7 +46,7 @@ BEST = Options(
     negatives=4,
     dense_prompt=True,
     min_agreement=0.5,
-    sure_agreement=0.8,
+    good_agreement=0.8,
     nested="keep",
     parts="matched",
     start_from="automatic",
@@ -64,7 +64,7 @@ PAPER = Options(
     negatives=0,
     dense_prompt=False,
     min_agreement=0.0,
-    sure_agreement=0.0,
+    good_agreement=0.0,
     nested="merge",
     parts="largest",
     start_from="region",

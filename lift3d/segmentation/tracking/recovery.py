@@ -1,4 +1,4 @@
-"""Earlier views worth asking again, so that an object that returns gets its id back."""
+"""Keep earlier views, so that an object that returns gets its earlier id."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from lift3d.scene import LabelMap, View
 from lift3d.segmentation.tracking.carrying import Places, Remembered, look_up
 
 NOVEL = 0.7
-"""A view becomes a keyframe when the keyframes see less than this share of its places."""
+"""A view becomes a keyframe if the keyframes see less than this share of its points. Chosen by
+hand; not tuned on data."""
 SAMPLE = 500
-"""Places of a view that decide which keyframes are asked about it."""
+"""Number of a view's points used to choose its keyframes."""
 
 
 class Keyframes:
-    """The last view and a bounded number of others that together saw most of the scene."""
+    """The last view and a bounded number of views that together cover most of the scene."""
 
     def __init__(self, most: int, tolerance: DepthTolerance) -> None:
         self._most = most
@@ -26,7 +27,7 @@ class Keyframes:
         self._kept: list[Remembered] = []
 
     def voters(self, here: Places, count: int) -> list[Remembered]:
-        """The last view, then the keyframes that see most of these places."""
+        """Up to `count` views: the last view, then the keyframes that see most of the points."""
         if self._last is None:
             return []
         sample = here.xyz[:: max(1, len(here.xyz) // SAMPLE)]
@@ -36,7 +37,7 @@ class Keyframes:
         return [self._last, *(others[i] for i in order[: count - 1])]
 
     def add(self, here: Places, view: Remembered) -> None:
-        """Remember a view as the last, and as a keyframe if it shows what none of them does."""
+        """Keep a view as the last view, and as a keyframe if it shows enough new points."""
         self._last = view
         if not self._most or not view.labels.any():
             return
@@ -46,25 +47,25 @@ class Keyframes:
             known |= look_up(sample, each, self._tolerance) >= 0
         if len(sample) and known.mean() < NOVEL:
             if len(self._kept) >= self._most:
-                del self._kept[1::2]  # every second, so that all of the past stays in reach
+                del self._kept[1::2]  # every second, so that the entire past stays covered
             self._kept.append(view)
 
 
 class Recent:
-    """Views of the last while, for matchers: those 1, 3, 9, ... views ago."""
+    """Recent views for matchers: the views 1, 3, 9, ... before."""
 
     def __init__(self, count: int) -> None:
         self._ages = [3**each for each in range(count)]
         self._views: deque[tuple[View, LabelMap]] = deque(maxlen=self._ages[-1])
 
     def voters(self) -> list[tuple[View, LabelMap]]:
-        """The last view first; as many as there are."""
+        """The available views with their labels, the last view first."""
         return [self._views[-age] for age in self._ages if age <= len(self._views)]
 
     def add(self, view: View, labels: LabelMap) -> None:
-        """Remember a view; what is older than any that is asked goes."""
+        """Keep a view; views older than the oldest used age are dropped."""
         self._views.append((view, labels))
 
     def forget(self) -> None:
-        """Start again with no views."""
+        """Remove all views."""
         self._views.clear()

@@ -1,4 +1,4 @@
-"""The few points that stand for each mask (MastSAM's representative selection)."""
+"""Choose representative points of masks (MastSAM's representative selection)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from jaxtyping import Float64, Int32, Int64
 from lift3d.scene import LabelMap
 
 SAMPLE = 500
-"""Pixels of a mask that K-Means looks at; more do not move the centres by a pixel's worth."""
+"""Pixels of a mask used by K-Means; more change the centres by less than a pixel."""
 ROUNDS = 10
+"""Number of K-Means iterations."""
 
 
 def choose(
@@ -25,10 +26,10 @@ def choose(
     at_least_one: bool = True,
     own: bool = True,
 ) -> tuple[Int64[np.ndarray, " chosen"], Int32[np.ndarray, " chosen"]]:
-    """The matches that stand for the masks `ids` of `labels`, about `total`, and for which mask.
+    """Indices of about `total` matches that represent the masks `ids`, and the id of each.
 
-    K-Means centres of each mask's pixels, each snapped to the nearest match: of that mask, or
-    of any if not `own`. A mask with a match gets one at least, if `at_least_one`.
+    K-Means centres of each mask's pixels are snapped to the nearest match on the mask, or to the
+    nearest of all matches if not `own`. With `at_least_one`, every mask with a match gets one.
     """
     areas = np.bincount(labels.reshape(-1), minlength=int(ids.max(initial=0)) + 1)[ids]
     xy, owner = centres(labels, ids, allot(areas, total, at_least_one), seed)
@@ -38,10 +39,10 @@ def choose(
 def allot(
     areas: Int64[np.ndarray, " masks"], total: int, at_least_one: bool = True
 ) -> Int64[np.ndarray, " masks"]:
-    """How many of `total` points each mask gets: in proportion to its area, at least one.
+    """Number of points per mask, in proportion to area; at least one, even beyond `total`.
 
-    What rounding down leaves goes to the largest remainders. More masks than points: one each.
-    Without `at_least_one` shares are rounded down, as the scripts do, and small masks get none.
+    Points left by rounding down go to the largest remainders. Without `at_least_one`, shares are
+    rounded down, as in the scripts, and small masks get none.
 
     >>> allot(np.array([600, 390, 10]), 10)
     array([5, 4, 1])
@@ -52,7 +53,7 @@ def allot(
     exact = areas / max(areas.sum(), 1) * total
     if not at_least_one:
         return np.floor(exact).astype(np.int64)
-    wish = np.maximum(exact - 1, 0)  # beyond the one each has
+    wish = np.maximum(exact - 1, 0)  # in addition to the first point
     wish *= spare / max(wish.sum(), 1e-9)
     points = np.floor(wish).astype(np.int64)
     order = np.argsort(points - wish, kind="stable")
@@ -66,17 +67,17 @@ def centres(
     points: Int64[np.ndarray, " masks"],
     seed: int | tuple[int, ...],
 ) -> tuple[Float64[np.ndarray, "points 2"], Int64[np.ndarray, " points"]]:
-    """K-Means centres (x, y) of each mask's pixel coordinates, and the mask each belongs to.
+    """K-Means centres (x, y) of each mask's pixels, and the index of each centre's mask.
 
-    Seeded as k-means++ is, then Lloyd's rounds; a mask with fewer pixels than points gets one
-    point a pixel. `ids` must be in `labels`.
+    k-means++ initialisation, then Lloyd's iterations. A mask with fewer pixels than points gets
+    one point per pixel. `ids` must occur in `labels`.
     """
     flat = labels.reshape(-1)
     pixels, bound = _by_label(flat, int(flat.max(initial=0)))
     start, end = bound[ids], bound[ids + 1]
     sampled, wanted = [], []
     for low, high, count in zip(start, end, points, strict=True):
-        # Every n-th pixel of a scan-line order would fall into columns; a fixed shuffle does not.
+        # Every n-th pixel in scan-line order may fall into columns; `_spread` avoids that.
         mine = pixels[low:high]
         if len(mine) > SAMPLE:
             mine = mine[_spread(len(mine), SAMPLE)]
@@ -99,10 +100,10 @@ def snap(
     match_owner: Int32[np.ndarray, " matches"],
     own: bool = True,
 ) -> tuple[Int64[np.ndarray, " chosen"], Int32[np.ndarray, " chosen"]]:
-    """The matches nearest to the points, each once, and whose points they are.
+    """Indices of the matches nearest to the points, without repeats, and the points' owners.
 
-    In order of the points. Only those on the point's own mask count, if `own`; a point whose
-    mask has no match gives none.
+    In the order of the points. With `own`, only matches on the point's own mask are used; a point
+    whose mask has no match is dropped.
     """
     nearest = _snap(xy, owner, match_xy, match_owner, own)
     found = nearest >= 0
@@ -113,7 +114,7 @@ def snap(
 
 
 def _spread(size: int, sample: int) -> Int64[np.ndarray, " sample"]:
-    """`sample` of `size` positions, evenly spread but without the rhythm of a stride."""
+    """`sample` of `size` positions, evenly spread but not periodic (golden ratio)."""
     golden = (np.arange(sample) * 0.6180339887498949) % 1.0
     return ((np.arange(sample) + golden) * (size / sample)).astype(np.int64)
 
@@ -121,7 +122,7 @@ def _spread(size: int, sample: int) -> Int64[np.ndarray, " sample"]:
 @numba.njit(cache=True)
 @no_type_check
 def _by_label(flat, largest):
-    """The pixels label after label (counting sort), and where each label's begin."""
+    """Pixels sorted by label (counting sort), and the start of each label's pixels."""
     bound = np.zeros(largest + 2, np.int64)
     for p in range(len(flat)):
         bound[flat[p] + 1] += 1
@@ -138,7 +139,7 @@ def _by_label(flat, largest):
 @numba.njit(cache=True)
 @no_type_check
 def _kmeans(xy, bounds, wanted, chance, rounds):
-    """K-Means of each mask's own pixels; its centres one after another."""
+    """K-Means of each mask's pixels; the centres of all masks, concatenated."""
     centres = np.empty((wanted.sum(), 2))
     at = 0
     for mask in range(len(wanted)):
@@ -147,7 +148,7 @@ def _kmeans(xy, bounds, wanted, chance, rounds):
         found = centres[at : at + k]
         nearest = np.full(n, np.inf)
         for c in range(k):
-            # k-means++: the next centre is a pixel, by the square of its distance to the others.
+            # k-means++: draw the next centre with probability by squared distance to the others.
             pick = min(int(chance[at + c] * n), n - 1)
             if c > 0:
                 goal = chance[at + c] * nearest.sum()
@@ -185,7 +186,7 @@ def _kmeans(xy, bounds, wanted, chance, rounds):
 def _snap(xy, owner, match_xy, match_owner, own):
     nearest = np.full(len(xy), -1)
     distance = np.full(len(xy), np.inf)
-    # The points of one mask follow one another.
+    # Points of a mask are consecutive.
     if not len(owner) or not len(match_owner):
         return nearest
     first = np.zeros(max(owner.max(), match_owner.max()) + 1, np.int64)
