@@ -155,6 +155,6 @@ def test_compiled_kernels_are_found_again(tmp_path):
 
 
 def test_a_lens_with_more_coefficients_than_the_model_has_is_refused():
-    camera = Camera(np.eye(3), 4, 4, np.eye(4), (0.1, 0, 0, 0, 0, 0.2))
+    camera = Camera(np.eye(3), 4, 4, np.eye(4), (0.1, 0.0, 0.0, 0.0, 0.0, 0.2))
     with pytest.raises(InputError, match="6 distortion coefficients"):
         pinhole(camera)
