@@ -159,7 +159,7 @@ def test_small_random_weights_of_sam_go_through_every_column(root, tmp_path, one
     pytest.importorskip("segment_anything")
     from test_sam import TOY, liven
 
-    from lift3d.segmentation.sam import _model
+    from lift3d.networks.sam.official import _model
 
     torch.manual_seed(0)
     torch.save(liven(_model(TOY)).state_dict(), tmp_path / "sam.pth")
