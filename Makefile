@@ -1,10 +1,10 @@
-# From a clean clone: `make demo` or `make test`; everything is installed into .venv.
+# `make demo` and `make test` work in a fresh clone; everything is installed into .venv.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= out/demo
-# What Open3D needs of the system: files to look for, packages that bring them.
+# System packages that Open3D needs.
 APT := libusb-1.0-0 libgl1 libegl1 libx11-6
 
 .PHONY: core demo test lint format install system nerfstudio clean
@@ -14,7 +14,7 @@ install: $(BIN)/.installed
 
 core: $(BIN)/.core
 
-# Only when pyproject.toml changed since the last time. The core is small; the extras bring torch.
+# Installs again only when pyproject.toml has changed. The core is small; the extras include torch.
 $(BIN)/.core: pyproject.toml | system
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e .
@@ -25,7 +25,7 @@ $(BIN)/.installed: pyproject.toml | system
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev,batch,colmap,export,mast3r,sam]'
 	touch $@
 
-# Linux with apt only; elsewhere Open3D brings what it needs.
+# Linux with apt only; elsewhere Open3D needs no system packages.
 system:
 	@command -v dpkg >/dev/null || exit 0; \
 	missing=$$(for each in $(APT); do \
@@ -53,8 +53,8 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# nerfstudio's own data parsers, to open our exports with: 2 GB, in an environment of its own
-# because it pins old libraries. Not part of `make test`, whose tests of it skip without it.
+# Test our exports with nerfstudio's own data parsers: 2 GB, in a separate environment because
+# nerfstudio pins old libraries. Not part of `make test`, where these tests skip without it.
 NERFSTUDIO := $(VENV)/nerfstudio
 nerfstudio: install
 	test -x $(NERFSTUDIO)/bin/python || $(PYTHON) -m venv $(NERFSTUDIO)

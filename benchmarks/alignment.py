@@ -1,4 +1,4 @@
-"""Global alignment on the published room: errors against its truth, and seconds.
+"""Measure global alignment on the published room: errors against its truth, and seconds.
 
 Run `python benchmarks/alignment.py --scenes 8:0 8:1 8:2 12:3 20:0 --cache FOLDER`; the numbers go
 to benchmarks/results/alignment.json. The room, its predictions and its scoring are
@@ -6,9 +6,8 @@ to benchmarks/results/alignment.json. The room, its predictions and its scoring 
 20; `--cache` keeps them); matches are ours, made from its descriptors. The official alignment's
 figures are quoted from official_8_views.json, not measured here.
 
-Variants: `plain`; `equal`, with confidences that say nothing; `wrong`, where 30 % of the pairs show
-two other images, in points and matches alike (three draws, the worst is printed); what is `known`:
-K, poses, both, depth.
+Variants: `plain`; `equal`, with equal confidences; `wrong`, where 30 % of the pairs have the points
+and matches of two other images (three draws, the worst is printed); `known` K, poses, both, depth.
 
 `--many 200` aligns a long capture of the room, from predictions made on demand, and adds seconds
 and peak memory (of which the truth is a part: 0.8 MB of depth and 0.6 MB of colour a view).
@@ -45,7 +44,7 @@ WRONG = 0.3
 
 
 class Case:
-    """One scene: its truth, predictions of all pairs, matches."""
+    """One scene: its truth, the predictions of all pairs, and the matches."""
 
     def __init__(self, room: dict[str, Any], views: int, seed: int, cache: Path | None) -> None:
         self.room = room
@@ -162,7 +161,7 @@ class Case:
 
 
 class Many(Mapping[tuple[int, int], PairPrediction]):
-    """Predictions of a long capture, made when asked for, so that memory is the alignment's own.
+    """Predictions of a long capture, made on demand, so that memory is that of the alignment.
 
     The room's noise in depth and scale, without its descriptors: matches are the truth to 0.7
     pixels, one in ten at random.
@@ -238,9 +237,9 @@ def many(room: dict[str, Any], views: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--scenes", nargs="+", default=["8:0"], help="VIEWS:SEED")
-    parser.add_argument("--repeats", type=int, default=5, help="of the plain run, for its time")
-    parser.add_argument("--many", type=int, help="align a capture of so many views instead")
-    parser.add_argument("--cache", type=Path, help="keep the scenes here")
+    parser.add_argument("--repeats", type=int, default=5, help="timed repeats of the plain run")
+    parser.add_argument("--many", type=int, help="align a capture of this many views instead")
+    parser.add_argument("--cache", type=Path, help="folder to keep the scenes in")
     parser.add_argument(
         "--out", type=Path, default=ROOT / "benchmarks" / "results" / "alignment.json"
     )

@@ -1,11 +1,12 @@
-"""Association side by side with its peers, on the same damaged masks of synthetic rooms.
+"""Compare the association with other methods, on the same damaged masks of synthetic rooms.
 
 python benchmarks/association.py [--seeds 3]
 
 Each room is seen by 120 views of 640x480. The true masks are split, merged, roughened and dropped
-(`segmentation:simulated`), ids unrelated between views; the points are the true surface. Peers are
-written by us from their papers (association_peers.py) and run with settings tuned on such rooms,
-where their published ones do worse; they are our variants, not the authors' programs.
+(`segmentation:simulated`), ids unrelated between views; the points are the true surface. The other
+methods are written by us from their papers (association_peers.py) and run with settings tuned on
+such rooms, as the published settings are worse there. They are our variants, not the authors'
+programs.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def room(seed: int) -> dict[str, dict[str, list[float]]]:
 
 
 def main() -> None:
-    """Print the means over the seeds and write them down."""
+    """Print the means over the seeds and write them to a file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/association.json"))

@@ -1,6 +1,6 @@
-"""Other ways to associate masks across views, written from the papers, to compare against.
+"""Other methods to associate masks across views, written from their papers, for comparison.
 
-All take points and what every view says about them, and return a label per point (0 = none)
+All take points and the observations of every view, and return a label per point (0 = none)
 and a confidence per label (entry 0 is unused). None of them chooses anchors: they see all
 points, as they do in the papers.
 """
@@ -24,7 +24,7 @@ Scores: TypeAlias = Float32[np.ndarray, " labels"]
 
 
 def membership(seen: Observations) -> sparse.csr_array:
-    """Points x masks, 1 where the point lies in the mask."""
+    """Points x masks, 1 where the point is in the mask."""
     looks = seen.whole()
     known = looks.mask >= 0
     shape = (seen.anchors, len(seen.mask_view))
@@ -40,7 +40,7 @@ def visibility(seen: Observations) -> sparse.csr_array:
 
 
 def compact(labels: np.ndarray, least: int = 0) -> Labels:
-    """Labels 1, 2, ... without gaps; those of fewer than `least` points become 0."""
+    """Labels renumbered 1, 2, ... without gaps; labels of fewer than `least` points become 0."""
     size = np.bincount(labels)
     good = size >= max(least, 1)
     good[0] = False
@@ -60,7 +60,7 @@ def greedy_merge(
     labelled: float = 0.2,
     slots: int = 12,
 ) -> tuple[Labels, Scores]:
-    """Each mask joins the object it overlaps best, or founds one; points vote.
+    """Each mask is merged into the object it overlaps most, or starts a new one; points vote.
 
     Overlap is measured among the points that the mask's view sees: intersection over union,
     or over the smaller of the two (`containment`). Each point remembers the `slots` objects it
@@ -69,7 +69,7 @@ def greedy_merge(
     objects = np.zeros((seen.anchors, slots), np.int32)
     count = np.zeros((seen.anchors, slots), np.int32)
     owner = np.zeros(seen.anchors, np.int32)
-    met = [0]  # how many views met each object
+    met = [0]  # number of views that have met each object
     looks = seen.whole()
     for view in range(seen.views):
         part = slice(looks.start[view], looks.start[view + 1])
@@ -164,7 +164,7 @@ def sam3d(
 
 
 def _merge_groups(point_a, group_a, point_b, group_b, ratio, mutual, common):
-    """Two labelled sets of points to one; where both label a point, the first's stays."""
+    """Merge two labelled sets of points; where both label a point, the first's label stays."""
     _, at_a, at_b = np.intersect1d(point_a, point_b, assume_unique=True, return_indices=True)
     ids_a, a = np.unique(group_a, return_inverse=True)
     ids_b, b = np.unique(group_b, return_inverse=True)
@@ -250,7 +250,7 @@ def mask_clustering(
     agreed[row, view] = True
     count = observes.sum(1)
     bad = kept & ((observes & ~agreed).sum(1) > undersegmented * count)
-    # What lies in an under-segmented mask of a view was, as far as that view goes, not observed.
+    # Points in an under-segmented mask of a view count as not observed by that view.
     lost = bad[col]
     observes[row[lost], view[lost]] = False
     row, col = row[~lost], col[~lost]
@@ -286,7 +286,7 @@ def mask_clustering(
 def _objects(
     xyz, seen, inside, sees, good, part, detection, radius, overlap, least_masks, least_points
 ):
-    """Clusters of masks to points: detection ratio, DBSCAN, overlapping ones cleaned."""
+    """From clusters of masks to points: detection ratio, DBSCAN, removal of overlaps."""
     from sklearn.cluster import DBSCAN
 
     by_mask, sees = inside.tocsc(), sees.tocsc()
@@ -340,8 +340,8 @@ def _objects(
 
 
 PEERS = {"greedy merge": greedy_merge, "SAM3D": sam3d, "MaskClustering": mask_clustering}
-"""Each as its paper sets it: the functions' defaults. SAM3D votes in superpoints where it is
-given `normals`."""
+"""Methods with the papers' settings, which are the functions' defaults. With `normals` SAM3D votes
+in superpoints."""
 
 TUNED = {
     "greedy merge": {"threshold": 0.2, "labelled": 0.1},
@@ -354,4 +354,5 @@ TUNED = {
         "detection": 0.3,
     },
 }
-"""What did best for each over low, middle and high severity of seeds 0 and 1, pose noise on."""
+"""The best settings for each method, chosen on rooms 0 and 1 at low, middle and high severity, with
+pose noise."""

@@ -1,8 +1,8 @@
-"""Seconds to compute H exactly, against SciPy's cKDTree, on depth maps of a furnished room.
+"""Time the exact computation of H against SciPy's cKDTree, on depth maps of a furnished room.
 
 Run `python benchmarks/consistency.py`; the numbers go to benchmarks/results/consistency.json.
-Ours counts all pixels; cKDTree gets the pixels of one piece of the room (the same density,
-so the same number of neighbours each), on which both must give the same h.
+Ours counts all pixels; cKDTree gets the pixels of a part of the room (with the same density, so the
+same number of neighbours per pixel), on which both must give the same h.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ROOM = np.array([5.0, 4.0, 2.6])
 
 
 def room_pixels(views: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """xyz, label and view of every pixel: a walk round a room with boxes, noise as z squared.
+    """xyz, label and view of every pixel: a walk around a room with boxes, noise as z squared.
 
     A label is the wall or box that was hit; in every view a tenth of the 20 x 20 blocks is
     unlabelled and a tenth has a wrong id.
@@ -71,7 +71,7 @@ def room_pixels(views: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def tree_h(xyz: np.ndarray, label: np.ndarray, epsilon: float, leaf: int) -> np.ndarray:
-    """h by cKDTree, the obvious fast way: count in the tree of all, and of the own label."""
+    """h by cKDTree: count neighbours in the tree of all pixels and in that of the same label."""
 
     def counts(points: np.ndarray) -> np.ndarray:
         tree = cKDTree(points, leafsize=leaf)
@@ -84,7 +84,7 @@ def tree_h(xyz: np.ndarray, label: np.ndarray, epsilon: float, leaf: int) -> np.
 
 
 def piece(xyz: np.ndarray, pixels: int) -> np.ndarray:
-    """A slice through the middle of the room, between two planes, of that many pixels."""
+    """This many pixels from a slice between two planes through the middle of the room."""
     along = np.argsort(xyz @ np.array([0.8, 0.6, 0.0], np.float32))
     first = max(0, (len(xyz) - pixels) // 2)
     return np.sort(along[first : first + pixels])
@@ -92,13 +92,13 @@ def piece(xyz: np.ndarray, pixels: int) -> np.ndarray:
 
 @dataclass
 class Clock:
-    """Wall and processor seconds of every run; the second does not depend on other work."""
+    """Wall and processor seconds of every run; other programs hardly change the latter."""
 
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
 
     def time(self, work: Callable[[], Any]) -> Any:
-        """What `work` gives, its time noted."""
+        """Run `work`, record its time and return its result."""
         wall, cpu = time.perf_counter(), time.process_time()
         result = work()
         self.wall.append(round(time.perf_counter() - wall, 3))
@@ -106,13 +106,13 @@ class Clock:
         return result
 
     def summary(self) -> dict[str, Any]:
-        """Medians and every run."""
+        """Medians, and the times of every run."""
         medians = {"median_s": statistics.median(self.wall)}
         return medians | {"median_cpu_s": statistics.median(self.cpu), "runs_s": self.wall}
 
 
 def processor() -> str:
-    """The processor's name where the system tells."""
+    """The processor's name, where the system gives it."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -165,7 +165,7 @@ def main() -> None:
 def against_tree(
     xyz: np.ndarray, label: np.ndarray, view: np.ndarray, epsilon: float, chosen: argparse.Namespace
 ) -> dict[str, object]:
-    """Both on the same pixels, turn about, so that a busy machine slows both."""
+    """Time both on the same pixels, alternately, so that a busy machine slows both."""
     part = piece(xyz, chosen.piece)
     xyz, label, view = xyz[part], label[part], view[part]
     ours, trees = Clock(), {16: Clock(), 64: Clock()}

@@ -1,8 +1,8 @@
-"""Seconds to score: a 200 k-vertex scene with 200 predictions, and what else evaluation costs.
+"""Time the scoring of a scene of 200 k vertices with 200 predictions, and other evaluation steps.
 
 Run `python benchmarks/evaluation.py`; the numbers go to benchmarks/results/evaluation.json.
 The plain way counts every prediction against every true instance of its class, mask by mask, as
-the benchmark's script does; that AP is the script's to the last decimal is for the tests to show.
+the benchmark's script does. The tests show that our AP equals the script's.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from lift3d.evaluation.metrics.submission import read_submission, write_submissi
 def scene(
     vertices: int, objects: int, predicted: int, classes: tuple[int, ...], rng: np.random.Generator
 ) -> tuple[np.ndarray, list[Prediction]]:
-    """Runs of vertices of random classes; predictions shifted, of 0.1 to 1 of the object."""
+    """Objects are runs of vertices with random classes; predictions have 0.1 to 1 of an object."""
     edge = np.sort(rng.choice(vertices, objects - 1, replace=False))
     run = np.searchsorted(edge, np.arange(vertices), side="right")
     label = rng.choice(classes, objects)
@@ -51,7 +51,7 @@ def scene(
 
 
 def plain(truth: np.ndarray, listed: list[Prediction], classes: tuple[int, ...]) -> int:
-    """Only the counting: each prediction against each instance of its class, mask by mask."""
+    """Only the counts: each prediction against each instance of its class, mask by mask."""
     shared = 0
     for one in listed:
         for each in np.unique(truth[np.isin(truth // 1000, [one.label])]):
@@ -61,7 +61,7 @@ def plain(truth: np.ndarray, listed: list[Prediction], classes: tuple[int, ...])
 
 
 def seconds(call: Callable[[], Any], repeats: int = 3) -> tuple[float, Any]:
-    """Median time of a few calls, after one to warm up."""
+    """Median time of a few calls after a warm-up call, and the result."""
     found = call()
     times = []
     for _ in range(repeats):

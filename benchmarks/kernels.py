@@ -1,11 +1,11 @@
-"""Projection, voting and H beside the obvious ways and the memory's bandwidth, in one run.
+"""Time projection, voting and H against plain versions and the memory bandwidth, in one run.
 
 Run `python benchmarks/kernels.py`; the numbers go to benchmarks/results/kernels.json.
-All take turns and what counts is processor seconds on one thread, so that other work on the
-machine disturbs the ratios little; medians. What a kernel must move is counted once where a pass
-over memory needs it: input, output, tables read and written. Bandwidth is that of a triad
-a = b + s * c over arrays far larger than the caches, by the same clock. Ways that would take hours
-are timed on a part, and say so.
+All run alternately on one thread; the numbers are medians of processor seconds, so that other
+programs change the ratios little. The bytes that a kernel must move are counted once per pass over
+memory: input, output, tables read and written. The bandwidth is that of a triad a = b + s * c over
+arrays far larger than the caches, with the same clock. Versions that would take hours are timed on
+a part of the data, which the results state.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Ways = dict[str, Callable[[], Any]]
 
 @numba.njit
 def triad(a: np.ndarray, b: np.ndarray, c: np.ndarray, s: float) -> None:
-    """What STREAM calls triad: two arrays read, one written."""
+    """The triad of STREAM: two arrays read, one written."""
     for i in range(len(a)):
         a[i] = b[i] + s * c[i]
 
@@ -54,14 +54,16 @@ def bandwidth(repeats: int, size: int = 1 << 25) -> float:
 
 
 def clocked(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Processor seconds, and what came out."""
+    """Processor seconds, and the result."""
     start = time.process_time()
     result = work()
     return time.process_time() - start, result
 
 
 def compare(ways: Ways, repeats: int, seldom: int = 2) -> tuple[dict[str, float], dict[str, Any]]:
-    """Median processor seconds of each way, and results; all but the first run `seldom` times."""
+    """Median processor seconds of each version, and results; all but the first run `seldom`
+    times.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     results = {}
     for turn in range(repeats):
@@ -75,7 +77,7 @@ def compare(ways: Ways, repeats: int, seldom: int = 2) -> tuple[dict[str, float]
 def row(
     what: str, seconds: dict[str, float], moved: float, memory: float, **more: Any
 ) -> dict[str, Any]:
-    """One kernel of the table; the first way is ours."""
+    """One row of the table; the first version is ours."""
     ours, *others = seconds
     rate = moved / seconds[ours] / 1e9
     return {
@@ -89,7 +91,7 @@ def row(
 
 
 def numpy_sightings(points: Points, view: View) -> tuple[np.ndarray, ...]:
-    """The obvious way: project all, test."""
+    """The plain version: project all points, then test each."""
     depth, camera = view.depth(), view.camera
     assert depth is not None
     xy, z = project(camera, points.xyz)
@@ -105,7 +107,7 @@ def numpy_sightings(points: Points, view: View) -> tuple[np.ndarray, ...]:
 
 
 def projecting(points: Points, views: list[View], repeats: int, memory: float) -> dict[str, Any]:
-    """Which points each view sees, and where."""
+    """Time the projection: the points that each view sees, with their pixels."""
     ways: Ways = {
         "lift3d": lambda: [sightings(points, view, TOLERANCE) for view in views],
         "numpy": lambda: [numpy_sightings(points, view) for view in views],
@@ -125,7 +127,7 @@ def projecting(points: Points, views: list[View], repeats: int, memory: float) -
 
 
 def in_front(points: Points, views: list[View], repeats: int, memory: float) -> dict[str, Any]:
-    """The frontmost point at each pixel, against Open3D's depth image of a cloud."""
+    """Time the nearest point at each pixel, against Open3D's depth image of a cloud."""
     cloud = o3d.t.geometry.PointCloud(o3d.core.Tensor(points.xyz))
 
     def by_open3d() -> list[np.ndarray]:
@@ -176,7 +178,7 @@ def in_front(points: Points, views: list[View], repeats: int, memory: float) -> 
 def counting_votes(
     points: Points, views: list[View], maps: list[np.ndarray], repeats: int, memory: float
 ) -> dict[str, Any]:
-    """Votes for the points seen, sightings given; and labels taken over from the nearest pixel."""
+    """Time the votes for visible points, with the sightings given."""
     seen: list[Sightings] = [sightings(points, view, TOLERANCE) for view in views]
     labels = [m[s.row, s.column] for m, s in zip(maps, seen, strict=True)]
     weights = [vote_weight(points, s, v.geometry_camera) for v, s in zip(views, seen, strict=True)]
@@ -198,7 +200,7 @@ def counting_votes(
     ours()
     seconds, found = compare({"lift3d": ours, "numpy": dense}, repeats)
     cast = sum(map(len, seen))
-    # A vote: point, label, weight, and the point's row of 8 labels and 8 weights, back as well.
+    # A vote: point, label, weight; the point's row of 8 labels and 8 weights is read and written.
     moved = cast * (12 + 32 + 32 + 32) + len(points) * (68 + 68 + 8)
     what = f"{cast} votes of {len(views)} views for {len(points)} points, winners"
     return row(what, seconds, moved, memory, same=float((found["lift3d"] == found["numpy"]).mean()))
@@ -207,7 +209,7 @@ def counting_votes(
 def transferring(
     points: Points, views: list[View], maps: list[np.ndarray], repeats: int, memory: float
 ) -> dict[str, Any]:
-    """One view's whole vote, against taking labels over from the nearest pixel's point."""
+    """Time the vote of one view, against copying labels from the point of the nearest pixel."""
     view, labels = views[0], maps[0]
     depth = view.depth()
     assert depth is not None
@@ -243,7 +245,7 @@ def transferring(
 
 
 def consistency_h(pixels: int, repeats: int, memory: float) -> dict[str, Any]:
-    """Neighbours within 2 cm of each pixel, all and of its label."""
+    """Time H: the neighbours within 2 cm of each pixel, all and those with its label."""
     epsilon, few = 0.02, 500
     xyz, label, view = room_pixels(131)
     part = piece(xyz, pixels)
@@ -260,7 +262,7 @@ def consistency_h(pixels: int, repeats: int, memory: float) -> dict[str, Any]:
         search = o3d.core.nns.NearestNeighborSearch(o3d.core.Tensor(xyz))
         search.fixed_radius_index(epsilon)
         h = np.empty(len(xyz))
-        for first in range(0, len(xyz), 50_000):  # all neighbours are written down
+        for first in range(0, len(xyz), 50_000):  # needs memory for all neighbours
             query = o3d.core.Tensor(xyz[first : first + 50_000])
             near, _, start = search.fixed_radius_search(query, epsilon, sort=False)
             near, start = near.numpy(), start.numpy()

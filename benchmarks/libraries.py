@@ -1,8 +1,9 @@
-"""What is written by hand beside the library that could do it; decided in docs/dependencies.md.
+"""Compare hand-written code with libraries for the same task; decisions: docs/dependencies.md.
 
 OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 python benchmarks/libraries.py [--rooms 4]
 
-Connected parts of a label map, K-Means of its masks, SSIM with its gradient; and average linkage in
+Connected components of a label map, K-Means of its masks, SSIM with its gradient; and average
+linkage in
 the association of synthetic rooms with damaged masks, where `linkage.PRIOR` makes the difference.
 """
 
@@ -41,7 +42,7 @@ HEIGHT, WIDTH, CENTRES = 480, 640, 10
 
 
 def milliseconds(work: Callable[[], Any]) -> float:
-    """Median of five, after one that compiles."""
+    """Median of five calls, after one that compiles."""
     work()
     taken = []
     for _ in range(5):
@@ -52,14 +53,14 @@ def milliseconds(work: Callable[[], Any]) -> float:
 
 
 def squares() -> LabelMap:
-    """100 masks, with holes one pixel large."""
+    """100 masks with holes of one pixel."""
     labels = np.arange(HEIGHT)[:, None] // 48 * 10 + np.arange(WIDTH) // 64 + 1
     labels[::7, ::5] = 0
     return labels.astype(np.int32)
 
 
 def parts() -> dict[str, Any]:
-    """Connected parts of each label."""
+    """Time connected components of each label."""
     labels = squares()
     return {
         "equal": bool(np.array_equal(connected_parts(labels), label(labels, connectivity=2))),
@@ -69,7 +70,7 @@ def parts() -> dict[str, Any]:
 
 
 def kmeans() -> dict[str, Any]:
-    """Centres of all masks."""
+    """Time the centres of all masks."""
     labels = squares()
     ids = np.arange(1, 101, dtype=np.int32)
     pixels = [np.argwhere(labels == each)[:, ::-1] for each in ids]
@@ -92,7 +93,7 @@ def kmeans() -> dict[str, Any]:
 
 
 def similarity() -> dict[str, Any]:
-    """SSIM of two pictures, forward and backward."""
+    """Time SSIM of two pictures, forward and backward."""
     torch.manual_seed(0)
     one = torch.rand(240, 320, 3, requires_grad=True)
     other = (one.detach() + 0.1 * torch.rand_like(one)).clamp(0, 1)
@@ -107,7 +108,7 @@ def by_higra(
     """As `agglomerate` without its prior."""
     kept = total > 0
     a, b, total = a[kept], b[kept], total[kept]
-    # higra wants one tree: what no pair joins is joined at a dissimilarity beyond any threshold.
+    # higra needs one tree: parts without a pair are joined at a dissimilarity above any threshold.
     pairs = sparse.coo_array((np.ones(len(a)), (a, b)), (nodes, nodes))
     _, first = np.unique(connected_components(pairs, directed=False)[1], return_index=True)
     graph = higra.UndirectedGraph(nodes)
@@ -150,7 +151,7 @@ def linkage(rooms: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Print, and write down."""
+    """Print the results and write them to a file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rooms", type=int, default=4)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/libraries.json"))

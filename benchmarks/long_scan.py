@@ -1,11 +1,10 @@
-"""Seconds per view and memory of every stage of a lift, as functions of the number of views.
+"""Measure time per view and memory of every stage of a lift, against the number of views.
 
 Run `python benchmarks/long_scan.py`; the numbers go to benchmarks/results/long_scan.json.
-A furnished room is rendered once and written as a ScanNet folder. The long scan is its views
-cycled, each under a name of its own and from a pose that is moved by a millimetre or so, with
-masks of simulated quality. The masks are files, so that no segmenter dominates: what is timed is
-reading, fusion, tracking, association with voting, H and the report. Every length runs in a
-process of its own.
+A furnished room is rendered once and written as a ScanNet folder. The long scan repeats its views,
+each with its own name and a pose moved by about a millimetre, with simulated masks. The masks are
+files, so that no segmenter dominates the times: these are for reading, fusion, tracking,
+association with voting, H and the report. Each length runs in its own process.
 """
 
 from __future__ import annotations
@@ -44,13 +43,13 @@ from lift3d.segmentation.folder import FolderConfig
 from lift3d.segmentation.simulated import SimulatedConfig
 
 MOVED = 0.0005
-"""Metres: the standard deviation of a pose's shift along each axis."""
+"""Standard deviation of a pose's shift along each axis, metres."""
 BASE = 120
-"""Views that are rendered."""
+"""Number of rendered views."""
 
 
 def render(folder: Path, colour: tuple[int, int], depth: tuple[int, int], severity: str) -> None:
-    """The views that will be cycled: colour, depth, pose, masks; intrinsics of both cameras."""
+    """Write the views to repeat: colour, depth, pose, masks; intrinsics of both cameras."""
     from PIL import Image
 
     seen = SyntheticConfig(views=BASE, width=colour[0], height=colour[1]).read()
@@ -76,7 +75,7 @@ def _homogeneous(camera: Camera) -> np.ndarray:
 
 
 def cycle(base: Path, folder: Path, views: int, seed: int = 0) -> tuple[Path, Path]:
-    """A scan of that many views and its masks: links to the rendered files, poses of their own."""
+    """Write a scan of this many views: links to the rendered files and masks, with new poses."""
     scan, masks = folder / "scan", folder / "masks"
     for each in ("color", "depth", "pose", "intrinsic"):
         (scan / each).mkdir(parents=True)
@@ -96,7 +95,7 @@ def cycle(base: Path, folder: Path, views: int, seed: int = 0) -> tuple[Path, Pa
 
 
 class Watch:
-    """A lift's progress that notes each stage's wall and processor seconds and resident memory."""
+    """Progress that records each stage's wall and processor seconds and resident memory."""
 
     def __init__(self) -> None:
         self.stages: dict[str, dict[str, float]] = {}
@@ -106,7 +105,7 @@ class Watch:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Tick]:
-        """Times the block."""
+        """Time the block."""
         self._peak = resident_mb()
         wall, cpu = time.perf_counter(), time.process_time()
         yield lambda done, total: None
@@ -116,8 +115,8 @@ class Watch:
             "peak_mb": round(max(self._peak, resident_mb())),
         }
 
-    def say(self, line: str) -> None:
-        """One line to whoever waits."""
+    def log(self, line: str) -> None:
+        """Log a line to stderr."""
         print(line, file=sys.stderr, flush=True)
 
     def _sample(self) -> None:
@@ -126,13 +125,13 @@ class Watch:
 
 
 def resident_mb() -> float:
-    """What the process holds now."""
+    """Resident memory of the process now, MB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def measure(scan: Path, masks: Path, out: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """One lift in this process."""
+    """Measure one lift in this process."""
     watch = Watch()
     with watch.stage("read"):
         scene = read_scene(scan)
@@ -164,7 +163,7 @@ def per_view(watch: Watch, what: str, views: int) -> float:
 
 
 def house(base: Path, points: int, views: int, out: Path) -> dict[str, Any]:
-    """Association and export of a cloud of that many points: one room, again and again.
+    """Measure association and export of a cloud of this many points: copies of one room.
 
     `views` of the rendered views show each copy of the room.
     """
@@ -214,7 +213,7 @@ def _moved(camera: Camera, by: np.ndarray) -> Camera:
 def table(runs: list[dict[str, Any]]) -> str:
     """Milliseconds per view, and megabytes, of every stage at every length.
 
-    Processor time, which other work on the machine disturbs less than the time that passes.
+    Processor time, which other programs change less than wall time.
     """
     names = list(runs[0]["stages"])
     head = f"{'views':>6} {'tracking':>12} {'colour':>9} {'depth':>8} "
@@ -237,18 +236,18 @@ def table(runs: list[dict[str, Any]]) -> str:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--views", type=int, nargs="+", default=[500, 1500, 5578])
-    options.add_argument("--size", type=int, nargs=2, default=(640, 480), help="of the depth")
-    options.add_argument("--colour", type=int, nargs=2, default=(1296, 968), help="of the pictures")
-    options.add_argument("--severity", default="low", help="what is wrong with the masks")
+    options.add_argument("--size", type=int, nargs=2, default=(640, 480), help="depth size")
+    options.add_argument("--colour", type=int, nargs=2, default=(1296, 968), help="colour size")
+    options.add_argument("--severity", default="low", help="damage of the masks")
     options.add_argument("--tracking", default="independent", help="independent, mastsam, ...")
     options.add_argument("--check-pixels", type=int, default=LiftConfig.check_pixels)
-    options.add_argument("--scratch", type=Path, help="keep the rendered views here")
-    options.add_argument("--add", action="store_true", help="to the runs that are there")
+    options.add_argument("--scratch", type=Path, help="folder to keep the rendered views in")
+    options.add_argument("--add", action="store_true", help="add to the runs in the results file")
     options.add_argument(
         "--out", type=Path, default=Path(__file__).parent / "results/long_scan.json"
     )
-    options.add_argument("--house", type=int, help="points of a cloud to associate and export")
-    options.add_argument("--house-views", type=int, default=6, help="of each room of it")
+    options.add_argument("--house", type=int, help="export a cloud of this many points")
+    options.add_argument("--house-views", type=int, default=6, help="views of each of its rooms")
     options.add_argument("--one", type=Path, nargs=3, help=argparse.SUPPRESS)
     chosen = options.parse_args()
     if chosen.one:
@@ -286,7 +285,7 @@ def main() -> None:
 
 
 def run_one(base: Path, folder: Path, views: int, chosen: argparse.Namespace) -> dict[str, Any]:
-    """One length in a process of its own, whose memory is only that run's."""
+    """Measure one length in a new process, so that the memory is of this lift alone."""
     scan, masks = cycle(base, folder, views)
     command = [sys.executable, __file__, "--one", str(scan), str(masks), str(folder / "out")]
     command += ["--check-pixels", str(chosen.check_pixels), "--tracking", chosen.tracking]

@@ -1,4 +1,4 @@
-"""Draws benchmarks/results/long_scan.json: time per view and peak memory against the views.
+"""Plot benchmarks/results/long_scan.json: time per view and peak memory against the views.
 
 Run `python benchmarks/long_scan_plot.py`; the picture goes to benchmarks/results/long_scan.png.
 """
@@ -13,13 +13,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 RESULTS = Path(__file__).parent / "results"
 SIZE, SCALE = (1500, 560), 2
-"""Drawn twice as large and made smaller, so that lines are smooth."""
+"""The plot is drawn at twice the size and scaled down, for smooth lines."""
 COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7")
 LEFT, TOP, BOTTOM, RIGHT = 80, 60, 60, 130
 
 
 class Panel:
-    """One diagram: lines of y over x, both from 0."""
+    """One diagram: lines of y over x, both axes from 0."""
 
     def __init__(self, draw: ImageDraw.ImageDraw, x: int, width: int, title: str) -> None:
         self._draw = draw
@@ -27,7 +27,7 @@ class Panel:
         self._text(x + LEFT, 18, title, size=17)
 
     def axes(self, x_ticks: list[int], y_most: float, x_name: str) -> None:
-        """The frame, its ticks and how far the axes go."""
+        """Draw the frame and ticks, and set the axis limits."""
         left, _, right, bottom = self._box
         step = _step(y_most / 5)
         self._reach = (1.04 * max(x_ticks), max(y_most * 1.05, step))
@@ -44,7 +44,7 @@ class Panel:
         self._text((left + right) / 2, bottom + 30, x_name, anchor="mt")
 
     def line(self, points: list[tuple[float, float]], colour: str, thick: int = 2) -> None:
-        """One line with its points."""
+        """Draw a line with its points."""
         places = [self._place(*point) for point in points]
         self._line(places, colour, thick)
         for x, y in places:
@@ -52,7 +52,7 @@ class Panel:
             self._draw.ellipse(dot, fill=colour)
 
     def names(self, named: list[tuple[str, float, str]]) -> None:
-        """What each line is, at its end and not over another's name."""
+        """Write each line's name at its end, without overlaps."""
         lowest = float("inf")
         for name, value, colour in sorted(named, key=lambda each: each[1]):
             y = min(self._place(0, value)[1], lowest - 17)
@@ -79,7 +79,7 @@ class Panel:
 
 
 def _step(least: float) -> float:
-    """1, 2 or 5 times a power of ten, the first that is not below `least`."""
+    """The smallest 1, 2 or 5 times a power of ten that is at least `least`."""
     power = 1.0
     while power * 5 < least:
         power *= 10
@@ -87,7 +87,7 @@ def _step(least: float) -> float:
 
 
 def draw(runs: list[dict[str, Any]], path: Path) -> None:
-    """Processor milliseconds per view, and megabytes, of each stage and of all."""
+    """Draw processor milliseconds per view, and megabytes, of each stage and in total."""
     canvas = Image.new("RGB", (SCALE * SIZE[0], SCALE * SIZE[1]), "white")
     pen = ImageDraw.Draw(canvas)
     stages = [name for name in runs[0]["stages"] if name != "read"]

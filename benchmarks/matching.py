@@ -1,4 +1,4 @@
-"""Seconds to match two descriptor maps of 512x384 reciprocally, against the brute-force way.
+"""Time reciprocal matching of two 512x384 descriptor maps, against brute force.
 
 Run `python benchmarks/matching.py`; the numbers go to benchmarks/results/matching.json. The maps
 and their scoring are ../shared/facts/mast3r_matching/desc_pair.py, the official matcher's times
@@ -29,7 +29,7 @@ STRIDE, ROUNDS = 8, 10
 
 
 def brute_nearest(queries: np.ndarray, targets: np.ndarray, tile: int = 16384) -> np.ndarray:
-    """All products by BLAS, a tile of targets at a time; seeds are few, so this is bounded too."""
+    """All products by BLAS, one tile of targets at a time; seeds are few, so memory is bounded."""
     best = np.full(len(queries), -np.inf, np.float32)
     found = np.zeros(len(queries), np.int64)
     rows = np.arange(len(queries))
@@ -43,7 +43,7 @@ def brute_nearest(queries: np.ndarray, targets: np.ndarray, tile: int = 16384) -
 
 
 def brute_matches(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same seeds and jumps, every search by brute force."""
+    """The same seeds and steps, with every search by brute force."""
     height, width, channels = a.shape
     flat_a, flat_b = a.reshape(-1, channels), b.reshape(-1, channels)
     row, column = np.mgrid[STRIDE // 2 : height : STRIDE, STRIDE // 2 : width : STRIDE]
@@ -106,7 +106,7 @@ def measured(seed: int, sigma: float, repeats: int, brute_repeats: int, folder: 
         "seconds": statistics.median(single),
         "pair_seconds": statistics.median(whole),
         "brute_seconds": statistics.median(brute),
-        # The least disturbed runs: the machine may have other work.
+        # The fastest runs, as other programs may slow the machine.
         "times_faster_than_brute": min(brute) / min(single),
         "official_seconds_quoted": plain,
         "times_faster_than_official_quoted": plain / statistics.median(single),

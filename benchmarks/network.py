@@ -1,4 +1,4 @@
-"""MASt3R's network at full size with random weights: seconds and memory, step by step.
+"""Measure time and memory of MASt3R's network at full size with random weights, step by step.
 
 Run `python benchmarks/network.py` for one symmetric pair at 512x384, or with `--images 20 --graph
 complete` (window, similar) for a whole set, on a GPU where there is one. Numbers go to
@@ -39,7 +39,7 @@ WANTED = {
 
 
 def seconds(call: Callable[[], object], repeats: int) -> float:
-    """Median, with the device's queue emptied."""
+    """Median time, with the device's queue emptied."""
     taken = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -101,7 +101,7 @@ def main() -> None:
             row |= {"graph": given.graph, "pairs": len(pairs)}
             start = time.perf_counter()
             for _ in predictor.decode(encodings, [o for p in pairs for o in (p, p[::-1])]):
-                pass  # results go where they are kept: that is not the network's time
+                pass  # storing results is not part of the network's time
             row["decode"] = round(time.perf_counter() - start, 2)
         row["peak_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
         if torch.cuda.is_available():

@@ -1,9 +1,9 @@
-"""What decoding ahead brings: the same work with and without it, and how long the consumer waits.
+"""Measure the gain of decoding ahead: the same work with and without it, and the consumer's waits.
 
 Run `python benchmarks/overlap.py`; the numbers go to benchmarks/results/overlap.json.
 Views of a synthetic room are written as a ScanNet folder (JPEG 1296x968, depth PNG 640x480). Two
-consumers: a segmenter that takes a fixed time per picture and leaves the processor free, as one
-on a GPU does (no GPU was to be had, so it sleeps), and voting, which keeps the processors busy.
+consumers: a segmenter with a fixed time per picture that leaves the processor free, as one on a
+GPU would (it sleeps, as there was no GPU), and voting, which keeps the processors busy.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ Item = TypeVar("Item")
 
 
 class Clock:
-    """Seconds spent waiting for input, and in all."""
+    """Seconds spent waiting for input, and in total."""
 
     def __init__(self) -> None:
         self.waited = 0.0
         self._start = time.perf_counter()
 
     def wait(self, load: Callable[[], Item]) -> Item:
-        """What `load` gives, its time noted."""
+        """Call `load`, record its time and return its result."""
         start = time.perf_counter()
         item = load()
         self.waited += time.perf_counter() - start
         return item
 
     def taken(self) -> tuple[float, float]:
-        """Seconds in all, and those of waiting."""
+        """Seconds in total, and those of waiting."""
         return time.perf_counter() - self._start, self.waited
 
 
 def segmented(scene: Scene, ahead: bool, busy: float) -> tuple[float, float]:
-    """Every picture keeps a device busy for that long, and only the device."""
+    """Every picture keeps a device busy for this many seconds, and no processor."""
     with pictures_ahead(scene) if ahead else nullcontext(scene) as pictured:
         clock = Clock()
         for view in pictured.views:
@@ -63,7 +63,7 @@ def segmented(scene: Scene, ahead: bool, busy: float) -> tuple[float, float]:
 
 
 def voted(scene: Scene, masks: Path, points: Points, ahead: bool) -> tuple[float, float]:
-    """Every view's depth and labels are read, its points found, its votes counted."""
+    """Read every view's depth and labels, find its visible points, count its votes."""
     maps = LabelMaps(masks, [view.name for view in scene.views])
     each = (next(looks(points, scene.with_views([view]), maps)) for view in scene.views)
     source = looks(points, scene, maps) if ahead else each
@@ -75,7 +75,7 @@ def voted(scene: Scene, masks: Path, points: Points, ahead: bool) -> tuple[float
 
 
 def turn_about(work: Callable[[bool], tuple[float, float]], repeats: int) -> dict[str, Any]:
-    """With and without, in turn; medians."""
+    """Medians with and without, in alternate runs."""
     work(True)  # compile, and fill the disk's cache
     runs: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
     for _ in range(repeats):
@@ -99,7 +99,7 @@ def main() -> None:
     options.add_argument("--views", type=int, default=120)
     options.add_argument("--busy", type=float, nargs="+", default=[0.01, 0.02, 0.05])
     options.add_argument("--repeats", type=int, default=5)
-    options.add_argument("--scratch", type=Path, help="where long_scan.py keeps its views")
+    options.add_argument("--scratch", type=Path, help="folder of long_scan.py's rendered views")
     options.add_argument("--out", type=Path, default=Path(__file__).parent / "results/overlap.json")
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory(dir=chosen.scratch) as held:
@@ -128,7 +128,7 @@ def main() -> None:
 
 
 def decoding(loads: Iterable[Callable[[], np.ndarray]]) -> float:
-    """Median seconds to read one."""
+    """Median seconds to read one view."""
 
     def each() -> Iterator[float]:
         for load in loads:

@@ -1,8 +1,8 @@
-"""How well synthetic rooms are lifted: AP, H and coverage, mean and spread over seeds.
+"""Measure the quality of lifted synthetic rooms: AP, H and coverage, mean and spread over seeds.
 
 python benchmarks/quality.py [--seeds 5] [--first 0] [--backends regions none low middle high]
 
-`regions` finds its own masks. The others are the true masks damaged by a known amount
+`regions` segments the pictures. The others are the true masks with a known amount of damage
 (`segmentation:simulated`), with ids that are shuffled in every view: `none` is undamaged.
 """
 

@@ -1,17 +1,17 @@
-"""What bad masks cost, and what limits: AP as each kind of damage and each step is put right.
+"""Measure the effect of bad masks, and of each step: AP with each damage or step corrected.
 
 python benchmarks/severity.py [--seeds 3] [--whole 5]
 
 The true masks of each room (120 views of 320x240) are split, merged, roughened and dropped
 (`segmentation:simulated`, ids unrelated between views) at three severities, and associated on the
-vertices of the true surface. Beside the figure as it is:
+vertices of the true surface. In addition to the plain result:
 
-- masks: with one kind of damage taken away, and with one kind alone;
-- steps: with the answer of one step replaced by the truth, everything after it as it is;
+- masks: with one kind of damage removed, and with one kind alone;
+- steps: with the result of one step replaced by the truth, and later steps unchanged;
 - faults: with the final labels repaired in one way.
 
-The gain of each says how much it limits. `--whole` counts rooms lifted by the whole program
-(`lift3d lift --cloud`) with perfect masks.
+The gain shows how much each limits AP. `--whole` is the number of rooms lifted by the complete
+program (`lift3d lift --cloud`) with perfect masks.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ from lift3d.scene.overlap import paint
 from lift3d.segmentation.simulated import Damage, SimulatedConfig
 
 BORDER = 0.04
-"""So many metres on either side of where two objects meet: two points of the true surface."""
+"""Half width of the zone where two objects meet, metres: two points of the true surface."""
 PART = 0.25
-"""What covers less than this share of an object is no piece of it."""
+"""A label that covers a smaller share of an object does not count as a part of it."""
 Labels = Int32[np.ndarray, " points"]
 Ranking = Mapping[int, float]
 Row = tuple[str, list[float]]
@@ -56,18 +56,18 @@ Row = tuple[str, list[float]]
 
 @dataclass(frozen=True, eq=False)
 class Room:
-    """A room whose pictures are rendered once."""
+    """A room with its pictures rendered once."""
 
     scene: Scene
     points: Points
     everything: Labels
-    """True ids, of walls and floor too."""
+    """True ids, including walls and floor."""
     counted: Labels
-    """True ids that AP asks for: 0 on walls, floor and ceiling."""
+    """True ids that AP scores: 0 on walls, floor and ceiling."""
 
     @classmethod
     def of(cls, seed: int) -> Room:
-        """The room of that seed."""
+        """The room with this seed."""
         scene = in_memory(SyntheticConfig(seed=seed).read())
         surface = scene.load_surface()
         counted = np.where(np.isin(surface.semantic, scene.void_classes), 0, surface.instance)
@@ -79,7 +79,7 @@ class Room:
         return [paint(segmenter.segment(view).stack) for view in self.scene.views]
 
     def lifted(self, maps: list[LabelMap], trust: bool = False) -> tuple[Labels, Ranking]:
-        """Labels and how they are ranked."""
+        """Labels and their confidences."""
         config = AssociationConfig(trust_ids=trust)
         found = associate(self.points, self.scene, by_name(self.scene, maps), config)
         return found.cloud.instance, found.confidence
@@ -90,7 +90,7 @@ class Room:
 
 
 def by_masks(room: Room, severity: str) -> Iterator[Row]:
-    """AP with one kind of damage taken away, and with one kind alone."""
+    """AP with one kind of damage removed, and with one kind alone."""
     damage = SimulatedConfig(severity=severity).damage
     for kind in Damage._fields:
         masks = room.masks(SimulatedConfig(severity=severity, **{kind: 0.0}))
@@ -101,10 +101,10 @@ def by_masks(room: Room, severity: str) -> Iterator[Row]:
 
 
 def by_steps(room: Room, maps: list[LabelMap]) -> Iterator[Row]:
-    """AP with the answer of one step replaced by the truth."""
+    """AP with the result of one step replaced by the truth."""
     views = zip(room.scene.views, maps, strict=True)
     named = [most_shown(labels, view.instances())[labels] for view, labels in views]
-    # Association done: each mask has the id of the object that most of it shows; then votes.
+    # Perfect association: a mask gets the id of the object with most of its pixels; then votes.
     yield "steps: masks named by the truth, voted", room.score(*room.lifted(named, trust=True))
     with true_clusters(room):
         yield "steps: anchors clustered by the truth", room.score(*room.lifted(maps))
@@ -112,7 +112,7 @@ def by_steps(room: Room, maps: list[LabelMap]) -> Iterator[Row]:
 
 @contextmanager
 def true_clusters(room: Room) -> Iterator[None]:
-    """`associate` finds the true objects on its anchors, and goes on from there as ever."""
+    """In `associate`, replace the clusters of anchors by the true objects."""
 
     def known(*_: object) -> Labels:
         anchors = choose_anchors(room.points.xyz, AssociationConfig().anchors)
@@ -140,7 +140,7 @@ def by_faults(room: Room, labels: Labels, ranking: Ranking) -> Iterator[Row]:
 
 
 def most_shown(labels: np.ndarray, truth: np.ndarray) -> Int32[np.ndarray, " ids"]:
-    """By label: the true id that most of it shows; 0 of 0."""
+    """For each label the true id of most of its points; 0 for label 0."""
     width = int(truth.max()) + 1
     pair = labels.ravel().astype(np.int64) * width + truth.ravel()
     shown = np.bincount(pair, minlength=(int(labels.max()) + 1) * width).reshape(-1, width)
@@ -149,7 +149,7 @@ def most_shown(labels: np.ndarray, truth: np.ndarray) -> Int32[np.ndarray, " ids
 
 
 def at_objects(labels: Labels, truth: Labels) -> Labels:
-    """What a piece has of other objects, slivers at borders aside, becomes a piece of its own."""
+    """Split parts of a label on other objects into labels of their own, except at borders."""
     own = most_shown(labels, truth)[labels] == truth
     pair, where, count = np.unique(
         np.stack([labels, truth]), axis=1, return_inverse=True, return_counts=True
@@ -168,7 +168,7 @@ def near_others(room: Room) -> Bool[np.ndarray, " points"]:
 
 
 def as_elsewhere(room: Room, labels: Labels, doubtful: Bool[np.ndarray, " points"]) -> Labels:
-    """Doubtful points take the label of the nearest other point of their own object."""
+    """Doubtful points take the label of the nearest other point of the same object."""
     repaired = labels.copy()
     for each in np.unique(room.everything[doubtful]):
         own = room.everything == each
@@ -180,13 +180,13 @@ def as_elsewhere(room: Room, labels: Labels, doubtful: Bool[np.ndarray, " points
 
 
 def sizes(labels: Labels) -> dict[int, float]:
-    """A ranking: the larger the surer."""
+    """Confidences by size, the largest first."""
     ids, counts = np.unique(labels[labels > 0], return_counts=True)
     return dict(zip(ids.tolist(), (counts / len(labels)).tolist(), strict=True))
 
 
 def overlaps(part: Bool[np.ndarray, " points"], labels: Labels) -> dict[int, float]:
-    """IoU of `part` with each label that it meets; 0 with none."""
+    """IoU of `part` with each label that it overlaps; 0 for no label."""
     ids, shared = np.unique(labels[part], return_counts=True)
     whole = np.bincount(labels)[ids]
     iou = shared / (whole + part.sum() - shared)
@@ -194,11 +194,11 @@ def overlaps(part: Bool[np.ndarray, " points"], labels: Labels) -> dict[int, flo
 
 
 def causes(room: Room, labels: Labels) -> dict[str, int]:
-    """Why objects have no piece of IoU 0.5: the first of these that is so."""
+    """Why objects have no label of IoU 0.5: the first reason that holds."""
     main = most_shown(labels, room.everything)
     found = dict.fromkeys(("objects", "found", "uncovered", "split", "merged", "rest"), 0)
     ids, counts = np.unique(room.counted[room.counted > 0], return_counts=True)
-    for each in ids[counts >= MIN_VERTICES].tolist():  # AP asks for no smaller ones
+    for each in ids[counts >= MIN_VERTICES].tolist():  # AP scores no smaller objects
         own = room.counted == each
         pieces = np.isin(labels, np.flatnonzero(main == each))
         if max(overlaps(own, labels).values()) >= 0.5:
@@ -208,7 +208,7 @@ def causes(room: Room, labels: Labels) -> dict[str, int]:
         elif (pieces & own).sum() >= 0.5 * (pieces | own).sum():
             cause = "split"
         elif (labels[own] > 0).sum() >= 2 * (pieces & own).sum():
-            cause = "merged"  # most of it belongs to pieces that are mainly something else
+            cause = "merged"  # most of it has labels that are mainly on other objects
         else:
             cause = "rest"
         found["objects"] += 1
@@ -217,7 +217,7 @@ def causes(room: Room, labels: Labels) -> dict[str, int]:
 
 
 def limits(room: Room, severity: str) -> dict[str, dict[str, list[float]] | dict[str, int]]:
-    """Every figure of one room at one severity."""
+    """All figures of one room at one severity."""
     maps = room.masks(SimulatedConfig(severity=severity))
     labels, ranking = room.lifted(maps)
     rows: list[Row] = [("as it is", room.score(labels, ranking))]
@@ -242,7 +242,7 @@ def whole(seed: int) -> list[float]:
 
 
 def main() -> None:
-    """Print the means over the rooms and write all down."""
+    """Print the means over the rooms and write all figures to a file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--whole", type=int, default=5)

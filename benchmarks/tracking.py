@@ -1,11 +1,11 @@
-"""How well ids persist: H, coverage and AP of every tracker on synthetic rooms; and its cost.
+"""Measure every tracker on synthetic rooms: H, coverage and AP; and its processor time.
 
 python benchmarks/tracking.py [--seeds 5] [--views 60] [--masks regions low middle high]
 python benchmarks/tracking.py --overhead
 python benchmarks/tracking.py --look SCAN [--stride 8] [--matching flow] [--pictures out/look]
 
-Consistency is that of the tracker's own label maps. AP is that of the cloud twice: `ap` where ids
-are believed (each point gets the id most views give it), `ap_joined` after the association.
+Consistency is that of the tracker's own label maps. AP is that of the cloud: `ap` with the
+tracker's ids (each point gets the id that most views give it), `ap_joined` after the association.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ OPTIONS: dict[str, Any] = {
     "best - one each": MastsamConfig(at_least_one=False),
     "best, stray kept, - carry": MastsamConfig(carry=False, stray=0.0),
 }
-"""One option away from `best` each."""
+"""Variants of `best` that differ in one option each."""
 if "byocl" in tracking.BACKENDS:
     TRACKERS = {"byocl": tracking.BACKENDS["byocl"](), **TRACKERS}
 KEPT = (
@@ -78,7 +78,7 @@ KEPT = (
 
 
 def in_memory(scene: Scene) -> Scene:
-    """The same, rendered once."""
+    """The same scene with its pictures rendered once."""
 
     def held(array: np.ndarray) -> Callable[[], np.ndarray]:
         return partial(np.copy, array)
@@ -103,25 +103,25 @@ def segmenter(masks: str, seed: int) -> Segmenter:
 
 
 class Held(Segmenter):
-    """A segmenter whose masks of each view are made once, by `make`."""
+    """A segmenter that computes the masks of each view once, by `make`."""
 
     def __init__(self, make: Callable[[View], Masks]) -> None:
         self._make = make
         self._held: dict[str, Masks] = {}
 
     def segment(self, view: View) -> Masks:
-        """What was made when first asked."""
+        """The masks, computed at the first call."""
         if view.name not in self._held:
             self._held[view.name] = self._make(view)
         return self._held[view.name]
 
     def prompt(self, view: View, prompts: Sequence[Prompt]) -> Masks:
-        """The mask under most positive and fewest negative points."""
+        """The mask with most positive and fewest negative points."""
         return best_mask(self.segment(view), prompts)
 
 
 def one(config: Any, scene: Scene, points: Points, truth: Truth, seg: Segmenter, ap: str) -> dict:
-    """The figures of one tracker in one room."""
+    """All figures of one tracker in one room."""
     began = time.perf_counter()
     maps = list(config.build(seg, DepthMatcherConfig().build()).track(scene))
     seconds = (time.perf_counter() - began) / len(scene)
@@ -172,7 +172,7 @@ def quality(options: argparse.Namespace) -> None:
             seg = segmenter(masks, seed)
             for name, each in trackers.items():
                 if name == "byocl" and masks != options.masks[0]:
-                    continue  # it makes its own regions, whatever the masks
+                    continue  # it segments by itself, so the masks make no difference
                 row = one(each, scene, points, truth, seg, options.ap)
                 rows.setdefault((masks, name), []).append(row)
                 shown = {key: round(value, 3) for key, value in row.items()}
@@ -200,7 +200,7 @@ def table(rows: dict[tuple[str, str], list[dict]]) -> dict:
 
 
 def write(path: Path, part: dict) -> None:
-    """Put a part of the results beside what is there."""
+    """Replace one part of the results file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     known = json.loads(path.read_text()) if path.exists() else {}
     machine = {"processor": platform.processor() or platform.machine()}
@@ -223,7 +223,7 @@ STEPS = {
 
 
 def tiles(view: View, side: float) -> LabelMap:
-    """True instances cut into cubes of the world, so that pieces are the same in all views."""
+    """True instances cut into cubes of the world, so that the parts are the same in all views."""
     from lift3d.geometry import unproject
 
     labels, depth = view.instances(), view.depth()
@@ -276,7 +276,7 @@ def overhead(options: argparse.Namespace) -> None:
                     inside.pop()
                     took = time.process_time() - began
                     spent[label] = spent.get(label, 0.0) + took
-                    if inside:  # what is inside another step is not counted there too
+                    if inside:  # time in a nested step counts only for that step
                         spent[inside[-1]] = spent.get(inside[-1], 0.0) - took
 
             return run
@@ -296,7 +296,7 @@ def overhead(options: argparse.Namespace) -> None:
         for _ in range(2):  # once to compile
             maps = config.build(seg, match).track(views)
             for _ in range(4):
-                next(maps)  # until the memory is as full as it gets
+                next(maps)  # until the tracker's memory is full
             spent.clear()
             began = time.process_time()
             rest = list(maps)
@@ -320,9 +320,9 @@ def overhead(options: argparse.Namespace) -> None:
 
 
 def look(options: argparse.Namespace) -> None:
-    """What a tracker makes of a real scan: sheets of six views with the ids written on them.
+    """Show a tracker's result on a real scan: sheets of six views with the ids written on them.
 
-    By flow nothing is carried by depth, so that both presets follow the same matches.
+    With flow no id is transferred by depth, so that both presets use the same matches.
     """
     whole = read_scene(options.look)
     scene = whole.with_views(whole.views[:: options.stride][: options.views])
@@ -349,7 +349,7 @@ def look(options: argparse.Namespace) -> None:
 
 
 def sheets(views: Sequence[View], maps: Sequence[LabelMap], folder: Path) -> None:
-    """Six views a picture, the colour and the number of each id the same in all of them."""
+    """Sheets of six views; an id has the same colour and number in all of them."""
     import cv2
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -372,7 +372,7 @@ def sheets(views: Sequence[View], maps: Sequence[LabelMap], folder: Path) -> Non
 
 
 def write_on(picture: Any, text: str, x: int, y: int) -> None:
-    """White on a dark rim."""
+    """Write text in white with a dark outline."""
     import cv2
 
     for colour, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
@@ -384,12 +384,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--views", type=int, default=60)
     parser.add_argument("--masks", nargs="+", default=["regions", "low", "middle", "high"])
-    parser.add_argument("--options", action="store_true", help="also one option away from best")
-    parser.add_argument("--only", nargs="+", help="these trackers alone")
+    parser.add_argument("--options", action="store_true", help="also the variants of best")
+    parser.add_argument("--only", nargs="+", help="run only these trackers")
     parser.add_argument("--ap", choices=["all", "trusted", "none"], default="all")
     parser.add_argument("--overhead", action="store_true", help="milliseconds per frame instead")
-    parser.add_argument("--look", type=Path, help="pictures of this scan instead, by eye")
-    parser.add_argument("--stride", type=int, default=1, help="of --look: every n-th view")
+    parser.add_argument("--look", type=Path, help="write pictures of this scan instead, to inspect")
+    parser.add_argument("--stride", type=int, default=1, help="for --look: use every n-th view")
     parser.add_argument("--matching", choices=["depth", "flow"], default="depth")
     parser.add_argument("--pictures", type=Path, default=Path("out/look"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/tracking.json"))

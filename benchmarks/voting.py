@@ -1,8 +1,8 @@
-"""Seconds to vote: 1 M points, 100 views at 640x480, against the obvious NumPy way.
+"""Time the votes of 100 views at 640x480 for 1 M points, against plain NumPy.
 
 Run `python benchmarks/voting.py`; the numbers go to benchmarks/results/voting.json.
-Depth and label maps are in memory, so decoding is not counted. The ratio is of processor time on
-as many threads, which other work on the machine disturbs less than the time that passes.
+Depth and label maps are in memory, so decoding is not counted. The ratio is that of processor time
+on the same number of threads, which other programs change less than wall time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ROOM = np.array([6.0, 5.0, 2.5])
 
 
 def room_points(count: int, rng: np.random.Generator) -> Points:
-    """Points on the six sides of a room, in no useful order, as a mesh's vertices may be."""
+    """Points on the six sides of a room, in random order, as a mesh's vertices may be."""
     axis = rng.integers(0, 3, count)
     side = rng.integers(0, 2, count)
     xyz = rng.random((count, 3)) * ROOM
@@ -44,7 +44,7 @@ def room_points(count: int, rng: np.random.Generator) -> Points:
 
 
 def room_depth(camera: Camera) -> np.ndarray:
-    """Depth of the room's sides: where each ray leaves the box."""
+    """Depth of the room's sides, where each ray leaves the box."""
     x, y = np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT))
     ray = np.stack([(x - K[0, 2]) / K[0, 0], (y - K[1, 2]) / K[1, 1], np.ones(x.shape)], -1)
     direction = ray @ camera.pose[:3, :3].T
@@ -56,7 +56,7 @@ def room_depth(camera: Camera) -> np.ndarray:
 
 
 def room_scene(views: int, rng: np.random.Generator) -> tuple[Scene, list[np.ndarray]]:
-    """Cameras that look around from within, and their label maps."""
+    """Cameras inside the room, and their label maps."""
     made, maps = [], []
     for i in range(views):
         angle = 2 * np.pi * i / views
@@ -77,7 +77,7 @@ def room_scene(views: int, rng: np.random.Generator) -> tuple[Scene, list[np.nda
 
 
 def room_labels(camera: Camera, depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Objects are blocks of 1.5 m whose edges wander from view to view, a tenth unlabelled."""
+    """Label maps of 1.5 m blocks whose edges move from view to view, a tenth unlabelled."""
     xyz = unproject(camera, depth).astype(np.float64)
     cell = np.clip(np.floor((xyz + rng.uniform(0, 0.1, 3)) / 1.5), 0, 4).astype(np.int32)
     labels = 1 + cell[..., 0] + 5 * cell[..., 1] + 25 * cell[..., 2]
@@ -92,7 +92,7 @@ def _same(array: np.ndarray) -> np.ndarray:
 def obvious(
     points: Points, scene: Scene, maps: list[np.ndarray], tolerance: DepthTolerance
 ) -> np.ndarray:
-    """Project all, test, look up, add into a dense table of points x labels."""
+    """Project all points, test, look up labels, add to a dense table of points x labels."""
     labels = 1 + max(int(labels.max()) for labels in maps)
     votes = np.zeros((len(points), labels), np.float32)
     for view, label_map in zip(scene.views, maps, strict=True):
@@ -143,7 +143,7 @@ def main() -> None:
         ballot = vote_labels(points, scene, named)
         instance, _ = ballot.result()
         ours.append((time.perf_counter() - clock[0], time.process_time() - clock[1]))
-        if run < options.numpy_repeats:  # in turn, so that both meet the same load
+        if run < options.numpy_repeats:  # alternately, so that both have the same load
             clock = time.perf_counter(), time.process_time()
             expected = obvious(points, scene, maps, DepthTolerance())
             theirs.append((time.perf_counter() - clock[0], time.process_time() - clock[1]))
@@ -182,7 +182,7 @@ def main() -> None:
 
 
 def processor() -> str:
-    """The processor's name where the system tells."""
+    """The processor's name, where the system gives it."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text().splitlines():

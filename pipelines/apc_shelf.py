@@ -1,4 +1,4 @@
-"""The APC shelf (15 RGB-D views, four objects): from masks whose ids know nothing of each other.
+"""Lift the APC shelf (15 RGB-D views, four objects) from masks whose ids differ in every view.
 
 python pipelines/apc_shelf.py SCENE --out OUT
 
@@ -6,10 +6,10 @@ SCENE is `scene-0000` of the APC vision toolbox (data/apc_shelf/README.md). Two 
 
 * OUT/true: the true masks, ids shuffled in every view;
 * OUT/predicted: the network's probability maps `masks/<view>.<object>.mask.png` (value / 65535),
-  each pixel given to the likeliest object above that object's threshold, ids shuffled as well.
+  each pixel has the most probable object above that object's threshold; ids are shuffled too.
 
-Both are compared with the vote of the true masks: how much of each true object the found object
-that covers most of it holds (IoU, on the cloud's points).
+Both are compared with labels voted from the true masks: for each true object the IoU with the
+found object that has most of its points.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from lift3d.segmentation.simulated import SimulatedConfig
 
 
 def write_predictions(source: Path, scene: Scene, folder: Path, seed: int = 0) -> None:
-    """The network's masks as label maps, ids shuffled per view."""
+    """Write the network's masks as label maps, with ids shuffled per view."""
     rng = np.random.default_rng(seed)
     thresholds = {
         path.name.split(".")[0]: float(path.read_text())
@@ -49,20 +49,23 @@ def write_predictions(source: Path, scene: Scene, folder: Path, seed: int = 0) -
 
 
 def compare(scene: Scene, run: Run) -> dict[str, object]:
-    """The objects of a run against the vote of the true masks on the same points."""
+    """Compare the objects of a run with labels voted from the true masks on the same points."""
     cloud = run.cloud
     truth, _ = vote_labels(cloud.points, scene, true_label_maps(scene)).result()
     found = {}
-    for one in np.unique(truth[truth > 0]):
-        inside = truth == one
+    for true in np.unique(truth[truth > 0]):
+        inside = truth == true
         match = int(np.bincount(cloud.instance[inside])[1:].argmax()) + 1
         same = cloud.instance == match
-        found[int(one)] = {"id": match, "iou": float((inside & same).sum() / (inside | same).sum())}
+        found[int(true)] = {
+            "id": match,
+            "iou": float((inside & same).sum() / (inside | same).sum()),
+        }
     return {"objects": len(run.objects), "found": found, **run.consistency["printed"]}
 
 
 def main() -> None:
-    """Run both and print what came out."""
+    """Run both and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("scene", type=Path)
     parser.add_argument("--out", type=Path, required=True)

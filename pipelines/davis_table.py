@@ -1,11 +1,11 @@
-"""MastSAM's tables on DAVIS or MOSE: the paper's figures, ours beside them, and stricter ones.
+"""Compute MastSAM's tables on DAVIS or MOSE, beside the paper's figures, with stricter scores.
 
 python pipelines/davis_table.py ROOT --out OUT
 
-Every sequence of ROOT is labelled by each method and scored (`pipelines.davis`). The next sequence
-goes to the first GPU that is free, or to the first worker where no network is asked for. Each
-sequence and method leaves one file under OUT; the same command again goes on where it stopped.
-README.md has the commands for the paper's weights.
+Every sequence of ROOT is labelled by each method and scored (`davis/`). Each free GPU, or
+free worker without networks, takes the next sequence. The result of each sequence and method is a
+file under OUT; run the same command again to continue. README.md has the commands for the paper's
+weights.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tyro
+from davis import Comparison, Result, tables
+from davis.video import PAPER, STRICT
 from rich.table import Table
 
 from lift3d.datasets.davis import sequences
@@ -33,8 +35,6 @@ from lift3d.segmentation.sam_transformers import SamTransformersConfig
 from lift3d.segmentation.tracking.byocl import ByoclConfig
 from lift3d.segmentation.tracking.independent import IndependentConfig
 from lift3d.segmentation.tracking.mastsam import MastsamConfig
-from pipelines.davis import Contest, Result, tables
-from pipelines.davis.video import PAPER, STRICT
 
 METHODS: dict[str, Any] = {
     "byocl": ByoclConfig(),
@@ -68,40 +68,40 @@ PAPER_MASKS = AutomaticConfig(
     crop_points_divisor=2,
     smallest=9000 / (854 * 480),
 )
-"""SAM's automatic masks as the paper's scripts ask for them."""
+"""Settings of SAM's automatic masks in the paper's scripts."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Which videos, by what, and where to."""
+    """The videos, the methods and the output folder."""
 
     root: tyro.conf.Positional[Path]
     """A DAVIS (2016, 2017) or MOSE folder, with JPEGImages/ and Annotations/."""
     out: Path
-    """Where the results are kept, and found again."""
+    """Folder of the results; existing ones are reused."""
     segmenter: Literal["regions", "sam", "sam-hf"] = "regions"
-    """regions needs no weights."""
+    """Where masks come from; regions needs no weights."""
     checkpoint: str | None = None
-    """SAM's weights: a name that `lift3d weights` knows, or a path; of sam-hf a folder."""
+    """SAM's weights: a name from `lift3d weights`, or a path; for sam-hf a folder."""
     matcher: Literal["flow", "mast3r"] = "flow"
-    """flow needs no weights; it also stands for MASt3R in H."""
+    """Where matches come from, for the trackers and for H; flow needs no weights."""
     weights: str = Mast3rMatcherConfig().weights
-    """MASt3R's: a name that `lift3d weights` knows, or a path."""
+    """MASt3R's weights: a name from `lift3d weights`, or a path."""
     sequences: tuple[str, ...] = ()
-    """Only these."""
+    """Only these sequences."""
     methods: tuple[str, ...] = tuple(METHODS)
-    """Only these."""
+    """Only these methods."""
     frames: int | None = None
-    """Only the first so many frames of each sequence."""
+    """Use only this many frames from the start of each sequence."""
     size: int | None = None
-    """Shrink the images until their longer side has so many pixels."""
+    """Scale images down so that their longer side has this many pixels."""
     workers: int | None = None
-    """Processes at a time: by default one per GPU, or per core without one; 0 starts none."""
+    """Number of worker processes: by default one per GPU, or per core without GPUs; 0: none."""
     masks: AutomaticConfig = field(default_factory=lambda: PAPER_MASKS)
-    """SAM's automatic masks; the defaults are the paper's."""
+    """Settings of SAM's automatic masks; the defaults are the paper's."""
 
     def check(self) -> None:
-        """InputError where it makes no sense."""
+        """InputError for values out of range."""
         for name in self.methods:
             if name not in METHODS:
                 raise InputError(did_you_mean(name, METHODS, "method"))
@@ -112,14 +112,14 @@ class Options:
 
     @property
     def network(self) -> bool:
-        """Whether there is a network to run."""
+        """Whether a network is used."""
         return self.segmenter != "regions" or self.matcher == "mast3r"
 
-    def contest(self) -> Contest:
-        """The methods and what they work on; InputError where weights are not there."""
+    def comparison(self) -> Comparison:
+        """The comparison to run; InputError where weights are missing."""
         weights = [self.checkpoint] if self.segmenter == "sam" else []
         weights += [self.weights] if self.matcher == "mast3r" else []
-        return Contest(
+        return Comparison(
             self.out,
             {name: METHODS[name] for name in self.methods},
             self._segmentation(),
@@ -146,7 +146,7 @@ class Options:
 def report(
     options: Options, names: Sequence[str], results: Mapping[str, Sequence[Result]]
 ) -> tuple[str, dict[str, Any]]:
-    """The tables in Markdown, from what is there, and their numbers."""
+    """The tables in Markdown, from the existing results, and their numbers."""
     means = {method: tables.averaged(found) for method, found in results.items()}
     titled = {_title(method, options): found for method, found in means.items()}
     text = statement(options, names, results)
@@ -157,7 +157,7 @@ def report(
 
 
 def published(rows: Sequence[str], means: Mapping[str, tables.Means], options: Options) -> Table:
-    """The paper's figures and ours, one below the other."""
+    """A table with the paper's figures and ours in alternate rows."""
     names = ("IoU", "F1", "precision", "recall", "consistency, %")
     found = tables.table("method", "whose", *names)
     for method in (row for row in rows if row in means):
@@ -171,7 +171,7 @@ def published(rows: Sequence[str], means: Mapping[str, tables.Means], options: O
 def statement(
     options: Options, names: Sequence[str], results: Mapping[str, Sequence[Result]]
 ) -> str:
-    """What the figures are, and what they are not."""
+    """Text on how the figures were computed, and how they differ from the paper's."""
     frames = max((sum(each["frames"] for each in found) for found in results.values()), default=0)
     lacking = [f"{name} {len(found)}" for name, found in results.items() if len(found) < len(names)]
     lines = [
@@ -202,7 +202,7 @@ def statement(
 
 
 def not_the_papers(options: Options) -> list[str]:
-    """What differs from the paper's experiment for certain."""
+    """Known differences from the paper's experiment."""
     reasons = []
     if options.segmenter != "sam":
         reasons.append(f"masks are of '{options.segmenter}', not of SAM")
@@ -213,7 +213,7 @@ def not_the_papers(options: Options) -> list[str]:
     elif options.weights not in KNOWN:
         reasons.append(f"the weights {options.weights} are not verified to be MASt3R's")
     if options.segmenter != "regions" and options.masks != PAPER_MASKS:
-        reasons.append("SAM's automatic masks are asked for otherwise")
+        reasons.append("SAM's automatic masks have other settings")
     if options.frames:
         reasons.append(f"only the first {options.frames} frames of each sequence")
     if options.size:
@@ -226,7 +226,7 @@ def _title(method: str, options: Options) -> str:
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """Run what is missing, print the tables; 1 where a sequence failed."""
+    """Compute missing results and print the tables; 1 where a sequence failed, 2 for bad input."""
     options = tyro.cli(Options, args=given, description=__doc__)
     try:
         options.check()
@@ -235,14 +235,14 @@ def main(given: Sequence[str] | None = None) -> int:
             if name not in found:
                 raise InputError(did_you_mean(name, found, "sequence"))
         found = {name: found[name] for name in options.sequences or found}
-        contest = options.contest()
+        comparison = options.comparison()
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
-    failed = contest.run(
+    failed = comparison.run(
         found, options.network, options.workers, lambda line: print(line, file=sys.stderr)
     )
-    text, numbers = report(options, list(found), contest.results(list(found)))
+    text, numbers = report(options, list(found), comparison.results(list(found)))
     for file, content in (("tables.md", text), ("tables.json", json.dumps(numbers, indent=1))):
         with atomic(options.out / file) as part:
             part.write_text(content)
@@ -250,7 +250,7 @@ def main(given: Sequence[str] | None = None) -> int:
     for name, reason in failed.items():
         print(f"{name} failed: {reason}", file=sys.stderr)
     if failed:
-        print("what is done is kept: give the same command again", file=sys.stderr)
+        print("results are kept; run the same command again to continue", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -3,15 +3,17 @@
 python pipelines/distill_splat.py RUN --out OUT [--device cuda]
 
 The run's pictures, label maps and points are exported (straightened, as COLMAP), Gaussians with
-an identity feature each are fitted to them, and their labels are drawn into every view. Every 8th
-view is held out: nothing learns from it. OUT gets
+an identity feature each are fitted to them, and their labels are rendered into every view. Every
+8th view is held out of training. OUT gets
 
 * point_cloud.ply, labels.npy, identity.npz: the Gaussians in 3DGS's format, their labels;
-* labels/, one label map per view; strip.png, held-out views: photo, drawn, labels, drawn labels;
+* labels/, one label map per view; strip.png, held-out views: photo, rendered photo, labels,
+  rendered labels;
 * distill.json: PSNR, label mIoU against the input masks, H before and after, seconds, memory.
 
-On CUDA gsplat draws. Without it a plain PyTorch rasteriser does, which is for testing: take a
-small --width and few --splats. The same command again goes on at the last checkpoint.
+With CUDA the rasteriser is gsplat. Without it a plain PyTorch rasteriser is used, which is for
+testing: give a small --width and few --splats. Run the same command again to continue from the
+last checkpoint.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from lift3d.export.distillation.training import DistillConfig, Distilled, Pictur
 from lift3d.export.ply import read_cloud
 from lift3d.run.exporting import export
 from lift3d.run.record import host, versions
+from lift3d.run.run import Run
 from lift3d.run.stages import peak_memory_mb
 from lift3d.scene import Image, LabelMap, Scene, View
 from lift3d.scene.colours import label_colours
@@ -46,39 +49,39 @@ from lift3d.scene.progress import for_terminal
 from lift3d.scene.storage import atomic
 
 STRIP = 4
-"""Rows of the picture strip."""
+"""Number of views in the picture strip."""
 CHECK_PIXELS = 4_000_000
 
 
 @dataclass(frozen=True)
 class Options:
-    """Which run, where to, and how."""
+    """The run, the output folder and the settings."""
 
     run: tyro.conf.Positional[Path]
     """The folder of a finished `lift3d lift`."""
     out: Path
     scan: Path | None = None
-    """Where the scan lies now, where that is not where it was lifted from."""
+    """The scan's present path, if it was moved."""
     width: int | None = None
-    """Shrink pictures and label maps to so many pixels across."""
+    """Scale pictures and label maps down to this width in pixels."""
     hold_out: int = 8
-    """Every so-many-th view is held out; 0 holds out none."""
+    """Hold out every n-th view; 0 holds out none."""
     label_property: bool = False
-    """Labels in the PLY too, at the risk of viewers that choke on it."""
+    """Write labels to the PLY too; some viewers do not accept this."""
     distill: DistillConfig = field(default_factory=DistillConfig)
 
     def check(self) -> None:
-        """InputError where it makes no sense."""
+        """InputError for values out of range."""
         if (self.width or 8) < 8 or self.hold_out < 0 or self.hold_out == 1:
             raise InputError("expected --width >= 8 and --hold-out 0 or >= 2")
         self.distill.check()
 
 
 def inputs(options: Options) -> tuple[Scene, list[Picture], Path]:
-    """The exported views (for H), what to learn from, and the exported cloud."""
+    """The exported views (for H), the training pictures, and the path of the exported cloud."""
     folder = options.out / "export"
     ask = ExportOptions(undistort=True)
-    export(options.run, ["ply", "colmap"], folder, ask, options.scan, for_terminal())
+    export(Run.open(options.run, options.scan), ["ply", "colmap"], folder, ask, for_terminal())
     scene = read_scene(folder / "colmap")
     views = [shrunk(view, options.width) for view in scene.views]
     pictures = []
@@ -92,7 +95,7 @@ def inputs(options: Options) -> tuple[Scene, list[Picture], Path]:
 
 
 def shrunk(view: View, width: int | None) -> View:
-    """The view with a smaller picture; its depth stays as it is."""
+    """The view with a smaller picture and unchanged depth."""
     own = view.camera
     if width is None or width >= own.width:
         return view
@@ -112,7 +115,7 @@ def _smaller(load: Any, width: int, height: int) -> Image:
 
 
 def nearest(labels: LabelMap, width: int, height: int) -> LabelMap:
-    """The label map at another size."""
+    """The label map resized, by the nearest pixel."""
     import cv2
 
     size = (width, height)
@@ -120,7 +123,7 @@ def nearest(labels: LabelMap, width: int, height: int) -> LabelMap:
 
 
 def consistencies(scene: Scene, maps: Sequence[LabelMap]) -> dict[str, Any]:
-    """H as the paper counts it, and between views only; over all pixels."""
+    """H over all pixels: as in the paper (exclude nothing), and between views only."""
     excludes = ("nothing", "view")
     found = scene_consistencies(
         scene, by_name(scene, maps), excludes=excludes, max_pixels=CHECK_PIXELS, return_pixels=False
@@ -135,7 +138,7 @@ def consistencies(scene: Scene, maps: Sequence[LabelMap]) -> dict[str, Any]:
 def measured(
     scene: Scene, pictures: Sequence[Picture], drawn: Sequence[tuple[Image, LabelMap]], hold: int
 ) -> dict[str, Any]:
-    """Agreement of the views that were learnt from, and of the others; H of all."""
+    """Agreement of rendered views with the training views and the held-out views; H of all."""
     held = [i for i in range(len(pictures)) if hold and i % hold == 0]
     found: dict[str, Any] = {}
     for name, index in (
@@ -148,7 +151,7 @@ def measured(
 
 
 def strip(pictures: Sequence[Picture], drawn: Sequence[tuple[Image, LabelMap]]) -> Image:
-    """A row per view: the photo, drawn, the labels learnt from, drawn."""
+    """A row per view: photo, rendered photo, training labels, rendered labels."""
     rows = [
         np.hstack([p.image, colour, label_colours(p.labels), label_colours(labels)])
         for p, (colour, labels) in zip(pictures, drawn, strict=True)
@@ -158,7 +161,7 @@ def strip(pictures: Sequence[Picture], drawn: Sequence[tuple[Image, LabelMap]]) 
 
 
 def table(found: dict[str, Any]) -> str:
-    """The numbers for a person."""
+    """The results as a text table."""
     lines = [f"{'':28}{'PSNR dB':>9}{'mIoU':>8}{'pixels same':>13}{'H':>8}{'H views':>9}"]
     h = found["before"]
     lines.append(
@@ -180,16 +183,16 @@ def table(found: dict[str, Any]) -> str:
         + (f", GPU {found['peak_gpu_mb']:.0f} MB" if found["peak_gpu_mb"] else "")
     )
     lines.append(
-        "H of all views together, held-out ones too; 'H views' counts other views only. mIoU is "
-        "against the label maps that were learnt from, not against the truth."
+        "H is over all views, with held-out ones; 'H views' compares with other views only. mIoU "
+        "is against the training label maps, not against ground truth."
     )
     if found["for_testing"]:
-        lines.append("Drawn by the plain rasteriser, which is for testing: not a real result.")
+        lines.append("Rendered by the plain rasteriser for testing: not a real result.")
     return "\n".join(lines)
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Export, fit, draw, measure, write."""
+    """Export, fit, render, measure, write."""
     progress = for_terminal()
     scene, pictures, cloud_path = inputs(options)
     cloud = read_cloud(cloud_path)
@@ -200,7 +203,7 @@ def run(options: Options) -> dict[str, Any]:
     def draw(model: Any) -> list[tuple[Image, LabelMap]]:
         return [rendered_view(model, rasteriser, each.camera) for each in pictures]
 
-    # The ids are those of all label maps, whichever are learnt from; so is the model.
+    # The initial model depends on the training views only through their set of ids.
     first = draw(begin(cloud, learnt, options.distill))
     with progress.stage("distill") as tick:
         made: Distilled = distill(cloud, learnt, options.distill, options.out, tick)
@@ -238,7 +241,7 @@ def run(options: Options) -> dict[str, Any]:
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """2 where the input is at fault."""
+    """Run it; 2 for bad input."""
     options = tyro.cli(Options, args=given, description=__doc__)
     try:
         options.check()

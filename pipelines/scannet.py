@@ -1,4 +1,4 @@
-"""The whole ScanNet benchmark in one command: every scan lifted, a submission, AP over all scenes.
+"""Run the ScanNet benchmark: lift every scan, write a submission, compute AP over all scenes.
 
 python pipelines/scannet.py SCANS... --out OUT [--address auto] [any setting of `lift3d batch`]
 
@@ -6,12 +6,13 @@ SCANS are scene folders with their annotation: exported pictures and `<scene>_vh
 folders that hold the .sens file.
 
 1. Each scan is lifted onto the vertices of its own mesh (`--cloud mesh`), on Ray, one run folder
-   per scan in OUT. The same command goes on where it stopped.
-2. OUT/submission gets the instances as the benchmark takes them: a list and a mask file each.
-3. OUT/benchmark.json gets instance AP over all scenes at once, each number with its protocol:
-   both class-agnostic ones (docs of `lift3d evaluate`), and with `--classes` that with classes.
-   (b) takes scannetv2-labels.combined.tsv beside the scans. A scan that could not be lifted
-   counts as one in which nothing was found.
+   per scan in OUT. Run the same command again to continue.
+2. The instances are written to OUT/submission in the benchmark's format: per scan a list and a
+   mask file for each instance.
+3. Instance AP over all scenes together is written to OUT/benchmark.json, each number with its
+   protocol: both class-agnostic ones (see `lift3d evaluate`), and with `--classes` the one with
+   classes, which needs scannetv2-labels.combined.tsv beside the scans. A scan that could not be
+   lifted counts as a scan without predictions.
 """
 
 from __future__ import annotations
@@ -42,15 +43,15 @@ class ScanNet(Batch):
     """Lift ScanNet scans onto their meshes, write the submission, score all scenes together."""
 
     cloud: Path | None = Path("mesh")
-    """Whose vertices are labelled; scores need each scan's own mesh."""
+    """The mesh whose vertices are labelled; scores need each scan's own, `mesh`."""
     benchmark: str = "scannet"
-    """`scannet` or `scannet200`: whose class ids `--classes` are, and whose list is scored."""
+    """`scannet` or `scannet200`: the class ids of `--classes`, and the classes that are rules."""
     table: Path | None = None
-    """scannetv2-labels.combined.tsv [default: looked for beside and above the scans]."""
+    """scannetv2-labels.combined.tsv [default: searched beside the scans and in parent folders]."""
 
 
 def submit(row: Row, folder: Path, classed: bool, fallback: int) -> dict[bool, list]:
-    """Write one scene's instances; those with classes and those without, for the scores."""
+    """Write one scene's submission; returns its predictions with and without classes."""
     if row.state != "done":
         write_submission(folder, row.scan, [])
         return {True: [], False: []}
@@ -65,7 +66,7 @@ def submit(row: Row, folder: Path, classed: bool, fallback: int) -> dict[bool, l
 
 
 def score(rows: Sequence[Row], config: ScanNet) -> list[AveragePrecision]:
-    """AP over all scenes, by every protocol that the truth of all of them allows."""
+    """AP over all scenes, by every protocol for which all scenes have the truth."""
     own = BENCHMARKS[config.benchmark]
     classed = config.classes is not None
     scores = {
@@ -81,17 +82,17 @@ def score(rows: Sequence[Row], config: ScanNet) -> list[AveragePrecision]:
             source if source.is_dir() else source.parent, row.scan, config.table
         )
         for name in list(scores):
-            asked = own if name == "classes" else BENCHMARKS[name]
-            if truth.classes(asked) is None:
-                print(f"{row.scan}: no {asked.convention} ids, so no {asked.name}", file=sys.stderr)
+            rules = own if name == "classes" else BENCHMARKS[name]
+            if truth.classes(rules) is None:
+                print(f"{row.scan}: no {rules.convention} ids, so no {rules.name}", file=sys.stderr)
                 del scores[name]
             else:
-                scores[name].add(truth.truth(asked), found[name == "classes"])
+                scores[name].add(truth.truth(rules), found[name == "classes"])
     return [each.result() for each in scores.values()]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run it; 0 when every scan is in the result."""
+    """Run the benchmark; 0 when every scan was lifted."""
     config = tyro.cli(
         ScanNet,
         args=arguments,

@@ -1,13 +1,13 @@
-"""Learn what belongs together from synthetic rooms: `lift3d/association/shape/joining.npz`.
+"""Train the two classifiers of `lift3d/association/shape/joining.npz` on synthetic rooms.
 
 pip install 'lift3d[train]'
 python pipelines/train_joining.py [--rooms 100 101 ...] [--cache FOLDER] [--out joining.npz]
 
-The rooms are lifted as `lift3d lift` does, up to their pieces. Then pieces are joined by the truth,
-and again by the judge that was learned from that, and every pair that came up is an example of one
-thing or of two (DAgger: Ross et al. 2011). Of the hierarchies that the last judge makes, every node
-that shows enough is an example of how much of an object such a node is. Rooms 0 to 4 are those of
-benchmarks/quality.py and are refused.
+The rooms are lifted as by `lift3d lift`, up to their superpoints (pieces). Pieces are then merged
+by the truth, and again by the classifier trained on that; every pair considered is an example of
+the same or of different objects (DAgger: Ross et al. 2011). Every large enough node of the
+hierarchies by the last classifier is an example for the second classifier, which predicts how well
+a node matches an object. Rooms 0 to 4 are those of benchmarks/quality.py and are refused.
 """
 
 from __future__ import annotations
@@ -41,37 +41,39 @@ from lift3d.scene.storage import atomic
 from lift3d.segmentation.regions import RegionsConfig
 
 ROUNDS = 2
+"""Rounds of DAgger: the first merges by the truth, the second by the first round's classifier."""
 SCORED = 4
-"""Rooms up to it are those of benchmarks/quality.py."""
+"""Last seed of the rooms of benchmarks/quality.py, on which lifting is scored."""
 CAP = 400
-"""Surfels from which on a piece counts no more: walls would drown the mugs."""
+"""Surfels at which the weight of a piece stops growing, so that walls do not dominate small
+objects."""
 PURE = 0.7
-"""A piece with less of one true thing teaches nothing of what it is a part of."""
-WORTH = 0.35, 0.9
-"""IoU with an object from which on a node is worth something, and from which on all."""
+"""Pieces with a smaller share of a single true object are no examples."""
+TARGET_IOU = 0.35, 0.9
+"""IoU of a node with an object that has target 0, and IoU that has target 1; linear between."""
 MOST = 2_500_000
-"""Examples that are learned from at once."""
+"""Largest number of examples for one training; more are sampled."""
 NORMAL = 0.03
-"""Metres that a normal's difference of 1 counts as: the two sides of a board are apart."""
-ASKED = 100
-"""True points a node must hold to be an example; ScanNet's AP asks for objects of as many."""
+"""Distance in metres that equals a difference of normals of 1, to separate the sides of a board."""
+LEAST_POINTS = 100
+"""True points that a node must have to be an example, as objects of ScanNet's AP must."""
 
 
 @dataclass(frozen=True, eq=False)
 class Room:
-    """A room in pieces, and what they are."""
+    """The pieces of a room, with the truth."""
 
     shape: Shape
-    thing: np.ndarray
-    """True thing of each surfel."""
+    true_object: np.ndarray
+    """True object of each surfel."""
     truth: np.ndarray
-    """True thing of each vertex of the true surface, 0 for walls, floor and ceiling."""
+    """True object of each vertex of the true surface, 0 for walls, floor and ceiling."""
     surfel: np.ndarray
     """Surfel nearest to each vertex."""
 
 
 def room(seed: int, folder: Path | None) -> Room:
-    """Lift it up to its pieces; each view is rendered once."""
+    """Lift a room up to its pieces; each view is rendered once."""
     kept = None if folder is None else folder / f"{seed}.pkl"
     if kept is not None and kept.exists():
         found: Room = pickle.loads(kept.read_bytes())
@@ -109,16 +111,16 @@ def _remembering(scene: Scene) -> Scene:
     return replace(scene, views=tuple(views))
 
 
-class Watched(Pieces):
-    """Pieces that know what they are made of."""
+class TruePieces(Pieces):
+    """Pieces with their true objects."""
 
-    made_of: np.ndarray
-    """Surfels of each true thing."""
+    true_surfels: np.ndarray
+    """Number of surfels of each true object in each piece."""
 
     def merge(self, one: int, other: int) -> int:
-        """As ever, and what they are made of."""
+        """Merge, and add the counts of true objects."""
         kept = super().merge(one, other)
-        self.made_of[kept] += self.made_of[one + other - kept]
+        self.true_surfels[kept] += self.true_surfels[one + other - kept]
         return kept
 
 
@@ -127,12 +129,12 @@ Examples = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def joined(each: Room, model: Trees | None, seed: int) -> tuple[Hierarchy, list[Examples]]:
-    """Join by `model`, or by the truth in a random order; and every pair that came up."""
+    """Merge by `model`, or by the truth in random order; returns all pairs considered too."""
     rng, examples = np.random.default_rng(seed), []
 
-    def judge(pieces: Watched, pairs: Pairs) -> np.ndarray:
+    def probability(pieces: TruePieces, pairs: Pairs) -> np.ndarray:
         found = cues(pieces, pairs)
-        made = [pieces.made_of[side] for side in np.array(pairs).T]
+        made = [pieces.true_surfels[side] for side in np.array(pairs).T]
         same = made[0].argmax(1) == made[1].argmax(1)
         pure = np.min([part.max(1) / np.maximum(part.sum(1), 1) for part in made], axis=0) > PURE
         size = np.minimum(np.min(pieces.sums[np.array(pairs), SIZE], axis=1), CAP)
@@ -140,14 +142,14 @@ def joined(each: Room, model: Trees | None, seed: int) -> tuple[Hierarchy, list[
         examples.append(kept)
         return same * rng.uniform(0.6, 1, len(same)) if model is None else model(found)
 
-    pieces = each.shape.pieces(Watched, judge)
-    pieces.made_of = np.zeros((len(pieces.layout), each.thing.max() + 1))
-    np.add.at(pieces.made_of, (each.shape.piece, each.thing), 1)
+    pieces = each.shape.pieces(TruePieces, probability)
+    pieces.true_surfels = np.zeros((len(pieces.layout), each.true_object.max() + 1))
+    np.add.at(pieces.true_surfels, (each.shape.piece, each.true_object), 1)
     return grow(pieces), examples
 
 
 def wholes(each: Room, model: Trees) -> Examples:
-    """The nodes of the hierarchy that `model` makes of a room, and what they are worth."""
+    """The nodes of a room's hierarchy by `model` as examples, with their IoU as target."""
     tree, _ = joined(each, model, 0)
     pieces = len(tree.parent) - len(tree.kids)
     shared = np.zeros((len(tree.parent), each.truth.max() + 1))
@@ -158,13 +160,16 @@ def wholes(each: Room, model: Trees) -> Examples:
     size = shared.sum(1)
     union = size[:, None] + every[1:] - shared[:, 1:]
     iou = (shared[:, 1:] / np.maximum(union, 1)).max(1)
-    asked = (size >= ASKED) & ~tree.layout
-    low, high = WORTH
-    return tree.cues[asked], np.clip((iou[asked] - low) / (high - low), 0, 1), np.ones(asked.sum())
+    kept = (size >= LEAST_POINTS) & ~tree.layout
+    low, high = TARGET_IOU
+    return tree.cues[kept], np.clip((iou[kept] - low) / (high - low), 0, 1), np.ones(kept.sum())
 
 
 def learned(examples: list[Examples], **settings: Any) -> Trees:
-    """Boosted trees, of a draw where examples are many; what is half true counts as both."""
+    """Train boosted trees, on a sample of many examples.
+
+    An example with a target between 0 and 1 is used twice, with the weights of both classes.
+    """
     x, y, weight = (np.concatenate(column) for column in zip(*examples, strict=True))
     if len(y) > MOST:
         drawn = np.random.default_rng(0).choice(len(y), MOST, replace=False)
@@ -179,8 +184,8 @@ def learned(examples: list[Examples], **settings: Any) -> Trees:
 def trees_of(model: HistGradientBoostingClassifier) -> Trees:
     """The trees of a fitted binary classifier.
 
-    scikit-learn shows them nowhere in public, so this reads private attributes; the extra `train`
-    says which versions have them, and `tests/test_joining.py` compares the probabilities.
+    scikit-learn has no public access to them, so this reads private attributes. The extra `train`
+    pins versions that have them, and `tests/test_joining.py` compares the probabilities.
     """
     nodes = [each[0].nodes for each in model._predictors]
     root = np.cumsum([0, *(len(each) for each in nodes[:-1])])
@@ -199,7 +204,7 @@ def trees_of(model: HistGradientBoostingClassifier) -> Trees:
 
 
 def main() -> None:
-    """Rooms, rounds, the file."""
+    """Lift the rooms, train in rounds, write the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rooms", type=int, nargs="+", default=list(range(100, 130)))
     parser.add_argument("--workers", type=int, default=2)

@@ -1,4 +1,4 @@
-"""What tests share: where the real scans are, when they are there."""
+"""Fixtures for all tests: the folders of the real scans, where they exist."""
 
 import os
 from pathlib import Path

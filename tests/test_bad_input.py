@@ -226,7 +226,7 @@ def test_a_fault_late_in_the_run_keeps_what_was_done(scan, masks, lift, tmp_path
     (masks / "7.png").write_bytes(content)
     status, said = lift(*with_masks(masks))
     assert status == 0
-    assert said.count("found finished") == 2  # reconstruct and fuse
+    assert said.count(", kept") == 2  # reconstruct and fuse
 
 
 @pytest.mark.parametrize("command", ["view", "evaluate", "export"])

@@ -1,4 +1,4 @@
-"""Many scans on Ray: none lost, none done twice, the broken one set aside, whatever dies."""
+"""Many scans on Ray: none lost, none lifted twice, a broken one quarantined, workers killed."""
 
 import json
 import os
@@ -33,7 +33,7 @@ NAMES = [f"scan{number}" for number in range(8)]
 
 @pytest.fixture(scope="module")
 def ray():
-    """One small Ray for the tests of this file that need no other."""
+    """A small Ray that most tests of this file share."""
     ray = pytest.importorskip("ray")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
@@ -49,8 +49,8 @@ def ray():
         ray.shutdown()
 
 
-class Heard(LineBoard):
-    """A board that keeps what it is told."""
+class Recorder(LineBoard):
+    """A board that keeps its lines and the names of running scans."""
 
     def __init__(self):
         super().__init__()
@@ -80,7 +80,7 @@ def kept(folder):
 
 
 def kill_the_worker_of(out, name, killed):
-    """As soon as its first stage is finished."""
+    """Kill it as soon as its first stage is finished."""
     marker, record = out / f".batch/{name}.json", out / f"{name}/.stages/reconstruct.json"
     patience = time.monotonic() + 120
     while time.monotonic() < patience:
@@ -98,13 +98,13 @@ def eight(ray, tmp_path_factory):
     scans, out, killed = write_scans(folder / "scans"), folder / "out", {}
     killer = threading.Thread(target=kill_the_worker_of, args=(out, KILLED, killed))
     killer.start()
-    board = Heard()
+    board = Recorder()
     rows = batch(scans, LiftConfig(Path(), out), board=board, command=["lift3d", "batch"])
     killer.join()
     return scans, out, rows, board, killed
 
 
-def test_seven_results_one_quarantined_and_none_lost(eight):
+def test_seven_scans_are_lifted_and_one_is_quarantined(eight):
     _, out, rows, _, _ = eight
     assert [row.scan for row in rows] == NAMES
     assert {row.scan: row.state for row in rows} == {
@@ -121,7 +121,7 @@ def test_seven_results_one_quarantined_and_none_lost(eight):
     assert entry["folder"] == str(out / BROKEN)
 
 
-def test_the_killed_worker_cost_one_attempt_and_no_finished_stage(eight):
+def test_a_killed_worker_costs_one_attempt_and_no_finished_stage(eight):
     _, out, rows, board, killed = eight
     assert killed, "no worker was killed"
     assert (out / KILLED / ".stages/reconstruct.json").read_bytes() == killed["record"]
@@ -131,14 +131,14 @@ def test_the_killed_worker_cost_one_attempt_and_no_finished_stage(eight):
     assert any(f"{KILLED}: its worker died, attempt 1" in line for line in board.lines)
 
 
-def test_while_it_runs_it_says_who_is_at_work_and_what_ended(eight):
+def test_the_board_shows_running_and_finished_scans(eight):
     _, out, _, board, _ = eight
     assert board.done == 8
     assert len(board.seen) > 1
     assert not list((out / ".batch").glob("*.json"))
 
 
-def test_the_page_stands_alone_and_links_to_every_report(eight):
+def test_the_page_needs_no_other_file_and_links_to_every_report(eight):
     _, out, rows, _, _ = eight
     page = (out / "batch.html").read_text()
     assert not re.search(r"(src|href)=\"(https?:)?//|<script", page)
@@ -152,15 +152,15 @@ def test_the_page_stands_alone_and_links_to_every_report(eight):
     assert table["mean"]["ap_scans"] == 0
 
 
-def test_the_same_again_does_nothing_twice_and_a_mended_scan_alone_is_done(eight):
+def test_the_same_batch_again_lifts_nothing_but_a_repaired_scan(eight):
     scans, out, first, _, _ = eight
-    before, board = kept(out), Heard()
+    before, board = kept(out), Recorder()
     rows = batch(scans, LiftConfig(Path(), out), board=board)
     assert kept(out) == before
     assert [row.reused for row in rows if row.state == "done"] == [len(STAGES)] * 7
     assert [row.seconds for row in rows] == [row.seconds for row in first]
     assert [row.state for row in rows] == [row.state for row in first]
-    assert any(f"{BROKEN}: quarantined before" in line for line in board.lines)
+    assert any(f"{BROKEN}: skipped: it failed before" in line for line in board.lines)
 
     write_scannet(scans[3], tiny_scan(nearer=0.15))
     rows = batch(scans, LiftConfig(Path(), out), board=board)
@@ -170,7 +170,7 @@ def test_the_same_again_does_nothing_twice_and_a_mended_scan_alone_is_done(eight
     assert json.loads((out / "quarantine.json").read_text()) == []
 
 
-def test_every_task_ends_once_whatever_it_does(ray):
+def test_every_task_ends_once_whether_it_fails_or_dies(ray):
     tasks = {
         "good": partial(time.sleep, 0),
         "dies": partial(os._exit, 1),
@@ -197,7 +197,7 @@ def test_every_task_ends_once_whatever_it_does(ray):
     assert len(lines) == 1
 
 
-def test_what_no_node_has_is_told_at_once(ray):
+def test_needs_that_no_node_can_meet_are_refused_at_once(ray):
     for workers in (Workers(gpus=64.0), Workers(cpus=1e4), Workers(memory=1e6)):
         with pytest.raises(InputError, match="no node has that"):
             list(run_all({}, workers))
@@ -211,7 +211,7 @@ def test_a_folder_in_use_is_not_the_scans_fault(ray, tmp_path):
 
     scans = write_scans(tmp_path / "scans", ["a"])
     with alone_in(open_run(tmp_path / "out/a")):
-        (row,) = batch(scans, LiftConfig(Path(), tmp_path / "out"), board=Heard())
+        (row,) = batch(scans, LiftConfig(Path(), tmp_path / "out"), board=Recorder())
     assert row.state == "failed"
     assert "another lift3d" in row.error
     assert not json.loads((tmp_path / "out/quarantine.json").read_text())
@@ -234,8 +234,8 @@ def test_scan_and_mesh_stand_for_each_scans_own(tmp_path):
     assert second.config.input == tmp_path / "two"
 
 
-def test_what_only_a_batch_asks_for_is_in_no_run(tmp_path):
-    """Else a run's report would be made anew whenever the list of scans changes."""
+def test_settings_of_the_batch_are_in_no_run(tmp_path):
+    """Otherwise a run's report would be written again whenever the list of scans changes."""
     made = Batch(scans=(Path("synthetic:1"),), out=tmp_path / "out", jobs=3, voxel=0.1)
     (job,) = planned(made.scans, made)
     assert type(job.config) is LiftConfig
@@ -250,9 +250,9 @@ def test_two_scans_of_one_name_are_refused(tmp_path):
         planned([], settings)
 
 
-def test_the_folder_of_a_run_is_no_batchs(tmp_path):
+def test_the_folder_of_a_run_is_refused_for_a_batch(tmp_path):
     (tmp_path / "run/.stages").mkdir(parents=True)
-    with pytest.raises(InputError, match="a folder of its own"):
+    with pytest.raises(InputError, match="choose another --out"):
         batch([Path("synthetic:1")], LiftConfig(Path(), tmp_path / "run"))
 
 
@@ -266,8 +266,8 @@ def test_a_change_deep_in_a_scan_changes_its_state(tmp_path):
     assert replace(job, config=replace(job.config, voxel=0.1)).state != job.state
 
 
-def test_what_happens_where_the_command_runs_changes_no_scans_state(tmp_path, monkeypatch):
-    """Else what is quarantined would be tried again after every change there."""
+def test_files_in_the_working_directory_change_no_scans_state(tmp_path, monkeypatch):
+    """Otherwise quarantined scans would be tried again after every change there."""
     monkeypatch.chdir(tmp_path)
     (scan,) = write_scans(tmp_path / "scans", ["one"])
     (job,) = planned([scan], LiftConfig(Path(), tmp_path / "out"))
@@ -278,7 +278,7 @@ def test_what_happens_where_the_command_runs_changes_no_scans_state(tmp_path, mo
     assert replace(job, config=replace(job.config, out=tmp_path)).state == before
 
 
-def test_networks_ask_for_a_gpu_and_plain_methods_do_not():
+def test_networks_use_a_gpu_and_plain_methods_do_not():
     plain = LiftConfig(Path(), Path())
     sam = segmentation.BACKENDS["sam-hf"]
     assert not uses_network(plain)
@@ -286,7 +286,7 @@ def test_networks_ask_for_a_gpu_and_plain_methods_do_not():
     assert not uses_network(replace(plain, segmentation=sam(checkpoint="x", device="cpu")))
 
 
-def test_means_are_over_what_has_the_number():
+def test_means_are_over_the_scans_that_have_the_number():
     rows = [
         Row("a", "", "", "done", ap=0.25, H=1.0),
         Row("b", "", "", "done", H=0.5),
@@ -298,11 +298,11 @@ def test_means_are_over_what_has_the_number():
 
 
 def test_bars_come_and_go_with_the_scans(capsys):
-    board, at_work = BarBoard(), [("a", 2)]
-    with board.shown(2, lambda: at_work):
+    board, running = BarBoard(), [("a", 2)]
+    with board.shown(2, lambda: running):
         board.pulse()
         assert list(board.bars) == ["a"]
-        at_work[:] = [("b", 6)]
+        running[:] = [("b", 6)]
         board.pulse()
         assert list(board.bars) == ["b"]
         board.ended(Row("a", "", "", "failed", "disk full"))
@@ -330,7 +330,7 @@ def alive(pid):
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_the_workers_and_keeps_what_is_finished(tmp_path):
+def test_ctrl_c_ends_the_workers_and_keeps_finished_stages(tmp_path):
     pytest.importorskip("ray")
     out = tmp_path / "out"
     process = start(*write_scans(tmp_path / "scans", NAMES[:3]), "--out", out)
@@ -339,10 +339,10 @@ def test_ctrl_c_ends_the_workers_and_keeps_what_is_finished(tmp_path):
         time.sleep(0.05)
     pids = [json.loads(path.read_text())["pid"] for path in (out / ".batch").glob("[!.]*.json")]
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=30)
-    assert process.returncode == 130, said
-    assert "same command again" in said
-    assert "Traceback" not in said
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 130, output
+    assert "same command again" in output
+    assert "Traceback" not in output
     assert pids
     assert not any(map(alive, pids))
     assert any(out.glob("*/.stages/reconstruct.json"))
@@ -353,7 +353,7 @@ def test_ctrl_c_ends_the_workers_and_keeps_what_is_finished(tmp_path):
 
 @pytest.fixture
 def two_nodes(tmp_path):
-    """The address of a cluster of two nodes on this machine, and what to set to join it."""
+    """The address of a cluster of two nodes on this machine, and the environment to join it."""
     pytest.importorskip("ray")
     port = 20000 + os.getpid() % 20000
     own = {
@@ -383,13 +383,13 @@ def two_nodes(tmp_path):
             patience = time.monotonic() + 30
             while "block forever" not in log.read_text():
                 if time.monotonic() > patience or started[-1].poll() is not None:
-                    last = (log.read_text().splitlines() or ["it said nothing"])[-1]
+                    last = (log.read_text().splitlines() or ["no output"])[-1]
                     pytest.skip(f"the Ray node {address} did not start in 30 s: {last}")
                 time.sleep(0.2)
         yield f"127.0.0.2:{port}", own
     finally:
         for process in reversed(started):
-            process.terminate()  # each ends what it started itself
+            process.terminate()  # each node ends its own processes
         for process in started:
             try:
                 process.wait(timeout=20)
@@ -403,21 +403,21 @@ def test_two_nodes_share_the_scans(two_nodes, tmp_path):
     out = tmp_path / "out"
     scans = write_scans(tmp_path / "scans", ["a", "b", "c", "d"])
     process = start(*scans, "--out", out, "--address", address, **own)
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, said
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
     rows = json.loads((out / "batch.json").read_text())["scans"]
     assert {row["host"] for row in rows} == {"127.0.0.2", "127.0.0.3"}
     assert [row["state"] for row in rows] == ["done"] * 4
 
 
-def test_an_address_where_nothing_is_says_what_to_start(tmp_path):
+def test_an_address_without_a_cluster_gives_the_command_to_start_one(tmp_path):
     pytest.importorskip("ray")
     code = (
         "from lift3d.run.batch.workers import *\n"
         "try: list(run_all({}, Workers(address='nowhere')))\n"
-        "except InputError as error: print('told:', error)"
+        "except InputError as error: print('error:', error)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    assert "told: no Ray cluster at nowhere" in done.stdout, done.stderr
+    assert "error: no Ray cluster at nowhere" in done.stdout, done.stderr

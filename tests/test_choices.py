@@ -16,7 +16,8 @@ from lift3d.datasets.photos import Photos
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.datasets.video import Video
 from lift3d.run.lift import lift
-from lift3d.run.settings import LiftConfig, as_json, backend_name
+from lift3d.run.run import Run
+from lift3d.run.settings import LiftConfig, as_json, backend_name, poses_unused
 from lift3d.scene import Masks, Prompt
 from lift3d.scene.errors import InputError
 from lift3d.scene.labelmaps import write_label_map
@@ -106,6 +107,8 @@ def test_a_run_records_its_reader_with_all_options(tmp_path, capsys):
     assert recorded["backend"] == "synthetic"
     want = SyntheticConfig(views=6, width=80, height=60, noise=False)
     assert recorded == as_json(want)
+    again, exact = Run.open(run).scene.views[2], want.read(Path("synthetic:3")).views[2]
+    assert np.array_equal(again.depth(), exact.depth())
     assert settings(run)["association"]["by_shape"] is True
 
 
@@ -127,6 +130,15 @@ def test_readers_are_asked_in_the_order_they_are_listed():
 
 
 # Choices that the scene decides.
+
+
+def test_poses_of_fewer_than_half_of_the_views_are_passed_over_and_that_is_said(scene):
+    none = photos(scene)
+    config = LiftConfig(Path("in"), Path("o"))
+    for posed, name, warned in ((0, "colmap", 0), (2, "colmap", 1), (3, "sensor", 0)):
+        some = scene.with_views([*scene.views[:posed], *none.views[posed:]])
+        assert backend_name("reconstruction", config.for_source(some).reconstruction) == name
+        assert len(poses_unused(config, some)) == warned
 
 
 class _Dense:

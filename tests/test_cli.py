@@ -1,4 +1,4 @@
-"""The command: it teaches, it takes options in any order, its exit status can be trusted."""
+"""The command: help with examples, options in any order, exit status."""
 
 import json
 import os
@@ -23,13 +23,13 @@ def parsed(*arguments):
     return cli._parse(["lift", *arguments])
 
 
-def test_on_windows_the_command_says_where_it_runs(monkeypatch, capsys):
+def test_on_windows_the_command_names_the_supported_systems(monkeypatch, capsys):
     monkeypatch.setattr(sys, "platform", "win32")
     assert cli.main(["info", "scan"]) == 2
     assert "Linux and macOS" in capsys.readouterr().err
 
 
-def test_where_locks_are_missing_a_run_says_so_instead_of_a_traceback():
+def test_without_file_locks_a_run_ends_with_a_message_instead_of_a_traceback():
     code = (
         "import sys\n"
         "sys.modules['fcntl'] = None\n"
@@ -49,37 +49,37 @@ def test_help_lists_every_command(capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(["--help"])
     assert end.value.code == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for name in ("lift", "batch", "info", "view", "evaluate", "export", "demo"):
-        assert f"• {name}" in said
+        assert f"• {name}" in output
 
 
-def test_the_version_is_said(capsys):
+def test_the_version_is_printed(capsys):
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"lift3d {lift3d.__version__}\n"
 
 
 @pytest.mark.parametrize("name", sorted(cli.COMMANDS))
-def test_every_command_teaches_by_example(name, capsys):
+def test_every_command_has_examples_in_its_help(name, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main([name, "--help"])
     assert end.value.code == 0
-    said = capsys.readouterr().out
-    assert f"lift3d {name} " in said.split("Try:")[1]
-    assert len(said.splitlines()) > 8
+    output = capsys.readouterr().out
+    assert f"lift3d {name} " in output.split("Try:")[1]
+    assert len(output.splitlines()) > 8
 
 
 @pytest.mark.parametrize("order", [["--help", "segmentation:sam"], ["segmentation:sam", "-h"]])
-def test_a_backend_tells_of_its_options_wherever_help_is_asked_for(order, capsys):
+def test_help_has_the_options_of_chosen_backends_in_any_order(order, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(["lift", *order, "tracking:mastsam"])
     assert end.value.code == 0
-    said = capsys.readouterr().out
-    assert "--segmentation.checkpoint" in said
-    assert "--tracking.preset" in said
+    output = capsys.readouterr().out
+    assert "--segmentation.checkpoint" in output
+    assert "--tracking.preset" in output
 
 
-def test_the_list_and_each_command_say_the_same():
+def test_the_list_has_the_first_line_of_each_commands_help():
     classes = {kind.__name__.lower(): kind for kind in commands.EXAMPLES}
     assert list(classes) == list(cli.COMMANDS)
     for name, kind in classes.items():
@@ -114,13 +114,13 @@ def test_backends_and_options_come_in_any_order(arguments):
     assert config.tracking.points == 7
 
 
-def test_nothing_but_input_and_out_needs_to_be_given():
+def test_only_input_and_out_are_required():
     config = parsed("in", "--out", "o")
     default = LiftConfig(Path("in"), Path("o"))
     assert all(getattr(config, name) == value for name, value in vars(default).items())
 
 
-def test_an_unknown_command_gets_did_you_mean(capsys):
+def test_an_unknown_command_gets_a_suggestion(capsys):
     assert cli.main(["lfit", "scan"]) == 2
     assert "did you mean 'lift'" in capsys.readouterr().err
 
@@ -133,7 +133,7 @@ def test_an_unknown_option_ends_with_status_2(capsys):
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "told"),
+    ("error", "status", "expected"),
     [
         (KeyboardInterrupt(), 130, "same command again"),
         (OSError(28, "No space left on device", "x.ply"), 1, "No space left on device: x.ply"),
@@ -141,20 +141,20 @@ def test_an_unknown_option_ends_with_status_2(capsys):
         (MemoryError(), 1, "memory"),
     ],
 )
-def test_what_the_system_does_to_a_run_is_told_in_one_line(
-    error, status, told, capsys, monkeypatch
+def test_a_failure_of_the_system_is_reported_in_one_line(
+    error, status, expected, capsys, monkeypatch
 ):
     def run(self, command):
         raise error
 
     monkeypatch.setattr(commands.Info, "run", run)
     assert cli.main(["info", "synthetic"]) == status
-    said = capsys.readouterr().err
-    assert told in said
-    assert said.count("\n") == 1
+    output = capsys.readouterr().err
+    assert expected in output
+    assert output.count("\n") == 1
 
 
-def test_a_mistake_of_ours_is_not_hidden(monkeypatch):
+def test_a_bug_is_not_hidden(monkeypatch):
     def run(self, command):
         raise ZeroDivisionError
 
@@ -163,18 +163,18 @@ def test_a_mistake_of_ours_is_not_hidden(monkeypatch):
         cli.main(["info", "synthetic"])
 
 
-def test_info_says_what_is_there(capsys):
+def test_info_shows_views_cameras_depth_and_truth(capsys):
     assert cli.main(["info", "synthetic:3"]) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for word in ("seed 3", "120", "320x240", "fx 277.1", "registered", "metres", "surface"):
-        assert word in said
+        assert word in output
 
 
 def test_info_reads_a_real_scan(shared_data, capsys):
     assert cli.main(["info", str(shared_data("apc_shelf_scene0000"))]) == 0
-    said = capsys.readouterr().out
-    assert "apc-shelf" in said
-    assert "15" in said
+    output = capsys.readouterr().out
+    assert "apc-shelf" in output
+    assert "15" in output
 
 
 @pytest.fixture(scope="module")
@@ -194,11 +194,11 @@ def demo(tmp_path_factory):
 
 
 def test_the_demo_ends_with_scores_and_paths(demo):
-    folder, said = demo
+    folder, output = demo
     for word in ("AP50", "AP25", "coverage", "H'", "cloud.ply", "report.html", "cloud.png"):
-        assert word in said
+        assert word in output
     for name in ("cloud.ply", "report.html", "cloud.png"):
-        assert str(folder / name) in said.replace("\n", "")
+        assert str(folder / name) in output.replace("\n", "")
         assert (folder / name).stat().st_size > 1000
 
 
@@ -212,17 +212,17 @@ def test_export_writes_the_cloud_and_each_object(demo, capsys):
     folder, _ = demo
     assert cli.main(["export", str(folder), "--to", "ply"]) == 0
     paths = [Path(line) for line in capsys.readouterr().out.splitlines()]
-    whole = read_cloud(folder / "cloud.ply")
-    ids = np.unique(whole.instance[whole.instance > 0])
+    cloud = read_cloud(folder / "cloud.ply")
+    ids = np.unique(cloud.instance[cloud.instance > 0])
     assert [path.name for path in paths] == ["cloud.ply", "objects"]
     assert len(ids) > 2
     for each, path in zip(ids, sorted((folder / "export/objects").iterdir()), strict=True):
-        one = read_cloud(path)
-        assert np.array_equal(one.points.xyz, whole.points.xyz[whole.instance == each])
-        assert (one.instance == each).all()
+        part = read_cloud(path)
+        assert np.array_equal(part.points.xyz, cloud.points.xyz[cloud.instance == each])
+        assert (part.instance == each).all()
 
 
-def test_an_unknown_format_gets_did_you_mean(demo, capsys):
+def test_an_unknown_format_gets_a_suggestion(demo, capsys):
     assert cli.main(["export", str(demo[0]), "--to", "pyl"]) == 2
     assert "did you mean 'ply'" in capsys.readouterr().err
 
@@ -251,7 +251,7 @@ def test_evaluating_against_the_scenes_own_surface_gives_the_demos_score(demo):
 @pytest.mark.parametrize(
     ("name", "content"), [("t.npy", None), ("t.txt", "1\n2\n"), ("t.txt", "a\nb\n"), ("t.csv", "")]
 )
-def test_a_truth_that_does_not_fit_says_what_was_expected(demo, name, content, tmp_path, capsys):
+def test_a_truth_that_does_not_fit_is_named_in_the_error(demo, name, content, tmp_path, capsys):
     if content is not None:
         (tmp_path / name).write_text(content)
     assert cli.main(["evaluate", str(demo[0]), "--truth", str(tmp_path / name)]) == 2

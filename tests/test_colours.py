@@ -1,4 +1,4 @@
-"""Colours are stable, tell neighbouring ids apart, and paint over pictures as promised."""
+"""Colours are stable, differ between neighbouring ids, and overlay pictures correctly."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def test_unlabelled_is_mid_grey_and_no_object_is():
     assert spread.min() > 25
 
 
-def test_the_first_60_ids_are_told_apart():
+def test_the_first_60_ids_have_distinct_colours():
     colours = label_colours(np.arange(60, dtype=np.int32)).astype(int)
     apart = np.abs(colours[:, None] - colours[None]).sum(-1)
     np.fill_diagonal(apart, 999)
@@ -48,7 +48,7 @@ def test_oklch_of_no_chroma_is_grey_and_white_is_white():
     assert oklch(np.array([0.0, 1.0]), none, none).tolist() == [[0, 0, 0], [255, 255, 255]]
 
 
-def test_overlay_mixes_where_labelled_and_keeps_the_rest_recognisable():
+def test_overlay_mixes_labelled_pixels_and_keeps_the_others_recognisable():
     image = np.full((4, 6, 3), (200, 100, 0), np.uint8)
     labels = np.zeros((4, 6), np.int32)
     labels[:, 3:] = 5
@@ -60,7 +60,7 @@ def test_overlay_mixes_where_labelled_and_keeps_the_rest_recognisable():
     assert painted[0, 0].tolist() == [130, 80, 30]
 
 
-def test_overlay_draws_each_border_on_one_side_dark_on_the_other_in_colour():
+def test_overlay_draws_borders_dark_on_one_side_and_coloured_on_the_other():
     image = np.zeros((2, 6, 3), np.uint8)
     labels = np.array([[1, 1, 1, 2, 2, 2]] * 2, np.int32)
     painted = overlay(image, labels, alpha=0.5)

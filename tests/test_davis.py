@@ -1,4 +1,4 @@
-"""Videos with masks: which frames are annotated, and what the values of a mask mean."""
+"""Videos with masks: the annotated frames, and the meaning of the values of a mask."""
 
 import pickle
 
@@ -112,7 +112,7 @@ def test_white_on_black_is_object_one(tmp_path):
     assert not read_annotation(tmp_path / "b.png").any()
 
 
-def test_frames_without_a_mask_know_none_and_info_says_how_many(tmp_path, capsys):
+def test_frames_without_a_mask_have_none_and_info_counts_them(tmp_path, capsys):
     path = video(tmp_path, "480p/swan", frames=3, masks=[0])
     scene = read_scene(path)
     assert [view.instances() is None for view in scene.views] == [False, True, True]

@@ -11,8 +11,7 @@ from test_davis import save
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "pipelines"))
 import davis_table as recipe
-
-from pipelines.davis.devices import free_devices
+from davis.devices import free_devices
 
 HEIGHT, WIDTH, FRAMES = 48, 72, 4
 

@@ -30,6 +30,7 @@ from lift3d.scene.errors import InputError  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "pipelines"))
 import train_segmentation as recipe  # noqa: E402
+from label_noise import clouds, training  # noqa: E402
 
 
 def cloud(count=300, seed=0, semantic=True):
@@ -269,18 +270,18 @@ def test_an_object_is_named_after_most_of_its_points_and_nothing_else_is():
     instance = np.array([0, 1, 1, 1, 2, 2, 2, 3], np.int32)
     semantic = np.array([5, 4, 4, 6, 0, 0, 7, 0], np.int32)
     # What has no object has no class; points of unknown class say nothing.
-    assert recipe.named(instance, semantic).tolist() == [0, 4, 4, 4, 7, 7, 7, 0]
+    assert clouds.named(instance, semantic).tolist() == [0, 4, 4, 4, 7, 7, 7, 0]
 
 
 def test_the_difference_to_true_labels_is_taken_seed_by_seed():
     def each(*values):
         return [dict.fromkeys(("miou", "miou_things", "accuracy"), value) for value in values]
 
-    found = recipe.summary(each(0.4, 0.6), each(0.5, 0.7))["miou"]
+    found = training.summary(each(0.4, 0.6), each(0.5, 0.7))["miou"]
     assert found["mean"] == 0.5
     assert found["std"] == pytest.approx(0.1414, abs=1e-4)
     assert found["less_than_true"] == {"mean": -0.1, "std": 0.0}
-    assert recipe.summary(each(0.4), each(0.5))["miou"]["std"] is None
+    assert training.summary(each(0.4), each(0.5))["miou"]["std"] is None
 
 
 def test_a_seed_gives_the_same_network_every_time_and_scores_are_of_classes_that_are_there(
@@ -293,8 +294,8 @@ def test_a_seed_gives_the_same_network_every_time_and_scores_are_of_classes_that
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        a, b = (recipe.learnt([path], 0, 3) for _ in range(2))
-        found = recipe.scores(a, [path])
+        a, b = (training.trained([path], 0, 3) for _ in range(2))
+        found = training.scores(a, [path])
     finally:
         torch.set_num_threads(before)
     ours, theirs = a.state_dict(), b.state_dict()
@@ -311,13 +312,13 @@ def test_what_other_settings_or_versions_made_is_not_served(tmp_path, monkeypatc
         made.append(("cloud", seed))
         return {name: cloud(50, seed) for name in ("true", *masks)}
 
-    def learnt(paths, seed, epochs):
+    def trained(paths, seed, epochs):
         made.append(("network", seed))
 
     def scores(network, paths):
         return {**dict.fromkeys(("miou", "miou_things", "accuracy"), 0.5), "iou": {}}
 
-    for stand_in in (room_clouds, learnt, scores):
+    for stand_in in (room_clouds, trained, scores):
         monkeypatch.setattr(recipe, stand_in.__name__, stand_in)
 
     def again(*changed):

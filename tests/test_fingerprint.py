@@ -1,4 +1,4 @@
-"""One answer to whether something is still the same: content, settings and code, nothing else."""
+"""Fingerprints depend on content, settings and code, and on nothing else."""
 
 import os
 import shutil
@@ -123,7 +123,7 @@ def test_files_that_changed_a_moment_ago_are_not_remembered(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "null"])
-def test_a_damaged_list_of_known_files_is_as_none(tmp_path, text):
+def test_a_damaged_list_of_known_files_is_ignored(tmp_path, text):
     (tmp_path / "file").write_text("content")
     (tmp_path / "contents").write_text(text)
     before = content(tmp_path / "file")
@@ -164,7 +164,7 @@ def test_a_setting_that_names_weights_counts_by_their_content(tmp_path, monkeypa
     assert fingerprint(Network(mode="auto")) == before
 
 
-def test_backends_that_take_weights_by_name_say_so():
+def test_settings_that_name_weights_are_marked():
     from lift3d import reconstruction, segmentation
     from lift3d.segmentation import matching
 
@@ -291,7 +291,9 @@ def codes():
         ("kernels", "return a + b", "'''Adds.'''\n\n    return (a + b)", False, False),
     ],
 )
-def test_code_counts_where_it_is_used_and_words_nowhere(package, module, old, new, first, second):
+def test_code_counts_where_it_is_used_and_comments_nowhere(
+    package, module, old, new, first, second
+):
     before = codes()
     file = package / f"{module}.py"
     text = file.read_text()
@@ -301,7 +303,7 @@ def test_code_counts_where_it_is_used_and_words_nowhere(package, module, old, ne
     assert (before[0] != after[0], before[1] != after[1]) == (first, second)
 
 
-def test_a_model_that_lies_beside_the_code_counts(package):
+def test_a_model_file_beside_the_code_counts(package):
     before = codes()
     (package / "learnt.npz").write_bytes(b"weights")
     assert codes()[0] != before[0]
@@ -316,7 +318,7 @@ def test_association_is_code_of_its_stage_and_of_no_earlier_one():
     assert "lift3d.association.shape.trees" in modules_of(lifting._associate)
 
 
-def test_what_only_shows_is_code_of_no_stage():
+def test_display_code_counts_for_no_stage():
     names = ("_reconstruct", "_fuse", "_track", "_associate", "_check", "_report")
     used = modules_of(*(getattr(lifting, name) for name in names))
     shows = {"cli", "commands", "summary", "progress", "viewing", "board", "batch", "exporting"}

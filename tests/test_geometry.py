@@ -47,7 +47,7 @@ def test_a_point_behind_the_camera_has_no_pixel():
     assert z[0] < 0
 
 
-def test_points_without_weight_have_no_say_in_a_similarity():
+def test_points_of_weight_zero_do_not_change_a_similarity():
     rng = np.random.default_rng(1)
     source = rng.normal(size=(20, 3))
     target = 3.0 * source + [1.0, 2.0, 3.0]

@@ -1,4 +1,4 @@
-"""Ids survive the file, whatever wrote it; damaged files are told apart from wrong ones."""
+"""Ids survive the file, whatever wrote it; damaged and wrong files give different errors."""
 
 import inspect
 
@@ -127,7 +127,7 @@ def stored(folder, *names):
         write_label_map(folder, name, np.full((2, 3), number, np.int32))
 
 
-def test_label_maps_of_a_folder_come_in_the_order_of_the_views_and_are_read_when_asked(tmp_path):
+def test_label_maps_of_a_folder_are_in_view_order_and_read_on_access(tmp_path):
     maps = LabelMaps(tmp_path, ["b", "a"])
     assert (list(maps), len(maps), "a" in maps, "c" in maps) == (["b", "a"], 2, True, False)
     stored(tmp_path, "a", "b", "c")  # written after the mapping was made
@@ -143,17 +143,17 @@ def test_a_missing_or_damaged_label_map_says_the_next_step(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no picture")
     with pytest.raises(InputError, match=r"is not an image.*; remove .* and run again") as found:
         maps["a"]
-    assert not isinstance(found.value, FrameError)  # no stage may go on without it
+    assert not isinstance(found.value, FrameError)  # no stage may continue without it
 
 
-def test_of_a_labellers_folder_only_the_views_with_a_file_are_known(tmp_path):
+def test_found_label_maps_are_only_those_with_a_file(tmp_path):
     stored(tmp_path, "b")
     assert list(LabelMaps.found(tmp_path, ["a", "b"])) == ["b"]
     with pytest.raises(InputError, match=r"no class map of any of 2 views; .* such as c\.png"):
         LabelMaps.found(tmp_path, ["c", "d"], "class map")
 
 
-def test_derived_label_maps_are_made_when_asked_for():
+def test_derived_label_maps_are_computed_on_access():
     made = []
 
     def change(name, labels):
@@ -161,7 +161,7 @@ def test_derived_label_maps_are_made_when_asked_for():
         return labels + 1
 
     maps = derived({"a": np.zeros((1, 1), np.int32), "b": np.ones((1, 1), np.int32)}, change)
-    made.clear()  # the check of types in tests looks at one
+    made.clear()  # the type check in tests reads one
     assert (list(maps), len(maps), "a" in maps, made) == (["a", "b"], 2, True, [])
     assert (maps["b"].item(), made) == (2, ["b"])
 
@@ -172,7 +172,7 @@ def test_renumbered_ids_that_are_not_named_become_0():
     assert maps["a"].dtype == np.int32
 
 
-def test_whoever_lacks_a_label_map_is_named_before_anything_is_read():
+def test_views_without_a_label_map_are_named_before_any_file_is_read():
     camera = Camera(np.eye(3), 3, 2)
     views = tuple(View(name, camera, lambda: None) for name in "abcdef")
     scene = Scene("few", views, True, "test")

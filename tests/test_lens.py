@@ -1,4 +1,4 @@
-"""One lens: what numba kernels, NumPy and OpenCV say of it is the same."""
+"""The camera model: numba kernels, NumPy and OpenCV give the same results."""
 
 import os
 import subprocess
@@ -98,7 +98,7 @@ def test_a_ray_projects_onto_its_pixel(lens):
 
 
 @pytest.mark.parametrize("lens", LENSES[1:])
-def test_a_straightened_picture_asks_the_bent_one_where_opencv_does(lens):
+def test_undistortion_samples_the_same_pixels_as_opencv(lens):
     own = camera(lens)
     straight = replace(own, K=np.array([[15.0, 0, 8], [0, 16.0, 5], [0, 0, 1]]), distortion=())
     unskewed = replace(own, K=K * (1 - np.eye(3, k=1)))
@@ -122,7 +122,7 @@ def test_the_nearest_pixel_is_the_same_in_kernels_and_in_numpy():
     column, row = nearest(xy[seen])
     np.testing.assert_array_equal(at[:, seen], [row, column])
     assert [column.min(), row.min(), column.max(), row.max()] == [0, 0, 15, 11]
-    assert not asked(np.zeros((1, 2)), 0.0, 16, 12)[0].any()  # not before the camera
+    assert not asked(np.zeros((1, 2)), 0.0, 16, 12)[0].any()  # not in front of the camera
 
 
 def test_a_camera_and_its_inverse_cancel():

@@ -1,4 +1,4 @@
-"""The stages composed: what a run leaves, what it redoes, what it does not hold in memory."""
+"""Lifting with all stages: the files of a run, the stages that run again, bounded memory."""
 
 import dataclasses
 import json
@@ -65,7 +65,7 @@ def fresh(lifted):
     return [name for name, record in lifted.records.items() if not record.reused]
 
 
-def test_the_run_folder_holds_what_was_promised(lifted, scene):
+def test_the_run_folder_has_the_documented_files(lifted, scene):
     there = {path.name for path in lifted.folder.iterdir() if not path.name.startswith(".")}
     assert there >= {
         *("run.json", "scene.json", "labels", "cloud.ply", "instances.json"),
@@ -87,7 +87,7 @@ def test_labels_of_views_cloud_and_list_are_the_same_ids(lifted):
     assert len(in_cloud) > 5
 
 
-def test_the_labelled_picture_shows_each_object_in_a_colour_of_its_own(lifted):
+def test_the_labelled_cloud_has_one_colour_per_object(lifted):
     cloud = read_cloud(lifted.folder / "cloud_labels.ply")
     for each in (0, 1, 2):
         assert len(np.unique(cloud.points.rgb[cloud.instance == each], axis=0)) == 1
@@ -108,7 +108,7 @@ def test_run_json_is_enough_to_repeat_the_run(lifted, config):
     assert run["peak_memory_mb"] > 50
 
 
-def test_consistency_is_given_in_every_reading(lifted):
+def test_consistency_is_given_for_all_and_labelled_pixels_and_every_exclusion(lifted):
     found = json.loads((lifted.folder / "consistency.json").read_text())
     for scope in ("all", "foreground"):
         assert found[scope].keys() == {"nothing", "self", "view"}
@@ -120,7 +120,7 @@ def test_consistency_is_given_in_every_reading(lifted):
 
 
 def test_where_nothing_is_labelled_no_h_is_shown(lifted, scene, tmp_path, capsys):
-    """Views that all say nothing agree, which is no merit."""
+    """Views without any labels agree, but that is no quality."""
     cloud = read_cloud(lifted.folder / "cloud.ply")
     nothing = dataclasses.replace(cloud, instance=np.zeros_like(cloud.instance))
     empty = np.zeros((scene.views[0].camera.height, scene.views[0].camera.width), np.int32)
@@ -142,17 +142,17 @@ def test_lifting_again_repeats_nothing(lifted, config, scene):
     assert (config.out / "cloud.ply").read_bytes() == before
 
 
-def test_networks_are_built_once_and_not_at_all_where_the_masks_are_there(
+def test_networks_are_built_once_and_not_at_all_where_the_run_has_masks(
     config, scene, tmp_path, monkeypatch
 ):
-    built, whole = [], LiftConfig.segmenter
+    built, segmenter = [], LiftConfig.segmenter
 
     def counted(self):
         built.append(self)
-        return whole(self)
+        return segmenter(self)
 
     monkeypatch.setattr(LiftConfig, "segmenter", counted)
-    monkeypatch.setattr(LiftConfig, "matcher", lambda self: pytest.fail("nobody matches"))
+    monkeypatch.setattr(LiftConfig, "matcher", lambda self: pytest.fail("no matcher is needed"))
     here = dataclasses.replace(config, out=tmp_path / "run")
     lift(here, scene)
     assert len(built) == 1
@@ -179,7 +179,7 @@ def test_a_changed_setting_redoes_only_what_depends_on_it(
     assert fresh(again) == redone
 
 
-def test_a_copied_run_takes_copied_masks_for_the_same_and_new_ones_for_others(
+def test_a_copied_run_accepts_copied_masks_and_notices_changed_ones(
     lifted, config, scene, true_masks, tmp_path
 ):
     shutil.copytree(config.out, tmp_path / "run")
@@ -192,7 +192,7 @@ def test_a_copied_run_takes_copied_masks_for_the_same_and_new_ones_for_others(
     assert fresh(lift(moved, scene))[0] == "track"
 
 
-def test_a_run_that_is_under_way_again_is_not_taken_for_finished(
+def test_a_run_that_was_started_again_and_failed_does_not_count_as_finished(
     lifted, config, scene, tmp_path, monkeypatch
 ):
     def full(*arguments):
@@ -219,7 +219,7 @@ def test_given_points_keep_their_order_and_number(config, scene, tmp_path):
     assert (cloud.instance > 0).mean() > 0.5
 
 
-def test_ids_that_agree_already_are_kept(scene, tmp_path):
+def test_consistent_ids_are_kept(scene, tmp_path):
     for view in scene.views:
         write_label_map(tmp_path / "masks", view.name, view.instances())
     given = Folder(path=tmp_path / "masks", ids="consistent")
@@ -255,17 +255,17 @@ def test_label_maps_are_read_a_few_at_a_time(config, scene, tmp_path, monkeypatc
         return labels
 
     class _Holder:
-        """Dies with its array."""
+        """An object with the lifetime of its array."""
 
         def __init__(self, labels):
             labels.holder = self
 
     monkeypatch.setattr(labelmaps, "read_label_map", watched)
     lift(dataclasses.replace(config, out=tmp_path / "run"), scene)
-    assert 1 <= most <= THREADS + AHEAD + 2 < len(scene)  # those under way, and the one in hand
+    assert 1 <= most <= THREADS + AHEAD + 2 < len(scene)  # those being read, and the current one
 
 
-def test_views_that_are_left_out_are_counted_and_told(config, scene, tmp_path):
+def test_views_that_are_left_out_are_listed_in_the_run(config, scene, tmp_path):
     def broken():
         raise FrameError("0003.png is a truncated PNG")
 
@@ -294,18 +294,18 @@ def test_a_view_whose_masks_cannot_be_read_is_named_in_the_warnings(
         tracking=tracking.BACKENDS[name](),
     )
     for found in (lift(config, scene), lift(config, scene)):
-        (said,) = (each for each in found.warnings if "0003" in each)
-        assert said.startswith("view 0003 stays unlabelled: ")
-        assert "is not an image that can be read" in said
-    assert said in read_json(found.folder, "run.json")["warnings"]
+        (warning,) = (each for each in found.warnings if "0003" in each)
+        assert warning.startswith("view 0003 stays unlabelled: ")
+        assert "is not an image that can be read" in warning
+    assert warning in read_json(found.folder, "run.json")["warnings"]
 
 
 @pytest.mark.parametrize("association", [{}, {"by_shape": True}, {"trust_ids": True}])
 @pytest.mark.parametrize("what", ["load_depth", "load_confidence"])
-def test_a_view_whose_depth_is_lost_on_the_way_is_left_out_of_every_stage_with_a_warning(
+def test_a_view_whose_depth_becomes_unreadable_is_left_out_of_later_stages_with_a_warning(
     scene, true_masks, tmp_path, association, what
 ):
-    """It can be read while the reconstruction looks at it and no more after."""
+    """The reconstruction can read it, the later stages cannot."""
     config = LiftConfig(
         Path("synthetic"),
         tmp_path / "run",
@@ -322,8 +322,8 @@ def test_a_view_whose_depth_is_lost_on_the_way_is_left_out_of_every_stage_with_a
     assert "view 0003 has no vote: 0003.png is torn" in found.warnings
     for index, view in enumerate(torn.views):
         assert found.relabel(index, view, maps[view.name]).shape == maps[view.name].shape
-    whole = associate(points, scene, maps, config.association)
-    assert (found.cloud.instance > 0).sum() > 0.8 * (whole.cloud.instance > 0).sum()
+    complete = associate(points, scene, maps, config.association)
+    assert (found.cloud.instance > 0).sum() > 0.8 * (complete.cloud.instance > 0).sum()
     checked, printed = check(torn, found.cloud, maps)
     assert [each.name for each in printed.skipped] == ["0003"]
     assert checked["reprojection"]["per_view"][3]["agreement"] is None
@@ -334,12 +334,12 @@ READ = []
 
 
 def torn_later(load):
-    """Depth that the reconstruction and the fusion can read and nothing after."""
+    """Depth that can be read twice, by the reconstruction and the fusion, and then fails."""
     READ.append(1)
     return fail() if len(READ) > 2 else load()
 
 
-def test_a_run_ends_though_a_depth_map_is_lost_on_the_way(scene, true_masks, tmp_path):
+def test_a_run_finishes_though_a_depth_map_becomes_unreadable(scene, true_masks, tmp_path):
     READ.clear()
     views = list(scene.views)
     views[3] = dataclasses.replace(views[3], load_depth=partial(torn_later, views[3].load_depth))
@@ -347,15 +347,15 @@ def test_a_run_ends_though_a_depth_map_is_lost_on_the_way(scene, true_masks, tmp
     config = LiftConfig(Path("synthetic"), tmp_path / "run", voxel=0.05, segmentation=masks)
     found = lift(config, scene.with_views(views))
     assert "view 0003 has no vote: 0003.png is torn" in found.warnings
-    said = "view 0003 takes no part in the consistency: 0003.png is torn"
-    assert said in read_json(found.folder, "run.json")["warnings"]
+    warning = "view 0003 takes no part in the consistency: 0003.png is torn"
+    assert warning in read_json(found.folder, "run.json")["warnings"]
 
 
 def fail():
     raise FrameError("0003.png is torn")
 
 
-def test_masks_of_nothing_at_all_are_an_error(scene, tmp_path):
+def test_a_scene_without_any_mask_is_an_error(scene, tmp_path):
     for view in scene.views:
         write_label_map(tmp_path / "masks", view.name, np.zeros((60, 80), np.int32))
     empty = Folder(path=tmp_path / "masks")
@@ -364,7 +364,7 @@ def test_masks_of_nothing_at_all_are_an_error(scene, tmp_path):
         lift(config, scene)
 
 
-def test_the_synthetic_scene_has_a_name_like_a_path(tmp_path, monkeypatch):
+def test_a_folder_named_synthetic_is_read_instead_of_the_synthetic_scene(tmp_path, monkeypatch):
     assert read_scene(Path("synthetic:4")).source == "synthetic room, seed 4"
     monkeypatch.chdir(tmp_path)
     write_scannet(Path("synthetic"), tiny_scan())
@@ -380,7 +380,7 @@ def test_automatic_choices_are_made_before_the_run_and_recorded():
     assert json.loads(json.dumps(as_json(given)))["segmentation"]["path"] == "m"
 
 
-def test_the_seed_reaches_every_random_step_that_has_none_of_its_own():
+def test_backends_without_a_seed_get_that_of_the_run():
     mastsam = tracking.BACKENDS["mastsam"]
     plain = LiftConfig(Path("in"), Path("out"), seed=5, tracking=mastsam())
     assert plain.resolved().tracking.seed == 5
@@ -389,7 +389,7 @@ def test_the_seed_reaches_every_random_step_that_has_none_of_its_own():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_seed_of_0_that_was_given_is_kept(kind):
+def test_an_explicit_seed_of_0_is_kept(kind):
     seeded = [each for each in KINDS[kind].values() if "seed" in each.__dataclass_fields__]
     for each in seeded:
         given = LiftConfig(Path("in"), Path("out"), seed=5, **{kind: each(seed=0)})
@@ -398,7 +398,7 @@ def test_a_seed_of_0_that_was_given_is_kept(kind):
         assert getattr(unset.resolved(), kind).seed == 5
 
 
-def test_an_unknown_backend_is_told_from_other_words():
+def test_an_unknown_backend_is_reported_and_other_words_are_not():
     assert "did you mean 'folder'" in unknown_backend("segmentation:foldr")
     assert unknown_backend("segmentation:folder") is None
     assert unknown_backend("C:\\scans") is None
@@ -421,7 +421,9 @@ def test_classes_are_voted_onto_the_points_one_per_object(config, scene, tmp_pat
         assert len(np.unique(cloud.semantic[cloud.instance == each])) == 1
 
 
-def test_things_are_sought_only_for_masks_of_surfaces_with_dense_depth(true_masks, scene):
+def test_superpoints_are_merged_by_shape_only_for_masks_of_surfaces_with_dense_depth(
+    true_masks, scene
+):
     regions = LiftConfig(Path("in"), Path("out"))
     assert regions.resolved(scene).association.by_shape is True
     sparse = scene.with_views([dataclasses.replace(view, sparse=True) for view in scene.views])
@@ -453,24 +455,24 @@ def test_photos_without_poses_go_to_colmap_and_posed_ones_do_not(scene):
 
 
 @pytest.mark.parametrize(("posed", "expected"), [(0, "colmap"), (3, "colmap"), (4, "sensor")])
-def test_poses_are_taken_where_at_least_half_of_the_views_have_one(scene, posed, expected):
+def test_poses_are_used_where_at_least_half_of_the_views_have_one(scene, posed, expected):
     config = LiftConfig(Path("in"), Path("out"))
     some = scene.with_views([*scene.views[:posed], *map(unposed, scene.views[posed:])])
     assert backend_name("reconstruction", config.resolved(some).reconstruction) == expected
     assert len(settings.poses_unused(config, some)) == (posed == 3)
 
 
-def test_poses_that_are_not_used_are_said(scene):
+def test_unused_poses_give_a_warning(scene):
     config = LiftConfig(Path("in"), Path("out"))
     some = scene.with_views([scene.views[0], *map(unposed, scene.views[1:])])
-    (said,) = settings.poses_unused(config, some)
-    assert "1 of 8 views" in said
-    assert "reconstruction:sensor" in said
+    (warning,) = settings.poses_unused(config, some)
+    assert "1 of 8 views" in warning
+    assert "reconstruction:sensor" in warning
     chosen = dataclasses.replace(config, reconstruction=KINDS["reconstruction"]["sensor"]())
     assert not settings.poses_unused(chosen, some)
 
 
-def test_views_without_a_pose_are_left_out_and_said(config, scene, tmp_path):
+def test_views_without_a_pose_are_left_out_and_listed(config, scene, tmp_path):
     some = scene.with_views([*scene.views[:6], *map(unposed, scene.views[6:])])
     lifted = lift(dataclasses.replace(config, out=tmp_path / "run"), some)
     assert len(lifted.scene) == 6
@@ -480,6 +482,6 @@ def test_views_without_a_pose_are_left_out_and_said(config, scene, tmp_path):
 
 
 def unposed(view):
-    """A photo of the same."""
+    """The same view without pose and depth."""
     camera = dataclasses.replace(view.camera, world_from_camera=None)
     return dataclasses.replace(view, camera=camera, load_depth=None)

@@ -25,7 +25,7 @@ def slow_twin(nodes, a, b, agree, total, threshold):
         groups[pair[0]] += groups.pop(pair[1])
 
 
-def test_the_heap_merges_what_the_definition_merges():
+def test_the_heap_gives_the_merges_of_the_definition():
     for seed in range(30):
         rng = np.random.default_rng(seed)
         nodes = int(rng.integers(2, 40))

@@ -1,4 +1,4 @@
-"""Each picture is encoded once, results are the same wherever they are kept, runs resume."""
+"""Each picture is encoded once, results do not depend on where they are stored, runs resume."""
 
 import gc
 
@@ -26,7 +26,7 @@ PAIRS = [(0, 1), (1, 0), (0, 2), (2, 0), (3, 0), (2, 4), (3, 1)]
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Networks this small only lose by sharing the work."""
+    """One thread: networks this small are slower with more."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -39,7 +39,7 @@ def pictures():
 
 
 class Counting(Mast3r):
-    """Knows how many pictures it encoded and pairs it decoded, and may run out of memory."""
+    """Counts encoded pictures and decoded pairs, and can run out of memory."""
 
     def __init__(self):
         super().__init__(TINY)
@@ -120,7 +120,7 @@ def test_only_pictures_in_pairs_are_encoded_and_progress_counts_them(model):
     assert heard == [(1, 2), (2, 2)]
 
 
-def test_a_head_nobody_asks_for_does_not_run(model, monkeypatch):
+def test_a_head_whose_outputs_are_not_wanted_does_not_run(model, monkeypatch):
     full = dict(predictor(model).predict(pictures(), [(0, 1)]))[0, 1]
     monkeypatch.setattr(model.downstream_head1, "dpt", None)
     monkeypatch.setattr(model.downstream_head2, "head_local_features", None)
@@ -132,7 +132,7 @@ def test_a_head_nobody_asks_for_does_not_run(model, monkeypatch):
     np.testing.assert_array_equal(part.second.pts3d, full.second.pts3d)
 
 
-def test_nothing_in_memory_gives_the_same(model, tmp_path):
+def test_storing_everything_on_disk_gives_the_same(model, tmp_path):
     images = pictures()
     plain = dict(predictor(model).predict(images, PAIRS))
     store = PairStore(memory_bytes=0)
@@ -142,7 +142,7 @@ def test_nothing_in_memory_gives_the_same(model, tmp_path):
         same(PairPrediction.from_arrays(store.get(pair)), plain[pair], exact=True)
 
 
-def test_a_run_that_stopped_goes_on_where_it_was(model, tmp_path):
+def test_a_stopped_run_resumes_where_it_was(model, tmp_path):
     images, pairs = pictures(), PAIRS[:6]
     run = predictor(model).predict(images, pairs, store=PairStore(tmp_path / "pairs"))
     first = dict(next(run) for _ in range(4))
@@ -210,7 +210,7 @@ def test_half_precision_is_near(model):
             np.testing.assert_allclose(near[pair].second.desc, exact[pair].second.desc, atol=0.15)
 
 
-def test_precision_and_device_are_chosen_by_what_is_there(tmp_path):
+def test_precision_and_device_are_chosen_by_the_hardware(tmp_path):
     cpu = torch.device("cpu")
     assert choose_precision("float16", cpu) == torch.float16
     assert choose_precision("auto", cpu) in (torch.float32, torch.bfloat16)
@@ -218,7 +218,7 @@ def test_precision_and_device_are_chosen_by_what_is_there(tmp_path):
         choose_precision("half", cpu)
     assert choose_device("cpu") == cpu
     for name in ("cuda:99", "abacus"):
-        with pytest.raises(InputError, match="use 'auto' or 'cpu'"):
+        with pytest.raises(InputError, match="use 'auto', 'cpu' or a GPU"):
             choose_device(name)
     with pytest.raises(InputError, match="batch is 0"):
         PredictorConfig(batch=0).build(Mast3r(TINY))
@@ -233,7 +233,7 @@ def test_precision_and_device_are_chosen_by_what_is_there(tmp_path):
 # --- the store
 
 
-def test_a_store_holds_its_budget_and_spills_the_rest():
+def test_a_store_keeps_its_budget_and_writes_the_rest_to_disk():
     store = PairStore(memory_bytes=100)
     for i in range(5):
         store.put((i, i + 1), {"a": np.full(10, i, np.float32)})

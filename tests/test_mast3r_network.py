@@ -34,7 +34,7 @@ CALL = (
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Networks this small only lose by sharing the work."""
+    """One thread: networks this small are slower with more."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -163,7 +163,7 @@ def test_positions_matter_only_by_their_difference():
     assert score((2, 2), (2, 2)) == pytest.approx(float((q * k).sum()), abs=1e-5)
 
 
-def test_a_channel_turns_with_the_one_half_a_half_away():
+def test_a_channel_is_rotated_with_the_one_a_quarter_away():
     x = torch.zeros(1, 1, 1, 8)
     x[..., 0] = 1  # row half: channels 0 to 3, planes (0, 2) and (1, 3)
     turned = Turn.of(torch.tensor([[2, 7]]), 8)(x)[0, 0, 0]
@@ -203,7 +203,7 @@ def test_a_batch_is_the_same_as_one_by_one(tiny):
     torch.testing.assert_close(together, apart)
 
 
-def test_the_two_views_see_each_other(tiny):
+def test_each_view_depends_on_the_other(tiny):
     rng = np.random.default_rng(0)
     first, second, other = (tiny.encode(image(rng, 32, 48)) for _ in range(3))
     with_second, with_other = tiny.decode(first, second)[0], tiny.decode(first, other)[0]
@@ -285,7 +285,7 @@ def test_weights_that_do_not_fit_are_named(folder, tiny, change, message):
         ("pos_embed", "cosine", "pos_embed is 'cosine'"),
         ("conf_mode", ["exp", 0, "inf"], "conf_mode"),
         ("enc_depth", "two", "encoder_depth is 'two'"),
-        ("enc_num_heads", 3, "16 wide with 3 heads"),
+        ("enc_num_heads", 3, "16 channels and 3 heads"),
         ("enc_depth", 2, r"enc_blocks\.1.* is missing"),
     ],
 )
@@ -325,7 +325,7 @@ class Evil:
 
 
 def full_size_dpt(tiny):
-    """A `.pth` tells no DPT sizes, so its DPT is of the published size."""
+    """A `.pth` does not store the DPT's sizes, so its DPT has the published size."""
     torch.manual_seed(0)
     config = NetworkConfig(16, 1, 2, 8, 4, 1, descriptor_width=3)
     return Mast3r(config).state_dict()
@@ -343,7 +343,7 @@ def test_a_pth_is_read_and_its_call_never_run(tmp_path, tiny, legacy):
     assert torch.equal(model.enc_norm.weight, state["enc_norm.weight"])
 
 
-def test_files_that_are_no_checkpoint_are_refused(tmp_path, tiny):
+def test_files_that_are_not_checkpoints_are_refused(tmp_path, tiny):
     path, flag = tmp_path / "bad.pth", tmp_path / "ran"
     names = argparse.Namespace(model=CALL)
     for content, message in (
@@ -367,7 +367,7 @@ def test_files_that_are_no_checkpoint_are_refused(tmp_path, tiny):
             load(path)
 
 
-def test_the_name_tells_the_scale():
+def test_the_scale_is_known_from_the_name():
     hub = "models--naver--MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric/snapshots/3f"
     assert is_metric(Path(hub))
     assert is_metric(Path("a/MASt3R_metric.pth"))

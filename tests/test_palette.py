@@ -42,7 +42,7 @@ def test_a_hundred_patches_all_differ_from_their_neighbours():
     assert min(apart) > 150
 
 
-def test_no_object_is_grey_as_what_has_no_label():
+def test_no_object_has_the_grey_of_unlabelled_points():
     from lift3d.scene.palette import distinct_colours
 
     for rgb in distinct_colours(patches(ALIKE)).values():
@@ -78,7 +78,7 @@ def test_a_run_keeps_its_colours_in_instances_json(tmp_path):
 
 
 @pytest.mark.parametrize("ids", [[4], [4, 1 << 20]])
-def test_a_palette_takes_the_place_of_the_own_colours(ids):
+def test_a_palette_replaces_the_default_colours(ids):
     from lift3d.scene.colours import label_colours
 
     colours = label_colours(np.array([0, *ids, 9], np.int32), {4: (1, 2, 3), 0: (9, 9, 9)})

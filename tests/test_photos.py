@@ -1,4 +1,4 @@
-"""Photos without poses: turned upright, focal lengths from EXIF, names a file can have."""
+"""Photos without poses: rotated upright, focal lengths from EXIF, valid names."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def photo(path, size=(60, 40), orientation=None, **tags):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
-def test_a_photo_stands_upright_whatever_way_it_was_held(tmp_path, orientation, suffix):
+def test_a_photo_is_upright_for_every_exif_orientation(tmp_path, orientation, suffix):
     path = tmp_path / f"a.{suffix}"
     photo(path, orientation=orientation)
     photo(tmp_path / "b.jpg")
@@ -68,7 +68,7 @@ def test_the_focal_length_counts_at_the_size_the_photo_was_taken_in(tmp_path):
     assert [v.camera.K[0, 0] for v in read_scene(tmp_path).views] == pytest.approx([100, 50])
 
 
-def test_an_unbelievable_focal_length_is_guessed_instead(tmp_path):
+def test_an_implausible_focal_length_is_replaced_by_the_guess(tmp_path):
     photo(tmp_path / "a.jpg", equivalent=60000)
     photo(tmp_path / "b.jpg", focal=5.0)
     assert [v.camera.K[0, 0] for v in read_scene(tmp_path).views] == [72.0, 72.0]
@@ -92,7 +92,7 @@ def test_views_have_no_pose_no_depth_and_no_scale(tmp_path):
         assert view.depth() is None
 
 
-def test_a_photo_that_is_no_image_is_left_out_and_named(tmp_path):
+def test_a_photo_that_is_not_an_image_is_skipped_and_named(tmp_path):
     for name in "abc":
         photo(tmp_path / f"{name}.jpg")
     (tmp_path / "b.jpg").write_bytes(b"nothing")
@@ -102,7 +102,7 @@ def test_a_photo_that_is_no_image_is_left_out_and_named(tmp_path):
     assert "not a readable image" in scene.skipped[0].reason
 
 
-def test_half_a_photo_is_refused_when_decoded(tmp_path):
+def test_a_truncated_photo_is_refused_when_it_is_loaded(tmp_path):
     photo(tmp_path / "a.jpg", (200, 200))
     data = (tmp_path / "a.jpg").read_bytes()
     (tmp_path / "a.jpg").write_bytes(data[: len(data) // 2])
@@ -119,7 +119,7 @@ def test_a_scan_whose_poses_are_missing_is_not_taken_for_photos(tmp_path):
         read_scene(tmp_path)
 
 
-def test_the_tower_opens_as_seven_photos(shared_data):
+def test_the_tower_is_read_as_seven_photos(shared_data):
     scene = read_scene(shared_data("mv_nle_tower"))
     assert len(scene) == 7
     assert sorted({view.image().shape for view in scene.views}) == [

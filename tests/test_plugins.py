@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from test_backends_page import install
@@ -22,10 +23,10 @@ from lift3d.scene.protocols import SegmenterConfig
 
 @dataclass(frozen=True)
 class Config(SegmenterConfig):
-    """Masks by someone else."""
+    """Masks of another package."""
 
     sharpness: int = 3
-    """How sharp."""
+    """An option."""
 
 @dataclass(frozen=True)
 class Again(Config):
@@ -37,7 +38,7 @@ not_settings = int
 
 @pytest.fixture(autouse=True)
 def _as_it_was(monkeypatch):
-    """What a test registers or loads is forgotten."""
+    """Removes what a test registers or loads."""
     for each in KINDS.values():
         monkeypatch.setattr(each, "_added", {})
         monkeypatch.setattr(each, "_loaded", {})
@@ -47,7 +48,7 @@ def _as_it_was(monkeypatch):
 
 @pytest.fixture
 def theirs(tmp_path, monkeypatch):
-    """A package that offers one that works, one that is none, one that cannot be imported."""
+    """A package with three plug-ins: a valid one, one of a wrong type, one that fails on import."""
     monkeypatch.syspath_prepend(str(tmp_path))
     offered = {
         "theirs": "their_masks:Config",
@@ -59,7 +60,7 @@ def theirs(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_plugin_is_imported_when_it_is_asked_for_and_not_before(theirs):
+def test_a_plugin_is_imported_when_it_is_used_and_not_before(theirs):
     assert "theirs" in KINDS["segmentation"]
     assert "theirs" in names("segmentation")
     config = cli._parse(["lift", "in", "--out", "o"])
@@ -76,7 +77,7 @@ def test_help_lists_plugins_and_their_options_and_what_is_wrong_with_broken_ones
         cli.main(["lift", "--help"])
     assert end.value.code == 0
     said = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "segmentation:theirs Masks by someone else." in said
+    assert "segmentation:theirs Masks of another package." in said
     assert "segmentation:broken segmentation:broken of the package their-masks" in said
     assert "cannot be loaded" in said
     with pytest.raises(SystemExit):
@@ -91,7 +92,7 @@ def test_help_lists_plugins_and_their_options_and_what_is_wrong_with_broken_ones
         ("no-backend", "expected a SegmentationConfig, settings as a frozen dataclass"),
     ],
 )
-def test_a_broken_plugin_is_an_error_for_who_asks_for_it(theirs, name, said, capsys):
+def test_a_broken_plugin_is_an_error_only_where_it_is_used(theirs, name, said, capsys):
     assert cli.main(["lift", "in", "--out", "o", f"segmentation:{name}"]) == 2
     told = capsys.readouterr().err
     assert said in told
@@ -155,8 +156,8 @@ def test_a_registered_backend_is_chosen_like_any_other():
         lift3d.register("tracking", "mine", Mine)
 
 
-def test_a_registered_reader_is_asked_before_those_that_guess(tmp_path):
-    """The folder has photos, which would do, and what the reader looks for."""
+def test_a_registered_reader_is_tried_before_those_that_guess(tmp_path):
+    """The folder has photos, which `photos` would read, and the file of the registered reader."""
     from PIL import Image
 
     @dataclass(frozen=True)
@@ -179,11 +180,47 @@ def test_a_registered_format_is_listed_in_the_help(capsys):
     lift3d.register("export", "mine", replace(FORMATS["ply"], name="mine"))
     with pytest.raises(SystemExit):
         cli.main(["export", "--help"])
-    assert "rerun, mine" in " ".join(capsys.readouterr().out.replace("│", " ").split())
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert f"mine: {FORMATS['ply'].about}" in said
+
+
+def test_a_plugin_that_fails_when_it_is_used_stops_no_other_reader_and_no_help(
+    tmp_path, caplog, capsys
+):
+    from PIL import Image
+
+    @dataclass(frozen=True)
+    class Failing(Reader):
+        """Fails."""
+
+        expects = "nothing"
+
+        def matches(self, path):
+            raise ZeroDivisionError("of theirs")
+
+    @dataclass(frozen=True)
+    class Unmade(Mine):
+        """Cannot even be made."""
+
+        def __post_init__(self):
+            raise ZeroDivisionError("when made")
+
+    lift3d.register("reader", "failing", Failing)
+    lift3d.register("segmentation", "unmade", Unmade)
+    for name in ("a", "b"):
+        Image.new("RGB", (8, 6)).save(tmp_path / f"{name}.jpg")
+    assert isinstance(detect(tmp_path), Photos)
+    assert "reader skipped: failing: ZeroDivisionError('of theirs')" in caplog.text
+    with pytest.raises(SystemExit):
+        cli.main(["lift", "--help"])
+    assert "segmentation:unmade when made" in " ".join(capsys.readouterr().out.split())
+    assert cli._parse(["lift", "in", "--out", "o"]).out == Path("o")
+    assert cli.main(["lift", "in", "--out", "o", "segmentation:unmade"]) == 2
+    assert "segmentation:unmade cannot be set up" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
-def test_every_backend_of_the_package_is_what_its_kind_asks_for(kind):
+def test_every_backend_of_the_package_has_the_type_of_its_kind(kind):
     registry = KINDS[kind]
     assert registry.own
     for name in registry.own:

@@ -10,7 +10,7 @@ import pytest
 
 from lift3d.scene import Camera, Scene, View
 from lift3d.scene.errors import FrameError
-from lift3d.scene.prefetch import AHEAD, THREADS, behind, pictures_ahead, prefetch
+from lift3d.scene.prefetch import AHEAD, THREADS, in_background, pictures_ahead, prefetch
 
 
 @pytest.mark.parametrize("threads", [1, THREADS])
@@ -26,7 +26,7 @@ def test_results_come_in_order(threads):
 
 
 @pytest.mark.parametrize("threads", [1, THREADS])
-def test_an_error_comes_out_in_its_turn(threads):
+def test_an_error_is_raised_at_its_item(threads):
     def fails_at_three(item: int) -> int:
         if item == 3:
             raise FrameError("three")
@@ -39,7 +39,7 @@ def test_an_error_comes_out_in_its_turn(threads):
 
 
 @pytest.mark.parametrize("threads", [1, THREADS])
-def test_only_a_few_are_held(threads):
+def test_only_a_few_items_are_loaded_ahead(threads):
     begun = []
     for done, _ in enumerate(prefetch(range(50), begun.append, threads=threads), start=1):
         assert len(begun) <= done + AHEAD + threads
@@ -67,7 +67,7 @@ def scene_of(count: int, loaded: list[int]) -> Scene:
     return Scene("few", tuple(views), True, "test")
 
 
-def test_pictures_are_decoded_once_each_and_before_they_are_asked_for():
+def test_pictures_are_decoded_once_each_and_ahead_of_use():
     loaded: list[int] = []
     with pictures_ahead(scene_of(4, loaded)) as scene:
         assert scene.views[0].image()[0, 0, 0] == 0
@@ -79,12 +79,12 @@ def test_pictures_are_decoded_once_each_and_before_they_are_asked_for():
     assert sorted(loaded) == [0, 1, 2, 3]
 
 
-def test_pictures_may_be_asked_for_in_any_order_and_twice():
+def test_pictures_may_be_loaded_in_any_order_and_twice():
     with pictures_ahead(scene_of(4, [])) as scene:
         assert [int(scene.views[i].image()[0, 0, 0]) for i in (3, 0, 0, 2, 1)] == [3, 0, 0, 2, 1]
 
 
-def test_a_picture_that_cannot_be_read_says_so_when_asked_for():
+def test_a_picture_that_cannot_be_read_raises_when_it_is_loaded():
     with pictures_ahead(scene_of(6, [])) as scene:
         for index in (3, 5):
             assert scene.views[index].image()[0, 0, 0] == index
@@ -103,30 +103,30 @@ def test_threads_keep_to_the_callers_cores(threads):
     assert found == [1, 1, 1]
 
 
-def test_work_behind_is_done_in_order_and_all_of_it():
+def test_background_work_is_all_done_and_in_order():
     done = []
 
     def slow(item):
         time.sleep(0.01)
         done.append(item)
 
-    with behind(most=2) as later:
+    with in_background(most=2) as later:
         for item in range(6):
             later(lambda item=item: slow(item))
             assert len(done) >= item - 2  # never more than two wait
     assert done == list(range(6))
 
 
-def test_what_work_behind_raises_comes_out():
+def test_an_error_of_background_work_is_raised():
     def full():
         raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"), behind() as later:
+    with pytest.raises(OSError, match="disk full"), in_background() as later:
         later(full)
 
 
 @pytest.mark.parametrize(("ahead", "threads"), [(0, 1), (1, 1), (5, 1), (0, 3), (2, 3)])
-def test_as_many_are_begun_as_was_asked_for(ahead, threads):
+def test_the_number_of_started_items_is_threads_plus_ahead(ahead, threads):
     begun = []
     found = prefetch(range(50), begun.append, ahead, threads)
     next(found)

@@ -1,4 +1,4 @@
-"""What readers say to folders that are not as they should be."""
+"""Errors and notes of readers for faulty folders."""
 
 import json
 
@@ -29,13 +29,13 @@ def scan(tmp_path):
     return tmp_path
 
 
-def test_an_empty_folder_says_what_was_expected(tmp_path):
+def test_the_error_for_an_empty_folder_has_the_expected_layout(tmp_path):
     with pytest.raises(InputError, match=r"found: nothing\)(.|\n)*scannet-folder: color") as caught:
         read_scene(tmp_path)
     assert "rgbd.json" in str(caught.value)
 
 
-def test_an_unknown_folder_says_what_was_found(tmp_path):
+def test_the_error_for_an_unknown_folder_has_its_content(tmp_path):
     for name in ("a.jpg", "b.jpg", "c.txt", "more/d.bin"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -43,7 +43,7 @@ def test_an_unknown_folder_says_what_was_found(tmp_path):
         read_scene(tmp_path)
 
 
-def test_a_path_that_is_not_there_says_so(tmp_path):
+def test_a_missing_path_is_an_error(tmp_path):
     with pytest.raises(InputError, match="nothing-here does not exist"):
         read_scene(tmp_path / "nothing-here")
 
@@ -59,7 +59,7 @@ def test_one_image_is_too_few(tmp_path):
         read_scene(tmp_path)
 
 
-def test_a_few_missing_files_cost_their_frames_and_are_told(scan):
+def test_frames_with_missing_files_are_skipped_with_the_reason(scan):
     (scan / "depth/2.png").unlink()
     (scan / "pose/4.txt").unlink()
     scene = read_scene(scan)
@@ -135,7 +135,7 @@ def test_colour_resized_without_its_intrinsics_is_noticed(scan):
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
 @pytest.mark.parametrize("keep", [0, 5, 60, 0.5, -1])
 def test_a_truncated_image_is_a_frame_error_that_names_the_file(scan, suffix, keep):
-    """OpenCV would return it half grey."""
+    """OpenCV would return an image with a grey lower half."""
     file = scan / ("depth/1.png" if suffix == ".png" else "color/1.jpg")
     data = file.read_bytes()
     cut = data[: int(len(data) * keep)] if isinstance(keep, float) else data[:keep]
@@ -162,7 +162,7 @@ def test_a_bit_flipped_inside_a_png_is_noticed(scan):
         read_scene(scan).views[1].depth()
 
 
-def test_bytes_behind_the_end_of_a_jpeg_do_no_harm(scan):
+def test_bytes_after_the_end_of_a_jpeg_are_ignored(scan):
     file = scan / "color/1.jpg"
     file.write_bytes(file.read_bytes() + b"\xff\xd8\xff\xda trailer of a phone")
     assert read_scene(scan).views[1].image().shape == (60, 80, 3)
@@ -197,7 +197,7 @@ def test_an_empty_depth_is_a_frame_error(scan):
         read_scene(scan).views[2].depth()
 
 
-def test_depth_that_is_no_number_is_missing(tmp_path):
+def test_depth_that_is_nan_is_missing(tmp_path):
     raw = np.array([[1.5, np.nan, np.inf], [-1.0, 0.0, -np.inf]], np.float32)
     np.save(tmp_path / "d.npy", raw)
     assert cv2.imwrite(str(tmp_path / "d.tiff"), raw)
@@ -218,7 +218,7 @@ def test_depth_decoding_follows_its_description():
     np.testing.assert_array_almost_equal_nulp(to_metres(rotated, turned, "it"), expected)
 
 
-def test_a_colour_picture_is_no_depth(scan):
+def test_a_colour_picture_as_depth_is_refused(scan):
     tiny.save(scan / "depth/2.png", np.ones((48, 64, 3), np.uint8))
     with pytest.raises(FrameError, match="depth has one number per pixel"):
         read_scene(scan).views[2].depth()
@@ -226,7 +226,7 @@ def test_a_colour_picture_is_no_depth(scan):
 
 def test_two_files_for_one_frame_are_an_error(scan):
     (scan / "depth/02.png").write_bytes((scan / "depth/2.png").read_bytes())
-    with pytest.raises(InputError, match="both claim frame '2'"):
+    with pytest.raises(InputError, match="both belong to frame '2'"):
         read_scene(scan)
 
 
@@ -302,7 +302,7 @@ def test_depth_at_half_the_size_is_registered_at_its_own_size(tmp_path):
     np.testing.assert_allclose(view.geometry_camera.K, view.camera.resized(40, 30).K)
 
 
-def test_a_folder_without_depth_says_that_it_has_none(tmp_path):
+def test_a_folder_without_depth_has_a_note(tmp_path):
     tiny.write_rgbd_json(tmp_path, tiny_scan())
     K = (COLOR_K[0, 0], COLOR_K[1, 1], COLOR_K[0, 2], COLOR_K[1, 2])
     options = RgbdFolder(images="pictures/img_*.png", depth="", poses="cams/*.txt", K=K)

@@ -208,7 +208,7 @@ def test_image_and_depth_come_back_within_what_the_format_can_hold(case):
         assert (depth > 0).mean() > 0.02
 
 
-def test_depth_seen_from_one_view_lies_where_the_next_measured_it(case):
+def test_depth_of_a_view_agrees_with_that_of_the_next(case):
     views = read(case).views
     compared = 0
     for a, b in pairwise(views):
@@ -225,7 +225,7 @@ def test_depth_seen_from_one_view_lies_where_the_next_measured_it(case):
     assert compared > 500
 
 
-def test_a_label_is_looked_up_where_the_colour_camera_sees_the_depth(case):
+def test_a_depth_pixel_projects_to_its_pixel_in_the_colour_image(case):
     """The colour of each 3D point from the depth camera is the one the formula paints there."""
     view = read(case).views[0]
     xyz = unproject(view.geometry_camera, view.depth()).reshape(-1, 3)
@@ -239,14 +239,14 @@ def test_a_label_is_looked_up_where_the_colour_camera_sees_the_depth(case):
     assert np.median(np.abs(seen - painted)) < 5
 
 
-def test_views_travel_to_another_process(case):
+def test_views_can_be_sent_to_another_process(case):
     view = read(case).views[-1]
     copy = pickle.loads(pickle.dumps(view))
     np.testing.assert_array_equal(copy.image(), view.image())
     np.testing.assert_array_equal(copy.depth(), view.depth())
 
 
-def test_nothing_is_decoded_until_asked(case, monkeypatch):
+def test_nothing_is_decoded_before_a_view_is_loaded(case, monkeypatch):
     decoded = []
     plain = cv2.imdecode
 
@@ -283,7 +283,7 @@ def test_true_instances_come_back_where_the_format_has_them(tmp_path):
             assert set(np.unique(expected)) == {1, 2}
 
 
-def test_a_scan_without_its_truth_is_read_and_says_so(tmp_path):
+def test_a_scan_without_true_instances_is_read_with_a_note(tmp_path):
     case = apc(tmp_path)
     for file in (tmp_path / "segm").iterdir():
         file.unlink()
@@ -298,6 +298,6 @@ def test_confidence_is_scaled_to_one(tmp_path):
     assert np.unique(confidence).tolist() == [0.5]
 
 
-def test_every_registered_reader_says_what_it_expects():
+def test_every_registered_reader_describes_its_format():
     for reader in READERS.values():
         assert reader().expects

@@ -36,7 +36,7 @@ def pairs_of(found):
 
 
 def slow_and_obvious(a, b, stride, rounds):
-    """The whole matrix of products, and every seed by itself."""
+    """The complete matrix of products, and every seed by itself."""
     products = (
         a.reshape(-1, a.shape[2]).astype(np.float64)
         @ b.reshape(-1, b.shape[2]).astype(np.float64).T
@@ -58,7 +58,7 @@ def slow_and_obvious(a, b, stride, rounds):
 @pytest.mark.parametrize("size", [(24, 32), (21, 30), (5, 70), (1, 1)])
 @pytest.mark.parametrize("channels", [3, 8, 24])
 @pytest.mark.parametrize("noise", [0.02, 0.5, 50.0])
-def test_it_finds_what_the_slow_and_obvious_way_finds(size, channels, noise):
+def test_matches_are_those_of_the_slow_obvious_search(size, channels, noise):
     a = smooth(*size, channels, 0, noise)
     b = smooth(27, 18, channels, 0, noise)
     for stride, rounds in ((1, 10), (5, 10), (5, 1)):
@@ -88,8 +88,8 @@ def test_a_map_against_itself_stays_where_it_is():
     assert xy_a[:2].tolist() == [[4, 4], [12, 4]]
 
 
-def test_opposite_descriptors_match_all_the_same():
-    """Nearest may still be far: whoever wants less asks for confidence."""
+def test_opposite_descriptors_match_too():
+    """The nearest descriptor may be far; `min_confidence` excludes such matches."""
     a = unit(np.array([[[1.0, 0.0]]]))
     assert pairs_of(reciprocal_matches(a, -a, 1)) == {(0, 0, 0, 0)}
 
@@ -106,7 +106,7 @@ def test_descriptors_must_be_of_unit_length(bad):
 
 
 def test_nearly_unit_descriptors_stay_exact():
-    """Half precision rounds lengths; the bounds know."""
+    """Half precision rounds lengths; the bounds include that."""
     a = smooth(24, 24, 24, 3).astype(np.float16).astype(np.float32)
     b = (smooth(24, 24, 24, 3, 0.1) * 1.005).astype(np.float32)
     assert pairs_of(reciprocal_matches(a, b, 2)) == slow_and_obvious(a, b, 2, 10)
@@ -174,7 +174,7 @@ def test_matches_below_the_least_confidence_are_dropped():
     assert len(match_pair([one], min_confidence=2.0)) == 0
 
 
-def test_predictions_must_speak_of_the_same_images():
+def test_predictions_must_be_of_the_same_images():
     a, b = smooth(16, 24, 8, 0), smooth(16, 16, 8, 0)
     with pytest.raises(InputError, match="swapped"):
         match_pair([described(a, b), described(b, a)])
@@ -232,11 +232,11 @@ def test_the_pair_of_windows_with_most_matches_comes_first():
     many = [(32, 2, 12, 2)] * 3
     found = window_pairs(matches(*few, *many), (40, 10), (20, 10), (10, 10), cover=1.0)
     assert [(a.left, b.left) for a, b in found] == [(25, 5), (0, 0)]
-    # Three of five are enough where no more is asked for.
+    # Three of five are enough for a cover of 0.6.
     assert len(window_pairs(matches(*few, *many), (40, 10), (20, 10), (10, 10), cover=0.6)) == 1
 
 
-def test_every_match_lies_in_a_pair_of_windows():
+def test_every_match_is_in_a_pair_of_windows():
     rng = np.random.default_rng(0)
     xy = rng.uniform(0, 1, (500, 4)) * [639, 479, 799, 299]
     found = window_pairs(matches(*xy), (640, 480), (800, 300), (128, 96), cover=1.0)

@@ -159,7 +159,7 @@ def test_a_sparse_cloud_is_labelled_on_its_own_points(scene, tmp_path):
     lifted = lift(with_true_masks(scene, tmp_path), made)
     cloud = read_cloud(lifted.folder / "cloud.ply")
     assert np.array_equal(cloud.points.xyz, points.xyz)
-    assert "points that came with the cameras" in lifted.records["fuse"].result["notes"][0]
+    assert "points of the reconstruction" in lifted.records["fuse"].result["notes"][0]
     assert (cloud.instance > 0).mean() > 0.7
     row, column = (each.ravel() for each in np.mgrid[3:60:5, 3:80:5])
     there = scene.views[0].depth()[row, column] > 0

@@ -12,10 +12,10 @@ from PIL import Image
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.export.ply import read_cloud
 from lift3d.run.lift import lift
+from lift3d.run.report.best_views import BestView
 from lift3d.run.report.chart import axis, bars
 from lift3d.run.report.numbers import explained
 from lift3d.run.report.objects import cut_outs, objects
-from lift3d.run.report.sights import Sight
 from lift3d.run.report.verdict import by_doubt, doubts, next_step, verdict
 from lift3d.run.report.views import order
 from lift3d.run.settings import LiftConfig
@@ -29,7 +29,7 @@ VOID = {"meta", "img", "br", "input", "line", "stop"}
 
 
 class Outline(HTMLParser):
-    """Tags, what they carry, and whether each that opens also closes."""
+    """Tags with attributes, and texts; checks that every tag is closed."""
 
     def __init__(self):
         super().__init__()
@@ -53,7 +53,7 @@ class Outline(HTMLParser):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run of a tiny room whose name and notes are hostile."""
+    """A run of a tiny room with HTML in its name and notes."""
     room = SyntheticConfig(views=10, width=80, height=60, spacing=0.06).read()
     room = replace(room, name="<script>alert(1)</script>", notes=("a & b < c",))
     out = tmp_path_factory.mktemp("run")
@@ -67,7 +67,7 @@ def page(run):
     return (run / "report.html").read_text(encoding="utf-8")
 
 
-def test_the_page_is_whole_and_nothing_in_it_is_fetched_or_run(page):
+def test_the_page_is_complete_and_loads_and_runs_nothing(page):
     outline = Outline()
     outline.feed(page)
     assert outline.open == []
@@ -92,7 +92,7 @@ def test_pictures_of_views_and_cloud_are_inside(page):
     assert all(src.startswith("data:image/") for src in pictures)
 
 
-def test_h_never_stands_alone(page):
+def test_h_is_shown_with_the_numbers_needed_to_interpret_it(page):
     outline = Outline()
     outline.feed(page)
     text = " ".join(outline.text)
@@ -108,7 +108,7 @@ def test_the_command_that_repeats_the_run_is_quoted_for_a_shell(page):
     assert any("lift3d lift 'it'\"'\"'s'" in text for text in outline.text)
 
 
-def test_the_picture_beside_it_shows_something(run):
+def test_the_picture_of_the_cloud_has_many_colours(run):
     with Image.open(run / "cloud.png") as picture:
         colours = picture.convert("RGB").getcolors(maxcolors=1 << 24)
         assert picture.width > 1000
@@ -129,7 +129,7 @@ def test_the_axis_begins_below_the_worst_view_and_has_few_marks(worst):
     assert 2 <= len(marks) <= 7
 
 
-def test_the_worst_view_is_named_and_every_bar_leads_to_its_view():
+def test_the_worst_view_is_named_and_every_bar_links_to_its_view():
     svg = str(bars(["a", "b", "c"], [0.5, 0.25, 1.0], 0.75))
     assert "worst: view b, 25.0 %" in svg
     assert re.findall(r'<a href="#view-(\d)"><rect', svg) == ["0", "1", "2"]
@@ -148,19 +148,19 @@ def test_the_verdict_is_one_sentence_and_comes_first(page, run):
     outline = Outline()
     outline.feed(page)
     texts = [text.strip() for text in outline.text if text.strip()]
-    said = next(text for text in texts if "views agree" in text)
-    assert texts.index(said) < 8
-    assert said.endswith(".")
-    assert ". " not in said.replace(" %", "%")
+    sentence = next(text for text in texts if "views agree" in text)
+    assert texts.index(sentence) < 8
+    assert sentence.endswith(".")
+    assert ". " not in sentence.replace(" %", "%")
     listed = json.loads((run / "instances.json").read_text())["instances"]
-    assert said.startswith(f"{len(listed)} objects in 10 views")
+    assert sentence.startswith(f"{len(listed)} objects in 10 views")
     for part in ("doubtful", "with each other at", "with the cloud at", "worst in view", "AP50"):
-        assert part in said
-    assert texts[texts.index(said) + 1].startswith("Next:")
-    assert texts[texts.index(said) + 2] == f"lift3d view {run}"
+        assert part in sentence
+    assert texts[texts.index(sentence) + 1].startswith("Next:")
+    assert texts[texts.index(sentence) + 2] == f"lift3d view {run}"
 
 
-def test_worst_views_come_first_and_every_view_can_be_led_to(page, run):
+def test_worst_views_come_first_and_every_view_has_an_anchor(page, run):
     checked = json.loads((run / "consistency.json").read_text())
     found = checked["foreground"][checked["printed"]["exclude"]]["view_H"]
     shown = [int(at) for at in re.findall(r'<figure id="view-(\d+)">', page)]
@@ -194,15 +194,15 @@ def test_no_picture_is_in_the_file_twice(page):
 
 
 def test_an_object_is_doubtful_with_little_confidence_few_points_or_one_view():
-    sure = {"id": 1, "confidence": 0.9, "points": 5000, "views": 7}
-    assert doubts(sure, 1_000_000, 10) == {}
+    good = {"id": 1, "confidence": 0.9, "points": 5000, "views": 7}
+    assert doubts(good, 1_000_000, 10) == {}
     found = doubts({"id": 2, "confidence": 0.004, "points": 12, "views": 0}, 1_000_000, 10)
     assert found == {
         "confidence": "confidence under 0.01",
         "points": "only 12 points",
         "views": "seen in no view",
     }
-    assert doubts(sure | {"views": 1}, 1_000_000, 1) == {}  # there is only one view
+    assert doubts(good | {"views": 1}, 1_000_000, 1) == {}  # there is only one view
 
 
 def test_the_verdict_of_a_run_without_objects_or_comparison_stays_a_sentence():
@@ -214,7 +214,8 @@ def test_the_verdict_of_a_run_without_objects_or_comparison_stays_a_sentence():
     assert "masks_coloured" in next_step(run, none, "out")[0]
     one = {"id": 1, "points": 10, "views": 1, "confidence": 1.0}
     assert verdict(run, checked, {"points": 10, "unlabelled": 0, "instances": [one]}) == (
-        "1 object in 1 view, none of them doubtful; how well the views agree could not be measured."
+        "1 object in 1 view, none of them doubtful; "
+        "the agreement of the views could not be measured."
     )
 
 
@@ -224,7 +225,7 @@ def test_views_without_any_comparison_are_spread_over_the_scan():
     assert order([0.5, None, 0.1]) == [2, 0, 1]
 
 
-def test_the_counts_are_bridged():
+def test_differences_between_counts_are_explained():
     entries = [
         {"id": each, "points": 10, "views": views}
         for each, views in ((1, 4), (2, 3), (3, 0), (4, 1), (5, 2))
@@ -247,9 +248,9 @@ def test_the_counts_are_bridged():
     }
     text = explained({"views": 4}, checked, instances)
     assert "1 object (3) without a pixel in any view; 1 id only on pixels" in text
-    assert "1 of 2 objects overlap by less than half, and hold 16.7 % of the points" in text
-    assert "of 3 true things found" in text
-    assert "1 not found; 1 object without a thing to match; the rest, 2 objects, on what" in text
+    assert "1 of 2 objects overlap by less than half; they have 16.7 % of the points" in text
+    assert "of 3 true objects found" in text
+    assert "1 not found; 1 object without a true object to match; the other 2 objects" in text
 
 
 def test_all_pictures_of_a_run_have_the_same_colours(run):
@@ -267,13 +268,13 @@ def test_all_pictures_of_a_run_have_the_same_colours(run):
         assert (run / "masks_coloured" / path.name).is_file()
 
 
-def test_an_object_whose_view_cannot_be_read_says_so_and_the_others_stay():
+def test_an_object_whose_view_cannot_be_read_has_a_message_and_others_have_pictures():
     def broken():
         raise FrameError("a.jpg is damaged")
 
     room = SyntheticConfig(views=2, width=40, height=30, spacing=0.2).read()
     scene = replace(room, views=(replace(room.views[0], load_image=broken), room.views[1]))
-    best = {1: Sight(0, 1.0, (0, 5, 0, 5)), 2: Sight(1, 1.0, (0, 5, 0, 5))}
+    best = {1: BestView(0, 1.0, (0, 5, 0, 5)), 2: BestView(1, 1.0, (0, 5, 0, 5))}
     entries = [
         {"id": each, "points": 10, "views": 2, "confidence": 1.0, "bbox": None, "colour": "#fff"}
         for each in (1, 2)

@@ -1,4 +1,4 @@
-"""Killing a run at any moment and starting it again gives what an uninterrupted run gives."""
+"""A run that was killed at any moment and started again equals an uninterrupted run."""
 
 import random
 import shutil
@@ -38,7 +38,7 @@ def run(*arguments, dying=()):
 
 
 def content(folder):
-    """The bytes of everything that the run is for."""
+    """The bytes of all results of a run."""
     paths = [folder / name for name in RESULTS]
     paths += [*(folder / "labels").iterdir(), *(folder / "masks").iterdir()]
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(paths)}
@@ -64,7 +64,7 @@ def test_the_same_seed_gives_the_same_bytes(uninterrupted, tmp_path):
     assert content(tmp_path / "run") == uninterrupted[1]
 
 
-def test_a_run_killed_again_and_again_ends_the_same_and_repeats_no_finished_stage(
+def test_a_run_killed_many_times_ends_the_same_and_repeats_no_finished_stage(
     uninterrupted, tmp_path
 ):
     folder, kept, deaths = tmp_path / "run", {}, 0
@@ -82,7 +82,7 @@ def test_a_run_killed_again_and_again_ends_the_same_and_repeats_no_finished_stag
     assert deaths >= 7
     assert content(folder) == uninterrupted[1]
     hidden = [path.name for path in folder.iterdir() if ".part" in path.name]
-    assert not hidden, "what a killed run left half written is still there"
+    assert not hidden, "unfinished files of a killed run are still there"
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -101,12 +101,12 @@ def test_a_finished_run_is_not_repeated(uninterrupted):
     before = records(folder)
     status, messages = run("demo", "--out", folder, *SCENE)
     assert status == 0
-    assert messages.count("found finished") == len(before)
+    assert messages.count(", kept") == len(before)
     assert records(folder) == before
     assert content(folder) == found
 
 
-def test_an_interrupted_run_says_that_it_goes_on(tmp_path):
+def test_an_interrupted_run_explains_how_to_continue(tmp_path):
     folder = tmp_path / "run"
     process = lift3d("demo", "--out", folder, *LONG)
     patience = time.monotonic() + 60
@@ -120,7 +120,7 @@ def test_an_interrupted_run_says_that_it_goes_on(tmp_path):
     assert (folder / ".stages/reconstruct.json").exists()
 
 
-def test_a_full_disk_is_told_and_finished_stages_stay(uninterrupted, tmp_path):
+def test_a_full_disk_is_reported_and_finished_stages_are_kept(uninterrupted, tmp_path):
     folder = tmp_path / "run"
     largest = (uninterrupted[0] / "points.npz").stat().st_size // 2
     status, messages = run("demo", "--out", folder, *SCENE, dying=("largest", largest))
@@ -134,7 +134,7 @@ def test_a_full_disk_is_told_and_finished_stages_stay(uninterrupted, tmp_path):
 
 
 def test_a_disk_that_fills_late_keeps_all_but_the_last_stage(uninterrupted, tmp_path):
-    """On a small file system of its own, where the machine lets us make one."""
+    """On a small file system, where the machine allows to mount one."""
     folder, small = uninterrupted[0], tmp_path / "small"
     small.mkdir()
     points = (folder / "points.npz").stat().st_size

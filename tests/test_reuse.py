@@ -1,4 +1,4 @@
-"""What a second lift into the same folder does again: what changed, nothing else."""
+"""A second lift into the same folder runs only the stages whose inputs changed."""
 
 import dataclasses
 import os
@@ -25,7 +25,7 @@ Folder = segmentation.BACKENDS["folder"]
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A scan, masks in a folder per view, and the run made of them."""
+    """A scan, masks in a folder per view, and the run lifted from them."""
     root = tmp_path_factory.mktemp("place")
     scan = tiny.tiny_scan(views=3)
     tiny.write_scannet(root / "scan", scan)
@@ -40,7 +40,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture
 def here(place, tmp_path):
-    """All of it in a folder of its own; the run as if made there."""
+    """A copy of them in another folder."""
     shutil.copytree(place, tmp_path / "here")
     return tmp_path / "here"
 
@@ -119,7 +119,7 @@ def test_edited_labels_are_checked_and_not_associated_over(here):
     assert read_json(here / "run", "consistency.json") != before
 
 
-def test_edited_labels_are_set_aside_where_they_must_be_made_again(here):
+def test_edited_labels_are_moved_away_where_they_must_be_written_again(here):
     path = sorted((here / "run/labels").iterdir())[0]
     write_label_map(path.parent, path.stem, np.full((60, 80), 7, np.int32))
     written = path.read_bytes()
@@ -132,19 +132,19 @@ def test_edited_labels_are_set_aside_where_they_must_be_made_again(here):
     assert sorted(each.name for each in (here / "run/edited").iterdir()) == ["labels"]
 
 
-def test_code_that_changed_redoes_its_stage(here, monkeypatch):
-    """As after `git pull`: the version is the same, the code is another."""
-    whole = sources._code
+def test_a_stage_whose_code_changed_runs_again(here, monkeypatch):
+    """As after `git pull`: the version is the same, the code is not."""
+    original = sources._code
 
     def other(module, name):
-        return whole(module, name) + (b"changed" if module == VoxelConfig.__module__ else b"")
+        return original(module, name) + (b"changed" if module == VoxelConfig.__module__ else b"")
 
     monkeypatch.setattr(sources, "_code", other)
     assert redone(lift(config(here))) == ["fuse"]  # the same cloud comes out, so no other stage
 
 
 def notebook_scene(views, shade):
-    """As a notebook makes one: loaders without arguments, over arrays."""
+    """A scene as made in a notebook: loaders without arguments, over arrays."""
     made = []
     for index in range(views):
         scan = tiny.tiny_scan(views=views)
@@ -172,7 +172,7 @@ def test_a_scene_of_arrays_is_lifted_again_when_they_change(tmp_path):
     assert (tmp_path / "run/cloud.ply").read_bytes() != cloud
 
 
-def test_an_export_refuses_pictures_that_are_not_those_that_were_lifted(here):
+def test_an_export_refuses_pictures_that_changed_since_the_lift(here):
     assert export(here / "run", ["nerfstudio"], scan=here / "scan")
     picture = sorted((here / "scan/color").iterdir())[1]
     cv2.imwrite(str(picture), 255 - cv2.imread(str(picture)))
@@ -202,7 +202,7 @@ def test_two_exports_do_not_write_to_one_folder(here):
 
 
 def test_an_export_killed_while_it_replaces_another_can_be_repeated(here, monkeypatch):
-    """Whichever rename is the last one: the folder is an export's all the time."""
+    """At every rename the folder must stay recognisable as an export's."""
     out, rename = here / "out", os.replace
     for formats in (["ply"], ["npz"]):
         for step in range(8):

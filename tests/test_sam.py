@@ -1,4 +1,4 @@
-"""SAM and its kin on small random weights: what is promised, not how well they segment."""
+"""SAM and similar networks on small random weights: the contract, not the quality of masks."""
 
 import functools
 import os
@@ -62,7 +62,7 @@ EVERYTHING = AutomaticConfig(points_per_side=4, min_score=-9.0, min_stability=0.
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
-    """Toys gain nothing from more, and lose much on a busy machine."""
+    """One thread: small networks are slower with more on a busy machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -297,7 +297,7 @@ def nearly_equal(a, b):
     return a.shape == b.shape and (a != b).mean() < 1e-3
 
 
-# What every one of them promises
+# The contract of all networks
 
 
 def test_it_is_a_segmenter(segmenter):
@@ -313,7 +313,7 @@ def test_automatic_masks_have_the_views_size_and_scores_from_0_to_1(segmenter):
     assert masks.stack.any((1, 2)).all()
 
 
-def test_prompt_i_answers_prompt_i_whatever_its_company(segmenter):
+def test_mask_i_is_of_prompt_i_whatever_the_other_prompts(segmenter):
     seen = view()
     together = segmenter.prompt(seen, PROMPTS)
     assert together.stack.shape == (len(PROMPTS), HEIGHT, WIDTH)
@@ -326,7 +326,7 @@ def test_prompt_i_answers_prompt_i_whatever_its_company(segmenter):
     assert len(np.unique(together.stack.reshape(len(PROMPTS), -1), axis=0)) > 3
 
 
-def test_alternatives_are_three_and_grow_and_the_best_answers_the_prompt(segmenter):
+def test_alternatives_are_three_and_grow_and_the_best_is_the_mask_of_the_prompt(segmenter):
     seen, prompt = view(), points((30, 20))
     several = segmenter.alternatives(seen, prompt)
     assert len(several) == 3
@@ -335,7 +335,7 @@ def test_alternatives_are_three_and_grow_and_the_best_answers_the_prompt(segment
     assert one.scores[0] == pytest.approx(several.scores.max(), abs=1e-4)
 
 
-def test_a_prompt_for_nothing_gets_an_empty_mask_and_no_alternatives(segmenter):
+def test_a_prompt_without_an_object_gets_an_empty_mask_and_no_alternatives(segmenter):
     nothing = points(negative=[(5, 5)])
     answers = segmenter.prompt(view(), [nothing, points((30, 20))])
     assert not answers.stack[0].any()
@@ -352,7 +352,9 @@ def test_a_dense_prompt_counts(segmenter):
     # Logits, since the masks of random weights may hardly move.
     network = segmenter.network
     embedding = segmenter._embedding(seen)
-    logits = [network.decode(embedding, segmenter._questions(embedding, [p]), False) for p in asked]
+    logits = [
+        network.decode(embedding, segmenter._prompt_batch(embedding, [p]), False) for p in asked
+    ]
     assert (logits[0][0] - logits[1][0]).abs().max() > 1e-3
 
 
@@ -362,7 +364,7 @@ def test_an_empty_dense_prompt_is_none(segmenter):
     assert nearly_equal(answers.stack[0], answers.stack[1])
 
 
-def test_an_image_is_encoded_once_for_all_that_is_asked(segmenter, monkeypatch):
+def test_an_image_is_encoded_once_for_all_prompts(segmenter, monkeypatch):
     calls = []
     encode = segmenter.network.encode
     monkeypatch.setattr(segmenter.network, "encode", lambda image: calls.append(1) or encode(image))
@@ -374,7 +376,7 @@ def test_an_image_is_encoded_once_for_all_that_is_asked(segmenter, monkeypatch):
     assert len(calls) == 1
 
 
-def test_features_are_the_embedding_that_is_kept_without_its_padding(segmenter, monkeypatch):
+def test_features_are_the_cached_embedding_without_its_padding(segmenter, monkeypatch):
     one = view(picture(11))
     whole = segmenter.network.encode(one.image())
     name = "image" if "image" in whole.tensors else "image2"
@@ -393,7 +395,7 @@ def test_features_are_the_embedding_that_is_kept_without_its_padding(segmenter, 
     assert len(calls) == 1
 
 
-def test_byocl_clusters_the_embedding_that_is_kept(sam_checkpoint, monkeypatch):
+def test_byocl_clusters_the_cached_embedding(sam_checkpoint, monkeypatch):
     segmenter = sam(sam_checkpoint)
     one = view()
     segmenter.segment(one)
@@ -403,7 +405,7 @@ def test_byocl_clusters_the_embedding_that_is_kept(sam_checkpoint, monkeypatch):
     assert 1 < len(np.unique(labels)) <= 4
 
 
-def test_prompts_of_one_make_share_a_call(segmenter, monkeypatch):
+def test_prompts_of_one_kind_share_a_call(segmenter, monkeypatch):
     sizes = []
     decode = segmenter.network.decode
     monkeypatch.setattr(
@@ -428,7 +430,7 @@ def test_a_wide_and_a_tall_picture_both_work(segmenter):
 # SAM against its authors' own code
 
 
-def test_prompts_are_answered_as_by_the_authors_predictor(sam_checkpoint):
+def test_masks_of_prompts_are_those_of_the_authors_predictor(sam_checkpoint):
     segmenter = sam(sam_checkpoint)
     predictor = SamPredictor(authors_own(sam_checkpoint))
     predictor.set_image(picture())
@@ -505,7 +507,7 @@ def test_an_embedding_is_that_of_the_authors_code(sam_checkpoint, shape):
 
 
 @pytest.mark.parametrize("name", FAMILY)
-def test_the_family_is_asked_as_its_own_processor_asks(folders, name):
+def test_prompts_are_prepared_as_by_the_familys_own_processor(folders, name):
     from transformers import AutoModelForMaskGeneration, Sam2Processor, SamProcessor
 
     segmenter = family(folders[name])
@@ -560,7 +562,7 @@ def test_an_embedding_from_disk_gives_the_same_masks(name, sam_checkpoint, folde
     assert len(calls) == 1
 
 
-def test_the_folder_stays_within_its_budget_and_forgets_what_was_not_used(sam_checkpoint, tmp_path):
+def test_the_folder_keeps_its_budget_by_removing_the_least_recently_used(sam_checkpoint, tmp_path):
     size = 32 * 16 * 16 * 4 + 500
     (tmp_path / "weights.pth").write_bytes(b"0" * 10 * size)
     kept = EmbeddingConfig(memory=1, folder=tmp_path, gigabytes=3 * size / 1e9)
@@ -571,11 +573,11 @@ def test_the_folder_stays_within_its_budget_and_forgets_what_was_not_used(sam_ch
         before = set(tmp_path.glob("*.embedding"))
         segmenter.prompt(view(picture(seed)), PROMPTS[:1])
         for path in set(tmp_path.glob("*.embedding")) - before:
-            os.utime(path, (seed, seed))  # long ago, one after the other
+            os.utime(path, (seed, seed))  # old times, ascending
         return len(calls)
 
     assert [look(seed) for seed in (1, 2, 3)] == [1, 2, 3]
-    assert look(1) == 3  # used again, so the last to go
+    assert look(1) == 3  # used again, so removed last
     assert look(4) == 4
     held = list(tmp_path.glob("*.embedding"))
     assert len(held) == 3
@@ -596,7 +598,7 @@ def test_a_damaged_file_is_computed_again(sam_checkpoint, tmp_path):
         np.testing.assert_array_equal(masks.stack, again.stack)
 
 
-def test_other_weights_do_not_take_each_others_embeddings(sam_checkpoint, tmp_path):
+def test_other_weights_do_not_share_embeddings(sam_checkpoint, tmp_path):
     kept = EmbeddingConfig(folder=tmp_path)
     sam(sam_checkpoint, embeddings=kept).prompt(view(), PROMPTS[:1])
     state = torch.load(sam_checkpoint, weights_only=True)
@@ -612,7 +614,7 @@ def test_a_folder_that_is_a_file_is_refused(sam_checkpoint, tmp_path):
         sam(sam_checkpoint, embeddings=EmbeddingConfig(folder=tmp_path / "file"))
 
 
-# Checkpoints that are none
+# Files that are not valid checkpoints
 
 
 def without(key):
@@ -642,8 +644,8 @@ def changed(sam_checkpoint, tmp_path):
         (lambda s: {"model": {"sam_mask_decoder.x": torch.zeros(1)}}, "SAM 2's"),
         (lambda s: {"vision_encoder.x": torch.zeros(1)}, "give its folder to sam-hf"),
         (lambda s: {"image_encoder.layers.0.x": torch.zeros(1)}, "MobileSAM"),
-        (lambda s: {"weights": 3}, "other things than weights"),
-        (lambda s: [1, 2], "other things than weights"),
+        (lambda s: {"weights": 3}, "other content than weights"),
+        (lambda s: [1, 2], "other content than weights"),
         (
             lambda s: s.update({"mask_decoder.iou_token.weight": torch.zeros(1, 7)}),
             r"iou_token.weight is 1x7, expected 1x32",
@@ -656,7 +658,7 @@ def test_a_checkpoint_of_another_kind_is_refused_by_name(changed, edit, said):
         load(changed(edit))
 
 
-def test_a_file_that_is_no_checkpoint_is_refused(sam_checkpoint, tmp_path):
+def test_a_file_that_is_not_a_checkpoint_is_refused(sam_checkpoint, tmp_path):
     with pytest.raises(InputError, match="no such checkpoint"):
         load(tmp_path / "none.pth")
     with pytest.raises(InputError, match="give its path to sam-hf"):
@@ -671,7 +673,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(sam_checkpoint, tmp_path):
         load(evil)
 
 
-def test_a_checkpoint_of_another_size_than_asked_for_is_refused(sam_checkpoint):
+def test_a_checkpoint_of_another_size_than_the_setting_is_refused(sam_checkpoint):
     with pytest.raises(InputError, match="32 wide"):
         load(sam_checkpoint, "b")
 
@@ -703,7 +705,7 @@ def test_weights_that_are_missing_in_a_folder_are_named(folders, tmp_path):
         family(tmp_path / "less")
 
 
-def test_weights_that_are_not_used_are_told(folders, tmp_path, caplog):
+def test_unused_weights_are_logged(folders, tmp_path, caplog):
     shutil.copytree(folders["sam-hf"], tmp_path / "more")
     weights = tmp_path / "more" / "model.safetensors"
     save_file(load_file(weights) | {"extra": torch.zeros(1)}, weights, {"format": "pt"})
@@ -809,7 +811,7 @@ def test_both_are_registered_and_wait_for_a_checkpoint():
         SamConfig()
 
 
-# Thinning
+# Suppression and cleaning
 
 
 def test_suppression_keeps_what_torchvision_keeps():

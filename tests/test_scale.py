@@ -1,4 +1,4 @@
-"""Lengths that nobody gave follow the scene: centimetres where it is metric, else its own scale."""
+"""Default tolerances follow the scene: centimetres where it is metric, else its own scale."""
 
 from dataclasses import replace
 from functools import partial
@@ -77,7 +77,7 @@ def test_the_tolerance_without_metres_is_a_share_of_the_median_depth(scale):
     assert found.relative == 0.01
 
 
-def test_in_a_metric_scene_the_tolerance_is_2_cm_whatever_it_shows():
+def test_in_a_metric_scene_the_tolerance_is_2_cm_at_any_depth():
     for scale in SCALES:
         scene = resized(wall_scene(SQUARES, [0]), scale, metric=True)
         assert fitted(DepthTolerance(), scene) == DepthTolerance(0.02, 0.01)
@@ -98,7 +98,7 @@ def test_views_without_depth_measure_the_cloud():
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_every_step_that_looks_at_depth_knows_the_scale(scale):
+def test_every_step_that_compares_depth_uses_the_scale(scale):
     scene = resized(wall_scene(SQUARES, [0, 8]), scale)
     maps = true_label_maps(scene)
     near, far = wall(scale), wall(scale, 1.3 * DISTANCE)
@@ -117,7 +117,7 @@ def test_every_step_that_looks_at_depth_knows_the_scale(scale):
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_a_tracker_that_carries_masks_by_depth_knows_the_scale(scale):
+def test_a_tracker_that_carries_masks_by_depth_uses_the_scale(scale):
     """The second view's wall stands 30 % further away: nothing of the first is carried there."""
     from walls import TrueMasks
 

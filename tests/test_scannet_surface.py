@@ -1,4 +1,4 @@
-"""ScanNet's labelled mesh: ids by way of segments, order kept, beside .sens and folders."""
+"""ScanNet's labelled mesh: ids from segments, in file order, for .sens and folders."""
 
 import json
 
@@ -45,7 +45,7 @@ def test_vertices_get_the_object_of_their_segment_in_file_order(tmp_path):
     assert surface.points.rgb[:, 0].tolist() == [0, 10, 20, 30, 40]
 
 
-def test_an_exported_folder_has_its_surface_too(tmp_path):
+def test_an_exported_folder_has_a_surface_too(tmp_path):
     root = tmp_path / "scene0011_00"
     tiny.write_scannet(root, tiny_scan())
     assert read_scene(root).load_surface is None
@@ -65,7 +65,7 @@ def test_segments_of_another_mesh_are_an_error(tmp_path):
         read_scene(tmp_path).load_surface()
 
 
-def test_the_scans_fact_sheet_gives_the_intrinsics_where_no_matrix_does(tmp_path):
+def test_the_scans_text_file_has_the_intrinsics_where_no_matrix_does(tmp_path):
     root = tmp_path / "scene0707_00"
     scan = tiny_scan()
     tiny.write_scannet(root, scan)

@@ -1,4 +1,4 @@
-"""`--views`: those that show the most of the place; evenly spread where nothing says where."""
+"""`--views`: the views that cover most of the scene; evenly spaced without poses."""
 
 import time
 from dataclasses import replace
@@ -49,7 +49,7 @@ def names(scene, **options):
 
 
 def slow_greedy(cells, count):
-    """The definition: after the first, the view whose cells are worth most now."""
+    """The definition: after the first, the view with the largest gain each time."""
     worth = {}
     chosen = [0]
     while True:
@@ -62,7 +62,7 @@ def slow_greedy(cells, count):
         chosen.append(left[int(np.argmax(gain))])
 
 
-def test_without_poses_views_are_spread_evenly():
+def test_without_poses_views_are_evenly_spaced():
     scene = scene_at([None] * 8)
     assert names(scene) == [0, 1, 2, 3, 4, 5, 6, 7]
     assert names(scene, stride=3) == [0, 3, 6]
@@ -76,11 +76,11 @@ def test_without_poses_views_are_spread_evenly():
         names(scene, stride=0)
 
 
-def test_a_camera_that_stands_still_is_not_asked_twice():
+def test_a_camera_that_stands_still_is_not_selected_twice():
     assert names(scene_at([0, 0, 0, 0, 0, 0, 0, 4, 8, 12]), views=4) == [0, 7, 8, 9]
 
 
-def test_a_place_seen_again_later_is_taken_once_before_it_is_taken_twice():
+def test_every_place_is_covered_once_before_any_is_covered_twice():
     assert names(scene_at([0, 5, 10, 10, 5, 0]), views=3) == [0, 1, 2]
     assert len(names(scene_at([0, 5, 10, 10, 5, 0]), views=5)) == 5
 
@@ -92,15 +92,15 @@ def test_stride_comes_first_and_the_first_view_stays():
 
 
 @pytest.mark.parametrize("depth", [None, broken], ids=["no depth", "unreadable depth"])
-def test_poses_alone_tell_enough(depth):
+def test_poses_without_depth_are_enough(depth):
     assert names(scene_at([0, 0, 0, 0, 0, 4, 8], depth), views=3) == [0, 5, 6]
 
 
-def test_cameras_in_one_place_without_depth_still_give_as_many_as_asked():
+def test_cameras_in_one_place_without_depth_give_the_requested_number():
     assert len(names(scene_at([0, 0, 0, 0], None), views=2)) == 2
 
 
-def test_sparse_depth_counts_by_its_middle():
+def test_sparse_depth_counts_by_its_median():
     sparse = wall(0.0)
     sparse[5, 7] = 2.0
     scene = scene_at([0, 0, 0, 0, 4, 8], partial(sparse.copy))

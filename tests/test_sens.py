@@ -20,7 +20,7 @@ def path(tmp_path):
     return tmp_path / "scene0000_00.sens"
 
 
-def test_a_truncated_file_yields_its_complete_frames_and_says_how_many_were_lost(path):
+def test_a_truncated_file_gives_its_complete_frames_and_the_number_lost(path):
     scan = tiny_scan(views=5)
     tiny.write_sens(path, scan)
     whole = path.read_bytes()
@@ -33,8 +33,8 @@ def test_a_truncated_file_yields_its_complete_frames_and_says_how_many_were_lost
         assert (scene.views[2].depth() > 0).all()
 
 
-def test_a_header_that_promises_a_frame_too_many_reads_no_frame_out_of_what_follows(path):
-    """Behind the frames come the IMU records: a count, then doubles and a time each."""
+def test_a_header_that_counts_a_frame_too_many_gives_no_false_frame(path):
+    """After the frames come the IMU records: a count, then doubles and a time each."""
     scan = tiny_scan()
     for values in ([0.0] * 15, [9.81, -0.02] * 7 + [0.5]):
         imu = struct.pack("<Q", 3) + struct.pack("<15dQ", *values, 17) * 3
@@ -44,7 +44,7 @@ def test_a_header_that_promises_a_frame_too_many_reads_no_frame_out_of_what_foll
         assert "1 lost" in scene.notes[0]
 
 
-def test_imu_records_behind_the_frames_are_no_loss(path):
+def test_imu_records_after_the_frames_are_not_counted_as_lost(path):
     tiny.write_sens(path, tiny_scan(), extra=b"\1" * 500)
     assert read_scene(path).notes == ()
 
@@ -70,7 +70,7 @@ def test_a_scan_that_lost_most_of_its_poses_is_an_error(path):
         read_scene(path)
 
 
-def test_what_cannot_be_read_says_what_it_is(path):
+def test_the_error_for_another_file_names_its_kind(path):
     scan = tiny_scan()
     tiny.write_sens(path, scan, depth="occi")
     with pytest.raises(InputError, match="depth coded as occi; known: raw, zlib"):
@@ -87,7 +87,7 @@ def test_what_cannot_be_read_says_what_it_is(path):
         read_scene(path)
 
 
-def test_a_damaged_frame_is_one_frames_error(path):
+def test_a_damaged_frame_is_an_error_of_that_frame_only(path):
     tiny.write_sens(path, tiny_scan())
     offset, color_bytes, depth_bytes = read_index(path).spans[1].tolist()
     data = bytearray(path.read_bytes())

@@ -1,4 +1,4 @@
-"""Stages are done once, redone when what they depend on changed, and never half done."""
+"""Stages run once, again when their inputs have changed, and are never half finished."""
 
 import contextlib
 import dataclasses
@@ -19,7 +19,7 @@ from lift3d.segmentation.sam import SamConfig
 
 
 class Stages:
-    """Two stages, b after a, each of which writes what it was told; counts how often they ran."""
+    """Two stages, b after a, that each write their settings; records which ones ran."""
 
     def __init__(self, path):
         self.path = path
@@ -73,8 +73,8 @@ def test_a_stage_that_failed_runs_again_and_the_one_before_it_does_not(stages):
     assert stages.new() == ["b"]
 
 
-def test_a_stage_that_failed_over_a_finished_one_counts_as_unfinished(stages):
-    """The record goes before the outputs are touched: they may be half new."""
+def test_a_finished_stage_that_failed_when_run_again_counts_as_unfinished(stages):
+    """The record is removed before the outputs are changed, as they may be half new."""
     stages.run()
     with pytest.raises(OSError, match="no space"):
         stages.run(a="other", fail=("a",))
@@ -83,7 +83,7 @@ def test_a_stage_that_failed_over_a_finished_one_counts_as_unfinished(stages):
     assert stages.new() == ["a"]  # and b, untouched, still belongs to this a
 
 
-def test_a_missing_output_is_made_again(stages):
+def test_a_missing_output_is_written_again(stages):
     stages.run()
     stages.new()
     (stages.path / "a").unlink()
@@ -100,14 +100,14 @@ def test_a_damaged_record_counts_as_none(stages, text):
     assert stages.new() == ["a"]
 
 
-def test_records_say_how_long_and_how_large(stages):
+def test_records_have_time_and_memory(stages):
     stages.run()
     record = json.loads((stages.path / ".stages/b.json").read_text())
     assert record["seconds"] >= 0
     assert record["peak_memory_mb"] > 10
 
 
-def test_a_fresh_folder_replaces_the_old_one_only_when_whole(tmp_path):
+def test_a_fresh_folder_replaces_the_old_one_only_when_complete(tmp_path):
     folder = tmp_path / "masks"
     with fresh_folder(folder) as part:
         (part / "old").write_text("old")
@@ -121,7 +121,7 @@ def test_a_fresh_folder_replaces_the_old_one_only_when_whole(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["masks"]
 
 
-def test_a_fresh_folder_does_not_take_over_what_a_killed_run_left(tmp_path):
+def test_a_fresh_folder_does_not_contain_files_of_a_killed_run(tmp_path):
     (tmp_path / ".masks.part").mkdir()
     (tmp_path / ".masks.part/half").write_text("half")
     with fresh_folder(tmp_path / "masks") as part:
@@ -129,7 +129,7 @@ def test_a_fresh_folder_does_not_take_over_what_a_killed_run_left(tmp_path):
     assert [path.name for path in (tmp_path / "masks").iterdir()] == ["new"]
 
 
-def test_a_folder_with_someone_elses_files_is_refused(tmp_path):
+def test_a_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(InputError, match="no run of lift3d"):
         open_run(tmp_path)
@@ -158,7 +158,7 @@ class Two:
     a: object = 1
 
 
-def test_the_fingerprint_tells_apart_what_differs():
+def test_different_values_have_different_fingerprints():
     values = [
         *(1, 1.0, True, "1", b"1", None, "", [], (), {}, [[]], [1, 2], ["1, 2"], [12]),
         *(["a", "b"], ["ab"], [["a"], "b"], ["a", ["b"]], {"a": 1}, {"a": 2}, {"b": 1}),
@@ -170,7 +170,7 @@ def test_the_fingerprint_tells_apart_what_differs():
     assert [fingerprint(value) for value in values] == [fingerprint(value) for value in values]
 
 
-def test_a_path_counts_with_what_lies_there(tmp_path):
+def test_the_fingerprint_of_a_path_has_the_content_of_the_file_or_folder(tmp_path):
     file = tmp_path / "file"
     seen = {fingerprint(file)}
     file.write_text("one")
@@ -188,8 +188,8 @@ def test_a_path_counts_with_what_lies_there(tmp_path):
     assert len(folder) == 4
 
 
-def test_a_cache_that_fills_does_not_change_what_is_done(tmp_path):
-    """Else a finished stage would be done again because it had kept something."""
+def test_the_content_of_a_cache_does_not_change_the_fingerprint(tmp_path):
+    """Otherwise a finished stage would run again because it had filled its cache."""
     settings = SamConfig(
         checkpoint=tmp_path / "weights.pth", embeddings=EmbeddingConfig(folder=tmp_path / "kept")
     )
@@ -200,6 +200,6 @@ def test_a_cache_that_fills_does_not_change_what_is_done(tmp_path):
     assert fingerprint(dataclasses.replace(settings, batch=3)) != before
 
 
-def test_what_cannot_be_hashed_is_refused_and_not_passed_over():
+def test_a_value_that_cannot_be_hashed_is_refused():
     with pytest.raises(TypeError, match="object"):
         fingerprint([object()])

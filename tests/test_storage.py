@@ -1,4 +1,4 @@
-"""Files and folders are whole or absent, and what was there before is not lost."""
+"""Files and folders are complete or absent, and earlier versions are not lost."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+def test_a_file_is_synced_before_it_is_renamed(tmp_path, monkeypatch):
     happened = []
     sync, rename = os.fsync, os.replace
     monkeypatch.setattr(
@@ -38,7 +38,7 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     assert happened == [str(part), "named a.json", str(tmp_path)]
 
 
-def test_a_folder_is_brought_to_the_disk_as_a_whole_before_it_has_its_name(tmp_path, monkeypatch):
+def test_a_folder_is_synced_at_once_before_it_is_renamed(tmp_path, monkeypatch):
     """Not file by file as they are written: each would wait for the disk alone."""
     happened = []
     sync, rename = storage._sync, os.replace
@@ -98,7 +98,7 @@ def test_a_process_killed_while_it_replaces_a_folder_loses_neither(tmp_path, mon
     assert names(folder) == (["old"] if step == 1 else ["new"])
 
 
-def test_what_killed_processes_left_is_removed_and_what_lives_stays(tmp_path):
+def test_files_of_killed_processes_are_removed_and_those_of_living_ones_stay(tmp_path):
     machine = storage._machine()
     left = [f".a.{ENDED}-{machine}.part.json", f".masks.{ENDED}-{machine}.part"]
     (tmp_path / left[0]).write_text("half")

@@ -1,4 +1,4 @@
-"""The synthetic room: its views, its truth and its surface tell one story."""
+"""The synthetic room: its views, its ground truth and its surface agree."""
 
 import pickle
 from itertools import pairwise
@@ -35,7 +35,7 @@ def surface(exact):
 
 
 def seen_from(view, other):
-    """World points of `view`; where `other` would see them: their z, the pixel, whether inside."""
+    """World points of `view`, and their z, pixel and visibility in the image of `other`."""
     rows, columns = np.mgrid[: view.camera.height, : view.camera.width].reshape(2, -1)
     z = view.depth()[rows, columns].astype(np.float64)
     camera = (np.stack([columns, rows, np.ones_like(rows)]) * z).T @ np.linalg.inv(view.camera.K).T
@@ -71,10 +71,10 @@ def test_an_object_keeps_its_id_from_view_to_view(exact):
         ids_b = b.instances()[pixel[inside, 1], pixel[inside, 0]][agree]
         same, total = same + np.count_nonzero(ids_a == ids_b), total + len(ids_a)
     assert total > 10_000
-    assert same / total > 0.95  # what is left lies on borders between touching things
+    assert same / total > 0.95  # the rest is on borders between touching objects
 
 
-def test_the_surface_holds_what_the_views_show_and_nothing_else(exact, surface):
+def test_the_surface_has_all_visible_points_and_no_others(exact, surface):
     shown = np.unique(np.concatenate([np.unique(view.instances()) for view in exact.views]))
     shown = set(shown[shown > 0].tolist())
     ids, points = np.unique(surface.instance, return_counts=True)
@@ -86,8 +86,8 @@ def test_the_surface_holds_what_the_views_show_and_nothing_else(exact, surface):
     assert len(shown) > 15
 
 
-def test_every_pixel_of_the_depth_lies_on_the_surface(exact, surface):
-    """And carries the id of the nearest surface point, but for borders."""
+def test_every_pixel_of_the_depth_is_on_the_surface(exact, surface):
+    """And has the id of the nearest surface point, except at borders."""
     from scipy.spatial import cKDTree
 
     tree = cKDTree(surface.points.xyz)
@@ -102,7 +102,7 @@ def test_every_pixel_of_the_depth_lies_on_the_surface(exact, surface):
         assert np.mean(surface.instance[nearest] == view.instances()[rows, columns]) > 0.9
 
 
-def test_a_surface_point_has_a_unit_normal_a_category_and_one_per_thing(surface):
+def test_a_surface_point_has_a_unit_normal_and_each_object_one_category(surface):
     np.testing.assert_allclose(np.linalg.norm(surface.points.normal, axis=1), 1, atol=1e-4)
     assert 1 <= surface.semantic.min() <= surface.semantic.max() <= len(CATEGORIES)
     for each in np.unique(surface.instance):
@@ -121,23 +121,23 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_room(noisy)
 
     first = [each.tobytes() for each in everything(noisy)]
     synthetic._room.cache_clear()
-    synthetic._look.cache_clear()
+    synthetic._rendered.cache_clear()
     again = [each.tobytes() for each in everything(SyntheticConfig(**SMALL).read())]
     other = everything(SyntheticConfig(**SMALL | {"seed": 2}).read())
     assert first == again
     assert not any(a == b.tobytes() for a, b in zip(first, other, strict=True))
 
 
-def test_the_order_of_asking_does_not_matter(noisy):
+def test_the_order_of_loading_does_not_matter(noisy):
     forwards = [view.depth() for view in noisy.views[:3]]
     backwards = [view.depth() for view in noisy.views[2::-1]][::-1]
     np.testing.assert_array_equal(forwards, backwards)
 
 
-def test_a_view_travels_to_another_process(noisy):
+def test_a_view_can_be_sent_to_another_process(noisy):
     for view in noisy.views[:2]:
         packed = pickle.dumps(view)
-        assert len(packed) < 10_000  # loaders travel, pictures do not
+        assert len(packed) < 10_000  # loaders are pickled, pictures are not
         copy = pickle.loads(packed)
         np.testing.assert_array_equal(copy.image(), view.image())
         np.testing.assert_array_equal(copy.instances(), view.instances())
@@ -155,7 +155,7 @@ def test_noise_misses_depth_and_stays_near_the_truth(exact, noisy):
 
 
 def test_the_camera_comes_back_to_what_it_has_left(exact):
-    """A thing is seen, lost for views on end, and seen again."""
+    """An object is visible, then invisible for many views, then visible again."""
     seen = np.array(
         [np.bincount(view.instances().ravel(), minlength=500) > 20 for view in exact.views]
     )
@@ -184,7 +184,7 @@ def test_a_folder_of_that_name_is_a_folder(tmp_path, monkeypatch):
         read_scene(Path("synthetic"))
 
 
-def test_a_scene_of_nothing_is_refused():
+def test_a_scene_without_views_or_pixels_is_refused():
     with pytest.raises(InputError, match="needs 1 view"):
         SyntheticConfig(views=0).read()
 
@@ -204,19 +204,19 @@ def test_a_worn_box_is_closed_and_lacks_only_its_edges():
 
 @pytest.mark.parametrize("worn", [0.0, 0.004], ids=["mathematical", "worn"])
 def test_boxes_that_touch_show_a_dark_line_only_if_their_edges_are_worn(worn):
-    """Two flush boxes of one colour; the light does not know which is which."""
+    """Two touching boxes of one colour under the same light."""
     rng = np.random.default_rng(0)
     build = Builder(rng)
-    build.thing("floor", np.eye(4)).add(
+    build.add_object("floor", np.eye(4)).add(
         box(4, 4, 0.1), Material((0.7, 0.7, 0.7)), place(0, 0, -0.1)
     )
     for x in (-0.15, 0.15):
         mesh = worn_box(0.3, 0.3, 0.3, worn) if worn else box(0.3, 0.3, 0.3)
-        build.thing("box", place(x, 0)).add(mesh, Material((0.6, 0.6, 0.6)))
+        build.add_object("box", place(x, 0)).add(mesh, Material((0.6, 0.6, 0.6)))
     caster = Caster(build.world(), np.array([0.0, 1.0, 2.0], np.float32))
     K = np.array([[300.0, 0, 79.5], [0, 300, 59.5], [0, 0, 1]])
     pose = np.array([[-1.0, 0, 0, 0], [0, 0, -1, 1.0], [0, -1, 0, 0.15], [0, 0, 0, 1]])
-    seen = caster.look(Camera(K, 160, 120, pose))
+    seen = caster.render(Camera(K, 160, 120, pose))
     light = seen.colour[40:80].mean((0, 2))
     seam, side = light[79:81].min(), light[60:70].mean()
     assert (seam < 0.93 * side) == bool(worn)
@@ -225,10 +225,10 @@ def test_boxes_that_touch_show_a_dark_line_only_if_their_edges_are_worn(worn):
 def test_folds_get_less_light_than_open_floor():
     build = Builder(np.random.default_rng(0))
     grey = Material((0.7, 0.7, 0.7))
-    build.thing("floor", np.eye(4)).add(box(4, 4, 0.1), grey, place(0, 0, -0.1))
-    build.thing("wall", np.eye(4)).add(box(4, 0.1, 2), grey, place(0, -1.05))
+    build.add_object("floor", np.eye(4)).add(box(4, 4, 0.1), grey, place(0, 0, -0.1))
+    build.add_object("wall", np.eye(4)).add(box(4, 0.1, 2), grey, place(0, -1.05))
     caster = Caster(build.world(), np.array([0.0, 0.0, 2.0], np.float32))
     floor = np.array([[0, y, 0] for y in (-0.99, -0.9, -0.5)], np.float32)
     fold, near, out = caster.open_to(floor, np.tile(np.float32([0, 0, 1]), (3, 1)))
     assert fold < near < out == 1
-    assert fold > 0.25  # what blocks gives some of it back
+    assert fold > 0.25  # the blocking surfaces reflect some of it

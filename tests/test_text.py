@@ -1,4 +1,4 @@
-"""Classes by name: tiny random CLIP and SigLIP, and what happens around them."""
+"""Classes by name: tiny random CLIP and SigLIP, and the code around them."""
 
 import numpy as np
 import pytest
@@ -58,7 +58,7 @@ def test_names_and_pictures_are_unit_vectors_of_one_space(scorer):
         assert len(rows) == count
         np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
     assert not np.allclose(names[0], names[1])
-    # Batches do not show, nor does who else is asked about.
+    # Results depend neither on batches nor on the other names.
     np.testing.assert_allclose(scorer.images(images[3:]), found[3:], atol=1e-5)
     np.testing.assert_allclose(scorer.names(["table"]), names[1:], atol=1e-5)
     with pytest.raises(InputError, match="no names"):
@@ -75,12 +75,12 @@ def test_a_mask_is_scored_by_the_picture_around_it(scorer):
     np.testing.assert_allclose(found[1:], scorer.images([image]), atol=1e-5)  # an empty mask
 
 
-def test_what_is_no_clip_says_so(tmp_path):
+def test_a_model_that_is_not_a_clip_is_refused(tmp_path):
     with pytest.raises(InputError, match="cannot be loaded"):
         TextConfig(str(tmp_path), local_files_only=True).build()
 
 
-def test_the_nearest_name_wins_and_nothing_is_no_class():
+def test_the_nearest_name_is_chosen_and_zero_features_have_no_class():
     names = np.eye(3, dtype=np.float32)
     features = np.array([[0, 2, 0], [0, 0, 0], [3, 0, 4], [1, 1, 0]], np.float32)
     label, cosine = classify(features, names, [5, 7, 9])
@@ -91,7 +91,7 @@ def test_the_nearest_name_wins_and_nothing_is_no_class():
         classify(features, names, [1, 2])
 
 
-def test_classes_of_masks_become_a_map_to_vote_on():
+def test_classes_of_masks_become_a_class_map():
     stack = np.zeros((2, 2, 3), bool)
     stack[0], stack[1, 0, 0] = True, True
     masks = Masks(stack, np.ones(2, np.float32))

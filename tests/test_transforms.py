@@ -1,4 +1,4 @@
-"""transforms.json: what nerfstudio and instant-ngp may write, and what they may leave out."""
+"""transforms.json: the variants that nerfstudio and instant-ngp write."""
 
 import json
 
@@ -45,7 +45,7 @@ def without_depth(content):
         del frame["depth_file_path"]
 
 
-def test_without_depth_or_cloud_views_are_posed_all_the_same(tmp_path):
+def test_without_depth_or_cloud_views_are_posed_too(tmp_path):
     scan = tiny_scan()
     tiny.write_transforms(tmp_path, scan)
     edit(tmp_path, without_depth)
@@ -94,7 +94,7 @@ def test_intrinsics_of_a_frame_come_before_those_of_the_file(tmp_path):
     assert cameras[0].K[:2, 2].tolist() == [39.5, 29.5]
 
 
-def test_distortion_is_taken_over(tmp_path):
+def test_distortion_is_read(tmp_path):
     tiny.write_transforms(tmp_path, tiny_scan(), k1=0.1, k2=-0.05, p1=0.001, p2=0.002)
     camera = read_scene(tmp_path).views[0].camera
     assert camera.distortion == (0.1, -0.05, 0.001, 0.002, 0.0)
@@ -129,7 +129,7 @@ def test_images_that_were_shrunk_get_the_camera_of_their_size(tmp_path):
     assert view.image().shape == (30, 40, 3)
 
 
-def test_a_missing_file_leaves_its_frame_out(tmp_path):
+def test_a_frame_with_a_missing_file_is_skipped(tmp_path):
     tiny.write_transforms(tmp_path, tiny_scan())
     (tmp_path / "images/1.png").unlink()
     (tmp_path / "depth/2.png").unlink()
@@ -173,7 +173,7 @@ def test_cameras_that_were_scaled_come_back_to_the_scale_of_depth_and_cloud(tmp_
         np.testing.assert_allclose(view.camera.pose, pose, atol=1e-9)
 
 
-def test_a_cloud_without_colour_is_grey_and_a_missing_one_is_told(tmp_path):
+def test_a_cloud_without_colour_is_grey_and_a_missing_one_gives_a_note(tmp_path):
     tiny.write_transforms(tmp_path, tiny_scan(), ply_file_path="cloud.ply")
     scene = read_scene(tmp_path)
     assert scene.load_points is None
@@ -204,20 +204,20 @@ def test_a_broken_cloud_is_named(tmp_path):
         (lambda c: c.update(applied_scale=0), "applied_scale is 0"),
     ],
 )
-def test_what_is_wrong_in_the_file_is_named(tmp_path, change, message):
+def test_errors_in_the_file_are_named(tmp_path, change, message):
     tiny.write_transforms(tmp_path, tiny_scan())
     edit(tmp_path, change)
     with pytest.raises(InputError, match=message):
         read_scene(tmp_path)
 
 
-def test_what_is_no_json_is_refused(tmp_path):
+def test_a_file_that_is_not_json_is_refused(tmp_path):
     (tmp_path / "transforms.json").write_text("{frames")
     with pytest.raises(InputError, match="is not readable JSON"):
         read_scene(tmp_path)
 
 
-def test_a_pose_that_is_not_finite_leaves_its_frame_out(tmp_path):
+def test_a_frame_with_a_pose_that_is_not_finite_is_skipped(tmp_path):
     tiny.write_transforms(tmp_path, tiny_scan())
     nan = np.full((4, 4), np.nan).tolist()
     edit(tmp_path, lambda c: c["frames"][0].update(transform_matrix=nan))

@@ -1,4 +1,4 @@
-"""A video becomes views: chosen by motion and sharpness, and the very frames of the video."""
+"""A video becomes views, chosen by motion and sharpness, identical to frames of the video."""
 
 import pickle
 import re
@@ -57,7 +57,7 @@ def test_a_focal_length_of_0_is_an_error_and_not_unset(tmp_path, panorama):
 
 
 @pytest.mark.parametrize("suffix", CODECS)
-def test_a_view_is_exactly_its_frame_in_whatever_order_they_are_asked(tmp_path, panorama, suffix):
+def test_a_view_is_exactly_its_frame_in_any_order_of_loading(tmp_path, panorama, suffix):
     path = write(tmp_path / f"walk.{suffix}", panorama, range(0, 600, 2))
     views = read_scene(path, Video(motion=0.2)).views
     truth = decoded(path)
@@ -66,7 +66,7 @@ def test_a_view_is_exactly_its_frame_in_whatever_order_they_are_asked(tmp_path, 
         np.testing.assert_array_equal(views[i].image(), truth[index(views[i])])
 
 
-def test_a_view_is_exactly_its_frame_where_seeking_is_not(tmp_path, panorama, monkeypatch):
+def test_a_view_is_exactly_its_frame_where_seeking_is_inexact(tmp_path, panorama, monkeypatch):
     path = write(tmp_path / "walk.mp4", panorama, range(0, 600, 2))
     views = read_scene(path, Video(motion=0.2)).views
     truth = decoded(path)
@@ -88,7 +88,7 @@ def test_a_view_is_exactly_its_frame_where_seeking_is_not(tmp_path, panorama, mo
         np.testing.assert_array_equal(view.image(), truth[index(view)])
 
 
-def test_the_camera_moves_by_the_asked_share_between_views(tmp_path, panorama):
+def test_the_camera_moves_by_the_set_share_between_views(tmp_path, panorama):
     """2 pixels a frame of 160: 0.2 of the width are 16 frames, half of it 8."""
     path = write(tmp_path / "walk.avi", panorama, range(0, 400, 2))
     views = read_scene(path, Video(motion=0.2)).views
@@ -122,7 +122,7 @@ def test_of_too_many_views_some_are_kept_evenly(tmp_path, panorama):
     assert scene.notes[0] == ("5 of 200 frames chosen by motion and sharpness (25 frames a second)")
 
 
-def test_views_travel_to_threads_and_processes(tmp_path, panorama):
+def test_views_can_be_sent_to_threads_and_processes(tmp_path, panorama):
     path = write(tmp_path / "walk.mp4", panorama, range(0, 200, 2))
     views = [pickle.loads(pickle.dumps(view)) for view in read_scene(path).views]
     truth = decoded(path)
@@ -141,7 +141,7 @@ def test_a_video_has_no_poses_and_no_scale(tmp_path, panorama):
     assert scene.views[0].camera.K[0].tolist() == [192.0, 0.0, 79.5]
 
 
-def test_a_video_cut_short_gives_what_is_whole_and_says_so(tmp_path, panorama):
+def test_a_truncated_video_gives_its_complete_frames_and_a_note(tmp_path, panorama):
     """AVI keeps its index at the end but can be decoded from the start."""
     path = write(tmp_path / "walk.avi", panorama, range(0, 400, 2))
     data = path.read_bytes()
@@ -161,13 +161,13 @@ def test_an_mp4_without_its_end_is_refused(tmp_path, panorama):
         read_scene(path)
 
 
-def test_a_file_that_is_no_video_is_refused(tmp_path):
+def test_a_file_that_is_not_a_video_is_refused(tmp_path):
     (tmp_path / "a.mov").write_bytes(b"nothing of the kind")
     with pytest.raises(InputError, match=r"a\.mov cannot be opened as a video"):
         read_scene(tmp_path / "a.mov")
 
 
-def test_a_resting_camera_is_no_scene(tmp_path, panorama):
+def test_a_video_from_a_resting_camera_is_refused(tmp_path, panorama):
     path = write(tmp_path / "still.avi", panorama, [0] * 30)
     with pytest.raises(InputError, match="the picture hardly moves in 30 frames"):
         read_scene(path)

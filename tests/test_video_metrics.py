@@ -4,6 +4,15 @@ import math
 
 import numpy as np
 import pytest
+from davis.matched import matched_consistency
+from davis.video import (
+    MaskScore,
+    Track,
+    _track,
+    boundary,
+    boundary_f,
+    score_video,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.morphology import disk
@@ -14,15 +23,6 @@ from lift3d.scene import Camera, Matches, View
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.labelmaps import true_label_maps
 from lift3d.segmentation.matching.depth import DepthMatcherConfig
-from pipelines.davis.matched import matched_consistency
-from pipelines.davis.video import (
-    MaskScore,
-    Track,
-    _track,
-    boundary,
-    boundary_f,
-    score_video,
-)
 
 PERFECT, MISSED = MaskScore(1.0, 1.0, 1.0, 1.0, 1.0), MaskScore(0.0, 0.0, 0.0, 0.0, 0.0)
 

@@ -51,7 +51,7 @@ def room(noise=0.3):
     return LabelledPoints(points, ids, np.ones(len(xyz), np.float32))
 
 
-def test_near_walls_are_left_out_whole_and_far_ones_shown_whole():
+def test_near_walls_are_left_out_and_far_walls_are_shown():
     cloud = room()
     grey, red, green, blue, yellow = [90] * 3, [250, 0, 0], [0, 250, 0], [0, 0, 250], [250, 250, 0]
     colours = np.array([grey, grey, red, green, blue, yellow], np.uint8)[cloud.instance]
@@ -86,7 +86,7 @@ def test_the_scene_fills_its_picture(size):
         assert not covered[:, [0, -1]].any()
 
 
-def test_a_small_piece_far_from_the_scene_does_not_shrink_it():
+def test_a_few_points_far_from_the_scene_do_not_shrink_it():
     cloud = room(noise=0.0)
     rng = np.random.default_rng(1)
     far = (rng.random((200, 3)) * 0.05 + [4.9, -0.9, 2.0]).astype(np.float32)
@@ -100,9 +100,9 @@ def test_a_small_piece_far_from_the_scene_does_not_shrink_it():
         np.testing.assert_allclose(beside.pose, alone.pose, atol=0.1)
 
 
-def test_a_single_point_can_be_looked_at():
-    one = np.zeros((1, 3), np.float32)
-    points = Points(one, np.zeros((1, 3), np.uint8), one, np.ones(1, np.float32))
+def test_a_single_point_can_be_rendered():
+    zero = np.zeros((1, 3), np.float32)
+    points = Points(zero, np.zeros((1, 3), np.uint8), zero, np.ones(1, np.float32))
     assert (render(points, splat=0.001) == 0).all(-1).any()
 
 
@@ -148,7 +148,7 @@ def test_the_picture_shows_the_table_before_the_floor():
     assert red[110:130, 150:170].mean() > 0.9
 
 
-def test_points_that_turn_their_back_are_left_out():
+def test_points_facing_away_are_left_out():
     cloud = floor_and_box()
     below = orbit_cameras(cloud.points, 1, 160, 120, elevation=-60.0)[0]
     assert (render(cloud.points, camera=below) == 255).all()
@@ -164,7 +164,7 @@ def test_every_mode_colours_every_point():
     assert (labels[0] == labels[49]).all()
 
 
-def test_a_frustum_opens_towards_what_the_camera_sees():
+def test_a_frustum_opens_in_the_direction_of_the_camera():
     K = np.array([[100.0, 0, 49.5], [0, 100.0, 39.5], [0, 0, 1]])
     pose = np.eye(4)
     pose[:3, 3] = [1, 2, 3]

@@ -43,7 +43,7 @@ def test_a_view_sees_the_wall_and_not_what_is_behind_or_before_it():
     assert (seen.column[0], seen.row[0]) == (8, 6)  # 7.5 and 5.5 round up
 
 
-def test_a_missing_depth_sees_nothing():
+def test_at_missing_depth_no_point_is_visible():
     assert len(sightings(points([[0, 0, 2]]), view_of(np.zeros_like(WALL)))) == 0
 
 
@@ -53,7 +53,7 @@ def test_the_tolerance_grows_with_distance():
     assert len(sightings(cloud, view_of(WALL), DepthTolerance(0.02, 0.02)))
 
 
-def test_a_slanted_look_weighs_less():
+def test_a_grazing_observation_has_less_weight():
     slanted = [np.sin(1.0), 0, -np.cos(1.0)]
     cloud = points([[0, 0, 2], [0, 0, 2]], [[0, 0, -1], slanted])
     view = view_of(WALL)
@@ -61,7 +61,7 @@ def test_a_slanted_look_weighs_less():
     np.testing.assert_allclose(weight, [1, np.cos(1.0)], rtol=1e-5)
 
 
-def test_a_vote_weighs_as_its_formula_says():
+def test_the_weight_of_a_vote_is_that_of_its_formula():
     """Confidence times the cosine, `GRAZING` at least; unknown normals count as seen head-on."""
     angle = [0.0, 0.7, np.pi - 0.7, np.pi / 2]
     normal = [[np.sin(a), 0, -np.cos(a)] for a in angle] + [[0, 0, 0]]
@@ -88,7 +88,7 @@ def test_nothing_is_seen_where_depth_has_no_confidence():
 
 def test_the_pixel_comes_from_the_colour_camera_where_it_differs():
     moved = np.eye(4)
-    moved[0, 3] = 0.2  # colour camera 20 cm to the right: things appear 2 px to the left
+    moved[0, 3] = 0.2  # colour camera 20 cm to the right: objects appear 2 px to the left
     view = view_of(WALL, camera=camera(world_from_camera=moved), depth_camera=camera())
     seen = sightings(points([[0.02, 0.02, 2]]), view)
     assert (seen.column[0], seen.row[0]) == (6, 6)
@@ -102,7 +102,7 @@ def test_without_depth_the_cloud_hides_itself():
     assert len(seen) > 1000
     front = seen.point < x.size
     assert front.sum() > 0.95 * x.size
-    # What shows of the wall behind shows beside the front one.
+    # Visible points of the rear wall are beside the front wall.
     behind = cloud.xyz[seen.point[~front]]
     assert (np.abs(behind[:, :2] / 3.0).max(1) > 0.5 / 2.0 - 0.05).all()
 
@@ -156,7 +156,7 @@ def test_the_nearest_point_is_in_front_and_covers_its_splat():
 
 
 @pytest.mark.parametrize("splat", [0.0, 0.15, 0.9])
-def test_splats_passed_over_by_tiles_show_what_painting_all_of_them_shows(splat):
+def test_skipping_splats_by_tiles_gives_the_same_picture_as_drawing_all(splat):
     rng = np.random.default_rng(1)
     xyz = rng.uniform([-2, -2, -0.5], [2, 2, 4], (400, 3)).astype(np.float32)
     xyz[200:] = xyz[:200]  # equal depths: the smaller index is in front

@@ -1,4 +1,4 @@
-"""Weights: what came is not fetched twice, a wrong file is never taken for the right one."""
+"""Weights: no byte is downloaded twice, and a wrong file is never accepted."""
 
 import dataclasses
 import hashlib
@@ -23,7 +23,7 @@ SHA256 = hashlib.sha256(RIGHT).hexdigest()
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves `server.body` as its other attributes say, and notes what was asked."""
+    """Serves `server.body` by the server's other attributes, and records the requests."""
 
     def log_message(self, *args):
         pass
@@ -73,7 +73,7 @@ def cache(tmp_path, monkeypatch):
     """The folder weights go to; no waiting between tries, and no proxy between."""
     monkeypatch.setenv("LIFT3D_WEIGHTS", str(tmp_path / "cache"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(downloading, "PATIENCE", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(downloading, "WAITS", (0.0, 0.0, 0.0))
     return tmp_path / "cache"
 
 
@@ -94,14 +94,14 @@ def names(folder):
 
 
 def test_a_checkpoint_is_fetched_and_then_found(published, cache):
-    ticks, said = [], []
-    path = weights.fetch("tiny", lambda *tick: ticks.append(tick), say=said.append)
+    ticks, lines = [], []
+    path = weights.fetch("tiny", lambda *tick: ticks.append(tick), log=lines.append)
     assert path == weights.find("tiny") == cache / "tiny.pth"
     assert path.read_bytes() == RIGHT
     assert names(cache) == ["tiny.pth", "tiny.pth.json"]
     assert ticks[-1] == (1, 1)
-    assert "non-commercial; you accept it by fetching" in said[0]
-    assert "SHA-256 as expected" in said[-1]
+    assert "non-commercial; you accept it by fetching" in lines[0]
+    assert "SHA-256 as expected" in lines[-1]
 
 
 def test_a_second_fetch_only_verifies(published):
@@ -110,26 +110,26 @@ def test_a_second_fetch_only_verifies(published):
     assert published.asked == [None]
 
 
-def test_a_cut_line_goes_on_where_it_stopped(published):
+def test_a_broken_download_resumes_where_it_stopped(published):
     published.cuts = [400_000, 400_000, 1_000_000]
-    said = []
-    assert weights.fetch("tiny", say=said.append).read_bytes() == RIGHT
+    lines = []
+    assert weights.fetch("tiny", log=lines.append).read_bytes() == RIGHT
     assert published.asked == [
         None,
         "bytes=400000-",
         "bytes=400000-",
         "bytes=1000000-",
     ]
-    assert any("ended too early; trying again at byte 400,000" in line for line in said)
+    assert any("ended too early; trying again at byte 400,000" in line for line in lines)
 
 
-def test_a_line_cut_more_often_than_the_tries_comes_through_while_it_brings_something(published):
+def test_received_bytes_reset_the_number_of_retries(published):
     published.cuts = list(range(100_000, 1_500_000, 100_000))
     assert weights.fetch("tiny").read_bytes() == RIGHT
     assert len(published.asked) == 15
 
 
-def test_a_line_that_stays_dead_keeps_what_came_for_the_next_command(published, cache):
+def test_a_failed_download_keeps_its_part_for_the_next_command(published, cache):
     published.cuts = [700_000] * 4
     with pytest.raises(InputError, match=r"700,000 of 1,500,001 bytes are kept .* same command"):
         weights.fetch("tiny")
@@ -143,7 +143,7 @@ def test_a_line_that_stays_dead_keeps_what_came_for_the_next_command(published, 
     assert names(cache) == ["tiny.pth", "tiny.pth.json"]
 
 
-def test_a_reset_or_silent_line_is_tried_again(published, monkeypatch):
+def test_a_reset_or_stalled_connection_is_retried(published, monkeypatch):
     real, breaks = downloading.urllib.request.urlopen, [TimeoutError("timed out")]
 
     def urlopen(request, timeout):
@@ -166,17 +166,17 @@ def test_a_reset_or_silent_line_is_tried_again(published, monkeypatch):
     assert published.asked == [None, f"bytes={2 * downloading.CHUNK}-"]
 
 
-def test_a_server_without_ranges_sends_all_again(published):
+def test_a_server_without_ranges_sends_the_complete_file_again(published):
     published.ranges, published.cuts = False, [400_000]
-    said = []
-    assert weights.fetch("tiny", say=said.append).read_bytes() == RIGHT
+    lines = []
+    assert weights.fetch("tiny", log=lines.append).read_bytes() == RIGHT
     assert published.asked == [None, "bytes=400000-"]
-    assert any("the whole file again" in line for line in said)
+    assert any("the whole file again" in line for line in lines)
 
 
 @pytest.mark.parametrize("minds_if_range", [True, False])
 def test_two_files_are_never_mixed(published, minds_if_range):
-    """The file on the server is replaced between two tries, where no hash would tell."""
+    """The file on the server is replaced between two tries, and its hash is unknown."""
     published.body, published.tag, published.cuts = WRONG[::-1], '"0"', [400_000] * 5
     with pytest.raises(InputError):
         weights.fetch("free")
@@ -196,7 +196,7 @@ def test_a_part_longer_than_the_servers_file_does_not_block_for_ever(published, 
     assert weights.fetch("tiny").read_bytes() == RIGHT
 
 
-def test_wrong_bytes_are_kept_as_bad_and_told(published, cache):
+def test_a_wrong_file_is_renamed_to_bad_and_reported(published, cache):
     published.body = WRONG
     for bad in ("tiny.pth.bad", "tiny.pth.bad2"):
         with pytest.raises(InputError, match=f"expected {SHA256}.*kept as .*{bad} ") as caught:
@@ -215,31 +215,31 @@ def test_a_login_page_is_not_taken_for_weights(published, cache):
     assert not (cache / "tiny.pth").exists()
 
 
-def test_a_missing_page_is_told_at_once(published):
+def test_a_missing_page_is_an_error_without_retries(published):
     published.status = [404]
     with pytest.raises(InputError, match=r"404 Not Found; get the file another way .* --path"):
         weights.fetch("tiny")
     assert len(published.asked) == 1
 
 
-def test_a_busy_server_is_asked_again(published):
+def test_a_busy_server_is_retried(published):
     published.status = [503, 429, 404]
     with pytest.raises(InputError, match="404"):
         weights.fetch("tiny")
     assert len(published.asked) == 3
 
 
-def test_no_server_is_told_after_some_tries(published, monkeypatch):
+def test_an_unreachable_server_is_an_error_after_some_retries(published, monkeypatch):
     url = "http://127.0.0.1:1/tiny.pth"
     entry = dataclasses.replace(weights.KNOWN["tiny"], url=url)
     monkeypatch.setitem(weights.KNOWN, "tiny", entry)
-    said = []
+    lines = []
     with pytest.raises(InputError, match=r"no connection .* 0 of 1,500,001 bytes"):
-        weights.fetch("tiny", say=said.append)
-    assert sum("trying again" in line for line in said) == 3
+        weights.fetch("tiny", log=lines.append)
+    assert sum("trying again" in line for line in lines) == 3
 
 
-def test_a_full_disk_is_told_before_fetching_and_what_came_stays(
+def test_a_full_disk_is_an_error_before_the_download_and_the_part_stays(
     published, cache, monkeypatch, capsys
 ):
     published.cuts = [400_000] * 5
@@ -247,15 +247,15 @@ def test_a_full_disk_is_told_before_fetching_and_what_came_stays(
         weights.fetch("tiny")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1_100_000))
     assert cli.main(["weights", "tiny"]) == 1
-    said = capsys.readouterr().err
-    assert "No space left on device: 1,100,001 bytes are to come, 1,100,000 are free" in said
+    output = capsys.readouterr().err
+    assert "No space left on device: 1,100,001 bytes are to come, 1,100,000 are free" in output
     assert (cache / "tiny.pth.part").stat().st_size == 400_000
 
 
 def test_an_unpublished_hash_is_trusted_on_first_use_and_held_to(published, cache):
-    said = []
-    path = weights.fetch("free", say=said.append)
-    assert any("no published SHA-256" in line and SHA256 in line for line in said)
+    lines = []
+    path = weights.fetch("free", log=lines.append)
+    assert any("no published SHA-256" in line and SHA256 in line for line in lines)
     record = json.loads((cache / "free.pth.json").read_text())
     assert (record["sha256"], record["sha256_is"]) == (SHA256, "trusted on first use")
     assert f"{SHA256}, trusted on first use on {record['first']}" in weights.listing()
@@ -311,7 +311,7 @@ def test_a_file_put_into_the_folder_by_hand_is_verified_first(published, cache):
     assert published.asked == []
 
 
-def test_a_local_file_is_used_where_it_lies(published, cache, tmp_path):
+def test_a_local_file_is_used_in_place(published, cache, tmp_path):
     own = tmp_path / "mine.pth"
     own.write_bytes(RIGHT)
     assert weights.fetch("tiny", path=own) == weights.find("tiny") == own
@@ -377,10 +377,10 @@ def test_the_folder_follows_the_environment(monkeypatch, tmp_path):
 
 def test_the_command_lists_what_is_known(capsys):
     assert cli.main(["weights"]) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for checkpoint in weights.KNOWN.values():
-        assert checkpoint.licence in said
-        assert f"no; to fetch: lift3d weights {checkpoint.name}\n" in f"{said}\n"
+        assert checkpoint.licence in output
+        assert f"no; to fetch: lift3d weights {checkpoint.name}\n" in f"{output}\n"
     for word in (
         "CC BY-NC-SA 4.0, non-commercial",
         "Apache-2.0",
@@ -388,7 +388,7 @@ def test_the_command_lists_what_is_known(capsys):
         "ec2df62732",
         "not known",
     ):
-        assert word in said
+        assert word in output
 
 
 def test_the_command_fetches_into_a_folder(published, tmp_path, capsys):
@@ -401,7 +401,7 @@ def test_the_command_fetches_into_a_folder(published, tmp_path, capsys):
     assert weights.find("tiny", folder) == folder / "tiny.pth"
 
 
-def test_the_command_explains_mistakes(published, tmp_path, capsys):
+def test_the_command_explains_errors(published, tmp_path, capsys):
     assert cli.main(["weights", "tinny"]) == 2
     assert "did you mean 'tiny'" in capsys.readouterr().err
     assert cli.main(["weights", "--path", "x.pth"]) == 2
@@ -410,7 +410,7 @@ def test_the_command_explains_mistakes(published, tmp_path, capsys):
     assert "--path takes tiny.pth" in capsys.readouterr().err
 
 
-def test_published_hashes_are_whole():
+def test_published_hashes_are_complete():
     for checkpoint in weights.KNOWN.values():
         assert checkpoint.url.startswith("https://")
         assert checkpoint.sha256 is None or len(bytes.fromhex(checkpoint.sha256)) == 32

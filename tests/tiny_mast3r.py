@@ -1,8 +1,8 @@
-"""A small random MASt3R checkpoint that tells pictures apart, and pictures that fit it.
+"""A small random MASt3R checkpoint that distinguishes pictures, and pictures for it.
 
-Random weights know no geometry. Made so that what a token says comes nearly all from its own
-patch, pictures that are the same one moved by whole patches get descriptors that move along, and
-depth that is a fixed function of what is seen: enough to match and align by.
+Random weights know no geometry. The weights are scaled so that a token depends almost only on its
+own patch. Pictures shifted by whole patches then have descriptors with the same shift, and depth is
+a fixed function of the picture: enough for matching and alignment.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ CALL = (
     "desc_conf_mode=('exp', 0, inf))"
 )
 STEP = 32
-"""Pixels between one picture and the next: whole patches."""
+"""Shift between consecutive pictures in pixels: a multiple of the patch size."""
 
 
 def write_checkpoint(path: Path, seed: int = 0) -> Path:
-    """A `.pth` as published, of a small network."""
+    """Write a `.pth` in the published format, of a small network."""
     import torch
 
     from lift3d.networks.mast3r.network import Mast3r
@@ -40,11 +40,11 @@ def write_checkpoint(path: Path, seed: int = 0) -> Path:
         if name.endswith("bias"):
             value.zero_()
         elif "attn" in name or "dec_blocks" in name:
-            value.mul_(0.02)  # little influence of other patches and of the other picture
+            value.mul_(0.02)  # other patches and the other picture have little influence
         elif "patch_embed" in name or "head_local_features" in name:
             value.normal_(std=2.0 / np.sqrt(value[0].numel()))
     for name, value in state.items():
-        if name.startswith("downstream_head2"):  # both heads must give equal descriptors
+        if name.startswith("downstream_head2"):  # both heads must give the same descriptors
             value.copy_(state[name.replace("head2", "head1")])
     for head in (1, 2):
         state[f"downstream_head{head}.dpt.head.4.weight"].mul_(0.3)
@@ -56,18 +56,18 @@ def write_checkpoint(path: Path, seed: int = 0) -> Path:
 
 
 def write_pictures(folder: Path, count: int = 4, width: int = 512, height: int = 384) -> Path:
-    """One textured picture, seen through a window that moves by `STEP` pixels right and down."""
+    """Write crops of one textured picture, shifted by `STEP` pixels right and down."""
     import cv2
     from PIL import Image
 
     rng = np.random.default_rng(0)
     high, wide = height + count * STEP, width + count * STEP
     coarse = rng.integers(0, 256, (high // 8, wide // 8, 3), dtype=np.uint8)
-    whole = cv2.resize(coarse, (wide, high), interpolation=cv2.INTER_CUBIC)
+    texture = cv2.resize(coarse, (wide, high), interpolation=cv2.INTER_CUBIC)
     folder.mkdir(parents=True, exist_ok=True)
     for k in range(count):
         left, top = k * STEP, (k % 2) * STEP
-        Image.fromarray(whole[top : top + height, left : left + width]).save(
+        Image.fromarray(texture[top : top + height, left : left + width]).save(
             folder / f"photo{k}.png"
         )
     return folder

@@ -1,4 +1,4 @@
-"""A box before a wall, small enough to ray-cast by formula, written in every format we read."""
+"""A box in front of a wall, ray-cast by formula, written in every format that lift3d reads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COLOR_SIZE, DEPTH_SIZE = (80, 60), (64, 48)
 
 @dataclass(frozen=True, eq=False)
 class TinyScan:
-    """What was written, in our conventions: what a reader has to give back."""
+    """The written scan in lift3d's conventions, as a reader must return it."""
 
     names: list[str]
     poses: list[np.ndarray]
@@ -58,9 +58,9 @@ def tiny_scan(
     extrinsic=None,
     nearer=0.0,
 ):
-    """`extrinsic`: depth_from_color of the rig; the poses given back are the colour camera's.
+    """Render a scan. `extrinsic`: depth_from_color of the rig; `poses` are of the colour camera.
 
-    `nearer`: metres by which the cameras stand nearer to the wall.
+    `nearer`: metres by which the cameras are nearer to the wall.
     """
     poses, depth_poses, images, depths, instances = [], [], [], [], []
     for i in range(views):
@@ -110,7 +110,7 @@ def write_sens(
     extra=b"",
     version=4,
 ):
-    """The makers' format by its description in data/scannet/README.md, written the plain way."""
+    """Write the .sens format as described in data/scannet/README.md."""
     color_code = {"raw": 0, "png": 1, "jpeg": 2}[color]
     depth_code = {"raw": 0, "zlib": 1, "occi": 2}[depth]
     blob = struct.pack("<I", version) + struct.pack("<Q", 9) + b"tiny-scan"
@@ -171,7 +171,7 @@ def write_seven_scenes(root: Path, scan: TinyScan, folders=("",), intrinsics=Tru
 
 
 def write_rgbd_json(root: Path, scan: TinyScan, **more) -> None:
-    """Someone's own layout: OpenGL cameras, world to camera, 0.2 mm depth, confidence."""
+    """A custom layout: OpenGL cameras, world to camera, 0.2 mm depth, confidence."""
     flip = np.diag([1.0, -1, -1, 1])
     for i in range(len(scan.names)):
         save(root / f"pictures/img_{i}.png", scan.images[i])
@@ -196,7 +196,7 @@ def write_rgbd_json(root: Path, scan: TinyScan, **more) -> None:
 
 
 def write_hololens(root: Path, scan: TinyScan) -> None:
-    """Only every second row of poses.txt has its image, as the index says."""
+    """Only every second row of poses.txt has an image, by the index."""
     for i, name in enumerate(scan.names):
         save(root / f"images/{name}.png", scan.images[i])
         save(root / f"depth/{name}.png", stored(scan.depths[i]))
@@ -248,7 +248,7 @@ def write_tum(root: Path, scan: TinyScan) -> None:
     for i, name in enumerate(scan.names):
         save(root / f"rgb/{name}.png", scan.images[i])
         save(root / f"depth/{float(name) + 0.008:.6f}.png", stored(scan.depths[i], 5000))
-        for shift, moved in ((-0.004, 0.0), (0.012, 5.0)):  # only the nearer one is right
+        for shift, moved in ((-0.004, 0.0), (0.012, 5.0)):  # only the nearer pose is right
             position = scan.poses[i][:3, 3] + moved
             turn = Rotation.from_matrix(scan.poses[i][:3, :3]).as_quat()
             values = [float(name) + shift, *position, *turn]
@@ -329,7 +329,7 @@ def colmap_model(scan: TinyScan, xyz, model="PINHOLE", params=None, suffix=".png
 
 
 def write_colmap(root: Path, scan: TinyScan) -> None:
-    """A COLMAP workspace after dense stereo, its depth maps written by COLMAP's own code."""
+    """A COLMAP workspace after dense stereo; pycolmap writes the depth maps."""
     import pycolmap
 
     wall = np.array([[x, y, WALL_Z] for x in (-0.9, 0.0, 0.7) for y in (-0.6, 0.5)])

@@ -1,4 +1,4 @@
-"""A flat wall with squares, seen by a camera that moves along it: computable by hand."""
+"""A flat wall with squares, seen by a camera that moves along it; results follow by hand."""
 
 from functools import partial
 
@@ -16,9 +16,9 @@ K = np.array([[FOCAL, 0, 79.5], [0, FOCAL, 59.5], [0, 0, 1]])
 def wall_labels(squares, shift, background=1):
     """Label map: `squares` are (left, top, size, id) in the pixels of the view at shift 0."""
     labels = np.full((HEIGHT, WIDTH), background, np.int32)
-    for left, top, size, one in squares:
+    for left, top, size, square in squares:
         start = max(left - shift, 0)
-        labels[top : top + size, start : max(left + size - shift, 0)] = one
+        labels[top : top + size, start : max(left + size - shift, 0)] = square
     return labels
 
 
@@ -50,7 +50,7 @@ def wall_scene(squares, shifts):
 
 
 class TrueMasks(Segmenter):
-    """Masks are the true objects; a prompt gets the object under most of its points."""
+    """A perfect segmenter: masks are the true objects; a prompt gets the object of most points."""
 
     def segment(self, view):
         masks = Masks.from_label_map(view.instances())

@@ -1,4 +1,4 @@
-"""Open a run's cloud in Open3D, one object lit and the rest dimmed.
+"""Show a run's cloud in Open3D, with one object highlighted.
 
 python viewers/labelled_cloud.py OUT [ID]
 """
@@ -12,7 +12,7 @@ from lift3d.scene.colours import label_colours
 
 
 def main() -> None:
-    """Show OUT/cloud.ply; without ID every object has its colour."""
+    """Show OUT/cloud.ply; with ID, all other points are dimmed."""
     if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
     import open3d

@@ -23,9 +23,9 @@ MIXED = 0.2
 KEPT, UNCONFIRMED, SMALL, UNSEEN = range(4)
 REASONS = (
     "became an object",
-    "the points under it belong to no object: no other view confirms one there",
-    "its object has too few points and was dropped",
-    "no point of the cloud is seen in it",
+    "no object was found at the points under it",
+    "its object has too few points",
+    "the view sees no point of the cloud in it",
 )
 """Why a mask became an object or none, by the code of `Assignments.reason`."""
 

@@ -1,7 +1,7 @@
-"""The `lift3d` command: reads the command line, runs what it says, answers for the exit status.
+"""The `lift3d` command: parse the command line, run the command, return the exit status.
 
-tyro reads it, from the classes in `commands`. They are imported when a command is named, so that
-the list of commands comes at once.
+tyro parses it, from the classes in `commands`. They are imported only when a command is named, so
+that the list of commands appears at once.
 """
 
 import ast
@@ -18,14 +18,14 @@ from tyro.conf import subcommand
 
 from lift3d import __version__
 
-FINISHED_STAGES = "finished stages are kept: give the same command again and it goes on from there"
+FINISHED_STAGES = "finished stages are kept; run the same command again to continue"
 START = ("lift3d demo --out out/demo", "lift3d lift SCAN --out out/scan", "lift3d lift --help")
 
 
 def _first_lines() -> dict[str, str]:
     """Name of each command and the first line of its help, in the order of the help.
 
-    Read off the text of `commands`, because importing it takes longer than the list should.
+    Parsed from the source of `commands`, because importing it is slow.
     """
     tree = ast.parse(Path(__file__).with_name("commands.py").read_text())
     classes = (node for node in tree.body if isinstance(node, ast.ClassDef))
@@ -38,31 +38,31 @@ COMMANDS = _first_lines()
 
 
 def _teach(text: str, examples: Sequence[str]) -> str:
-    """A description and commands to try, for `--help`."""
+    """A description with example commands, for `--help`."""
     return "\n".join([text, "", "Try:", *(f"  {example}" for example in examples)])
 
 
 def _parse(given: list[str]) -> Any:
-    """The command as tyro reads it; tyro itself ends the process on `--help` and bad options."""
+    """The command as tyro parses it; tyro exits by itself on `--help` and bad options."""
     named = given[0] if given else ""
     union: Any = Union[  # noqa: UP007 - made at run time
-        tuple(_whole(name, given) if name == named else _only_listed(name) for name in COMMANDS)
+        tuple(_with_options(name, given) if name == named else _stand_in(name) for name in COMMANDS)
     ]
     return tyro.cli(
         union,
         prog="lift3d",
         args=given,
         description=_teach(
-            "Pictures of a static scene to a point cloud whose points carry object labels that "
-            "agree in every view.",
+            "Turn pictures of a static scene into a point cloud in which every point has an "
+            "object label, with the same labels in every picture.",
             START,
         ),
         config=(tyro.conf.CascadeSubcommandArgs,),
     )
 
 
-def _whole(name: str, given: list[str]) -> Any:
-    """The class behind a command, with the backends that it can use."""
+def _with_options(name: str, given: list[str]) -> Any:
+    """The class of a command, with the backends that it can use."""
     from lift3d.cli.choices import with_choices
     from lift3d.cli.commands import EXAMPLES
 
@@ -71,13 +71,13 @@ def _whole(name: str, given: list[str]) -> Any:
     return Annotated[with_choices(kind, given), subcommand(name, description=about)]
 
 
-def _only_listed(name: str) -> Any:
-    """A stand-in with a name and a line, for the list of commands."""
+def _stand_in(name: str) -> Any:
+    """An empty command with a name and one line of help, for the list of commands."""
     return Annotated[make_dataclass(name, []), subcommand(name, description=COMMANDS[name])]
 
 
 def _check_names(given: list[str]) -> None:
-    """A did-you-mean for commands and backends; the options are tyro's to check."""
+    """InputError with a suggestion for unknown commands and backends; tyro checks the options."""
     if not given or given[0].startswith("-"):
         return
     from lift3d.scene.errors import InputError, did_you_mean
@@ -92,10 +92,10 @@ def _check_names(given: list[str]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status.
+    """Run the command and return the exit status.
 
-    0 when the result is whole, 2 for bad input or options, 1 where the system fails (a full
-    disk), 130 when interrupted. Nothing but our own mistakes prints a traceback.
+    0 for success, 2 for bad input or options, 1 where the system fails (a full disk), 130 when
+    interrupted. Only a bug in lift3d prints a traceback.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if sys.platform == "win32":
@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from lift3d.scene.threads import arrange_threads
 
         arrange_threads()
-    # tyro helps with what it has read so far: `lift --help segmentation:sam` is to tell of SAM.
+    # tyro shows help for the words before --help: `lift --help segmentation:sam` must show SAM.
     given.sort(key=lambda word: word in ("-h", "--help"))
     if given == ["--version"]:
         print(f"lift3d {__version__}")
@@ -118,12 +118,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail(130, f"interrupted; {FINISHED_STAGES}")
     except BrokenPipeError:
-        # Whoever read our output has gone; the interpreter must not try to flush into it.
+        # The reader of our output has ended; the interpreter must not try to flush into it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
-        # NumPy tells of a full disk without saying so: "4096 requested and 12 written".
+        # NumPy reports a full disk only as "4096 requested and 12 written".
         what = error.strerror or f"writing failed, perhaps the disk is full ({error})"
         return _fail(1, f"{what}{where}; {FINISHED_STAGES}")
     except MemoryError:

@@ -1,7 +1,7 @@
 """Backends on the command line: `KIND:NAME`, then its options as `--KIND.OPTION`.
 
-The choices are put together when a command is read, so that plug-ins are among them. A plug-in is
-imported when its name is typed, or when help is asked for, which lists them all.
+The choices are built when a command is parsed, so that they include plug-ins. A plug-in is
+imported when its name is typed, or for `--help`, which lists all of them.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Annotated, Any, TypeVar, Union
 
 from tyro.conf import arg, subcommand
 
-from lift3d.export.registry import FORMATS
-from lift3d.run.settings import AUTOMATIC, CHOICES, names
+from lift3d.export.registry import FORMATS, help_text
+from lift3d.run.settings import AUTOMATIC, CHOICES, names, unknown_backend
 from lift3d.scene.errors import InputError, did_you_mean
 from lift3d.scene.registry import KINDS
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 def with_choices(command: type[T], given: Collection[str]) -> type[T]:
-    """A command's class whose fields for backends take every backend there is.
+    """A command's class whose backend fields accept every registered backend.
 
     `given` are the words of the command line.
     """
@@ -31,7 +31,7 @@ def with_choices(command: type[T], given: Collection[str]) -> type[T]:
         if each.name in CHOICES and each.default_factory is not MISSING
     ]
     if "to" in command.__annotations__:
-        listed = Annotated[tuple[str, ...], arg(help=f"Formats, several at once: {_formats()}.")]
+        listed = Annotated[tuple[str, ...], arg(help=_formats(given))]
         changed.append(("to", listed, field(default=command.to)))  # type: ignore[attr-defined]
     if not changed:
         return command
@@ -43,46 +43,62 @@ def with_choices(command: type[T], given: Collection[str]) -> type[T]:
 
 def _choice(kind: str, given: Collection[str]) -> Any:
     """A union of the kind's backends, each a subcommand `kind:name`."""
-    asked = "--help" in given or "-h" in given
+    wants_help = _wants_help(given)
     members: list[Any] = []
     if kind in AUTOMATIC:
         auto = AUTOMATIC[kind]
         members.append(Annotated[auto, subcommand("auto", default=auto())])
     backends = KINDS[kind]
     for name in backends:
-        if not (asked or backends.is_imported(name) or f"{kind}:{name}" in given):
+        if not (wants_help or backends.is_imported(name) or f"{kind}:{name}" in given):
             continue
         try:
-            config = backends[name]
-        except InputError as error:  # listed all the same: help is where one looks for it
-            stand_in = make_dataclass(name.replace("-", "_"), [])
-            members.append(Annotated[stand_in, subcommand(name, description=str(error))])
-            continue
-        required = any(
-            each.default is each.default_factory is MISSING and each.init for each in fields(config)
-        )
-        default = {} if required else {"default": config()}
-        members.append(Annotated[config, subcommand(name, **default)])
+            members.append(_member(name, backends[name]))
+        except Exception as error:  # whatever a plug-in raises
+            if name in backends.own:
+                raise
+            if wants_help:  # still listed, so that the help shows the error
+                stand_in = make_dataclass("Broken", [])
+                members.append(Annotated[stand_in, subcommand(name, description=str(error))])
+            elif f"{kind}:{name}" in given:
+                raise InputError(f"{kind}:{name} cannot be set up: {error!r}") from error
     return Union[tuple(members)]  # noqa: UP007 - made at run time
 
 
-def _formats() -> str:
-    return ", ".join(FORMATS)
+def _member(name: str, config: Any) -> Any:
+    """A backend's settings as a subcommand; with their defaults, unless a setting is required."""
+    required = any(
+        each.default is each.default_factory is MISSING and each.init for each in fields(config)
+    )
+    default = {} if required else {"default": config()}
+    return Annotated[config, subcommand(name, **default)]
+
+
+def _formats(given: Collection[str]) -> str:
+    """Help of the option for formats; it describes each format only where help is shown."""
+    if not _wants_help(given):  # imports no plug-in
+        return f"One or more formats: {', '.join(FORMATS)}."
+    return f"One or more formats:\n{help_text()}"
+
+
+def _wants_help(given: Collection[str]) -> bool:
+    """Whether the words of the command line have `--help`."""
+    return "--help" in given or "-h" in given
 
 
 def wrong_choice(given: Sequence[str]) -> str | None:
-    """What is wrong with the first word that was meant to choose a backend; None where none is.
+    """The error in the first word that should choose a backend; None where there is none.
 
     >>> wrong_choice(["lift", "scan", "--segmentation", "sam"])
     '`--segmentation sam` chooses nothing: a backend is one word without dashes, `segmentation:sam`'
     """
     for word, following in zip(given, [*given[1:], ""], strict=True):
-        kind, colon, name = word.partition(":")
-        if colon and kind in CHOICES:
-            if name not in names(kind):
-                return did_you_mean(name, names(kind), KINDS[kind].what)
-            if name in KINDS[kind]:
-                KINDS[kind][name]  # a plug-in that is broken says so
+        unknown = unknown_backend(word)
+        if unknown is not None:
+            return unknown
+        kind, _, name = word.partition(":")
+        if kind in CHOICES and name in KINDS[kind]:
+            KINDS[kind][name]  # raises where a plug-in cannot be imported
         dashed, separator, own = word.partition("=" if "=" in word else ":")
         kind = dashed.removeprefix("--")
         if not dashed.startswith("--") or kind not in CHOICES:
@@ -92,7 +108,7 @@ def wrong_choice(given: Sequence[str]) -> str | None:
         if name in names(kind):
             meant = f"`{kind}:{name}`"
         else:
-            unknown = did_you_mean(name, names(kind), KINDS[kind].what)
-            meant = f"such as `{kind}:{names(kind)[-1]}`; {unknown}"
+            near = did_you_mean(name, names(kind), KINDS[kind].what)
+            meant = f"such as `{kind}:{names(kind)[-1]}`; {near}"
         return f"`{typed}` chooses nothing: a backend is one word without dashes, {meant}"
     return None

@@ -1,4 +1,4 @@
-"""What each command takes and does: one class per command, each option a field."""
+"""The commands: one class per command, one field per option."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,14 +18,15 @@ from lift3d.scene.errors import InputError
 
 @dataclass(frozen=True)
 class Lift(LiftConfig):
-    """Lift a scan or photos: pictures in, a cloud whose points carry object ids out.
+    """Lift a scan or photos to a point cloud whose points have object ids.
 
-    A run that was interrupted goes on where it stopped when the same command is given again;
-    a changed setting redoes only what depends on it.
+    Everything goes into one run folder: the labelled cloud, a label map per view, and report.html,
+    which is the file to open first. If the command is interrupted, run it again: finished stages
+    are kept. A changed setting repeats only the stages that depend on it.
     """
 
     def run(self, command: Sequence[str]) -> None:
-        """Lift, then show what came out."""
+        """Lift, then print a summary of the run."""
         from lift3d.cli.summary import print_run
         from lift3d.run.lift import lift
         from lift3d.scene.progress import for_terminal
@@ -36,42 +37,43 @@ class Lift(LiftConfig):
 
 @dataclass(frozen=True)
 class Batch(LiftConfig, Workers):
-    """Lift many scans on Ray, each into its own folder; one table and page at the end.
+    """Lift many scans in parallel (on Ray), each into its own run folder.
 
-    All settings of `lift3d lift` hold for every scan; `{scan}` in a path stands for its name.
-    Scans that are broken are set aside in quarantine.json with their error, the rest goes on;
-    the same command goes on where it stopped.
+    It takes the settings of `lift3d lift`, for all scans alike; `{scan}` in a path is replaced by
+    the name of the scan. A scan that fails is listed with its error in quarantine.json and the
+    others continue. The result is one table and one page, batch.html. If the command is
+    interrupted, run it again: finished scans are kept.
     """
 
     input: Annotated[Path, Suppress] = Path()
     scans: Positional[tuple[Path, ...]] = MISSING
     """.sens files, scan folders, or `synthetic:SEED`."""
     out: Path = MISSING
-    """Run folders are made in it, named after the scans, and batch.json, batch.html."""
+    """Folder for the run folders (named after the scans), batch.json and batch.html."""
     cloud: Path | None = None
-    """Label the vertices of this PLY; `mesh` is ScanNet's own of each scan."""
+    """Label the vertices of this PLY instead of a fused cloud; `mesh`: each ScanNet scan's own."""
     again: bool = False
-    """Try also what was quarantined before and has not changed since."""
+    """Also try scans that are in quarantine.json and have not changed since."""
 
     def run(self, command: Sequence[str]) -> None:
-        """Lift all, then show the table; InputError where a scan is not in it."""
+        """Lift all scans, then print the table; InputError where a scan did not succeed."""
         from lift3d.run.batch import batch
         from lift3d.run.batch.overview import print_overview, tally
 
         rows = batch(self.scans, self, self, self.again, command=command)
         print_overview(self.out, rows)
         if any(row.state != "done" for row in rows):
-            raise InputError(f"{tally(rows)}; {self.out}/batch.html says why")
+            raise InputError(f"{tally(rows)}; see {self.out}/batch.html for the reasons")
 
 
 @dataclass(frozen=True)
 class Info:
-    """Say what is there: format, views, cameras, depth, what is left out and why."""
+    """Show what an input holds: format, views, cameras, depth, and views left out with reasons."""
 
     input: Positional[Path]
     """A .sens file, a scan folder, `synthetic[:SEED]`, or a run folder."""
     reader: Choice = field(default_factory=AutoReader)
-    """What INPUT is read as."""
+    """The format of INPUT (default: found from its files)."""
 
     def run(self, command: Sequence[str]) -> None:
         """Print tables."""
@@ -88,12 +90,12 @@ class Info:
 
 @dataclass(frozen=True)
 class View:
-    """Look at a run in 3D: colour, labels, score, cameras, by key."""
+    """Show a run in 3D: its cloud by object, colour or score, and its cameras; keys switch."""
 
     folder: Positional[Path]
     """The run folder."""
     screenshot: Path | None = None
-    """Render into this picture instead of opening a window; needs no display."""
+    """Write this picture (.png or .jpg) instead of opening a window; needs no display."""
 
     def run(self, command: Sequence[str]) -> None:
         """Open the window or write the picture."""
@@ -107,7 +109,7 @@ class View:
 
 @dataclass(frozen=True)
 class Why:
-    """Say why a pixel has its label: its mask, the object that became of it, the point there."""
+    """Explain the label of a pixel: its mask, the object of the mask, and the 3D point there."""
 
     folder: Positional[Path]
     """The run folder."""
@@ -119,7 +121,7 @@ class Why:
     """Row of the pixel, from 0 at the top."""
 
     def run(self, command: Sequence[str]) -> None:
-        """Print the chain."""
+        """Print the explanation."""
         from lift3d.run.run import Run
 
         print(Run.open(self.folder).why(self.view, (self.x, self.y)))
@@ -127,29 +129,29 @@ class Why:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Score a run or a submission against the truth: AP, PQ, and with classes IoU.
+    """Score a run or a submission against ground truth: AP, PQ, and IoU where it has classes.
 
-    Every number names its protocol. Of a ScanNet scan both class-agnostic protocols are
-    computed: ScanNetV2's 18 classes folded into one, and ScanNet200's 198.
+    Every number is printed with its protocol. For a ScanNet scan both class-agnostic protocols
+    are computed: ScanNetV2's 18 classes merged into one, and ScanNet200's 198.
     """
 
     folder: Positional[Path]
-    """The run folder; or a submission, a folder of <scene>.txt with masks."""
+    """The run folder; or a submission to a benchmark: a folder with <scene>.txt files and masks."""
     truth: Path
     """A PLY with the property `label` or `instance`, a .txt or .npy with one id per point of
     the run's cloud, or a ScanNet or ScanNet++ scene folder with its annotation. For a
     submission: a folder of <scene>.txt (label * 1000 + instance) or of ScanNet scans."""
     benchmark: Literal["scannet", "scannet200", "scannetpp"] = "scannet"
-    """Whose class ids the run's or the submission's classes are."""
+    """The benchmark whose class ids the run or the submission uses."""
     classes: Path | None = None
-    """Class maps of a 2D labeller, <view>.png in ids of the benchmark: voted onto the points."""
+    """Folder of class maps, <view>.png with class ids of the benchmark: voted onto the points."""
     views: Path | None = None
-    """True ids of each picture, <view>.png: PQ of the pictures and of all together."""
+    """True ids of each picture, <view>.png; adds the PQ per picture and over all pictures."""
     table: Path | None = None
-    """scannetv2-labels.combined.tsv [default: looked for beside and above the scan]."""
+    """scannetv2-labels.combined.tsv [default: searched beside the scan and in parent folders]."""
 
     def run(self, command: Sequence[str]) -> None:
-        """Print the scores; those of a run go to `evaluation.json` in its folder."""
+        """Print the scores; for a run also write them to `evaluation.json` in its folder."""
         from lift3d.cli.summary import print_evaluation
         from lift3d.evaluation.submitted import evaluate_submission, is_submission
         from lift3d.run.evaluating import evaluate
@@ -157,7 +159,7 @@ class Evaluate:
 
         if is_submission(self.folder):
             if self.classes is not None or self.views is not None:
-                raise InputError("--classes and --views are for runs; a submission has its masks")
+                raise InputError("--classes and --views are for runs, and this is a submission")
             found = evaluate_submission(self.folder, self.truth, self.benchmark, self.table)
         else:
             run = Run.open(self.folder)
@@ -167,22 +169,22 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Export(Options):
-    """Write a run in other programs' formats, each in a folder of its own.
+    """Write a run in formats of other programs, each format into its own folder.
 
-    docs/exports.md says of each what it holds, its frames, its pixel origin and who reads it.
+    docs/exports.md describes each format: its content, frames, pixel origin, and readers.
     """
 
     folder: Positional[Path] = MISSING
     """The run folder."""
     to: tuple[str, ...] = MISSING
-    """Formats, several at once; the help lists them (`cli.choices`)."""
+    """One or more formats; `cli.choices` lists them in the help."""
     out: Path | None = None
-    """Where to [default: `export` in the run folder]. Only what an export wrote is replaced."""
+    """Output folder [default: `export` in the run folder]; only files of exports are replaced."""
     scan: Path | None = None
-    """Where the scan lies now, if not where it was lifted from; most formats need its pictures."""
+    """The scan's present path, if it was moved; most formats need its pictures."""
 
     def run(self, command: Sequence[str]) -> None:
-        """Write, and say what."""
+        """Write, and print the paths."""
         from lift3d.run.exporting import export
         from lift3d.run.run import Run
         from lift3d.scene.progress import for_terminal
@@ -194,18 +196,18 @@ class Export(Options):
 
 @dataclass(frozen=True)
 class Weights:
-    """List the weights of networks, or fetch one and verify it.
+    """List the weights of the networks, or download and verify one file of them.
 
-    Fetching goes on where it was interrupted. What was fetched is checked by its SHA-256; where
-    none is published, the first file is trusted and later ones must equal it.
+    An interrupted download is continued. The file is verified by its SHA-256. Where no SHA-256 is
+    published, the first download is trusted and later ones must equal it.
     """
 
     name: Positional[str | None] = None
-    """Which to fetch or to verify; without one, the list."""
+    """Name from the list, to download or verify; without it the list is printed."""
     path: Path | None = None
-    """Verify this file and use it where it lies, instead of fetching."""
+    """Verify this file and use it from there, instead of downloading."""
     folder: Path | None = None
-    """Where weights are kept [default: $LIFT3D_WEIGHTS, else ~/.cache/lift3d]."""
+    """Folder for weights [default: $LIFT3D_WEIGHTS, else ~/.cache/lift3d]."""
 
     def run(self, command: Sequence[str]) -> None:
         """Print the list, or the path of the file."""
@@ -214,33 +216,35 @@ class Weights:
 
         if self.name is None:
             if self.path is not None:
-                raise InputError(f"which weights is {self.path}? lift3d weights NAME --path FILE")
+                raise InputError(
+                    f"no name for {self.path}; give it: lift3d weights NAME --path FILE"
+                )
             print(listing(self.folder))
             return
         progress = for_terminal()
         with progress.stage(f"{known(self.name).name}, MB") as tick:
-            file = fetch(self.name, tick, path=self.path, folder=self.folder, say=progress.say)
+            file = fetch(self.name, tick, path=self.path, folder=self.folder, log=progress.log)
         print(file)
 
 
 @dataclass(frozen=True)
 class Demo:
-    """Lift a synthetic room whose truth is known, and score the result."""
+    """Lift a synthetic room whose ground truth is known, and score the result."""
 
     out: Path = Path("out/demo")
     """The run folder."""
     scene: SyntheticConfig = field(default_factory=SyntheticConfig)
     seed: int = 0
-    """Of every random step of lifting."""
+    """Seed of every random step of lifting; the room has its own, --scene.seed."""
     voxel: float | None = None
-    """Size of a fused point in metres."""
+    """Voxel side of the fused cloud in metres: one point per voxel."""
     segmentation: Choice = field(default_factory=segmentation.BACKENDS["regions"])
-    """Where masks come from."""
+    """Where the masks of a view come from."""
     tracking: Choice = field(default_factory=AutoTracking)
-    """How masks get their ids."""
+    """How masks of different views get common ids."""
 
     def run(self, command: Sequence[str]) -> None:
-        """Lift, then show the scores."""
+        """Lift, then print the scores."""
         from lift3d.cli.summary import print_run
         from lift3d.run.lift import lift
         from lift3d.scene.progress import for_terminal
@@ -266,7 +270,7 @@ EXAMPLES: dict[type, tuple[str, ...]] = {
         "lift3d lift walk.mp4 --out out/walk reader:video --reader.focal 1400",
         "lift3d lift scans/kitchen --out out/kitchen \\",
         "    segmentation:folder --segmentation.path masks tracking:independent",
-        "lift3d lift segmentation:sam tracking:mastsam --help     # the options of these two",
+        "lift3d lift segmentation:sam tracking:mastsam --help     # options of these backends",
     ),
     Batch: (
         "lift3d batch scans/* --out out/house --views 300",

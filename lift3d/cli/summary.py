@@ -1,4 +1,4 @@
-"""What the command prints: a scene, a run, its scores; one screen each."""
+"""Tables that the command prints: a scene, a run, its scores; one screen each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lift3d.scene import Camera, Scene
 
 
 def print_scene(scene: Scene) -> None:
-    """What there is to lift."""
+    """Print the views, cameras, depth and truth of a scene."""
     table = _table(scene.name)
     table.add_row("source", scene.source)
     table.add_row("views", f"{len(scene)}, {len(scene.skipped)} left out")
@@ -40,7 +40,7 @@ def print_scene(scene: Scene) -> None:
 
 
 def print_run(folder: Path) -> None:
-    """What came out, what it cost, where it lies."""
+    """Print the results of a run, its time and memory, and the paths of its files."""
     opened = Run.open(folder)
     run, checked = opened.record, opened.consistency
     results = {stage["name"]: stage["result"] for stage in run["stages"]}
@@ -87,7 +87,7 @@ def print_run(folder: Path) -> None:
 
 
 def print_evaluation(found: dict[str, Any]) -> None:
-    """The scores against a truth."""
+    """Print the scores against ground truth."""
     table = _table(found["truth"])
     if "submission" in found:
         table.add_row("submission", f"{found['submission']}; {found['scenes']} scenes")
@@ -105,8 +105,8 @@ def print_evaluation(found: dict[str, Any]) -> None:
 
 
 def _add_scores(table: Table, found: dict[str, Any]) -> None:
-    """Each number above its protocol; runs of older versions have only the first."""
-    for each in found.get("scores", [found]):
+    """Add rows with each score and its protocol."""
+    for each in found["scores"]:
         _add_numbers(table, "score", each, ("ap", "ap50", "ap25"))
     for each in found.get("panoptic", []):
         _add_numbers(table, "panoptic", each, ("pq", "sq", "rq"))
@@ -151,7 +151,7 @@ def _depth(scene: Scene) -> str:
 
 
 def _extent(scene: Scene) -> str:
-    """The box around the cameras; the surface is known only after fusion."""
+    """Size of the cameras' bounding box; the surface is known only after fusion."""
     import numpy as np
 
     poses = [view.geometry_camera.world_from_camera for view in scene.views]

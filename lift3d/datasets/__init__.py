@@ -1,11 +1,10 @@
-"""Readers, one outside format per file, and how the right one is found."""
+"""Readers, one outside format per file, and the choice of the reader for a path."""
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,37 +47,39 @@ READERS = KINDS["reader"].built_in(
         "davis": Davis,
         "mose": Mose,
         "video": Video,
-        # The more particular first: a subset also looks like the whole.
+        # Specific layouts first: hololens also matches a subset.
         "hololens-subset": HololensSubset,
         "hololens": Hololens,
         "apc-shelf": ApcShelf,
         "open3d-trajectory": Open3dTrajectory,
         "tum": Tum,
         "replica": Replica,
-        # These two guess, so they come after all others. What else is there may pose photos.
+        # These two guess the layout, so they come last; another reader may have poses for photos.
         "rgbd": RgbdFolder,
         "photos": Photos,
     },
     Reader,
 )
-"""Name -> class, in the order they are asked; plug-ins come before the readers that guess."""
+"""Name -> class, in the order they are tried; plug-ins come before the readers that guess."""
 
 
 def detect(path: Path) -> Reader:
-    """The first reader, in the order of `READERS`, that `path` looks right to.
+    """The first reader, in the order of `READERS`, that matches `path`.
 
-    What is no path is offered only to readers that take words. InputError where none fits.
+    Where the path does not exist, only readers with `takes_words` are tried. InputError where none
+    matches.
     """
     broken = []
     for name in _order():
         try:
             reader: Reader = READERS[name]()
-        except InputError as error:  # a plug-in; another reader may fit
-            log.warning("%s", error)
-            broken.append(str(error))
-            continue
-        if (reader.takes_words or path.exists()) and reader.matches(path):
-            return reader
+            if (reader.takes_words or path.exists()) and reader.matches(path):
+                return reader
+        except Exception as error:  # a plug-in may raise anything; another reader may match
+            if name in READERS.own:
+                raise
+            broken.append(f"{error}" if isinstance(error, InputError) else f"{name}: {error!r}")
+            log.warning("reader skipped: %s", broken[-1])
     if not path.exists():
         raise InputError(f"{path} does not exist")
     expected = "".join(
@@ -92,10 +93,10 @@ def detect(path: Path) -> Reader:
 
 
 def read_scene(path: Path, reader: str | Reader | None = None) -> Scene:
-    """The scene at `path`; the reader is found, or given by name or as options.
+    """The scene at `path`; the reader is detected, or given by name or as options.
 
-    `scene.source` says which it was, `scene.origin` how to read it again. InputError where it
-    cannot be read.
+    `scene.source` names the reader; `scene.origin` has what is needed to read the scene again.
+    InputError where it cannot be read.
     """
     found: Reader
     if reader is None:
@@ -105,13 +106,13 @@ def read_scene(path: Path, reader: str | Reader | None = None) -> Scene:
     if not found.takes_words and not path.exists():
         raise InputError(f"{path} does not exist")
     name = READERS.name_of(type(found)) or ""
-    return replace(found.read(path), origin=Origin(path, name, _as_options(found)))
+    return replace(found.read(path), origin=Origin.of(path, name, found))
 
 
 def read_again(path: Path, reader: str | None, options: Mapping[str, Any]) -> Scene:
-    """The scene at `path` by the reader and the options that a `scene.origin` has.
+    """The scene at `path`, read with the reader and options of a `scene.origin`.
 
-    By another reader where `path` is of another format by now.
+    Another reader is detected where `path` has another format now.
     """
     if not reader:
         return read_scene(path)
@@ -119,12 +120,6 @@ def read_again(path: Path, reader: str | None, options: Mapping[str, Any]) -> Sc
     return read_scene(path, known if known.matches(path) else None)
 
 
-def _as_options(reader: Any) -> dict[str, Any]:
-    """A reader's options as JSON holds them, so that they compare equal after reading."""
-    options: dict[str, Any] = json.loads(json.dumps(asdict(reader), default=str))
-    return options
-
-
 def _order() -> list[str]:
-    sure = [name for name in READERS.own if not READERS[name].guesses]
-    return [*sure, *READERS.plugins, *(name for name in READERS.own if name not in sure)]
+    exact = [name for name in READERS.own if not READERS[name].guesses]
+    return [*exact, *READERS.plugins, *(name for name in READERS.own if name not in exact)]

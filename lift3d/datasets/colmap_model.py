@@ -1,4 +1,4 @@
-"""A COLMAP model that exists already: its cameras, its sparse points, its dense depth."""
+"""Reader for an existing COLMAP model: cameras, sparse points and dense depth."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from lift3d.datasets.patterns import contents, natural
 from lift3d.datasets.photos import SUFFIXES as PHOTOS
 from lift3d.datasets.photos import unique_names
 from lift3d.scene import Camera, Depth, Scene, Skipped, View
-from lift3d.scene.errors import FrameError, InputError, words
+from lift3d.scene.errors import FrameError, InputError, option_words
 from lift3d.scene.protocols import Reader
 
 PLACES = (".", "sparse", "sparse/0")
-"""Where in the folder the model may lie."""
+"""Possible places of the model in the folder."""
 IMAGES = ("images", "../images", "../../images", ".")
-"""Where the images may lie, from the model or from the folder that was given."""
+"""Possible places of the images, relative to the model or to the given folder."""
 DENSE = "stereo/depth_maps"
 
 
 @dataclass(frozen=True)
 class ColmapModel(Reader):
-    """cameras, images, points3D (.bin or .txt), and the images they were made of."""
+    """cameras, images, points3D (.bin or .txt), and the images they were made from."""
 
     expects: ClassVar[str] = (
         "cameras, images and points3D (.bin or .txt) here, in sparse/ or in sparse/0/, "
@@ -36,12 +36,12 @@ class ColmapModel(Reader):
     )
 
     images: Path | None = None
-    """Folder of the images; unset: images/ in or beside the folder that was given."""
+    """Folder of the images; unset: images/ in or beside the given folder."""
     dense: bool = True
-    """Take COLMAP's dense depth (stereo/depth_maps/*.geometric.bin) where it is there."""
+    """Use COLMAP's dense depth (stereo/depth_maps/*.geometric.bin) where it exists."""
     metric: bool | None = None
-    """Whether one unit of the model is a metre; unset: what `lift3d.json` beside its files says,
-    which our export writes, else no, because COLMAP by itself cannot know."""
+    """Whether one unit of the model is a metre; unset: as in `lift3d.json` beside the model, which
+    `lift3d export` writes, else no, because COLMAP does not know the scale."""
 
     def matches(self, path: Path) -> bool:
         """Whether there is a model."""
@@ -75,7 +75,7 @@ class ColmapModel(Reader):
         if maps and views and all(view.sparse for view in views):
             notes.add(f"{maps} has no depth map of these images: going with the sparse points")
         others = _others(folder, images)
-        # COLMAP often places few of many, which is no fault of the scan: then told, not listed.
+        # COLMAP often registers few of many images without a fault of the scan: then only a note.
         if 2 * (len(skipped) + len(others)) <= len(images) + len(others):
             skipped += [Skipped(o, "not registered in the COLMAP model") for o in others]
         elif others:
@@ -86,7 +86,7 @@ class ColmapModel(Reader):
         return replace(scene, load_points=partial(colmap_scene.load_points, model))
 
     def _images(self, path: Path, model: Path, names: list[str]) -> Path:
-        """The folder that has the first of the images."""
+        """The folder that contains one of the first ten images."""
         if self.images is not None:
             homes = [self.images]
         else:
@@ -96,12 +96,13 @@ class ColmapModel(Reader):
                 return home
         raise InputError(
             f"{path}: {names[0]} of the COLMAP model is not in {', '.join(map(str, homes[:2]))}; "
-            f"put the images there, or name their folder with {words('colmap', 'images', 'DIR')}"
+            "put the images there, or name their folder with "
+            f"{option_words('colmap', 'images', 'DIR')}"
         )
 
 
 def _model(path: Path) -> Path | None:
-    """The folder that holds a model's three files."""
+    """The folder with the three files of a model."""
     for place in PLACES:
         folder = path / place
         for suffix in ("bin", "txt"):
@@ -111,7 +112,7 @@ def _model(path: Path) -> Path | None:
 
 
 def _others(folder: Path, known: list[str]) -> list[str]:
-    """Images beside those of the model; it lists only what it could place."""
+    """Images beside those of the model that COLMAP did not register."""
     homes = {(folder / name).parent for name in known}
     files = (file for home in homes if home.is_dir() for file in home.iterdir())
     found = (f for f in files if f.suffix.lower() in PHOTOS and not f.name.startswith("."))
@@ -119,7 +120,7 @@ def _others(folder: Path, known: list[str]) -> list[str]:
 
 
 def _fitted(path: Path, camera: Camera) -> tuple[Camera, str | None]:
-    """The camera at the size the image really has, and a note where that is another."""
+    """The camera at the actual size of the image, and a note where that differs."""
     if not path.is_file():
         raise FrameError(f"{path} is missing")
     size = image_size(path)
@@ -141,7 +142,7 @@ def _dense(path: Path, model: Path) -> Path | None:
 
 
 def _with_dense(view: View, stored: Path) -> View:
-    """The view with the depth map; at the map's own size where that differs."""
+    """The view with the depth map, at the map's own size."""
     width, height = _dense_header(stored)[:2]
     camera = view.camera
     own = None if (width, height) == (camera.width, camera.height) else camera
@@ -154,7 +155,7 @@ def _with_dense(view: View, stored: Path) -> View:
 
 
 def read_dense(path: Path) -> Depth:
-    """A depth map as COLMAP's dense stereo writes it: `width&height&1&`, then float32 by rows."""
+    """A depth map of COLMAP's dense stereo: `width&height&1&`, then float32 row by row."""
     width, height, start = _dense_header(path)
     values = np.frombuffer(path.read_bytes()[start:], "<f4")
     if len(values) != width * height:
@@ -167,7 +168,7 @@ def read_dense(path: Path) -> Depth:
 
 
 def _dense_header(path: Path) -> tuple[int, int, int]:
-    """Width, height, and where the numbers begin."""
+    """Width, height, and the offset of the data."""
     with path.open("rb") as file:
         words = file.read(64).split(b"&", 3)
     try:

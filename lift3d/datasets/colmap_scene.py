@@ -1,6 +1,6 @@
-"""COLMAP's models in our types: cameras, poses, sparse points and sparse depth.
+"""COLMAP's models as our types: cameras, poses, sparse points and sparse depth.
 
-A reader and a reconstruction share this. pycolmap is imported when first needed.
+Used by the reader and by the reconstruction. pycolmap is imported when first needed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lift3d.scene.errors import FrameError, InputError, MissingExtra
 from lift3d.scene.storage import atomic
 
 GUESS = 1.2
-"""Focal length in longest image sides where nobody knows it: COLMAP's guess, and ours."""
+"""Assumed focal length, in longest image sides, where it is unknown; COLMAP's default."""
 MODELS = {
     "SIMPLE_PINHOLE": "f cx cy",
     "PINHOLE": "fx fy cx cy",
@@ -31,13 +31,13 @@ MODELS = {
     "OPENCV": "fx fy cx cy k1 k2 p1 p2",
     "FULL_OPENCV": "fx fy cx cy k1 k2 p1 p2 k3 k4 k5 k6",
 }
-"""The camera models that are OpenCV's too, and what their parameters are."""
+"""The camera models that OpenCV has too, with the names of their parameters."""
 UNIT = "lift3d.json"
-"""Beside a model's files, says what those cannot: `{"metric": true}`, one unit is a metre."""
+"""File beside a model with the scale, which COLMAP cannot store: `{"metric": true}`."""
 
 
 def pycolmap() -> Any:
-    """The library, silent (what fails is said in our words), or MissingExtra."""
+    """The library, without its own log (errors are raised as ours); MissingExtra without it."""
     try:
         import pycolmap as library
     except ImportError as error:
@@ -49,7 +49,7 @@ def pycolmap() -> Any:
 
 
 def centred_camera(width: int, height: int, focal: float | None = None) -> Camera:
-    """A camera that looks through the middle of its image; without a focal length, a guess.
+    """A camera with its principal point at the centre; `GUESS` without a focal length.
 
     Raises InputError for a focal length that is not above 0.
 
@@ -64,7 +64,7 @@ def centred_camera(width: int, height: int, focal: float | None = None) -> Camer
 
 
 def focal_is_guessed(camera: Camera) -> bool:
-    """Whether the focal length is what `centred_camera` guesses."""
+    """Whether the focal length is the guess of `centred_camera`."""
     return bool(np.isclose(camera.K[0, 0], GUESS * max(camera.width, camera.height), rtol=1e-9))
 
 
@@ -95,7 +95,7 @@ def world_from_camera(image: Any) -> Transform:
 
 
 def open_model(folder: Path) -> Any:
-    """The model in `folder` as pycolmap holds it; kept for the next ask until its files change."""
+    """The model in `folder` as a pycolmap Reconstruction; cached until its files change."""
     files = sorted(each for each in folder.iterdir() if each.suffix in (".bin", ".txt"))
     return _open(folder, tuple(map(signature, files)))
 
@@ -113,7 +113,7 @@ def _open(folder: Path, stamps: tuple[str | None, ...]) -> Any:
 
 
 def write_unit(folder: Path, metric: bool) -> None:
-    """Say beside the model in `folder`, which is there, whether one unit is a metre."""
+    """Write beside the existing model in `folder` whether one unit is a metre."""
     content = {
         "about": "of this model as lift3d exported it; void once its images file has changed",
         "metric": metric,
@@ -124,7 +124,7 @@ def write_unit(folder: Path, metric: bool) -> None:
 
 
 def read_unit(folder: Path) -> bool | None:
-    """What `write_unit` or a person said; None without it, or where poses may be others since."""
+    """The scale from `write_unit` or the user; None without it, or where poses changed since."""
     try:
         content = json.loads((folder / UNIT).read_text())
         now = _hash(folder)
@@ -134,14 +134,14 @@ def read_unit(folder: Path) -> bool | None:
 
 
 def _hash(folder: Path) -> str:
-    """Of the file that holds the poses: a model that was aligned or scaled has another."""
+    """Hash of the file with the poses; it changes when a model is aligned or scaled."""
     path = next(p for p in (folder / "images.bin", folder / "images.txt") if p.is_file())
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def cameras(folder: Path) -> dict[str, Camera]:
-    """Image name -> posed camera, of every registered image, by the order of their ids."""
+    """Image name -> posed camera of every registered image, in the order of their ids."""
     model = open_model(folder)
     found = {}
     for number in sorted(model.reg_image_ids()):
@@ -152,7 +152,7 @@ def cameras(folder: Path) -> dict[str, Camera]:
 
 
 def load_points(folder: Path) -> Points:
-    """The sparse points, by id: no normals; confidence is how many images saw the point."""
+    """The sparse points, by id, without normals; confidence is the number of observations."""
     points = [point for _, point in sorted(open_model(folder).points3D.items())]
     xyz = np.array([point.xyz for point in points], np.float32).reshape(-1, 3)
     rgb = np.array([point.color for point in points], np.uint8).reshape(-1, 3)
@@ -161,9 +161,9 @@ def load_points(folder: Path) -> Points:
 
 
 def load_depth(folder: Path, image: str, width: int, height: int) -> Depth:
-    """Depth of the points seen in an image, each at the pixel nearest to where it projects.
+    """Depth of the points observed in an image, each at the pixel nearest to its projection.
 
-    0 elsewhere; where two points share a pixel, the nearer one's. The size is the view's.
+    0 elsewhere; of two points in a pixel, the nearer one. The size is the view's.
     """
     model = open_model(folder)
     found = model.find_image_with_name(image)
@@ -178,7 +178,7 @@ def load_depth(folder: Path, image: str, width: int, height: int) -> Depth:
 def posed_view(
     view_name: str, camera: Camera, load_image: Callable[[], Image], folder: Path, image: str
 ) -> View:
-    """A view of the model in `folder`, its depth the sparse points seen in `image`."""
+    """A view of the model in `folder`; its depth is that of the points observed in `image`."""
     return View(
         name=view_name,
         camera=camera,

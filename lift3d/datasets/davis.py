@@ -1,4 +1,4 @@
-"""DAVIS and MOSE: videos of moving things, with masks of some or all frames."""
+"""DAVIS and MOSE: videos of moving objects, with masks of some or all frames."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lift3d.scene.protocols import Reader
 
 IMAGES, TRUTH = "JPEGImages", "Annotations"
 WHITE = 255
-"""The object in a mask of DAVIS 2016; beside other ids, pixels that nobody asks for."""
+"""Value of the object in a mask of DAVIS 2016; in a mask with other ids, void pixels."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class Davis(Reader):
     sequence: str | None = None
     """Which one, where the path is the root; unset: the only one."""
     resolution: str = "480p"
-    """Which folder of images, where the path is the root and it has several."""
+    """Which folder of images, where the path is the root and has several."""
 
     def matches(self, path: Path) -> bool:
-        """Whether images lie two folders below `JPEGImages`, beside `Annotations`."""
+        """Whether images are two folders below `JPEGImages`, beside `Annotations`."""
         return _matches(path, depth=2)
 
     def read(self, path: Path) -> Scene:
@@ -57,7 +57,7 @@ class Mose(Reader):
     """Which one, where the path is the root; unset: the only one."""
 
     def matches(self, path: Path) -> bool:
-        """Whether images lie one folder below `JPEGImages`, beside `Annotations`."""
+        """Whether images are one folder below `JPEGImages`, beside `Annotations`."""
         return _matches(path, depth=1)
 
     def read(self, path: Path) -> Scene:
@@ -66,7 +66,7 @@ class Mose(Reader):
 
 
 def sequences(root: Path, resolution: str = "480p") -> dict[str, Path]:
-    """The sequences of a root of either layout: name -> folder of images, by name."""
+    """The sequences of a root of either layout: name -> folder of images, sorted by name."""
     for depth in (2, 1):
         if _matches(root, depth) and (root / IMAGES).is_dir():
             return _sequences(root, depth, resolution)
@@ -74,10 +74,10 @@ def sequences(root: Path, resolution: str = "480p") -> dict[str, Path]:
 
 
 def read_annotation(path: Path) -> LabelMap:
-    """Object ids, 0 = background, as the two DAVIS mean their files.
+    """Object ids, 0 = background, from a mask of DAVIS 2016 or 2017.
 
-    A mask of 2016 is black and white, and white becomes id 1. One of 2017 (and of MOSE) holds
-    ids, as a palette's indices; 255 is void there, and becomes 0.
+    A mask of 2016 is black and white; white becomes id 1. A mask of 2017 (and of MOSE) has ids
+    as palette indices; 255 is void and becomes 0.
     """
     from PIL import Image
 
@@ -92,7 +92,7 @@ def read_annotation(path: Path) -> LabelMap:
 
 
 def _matches(path: Path, depth: int) -> bool:
-    """Whether it is a root or one sequence, images `depth` folders below `JPEGImages`."""
+    """Whether it is a root or one sequence, with images `depth` folders below `JPEGImages`."""
     if not path.is_dir():
         return False
     if (path / IMAGES).is_dir():
@@ -154,7 +154,7 @@ def _scene(path: Path, images: Path, truth: Path, source: str) -> Scene:
     count = sum(key in masks for key in frames)
     notes = [
         f"{count} of {len(frames)} frames are annotated",
-        "things in these videos move: what is lifted from one is no static scene",
+        "objects in these videos move: a cloud lifted from one is not of a static scene",
     ]
     name = images.resolve().name
     return finish(path, views, [], source, notes, metric=False, name=name)

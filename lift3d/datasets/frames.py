@@ -1,4 +1,4 @@
-"""From frames to a scene: which are complete and posed, and when too many are not."""
+"""From frames to a scene: skips incomplete or unposed frames, refuses too many of them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from lift3d.scene.errors import FrameError, InputError
 def complete(
     root: Path, images: tuple[str, Files], *others: tuple[str, Mapping[str, object]]
 ) -> tuple[list[str], list[Skipped]]:
-    """Keys of the images that have everything else too; the rest, skipped with the reason.
+    """Keys of the images that have all other files, and the other frames with the reason.
 
-    Each argument is what the files are called (`depth/*.png`) and frame key -> file.
-    More than half of the images incomplete is an InputError with the counts.
+    Each argument is a pattern (`depth/*.png`) and a dict from frame key to file. InputError with
+    the counts where more than half of the images are incomplete.
     """
     label, files = images
     keys, skipped = [], []
@@ -49,9 +49,9 @@ def posed(
     inverted: bool = False,
     opengl: bool = False,
 ) -> tuple[dict[str, Transform], list[Skipped]]:
-    """Frame key -> world_from_camera where the stored pose can be used, and the other frames.
+    """Frame key -> world_from_camera where the stored pose is valid, and the other frames.
 
-    `names`: what the views are called; the conventions are those of `world_from_camera`.
+    `names` are the names of the views; the conventions are those of `world_from_camera`.
     """
     skipped = []
     usable = []
@@ -67,7 +67,7 @@ def posed(
 
 
 def first_size(paths: Iterable[Path]) -> Size:
-    """Size of the first image whose header can be read, of at most ten."""
+    """Size of the first image with a readable header, among at most ten."""
     problem: FrameError | None = None
     for path, _ in zip(paths, range(10), strict=False):
         try:
@@ -86,7 +86,7 @@ def finish(
     metric: bool = True,
     name: str | None = None,
 ) -> Scene:
-    """The scene, or an InputError where too little is left of it."""
+    """The scene; InputError where too few frames are left."""
     if 2 * len(skipped) > len(views) + len(skipped):
         reasons = Counter(frame.reason for frame in skipped).most_common(4)
         raise InputError(
@@ -112,7 +112,7 @@ def finish(
 
 
 def extrinsic(matrix: Transform | None, what: str) -> tuple[Transform, str | None]:
-    """A usable body_from_camera; identity and a note where the file holds nonsense."""
+    """A valid body_from_camera; identity and a note where the stored one is invalid."""
     if matrix is None:
         return np.eye(4), None
     reason = fault(matrix)

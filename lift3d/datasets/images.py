@@ -1,7 +1,7 @@
 """Image files to arrays: colour, depth in metres, label maps, confidence.
 
-OpenCV decodes (fast), but it and Pillow return half a picture for half a file without a
-word; so every file is first checked to be whole.
+OpenCV decodes, because it is fast. It and Pillow return half a picture for a truncated file
+without an error, so every file is first checked for completeness.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Shaped
 
-from lift3d.datasets.whole import check_whole
+from lift3d.datasets.truncation import check_complete
 from lift3d.scene import Depth, Image, LabelMap
 from lift3d.scene.errors import FrameError
 
@@ -31,7 +31,7 @@ class DepthCode:
     rotate_right: int = 0
     """Bits to rotate 16-bit values right by, before scaling (RealSense F200 files: 3)."""
     max_metres: float | None = None
-    """Farther than this is taken as missing."""
+    """Depth beyond this is treated as missing."""
 
 
 def read_color(path: Path) -> Image:
@@ -48,7 +48,7 @@ def decode_color(data: bytes, where: str) -> Image:
     """An encoded colour image; `where` names it in errors."""
     import cv2
 
-    # K belongs to the pixels as stored, so an EXIF orientation must not turn them.
+    # K belongs to the stored pixels, so an EXIF orientation must not rotate them.
     image = decode(data, where, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
@@ -56,7 +56,7 @@ def decode_color(data: bytes, where: str) -> Image:
 def read_depth(path: Path, code: DepthCode) -> Depth:
     """Depth in metres, 0 = missing (0, NaN, infinite, negative, `code.invalid`, too far).
 
-    Raises FrameError where not one pixel has depth.
+    Raises FrameError where no pixel has depth.
     """
     return to_metres(load(path), code, str(path))
 
@@ -85,7 +85,7 @@ def read_labels(path: Path, divide: int = 1) -> LabelMap:
     """A map of instance ids, 0 = none; stored values are divided by `divide`."""
     from lift3d.scene.labelmaps import read_label_map
 
-    check_whole(_bytes(path), str(path))
+    check_complete(_bytes(path), str(path))
     return (read_label_map(path) // divide).astype(np.int32)
 
 
@@ -111,10 +111,10 @@ def load(path: Path) -> Shaped[np.ndarray, "..."]:
 
 
 def decode(data: bytes, where: str, flags: int) -> Any:
-    """An array through OpenCV, after a check that the file is whole."""
+    """An array decoded by OpenCV, after a check that the data is complete."""
     import cv2
 
-    check_whole(data, where)
+    check_complete(data, where)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:

@@ -1,4 +1,4 @@
-"""K out of files and numbers, for the image size that is really there."""
+"""K from files and numbers, fitted to the actual image size."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def pinhole(
 
 
 def read_intrinsics(root: Path, spec: str) -> tuple[Float64[np.ndarray, "3 3"], Size | None]:
-    """K, and the image size it belongs to where the file says so.
+    """K, and the image size it belongs to where the file has it.
 
     `spec` is a file inside `root`: numbers as `pinhole` takes them, Open3D's JSON, or
     `file#heading` for the matrix under that heading.
@@ -59,7 +59,7 @@ def read_intrinsics(root: Path, spec: str) -> tuple[Float64[np.ndarray, "3 3"], 
 def _from_json(path: Path) -> tuple[Float64[np.ndarray, "3 3"], Size | None]:
     try:
         content = json.loads(read_text(path))
-        # Open3D writes column by column.
+        # Open3D stores the matrix column by column.
         K = np.array(content["intrinsic_matrix"], np.float64).reshape(3, 3).T
         size = (int(content["width"]), int(content["height"]))
     except (ValueError, KeyError, TypeError) as error:
@@ -78,14 +78,14 @@ def fit(
 ) -> tuple[Camera, str | None]:
     """The camera of images of `size`, and a note where K had to be rescaled to them.
 
-    Without `made_for`, K is taken to fit unless the principal point, which lies near the
-    middle, says it was made for another size. `what` names the images in the note.
+    Without `made_for`, the size is taken from the principal point, which is near the centre: K is
+    rescaled where that differs clearly from `size`. `what` names the images in the note.
     """
     if made_for is None:
         middle = (2 * K[0, 2] + 1, 2 * K[1, 2] + 1)
         ratios = (middle[0] / size[0], middle[1] / size[1])
         off = max(abs(np.log(max(r, 1e-6))) for r in ratios)
-        # Both axes off, and by the same factor: the image was resized, not cropped.
+        # Both axes differ, and by the same factor: the image was resized, not cropped.
         resized = off > 0.25 and abs(np.log(ratios[0] / max(ratios[1], 1e-6))) < 0.1
         made_for = _native(middle) if resized else size
     if made_for == size:
@@ -98,7 +98,7 @@ def fit(
 
 
 def _native(middle: tuple[float, float]) -> Size:
-    """The common image size whose middle this nearly is, else the size it implies."""
+    """The common image size whose centre is near `middle` / 2, else the size it implies."""
     for size in ((1296, 968), (640, 480), (1280, 720), (1920, 1440), (1920, 1080)):
         if all(abs(m / s - 1) < 0.05 for m, s in zip(middle, size, strict=True)):
             return size

@@ -1,4 +1,4 @@
-"""Which files belong to one frame: what the stars of a pattern stand for is the frame's key."""
+"""Match files to frames: the text that the stars of a pattern match is the frame's key."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Found:
 
     path: Path
     name: str
-    """What a view made of it is called."""
+    """Name of the view."""
 
 
 Files = dict[str, Found]
@@ -30,8 +30,8 @@ def collect(root: Path, pattern: str) -> Files:
     """The files under `root` that match, by key, numbers in numeric order (2 before 10).
 
     `frame-*.color.png` finds `frame-000007.color.png` with key "7", name "frame-000007".
-    A pattern that ends in a star finds images of any format. Two files with one key are an
-    InputError: nobody could say which is meant.
+    A pattern that ends in a star finds images of any format. InputError where two files have the
+    same key.
     """
     matcher = _regex(pattern)
     any_image = pattern.endswith("*")
@@ -45,14 +45,14 @@ def collect(root: Path, pattern: str) -> Files:
         found = Found(root / relative, _name(pattern, relative))
         if key in files:
             raise InputError(
-                f"{files[key].path} and {found.path} both claim frame {key!r}; keep one of them"
+                f"{files[key].path} and {found.path} both belong to frame {key!r}; keep one of them"
             )
         files[key] = found
     return {key: files[key] for key in sorted(files, key=natural)}
 
 
 def any_match(root: Path, pattern: str) -> bool:
-    """Whether the pattern (stars or not) finds at least one file."""
+    """Whether the pattern (with or without stars) matches at least one file."""
     return any(True for _ in glob.iglob(pattern, root_dir=root))
 
 
@@ -70,7 +70,7 @@ def natural(key: str) -> tuple[int, float, list[tuple[int, int, str]]]:
 
 
 def contents(root: Path) -> str:
-    """What a folder holds, for error messages: counts per suffix, folders by name."""
+    """The content of a folder for error messages: counts per suffix, folders by name."""
     if not root.is_dir():
         return "not a folder"
     counts: Counter[str] = Counter()
@@ -95,7 +95,7 @@ def _regex(pattern: str) -> re.Pattern[str]:
 
 
 def _name(pattern: str, relative: str) -> str:
-    """The folders a star stands in, and the file name without what follows its last star."""
+    """Folders matched by stars, and the file name up to the end of its last star."""
     *pattern_folders, pattern_file = pattern.split("/")
     *folders, file = relative.split("/")
     words = [f for p, f in zip(pattern_folders, folders, strict=True) if "*" in p]

@@ -1,4 +1,4 @@
-"""A folder of photos and nothing else: cameras from EXIF, poses to be found."""
+"""Reader for a folder of photos: focal lengths from EXIF, no poses."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from lift3d.datasets.frames import finish
 from lift3d.datasets.images import read_color
 from lift3d.datasets.patterns import contents, natural
 from lift3d.scene import Image, Scene, Skipped, View
-from lift3d.scene.errors import FrameError, InputError, words
+from lift3d.scene.errors import FrameError, InputError, option_words
 from lift3d.scene.protocols import Reader
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 FILM_DIAGONAL = 43.2666
-"""Millimetres across a 36 x 24 mm frame, which EXIF's 35 mm equivalent speaks of."""
+"""Diagonal in millimetres of a 36 x 24 mm frame, the reference of EXIF's 35 mm equivalent."""
 MILLIMETRES = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
 """EXIF FocalPlaneResolutionUnit: inch, cm, mm, micrometre."""
 ORIENTATION, EXIF_FOLDER = 0x0112, 0x8769
@@ -31,7 +31,7 @@ PLANE_X, PLANE_UNIT = 0xA20E, 0xA210
 
 @dataclass(frozen=True)
 class Photos(Reader):
-    """Photos of one place, sizes and orientations mixed as they may be; no poses, no depth."""
+    """Photos of one place, of any sizes and orientations, without poses and depth."""
 
     guesses: ClassVar[bool] = True
     expects: ClassVar[str] = "a folder with two or more photos (jpg, png, webp), no poses needed"
@@ -40,14 +40,14 @@ class Photos(Reader):
     """Focal length in pixels, for all photos; unset: EXIF, else a guess (1.2 longest sides)."""
 
     def matches(self, path: Path) -> bool:
-        """Whether there are two photos, and none that looks like a depth map."""
+        """Whether there are two photos or more, and no depth map among the first 20."""
         if not path.is_dir():
             return False
         modes = [_mode(photo) for photo in _photos(path)[:20]]
         return sum(map(bool, modes)) > 1 and "depth" not in modes
 
     def read(self, path: Path) -> Scene:
-        """The scene, every view without a pose; InputError where there are not two photos."""
+        """The scene, every view without a pose; InputError for fewer than two photos."""
         photos = _photos(path) if path.is_dir() else []
         if not photos:
             raise InputError(f"{path}: expected {self.expects}; found: {contents(path)}")
@@ -58,7 +58,7 @@ class Photos(Reader):
             except FrameError as error:
                 skipped.append(Skipped(name, str(error)))
                 continue
-            if orientation >= 5:  # the four that swap rows and columns
+            if orientation >= 5:  # orientations 5 to 8 swap rows and columns
                 width, height = height, width
             focal = focal if self.focal is None else self.focal
             known += focal is not None
@@ -73,7 +73,7 @@ class Photos(Reader):
         if known < len(views):
             notes[0] += (
                 f"; {len(views) - known} guessed as 1.2 longest sides: give it in pixels with "
-                f"{words('photos', 'focal', 'N')}"
+                f"{option_words('photos', 'focal', 'N')}"
             )
         return finish(path, views, skipped, f"reader photos at {path}", notes, metric=False)
 
@@ -82,7 +82,7 @@ class Photos(Reader):
 
 
 def read_photo(path: Path, orientation: int) -> Image:
-    """The photo turned upright, by its EXIF orientation (1 to 8)."""
+    """The photo rotated upright by its EXIF orientation (1 to 8)."""
     image = read_color(path)
     if orientation >= 5:
         image = image.transpose(1, 0, 2)
@@ -94,9 +94,9 @@ def read_photo(path: Path, orientation: int) -> Image:
 
 
 def unique_names(files: Iterable[str]) -> list[str]:
-    """View names for files: their stems, what no file name should hold replaced.
+    """View names for files: their stems, with special characters replaced.
 
-    Where two stems agree, the folder, the suffix or a number tells them apart.
+    Where two stems are equal, the folder, the suffix or a number makes them unique.
 
     >>> unique_names(["a b.jpg", "c.jpg", "c.png", "right/c.jpg"])
     ['a_b', 'c', 'c-png', 'right-c']
@@ -117,16 +117,17 @@ def unique_names(files: Iterable[str]) -> list[str]:
 
 
 def _photos(path: Path) -> list[Path]:
-    """Photos right inside the folder, numbers in numeric order."""
+    """Photos directly in the folder, numbers in numeric order."""
     found = (p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
     visible: Sequence[Path] = [p for p in found if not p.name.startswith(".")]
     return sorted(visible, key=lambda p: natural(p.name))
 
 
 def _mode(path: Path) -> str:
-    """Pillow's mode, empty where it is no image.
+    """Pillow's mode; empty where the file is not an image.
 
-    `depth` for 16 bits or that name: then the folder is a scan whose poses are missing.
+    "depth" for 16-bit or float images and names with "depth": the folder is then a scan without
+    poses.
     """
     from PIL import Image as Pillow
 
@@ -161,10 +162,10 @@ def _header(path: Path) -> tuple[int, int, int, float | None]:
 
 
 def focal_pixels(exif: Any, width: int, height: int) -> float | None:
-    """Focal length out of EXIF tags; None where they do not tell, or nothing believable.
+    """Focal length in pixels from EXIF tags; None where they are absent or implausible.
 
     From the 35 mm equivalent by the diagonals (CIPA DCG-001), or from the focal length and the
-    sensor's pixels per unit; those count at the size the photo was taken in.
+    sensor's pixels per unit, which are for the size of the original photo.
 
     >>> focal_pixels({FOCAL_35: 43.2666}, 300, 400)
     500.0
@@ -183,7 +184,7 @@ def focal_pixels(exif: Any, width: int, height: int) -> float | None:
 
 
 def _number(exif: Any, tag: int) -> float:
-    """A tag as a number; 0 where it is absent, not one, or 0 / 0."""
+    """A tag as a number above 0; 0 where it is absent or not such a number."""
     try:
         value = float(exif.get(tag, 0))
     except (TypeError, ValueError, ZeroDivisionError):

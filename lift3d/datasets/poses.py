@@ -1,4 +1,4 @@
-"""Camera poses out of text: the formats, the conventions, and what makes one unusable."""
+"""Camera poses from text files: formats, conventions, and checks."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
 def numbers(text: str, where: str) -> Float64[np.ndarray, " values"]:
-    """Every number of a text, separated by white space or commas.
+    """All numbers of a text, separated by white space or commas.
 
-    Microsoft's `-1.#INF` and `1.#IND`, which ScanNet exports contain, become NaN.
+    Microsoft's `-1.#INF` and `1.#IND`, which occur in ScanNet exports, become NaN.
     """
     words = text.replace(",", " ").split()
     try:
@@ -30,7 +30,7 @@ def numbers(text: str, where: str) -> Float64[np.ndarray, " values"]:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file, or an InputError that names it."""
+    """The text of a file; InputError where it cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
@@ -38,7 +38,7 @@ def read_text(path: Path) -> str:
 
 
 def matrix4(values: Float64[np.ndarray, " values"], where: str) -> Transform:
-    """16 or 12 (last row left out) numbers, row by row, as a 4x4 matrix."""
+    """16 or 12 numbers (without the last row), row by row, as a 4x4 matrix."""
     if len(values) == 12:
         values = np.concatenate([values, [0, 0, 0, 1]])
     if len(values) != 16:
@@ -52,7 +52,7 @@ def read_matrix(path: Path) -> Transform:
 
 
 def read_rows(path: Path) -> list[Transform]:
-    """One flattened matrix a line; `#` starts a comment."""
+    """One flattened matrix per line; `#` starts a comment."""
     lines = [line.partition("#")[0].strip() for line in read_text(path).splitlines()]
     return [
         matrix4(numbers(line, f"{path} line {i + 1}"), f"{path} line {i + 1}")
@@ -62,7 +62,7 @@ def read_rows(path: Path) -> list[Transform]:
 
 
 def read_log(path: Path) -> Poses:
-    """Open3D's .log: three integers (the first is the frame's number), then a 4x4 matrix."""
+    """Open3D's .log: three integers per pose (the first is the frame), then a 4x4 matrix."""
     values = numbers(read_text(path), str(path))
     if len(values) % 19 or not len(values):
         raise InputError(
@@ -97,7 +97,7 @@ def read_tum(path: Path) -> tuple[Float64[np.ndarray, " poses"], Float64[np.ndar
 
 
 def nearest(times: Float64[np.ndarray, " known"], at: float, tolerance: float) -> int | None:
-    """Index of the time nearest to `at` (times ascending), None where none is near enough."""
+    """Index of the time nearest to `at` (times ascending); None beyond `tolerance`."""
     right = int(np.searchsorted(times, at))
     best = min(
         (i for i in (right - 1, right) if 0 <= i < len(times)),
@@ -108,14 +108,14 @@ def nearest(times: Float64[np.ndarray, " known"], at: float, tolerance: float) -
 
 
 def faults(stack: Float64[np.ndarray, "poses 4 4"]) -> list[str | None]:
-    """Why each pose cannot be used; None where it can."""
+    """The reason why each pose is invalid; None for valid ones."""
     finite = np.isfinite(stack).all((1, 2))
     safe = np.where(finite[:, None, None], stack, np.eye(4))
     rotation = safe[:, :3, :3]
     determinant = np.linalg.det(rotation)
     skew = np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max((1, 2))
     last_row = np.abs(safe[:, 3] - [0, 0, 0, 1]).max(1)
-    # The first that holds is told; is_rigid's tolerances, for all poses at once.
+    # The first true reason is reported. Same tolerances as is_rigid, for all poses at once.
     reasons = (
         (~finite, "pose is not finite"),
         (np.abs(np.linalg.det(safe)) < 1e-6, "pose is not invertible"),
@@ -127,7 +127,7 @@ def faults(stack: Float64[np.ndarray, "poses 4 4"]) -> list[str | None]:
 
 
 def fault(matrix: Transform) -> str | None:
-    """Why a pose cannot be used; None where it can."""
+    """The reason why a pose is invalid; None for a valid one."""
     return faults(matrix[None])[0]
 
 
@@ -145,13 +145,13 @@ def rigid_option(values: tuple[float, ...], what: str) -> Transform:
 def world_from_camera(
     stack: Float64[np.ndarray, "poses 4 4"], inverted: bool = False, opengl: bool = False
 ) -> Float64[np.ndarray, "poses 4 4"]:
-    """Usable stored poses in our convention, their rotations made exact (nearest, by SVD).
+    """Valid stored poses in our convention, with the nearest exact rotations (by SVD).
 
-    `inverted`: the file holds camera_from_world. `opengl`: its camera looks along -z, y up.
+    `inverted`: stored as camera_from_world. `opengl`: camera axes x right, y up, z backward.
     """
     left, _, right = np.linalg.svd(stack[:, :3, :3])
     rigid = np.tile(np.eye(4), (len(stack), 1, 1))
-    rigid[:, :3, :3] = left @ right  # both turn the same way, as faults() saw to it
+    rigid[:, :3, :3] = left @ right  # a rotation: faults() excludes reflections
     rigid[:, :3, 3] = stack[:, :3, 3]
     if inverted:
         rotation = rigid[:, :3, :3].transpose(0, 2, 1).copy()

@@ -1,5 +1,5 @@
-"""Known captures: the RGB-D folder reader with other defaults. A new capture is one class here
-and one line in `READERS`.
+"""Known captures: the RGB-D folder reader with other defaults. A new one is a class here and a line
+in `READERS`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Hololens(RgbdFolder):
 
 @dataclass(frozen=True)
 class HololensSubset(Hololens):
-    """The same with only some of the images: an index says which row of poses.txt each has."""
+    """The same with only some of the images; an index has the row in poses.txt of each image."""
 
     recipe: ClassVar[str] = "hololens-subset"
 
@@ -39,8 +39,7 @@ class HololensSubset(Hololens):
 class ApcShelf(RgbdFolder):
     """Amazon Picking Challenge, Princeton: a RealSense F200 on a robot arm.
 
-    Its 0.1 mm depth is stored rotated by three bits; beyond 2 m the short-range sensor only
-    glitches.
+    Depth in 0.1 mm is stored rotated by three bits; beyond 2 m the sensor gives only errors.
     """
 
     recipe: ClassVar[str] = "apc-shelf"
@@ -74,7 +73,7 @@ class Open3dTrajectory(RgbdFolder):
 
 @dataclass(frozen=True)
 class Tum(RgbdFolder):
-    """TUM RGB-D: the authors advise the driver's default K, which depth was registered with."""
+    """TUM RGB-D, with the driver's default K, which depth was registered with, as advised there."""
 
     recipe: ClassVar[str] = "tum"
     guesses: ClassVar[bool] = False
@@ -89,7 +88,7 @@ class Tum(RgbdFolder):
 
 @dataclass(frozen=True)
 class Replica(RgbdFolder):
-    """Replica as rendered for iMAP and NICE-SLAM: 1200x680, 90 degrees wide."""
+    """Replica as rendered for iMAP and NICE-SLAM: 1200x680, 90 degrees horizontally."""
 
     recipe: ClassVar[str] = "replica"
     guesses: ClassVar[bool] = False

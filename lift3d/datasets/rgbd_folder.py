@@ -1,4 +1,4 @@
-"""Any folder of colour, depth and poses; how it is laid out and encoded is all options."""
+"""Reader for any folder of colour, depth and poses; options describe layout and encoding."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from lift3d.datasets.patterns import Files, any_match, collect, contents
 from lift3d.datasets.poses import rigid_option
 from lift3d.datasets.typed import checked
 from lift3d.scene import Camera, Scene, View, invert
-from lift3d.scene.errors import InputError, words
+from lift3d.scene.errors import InputError, option_words
 from lift3d.scene.protocols import Reader
 
 OPTIONS = "rgbd.json"
-"""A folder that holds this file is read with the options in it."""
+"""A folder with this file is read with the options in it."""
 
 
 @dataclass(frozen=True)
 class RgbdFolder(Reader):
     """One folder with images, depth maps and poses. Patterns are relative to it.
 
-    What the stars of a pattern stand for is the frame's key: files with one key belong to
-    one frame (numbers by value: 7 is 0007).
+    The text that the stars of a pattern match is the frame's key: files with the same key belong
+    to one frame (numbers by value: 7 is 0007).
     """
 
     expects: ClassVar[str] = (
@@ -37,40 +37,40 @@ class RgbdFolder(Reader):
 
     guesses: ClassVar[bool] = True
     recipe: ClassVar[str] = ""
-    """The name under which a known capture is read, shown as the source."""
+    """Name of a known capture, shown as the source."""
 
     images: str = "color/*"
     """Colour images."""
     depth: str = "depth/*"
-    """Depth maps along z, 16-bit PNG, or float TIFF or .npy; empty where there are none."""
+    """Depth maps along z: 16-bit PNG, float TIFF or .npy; empty where there are none."""
     confidence: str = ""
     """Confidence maps of the depth."""
     instances: str = ""
     """True instance ids, at colour resolution."""
     poses: str = "pose/*.txt"
-    """One pose file a frame (a pattern), or the one file with all of them."""
+    """One pose file per frame (a pattern), or one file with all poses."""
     pose_format: Literal["files", "rows", "log", "headed", "tum"] = "files"
-    """files: a 4x4 each; rows: one flattened 4x4 a line, i-th line for the i-th image;
-    log: Open3D's trajectory, the row's first number is the frame; headed: 4x4 under a line
+    """files: a 4x4 each; rows: one flattened 4x4 per line, i-th line for the i-th image;
+    log: Open3D's trajectory, a pose's first number is the frame; headed: 4x4 under a line
     `# ... <view name>`; tum: `time tx ty tz qx qy qz qw`, images are named by their time."""
     pose_convention: Literal["world_from_camera", "camera_from_world"] = "world_from_camera"
-    """Which way the stored matrices map."""
+    """Direction of the stored matrices."""
     pose_axes: Literal["opencv", "opengl"] = "opencv"
     """opencv: x right, y down, z forward; opengl: x right, y up, z backward."""
     frame_index: str = ""
-    """For `rows`: a file with `row filename` lines, where not every row has its image."""
+    """For `rows`: a file with `row filename` lines, where some rows have no image."""
     time_tolerance: float = 0.02
     """For `tum`: an image takes the nearest pose and depth within this many seconds."""
     intrinsics: str = "intrinsics.txt"
-    """fx fy cx cy, a 3x3 or 4x4 matrix, or Open3D's JSON; `file#heading` under a heading."""
+    """File: fx fy cx cy, a 3x3 or 4x4 matrix, or Open3D's JSON; `file#heading` for a heading."""
     K: tuple[float, float, float, float] | None = None
-    """fx fy cx cy as numbers, instead of the file; pixel (0, 0) is the top-left's centre."""
+    """fx fy cx cy instead of the file; pixel (0, 0) is the centre of the top-left pixel."""
     distortion: tuple[float, ...] = ()
     """OpenCV's k1 k2 p1 p2 k3 of the colour images; empty where they are undistorted."""
     depth_K: tuple[float, float, float, float] | None = None
-    """fx fy cx cy of a depth camera of its own; unset where depth is registered to colour."""
+    """fx fy cx cy of a separate depth camera; unset where depth is registered to colour."""
     depth_from_color: tuple[float, ...] = ()
-    """4x4, row by row: from the colour to the depth camera's frame. Poses are colour's."""
+    """4x4, row by row: from the colour to the depth camera's frame. Poses are those of colour."""
     depth_scale: float = 1000.0
     """Stored units per metre."""
     depth_invalid: tuple[float, ...] = ()
@@ -78,7 +78,7 @@ class RgbdFolder(Reader):
     depth_rotate_right: int = 0
     """Bits by which 16-bit depth values are rotated right before scaling."""
     depth_max: float | None = None
-    """Depth beyond this many metres is taken as missing."""
+    """Depth beyond this many metres is treated as missing."""
     confidence_full: float = 255.0
     """The stored confidence that means 1."""
     instances_divide: int = 1
@@ -92,7 +92,7 @@ class RgbdFolder(Reader):
                 raise InputError(f"option {option} is {getattr(self, option)}; expected above 0")
 
     def matches(self, path: Path) -> bool:
-        """Whether the files these options need are there; confidence and instances are extras."""
+        """Whether the files that these options need exist, except confidence and instances."""
         if not path.is_dir():
             return False
         named = [self.images, self.depth, self.poses, self.frame_index]
@@ -100,7 +100,7 @@ class RgbdFolder(Reader):
         return all(any_match(path, pattern) for pattern in named if pattern)
 
     def read(self, path: Path) -> Scene:
-        """The scene; InputError where the folder is not as the options say."""
+        """The scene; InputError where the folder does not match the options."""
         images = self._collect(path, self.images)
         depth = self._collect(path, self.depth) if self.depth else {}
         if self.pose_format == "tum" and depth:
@@ -159,15 +159,15 @@ class RgbdFolder(Reader):
         if not files:
             raise InputError(
                 f"{path} has no {pattern} (found: {contents(path)}); "
-                f"say how the files are called, in {path / OPTIONS} or by options such as "
-                f"{words('rgbd', 'images', repr(pattern))}"
+                f"give the names of the files in {path / OPTIONS} or by options such as "
+                f"{option_words('rgbd', 'images', repr(pattern))}"
             )
         return files
 
     def _cameras(
         self, path: Path, images: Files, depth: Files
     ) -> tuple[Camera, Camera | None, list[str | None]]:
-        """Colour camera, depth camera where it differs, and what to tell about them."""
+        """Colour camera, depth camera where it differs, and notes about them."""
         made_for: Size | None = None
         if self.K:
             K = pinhole(self.K, "option K")
@@ -189,11 +189,11 @@ class RgbdFolder(Reader):
                 f"{path}: colour is {size[0]}x{size[1]} and depth {depth_size[0]}x{depth_size[1]}, "
                 "not the same picture at another size; give depth_K (and depth_from_color)"
             )
-        told = (
+        assumed = (
             f"depth is {depth_size[0]}x{depth_size[1]}, colour {size[0]}x{size[1]}: depth is "
             "taken as registered to colour at its own size"
         )
-        return color, color.resized(*depth_size), [note, told]
+        return color, color.resized(*depth_size), [note, assumed]
 
 
 def from_file(path: Path) -> RgbdFolder:
@@ -207,14 +207,14 @@ def from_file(path: Path) -> RgbdFolder:
 
 @dataclass(frozen=True)
 class DescribedFolder(Reader):
-    """A folder that says in its `rgbd.json` how its images, depth and poses are laid out."""
+    """A folder whose `rgbd.json` describes the layout of its images, depth and poses."""
 
     expects: ClassVar[str] = f"a folder with {OPTIONS}, in it the options of the reader rgbd"
 
     def matches(self, path: Path) -> bool:
-        """Whether the file is there."""
+        """Whether the file exists."""
         return (path / OPTIONS).is_file()
 
     def read(self, path: Path) -> Scene:
-        """The scene; InputError where the file cannot be read or is not as the folder is."""
+        """The scene; InputError where the file cannot be read or does not match the folder."""
         return from_file(path / OPTIONS).read(path)

@@ -1,4 +1,4 @@
-"""The pose of each image of an RGB-D folder, whatever file they come in."""
+"""The pose of each image of an RGB-D folder, in any of the known formats."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from lift3d.scene.errors import InputError
 
 @runtime_checkable
 class PoseOptions(Protocol):
-    """What `RgbdFolder` says of poses."""
+    """The options of `RgbdFolder` for poses."""
 
     @property
     def poses(self) -> str:
@@ -33,19 +33,19 @@ class PoseOptions(Protocol):
 
     @property
     def pose_format(self) -> str:
-        """What they look like."""
+        """Format of the poses."""
 
     @property
     def frame_index(self) -> str:
-        """File that says which rows are images; empty: all in order."""
+        """File with the image of each row; empty: all rows in order."""
 
     @property
     def time_tolerance(self) -> float:
-        """Seconds between a pose and its image."""
+        """Largest time between a pose and its image, seconds."""
 
 
 def find(options: PoseOptions, root: Path, images: Files) -> tuple[Poses, list[Skipped]]:
-    """Frame key -> pose as stored, and the images whose own pose file cannot be read."""
+    """Frame key -> stored pose, and the images whose pose file cannot be read."""
     if options.pose_format == "files":
         return read_files(collect(root, options.poses), images)
     path = root / options.poses
@@ -63,7 +63,7 @@ def find(options: PoseOptions, root: Path, images: Files) -> tuple[Poses, list[S
 
 
 def read_files(files: Files, images: Files) -> tuple[Poses, list[Skipped]]:
-    """A matrix per file, for the images there are; unreadable ones are skipped frames."""
+    """A matrix per file, for existing images; frames with unreadable files are skipped."""
     poses: Poses = {}
     skipped = []
     for key, found in files.items():
@@ -77,7 +77,7 @@ def read_files(files: Files, images: Files) -> tuple[Poses, list[Skipped]]:
 
 
 def by_time(images: Files, depth: Files, tolerance: float) -> Files:
-    """Depth files under the key of the image nearest in time; both are named by seconds."""
+    """Depth files by the key of the image nearest in time; both are named by seconds."""
     keys = list(depth)
     times = np.array([seconds(key) for key in keys])
     near = {key: nearest(times, seconds(key), tolerance) for key in images}

@@ -1,4 +1,4 @@
-"""ScanNet scans exported to folders, in the variants that are about."""
+"""Reader for ScanNet scans exported to folders, in the common variants."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ class ScanNetFolder(Reader):
     depth_scale: float = 1000.0
     """Stored depth units per metre."""
     depth_max: float | None = None
-    """Depth beyond this many metres is taken as missing."""
+    """Depth beyond this many metres is treated as missing."""
 
     def matches(self, path: Path) -> bool:
-        """Whether the folder is laid out in one of the two ways, intrinsics included."""
+        """Whether the folder has one of the two layouts, with intrinsics."""
         known = [*COLOR_K, f"{path.name}.txt"]
         return _layout(path) is not None and any((path / name).is_file() for name in known)
 
@@ -70,7 +70,7 @@ class ScanNetFolder(Reader):
         code = DepthCode(self.depth_scale, max_metres=self.depth_max)
         views = []
         for key, world_from_rig in poses.items():
-            # As in the .sens file: the pose is the rig's, extrinsics take a camera to the rig.
+            # As in the .sens file: poses are world_from_rig, extrinsics are rig_from_camera.
             views.append(
                 View(
                     name=images[key].name,
@@ -87,7 +87,7 @@ class ScanNetFolder(Reader):
 
 @dataclass(frozen=True, eq=False)
 class _Rig:
-    """The two cameras on their carrier; no depth camera where depth is registered to colour."""
+    """The two cameras of the rig; no depth camera where depth is registered to colour."""
 
     color: Camera
     depth: Camera | None
@@ -97,7 +97,7 @@ class _Rig:
 
 
 def _layout(path: Path) -> tuple[str, str, str] | None:
-    """Patterns of colour, depth and pose; None where the folder is laid out otherwise."""
+    """Patterns of colour, depth and pose; None for another layout."""
     if all(any_match(path, pattern) for pattern in EXPORTED[:1] + EXPORTED[2:]):
         return EXPORTED
     posed = (collect(path, POSED_IMAGES[0]) and collect(path, POSED_IMAGES[2])) or {}
@@ -127,15 +127,17 @@ def _rig(path: Path, images: Files, depth: Files) -> _Rig:
         return _Rig(color, depth_camera, rig_from_color, rig_from_depth, notes)
     if color_size == depth_size:
         return _Rig(color, None, rig_from_color, rig_from_color, (color_note, ignored_color))
-    told = "no depth intrinsics: depth is taken as registered to colour at its own size"
+    assumed = "no depth intrinsics: depth is taken as registered to colour at its own size"
     resized = color.resized(*depth_size)
-    return _Rig(color, resized, rig_from_color, rig_from_color, (color_note, ignored_color, told))
+    return _Rig(
+        color, resized, rig_from_color, rig_from_color, (color_note, ignored_color, assumed)
+    )
 
 
 def _first_K(
     path: Path, names: tuple[str, ...], facts: dict[str, float], camera: str
 ) -> np.ndarray | None:
-    """K from the first of the files that is there, else from the scan's fact sheet."""
+    """K from the first of the files that exists, else from the scan's `<scene>.txt`."""
     for name in names:
         if (path / name).is_file():
             return read_intrinsics(path, name)[0]
@@ -146,7 +148,7 @@ def _first_K(
 
 
 def _facts(path: Path) -> dict[str, float]:
-    """The single numbers of `<scene>.txt`, lines `fx_color = 1169.6`; empty without the file."""
+    """The values of `<scene>.txt`, with lines `fx_color = 1169.6`; empty without the file."""
     if not path.is_file():
         return {}
     facts = {}

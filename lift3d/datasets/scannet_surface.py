@@ -1,4 +1,4 @@
-"""ScanNet's annotation: a mesh whose vertices carry the true object ids."""
+"""ScanNet's annotation: a mesh with the true object id of each vertex."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lift3d.scene import LabelledPoints, Points
 from lift3d.scene.errors import InputError
 
 STRUCTURE = (1, 2, 22)
-"""Wall, floor and ceiling in nyu40: no objects, so scores leave them out."""
+"""Wall, floor and ceiling in nyu40: not objects, so scores ignore them."""
 
 
 def surface_loader(folder: Path, scene: str) -> Callable[[], LabelledPoints] | None:
@@ -73,7 +73,7 @@ def vertex_instances(segments: Any, aggregation: Any, where: str) -> Int32[np.nd
         object_of = np.zeros(segment.max(initial=0) + 1, np.int32)
         for group in aggregation["segGroups"]:
             members = np.asarray(group["segments"], np.int64)
-            # An aggregation may name segments that a mesh cut smaller no longer has.
+            # An aggregation may have segments that a cropped mesh lacks.
             object_of[members[members < len(object_of)]] = int(group["objectId"]) + 1
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{where} or its aggregation is not ScanNet's: {error!r}") from error
@@ -83,7 +83,7 @@ def vertex_instances(segments: Any, aggregation: Any, where: str) -> Int32[np.nd
 def vertex_normals(
     xyz: Float32[np.ndarray, "vertices 3"], faces: Int[np.ndarray, "faces 3"]
 ) -> Float32[np.ndarray, "vertices 3"]:
-    """Mean of the faces' normals by area; zeros for a vertex without faces."""
+    """Mean of the faces' normals, weighted by area; zeros for a vertex without faces."""
     a, b, c = (xyz[faces[:, i]].astype(np.float64) for i in range(3))
     normal = np.cross(b - a, c - a)
     total = np.stack(

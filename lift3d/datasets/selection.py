@@ -1,4 +1,4 @@
-"""Which views of a scene are lifted."""
+"""Select the views of a scene to lift. The constants were chosen by hand."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from lift3d.scene import Camera, Scene, View
 from lift3d.scene.errors import FrameError, InputError
 
 GRID = (12, 16)
-"""Rows and columns of rays that stand for a view."""
+"""Rows and columns of the rays sampled in a view."""
 SAMPLES = 256
-"""Depth maps that are read at most, evenly spaced; other views borrow the nearest one's."""
+"""Most depth maps that are read, evenly spaced; other views use the nearest one's."""
 CELLS_TO_DEPTH = 8
-"""Edges of a cell from the camera to where the surface usually is."""
+"""The usual depth divided by the edge of a cell."""
 AGAIN = 0.25
-"""What showing a cell once more is worth, of what it was worth the last time: a second look
-confirms a surface (fusion asks for it), a third adds little."""
+"""Factor on the gain of a cell with each observation: the second one confirms a surface (fusion
+needs two), a third adds little."""
 
 
 def select(scene: Scene, views: int | None = None, stride: int = 1) -> Scene:
     """Every `stride`-th view, and of these at most `views`, in capture order.
 
-    Where poses are known, those that show the most of the place; else spread evenly.
+    With known poses, the views that together cover most of the scene; else evenly spaced ones.
     """
     if stride < 1:
         raise InputError(f"stride is {stride}; expected 1 (every view) or more")
@@ -42,11 +42,11 @@ def select(scene: Scene, views: int | None = None, stride: int = 1) -> Scene:
 
 
 def most_covering(cells: Sequence[Int64[np.ndarray, "_"]], count: int) -> list[int]:
-    """`count` of the views, ascending, the first always: greedily those that show most.
+    """`count` of the views, ascending, always with the first: greedily those that cover most.
 
-    A cell counts 1 when first shown and `AGAIN` times less each time after. Greedy is within
-    1 - 1/e of the best (Nemhauser et al. 1978); a gain only shrinks, so that few are computed
-    anew (Minoux 1978). Of equals the earlier view.
+    A cell counts 1 at its first observation and `AGAIN` times less at each further one. Greedy
+    reaches at least 1 - 1/e of the optimum (Nemhauser et al. 1978). A gain never grows, so few
+    are computed again (Minoux 1978). A tie goes to the earlier view.
 
     >>> most_covering([np.array([1, 2]), np.array([1, 2]), np.array([3]), np.array([2, 4])], 3)
     [0, 2, 3]
@@ -70,10 +70,10 @@ def most_covering(cells: Sequence[Int64[np.ndarray, "_"]], count: int) -> list[i
 
 
 def shown_cells(views: Sequence[View]) -> list[Int64[np.ndarray, "_"]]:
-    """The cells of a coarse grid in space that each view shows; every view has a pose.
+    """The cells of a coarse grid in space that each view observes; every view has a pose.
 
-    No colour is decoded and of depth at most `SAMPLES` maps. Without depth, the surface is taken
-    to be half as far away as the outermost cameras are apart, as for a walk round an object.
+    Decodes no colour and at most `SAMPLES` depth maps. Without depth, the distance of the surface
+    is assumed to be half the extent of the camera positions, as for a walk around an object.
     """
     depths = _depths(views)
     known = np.concatenate([each[each > 0] for each in depths.values()] or [np.zeros(0)])
@@ -100,10 +100,10 @@ def _depths(views: Sequence[View]) -> dict[int, Float64[np.ndarray, "rows column
         try:
             depth = views[index].depth()
         except FrameError:
-            continue  # its neighbours tell
+            continue  # the depth of the nearest view is used
         assert depth is not None
         depth = np.where(np.isfinite(depth), depth, 0).astype(np.float64)
-        if views[index].sparse:  # hardly a ray meets a known pixel
+        if views[index].sparse:  # few rays would meet a known pixel
             known = depth[depth > 0]
             found[index] = np.full(GRID, np.median(known) if len(known) else 0.0)
         else:
@@ -115,7 +115,7 @@ def _depths(views: Sequence[View]) -> dict[int, Float64[np.ndarray, "rows column
 def _cells(
     camera: Camera, depth: Float64[np.ndarray, "rows columns"], edge: float
 ) -> Int64[np.ndarray, "_"]:
-    """Numbers of the cells that the rays end in."""
+    """Numbers of the cells at the ends of the rays."""
     y, x = np.meshgrid(
         _centres(camera.height, GRID[0]), _centres(camera.width, GRID[1]), indexing="ij"
     )
@@ -128,5 +128,5 @@ def _cells(
 
 
 def _centres(size: int, count: int) -> Float64[np.ndarray, " count"]:
-    """Pixels in the middle of `count` equal parts of a side."""
+    """Coordinates of the centres of `count` equal parts of a side, in pixels."""
     return np.clip((np.arange(count) + 0.5) * size / count - 0.5, 0, size - 1)

@@ -1,4 +1,4 @@
-"""ScanNet's .sens file as a scene: opened by index, frames decoded when asked for."""
+"""Reader for ScanNet's .sens file: reads an index, decodes frames when views load them."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class Sens(Reader):
     expects: ClassVar[str] = "a ScanNet .sens file, or a folder with exactly one"
 
     depth_max: float | None = None
-    """Depth beyond this many metres is taken as missing."""
+    """Depth beyond this many metres is treated as missing."""
 
     def matches(self, path: Path) -> bool:
-        """Whether `path` is a .sens file or holds exactly one."""
+        """Whether `path` is a .sens file or a folder with exactly one."""
         return _file(path) is not None
 
     def read(self, path: Path) -> Scene:
-        """The scene; InputError where the file is none, is empty or is coded in `occi`."""
+        """The scene; InputError for another format, an empty file or depth coded as `occi`."""
         file = _file(path)
         if file is None:
             raise InputError(f"{path}: expected {self.expects}")
@@ -55,8 +55,8 @@ class Sens(Reader):
         spans = index.spans.tolist()
         views = []
         for name, world_from_rig in poses.items():
-            # Assumed: the stored pose is the rig's, and an extrinsic takes its camera's frame
-            # to the rig's. ScanNet's extrinsics are nearly identity, so little hangs on it.
+            # Assumed: the stored pose is world_from_rig, an extrinsic is rig_from_camera.
+            # ScanNet's extrinsics are nearly identity, so an error would be small.
             frame = int(name)
             offset, color_bytes, depth_bytes = spans[frame]
             image = partial(
@@ -94,7 +94,7 @@ class Sens(Reader):
 
 
 def _file(path: Path) -> Path | None:
-    """The .sens file meant by `path`; None where it is not one file."""
+    """The .sens file at `path` or in it; None where there is not exactly one."""
     if path.is_file():
         return path if path.suffix == ".sens" else None
     files = list(path.glob("*.sens")) if path.is_dir() else []

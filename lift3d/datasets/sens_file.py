@@ -1,8 +1,8 @@
 """The .sens container, version 4: an index built from the frame headers alone.
 
 Little endian. A header, then per frame: 16 float32 pose, two uint64 times, two uint64
-payload sizes, colour, depth. Payload sizes differ, so finding frame i means walking there
-once; the index keeps the offsets.
+payload sizes, colour, depth. Payload sizes differ, so the frames are walked once; the index keeps
+their offsets.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _FRAME = struct.Struct("<16f 4Q")
 
 @dataclass(frozen=True, eq=False)
 class SensIndex:
-    """Where everything is in one file."""
+    """Header, poses and payload offsets of one file."""
 
     path: Path
     sensor: str
@@ -45,18 +45,21 @@ class SensIndex:
     depth_shift: float
     """Stored depth units per metre."""
     promised: int
-    """Frames the header speaks of."""
+    """Number of frames by the header."""
     poses: Float32[np.ndarray, "frames 4 4"]
     """world_from_camera of the complete frames; not finite where tracking failed."""
     spans: Int64[np.ndarray, "frames 3"]
-    """Offset of the colour payload, its bytes, bytes of the depth payload behind it."""
+    """Offset of the colour payload, its bytes, bytes of the depth payload after it."""
 
     def __len__(self) -> int:
         return len(self.spans)
 
 
 def read_index(path: Path) -> SensIndex:
-    """Walk the frame headers; stops at the first frame that is not complete."""
+    """The index from the frame headers, up to the first incomplete frame.
+
+    Raises InputError for other files and other versions.
+    """
     with path.open("rb", buffering=0) as file:
         end = os.fstat(file.fileno()).st_size
         start = file.read(12)
@@ -105,8 +108,8 @@ def _walk(
         head = os.pread(file, _FRAME.size, position)
         color_bytes, depth_bytes = struct.unpack_from("<2Q", head, 80)
         payload = position + _FRAME.size
-        # Where the header promises a frame too many, IMU records follow: as a frame header
-        # they read as one without payload or far larger than the file.
+        # Where the header counts a frame too many, IMU records follow. Read as a frame header,
+        # they have no payload or one far larger than the file.
         if payload + color_bytes + depth_bytes > end or not color_bytes + depth_bytes:
             break
         poses += head[:64]
@@ -149,7 +152,7 @@ def load_depth(
 
 
 def _payload(path: Path, offset: int, size: int) -> bytes:
-    """Bytes of an indexed payload; the file may have shrunk since."""
+    """The bytes of a payload; FrameError where the file was truncated since it was indexed."""
     try:
         with path.open("rb", buffering=0) as file:
             data = os.pread(file.fileno(), size, offset)

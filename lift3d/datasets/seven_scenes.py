@@ -1,4 +1,4 @@
-"""The 7-Scenes layout, which tsdf-fusion and 3DMatch took over: frame-000000.{color,depth,pose}."""
+"""Reader for the layout of 7-Scenes, tsdf-fusion and 3DMatch: frame-000000.{color,depth,pose}."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from lift3d.scene.errors import InputError
 from lift3d.scene.protocols import Reader
 
 FOLDERS = ("", "seq-*/", "rgbd-frames/")
-"""Where the frames may lie; tsdf-fusion uses the last."""
+"""Possible folders of the frames; tsdf-fusion uses the last."""
 INTRINSICS = "camera-intrinsics.txt"
 NOMINAL_COLOR = (525.0, 525.0, 320.0, 240.0)
 NOMINAL_DEPTH = (585.0, 585.0, 320.0, 240.0)
+"""fx fy cx cy of a Kinect, as 7-Scenes gives them; used where none are stored."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class SevenScenes(Reader):
     depth_scale: float = 1000.0
     """Stored depth units per metre."""
     depth_max: float | None = None
-    """Depth beyond this many metres is taken as missing."""
+    """Depth beyond this many metres is treated as missing."""
 
     def matches(self, path: Path) -> bool:
         """Whether there are frames of this layout, poses included."""
@@ -93,8 +94,8 @@ class SevenScenes(Reader):
         return finish(path, views, skipped, f"reader seven-scenes at {path}", [note])
 
     def _intrinsics(self, path: Path) -> tuple[np.ndarray, np.ndarray, str | None]:
-        """K of colour and of depth, and a note where they had to be assumed."""
-        # One sequence of a scan shares the file of the whole scan, one folder up.
+        """K of colour and of depth, and a note where they are assumed."""
+        # One sequence of a scan uses the file of the complete scan, one folder up.
         homes = [home for home in (path, path.parent) if (home / INTRINSICS).is_file()]
         shared = read_intrinsics(homes[0], INTRINSICS)[0] if homes else None
         color = pinhole(self.color_K, "color_K") if self.color_K else shared
@@ -112,12 +113,12 @@ class SevenScenes(Reader):
             color,
             depth,
             f"no {INTRINSICS}: assumed the Kinect's nominal {' and '.join(assumed)}; labels may "
-            "sit some pixels beside their objects, set color_K, depth_K, depth_from_color to mend",
+            "be some pixels off; set color_K, depth_K and depth_from_color",
         )
 
 
 def _folder(path: Path) -> str | None:
-    """Which of the known folders holds frames with poses."""
+    """The first of `FOLDERS` that contains frames with poses."""
     for folder in FOLDERS:
         if any_match(path, f"{folder}frame-*.color.*") and any_match(
             path, f"{folder}frame-*.pose.txt"

@@ -1,4 +1,4 @@
-"""transforms.json of nerfstudio and instant-ngp: posed images, perhaps depth, perhaps a cloud."""
+"""Reader for transforms.json of nerfstudio and instant-ngp: posed images, maybe depth and cloud."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ class TransformsJson(Reader):
     depth_unit_scale_factor: float = 0.001
     """Metres per stored depth unit; nerfstudio's own default is millimetres."""
     undo_applied_transform: bool = False
-    """Move cameras and cloud back by the file's `applied_transform`, into the frame the capture
-    had before nerfstudio turned it. Both are stored turned, so they agree either way."""
+    """Apply the inverse of the file's `applied_transform` to cameras and cloud, which gives the
+    capture's frame before nerfstudio. Both are stored transformed, so they agree either way."""
     metric: bool | None = None
-    """Whether one unit is a metre; unset: what `lift3d export` noted as `metric`, else yes where
-    there is depth, which has a unit."""
+    """Whether one unit is a metre; unset: the file's `metric` (written by `lift3d export`), else
+    yes where there is dense depth, which has a unit."""
 
     def matches(self, path: Path) -> bool:
         """Whether this is such a file, or a folder with one."""
         return path.name == FILE if path.is_file() else (path / FILE).is_file()
 
     def read(self, path: Path) -> Scene:
-        """The scene; InputError where the file says less than is needed."""
+        """The scene; InputError where required values are missing."""
         file = path if path.is_file() else path / FILE
         if not file.is_file():
             raise InputError(f"{path}: expected {self.expects}; found: {contents(path)}")
@@ -87,19 +87,19 @@ class TransformsJson(Reader):
         return replace(scene, load_points=load)
 
     def _undo(self, content: Mapping[str, Any], file: Path) -> Transform:
-        """What to move the world by."""
+        """The transform to apply to cameras and cloud."""
         rows = content.get("applied_transform")
         if not self.undo_applied_transform or rows is None:
             return np.eye(4)
         applied = _matrix(rows, f"{file}: applied_transform")
         reason = fault(applied)
         if reason:
-            raise InputError(f"{file}: applied_transform cannot be undone: as a {reason}")
+            raise InputError(f"{file}: applied_transform cannot be undone ({reason})")
         return invert(orthonormal(applied))
 
 
 class _Frame:
-    """One entry of `frames`, with the file's own intrinsics where it has none."""
+    """One entry of `frames`; missing values are those of the file."""
 
     def __init__(self, file: Path, content: Mapping[str, Any], frame: Any, index: int) -> None:
         self.where = f"{file}: frame {index}"
@@ -116,14 +116,14 @@ class _Frame:
 
     @property
     def lacking(self) -> str:
-        """Which file of the frame is missing, in words; empty where none is."""
+        """The missing file of the frame, as a reason; empty where none is missing."""
         for path in (self.image, self.depth, self.sparse):
             if path is not None and not path.is_file():
                 return f"{path} is missing"
         return ""
 
     def view(self, name: str, world_from_camera: Transform, code: DepthCode) -> View:
-        """The view; FrameError where a header cannot be read or sizes disagree."""
+        """The view; FrameError where a header cannot be read or sizes differ."""
         size = image_size(self.image)
         camera = self.camera(size).at(world_from_camera)
         depth_size, load_depth = size, None
@@ -143,7 +143,7 @@ class _Frame:
         )
 
     def camera(self, size: tuple[int, int]) -> Camera:
-        """The camera for an image of this size; principal points count from the pixel's corner."""
+        """The camera for an image of this size; stored principal points are from pixel corners."""
         model = self.values.get("camera_model", "OPENCV")
         if model not in PINHOLES or self.values.get("is_fisheye"):
             raise InputError(
@@ -171,7 +171,7 @@ class _Frame:
         return camera.resized(*size)
 
     def focal(self, key: str, angle: str, side: int) -> float | None:
-        """The focal length in pixels, from the number or from the field of view."""
+        """The focal length in pixels, from `key` or from the field of view; None without both."""
         for name in (key, angle):
             if self.values.get(name) is None:
                 continue
@@ -182,7 +182,7 @@ class _Frame:
         return None
 
     def number(self, key: str, otherwise: int | float) -> float:
-        """A number out of the frame or the file."""
+        """A number of the frame, else of the file, else `otherwise`."""
         try:
             return float(self.values.get(key, otherwise))
         except (TypeError, ValueError) as error:
@@ -192,7 +192,7 @@ class _Frame:
 
 
 def _sparse_depth(path: Path) -> Depth:
-    """What our export leaves where depth is known at a few pixels."""
+    """The sparse depth that `lift3d export` writes."""
     try:
         with np.load(path) as stored:
             return np.asarray(stored["depth"], np.float32)
@@ -201,7 +201,10 @@ def _sparse_depth(path: Path) -> Depth:
 
 
 def read_cloud(path: Path, moved: Transform) -> Points:
-    """The points of a PLY file; grey, without normals and with confidence 1 where it has none."""
+    """The points of a PLY file, transformed by `moved`, with confidence 1.
+
+    Missing colours are grey, missing normals 0.
+    """
     from plyfile import PlyData, PlyParseError
 
     try:
@@ -232,7 +235,7 @@ def _content(file: Path) -> dict[str, Any]:
 
 
 def _scale(content: Mapping[str, Any], file: Path) -> float:
-    """What nerfstudio multiplied the camera positions by; 1 where it did not."""
+    """The factor that nerfstudio applied to the camera positions; 1 without one."""
     scale = content.get("applied_scale", 1.0)
     if not isinstance(scale, int | float) or not np.isfinite(scale) or scale <= 0:
         raise InputError(f"{file}: applied_scale is {scale!r}; expected a number above 0")
@@ -252,7 +255,7 @@ def _matrix(rows: Any, where: str) -> Transform:
 
 
 def _image(folder: Path, stored: str) -> Path:
-    """The image; instant-ngp and Blender leave the suffix out."""
+    """The path of the image; instant-ngp and Blender omit the suffix."""
     path = folder / stored
     if path.suffix.lower() in SUFFIXES or path.is_file():
         return path

@@ -1,4 +1,4 @@
-"""Options out of a JSON file into a frozen dataclass, with errors a person can act on."""
+"""Options from JSON into a frozen dataclass, with checks and error messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def checked(kind: type[T], given: Any, where: str) -> T:
-    """`kind(**given)` with names and types checked; lists become tuples."""
+    """`kind(**given)` with lists as tuples; InputError for wrong names or types."""
     if not isinstance(given, dict):
         raise InputError(f"{where} holds a {type(given).__name__}; expected an object of options")
     hints = {
@@ -35,7 +35,7 @@ def checked(kind: type[T], given: Any, where: str) -> T:
 
 
 def _as(value: Any, hint: Any) -> Any:
-    """The value as the type `hint` says, ValueError where it is of another."""
+    """The value as the type `hint`; ValueError where it has another type."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         for option in arguments:
@@ -52,8 +52,6 @@ def _as(value: Any, hint: Any) -> Any:
     is_bool = isinstance(value, bool)
     if hint is float and isinstance(value, int | float) and not is_bool:
         return float(value)
-    if hint is Path and isinstance(value, str):
-        return Path(value)
     if origin is Literal:
         fits = value in arguments
     elif hint is int:

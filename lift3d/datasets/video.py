@@ -1,4 +1,4 @@
-"""A video to views: the sharpest frame of each span of motion, decoded again when asked for."""
+"""Reader for a video: the sharpest frame of each span of motion becomes a view."""
 
 from __future__ import annotations
 
@@ -16,38 +16,40 @@ import numpy as np
 from lift3d.datasets.colmap_scene import centred_camera
 from lift3d.datasets.frames import finish
 from lift3d.scene import Image, Scene, View
-from lift3d.scene.errors import FrameError, InputError, words
+from lift3d.scene.errors import FrameError, InputError, option_words
 from lift3d.scene.protocols import Reader
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
 FLOW_WIDTH, SHARP_WIDTH = 160, 640
-"""Frames are compared at these widths; blur shows only at the larger."""
+"""Widths in pixels for motion and for sharpness; blur is visible only at the larger one. Chosen by
+hand."""
 PARTS = 6
-"""The picture's motion is summed in so many parts along each side."""
+"""Motion is summed in this many parts along each side; chosen by hand."""
 NEAR = 100
-"""So many frames ahead are decoded in passing; farther ones are sought."""
+"""A frame at most this far ahead is reached by decoding, a farther one by seeking; chosen by
+hand."""
 
 
 @dataclass(frozen=True)
 class Video(Reader):
-    """A video walked around one place; no poses, no depth."""
+    """A video of one place from a moving camera, without poses and depth."""
 
     expects: ClassVar[str] = f"a video ({', '.join(s[1:] for s in SUFFIXES)})"
 
     motion: float = 0.06
-    """Between two chosen frames the picture moves by at most about this share of its width, and
-    by at least half of it."""
+    """Motion between two chosen frames: at most about this share of the image width, and at
+    least half of it."""
     max_frames: int = 150
-    """Of more, this many are kept, evenly."""
+    """Most frames; of more, evenly spaced ones are kept."""
     focal: float | None = None
     """Focal length in pixels; unset: a guess (1.2 longest sides)."""
 
     def matches(self, path: Path) -> bool:
-        """Whether the file is called like a video."""
+        """Whether the file has the suffix of a video."""
         return path.is_file() and path.suffix.lower() in SUFFIXES
 
     def read(self, path: Path) -> Scene:
-        """The scene. Decodes the whole video once, small; InputError where that fails."""
+        """The scene. Decodes the complete video once; InputError where that fails."""
         if self.motion <= 0 or self.max_frames < 2:
             raise InputError(
                 f"--reader.motion is {self.motion} and --reader.max-frames {self.max_frames}; "
@@ -61,8 +63,8 @@ class Video(Reader):
         if len(chosen) < 2:
             raise InputError(
                 f"{path}: the picture hardly moves in {found.total} frames; a scene needs views "
-                f"from different places (or a smaller motion: {words('video', 'motion', 'N')}, now "
-                f"{self.motion:g})"
+                f"from different places (or a smaller motion: "
+                f"{option_words('video', 'motion', 'N')}, now {self.motion:g})"
             )
         camera = centred_camera(*found.size, self.focal)
         views = [
@@ -77,7 +79,7 @@ class Video(Reader):
             f"{len(chosen)} of {found.total} frames chosen by motion and sharpness "
             f"({found.fps:.3g} frames a second)"
         ]
-        # Containers without an index estimate how many frames they hold.
+        # Containers without an index only estimate their number of frames.
         lost = found.promised - found.total
         if lost > max(2, 0.01 * found.promised):
             notes.append(
@@ -87,7 +89,7 @@ class Video(Reader):
         if self.focal is None:
             notes.append(
                 "focal length guessed as 1.2 longest sides; give it in pixels with "
-                f"{words('video', 'focal', 'N')}"
+                f"{option_words('video', 'focal', 'N')}"
             )
         source = f"reader video at {path}"
         return finish(path, views, (), source, notes, metric=False, name=path.stem)
@@ -95,7 +97,7 @@ class Video(Reader):
 
 @dataclass(frozen=True)
 class _Chosen:
-    """A frame of the video; the checksum tells whether seeking found it again."""
+    """A frame of the video; the checksum verifies that seeking has found it again."""
 
     index: int
     checksum: int
@@ -112,21 +114,21 @@ class _Scan:
 
 @dataclass(frozen=True, eq=False)
 class _Small:
-    """What is kept of a frame while a better one may come."""
+    """The data of a candidate frame."""
 
     index: int
     checksum: int
     sharpness: float
     grey: np.ndarray
     drift: np.ndarray
-    """How far each part of the picture has moved since the first frame, as shares of its width."""
+    """Motion of each part of the picture since the first frame, as shares of its width."""
 
 
 def _scan(path: Path, motion: float) -> _Scan:
-    """Decode once; of each span of motion keep the sharpest frame.
+    """Decode the video once and choose the sharpest frame of each span of motion.
 
-    A span starts at the frame chosen last. Frames that moved by half of `motion` from it are
-    candidates; the first that moved by all of it ends the span.
+    A span starts at the last chosen frame. Frames that moved by at least half of `motion` from it
+    are candidates; the first that moved by all of it ends the span.
     """
     import cv2
 
@@ -140,13 +142,13 @@ def _scan(path: Path, motion: float) -> _Scan:
         total, size = index + 1, (image.shape[1], image.shape[0])
         now = _small(index, image, now)
         start = start or now
-        # Shake cancels out in the sum, what turning and walking do to each part adds up.
+        # In the sum, shake cancels out, and motion by rotation and translation adds up.
         moved = float(np.linalg.norm(now.drift - start.drift, axis=-1).mean())
         if chosen and moved < motion / 2:
             continue
         if best is None or (moved < motion and now.sharpness > best.sharpness):
             best = now
-        # The first choice ends half a span from frame 0, the others a whole one from theirs.
+        # The first span ends after half of `motion` from frame 0, the others after all of it.
         if moved >= (motion if chosen else motion / 2):
             chosen.append(_Chosen(best.index, best.checksum))
             start, best = best, None
@@ -183,9 +185,9 @@ def _small(index: int, image: np.ndarray, before: _Small | None) -> _Small:
 
 
 def load_frame(path: Path, index: int, checksum: int) -> Image:
-    """One frame, RGB: exactly the one that decoding from the start gives.
+    """One frame, RGB, identical to the one found by decoding from the start.
 
-    Seeking lands beside the frame in some videos; then it is decoded from the start.
+    In some videos seeking is inexact; then the frame is decoded from the start.
     """
     import cv2
 
@@ -197,7 +199,7 @@ def load_frame(path: Path, index: int, checksum: int) -> Image:
 
 
 class _Reader:
-    """An open video and where it stands."""
+    """An open video and its position."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -206,7 +208,7 @@ class _Reader:
         self.next = 0
 
     def frame(self, index: int, exact: bool) -> np.ndarray | None:
-        """The frame; `exact` where seeking must not be relied on, nor what it led to."""
+        """The frame; `exact` decodes from the start instead of seeking."""
         import cv2
 
         if exact:
@@ -228,7 +230,7 @@ _LOCAL = threading.local()
 
 
 def _reader(path: Path) -> _Reader:
-    """This thread's open video, the last one asked for."""
+    """The open video of this thread; only the last one is kept open."""
     reader: _Reader | None = getattr(_LOCAL, "reader", None)
     if reader is None or reader.path != path or reader.process != os.getpid():
         reader = _LOCAL.reader = _Reader(path)
@@ -236,7 +238,7 @@ def _reader(path: Path) -> _Reader:
 
 
 def _open(path: Path) -> Any:
-    # What FFmpeg has to say about a damaged file is said in our words.
+    # FFmpeg's own messages about a damaged file are off; our errors report it.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     import cv2
 
@@ -250,7 +252,7 @@ def _open(path: Path) -> Any:
 
 
 def _frames(capture: Any) -> Iterator[np.ndarray]:
-    """Frames as they are decoded, BGR, to the end or to the first that cannot be."""
+    """The decoded frames, BGR, up to the end or to the first that cannot be decoded."""
     while True:
         found, image = capture.read()
         if not found:

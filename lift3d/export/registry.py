@@ -17,6 +17,7 @@ from lift3d.export import (
     splat,
 )
 from lift3d.export.content import Format
+from lift3d.scene.errors import InputError
 from lift3d.scene.registry import KINDS
 
 FORMATS = KINDS["export"].built_in(
@@ -32,8 +33,14 @@ FORMATS = KINDS["export"].built_in(
 
 
 def help_text() -> str:
-    """One line per format, for `lift3d export --help`."""
-    return "\n".join(f"{name}: {each.about}" for name, each in FORMATS.items())
+    """One line per format, for `lift3d export --help`; the error of a broken plug-in."""
+    lines = []
+    for name in FORMATS:
+        try:
+            lines.append(f"{name}: {FORMATS[name].about}")
+        except InputError as error:
+            lines.append(str(error))
+    return "\n".join(lines)
 
 
 def table() -> str:

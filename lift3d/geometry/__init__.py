@@ -1,4 +1,4 @@
-"""Points between world, cameras and pixels; rigid and similarity transforms; normals."""
+"""Projection between world, cameras and pixels; rigid and similarity transforms; normals."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def transform(
 
 
 def is_rigid(matrix: np.ndarray, tolerance: float = 1e-2) -> bool:
-    """Whether a 4x4 matrix is finite, a rotation (det +1) and a translation.
+    """Whether a 4x4 matrix is finite and consists of a rotation (det +1) and a translation.
 
-    The tolerance is loose: poses are often stored with few digits.
+    The tolerance is loose because poses are often stored with few digits.
     """
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
         return False
@@ -50,7 +50,7 @@ def project(
 ) -> tuple[Float64[np.ndarray, "points 2"], Float64[np.ndarray, " points"]]:
     """World points to pixel coordinates (x, y) and depth z; xy is NaN where z <= 0.
 
-    Distortion is applied where the camera has some.
+    The camera's distortion is applied.
     """
     in_camera = transform(camera.camera_from_world, xyz.astype(np.float64))
     z = in_camera[:, 2]
@@ -74,8 +74,8 @@ def unproject(camera: Camera, depth: Depth) -> Float32[np.ndarray, "height width
 def normals(camera: Camera, depth: Depth) -> Float32[np.ndarray, "height width 3"]:
     """Normals of a depth map in the world frame, unit length, towards the camera; 0 = unknown.
 
-    Cross product of central differences; across a depth step (5 % between neighbours)
-    the normal is unknown.
+    Cross product of central differences. The normal is unknown beside a depth step of more than
+    5 % between neighbours (chosen by hand).
     """
     local = (rays(camera) * depth[..., None]).astype(np.float32)
     right = np.zeros_like(local)
@@ -92,12 +92,12 @@ def normals(camera: Camera, depth: Depth) -> Float32[np.ndarray, "height width 3
 def transform_direction(
     target_from_source: Transform, direction: Float32[np.ndarray, "*shape 3"]
 ) -> Float32[np.ndarray, "*shape 3"]:
-    """Directions in the target frame: rotated, not moved."""
+    """Directions in the target frame: rotated, not translated."""
     return direction @ target_from_source[:3, :3].T.astype(np.float32)
 
 
 def _smooth(depth: Depth, step: float = 0.05) -> Bool[np.ndarray, "height width"]:
-    """Pixels whose four neighbours are present and within `step` (a ratio) of them."""
+    """Pixels whose four neighbours have depth that differs by less than the ratio `step`."""
     smooth = np.zeros(depth.shape, bool)
     centre = depth[1:-1, 1:-1]
     near = centre > 0
@@ -115,7 +115,7 @@ def similarity(
 ) -> tuple[float, Transform]:
     """Scale s and rigid T that minimise ||target - T(s * source)|| (Umeyama 1991, Eq. 40-42).
 
-    `weight` is each point's share in the squared error; by default all count alike.
+    `weight` is the weight of each point's squared error; by default all are equal.
     """
     share = np.full(len(source), 1 / len(source)) if weight is None else weight / weight.sum()
     source_mean, target_mean = share @ source, share @ target

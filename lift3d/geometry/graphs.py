@@ -1,4 +1,4 @@
-"""Graph-based segmentation of anything with neighbours: pixels of an image, points of a cloud."""
+"""Graph-based segmentation, for pixels of an image or points of a cloud."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def felzenszwalb(
 ) -> Int32[np.ndarray, " nodes"]:
     """Segments of a graph (Felzenszwalb and Huttenlocher 2004), index per node from 0.
 
-    Two segments merge while the edge between them differs no more than the inside of both does,
-    plus `scale` / size: the larger `scale`, the larger the segments. Segments under `smallest`
-    nodes then join their most similar neighbour. None reaches across two values of `block`,
-    except such small ones.
+    Edges are visited by ascending difference. Two segments merge where the difference of the edge
+    is at most the internal difference plus `scale` / size of each: the larger `scale`, the larger
+    the segments. Segments of fewer than `smallest` nodes then merge with their most similar
+    neighbour. Only these may contain two values of `block`.
     """
     order = np.argsort(difference, kind="stable")
     root = _segment(len(block), a, b, difference, order, scale, smallest, block)
@@ -32,7 +32,7 @@ def felzenszwalb(
 @numba.njit(cache=True)
 @no_type_check
 def find_root(parent, i):
-    """The representative of node `i` (a numba kernel, shortens the path it walks)."""
+    """The representative of node `i`: union-find with path halving (a numba kernel)."""
     while parent[i] != i:
         parent[i] = parent[parent[i]]
         i = parent[i]

@@ -1,8 +1,8 @@
-"""The camera model: from a ray to its pixel and back, in NumPy and inside numba kernels.
+"""The camera model: from rays to pixels and back, in NumPy and in numba kernels.
 
-A pinhole with OpenCV's radial and tangential distortion, k1 k2 p1 p2 k3. Every other file asks
-here, so that a lens is bent by one formula. Pixel centres are whole numbers; a place belongs to
-the pixel (floor(x + 0.5), floor(y + 0.5)), and lies in the image where that pixel does.
+A pinhole with OpenCV's radial and tangential distortion, k1 k2 p1 p2 k3. All other files use
+this implementation. Pixel centres are whole numbers; a position (x, y) belongs to the pixel
+(floor(x + 0.5), floor(y + 0.5)), and is in the image where that pixel is.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from jaxtyping import Bool, Float, Float32, Float64, Int64, Real
 from lift3d.scene import Camera, Transform
 
 NEAR = 1e-6
-"""Least depth of a point before the camera, in world units."""
+"""Minimum depth of a point in front of the camera, in world units."""
 
 
 class Pinhole(NamedTuple):
-    """A camera as the kernels take it."""
+    """A camera as arrays, for numba kernels."""
 
     pose: Float64[np.ndarray, "3 4"]
-    """camera_from_world; or from whichever frame the points are in."""
+    """camera_from_world, or from the frame of the points."""
     k: Float64[np.ndarray, "5"]
     """fx, fy, cx, cy, skew, in pixels."""
     lens: Float64[np.ndarray, "5"]
@@ -41,7 +41,7 @@ def pinhole(camera: Camera, camera_from_points: Transform | None = None) -> Pinh
 def distort(
     coefficients: tuple[float, ...], xy: Float64[np.ndarray, "points 2"]
 ) -> Float64[np.ndarray, "points 2"]:
-    """Normalised coordinates as the lens bends them; `coefficients` k1 k2 p1 p2 [k3]."""
+    """Distorted normalised coordinates; `coefficients` k1 k2 p1 p2 [k3]."""
     return np.asarray(_bend_all(_coefficients(coefficients), np.ascontiguousarray(xy)))
 
 
@@ -54,7 +54,7 @@ def rays(camera: Camera) -> Float64[np.ndarray, "height width 3"]:
 def rays_at(
     camera: Camera, x: Real[np.ndarray, " pixels"], y: Real[np.ndarray, " pixels"]
 ) -> Float64[np.ndarray, "pixels 3"]:
-    """As `rays`, of some places in the image: their columns `x` and rows `y`."""
+    """As `rays`, for some positions in the image: columns `x` and rows `y`."""
     pixel = np.stack([x, y, np.ones(len(x))], axis=-1)
     if not any(camera.distortion):
         direction = pixel @ np.linalg.inv(camera.K).T
@@ -65,7 +65,7 @@ def rays_at(
 
         K = camera.K
         seen = pixel[:, None, :2].copy()
-        seen[..., 0] -= K[0, 1] * ((seen[..., 1] - K[1, 2]) / K[1, 1])  # OpenCV knows no skew
+        seen[..., 0] -= K[0, 1] * ((seen[..., 1] - K[1, 2]) / K[1, 1])  # OpenCV has no skew
         flat = cv2.undistortPoints(seen, K, _coefficients(camera.distortion))
         pixel[:, :2] = np.asarray(flat)[:, 0]
     return pixel
@@ -74,7 +74,7 @@ def rays_at(
 def source_pixels(
     camera: Camera, target: Camera
 ) -> tuple[Float32[np.ndarray, "height width"], Float32[np.ndarray, "height width"]]:
-    """Column and row in `camera`'s picture of each pixel of `target`, for `cv2.remap`.
+    """Column and row in the image of `camera` for each pixel of `target`, for `cv2.remap`.
 
     `target` has the same pose, any K, and no distortion.
     """
@@ -96,7 +96,7 @@ def source_pixels(
 
 
 def inside(camera: Camera, xy: Float[np.ndarray, "points 2"]) -> Bool[np.ndarray, " points"]:
-    """Whether the nearest pixel is in the image; NaN is not."""
+    """Whether the nearest pixel is in the image; False for NaN."""
     with np.errstate(invalid="ignore"):
         return (
             (xy > -0.5).all(1) & (xy[:, 0] < camera.width - 0.5) & (xy[:, 1] < camera.height - 0.5)
@@ -106,7 +106,7 @@ def inside(camera: Camera, xy: Float[np.ndarray, "points 2"]) -> Bool[np.ndarray
 def nearest(
     xy: Float[np.ndarray, "points 2"],
 ) -> tuple[Int64[np.ndarray, " points"], Int64[np.ndarray, " points"]]:
-    """Column and row of the pixel that each place lies in; `xy` finite."""
+    """Column and row of the pixel that contains each position; `xy` must be finite."""
     column, row = np.floor(xy + 0.5).astype(np.int64).T
     return column, row
 
@@ -120,7 +120,7 @@ def _coefficients(distortion: tuple[float, ...]) -> Float64[np.ndarray, "5"]:
 @numba.njit(cache=True, inline="always")
 @no_type_check
 def bend(lens, x, y):
-    """Normalised coordinates as the lens bends them."""
+    """Distorted normalised coordinates."""
     r2 = x * x + y * y
     radial = 1.0 + r2 * (lens[0] + r2 * (lens[1] + r2 * lens[4]))
     bent_x = x * radial + 2.0 * lens[2] * x * y + lens[3] * (r2 + 2.0 * x * x)
@@ -140,14 +140,14 @@ def _bend_all(lens, xy):
 @numba.njit(cache=True, inline="always")
 @no_type_check
 def is_bent(lens):
-    """Whether there is any distortion."""
+    """Whether any distortion coefficient is not 0."""
     return lens[0] != 0.0 or lens[1] != 0.0 or lens[2] != 0.0 or lens[3] != 0.0 or lens[4] != 0.0
 
 
 @numba.njit(cache=True, inline="always")
 @no_type_check
 def pixel(camera, px, py, pz):
-    """Pixel x, y and depth z of a point; -1 -1 -1 where it is behind."""
+    """Pixel x, y and depth z of a point; -1 -1 -1 where it is behind the camera."""
     pose, k, lens = camera.pose, camera.k, camera.lens
     z = pose[2, 0] * px + pose[2, 1] * py + pose[2, 2] * pz + pose[2, 3]
     if not z > NEAR:
@@ -162,10 +162,10 @@ def pixel(camera, px, py, pz):
 @numba.njit(cache=True, error_model="numpy", nogil=True)
 @no_type_check
 def pixels(camera, xyz, out):
-    """As `pixel` for a block of points, x, y, z into the rows of `out`; z <= `NEAR` is behind.
+    """As `pixel` for a block of points: writes x, y, z to the rows of `out`.
 
-    False where all are behind, with nothing but z. Without branches, which lets the compiler take
-    eight points at a time.
+    Points with z <= `NEAR` are behind the camera. Returns False, with only z written, where all
+    are. The loops have no branches, so that the compiler can vectorise them.
     """
     pose, k = camera.pose, camera.k
     if is_bent(camera.lens):
@@ -179,11 +179,11 @@ def pixels(camera, xyz, out):
     fx, fy, cx, cy, skew = k[0], k[1], k[2], k[3], k[4]
     x_out, y_out, z_out = out[0], out[1], out[2]
     ahead = 0
-    for i in range(np.uint64(len(xyz))):  # unsigned: no index counts from the end
+    for i in range(np.uint64(len(xyz))):  # unsigned: no check for negative indices
         px, py, pz = np.float64(xyz[i, 0]), np.float64(xyz[i, 1]), np.float64(xyz[i, 2])
         z_out[i] = r20 * px + r21 * py + r22 * pz + tz
         ahead += z_out[i] > NEAR
-    if ahead == 0:  # in the order of voxels, neighbours are mostly behind together
+    if ahead == 0:  # common: neighbours in voxel order are mostly behind together
         return False
     for i in range(np.uint64(len(xyz))):
         px, py, pz = np.float64(xyz[i, 0]), np.float64(xyz[i, 1]), np.float64(xyz[i, 2])
@@ -197,12 +197,12 @@ def pixels(camera, xyz, out):
 @numba.njit(cache=True, inline="always")
 @no_type_check
 def within(x, y, z, width, height):
-    """Whether a place lies before the camera and in its image; NaN does not."""
+    """Whether a position is in front of the camera and in its image; False for NaN."""
     return (z > NEAR) & (x > -0.5) & (y > -0.5) & (x < width - 0.5) & (y < height - 0.5)
 
 
 @numba.njit(cache=True, inline="always")
 @no_type_check
 def cell(x, y):
-    """Row and column of the pixel that a place lies in."""
+    """Row and column of the pixel that contains a position."""
     return int(np.floor(y + 0.5)), int(np.floor(x + 0.5))

@@ -11,7 +11,8 @@ from jaxtyping import Float64, Int32
 from lift3d.geometry.graphs import find_root
 
 PRIOR = 0.5
-"""Imagined views for and against each pair: little evidence moves little."""
+"""Pseudo-count for and against each pair (Jeffreys' prior), so that little evidence stays near
+0.5."""
 
 
 def agglomerate(
@@ -22,14 +23,14 @@ def agglomerate(
     total: Float64[np.ndarray, " pairs"],
     threshold: float,
 ) -> Int32[np.ndarray, " nodes"]:
-    """Merge the two clusters that agree most until none agree by more than `threshold`.
+    """Merge the two clusters with the highest agreement until none is above `threshold`.
 
     The agreement of two clusters is the sum of `agree` over all pairs between them divided by
-    the sum of `total`, with `PRIOR` on both sides. Returns a cluster index per node, from 0,
-    in the order of each cluster's first node. Pairs must be unique and a != b.
+    the sum of `total`, with the pseudo-count `PRIOR` for and against. Returns a cluster index per
+    node, from 0, in the order of each cluster's first node. Pairs must be unique and a != b.
 
-    A heap of the edges, and a hash table that finds the edge between two clusters, so that a
-    merge costs the smaller cluster's edges: n log n in all.
+    A heap holds the edges and a hash table finds the edge between two clusters, so that a merge
+    visits only the edges of the smaller cluster: n log n in total.
     """
     kept = total > 0
     parent = _agglomerate(
@@ -44,7 +45,7 @@ def agglomerate(
 @numba.njit(cache=True)
 @no_type_check
 def _slot(keys, key):
-    """Where `key` is in the open-addressing table, or where it would go."""
+    """Index of `key` in the open-addressing table, or of the slot to insert it."""
     mask = np.uint64(len(keys) - 1)
     mixed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
     at = (mixed ^ (mixed >> np.uint64(32))) & mask
@@ -56,7 +57,7 @@ def _slot(keys, key):
 @numba.njit(cache=True)
 @no_type_check
 def _table(size, a, b, alive, nodes):
-    """A fresh table of the living edges, keyed by both ends."""
+    """A new table of the remaining edges, keyed by both ends."""
     capacity = 64
     while capacity < 3 * size:
         capacity *= 2
@@ -73,7 +74,7 @@ def _table(size, a, b, alive, nodes):
 @numba.njit(cache=True)
 @no_type_check
 def _push(heap_score, heap_edge, size, score, edge):
-    """Into a binary heap: highest score first, the smaller edge among equals."""
+    """Insert into a binary heap: highest score first, of equal scores the smaller edge."""
     at = size
     while at > 0:
         up = (at - 1) >> 1
@@ -114,7 +115,7 @@ def _agglomerate(nodes, a, b, agree, total, threshold, prior):
     edges = len(a)
     parent = np.arange(nodes)
     alive = np.ones(edges, np.bool_)
-    # Each cluster's edges as a linked list of half-edges: 2e hangs on a[e], 2e + 1 on b[e].
+    # Each cluster has a linked list of half-edges: a[e] has 2e, b[e] has 2e + 1.
     head = np.full(nodes, -1, np.int64)
     tail = np.full(nodes, -1, np.int64)
     following = np.full(2 * edges, -1, np.int64)
@@ -143,7 +144,7 @@ def _agglomerate(nodes, a, b, agree, total, threshold, prior):
         _drop_top(heap_score, heap_edge, heap_size)
         heap_size -= 1
         if not alive[edge] or score[edge] != top_score:
-            continue  # merged away, or counted again since
+            continue  # merged, or its score has changed since
         stays, goes = a[edge], b[edge]
         if degree[stays] < degree[goes] or (degree[stays] == degree[goes] and goes < stays):
             stays, goes = goes, stays
@@ -153,25 +154,25 @@ def _agglomerate(nodes, a, b, agree, total, threshold, prior):
         half = head[goes]
         while half >= 0:
             after = following[half]
-            one = half >> 1
-            if alive[one]:
-                other = a[one] if b[one] == goes else b[one]
+            link = half >> 1
+            if alive[link]:
+                other = a[link] if b[link] == goes else b[link]
                 low, high = min(stays, other), max(stays, other)
                 key = np.int64(low) * nodes + high
                 at = _slot(keys, key)
                 double = values[at] if keys[at] == key else -1
                 if double >= 0 and alive[double]:
-                    agree[double] += agree[one]
-                    total[double] += total[one]
-                    alive[one] = False
+                    agree[double] += agree[link]
+                    total[double] += total[link]
+                    alive[link] = False
                     living -= 1
-                    one = double
+                    link = double
                 else:
                     if keys[at] == -1:
                         filled += 1
-                    keys[at], values[at] = key, one
-                    a[one], b[one] = stays, other
-                    # The half-edge moves over to the cluster that stays; `side` is free now.
+                    keys[at], values[at] = key, link
+                    a[link], b[link] = stays, other
+                    # Move the half-edge to the list of the cluster that stays.
                     following[half] = -1
                     if head[stays] < 0:
                         head[stays] = half
@@ -179,14 +180,14 @@ def _agglomerate(nodes, a, b, agree, total, threshold, prior):
                         following[tail[stays]] = half
                     tail[stays] = half
                     degree[stays] += 1
-                updated = (agree[one] + prior) / (total[one] + 2 * prior)
-                if updated != score[one]:
-                    score[one] = updated
+                updated = (agree[link] + prior) / (total[link] + 2 * prior)
+                if updated != score[link]:
+                    score[link] = updated
                     if updated > threshold:
                         if heap_size == len(heap_score):
                             heap_score = np.concatenate((heap_score, np.empty(heap_size)))
                             heap_edge = np.concatenate((heap_edge, np.empty(heap_size, np.int64)))
-                        _push(heap_score, heap_edge, heap_size, updated, one)
+                        _push(heap_score, heap_edge, heap_size, updated, link)
                         heap_size += 1
                 if 3 * filled > 2 * len(keys):
                     keys, values = _table(living, a, b, alive, nodes)

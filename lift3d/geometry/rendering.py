@@ -1,7 +1,8 @@
 """Pictures of a cloud without a display: splats, shading by normals and depth, no OpenGL.
 
-A room is looked at from above. What faces away from the camera is left out, and walls and
-ceilings are left out whole, so that they do not hide what is inside.
+A room is rendered from above. Surfaces that face away from the camera are left out, so that near
+walls and the ceiling do not hide the inside. The constants were chosen by hand on pictures of
+rooms; no score depends on them.
 """
 
 from __future__ import annotations
@@ -19,23 +20,24 @@ from lift3d.scene import Camera, Image, Points
 Direction = Float64[np.ndarray, "3"]
 BACKGROUND = 255
 FOV = 45.0
-"""Degrees, vertical."""
+"""Vertical field of view, degrees."""
 CUBES = 60
-"""Cubes along the longest side of the cloud in which surfaces are left out as a whole: 8 cm in
-a room of 5 m, more than the noise of a wall and less than the things that stand at it."""
+"""Cubes along the longest side of the cloud; a cube with one surface is kept or left out as one
+unit. 8 cm in a room of 5 m: more than the noise of a wall, less than furniture at it."""
 AGREE = 0.75
-"""Length of the mean of unit normals from which on they agree; two walls that meet give 0.71."""
+"""Minimum length of the mean unit normal of a cube with one surface; a corner of two walls has
+0.71."""
 AROUND = 0.1
-"""Points farther than this share of the scene's size from the box of all but the outermost 2 % on
-each side are strays, which a picture need not show."""
+"""Points farther than this share of the scene's size from the box of the central 96 % per axis
+are outliers, which need not be in the picture."""
 MARGIN = 0.96
-"""Of the picture, up to which points reach."""
+"""Share of the picture that the points may fill."""
 CLEARLY = 0.35
-"""Beside a wall that was left out, a point that decides for itself must face the camera by this
-cosine: normals along the edge of wall and floor lie between those of both."""
+"""Minimum cosine between the normal and the direction to the camera for a point beside a removed
+wall: normals at the edge of wall and floor lie between those of both."""
 SMALL_PIECE = 30
-"""Pieces of fewer cubes than this, beside a wall that was left out, are left out with it; no
-picture is made larger for them. A chair has about a hundred."""
+"""Components of fewer cubes than this are removed with the wall they touch, and the camera need
+not show them. A chair has about a hundred."""
 
 
 def render(
@@ -45,10 +47,10 @@ def render(
     splat: float | None = None,
     cull: bool = True,
 ) -> Image:
-    """The cloud from `camera` (by default: from above at an angle), on white.
+    """A picture of the cloud from `camera` (by default: from above at an angle), on white.
 
-    `colours` take the place of the points' own. Each point is a square of `splat` world units,
-    by default 2 times the cloud's spacing. With `cull`, surfaces that face away are left out
+    `colours` replace the points' own. Each point is a square of `splat` world units, by default
+    2 times the cloud's spacing. With `cull`, surfaces that face away are left out
     (`hidden_points`); points without a normal stay.
     """
     return _picture(points, colours, camera, splat, cull)[0]
@@ -81,7 +83,7 @@ def _picture(
     eye = camera.pose[:3, 3].astype(np.float32)
     xyz = points.xyz
     if cull:
-        # NaN, which no pixel sees: the indices stay those of `points`.
+        # NaN is in no pixel, and the indices stay those of `points`.
         xyz = np.where(hidden_points(points, eye)[:, None], np.float32(np.nan), xyz)
     index, z = front_points(xyz, camera, splat)
     picture = np.full((camera.height, camera.width, 3), BACKGROUND, np.uint8)
@@ -100,15 +102,15 @@ def orbit_cameras(
     elevation: float = 40.0,
     start: float = 45.0,
 ) -> list[Camera]:
-    """`n` cameras on a circle above the cloud, as near as they see all that is shown of it.
+    """`n` cameras on a circle above the cloud, each as near as its visible points allow.
 
-    `elevation` and `start` are degrees above the horizon and around. Surfaces that face away,
-    which pictures leave out, need not be seen, and neither points far out (`AROUND`) nor small
-    pieces by themselves. `up` is guessed where not given. Angles around count from the way that
-    walls face: at 45 degrees none is seen edge-on.
+    `elevation` and `start` are degrees above the horizon and around the vertical axis. Surfaces
+    that face away, outliers (`AROUND`) and small components need not be in the picture. `up` is
+    estimated where not given. Angles around the axis count from the normals of the walls: at 45
+    degrees no wall is seen edge-on.
     """
     if not len(points):
-        raise ValueError("an empty cloud cannot be looked at")
+        raise ValueError("an empty cloud cannot be rendered; expected at least one point")
     up = guess_up(points) if up is None else up / np.linalg.norm(up)
     sample = points.take(np.arange(0, len(points), max(1, len(points) // 100_000)))
     side, ahead = _along_walls(sample, *_across(up))
@@ -137,24 +139,24 @@ def orbit_cameras(
 def _nearest_place(
     xyz: Float64[np.ndarray, "points 3"], half: Float64[np.ndarray, "2"]
 ) -> Float64[np.ndarray, "3"]:
-    """Where a camera must be to have all points in its picture, as near to them as that goes.
+    """The nearest position of a camera with all points in its picture.
 
-    Frame of the points and of the place: x right, y down, z forward. `half` is the tangent of
-    half the angle of view, across and down. A point is left of the right border where
-    x - half z is at most that of the camera; so the largest such numbers of both borders give
-    the camera's x and z, and likewise y and z; of the two z the farther one holds.
+    Points and position are in a frame with x right, y down, z forward. `half` is the tangent of
+    half the field of view, horizontal and vertical. A point is left of the right border where
+    its x - half z is at most that of the camera. So the maxima for the left and right borders
+    give x and z of the camera, and those for top and bottom y and z; the smaller z is taken.
     """
     sideways, z = xyz[:, :2], xyz[:, 2:]
     right, left = (sideways - half * z).max(0), (-sideways - half * z).max(0)
     at = 0.5 * (right - left)
-    # A little back, so that a single point is in front of the camera.
+    # A little farther back, so that a single point is in front of the camera.
     return np.array([*at, float((-(right + left) / (2 * half)).min()) - 1e-3])
 
 
 def camera_up(cameras: Iterable[Camera]) -> Direction | None:
-    """Where the tops of the pictures point on average: people hold cameras upright.
+    """The mean direction of the images' upper side, because cameras are mostly held upright.
 
-    None without posed cameras, or where they are turned every which way.
+    None without posed cameras, or where the directions differ too much.
     """
     tops = [-c.world_from_camera[:3, 1] for c in cameras if c.world_from_camera is not None]
     mean = np.mean(tops, axis=0) if tops else np.zeros(3)
@@ -163,13 +165,13 @@ def camera_up(cameras: Iterable[Camera]) -> Direction | None:
 
 
 def guess_up(points: Points, held: Direction | None = None) -> Direction:
-    """The direction that most surface lies flat to, pointing to where floors look.
+    """The up direction, estimated from the normals: that of most horizontal surface.
 
-    `held`, where the cameras' tops point, leaves only what is within 45 degrees of it.
+    `held` is the `camera_up`; the result is within 45 degrees of it.
 
     Floors, tables and seats face up and were seen from above, so their normals outnumber
-    those of ceilings. Candidates are the axes of the world (data sets tend to be levelled along
-    one) and, where these gather clearly less surface, the strongest peak among the normals.
+    those of ceilings. Candidates are the axes of the world (most data sets are levelled along
+    one) and, where these have clearly less support, the strongest peak among the normals.
     +z where normals are unknown.
     """
     normal = points.normal[:: max(1, len(points) // 20_000)].astype(np.float64)
@@ -177,16 +179,16 @@ def guess_up(points: Points, held: Direction | None = None) -> Direction:
     if len(normal) < 10:
         return np.array([0.0, 0.0, 1.0]) if held is None else held
     axes = np.vstack([np.eye(3), -np.eye(3)])
-    # z and -y first among equals: the two ups that are in use.
-    liking = np.array([1.0, 1.0, 1.25, 1.0, 1.2, 1.0])
+    # z and -y are the common up directions, so they have larger weights.
+    preference = np.array([1.0, 1.0, 1.25, 1.0, 1.2, 1.0])
     peaks = normal[:: max(1, len(normal) // 300)]
     if held is not None:
         upright = axes @ held > np.cos(np.radians(45))
-        axes, liking = axes[upright], liking[upright]
+        axes, preference = axes[upright], preference[upright]
         peaks = peaks[peaks @ held > np.cos(np.radians(45))]
         if not len(axes) or not len(peaks):
             return held
-    support = liking * _support(normal, axes)
+    support = preference * _support(normal, axes)
     best = axes[int(np.argmax(support))]
     free = _support(normal, peaks)
     if free.max() > 1.5 * support.max():
@@ -212,12 +214,12 @@ def _across(up: Direction) -> tuple[Direction, Direction]:
 
 
 def _along_walls(points: Points, side: Direction, ahead: Direction) -> tuple[Direction, Direction]:
-    """The two horizontal axes, turned (by 45 degrees at most) to the way that walls face.
+    """The two horizontal axes, turned by at most 45 degrees to the normals of the walls.
 
-    Walls mostly stand at right angles: four times the angles of their normals agree.
+    Walls are mostly at right angles, so four times the angles of their normals agree.
     """
     level = points.normal @ np.stack([side, ahead], axis=1)
-    turned = (level @ np.array([1, 1j])) ** 4  # upright surfaces count, the level ones are near 0
+    turned = (level @ np.array([1, 1j])) ** 4  # near 0 for horizontal surfaces
     mean = complex(turned.mean())
     angle = np.angle(mean) / 4 if abs(mean) > 0.05 else 0.0
     cos, sin = np.cos(angle), np.sin(angle)
@@ -225,7 +227,7 @@ def _along_walls(points: Points, side: Direction, ahead: Direction) -> tuple[Dir
 
 
 def _looking(forward: Direction, up: Direction) -> Float64[np.ndarray, "3 3"]:
-    """World-from-camera rotation of a level camera (x right, y down, z forward)."""
+    """world_from_camera rotation of a camera without roll (x right, y down, z forward)."""
     right = np.cross(forward, up)
     right /= np.linalg.norm(right)
     return np.stack([right, np.cross(forward, right), forward], axis=1)
@@ -234,11 +236,11 @@ def _looking(forward: Direction, up: Direction) -> Float64[np.ndarray, "3 3"]:
 def hidden_points(points: Points, eye: Float[np.ndarray, "3"]) -> Bool[np.ndarray, " points"]:
     """The points that a picture from `eye` leaves out: surfaces that face away from it.
 
-    Normals are noisy, so a near wall would leave a dust of single points that happen to face
-    the camera. Where the normals of a small cube of space agree, their mean decides for the
-    whole cube; elsewhere (edges, thin boards) each point decides for itself. Then what remains
-    in pieces of a few cubes right beside what was left out, such as the frame of a picture on
-    a near wall, is left out too. Points without a normal are never hidden but with such a piece.
+    Normals are noisy, so a test per point would leave single points of a near wall. Where the
+    normals in a small cube agree, their mean decides for all its points; elsewhere (edges, thin
+    boards) each point is tested. Small remaining components beside a removed surface, such as a
+    picture frame on a near wall, are removed too. Points without a normal are hidden only as part
+    of such a component.
     """
     from scipy.ndimage import binary_dilation, label
 
@@ -265,12 +267,12 @@ def hidden_points(points: Points, eye: Float[np.ndarray, "3"]) -> Bool[np.ndarra
     beside = np.zeros(len(sizes), bool)
     beside[pieces.ravel()[gone]] = True
     small = beside & (sizes < SMALL_PIECE)
-    small[0] = False  # no piece
+    small[0] = False  # empty cubes
     return hidden | small[pieces.ravel()[cube]]
 
 
 def _in_large_pieces(xyz: Float32[np.ndarray, "points 3"]) -> Float64[np.ndarray, "left 3"]:
-    """The points but those in pieces of few cubes; all where there are only such."""
+    """The points without small components; all points where there are only small ones."""
     from scipy.ndimage import label
 
     cube, shape = _cubes(xyz)
@@ -283,9 +285,9 @@ def _in_large_pieces(xyz: Float32[np.ndarray, "points 3"]) -> Float64[np.ndarray
 def _cubes(
     xyz: Float32[np.ndarray, "points 3"],
 ) -> tuple[Int64[np.ndarray, " points"], tuple[int, int, int]]:
-    """The small cube that each point is in, as a flat index into a grid, and the grid's shape.
+    """The cube of each point, as a flat index into a grid, and the grid's shape.
 
-    A few points far out are counted to the cubes at the border.
+    Outliers beyond the grid get the nearest cube at its border.
     """
     sample = xyz[:: max(1, len(xyz) // 100_000)]
     low, high = np.percentile(sample, [0.5, 99.5], axis=0)
@@ -298,10 +300,10 @@ def _cubes(
 @numba.njit(cache=True, parallel=True)
 @no_type_check
 def _shade(index, z, xyz, normal, colours, eye, picture):
-    """Colour times light: half from the angle to the eye, and darkness where depth falls off.
+    """Colour times light: by the angle to the eye, and by eye-dome lighting (Boucheny 2009).
 
-    The second is eye-dome lighting (Boucheny 2009): a pixel is darker the more its neighbours
-    are in front of it, in log depth, so that edges show at every scale.
+    In the second a pixel is darker the more its neighbours are in front of it, in log depth, so
+    that edges show at every scale.
     """
     height, width = index.shape
     for v in numba.prange(height):

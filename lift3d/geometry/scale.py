@@ -1,4 +1,4 @@
-"""Lengths that follow a scene's own scale where its unit is not the metre."""
+"""Tolerances at the scale of a scene whose unit is not the metre."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from lift3d.scene import Points, Scene
 from lift3d.scene.errors import FrameError
 
 SHARE = 0.01
-"""The absolute part of a tolerance without metres, as a share of the median depth: 2 cm in a room
-whose surfaces are 2 m away."""
+"""The absolute part of a tolerance in a scene without metres, as a share of the median depth: 2 cm
+in a room whose surfaces are 2 m away, as `METRIC`."""
 SAMPLES = 16
-"""Depth maps that the median depth is of, evenly spread over the views."""
+"""Most depth maps used for the median depth, evenly spread over the views; chosen by hand."""
 
 
 def fitted(tolerance: DepthTolerance, scene: Scene, points: Points | None = None) -> DepthTolerance:
-    """The tolerance with an absolute part; one that was given is kept.
+    """The tolerance with its absolute part filled in; a given one is kept.
 
     `METRIC` metres where the scene is metric, else `SHARE` of its `median_depth`. Still None
-    where nothing tells the scale.
+    where the scale is unknown.
     """
     if tolerance.absolute is not None:
         return tolerance
@@ -34,7 +34,7 @@ def fitted(tolerance: DepthTolerance, scene: Scene, points: Points | None = None
 def median_depth(scene: Scene, points: Points | None = None) -> float | None:
     """Median over views of the median depth, in world units; None where there is no depth.
 
-    Where no view has depth, the depth of `points` as the views see them.
+    Where no view has depth, the rendered depth of `points`.
     """
     having = [view for view in scene.views if view.load_depth is not None]
     views = having if having or points is None else list(scene.views)
@@ -46,7 +46,7 @@ def median_depth(scene: Scene, points: Points | None = None) -> float | None:
         try:
             depth = view.depth()
         except FrameError:
-            continue  # it is skipped, and told of, where it is used
+            continue  # skipped and reported where its depth is used
         if depth is None:
             assert points is not None
             depth = hiding_depth(points.xyz, view.geometry_camera, 2 * cloud_spacing(points))

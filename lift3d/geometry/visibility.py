@@ -1,4 +1,4 @@
-"""Which points a view really sees, and which point is in front at each pixel."""
+"""Visibility: the points that a view observes, and the frontmost point at each pixel."""
 
 from __future__ import annotations
 
@@ -15,29 +15,30 @@ from lift3d.geometry.lens import NEAR, cell, inside, nearest, pinhole, pixel, pi
 from lift3d.scene import Camera, Depth, Points, View
 
 CHUNK = 1 << 14
-"""Points one thread takes at a time; results do not depend on it."""
+"""Points per task of a thread; results do not depend on it."""
 BLOCK = 1024
-"""Points projected at a time, so that their pixels stay in the nearest cache."""
+"""Points projected at a time, so that their pixels stay in the L1 cache."""
 TILE = 4
-"""Pixels along a side of what a splat is passed over by; results do not depend on it."""
+"""Side in pixels of the tiles used to skip hidden splats; results do not depend on it."""
 
 
 METRIC = 0.02
-"""Metres; twice the noise of a depth sensor at two metres."""
+"""Default tolerance in metres: about three times the noise of a Kinect at two metres (Nguyen et al.
+2012)."""
 
 
 @dataclass(frozen=True)
 class DepthTolerance:
-    """How far a point may lie from the measured depth and still count as seen there."""
+    """Largest distance of a visible point from the measured depth: absolute + relative * depth."""
 
     absolute: float | None = None
     """In world units; by default 0.02 m where the scene is metric, else 1 % of its median depth."""
     relative: float = 0.01
-    """Share of the depth: sensors get worse with distance."""
+    """Share of the depth, because sensor noise grows with distance."""
 
     @property
     def fixed(self) -> float:
-        """The absolute part; `METRIC` where it was left to a scene and none is known.
+        """The absolute part; `METRIC` where it is None.
 
         `lift3d.geometry.scale.fitted` fits it to a scene.
         """
@@ -46,15 +47,15 @@ class DepthTolerance:
 
 @dataclass(frozen=True, eq=False)
 class Sightings:
-    """Points that one view really sees, ascending, and where."""
+    """The visible points of one view, ascending, with their pixels."""
 
     point: Int32[np.ndarray, " seen"]
-    """Index into the points asked about."""
+    """Index into the given points."""
     column: Int32[np.ndarray, " seen"]
     """Pixel in the colour image."""
     row: Int32[np.ndarray, " seen"]
     confidence: Float32[np.ndarray, " seen"]
-    """Of the depth there, above 0; 1 where the view knows none."""
+    """Confidence of the depth at the point, above 0; 1 where the view has none."""
 
     def __len__(self) -> int:
         return len(self.point)
@@ -65,11 +66,11 @@ def sightings(
     view: View,
     tolerance: DepthTolerance = DepthTolerance(),
 ) -> Sightings:
-    """The points that `view` sees: inside both images and where the depth map says.
+    """The points visible in `view`: inside both images and at the measured depth.
 
-    Geometry goes through the view's geometry camera, the returned pixel through its colour
-    camera. A view without depth sees the points that nothing else of the cloud hides. Where depth
-    has no confidence (0), nothing is seen.
+    Depth is compared in the view's geometry camera; the returned pixel is in its colour camera.
+    In a view without depth, the points that no other point hides are visible. Where the
+    confidence of the depth is 0, none is.
     """
     camera = view.geometry_camera
     depth = view.depth()
@@ -79,7 +80,7 @@ def sightings(
     if confidence is None:
         confidence = np.ones((1, 1), np.float32)
     colour = view.camera
-    counts, point, column, row, certain = _see(
+    counts, point, column, row, weight = _see(
         points.xyz,
         pinhole(camera),
         depth,
@@ -89,7 +90,7 @@ def sightings(
         pinhole(colour),
         (colour.width, colour.height),
     )
-    return Sightings(*_pack(counts, point, column, row, certain))
+    return Sightings(*_pack(counts, point, column, row, weight))
 
 
 def front_points(
@@ -114,10 +115,10 @@ def drop_misplaced(
     depth: Depth,
     tolerance: DepthTolerance,
 ) -> None:
-    """Set to -1 what `front_points` found at another depth than the view measured there.
+    """Set to -1 the points of `front_points` whose depth differs from the view's measurement.
 
-    In front of it is as wrong as behind: splats overhang silhouettes. Where nothing was measured,
-    nothing is tested.
+    Points in front of it are dropped too, because splats reach over silhouettes. Pixels without a
+    measurement are not tested.
     """
     absolute, relative = tolerance.fixed, tolerance.relative
     if view.depth_camera is None:
@@ -129,7 +130,7 @@ def drop_misplaced(
 def hiding_depth(
     xyz: Float32[np.ndarray, "points 3"], camera: Camera, splat: float | None = None
 ) -> Depth:
-    """A depth map of the cloud itself, for views that have none; 0 where it has no point.
+    """A depth map rendered from the cloud, for views without depth; 0 where it has no point.
 
     The splat defaults to twice the cloud's median spacing.
     """
@@ -139,9 +140,9 @@ def hiding_depth(
 
 
 def projected_depth(xyz: Float[np.ndarray, "points 3"], camera: Camera) -> Depth:
-    """z of world points at the nearest pixels of a camera; the smaller z wins, 0 elsewhere.
+    """z of world points at the nearest pixels of a camera; the smallest z per pixel, 0 elsewhere.
 
-    Points behind others are there too: see `unhidden_depth`.
+    Hidden points are included; `unhidden_depth` excludes them.
     """
     xy, z = project(camera, xyz)
     seen = inside(camera, xy)
@@ -153,9 +154,9 @@ def projected_depth(xyz: Float[np.ndarray, "points 3"], camera: Camera) -> Depth
 
 
 def unhidden_depth(xyz: Float32[np.ndarray, "points 3"], camera: Camera, splat: float) -> Depth:
-    """Depth of a cloud's points that a camera sees, each at its own pixel; 0 elsewhere.
+    """Depth of a cloud's visible points, each at its own pixel; 0 elsewhere.
 
-    A point is seen where no other, `splat` world units wide, lies in front of it.
+    A point is visible where no other point, `splat` world units wide, is in front of it.
     """
     hidden = hiding_depth(xyz, camera, splat)
     _, z = front_points(xyz, camera, 0.0)
@@ -164,7 +165,7 @@ def unhidden_depth(xyz: Float32[np.ndarray, "points 3"], camera: Camera, splat: 
 
 
 def spacing(xyz: Float32[np.ndarray, "points 3"], sample: int = 2000) -> float:
-    """Median distance from a point to its nearest neighbour, over an even sample."""
+    """Median distance from a point to its nearest neighbour, over a regular sample."""
     from scipy.spatial import cKDTree
 
     if len(xyz) < 2:
@@ -178,7 +179,7 @@ _SPACINGS: WeakKeyDictionary[Points, float] = WeakKeyDictionary()
 
 
 def cloud_spacing(points: Points) -> float:
-    """`spacing` of a cloud, measured once: the tree behind it takes longer than a view."""
+    """`spacing` of a cloud, cached because its search tree takes longer to build than a view."""
     known = _SPACINGS.get(points)
     if known is None:
         known = _SPACINGS[points] = spacing(points.xyz)
@@ -188,10 +189,7 @@ def cloud_spacing(points: Points) -> float:
 @numba.njit(cache=True)
 @no_type_check
 def _inside(pixels, count, width, height, chosen):
-    """Those of the first `count` that lie before the camera and in its image. NaN is not.
-
-    Returns how many.
-    """
+    """Write to `chosen` which of the first `count` positions are in the image; return how many."""
     x, y, z = pixels[0], pixels[1], pixels[2]
     found = 0
     for i in range(np.uint64(count)):
@@ -212,9 +210,9 @@ def _see(
     colour,
     colour_size,
 ):
-    """Sightings of each chunk, packed at the chunk's own start; and how many there are.
+    """The visible points of each chunk, from the chunk's start on, and their number per chunk.
 
-    `camera` and `colour` are `Pinhole`s, `tolerance` absolute and relative.
+    `camera` and `colour` are `Pinhole`s, `tolerance` is (absolute, relative).
     """
     n = len(xyz)
     height, width = depth.shape
@@ -223,7 +221,7 @@ def _see(
     point = np.empty(n, np.int32)
     column = np.empty(n, np.int32)
     row = np.empty(n, np.int32)
-    certain = np.empty(n, np.float32)
+    weight = np.empty(n, np.float32)
     has_confidence = confidence.shape[0] > 1 or confidence.shape[1] > 1
     absolute, relative = tolerance
     for chunk in numba.prange(chunks):
@@ -242,8 +240,8 @@ def _see(
                 measured = depth[v, u]
                 if not (measured > 0.0 and abs(z - measured) <= absolute + relative * z):
                     continue
-                sure = confidence[v, u] if has_confidence else np.float32(1.0)
-                if not sure > 0.0:
+                own = confidence[v, u] if has_confidence else np.float32(1.0)
+                if not own > 0.0:
                     continue
                 if other_colour:
                     x, y, z = pixel(colour, xyz[i, 0], xyz[i, 1], xyz[i, 2])
@@ -253,39 +251,39 @@ def _see(
                 point[found] = i
                 column[found] = u
                 row[found] = v
-                certain[found] = sure
+                weight[found] = own
                 found += 1
         counts[chunk] = found - start
-    return counts, point, column, row, certain
+    return counts, point, column, row, weight
 
 
 @numba.njit(cache=True)
 @no_type_check
-def _pack(counts, point, column, row, certain):
-    """The chunks' sightings without the gaps between them."""
+def _pack(counts, point, column, row, weight):
+    """The visible points of all chunks without the gaps between them."""
     total = counts.sum()
     points = np.empty(total, np.int32)
     columns = np.empty(total, np.int32)
     rows = np.empty(total, np.int32)
-    certains = np.empty(total, np.float32)
+    weights = np.empty(total, np.float32)
     at = 0
     for chunk in range(len(counts)):
         start, n = chunk * CHUNK, counts[chunk]
         points[at : at + n] = point[start : start + n]
         columns[at : at + n] = column[start : start + n]
         rows[at : at + n] = row[start : start + n]
-        certains[at : at + n] = certain[start : start + n]
+        weights[at : at + n] = weight[start : start + n]
         at += n
-    return points, columns, rows, certains
+    return points, columns, rows, weights
 
 
 @numba.njit(cache=True, nogil=True)
 @no_type_check
 def _splat(xyz, camera, splat, index, depth):
-    """Paint every point into `index` and `depth`, nearest wins.
+    """Draw every point into `index` and `depth`; the nearest is kept.
 
-    What lies behind a splat that covers a whole tile cannot show there: most of a room is hidden
-    so, and is passed over a tile at a time.
+    Points behind a splat that covers a complete tile are hidden there, so the tile is skipped
+    for them: most of a room is.
     """
     height, width = depth.shape
     limit = np.full(((height + TILE - 1) // TILE, (width + TILE - 1) // TILE), np.float32(np.inf))
@@ -347,9 +345,9 @@ def _drop_at_pixels(front, z, depth, absolute, relative):
 @numba.njit(cache=True, nogil=True)
 @no_type_check
 def _drop_points(front, xyz, camera, depth, absolute, relative):
-    """The other camera's answer is of the point, not of the pixel: asked once for each point."""
+    """`drop_misplaced` with a separate depth camera: tested once per point, not per pixel."""
     height, width = depth.shape
-    known = np.zeros(len(xyz), np.int8)  # 1 stays, 2 goes
+    known = np.zeros(len(xyz), np.int8)  # 1: keep, 2: drop
     for v in range(front.shape[0]):
         for u in range(front.shape[1]):
             i = front[v, u]

@@ -1,6 +1,7 @@
-"""Networks, their weights and devices: below the backends that use them."""
+"""Networks, their weights and devices; backends are built on them."""
 
 from typing import Literal, TypeAlias
 
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
-"""What a network computes in; `device.py` says what auto is. Here, because it needs no torch."""
+"""Floating-point type of a network; for auto see `device.py`. Defined here to avoid importing
+torch."""

@@ -1,4 +1,4 @@
-"""PyTorch checkpoints of other people: nothing in the file is run, every weight has its place."""
+"""Load PyTorch checkpoints safely: no code in the file is run, names and shapes are checked."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def read_checkpoint(path: Path, advice: str, allowed: Sequence[type] = ()) -> Any:
-    """What the file holds, tensors not yet read; of classes only those `allowed`.
+    """The content of the file, with tensors memory-mapped; only the classes `allowed` are loaded.
 
-    `advice` ends the message of the InputError where it is no checkpoint, or would run code.
+    Raises InputError, ending with `advice`, where it is not a checkpoint or would run code.
     """
     import torch
 
@@ -25,7 +25,7 @@ def read_checkpoint(path: Path, advice: str, allowed: Sequence[type] = ()) -> An
         mapped = zipfile.is_zipfile(path)
         with torch.serialization.safe_globals(list(allowed)):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except Exception as error:  # whatever a file that is no checkpoint makes the reader raise
+    except Exception as error:  # torch.load may raise any exception for other files
         refused = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
         why = (
             f"it would run {refused[1]} while being read, and is refused"
@@ -39,7 +39,10 @@ def read_checkpoint(path: Path, advice: str, allowed: Sequence[type] = ()) -> An
 def fit(
     state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path, advice: str
 ) -> dict[str, Tensor]:
-    """The weights that are wanted, each there once and of the right shape, in float32."""
+    """The weights of the names and shapes in `wanted`, in float32.
+
+    Raises InputError, ending with `advice`, for missing or unknown names and for wrong shapes.
+    """
     missing, extra = wanted.keys() - state.keys(), state.keys() - wanted.keys()
     for what, keys in (("missing", missing), ("unknown", extra)):
         if keys:
@@ -57,5 +60,5 @@ def fit(
 
 
 def shape(tensor: Tensor) -> str:
-    """In words."""
+    """The shape as text, such as 3x16x16."""
     return "x".join(map(str, tensor.shape)) or "a single number"

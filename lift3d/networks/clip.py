@@ -1,4 +1,4 @@
-"""Classes by name: CLIP and SigLIP score pictures of objects, or features, against words."""
+"""Classes by name: CLIP and SigLIP compare pictures of objects, or features, with text."""
 
 from __future__ import annotations
 
@@ -28,12 +28,13 @@ class TextConfig:
     """A folder with config, tokenizer, image processor and weights, or a name on the Hugging
     Face hub such as google/siglip-base-patch16-224."""
     templates: tuple[str, ...] = ("a photo of a {}.", "a {} in a room.")
-    """Sentences whose mean stands for a name."""
+    """Sentences with the name; their mean embedding is used."""
     margin: float = 0.1
-    """What is shown around an object's box, as a share of the box."""
+    """Margin around an object's box in its picture, as a share of the box."""
     batch: int = 32
+    """Pictures or texts at a time."""
     local_files_only: bool = False
-    """Download nothing: what the name stands for must be in the hub's cache."""
+    """Download nothing: the model must be in the hub's cache."""
     device: str = "auto"
     """'cpu', 'cuda', ...; auto takes a GPU where there is one."""
 
@@ -66,12 +67,12 @@ class TextConfig:
 
 
 class TextScorer:
-    """Pictures and names in one space."""
+    """Embeds pictures and names in one space."""
 
     def __init__(self, config: TextConfig, model: Any, tokenizer: Any, pictures: Any) -> None:
         self._config, self._model = config, model
         self._tokenizer, self._pictures = tokenizer, pictures
-        # SigLIP was trained on texts of one length; CLIP does not mind.
+        # SigLIP was trained on texts padded to one length.
         self._padding = "max_length" if "siglip" in model.config.model_type else True
 
     def names(self, names: Sequence[str]) -> Units:
@@ -80,12 +81,12 @@ class TextScorer:
 
         if not names:
             raise InputError("no names to score against; expected one or more")
-        said = [template.format(name) for name in names for template in self._config.templates]
+        texts = [template.format(name) for name in names for template in self._config.templates]
         longest = getattr(self._model.config.text_config, "max_position_embeddings", 64)
         rows = []
-        for begin in range(0, len(said), self._config.batch):
+        for begin in range(0, len(texts), self._config.batch):
             tokens = self._tokenizer(
-                said[begin : begin + self._config.batch],
+                texts[begin : begin + self._config.batch],
                 padding=self._padding,
                 truncation=True,
                 max_length=longest,
@@ -112,7 +113,7 @@ class TextScorer:
         return _unit(np.concatenate(rows))
 
     def masks(self, image: Image, masks: Masks) -> Units:
-        """One row per mask: the picture cut to its box with a margin."""
+        """One row per mask: the picture cropped to its box with a margin."""
         return self.images([_cut(image, mask, self._config.margin) for mask in masks.stack])
 
 
@@ -124,7 +125,7 @@ def classify(
 ) -> tuple[Int32[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
     """The id of the nearest name for each row (mask or point), and the cosine with it.
 
-    0 where the row is zero, as of a point that no view saw, or nothing is near enough. A tie
+    0 where the row is zero (a point that no view saw) or the cosine is below `min_cosine`. A tie
     goes to the first name.
     """
     if len(names) != len(ids):
@@ -145,7 +146,7 @@ def classify(
 
 
 def painted(masks: Masks, label: Int32[np.ndarray, " masks"]) -> LabelMap:
-    """A map of classes from masks with a class each, smaller over larger; to be voted."""
+    """A class map from masks with a class each, smaller masks on top; input of the voting."""
     table = np.concatenate([[0], label]).astype(np.int32)
     return table[paint(masks.stack)]
 
@@ -161,7 +162,7 @@ def _cut(image: Image, mask: np.ndarray, margin: float) -> Cut:
 
 
 def _array(found: Any) -> Float32[np.ndarray, "n channels"]:
-    """Newer versions of the library answer with a bundle, older ones with the tensor."""
+    """Newer versions of the library return an object with the tensor, older ones the tensor."""
     tensor = getattr(found, "pooler_output", found)
     return np.asarray(tensor.float().cpu().numpy(), np.float32)
 

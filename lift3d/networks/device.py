@@ -1,4 +1,4 @@
-"""Where a network runs and how precisely it computes: one answer for all networks."""
+"""Device and precision of all networks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lift3d.scene.errors import InputError
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name, auto being a GPU where there is one; InputError without it."""
+    """The device of that name; auto is a GPU where there is one. InputError where unavailable."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -27,7 +27,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """The floating-point type of that name; auto is bfloat16 where the hardware computes it."""
+    """The type of that name; auto is bfloat16 with hardware support, else float32."""
     if name == "auto":
         if device.type == "cuda":
             native = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -44,7 +44,7 @@ def encoder_precision(precision: Precision, device: torch.device) -> AbstractCon
     """A context in which an image encoder computes in `precision`.
 
     auto is float32 on a CPU; on a GPU bfloat16, or float16 where the GPU has no bfloat16.
-    Mask decoders stay in float32: they are small, and scores and borders depend on them.
+    Mask decoders stay in float32: they are small, and scores and boundaries depend on them.
     """
     if precision == "auto" and device.type == "cuda":
         precision = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
@@ -54,7 +54,7 @@ def encoder_precision(precision: Precision, device: torch.device) -> AbstractCon
 
 
 def _cpu_has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether Linux lists the instructions; other systems do not say, which is taken as no."""
+    """Whether /proc/cpuinfo lists the instructions; False on systems without that file."""
     try:
         flags = set(cpuinfo.read_text().split())
     except OSError:

@@ -1,4 +1,4 @@
-"""One large file over a line that breaks: goes on where it stopped, never mixes two files."""
+"""Download one large file with resume; never mixes the bytes of two versions of the file."""
 
 from __future__ import annotations
 
@@ -22,29 +22,30 @@ except ImportError as error:
     raise InputError(POSIX_ONLY) from error
 
 TIMEOUT = 30.0
-"""Seconds of silence after which a connection counts as broken."""
-PATIENCE = (1.0, 2.0, 4.0, 8.0)
-"""Seconds between tries that bring nothing; a try that brings a byte starts anew."""
+"""Seconds without data after which a connection counts as broken; chosen by hand."""
+WAITS = (1.0, 2.0, 4.0, 8.0)
+"""Seconds before each retry; any received byte resets the retries. Chosen by hand."""
 CHUNK = 1 << 18
-"""Bytes a reset may cost."""
-WORTH_RETRYING = (408, 425, 429, 500, 502, 503, 504)
+"""Bytes read at a time; a broken connection loses at most one chunk."""
+RETRIED = (408, 425, 429, 500, 502, 503, 504)
+"""HTTP status codes of temporary errors."""
 
 
 class _Broken(Exception):
-    """The line, not the request, is at fault: try again."""
+    """A failure of the connection or server, not of the request: retry."""
 
 
 class _Stale(_Broken):
-    """What is kept does not belong to the file on the server: drop it and try again."""
+    """The stored part is not of the file on the server: delete it and retry."""
 
 
 def download(
-    url: str, part: Path, size: int, tick: Callable[[int], None], say: Callable[[str], None]
+    url: str, part: Path, size: int, tick: Callable[[int], None], log: Callable[[str], None]
 ) -> None:
-    """Make `part` hold the `size` bytes at `url`; what it holds already is not fetched again.
+    """Download the `size` bytes at `url` to `part`; resumes where `part` has a beginning of them.
 
-    A server that cannot go on in the middle, or whose file has changed since (its ETag tells),
-    sends the whole again. Whether the bytes are the right ones is for the caller to check.
+    Starts again where the server does not support ranges or its file has changed (by its ETag).
+    The caller verifies the content.
     """
     part.parent.mkdir(parents=True, exist_ok=True)
     with part.open("ab") as file:
@@ -52,23 +53,23 @@ def download(
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(f"another lift3d is fetching {part}; wait for it") from None
-        waits = list(PATIENCE)
+        waits = list(WAITS)
         while (before := _length(file)) < size:
             try:
-                _continue(url, part, file, size, tick, say)
+                _continue(url, part, file, size, tick, log)
             except _Broken as broken:
                 if isinstance(broken, _Stale):
                     file.truncate(0)
                 have = _length(file)
                 if have > before:
-                    waits = list(PATIENCE)
+                    waits = list(WAITS)
                 elif not waits:
                     raise InputError(
                         f"cannot fetch {url}: {broken}; {have:,} of {size:,} bytes are kept in "
                         f"{part}: give the same command again and it goes on from there, or get "
                         "the file another way and give it with --path"
                     ) from None
-                say(f"{broken}; trying again at byte {have:,}")
+                log(f"{broken}; trying again at byte {have:,}")
                 time.sleep(waits.pop(0))
     _validator(part).unlink(missing_ok=True)
 
@@ -79,9 +80,9 @@ def _continue(
     file: BinaryIO,
     size: int,
     tick: Callable[[int], None],
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> None:
-    """One connection: append to `file` until all is there or the line breaks."""
+    """One connection: append to `file` until it is complete or the connection breaks."""
     have, validator = _length(file), _validator(part)
     stored = validator.read_text() if validator.exists() else ""
     headers = {"User-Agent": "lift3d", "Accept-Encoding": "identity"}
@@ -90,14 +91,14 @@ def _continue(
         if stored:
             headers["If-Range"] = stored
     with _open(url, headers) as response:
-        start, whole = _range(response)
-        if whole is not None and whole != size:
+        start, total = _range(response)
+        if total is not None and total != size:
             raise InputError(
-                f"{url} has {whole:,} bytes where {size:,} were expected: not the published "
+                f"{url} has {total:,} bytes where {size:,} were expected: not the published "
                 "file (a login page or a proxy in between?); nothing of it was kept"
             )
         tag = response.headers.get("ETag", "W/")
-        if tag.startswith("W/"):  # a weak ETag does not promise the same bytes
+        if tag.startswith("W/"):  # a weak ETag does not guarantee the same bytes
             tag = response.headers.get("Last-Modified", "")
         if start not in (0, have):
             raise InputError(f"{url} answers another range than was asked for")
@@ -105,7 +106,7 @@ def _continue(
             raise _Stale("the file on the server is another one now")
         if not start:
             if have:
-                say(f"the server sends the whole file again, not what follows byte {have:,}")
+                log(f"the server sends the whole file again, not what follows byte {have:,}")
             file.truncate(0)
             validator.write_text(tag)
         _need_room(part, size - _length(file))
@@ -114,7 +115,7 @@ def _continue(
             file.flush()
             tick(_length(file))
             if _length(file) > size:
-                return  # whoever checks the size will tell
+                return  # the caller checks the size
     if _length(file) < size:
         raise _Broken("the connection ended too early")
 
@@ -127,7 +128,7 @@ def _open(url: str, headers: dict[str, str]) -> Any:
         answer = f"the server answers {error.code} {error.reason}"
         if error.code == 416:
             raise _Stale(answer) from None
-        if error.code in WORTH_RETRYING:
+        if error.code in RETRIED:
             raise _Broken(answer) from None
         raise InputError(
             f"cannot fetch {url}: {answer}; get the file another way and give it with --path"
@@ -141,20 +142,20 @@ def _open(url: str, headers: dict[str, str]) -> Any:
 
 
 def _range(response: Any) -> tuple[int, int | None]:
-    """The first byte that comes and the size of the whole file, where the server says."""
+    """Offset of the first byte sent, and the size of the complete file where it is given."""
     if response.status == 206:
-        said = re.fullmatch(
+        match = re.fullmatch(
             r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip()
         )
-        if said is None:
-            raise InputError(f"{response.url} sends a part of the file without saying which")
-        return int(said[1]), None if said[2] == "*" else int(said[2])
+        if match is None:
+            raise InputError(f"{response.url} sends a part of the file without a Content-Range")
+        return int(match[1]), None if match[2] == "*" else int(match[2])
     length = response.headers.get("Content-Length")
     return 0, None if length is None else int(length)
 
 
 def _chunks(response: Any) -> Iterator[bytes]:
-    """Reading may break; that must not be mistaken for a failure to write."""
+    """The received chunks; errors of reading become `_Broken`, so that errors of writing differ."""
     while True:
         try:
             chunk = response.read(CHUNK)
@@ -168,8 +169,8 @@ def _chunks(response: Any) -> Iterator[bytes]:
 def _need_room(part: Path, more: int) -> None:
     free = shutil.disk_usage(part.parent).free
     if more > free:
-        told = f"{os.strerror(errno.ENOSPC)}: {more:,} bytes are to come, {free:,} are free"
-        raise OSError(errno.ENOSPC, told, str(part.parent))
+        message = f"{os.strerror(errno.ENOSPC)}: {more:,} bytes are to come, {free:,} are free"
+        raise OSError(errno.ENOSPC, message, str(part.parent))
 
 
 def _length(file: BinaryIO) -> int:
@@ -177,5 +178,5 @@ def _length(file: BinaryIO) -> int:
 
 
 def _validator(part: Path) -> Path:
-    """Where the ETag (or the date) of the file that `part` is a part of is kept."""
+    """The file that stores the ETag (or date) of the server's file for `part`."""
     return part.with_name(f"{part.name}.etag")

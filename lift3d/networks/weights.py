@@ -1,4 +1,4 @@
-"""Weights of networks: what is known, where they are kept, that they are what was published."""
+"""Weights of networks: known checkpoints, the folder that keeps them, and their verification."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MB = 1_000_000
 SAM = "https://dl.fbaipublicfiles.com/segment_anything/"
 NAVER = "https://download.europe.naverlabs.com/ComputerVision/MASt3R/"
 MAST3R = "MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric"
-"""The authors' checkpoint, in metres."""
+"""The authors' checkpoint with metric scale."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Checkpoint:
     size: int
     """In bytes."""
     sha256: str | None
-    """None where no trustworthy source tells it: the first file that comes is trusted."""
+    """None where no trustworthy source publishes it: the first downloaded file is trusted."""
     purpose: str
     licence: str
 
     @property
     def file(self) -> str:
-        """Its name as published."""
+        """The published file name."""
         return self.url.rsplit("/", 1)[-1]
 
 
@@ -94,19 +94,19 @@ def cache_folder() -> Path:
 
 
 def known(name: str) -> Checkpoint:
-    """The checkpoint of that name, or a did-you-mean."""
+    """The checkpoint of that name; InputError with the nearest name where it is unknown."""
     if name not in KNOWN:
         raise InputError(did_you_mean(name, KNOWN, "checkpoint"))
     return KNOWN[name]
 
 
 def find(name_or_path: str | Path, folder: Path | None = None) -> Path:
-    """The file behind a known name or a path; fetches nothing.
+    """The file for a known name or a path; downloads nothing.
 
-    A path is taken as is, and may be a folder. A known name is the verified file, even where the
-    working folder has something of that name. A file whose size, dates or inode changed since it
-    was verified (it was copied, or written again) is verified once more, and refused where its
-    content is another.
+    A path is returned as is, and may be a folder. A known name gives the verified file, even where
+    the working folder has a file of that name. A file whose size, times or inode changed since it
+    was verified (it was copied, or written again) is verified again. Raises InputError where the
+    file is missing, was never verified, or has another content.
     """
     name = str(name_or_path)
     if name not in KNOWN:
@@ -134,7 +134,7 @@ def find(name_or_path: str | Path, folder: Path | None = None) -> Path:
 
 
 def published(checkpoint: Checkpoint, folder: Path | None = None) -> str:
-    """The SHA-256 that the file has, here or not; its name where nothing tells it yet."""
+    """The SHA-256 of the published file, downloaded or not; the name where it is unknown."""
     if checkpoint.sha256 is not None:
         return checkpoint.sha256
     record = _record(checkpoint, folder or cache_folder())
@@ -145,7 +145,7 @@ PUBLISHED.update({name: partial(published, each) for name, each in KNOWN.items()
 
 
 def to_stderr(line: str) -> None:
-    """One line to the person who waits."""
+    """Log a line to stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -155,12 +155,12 @@ def fetch(
     *,
     path: Path | None = None,
     folder: Path | None = None,
-    say: Callable[[str], None] = to_stderr,
+    log: Callable[[str], None] = to_stderr,
 ) -> Path:
-    """Bring a checkpoint here, verified; the file. `path` takes a local file where it lies.
+    """Download and verify a checkpoint, or verify the local file `path` in place; returns the file.
 
-    `progress` is told megabytes, first of fetching, then of verifying. A file that is not what
-    was published is kept as `.bad` if it is ours, and left alone if it is the user's.
+    `progress` is called with megabytes, first of the download, then of the verification. A wrong
+    file is renamed to `.bad` if lift3d downloaded it, and left unchanged if it is the user's.
     """
     checkpoint, folder = known(name), folder or cache_folder()
 
@@ -170,27 +170,27 @@ def fetch(
 
     record = _record(checkpoint, folder)
     place = _place(checkpoint, folder, record) if path is None else path.expanduser().resolve()
-    say(f"{name}: licence {checkpoint.licence}; you accept it by fetching or using the file")
+    log(f"{name}: licence {checkpoint.licence}; you accept it by fetching or using the file")
     if path is not None and not place.is_file():
         raise InputError(f"no file {path}; --path takes {checkpoint.file} as published")
     ours = folder / checkpoint.file
     if place.is_file():
         mine = path is None and place.resolve() == ours.resolve()
-        sha256 = _checked(checkpoint, place, folder, record, mine, tick, say)
+        sha256 = _checked(checkpoint, place, folder, record, mine, tick, log)
     else:
         part, place = ours.with_name(f"{ours.name}.part"), ours
-        say(f"fetching {checkpoint.url} into {folder}")
-        download(checkpoint.url, part, checkpoint.size, tick, say)
-        sha256 = _checked(checkpoint, part, folder, record, True, tick, say)
+        log(f"fetching {checkpoint.url} into {folder}")
+        download(checkpoint.url, part, checkpoint.size, tick, log)
+        sha256 = _checked(checkpoint, part, folder, record, True, tick, log)
         os.replace(part, ours)
     _write_record(checkpoint, place, folder, sha256)
     if folder != cache_folder():
-        say(f"to have it found by name: export LIFT3D_WEIGHTS={folder}")
+        log(f"to have it found by name: export LIFT3D_WEIGHTS={folder}")
     return place
 
 
 def listing(folder: Path | None = None) -> str:
-    """Every known checkpoint: what for, licence, size, SHA-256, whether it is here."""
+    """Text with the purpose, licence, size, SHA-256 and state of every known checkpoint."""
     folder = folder or cache_folder()
     blocks = [f"weights in {folder}"]
     for checkpoint in KNOWN.values():
@@ -237,28 +237,28 @@ def _checked(
     record: dict[str, Any] | None,
     mine: bool,
     tick: Callable[[int], None],
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> str:
-    """The SHA-256 of a file that has the right size and hash; else an error.
+    """The SHA-256 of a file with the right size and hash; InputError for any other.
 
-    A wrong file is set aside as `.bad` if it is `mine`; else it is the user's and stays.
+    A wrong file is renamed to `.bad` if it is `mine`; else it is the user's and not changed.
     """
     size = path.stat().st_size
     expected = checkpoint.sha256 or (record and record["sha256"])
     if size != checkpoint.size:
         wrong = f"it has {size:,} bytes, expected {checkpoint.size:,}"
     else:
-        say(f"verifying {path}")
+        log(f"verifying {path}")
         sha256 = _sha256(path, tick)
         if expected is None:
-            say(
+            log(
                 f"{checkpoint.name}: no published SHA-256 is known, so this file could only be "
                 f"checked by its size; it is trusted on first use and later files must equal it: "
                 f"{sha256}"
             )
             return sha256
         if sha256 == expected:
-            say(f"{checkpoint.name}: SHA-256 as expected, {sha256}")
+            log(f"{checkpoint.name}: SHA-256 as expected, {sha256}")
             return sha256
         wrong = f"its SHA-256 is {sha256}, expected {expected}"
         if checkpoint.sha256 is None and record:
@@ -297,7 +297,7 @@ def _sha256(path: Path, tick: Callable[[int], None] = lambda done: None) -> str:
 
 
 def _place(checkpoint: Checkpoint, folder: Path, record: dict[str, Any] | None) -> Path:
-    """Where the file is: the user's own if one was registered and is still there, else ours."""
+    """The path of the file: the user's own if one is recorded and still exists, else ours."""
     given = Path(record["file"]) if record else None
     return given if given is not None and given.is_file() else folder / checkpoint.file
 
@@ -307,7 +307,7 @@ def _record_path(checkpoint: Checkpoint, folder: Path) -> Path:
 
 
 def _record(checkpoint: Checkpoint, folder: Path) -> dict[str, Any] | None:
-    """What was written down when the file was verified."""
+    """The record of the last verification; None without one."""
     path = _record_path(checkpoint, folder)
     try:
         record = json.loads(path.read_text())
@@ -317,12 +317,12 @@ def _record(checkpoint: Checkpoint, folder: Path) -> dict[str, Any] | None:
         return None
     except (ValueError, AttributeError):
         pass
-    # Taken for absent, a damaged record would let any file be trusted as the first.
+    # If a damaged record counted as absent, any file would be trusted as the first.
     raise InputError(f"{path} is damaged; delete it if you trust the weights beside it")
 
 
 def _write_record(checkpoint: Checkpoint, path: Path, folder: Path, sha256: str) -> None:
-    """Beside the weights; the first day stays."""
+    """Write the record beside the weights; the date of the first verification is kept."""
     before = _record(checkpoint, folder)
     record = {
         "name": checkpoint.name,

@@ -1,1 +1,1 @@
-"""A run: the folder that a lift leaves, its stages, and everything that opens it."""
+"""A run: the folder that a lift writes, its stages, and everything that opens it."""

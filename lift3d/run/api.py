@@ -5,8 +5,7 @@ Each takes and gives the nouns of `lift3d.scene`; nothing is written unless a fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +14,17 @@ import numpy as np
 from lift3d import association
 from lift3d.datasets import read_scene
 from lift3d.datasets.selection import select
+from lift3d.datasets.typed import checked
 from lift3d.evaluation import truth as truths
 from lift3d.evaluation.consistency import Exclude, SceneConsistency, scene_consistency
 from lift3d.evaluation.scores import score
-from lift3d.export.content import Options
 from lift3d.geometry.scale import fitted
 from lift3d.geometry.visibility import DepthTolerance
 from lift3d.run import lift as lifting
 from lift3d.run.run import Run
 from lift3d.run.settings import LiftConfig
-from lift3d.scene import (
-    Camera,
-    Depth,
-    Image,
-    LabelledPoints,
-    LabelMap,
-    Points,
-    Scene,
-    Transform,
-    View,
-)
-from lift3d.scene.errors import InputError
+from lift3d.scene import LabelledPoints, LabelMap, Points, Scene
+from lift3d.scene.errors import InputError, did_you_mean
 from lift3d.scene.progress import Progress, for_terminal
 from lift3d.scene.registry import KINDS
 
@@ -54,50 +43,6 @@ def open_scene(
     return select(read_scene(Path(path), reader), views, stride)
 
 
-def scene_from_arrays(
-    images: Sequence[Image],
-    K: np.ndarray | Sequence[np.ndarray],
-    world_from_camera: Sequence[Transform],
-    depth: Sequence[Depth] | None = None,
-    names: Sequence[str] | None = None,
-    metric: bool = True,
-    name: str = "arrays",
-) -> Scene:
-    """A scene of what is in memory.
-
-    `images` are (H, W, 3) uint8 RGB; `K` is 3x3, one for all views or one each, pixel (0, 0) being
-    the centre of the top-left pixel; poses are 4x4, OpenCV axes; `depth` is (H, W) metres along z,
-    0 where missing, as seen by the same cameras. InputError where the numbers of views differ.
-    """
-    count = len(images)
-    single = np.ndim(K) == 2
-    given: dict[str, Any] = {"poses": world_from_camera, "depth maps": depth, "names": names}
-    if not single:
-        given["matrices K"] = K
-    for what, each in given.items():
-        if each is not None and len(each) != count:
-            raise InputError(f"{count} images and {len(each)} {what}; expected one per image")
-    views = []
-    for index, image in enumerate(images):
-        matrix = np.asarray(K if single else K[index], np.float64)
-        pose = np.asarray(world_from_camera[index], np.float64)
-        height, width = image.shape[:2]
-        own = None if depth is None else np.asarray(depth[index], np.float32)
-        views.append(
-            View(
-                names[index] if names else f"{index:06d}",
-                Camera(matrix, width, height, pose),
-                partial(_held, np.asarray(image, np.uint8)),
-                load_depth=None if own is None else partial(_held, own),
-            )
-        )
-    return Scene(name, tuple(views), metric, f"{count} images in memory")
-
-
-def _held(array: np.ndarray) -> np.ndarray:
-    return array
-
-
 def backend(kind: str, name: str, **options: Any) -> Any:
     """The settings of a backend by name: `backend("segmentation", "regions", level=0.3)`.
 
@@ -107,9 +52,6 @@ def backend(kind: str, name: str, **options: Any) -> Any:
     >>> backend("segmentation", "regions", level=0.3).level
     0.3
     """
-    from lift3d.datasets.typed import checked
-    from lift3d.scene.errors import did_you_mean
-
     if kind not in KINDS:
         raise InputError(did_you_mean(kind, KINDS, "kind of backend"))
     found = KINDS[kind].find(name)
@@ -207,14 +149,3 @@ def _by_size(cloud: LabelledPoints) -> dict[int, float]:
     """A ranking where nothing better is known: the larger object first."""
     ids, counts = np.unique(cloud.instance[cloud.instance > 0], return_counts=True)
     return {int(i): float(n) / max(len(cloud), 1) for i, n in zip(ids, counts, strict=True)}
-
-
-def export(
-    run: Run | Path | str, *formats: str, to: Path | str | None = None, **options: Any
-) -> Sequence[Path]:
-    """Write a run in other programs' formats (`lift3d export --help` lists them); what was written.
-
-    `options` are the fields of `Options`, such as `undistort=True`.
-    """
-    opened = run if isinstance(run, Run) else Run.open(run)
-    return opened.export(*formats, to=to, options=Options(**options))

@@ -1,7 +1,7 @@
-"""The stage between what the machine found and what everybody sees: a person's corrections.
+"""The stage `correct`: applies a person's corrections to the automatic results.
 
-Automatic results stay as they are in `automatic/`; what this stage writes is public: the cloud, the
-label maps, the list of objects. Without edits the two are the same.
+Automatic results stay unchanged in `automatic/`. This stage writes the public ones: the cloud, the
+label maps, the list of objects. Without edits both are the same.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from lift3d.scene.storage import atomic, fresh_folder, load_arrays, save_arrays
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """What the association says of each point."""
+    """The result of the association for each point."""
 
     instance: Int32[np.ndarray, " points"]
     score: Float32[np.ndarray, " points"]
@@ -42,7 +42,7 @@ def write_automatic(
     confidence: Mapping[int, float],
     views: Mapping[int, int],
 ) -> None:
-    """The labels of the points, and of each object its confidence and its number of views."""
+    """Write the labels of the points, and each object's confidence and number of views."""
     save_arrays(automatic.cloud, vars(Labels(cloud.instance, cloud.score, cloud.semantic)))
     content = {
         "objects": [
@@ -57,7 +57,7 @@ def write_automatic(
 def read_automatic(
     automatic: Automatic, points: Points
 ) -> tuple[LabelledPoints, dict[int, float], dict[int, int]]:
-    """The automatic cloud; of each object its confidence and its number of views."""
+    """The automatic cloud, and each object's confidence and number of views, by id."""
     labels = load_arrays(automatic.cloud, Labels)
     try:
         objects = json.loads(automatic.objects.read_text())["objects"]
@@ -73,7 +73,7 @@ def read_automatic(
 
 
 def correct(folder: Path, names: Sequence[str], tick: Tick) -> dict[str, Any]:
-    """Write the public results of the views `names`; what the stage's record says of it."""
+    """Write the public results of the views `names`; returns the stage's result."""
     layout = Layout(folder)
     if layout.edits.is_file() and layout.edits.read_text().strip():
         raise InputError(

@@ -1,4 +1,4 @@
-"""A run against the truth: the cloud's scores and those of its views, kept in the run folder."""
+"""Score a run against ground truth, its cloud and its views, and save the scores in its folder."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def evaluate(
 
 
 def _views(run: Run, truth: Truth, views: Path | None) -> tuple[list[Found], list[str]]:
-    """PQ of the run's pictures and of all together; why not, where there is none."""
+    """PQ of each of the run's pictures and of all together, with notes where there is none."""
     cameras = run.cameras
     known: Mapping[str, LabelMap]
     if views is not None:
@@ -78,7 +78,7 @@ def _views(run: Run, truth: Truth, views: Path | None) -> tuple[list[Found], lis
 
 
 def _void(truth: Truth) -> list[int]:
-    """Ids that the truth knows and does not ask for."""
+    """Ids of the truth that are not scored."""
     if truth.everything is None:
         return []
     return np.setdiff1d(truth.everything, truth.instance).tolist()

@@ -1,4 +1,4 @@
-"""A run in other programs' formats: what to write from, and where it may go."""
+"""Write a run in other programs' formats, without overwriting files of other origin."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from lift3d.scene.progress import Progress, Quiet
 from lift3d.scene.storage import atomic, replace_folder, staged_folder
 
 MARKER = ".lift3d-export.json"
-"""In a folder that an export may replace: the content of what it wrote there."""
+"""File in an export's folder with a digest of each file that the export wrote there."""
 CACHES = ("sparse/0/points3D.ply",)
-"""What readers leave in a folder for themselves, made from our files: stale after an export."""
+"""Files that other programs make from an export, in its folder; a new export removes them."""
 
 
 def export(
@@ -40,17 +40,17 @@ def export(
     options: Options = Options(),  # noqa: B008 - frozen
     progress: Progress | None = None,
 ) -> list[Path]:
-    """Write the run into `out` (by default `export` in its folder); what was written.
+    """Write the run into `out` (by default `export` in its folder); returns the paths written.
 
-    Everything is checked before anything is written, and each format appears whole or not at
-    all. `ply` lies in `out` itself, every other format in a folder of its own name.
+    Everything is checked before anything is written. Each format is written completely or not at
+    all: `ply` into `out` itself, every other format into a subfolder with its name.
     """
     chosen = [FORMATS.find(name) for name in dict.fromkeys(formats)]
     out = run.files.exports if out is None else out
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; --out takes a folder")
     progress = progress or Quiet()
-    made = None if out.exists() else out
+    created = None if out.exists() else out
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -59,9 +59,9 @@ def export(
         with alone_in(out, out):
             return _written(run, chosen, out, options, progress)
     finally:
-        if made is not None:  # left empty where nothing could be written
+        if created is not None:  # empty where nothing could be written
             with contextlib.suppress(OSError):
-                made.rmdir()
+                created.rmdir()
 
 
 def _written(
@@ -71,7 +71,7 @@ def _written(
     options: Options,
     progress: Progress,
 ) -> list[Path]:
-    """Check all, then write all; what was written."""
+    """Check all formats, then write them; returns the paths written."""
     for each in chosen:
         _check_free(_home(out, each.name), each.name)
     shown = _content(run, any(each.pictures for each in chosen), options)
@@ -88,17 +88,17 @@ def _written(
                 notes = each.write(shown, part, tick)
                 written += _publish(part, home, each.name)
         except OSError as error:
-            # NumPy tells of a full disk without saying so: "4096 requested and 12 written".
+            # NumPy reports a full disk only as "4096 requested and 12 written".
             what = error.strerror or f"writing failed, perhaps the disk is full ({error})"
-            what += f"; {each.name} is as it was before, what came before it is whole"
+            what += f"; {each.name} is unchanged, formats named before it are complete"
             raise OSError(error.errno or errno.EIO, what, error.filename or str(home)) from error
         for note in notes:
-            progress.say(note)
+            progress.log(note)
     return written
 
 
 def _content(run: Run, pictures: bool, options: Options) -> Content:
-    """What the formats are written from."""
+    """The data that the formats are written from."""
     cloud, confidence, colours = run.cloud, run.confidence, run.palette
     new = _kept(cloud, options.largest)
     if new is not None:
@@ -126,7 +126,7 @@ def _content(run: Run, pictures: bool, options: Options) -> Content:
 
 
 def _kept(cloud: LabelledPoints, largest: int | None) -> dict[int, int] | None:
-    """New number, from 1 by size, of each id that is kept; None where all stay as they are."""
+    """Kept id -> new id, from 1 by size; None where all ids stay as they are."""
     if largest is None:
         return None
     if largest < 1:
@@ -137,7 +137,7 @@ def _kept(cloud: LabelledPoints, largest: int | None) -> dict[int, int] | None:
 
 
 def _file_name(name: str) -> str:
-    """A scene's name as files and readers take it.
+    """A scene's name with only characters that are safe in file names.
 
     >>> _file_name("my scan/7")
     'my_scan_7'
@@ -150,7 +150,7 @@ def _home(out: Path, name: str) -> Path:
 
 
 def _check_free(home: Path, name: str) -> None:
-    """InputError where files that no export has written would be lost."""
+    """InputError where files would be lost that no export has written."""
     if home.exists() and not home.is_dir():
         raise InputError(f"{home} is a file; move it away or choose another --out")
     if not home.is_dir():
@@ -173,7 +173,7 @@ def _check_free(home: Path, name: str) -> None:
 
 
 def _marked(home: Path) -> dict[str, list[str]]:
-    """What exports have written here: path -> digests of the content it may have."""
+    """Files that exports have written here: path -> digests that the file may have."""
     try:
         files = json.loads((home / MARKER).read_text())["files"]
         return {str(path): list(digests) for path, digests in files.items()}
@@ -191,16 +191,17 @@ def _targets(home: Path, name: str) -> Iterable[Path]:
     """Files that writing the format removes or replaces."""
     if name != "ply":
         return (p for p in sorted(home.rglob("*")) if p.is_file() and p != home / MARKER)
-    # The other formats beside it look after themselves.
+    # Only files at the top and objects/; the folders of other formats are checked separately.
     inside = (home / "objects").rglob("*")
     beside = (p for p in home.iterdir() if p.name != MARKER)
     return sorted(p for p in [*beside, *inside] if p.is_file())
 
 
 def _publish(staged: Path, home: Path, name: str) -> list[Path]:
-    """Move what is whole to its place; what the command prints.
+    """Move a completely written format to its place; returns the paths to print.
 
-    Killed in between, `alone_in` puts the earlier folder back the next time.
+    If the process is killed during the move, `alone_in` restores the earlier folder at the next
+    start.
     """
     files = {p.relative_to(staged).as_posix(): p for p in sorted(staged.rglob("*")) if p.is_file()}
     digests = content(*files.values())
@@ -209,7 +210,7 @@ def _publish(staged: Path, home: Path, name: str) -> list[Path]:
     if name != "ply":
         replace_folder(staged, home)
         return [home]
-    # Until all are moved, both what was and what comes is an export's.
+    # Until all files are moved, each may have its old or its new content.
     old = _marked(home)
     _mark(home, name, {each: old.get(each, []) + new.get(each, []) for each in {**old, **new}})
     names = sorted(each.name for each in staged.iterdir() if each.name != MARKER)

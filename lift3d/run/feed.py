@@ -1,10 +1,10 @@
 """Labelled clouds for training a network: a `torch.utils.data.Dataset` over runs and exports.
 
-Whether a scene is learnt from or held out follows from its name and a seed alone, so scenes that
-are added later move no other. What is random in a sample follows from the seed, the epoch and the
-sample's number: the same in whichever worker, and however many there are.
+A scene is in the training, validation or test part by its name and a seed alone, so adding scenes
+moves no other scene. Random changes of a sample depend on the seed, the epoch and the sample's
+number only, whatever the number of workers.
 
-Needs torch. Frames and units are the run's own; nothing here turns a world upright.
+Needs torch. Frames and units are the run's own; nothing here aligns the world with gravity.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ CLOUDS_KEPT = 16
 
 
 def part_of(name: str, validation: float = 0.1, test: float = 0.1, seed: int = 0) -> Part:
-    """Whether a scene is learnt from, by its name; the shares are met on average.
+    """The part that a scene belongs to, by its name; the shares hold on average.
 
-    Scans of one place belong together: `scene0011_00` and `scene0011_01` fall alike.
+    Scans of one place are in the same part: `scene0011_00` and `scene0011_01`.
 
     >>> part_of("scene0011_00") == part_of("scene0011_01")
     True
@@ -59,16 +59,16 @@ def part_of(name: str, validation: float = 0.1, test: float = 0.1, seed: int = 0
 
 
 def scene_name(path: Path) -> str:
-    """The scene of a run, of a Pointcept folder or of a cloud; what `part_of` goes by."""
+    """Name of the scene of a run, a Pointcept folder or a cloud, as `part_of` takes it."""
     if Layout(path).record.is_file():
         return Run.open(path).name
     return path.stem if path.suffix == ".ply" else path.name
 
 
 def read_labelled(path: Path) -> LabelledPoints:
-    """A finished run, a `pointcept` export's scene folder, or a PLY that lift3d has written.
+    """Read a finished run, a scene folder of a `pointcept` export, or a PLY written by lift3d.
 
-    0 is unlabelled in instance and semantic, also of a Pointcept folder, where it is -1.
+    In the result 0 is unlabelled, in instance and semantic; Pointcept folders store it as -1.
     """
     if path.suffix == ".ply":
         return read_cloud(path)
@@ -105,39 +105,39 @@ def _pointcept(path: Path) -> LabelledPoints:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is changed at random, in this order."""
+    """Random changes of a sample, applied in this order."""
 
     turn: bool = True
-    """By any angle about the up axis."""
+    """Rotate by a random angle about the up axis."""
     flip: bool = True
-    """Each of the two level axes, half of the time."""
+    """Mirror each of the two horizontal axes with probability 0.5."""
     scale: tuple[float, float] = (0.9, 1.1)
-    """Smallest and largest factor."""
+    """Smallest and largest scale factor."""
     jitter: float = 0.005
-    """Standard deviation of each point's place, cut at two of them; in the cloud's unit."""
+    """Standard deviation of the noise on positions, clipped at two of it; in the cloud's unit."""
     colour: float = 0.1
-    """Standard deviation of the shift and of the gain of each channel, of 1."""
+    """Standard deviation of the shift and the gain of each channel, for colours from -1 to 1."""
     no_colour: float = 0.1
-    """How often a sample has no colour at all (0)."""
+    """Probability that all colours of a sample are set to 0."""
 
 
 @dataclass(frozen=True)
 class FeedConfig:
-    """What a sample is."""
+    """How a sample is made from a cloud."""
 
     voxel: float | None = 0.05
-    """One point per cube of this side: drawn at random with augmentation, else the one nearest to
-    its middle. None keeps all points."""
+    """Keep one point per voxel of this side: a random one with augmentation, else the one nearest
+    to the voxel's centre. None keeps all points."""
     most: int | None = None
-    """Points at most: those nearest to one that is drawn at random."""
+    """Keep at most this many points: those nearest to a randomly chosen point."""
     augmentation: Augmentation | None = None
-    """None changes nothing, and draws the point that `most` goes by from the seed alone."""
+    """None changes nothing; the random point for `most` then depends on the seed alone."""
     up: Literal["x", "y", "z"] = "z"
-    """The axis that is upright, which the run knows nothing of."""
+    """The vertical axis of the cloud, which the run does not record."""
     seed: int = 0
 
     def check(self) -> None:
-        """InputError where it makes no sense."""
+        """InputError for values out of range."""
         if self.voxel is not None and self.voxel <= 0:
             raise InputError(f"voxel is {self.voxel}; expected a length above 0, or None")
         if self.most is not None and self.most < 1:
@@ -148,7 +148,7 @@ class Sample(NamedTuple):
     """One cloud, or a part of it."""
 
     xyz: torch.Tensor
-    """float32 (points, 3), the middle of the box level, the lowest point at 0 up."""
+    """float32 (points, 3); the origin is the centre of the bounding box's bottom face."""
     colour: torch.Tensor
     """float32 (points, 3), -1 to 1 before augmentation."""
     normal: torch.Tensor
@@ -156,14 +156,14 @@ class Sample(NamedTuple):
     instance: torch.Tensor
     """int64 (points,), 0 = unlabelled."""
     semantic: torch.Tensor
-    """int64 (points,), 0 = unlabelled: all 0 where the run has no classes."""
+    """int64 (points,), 0 = unlabelled; all 0 where the run has no classes."""
     point: torch.Tensor
-    """int64 (points,): which of the cloud's points."""
+    """int64 (points,): index of each point in the cloud."""
     name: str
 
 
 class Batch(NamedTuple):
-    """Several samples, one after the other; the fields are those of `Sample`."""
+    """Several samples, concatenated; the fields are those of `Sample`."""
 
     xyz: torch.Tensor
     colour: torch.Tensor
@@ -172,12 +172,12 @@ class Batch(NamedTuple):
     semantic: torch.Tensor
     point: torch.Tensor
     offset: torch.Tensor
-    """int64 (samples,): where each sample ends, as Pointcept counts."""
+    """int64 (samples,): end of each sample, as in Pointcept."""
     names: tuple[str, ...]
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """For `DataLoader(collate_fn=collate)`."""
+    """Concatenate samples, for `DataLoader(collate_fn=collate)`."""
     xyz, colour, normal, instance, semantic, point, names = zip(*samples, strict=True)
     return Batch(
         torch.cat(xyz),
@@ -192,10 +192,10 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 class LabelledClouds(Dataset[Sample]):
-    """Runs, exports or PLYs, a sample each.
+    """Dataset of runs, exports or PLYs, one sample each.
 
-    Call `set_epoch` before each epoch, or augmentation is the same in all; workers that live on
-    hear of it too.
+    Call `set_epoch` before each epoch, or all epochs have the same augmentation. It also reaches
+    persistent workers, through shared memory.
     """
 
     def __init__(self, paths: Sequence[Path], config: FeedConfig = FeedConfig()) -> None:
@@ -206,7 +206,7 @@ class LabelledClouds(Dataset[Sample]):
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
 
     def set_epoch(self, epoch: int) -> None:
-        """What is drawn depends on it."""
+        """Set the epoch that the random changes depend on."""
         self._epoch[0] = epoch
 
     def __len__(self) -> int:
@@ -224,7 +224,7 @@ class LabelledClouds(Dataset[Sample]):
 
 @lru_cache(maxsize=CLOUDS_KEPT)
 def _cloud(path: Path, digest: str | None) -> LabelledPoints:
-    """Kept as long as its files stay the same: a run may be lifted again meanwhile."""
+    """The cloud; `digest` is part of the cache key, as the run may be lifted again meanwhile."""
     cloud = read_labelled(path)
     if not len(cloud):
         raise InputError(f"{path} has no points; leave it out")
@@ -234,7 +234,7 @@ def _cloud(path: Path, digest: str | None) -> LabelledPoints:
 def drawn_sample(
     cloud: LabelledPoints, config: FeedConfig, rng: np.random.Generator, name: str = ""
 ) -> Sample:
-    """One sample of a cloud: augmented, then thinned, then cut."""
+    """One sample of a cloud: augmented, reduced to voxels, cropped to `most` points."""
     up = "xyz".index(config.up)
     level = [axis for axis in range(3) if axis != up]
     xyz, normal = cloud.points.xyz.astype(np.float64), cloud.points.normal.astype(np.float64)
@@ -279,7 +279,7 @@ def drawn_sample(
 def _linear(
     change: Augmentation, up: int, level: Sequence[int], rng: np.random.Generator
 ) -> np.ndarray:
-    """Turn, flip and scale; the same numbers are drawn whichever of them are asked for."""
+    """Rotation, mirroring and scale as a matrix; all random numbers are drawn in any case."""
     angle, flips = rng.uniform(0, 2 * np.pi), rng.random(2) < 0.5
     factor = rng.uniform(*change.scale)
     linear = np.eye(3)
@@ -294,8 +294,8 @@ def _linear(
 def one_per_voxel(
     xyz: Float32[np.ndarray, "points 3"], side: float, rng: np.random.Generator | None = None
 ) -> Int64[np.ndarray, " kept"]:
-    """One point of each cube, ascending: drawn at random, or without `rng` the one nearest to the
-    cube's middle.
+    """Indices of one point per voxel, ascending: a random one, or without `rng` the one nearest
+    to the voxel's centre.
 
     >>> one_per_voxel(np.float32([[0.1, 0, 0], [0.4, 0.5, 0.5], [1.2, 0, 0]]), 1.0)
     array([1, 2])
@@ -305,7 +305,7 @@ def one_per_voxel(
         order = np.argsort(((xyz / side - cell - 0.5) ** 2).sum(1), kind="stable")
     else:
         order = rng.permutation(len(xyz))
-    # One number per cube: rows are slow to sort.
+    # One number per voxel: rows are slow to sort.
     x, y, z = (cell - cell.min(0)).astype(np.int64).T
     voxel = (x * (y.max(initial=0) + 1) + y) * (z.max(initial=0) + 1) + z
     _, first = np.unique(voxel[order], return_index=True)
@@ -317,7 +317,7 @@ def at_all_points(
     index: Int64[np.ndarray, " kept"],
     xyz: Float32[np.ndarray, "points 3"],
 ) -> Int32[np.ndarray, " points"]:
-    """What was found at some of a cloud's points, at all of them: that of the nearest."""
+    """Extend values at the points `index` of a cloud to all its points, from the nearest one."""
     from scipy.spatial import cKDTree
 
     _, nearest = cKDTree(xyz[index]).query(xyz)

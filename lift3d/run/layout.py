@@ -1,4 +1,4 @@
-"""Where everything in a run folder lies: every file name of a run, once."""
+"""Every file name of a run folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Layout:
-    """The paths of a run folder; none of them need exist.
+    """The paths in a run folder, whether they exist or not.
 
     >>> Layout(Path("out/kitchen")).cloud.as_posix()
     'out/kitchen/cloud.ply'
@@ -19,7 +19,7 @@ class Layout:
     # What a person opens.
     @property
     def cloud(self) -> Path:
-        """The labelled cloud, corrected where somebody has corrected it."""
+        """The labelled cloud, with corrections."""
         return self.folder / "cloud.ply"
 
     @property
@@ -39,7 +39,7 @@ class Layout:
 
     @property
     def report(self) -> Path:
-        """The page to look at first."""
+        """The page to open first."""
         return self.folder / "report.html"
 
     @property
@@ -49,23 +49,23 @@ class Layout:
 
     @property
     def labels_coloured(self) -> Path:
-        """`labels` in colours, to look at."""
+        """`labels` in colours, for people."""
         return self.folder / "labels_coloured"
 
     @property
     def masks_coloured(self) -> Path:
-        """`masks` in colours, to look at."""
+        """`masks` in colours, for people."""
         return self.folder / "masks_coloured"
 
     @property
     def report_outputs(self) -> tuple[Path, ...]:
-        """What the stage `report` writes."""
+        """Outputs of the stage `report`."""
         return self.report, self.picture, self.labels_coloured, self.masks_coloured
 
-    # What the stages leave for each other.
+    # Results that one stage writes and another reads.
     @property
     def scene(self) -> Path:
-        """Views, cameras, where their depth is, and where the pictures come from."""
+        """Views, cameras, paths of their depth maps, and the source of the pictures."""
         return self.folder / "scene.json"
 
     @property
@@ -75,7 +75,7 @@ class Layout:
 
     @property
     def reconstruction(self) -> Path:
-        """What the reconstruction keeps for itself."""
+        """Intermediate files of the reconstruction."""
         return self.folder / "reconstruction"
 
     @property
@@ -90,12 +90,12 @@ class Layout:
 
     @property
     def automatic(self) -> Automatic:
-        """What the association found, never edited."""
+        """The association's results before corrections."""
         return Automatic(self.folder / "automatic")
 
     @property
     def edits(self) -> Path:
-        """What a person corrected, one edit a line."""
+        """A person's corrections, one edit per line."""
         return self.folder / "edits.jsonl"
 
     @property
@@ -105,29 +105,29 @@ class Layout:
 
     @property
     def heat(self) -> Path:
-        """A picture per view of where the others disagree."""
+        """A picture per view that shows where other views disagree."""
         return self.folder / "heat"
 
-    # What the run says of itself.
+    # Records about the run, and results for other programs.
     @property
     def record(self) -> Path:
-        """Settings, versions, machine, seconds; a run that has it is finished."""
+        """Settings, versions, machine, seconds; it exists only in a finished run."""
         return self.folder / "run.json"
 
     @property
     def evaluation(self) -> Path:
-        """Scores that `lift3d evaluate` has written."""
+        """Scores from `lift3d evaluate`."""
         return self.folder / "evaluation.json"
 
     @property
     def exports(self) -> Path:
-        """Other programs' formats, each in a folder of its own."""
+        """Exports to other programs' formats, each in its own folder."""
         return self.folder / "export"
 
 
 @dataclass(frozen=True)
 class Automatic:
-    """The folder of the association's own results."""
+    """The folder of the association's results before corrections."""
 
     folder: Path
 
@@ -143,15 +143,15 @@ class Automatic:
 
     @property
     def objects(self) -> Path:
-        """Each object's confidence and how many views show it."""
+        """Each object's confidence and number of views."""
         return self.folder / "objects.json"
 
     @property
     def assignments(self) -> Path:
-        """Which mask of which view became which object, and why some became none."""
+        """Mask of each view -> object, or the reason why it has none."""
         return self.folder / "assignments.npz"
 
     @property
     def surface(self) -> Path:
-        """Superpoints, which of them touch, and how they were joined to objects."""
+        """Superpoints, their adjacency, and how they were merged into objects."""
         return self.folder / "surface.npz"

@@ -1,4 +1,4 @@
-"""The main job, stage by stage: a posed RGB-D scan in, a labelled cloud and its report out."""
+"""`lift`: runs all stages, from a scan or photos to a labelled cloud and its report."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from lift3d.scene.contents import remembered
 from lift3d.scene.errors import InputError
 from lift3d.scene.fingerprint import fingerprint, scene_fingerprint
 from lift3d.scene.labelmaps import LabelMaps, write_label_map
-from lift3d.scene.prefetch import behind, pictures_ahead, prefetch
+from lift3d.scene.prefetch import in_background, pictures_ahead, prefetch
 from lift3d.scene.progress import Progress, Quiet, Tick
 from lift3d.scene.protocols import Matcher, SceneSegmenter, Segmenter
 from lift3d.scene.skipping import warnings_of
@@ -49,7 +49,7 @@ from lift3d.scene.storage import atomic, fresh_folder
 
 @dataclass
 class _Stages:
-    """What the stages share: the folder, the settings, and where progress is shown."""
+    """State shared by the stages: the folder, the settings, the progress display."""
 
     config: LiftConfig
     folder: RunFolder
@@ -66,7 +66,7 @@ class _Stages:
         outputs: Sequence[Path],
         work: Callable[[Tick], dict[str, Any]],
     ) -> dict[str, Any]:
-        """The stage's result, from now or from before."""
+        """Run a stage unless it is finished; returns its result."""
 
         def shown() -> dict[str, Any]:
             self.files.record.unlink(missing_ok=True)  # not finished any more
@@ -74,25 +74,25 @@ class _Stages:
                 return work(tick)
 
         record = self.folder.stage(name, settings, reads, outputs, shown, work)
-        again = ", found finished" if record.reused else ""
-        self.progress.say(f"{name:<12} {record.seconds:7.1f} s{again}")
+        again = ", kept" if record.reused else ""
+        self.progress.log(f"{name:<12} {record.seconds:7.1f} s{again}")
         self.warnings += record.result.get("warnings", [])
         for each in record.edited:
             self._warn(
-                f"{each} was changed since this run made it: used as it is; remove it to have it "
-                "made again"
+                f"{each} was changed since this run wrote it: used as it is; remove it to write it "
+                "again"
             )
         for each in record.set_aside:
-            self._warn(f"{each} is what was edited before {name} had to be done again")
+            self._warn(f"{name} had to run again; its edited output was moved to {each}")
         return record.result
 
     def _warn(self, warning: str) -> None:
         self.warnings.append(warning)
-        self.progress.say(f"warning: {warning}")
+        self.progress.log(f"warning: {warning}")
 
     @property
     def files(self) -> Layout:
-        """Where everything lies."""
+        """The paths of the run folder."""
         return Layout(self.folder.path)
 
 
@@ -104,9 +104,9 @@ def lift(
 ) -> Run:
     """Run every stage that is not finished yet in `config.out`.
 
-    `scene` takes the place of what `config.input` names; `command` is noted in `run.json`.
+    `scene` replaces the scene read from `config.input`; `command` is recorded in `run.json`.
     Raises InputError for bad input or settings, OSError where the disk fails; finished stages
-    stay in both cases.
+    are kept in both cases.
     """
     if scene is None:
         config = config.with_reader()
@@ -132,9 +132,8 @@ def lift(
 
 
 class _Masks:
-    """What labels the views. Its networks are built before the first stage, so that what would
-    stop them an hour later, such as missing weights, does so at once; where a run has its masks,
-    only when asked for.
+    """Builds the segmenter, tracker and matcher. Networks are built before the first stage, to fail
+    early on missing weights; where the run already has masks, only when needed.
     """
 
     def __init__(self, config: LiftConfig, folder: RunFolder) -> None:
@@ -147,8 +146,8 @@ class _Masks:
             self._build()
 
     def _build(self) -> None:
-        """Build what is needed and not there yet; an automatic matcher is not known before the
-        cameras are, and needs no weights.
+        """Build the segmenter and the matcher where needed. An automatic matcher is chosen only
+        after the reconstruction; it needs no weights.
         """
         config = self._config
         if self._segmenter is None and config.needs_segmenter:
@@ -161,12 +160,12 @@ class _Masks:
             self._matcher = config.matcher()
 
     def check(self, scene: Scene) -> None:
-        """InputError where the segmenter cannot segment the scene; only where it is built."""
+        """InputError where the segmenter is built and cannot segment the scene."""
         if self._segmenter is not None:
             self._segmenter.check(scene)
 
     def labels(self, config: LiftConfig, scene: Scene) -> Iterator[LabelMap]:
-        """One label map per view, by the resolved configuration."""
+        """Yield one label map per view; `config` must be resolved."""
         self._build()
         built = config.scene_segmenter(self._segmenter, self._matcher)
         self._labelling = built
@@ -174,12 +173,12 @@ class _Masks:
 
     @property
     def skipped(self) -> list[Skipped]:
-        """Views that stayed unlabelled because they cannot be read."""
+        """Views left unlabelled because they cannot be read."""
         return [] if self._labelling is None else self._labelling.skipped
 
 
 def _reconstruct(run: _Stages, source: Scene) -> Scene:
-    """The views that can be used, with cameras and depth."""
+    """Find the usable views, with cameras and depth."""
 
     def work(tick: Tick) -> dict[str, Any]:
         own = run.files.reconstruction
@@ -188,7 +187,7 @@ def _reconstruct(run: _Stages, source: Scene) -> Scene:
         return {}
 
     said = [*source.notes, *(text for each in source.skipped for text in (each.name, each.reason))]
-    # They name files, and the same scan may lie elsewhere.
+    # Notes contain paths; they must not change the key when the scan is moved.
     said = [text.replace(str(run.config.input), "") for text in said]
     settings = [scene_fingerprint(source), said, run.config.reconstruction]
     run.stage("reconstruct", settings, [], [run.files.scene, run.files.depth], work)
@@ -196,7 +195,7 @@ def _reconstruct(run: _Stages, source: Scene) -> Scene:
 
 
 def _fuse(run: _Stages, scene: Scene) -> Points:
-    """The cloud without labels: fused, given, or what came with the cameras."""
+    """Make the cloud without labels: fused, given by the user, or from the reconstruction."""
     dense = any(view.load_depth is not None and not view.sparse for view in scene.views)
     own = None if dense else scene.load_points
 
@@ -204,7 +203,10 @@ def _fuse(run: _Stages, scene: Scene) -> Points:
         if run.config.cloud is not None:
             points, notes = given_points(run.config.cloud), [f"points of {run.config.cloud}"]
         elif own is not None:
-            points, notes = own(), ["no dense depth: the points that came with the cameras"]
+            points, notes = (
+                own(),
+                ["no dense depth: the cloud has the points of the reconstruction"],
+            )
         else:
             fuser = run.config.fuser()
             points, notes = fuser.fuse(scene, progress=tick), list(fuser.notes)
@@ -218,7 +220,7 @@ def _fuse(run: _Stages, scene: Scene) -> Points:
 
 
 def _track(run: _Stages, scene: Scene, masks: _Masks) -> None:
-    """Masks of every view, with the ids that the tracker gives them."""
+    """Segment every view; the tracker gives the masks their ids."""
     config = run.config
 
     def work(tick: Tick) -> dict[str, Any]:
@@ -226,7 +228,7 @@ def _track(run: _Stages, scene: Scene, masks: _Masks) -> None:
         with (
             fresh_folder(run.files.masks) as part,
             pictures_ahead(scene) as pictured,
-            behind() as later,  # one is written while the next is tracked
+            in_background() as later,  # writes one while the next is tracked
         ):
             maps = masks.labels(config, pictured)
             for number, (view, labels) in enumerate(zip(scene.views, maps, strict=True), start=1):
@@ -239,7 +241,7 @@ def _track(run: _Stages, scene: Scene, masks: _Masks) -> None:
             reason = f" ({warnings[0]})" if warnings else ""
             raise InputError(
                 f"{scene.source}: segmentation found no mask in any of {len(scene)} views{reason}; "
-                "try another segmenter or other settings of it"
+                "try another segmenter or change its settings"
             )
         lost = {each.name for each in masks.skipped}
         empty = [name for name in empty if name not in lost]
@@ -254,7 +256,7 @@ def _track(run: _Stages, scene: Scene, masks: _Masks) -> None:
 
 
 def _associate(run: _Stages, scene: Scene, points: Points) -> None:
-    """Labels on the points, and the views' masks with ids that agree."""
+    """Label the points, and give the views' masks the same ids."""
     config, automatic = run.config, run.files.automatic
     masks = LabelMaps(run.files.masks, [view.name for view in scene.views])
 
@@ -296,7 +298,7 @@ def _associate(run: _Stages, scene: Scene, points: Points) -> None:
 
 
 def _correct(run: _Stages, scene: Scene) -> None:
-    """What a person corrected; without edits the automatic results under their public names."""
+    """Apply corrections; without edits this copies the automatic results to their public names."""
     files = run.files
     outputs = [files.labels, files.cloud, files.cloud_labels, files.instances]
     automatic = files.automatic
@@ -309,7 +311,7 @@ def _correct(run: _Stages, scene: Scene) -> None:
 
 
 def _check(run: _Stages, scene: Scene) -> None:
-    """How well views and cloud agree; scores against the truth where the scene has one."""
+    """Measure how well views and cloud agree, and scores where the scene has ground truth."""
     config, files = run.config, run.files
     labels = LabelMaps(files.labels, [view.name for view in scene.views])
 
@@ -334,13 +336,13 @@ def _check(run: _Stages, scene: Scene) -> None:
 
 
 def _report(run: _Stages, scene: Scene, command: Sequence[str]) -> None:
-    """What a person looks at first."""
+    """Write the HTML report and its pictures."""
 
     def work(tick: Tick) -> dict[str, Any]:
         write_report(run.folder.path, scene, _content(run, scene, command))
         return {}
 
-    # As a text: the report shows settings, but no code of theirs runs for it.
+    # Without the code of the settings' classes: the report only prints their values.
     asked = {each.name: getattr(run.config, each.name) for each in fields(run.config)}
     for place in ("input", "out"):
         del asked[place]
@@ -357,7 +359,7 @@ def _content(run: _Stages, scene: Scene, command: Sequence[str]) -> dict[str, An
 def _write_labels(
     folder: Path, masks: LabelMaps, scene: Scene, found: Association
 ) -> dict[int, int]:
-    """Each view's masks with the ids of the cloud; in how many views each id is."""
+    """Write each view's masks with the ids of the cloud; returns each id's number of views."""
     views: dict[int, int] = {}
 
     def named(item: tuple[int, View]) -> tuple[str, LabelMap]:

@@ -17,13 +17,13 @@ class Object:
 
     id: int
     points: int
-    """How many points of the cloud it has."""
+    """Number of its points in the cloud."""
     views: int
-    """In how many label maps it is."""
+    """Number of label maps that contain it."""
     confidence: float
-    """How well the views support it, 0 to 1: the ranking for AP."""
+    """How well the views support it, 0 to 1; AP ranks the objects by it."""
     score: float
-    """Mean share of the votes that its points got, 0 to 1."""
+    """Mean over its points of the share of votes for it, 0 to 1."""
     colour: str
     """As #rrggbb, in every picture of the run."""
     centre: tuple[float, float, float] | None
@@ -34,7 +34,7 @@ class Object:
 
 
 def read_objects(content: Mapping[str, Any], path: Path) -> tuple[Object, ...]:
-    """From the content of `instances.json`; InputError where it is of another make."""
+    """Objects from the content of `instances.json`; InputError where it has another structure."""
     try:
         return tuple(_object(each) for each in content["instances"])
     except (KeyError, TypeError, ValueError) as error:

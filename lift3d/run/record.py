@@ -1,4 +1,4 @@
-"""`run.json`: what it takes to repeat a run, and what the run cost."""
+"""`run.json`: everything needed to repeat a run, and its time and memory."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ LIBRARIES = (
     *("opencv-python-headless", "pillow", "open3d-cpu", "open3d", "plyfile"),
     *("torch", "transformers"),
 )
-"""Whose versions may change a result."""
+"""Libraries whose versions may change a result."""
 
 
 def write_run(folder: Path, content: Mapping[str, Any]) -> None:
-    """Write `run.json`; a run that has it is finished."""
+    """Write `run.json`, which marks the run as finished."""
     with atomic(folder / RUN) as part:
         part.write_text(json.dumps(content, indent=1))
 
@@ -41,7 +41,7 @@ def run_content(
     command: Sequence[str],
     warnings: Sequence[str],
 ) -> dict[str, Any]:
-    """Everything to repeat the run, and its time and memory per stage."""
+    """The content of `run.json`: settings, versions, and time and memory per stage."""
     views = max(len(scene), 1)
     stages = [
         asdict(record) | {"seconds_per_view": round(record.seconds / views, 4)}
@@ -64,7 +64,7 @@ def run_content(
 
 
 def read_json(folder: Path, name: str) -> Any:
-    """A file of a run folder. InputError where the folder is no finished run."""
+    """The content of a JSON file of a run. InputError where the folder is no finished run."""
     path = folder / name
     try:
         return json.loads(path.read_text())
@@ -72,14 +72,14 @@ def read_json(folder: Path, name: str) -> Any:
         there = "is not there" if not folder.exists() else f"has no {name}"
         raise InputError(
             f"{folder} {there}; expected the folder of a finished `lift3d lift` run "
-            "(an interrupted one goes on when the same command is given again)"
+            "(to continue an interrupted one, run the same command again)"
         ) from None
     except ValueError as error:
         raise InputError(f"{path} is damaged ({error}); lift again into this folder") from error
 
 
 def versions() -> dict[str, str]:
-    """Of lift3d, Python and the libraries that are installed."""
+    """Versions of lift3d, Python and the installed libraries."""
     found = {"lift3d": __version__, "python": platform.python_version()}
     for name in LIBRARIES:
         try:
@@ -90,7 +90,7 @@ def versions() -> dict[str, str]:
 
 
 def host() -> dict[str, Any]:
-    """The machine in words, so that times mean something."""
+    """A description of the machine, to interpret times."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "system": f"{platform.system()} {platform.release()}",
@@ -104,7 +104,7 @@ def host() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """The processor's own name; Python knows it only on some systems."""
+    """The processor's model name; `platform.processor` is often empty on Linux."""
     if sys.platform == "linux":
         try:
             for line in Path("/proc/cpuinfo").read_text().splitlines():

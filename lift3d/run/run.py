@@ -1,11 +1,11 @@
-"""A finished run as one thing: opened lazily, asked for what it holds, written to other formats."""
+"""A finished run: lazy access to everything in its folder, scores and exports."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 from jaxtyping import Int64
@@ -30,10 +30,10 @@ from lift3d.scene.progress import Progress
 
 
 class Run:
-    """The folder that `lift` left. Nothing is read before it is asked for, then it is kept.
+    """A finished run's folder. Each attribute is read at first use and then kept.
 
     `labels`, `cloud` and `objects` are the public results, with a person's corrections;
-    `automatic` is what the association found.
+    `automatic` is the association's result before corrections.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Run:
         scene: Scene | None = None,
         records: Mapping[str, Record] | None = None,
     ) -> None:
-        """Of a folder that is known to be a run; `Run.open` checks it."""
+        """For a folder known to be a finished run; `Run.open` checks it."""
         self.folder = Path(folder)
         self.files = Layout(self.folder)
         self._scan, self._scene, self._records = scan, scene, records
@@ -52,10 +52,10 @@ class Run:
     def open(folder: Path | str, scan: Path | str | None = None) -> Run:
         """The finished run in `folder`; InputError where there is none.
 
-        `scan` is where the pictures lie now, where that is not where they were lifted from.
+        `scan` is the present path of the pictures, if they were moved.
         """
         run = Run(Path(folder), None if scan is None else Path(scan))
-        assert run.record is not None  # reads it: says so where the run is not finished
+        assert run.record is not None  # raises InputError where the run is not finished
         return run
 
     def __repr__(self) -> str:
@@ -63,33 +63,31 @@ class Run:
 
     @cached_property
     def record(self) -> dict[str, Any]:
-        """`run.json`: command, settings, versions, machine, and what every stage took."""
+        """`run.json`: command, settings, versions, machine, time and memory of every stage."""
         found: dict[str, Any] = read_json(self.folder, self.files.record.name)
         return found
 
     @property
     def name(self) -> str:
-        """Of the scene."""
+        """The scene's name."""
         return str(read_json(self.folder, self.files.scene.name)["name"])
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Every setting of the lift, as JSON holds them."""
+        """Every setting of the lift, as JSON values."""
         return dict(self.record["settings"])
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What went on with less than was there."""
+        """Warnings of the lift, such as views that could not be read."""
         return tuple(self.record["warnings"])
 
     @cached_property
     def records(self) -> dict[str, Record]:
-        """Every stage in order: its seconds, its result, whether it was found finished."""
+        """Every stage in order: its seconds, its result, whether it was kept."""
         if self._records is not None:
             return dict(self._records)
-        names = ("name", "key", "seconds", "peak_memory_mb", "result", "reused")
-        stages = [{name: each[name] for name in names} for each in self.record["stages"]]
-        return {each["name"]: Record(**each) for each in stages}
+        return {each["name"]: Record.of_json(each) for each in self.record["stages"]}
 
     @cached_property
     def cameras(self) -> dict[str, Camera]:
@@ -98,14 +96,14 @@ class Run:
 
     @cached_property
     def scene(self) -> Scene:
-        """The views as used. Pictures are opened where the scan lies when first asked for;
-        cameras, and depth that the reconstruction made, are in the run itself.
+        """The views as used. Pictures are read from the scan at first use; cameras, and depth that
+        the reconstruction made, are in the run itself.
         """
         return self._scene or read_scene(self.folder)
 
     @cached_property
     def whole_scene(self) -> Scene:
-        """The views joined with their scan, truth included; InputError where it is not there."""
+        """The views joined with their scan and its truth; InputError where the scan is missing."""
         return self._scene or read_scene(self.folder, open_source(self.folder, self._scan))
 
     @cached_property
@@ -125,7 +123,7 @@ class Run:
 
     @cached_property
     def masks(self) -> LabelMaps:
-        """Each view's masks as segmented, before the views agreed on ids."""
+        """Each view's masks as segmented, before the association unified their ids."""
         return LabelMaps(self.files.masks, list(self.cameras))
 
     @cached_property
@@ -135,7 +133,7 @@ class Run:
 
     @cached_property
     def instances(self) -> dict[str, Any]:
-        """`instances.json` as it stands."""
+        """The content of `instances.json`."""
         found: dict[str, Any] = read_json(self.folder, self.files.instances.name)
         return found
 
@@ -146,7 +144,7 @@ class Run:
 
     @property
     def confidence(self) -> dict[int, float]:
-        """How well the views support each object, 0 to 1: the ranking for AP."""
+        """How well the views support each object, 0 to 1; AP ranks the objects by it."""
         return {each.id: each.confidence for each in self.objects}
 
     def points_of(self, object_id: int) -> Int64[np.ndarray, " members"]:
@@ -161,23 +159,23 @@ class Run:
 
     @cached_property
     def automatic(self) -> LabelledPoints:
-        """The cloud with the labels that the association gave, whatever was corrected since."""
+        """The cloud with the association's labels, before corrections."""
         return read_automatic(self.files.automatic, self.points)[0]
 
     @cached_property
     def assignments(self) -> Assignments | None:
-        """Which mask became which object; None where the masks' ids were trusted as they came."""
+        """The object of each mask; None where the masks kept their own ids (`trust_ids`)."""
         path = self.files.automatic.assignments
         return Assignments.load(path) if path.exists() else None
 
     @cached_property
     def surface(self) -> Surface | None:
-        """What the objects are made of; None where the masks' ids were trusted as they came."""
+        """The superpoints behind the objects; None where masks kept their own ids (`trust_ids`)."""
         path = self.files.automatic.surface
         return Surface.load(path) if path.exists() else None
 
-    def why(self, view: str, xy: tuple[float, float]) -> Why:
-        """Why the pixel `xy` (column, row) of a view has its label; `print` it to read it.
+    def why(self, view: str, xy: tuple[SupportsFloat, SupportsFloat]) -> Why:
+        """Explain the label of the pixel `xy` (column, row) of a view; `print` the result.
 
         Raises InputError where there is no such view or pixel.
         """
@@ -188,7 +186,7 @@ class Run:
         return explain(
             self.scene.views[index],
             index,
-            xy,
+            (float(xy[0]), float(xy[1])),
             self.masks[view],
             self.labels[view],
             self.cloud,
@@ -197,7 +195,7 @@ class Run:
         )
 
     def evaluate(self, truth: Path | str, **options: Any) -> dict[str, Any]:
-        """Scores against a truth, kept in `evaluation.json`; options as `evaluating.evaluate`."""
+        """Score against ground truth and save `evaluation.json`; options: `evaluating.evaluate`."""
         from lift3d.run.evaluating import evaluate
 
         return evaluate(self, Path(truth), **options)
@@ -209,9 +207,9 @@ class Run:
         options: Options = Options(),  # noqa: B008 - frozen
         progress: Progress | None = None,
     ) -> Sequence[Path]:
-        """Write other programs' formats, each into a folder of its own below `to`.
+        """Write other programs' formats, each into its own folder below `to`.
 
-        `to` is `export` in the run folder by default. Returns what was written.
+        `to` is `export` in the run folder by default. Returns the paths written.
         """
         from lift3d.run.exporting import export
 

@@ -1,9 +1,9 @@
-"""`scene.json`: the views of a run as used, which can be opened by itself.
+"""`scene.json`: the views of a run as used, readable without the scan.
 
-Cameras, which views have depth and where it is, what was left out, and where the pictures come
-from. Poses are `world_from_camera`, OpenCV axes, 4x4 by rows; pixel (0, 0) is the centre of the
-top-left pixel. Numbers keep every digit: what is read is what was written. Depth that the
-reconstruction made lies in `depth/`; a sensor's stays where the scan has it.
+It has the cameras, the paths of depth maps, the views left out, and the source of the pictures.
+Poses are `world_from_camera`, OpenCV axes, 4x4 by rows; pixel (0, 0) is the centre of the
+top-left pixel. Numbers keep every digit, so they are read back exactly. Depth that the
+reconstruction made is in `depth/`; a sensor's depth stays in the scan.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from lift3d.scene.progress import Tick
 from lift3d.scene.storage import atomic, fresh_folder
 
 FORMAT = 2
-"""Of the file; a file of another format is refused."""
+"""Version of the file's format; files of other versions are refused."""
 POINTS = "points.npz"
 SCAN = "scan"
-"""In place of a path: depth that the scan itself has."""
+"""Instead of a path: the view's depth is in the scan."""
 
 
 def write_scene(folder: Path, source: Scene, made: Scene, tick: Tick) -> None:
-    """Write `scene.json` for `made`, and the depth and cloud that `source` does not have itself."""
+    """Write `scene.json` for `made`, and its depth and cloud where `source` does not have them."""
     layout = Layout(folder)
     given = {view.name: view for view in source.views}
     entries = []
@@ -74,10 +74,9 @@ def write_scene(folder: Path, source: Scene, made: Scene, tick: Tick) -> None:
 def read_scene(folder: Path, source: Scene | None = None) -> Scene:
     """The scene of a run, from its `scene.json` and the depth beside it.
 
-    `source` is the scan that it was made of: pictures, sensor depth and truth come from it. Without
-    it they are opened where the file says they lie when a view is first asked for its picture;
-    cameras and stored depth need no scan. Raises InputError where the file is damaged or the
-    scan lacks a view.
+    `source` is the scan that was lifted, for pictures, sensor depth and truth. Without it the scan
+    is opened from the path in the file when a picture is first used; cameras and stored depth
+    need no scan. Raises InputError where the file is damaged or the scan lacks a view.
     """
     content = _content(folder)
     try:
@@ -111,16 +110,16 @@ def read_cameras(folder: Path) -> dict[str, Camera]:
 
 
 def open_source(folder: Path, scan: Path | None = None) -> Scene:
-    """The scan that the run in `folder` was made of, where it lies now or at `scan`.
+    """Open the scan of the run in `folder`, from its recorded path or from `scan`.
 
-    Raises InputError where it is not there any more, or its pictures were changed.
+    Raises InputError where it is missing or its pictures were changed.
     """
     content = _content(folder)
     source = _opened(folder, content, scan)
     cameras = read_cameras(folder)
     there = {view.name: view for view in source.views if view.name in cameras}
     if scan is not None and _loaders(there.values()) != set(content["loaders"]):
-        # In another format by now: its files cannot be compared with those that were lifted.
+        # The scan is now in another format, so its files cannot be compared, only their sizes.
         size = {name: (view.camera.width, view.camera.height) for name, view in there.items()}
         changed = [name for name, c in cameras.items() if size.get(name) != (c.width, c.height)]
     else:
@@ -131,19 +130,19 @@ def open_source(folder: Path, scan: Path | None = None) -> Scene:
         raise InputError(
             f"{source.source} lacks {len(changed)} of {len(cameras)} pictures of {folder}, or they "
             f"were changed since ({', '.join(changed[:3])}{', ...' * (len(changed) > 3)}); put "
-            "them back, or lift what is there again"
+            "them back, or lift the scan again"
         )
     return source
 
 
 def write_points(path: Path, points: Points) -> None:
-    """Arrays by name, whole or not at all."""
+    """Write the arrays to an .npz file, completely or not at all."""
     with atomic(path) as part:
         np.savez(part, **vars(points))
 
 
 def read_points(path: Path) -> Points:
-    """What `write_points` wrote; InputError where it is missing or damaged."""
+    """Read the file of `write_points`; InputError where it is missing or damaged."""
     try:
         with np.load(path) as stored:
             return Points(**stored)
@@ -152,14 +151,14 @@ def read_points(path: Path) -> Points:
 
 
 class _Scan:
-    """The run's scan, opened when a view is first asked for its picture."""
+    """The run's scan, opened when a picture is first used."""
 
     def __init__(self, folder: Path, content: Mapping[str, Any]) -> None:
         self._folder, self._content = folder, content
         self._views: dict[str, View] | None = None
 
     def view(self, name: str) -> View:
-        """The scan's own view of that name."""
+        """The scan's view with this name."""
         if self._views is None:
             self._views = {each.name: each for each in open_source(self._folder).views}
         return self._views[name]
@@ -179,7 +178,7 @@ def _scan_depth(scan: _Scan, name: str) -> Depth:
 def _view(
     entry: Mapping[str, Any], folder: Path, given: Mapping[str, View] | None, scan: _Scan | None
 ) -> View:
-    """One view as `scene.json` has it, joined with the scan's."""
+    """One view from its entry in `scene.json`, joined with the scan's view."""
     name, depth = entry["name"], entry["depth"]
     if scan is not None:
         view = View(name, _camera(entry["camera"]), partial(_scan_image, scan, name))
@@ -190,7 +189,7 @@ def _view(
         if name not in given:
             raise InputError(
                 f"{Layout(folder).scene} has view {name}, which the scan lacks; remove "
-                f"{folder} and run again"
+                f"{folder} and lift again"
             )
         view = given[name]
     own = entry.get("depth_camera")
@@ -220,13 +219,13 @@ def _entry(view: View, depth: str | None) -> dict[str, Any]:
 
 
 def _loaders(views: Iterable[View]) -> set[str]:
-    """The functions that load the pictures, by name: a scan in another format has others."""
+    """Names of the functions that load the pictures; they differ between formats of a scan."""
     functions = [getattr(view.load_image, "func", view.load_image) for view in views]
     return {getattr(each, "__qualname__", type(each).__qualname__) for each in functions}
 
 
 def _origin(origin: Origin | None, folder: Path) -> dict[str, Any] | None:
-    """Where the scan lies: as an absolute path, and as seen from the run folder."""
+    """The scan's absolute path, its path relative to the run folder, and its reader."""
     if origin is None:
         return None
     path, relative = str(origin.path), None
@@ -242,7 +241,7 @@ def _opened(folder: Path, content: Mapping[str, Any], scan: Path | None) -> Scen
         if origin["path"] is None:
             raise InputError(
                 f"{folder} was made from Python, of a scene without files; its pictures cannot be "
-                "opened again (exports take --scan FOLDER where they lie in files too)"
+                "opened again (if they are in files too, exports take --scan FOLDER)"
             )
         beside = origin["relative"] and (folder / origin["relative"]).resolve()
         scan = Path(origin["path"])
@@ -253,7 +252,7 @@ def _opened(folder: Path, content: Mapping[str, Any], scan: Path | None) -> Scen
     except InputError as error:
         raise InputError(
             f"the pictures of {folder} cannot be opened: {error}; put the scan back (exports also "
-            "take --scan, where it lies now)"
+            "take --scan with its new path)"
         ) from error
 
 
@@ -304,7 +303,7 @@ def _write_depth(path: Path, view: View) -> None:
     confidence = view.confidence()
     if confidence is None:
         confidence = (depth > 0).astype(np.float32)
-    # Sparse maps are nearly all zeros; dense ones hardly shrink and should load fast.
+    # Sparse maps are nearly all zeros; dense ones hardly compress and should load fast.
     save = np.savez_compressed if view.sparse else np.savez
     with atomic(path) as part:
         save(part, depth=depth, confidence=confidence)

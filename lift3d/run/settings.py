@@ -1,4 +1,4 @@
-"""Every choice of a run. The command line is made of these classes as they stand."""
+"""The settings of a run. The command line has one option per field of these classes."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ from lift3d.segmentation.tracked import Tracked
 
 
 class Automatic(ABC):
-    """A choice that is made for the scene: what stands for a backend until it is known."""
+    """A placeholder for a backend that is chosen when the scene is known."""
 
     @abstractmethod
     def chosen(self, config: LiftConfig, scene: Scene | None) -> Any:
-        """The backend's settings; without a scene, as for one with depth and poses."""
+        """The chosen backend's settings; without a scene, those for one with depth and poses."""
 
 
 @dataclass(frozen=True)
 class AutoReader(Automatic):
-    """The first reader that INPUT looks right to; `lift3d info` says which one it is."""
+    """The first reader that accepts INPUT; `lift3d info INPUT` prints its format."""
 
     def chosen(self, config: LiftConfig, scene: Scene | None) -> Reader:
         """The reader's options."""
@@ -51,9 +51,9 @@ class AutoReader(Automatic):
 
 @dataclass(frozen=True)
 class AutoReconstruction(Automatic):
-    """Depth and poses as they came with the pictures; where fewer than half have one `colmap`.
+    """The poses and depth of the input; `colmap` where fewer than half of its views have a pose.
 
-    It needs no weights; `reconstruction:mast3r` does, and gives dense depth.
+    Neither needs weights. `reconstruction:mast3r` does, and gives dense depth for photos.
     """
 
     def chosen(self, config: LiftConfig, scene: Scene | None) -> BackendConfig:
@@ -80,11 +80,11 @@ class AutoMatching(Automatic):
 
 @dataclass(frozen=True)
 class AutoTracking(Automatic):
-    """`independent`, or `given` where the masks' ids agree between views already.
+    """`independent`, or `given` where the segmenter's ids already agree between views.
 
-    With depth and poses the association finds the identities in 3D better than a tracker carries
-    them (ARCHITECTURE.md has the figures); `tracking:mastsam` tracks all the same. A segmenter
-    that sees all views needs no tracker.
+    With depth and poses the association in 3D identifies objects better than a tracker does
+    (ARCHITECTURE.md has the figures), so no tracker runs unless one is chosen, such as
+    `tracking:mastsam`. A segmenter that sees all views needs none.
     """
 
     def chosen(self, config: LiftConfig, scene: Scene | None) -> Any:
@@ -95,24 +95,24 @@ class AutoTracking(Automatic):
 
 
 def _posed(scene: Scene) -> int:
-    """How many pictures came with poses."""
+    """Number of pictures that have poses."""
     return sum(view.geometry_camera.world_from_camera is not None for view in scene.views)
 
 
 def _enough_posed(scene: Scene) -> bool:
-    """Whether at least half of the pictures have poses: `sensor` refuses to leave out more."""
+    """Whether at least half of the pictures have poses, as `sensor` needs."""
     return 0 < _posed(scene) >= len(scene) / 2
 
 
-def poses_unused(config: "LiftConfig", scene: Scene) -> list[str]:
-    """A warning where the automatic reconstruction passes over poses that came with pictures."""
+def poses_unused(config: LiftConfig, scene: Scene) -> list[str]:
+    """A warning where the automatic reconstruction ignores poses of the input."""
     posed = _posed(scene)
     auto = isinstance(config.reconstruction, AutoReconstruction)
     if not auto or not posed or _enough_posed(scene):
         return []
     return [
-        f"{posed} of {len(scene)} views came with a pose, fewer than half: their poses are not "
-        "used and COLMAP places all views; reconstruction:sensor takes the posed views alone"
+        f"{posed} of {len(scene)} views have a pose, fewer than half: these poses are not used "
+        "and COLMAP estimates all of them; reconstruction:sensor uses the posed views alone"
     ]
 
 
@@ -122,25 +122,25 @@ AUTOMATIC: dict[str, type] = {
     "matching": AutoMatching,
     "tracking": AutoTracking,
 }
-"""What `auto` is, for the kinds that are chosen by the scene; it is their default."""
+"""The class of `auto`, the default of the kinds that are chosen by the scene."""
 CHOICES = ("reader", "reconstruction", "fusion", "matching", "segmentation", "tracking")
-"""The kinds of backends that a run is made of; each is a field of `LiftConfig`."""
+"""The kinds of backends; each is a field of `LiftConfig`."""
 
 
 def names(kind: str) -> list[str]:
-    """What can be chosen for a kind of backend: `auto` where there is one, and every name."""
+    """The choices for a kind of backend: `auto` where the kind has it, and every name."""
     return [*(["auto"] if kind in AUTOMATIC else []), *KINDS[kind]]
 
 
 def backend_name(kind: str, config: object) -> str | None:
-    """The name that this configuration has on the command line; None where it has none."""
+    """The name of this configuration on the command line; None where it has none."""
     if type(config) is AUTOMATIC.get(kind):
         return "auto"
     return KINDS[kind].name_of(type(config))
 
 
 def unknown_backend(word: str) -> str | None:
-    """What is wrong with `segmentation:samm`; None where it names a backend or is no such word."""
+    """The error for a word like `segmentation:samm`; None for other words and known backends."""
     kind, colon, name = word.partition(":")
     if not colon or kind not in CHOICES or name in names(kind):
         return None
@@ -153,55 +153,52 @@ Choice: TypeAlias = Any
 
 @dataclass(frozen=True)
 class LiftConfig:
-    """Lift a scan or photos: pictures in, a cloud whose points carry object ids out.
+    """Lift a scan or photos to a point cloud whose points have object ids.
 
-    A run that was interrupted goes on where it stopped when the same settings are given again.
+    With the same settings an interrupted run continues where it stopped.
     """
 
     input: Positional[Path]
-    """A .sens file, a scan folder, a COLMAP or nerfstudio folder, a folder of photos, a video, or
-    `synthetic[:SEED]`."""
+    """A .sens file, a scan, COLMAP or nerfstudio folder, photos, a video, or `synthetic[:SEED]`."""
     out: Path
-    """The run folder: made if need be, continued if it is a run."""
+    """The run folder; it is created, or continued if it is a run already."""
     cloud: Path | None = None
-    """Label the vertices of this PLY, in their order, instead of a fused cloud."""
+    """Label the vertices of this PLY, in their order, instead of a cloud fused from depth."""
     classes: Path | None = None
-    """A folder of class ids per pixel, one grey PNG per view, from any 2D labeller: voted onto the
-    points like the objects, one class per object."""
+    """Folder of class maps: <view>.png, grey, class ids from a 2D labeller, for the objects."""
     voxel: float | None = None
-    """Size of a fused point in metres; short for --fusion.voxel."""
+    """Voxel side of the fused cloud in metres, one point per voxel; short for --fusion.voxel."""
     views: int | None = None
-    """Use at most this many views: those that show most of the place, where poses are known, else
-    spread evenly."""
+    """Use at most this many views: those that show most of the scene; without poses every n-th."""
     stride: int = 1
     """Use every n-th view."""
     seed: int = 0
-    """Of every random step: the same seed gives the same bytes."""
+    """Seed of every random step; the same seed gives the same bytes."""
     epsilon: float | None = None
-    """Radius of the consistency H in metres; by default chosen from the scene."""
+    """H compares the labels of pixels at most this far apart in 3D, metres; default: by scene."""
     check_pixels: int = 4_000_000
-    """The consistency H is over at most this many pixels, taken on an even grid."""
+    """Compute the consistency H on at most this many pixels, taken on an even grid."""
     tolerance: DepthTolerance = field(default_factory=DepthTolerance)
     association: AssociationConfig = field(default_factory=AssociationConfig)
     reader: Choice = field(default_factory=AutoReader)
-    """What INPUT is read as."""
+    """The format of INPUT (default: found from its files)."""
     reconstruction: Choice = field(default_factory=AutoReconstruction)
     """Where cameras and depth come from."""
     fusion: Choice = field(default_factory=fusion.BACKENDS["voxel"])
-    """How depth maps become one cloud."""
+    """How depth maps are fused into one cloud."""
     matching: Choice = field(default_factory=AutoMatching)
-    """How two views are matched (for trackers that need it)."""
+    """How pixels of two views are matched (for trackers that need it)."""
     segmentation: Choice = field(default_factory=segmentation.BACKENDS["regions"])
-    """Where masks come from."""
+    """Where the masks of a view come from."""
     tracking: Choice = field(default_factory=AutoTracking)
-    """How masks get their ids."""
+    """How masks of different views get common ids."""
 
     def with_reader(self) -> LiftConfig:
-        """The same with the reader that fits INPUT. InputError where none does."""
+        """A copy with the reader for INPUT. InputError where no reader accepts it."""
         return self._chosen(("reader",), None)
 
     def for_source(self, source: Scene | None) -> LiftConfig:
-        """The same with what is chosen by the scene as it was read: how it is reconstructed.
+        """A copy with the choices made from the scene as read: the reconstruction.
 
         InputError for choices that exclude each other.
         """
@@ -217,15 +214,17 @@ class LiftConfig:
         return replace(config, fusion=replace(config.fusion, voxel=self.voxel))
 
     def for_scene(self, scene: Scene | None) -> LiftConfig:
-        """The same with what is chosen by the scene as it was reconstructed: how views are
-        matched, and by what the association goes. It is what `run.json` records.
+        """A copy with the choices made from the reconstructed scene: matching, tracking, and the
+        kind of association. `run.json` records it.
         """
         config = self._chosen(("matching", "tracking"), scene)
         if scene is not None:
             config = config._fitted(scene)
-        sure = config.segmentation.ids_agree if self.sees_all_views else config.tracking.keeps_ids
+        ids_agree = (
+            config.segmentation.ids_agree if self.sees_all_views else config.tracking.keeps_ids
+        )
         association = config.association
-        if sure:
+        if ids_agree:
             association = replace(association, trust_ids=True)
         if association.by_shape is None:
             dense = scene is None or scene.has_dense_depth
@@ -235,14 +234,14 @@ class LiftConfig:
         return replace(config, association=association)
 
     def resolved(self, scene: Scene | None = None) -> LiftConfig:
-        """The same with every choice made for a scene that has its cameras and depth already.
+        """A copy with every choice made, for a scene that already has cameras and depth.
 
-        Without a scene, as for one with depth and poses.
+        Without a scene, the choices for one with depth and poses.
         """
         return self.for_source(scene).for_scene(scene)
 
     def _chosen(self, kinds: tuple[str, ...], scene: Scene | None) -> LiftConfig:
-        """The same with `auto` of these kinds decided, and no seed of any left open."""
+        """A copy with `auto` of these kinds replaced, and a seed for every backend."""
         parts: dict[str, Any] = {kind: getattr(self, kind) for kind in CHOICES}
         for kind in CHOICES:
             if kind in kinds and isinstance(parts[kind], Automatic):
@@ -252,7 +251,7 @@ class LiftConfig:
         return replace(self, **parts)
 
     def _fitted(self, scene: Scene) -> LiftConfig:
-        """The same with every tolerance that follows the scale of the reconstructed scene."""
+        """A copy with all tolerances adapted to the scale of the reconstructed scene."""
         parts: dict[str, Any] = {}
         for kind in CHOICES:
             part = getattr(self, kind)
@@ -262,44 +261,47 @@ class LiftConfig:
 
     @property
     def sees_all_views(self) -> bool:
-        """Whether the segmenter labels the whole scene, so that no tracker comes after it."""
+        """Whether the segmenter labels all views together, so that no tracker is needed."""
         return isinstance(self.segmentation, SceneSegmenterConfig)
 
     @property
     def needs_segmenter(self) -> bool:
-        """Whether what the segmentation builds would be used."""
+        """Whether the segmenter is used."""
         if self.sees_all_views or isinstance(self.tracking, AutoTracking):
             return True
         return bool(self.tracking.needs_segmenter(self.segmentation))
 
     @property
     def needs_matcher(self) -> bool:
-        """Whether views are compared."""
+        """Whether the matcher is used."""
         return not isinstance(self.tracking, AutoTracking) and self.tracking.needs_matcher
 
     def check(self) -> None:
-        """InputError for settings of fusion and tracking that make no sense: nothing is loaded."""
+        """InputError for invalid settings of fusion and tracking; loads nothing."""
         self.fuser()
         if not isinstance(self.tracking, AutoTracking):
             self.tracking.check()
 
     def reconstructor(self) -> Reconstructor:
-        """Images to cameras and depth; built, as all of the next, from a resolved configuration."""
+        """Build the backend from images to cameras and depth.
+
+        This and the methods below need a resolved configuration.
+        """
         found: Reconstructor = self.reconstruction.build()
         return found
 
     def fuser(self) -> Fuser:
-        """Depth maps to points."""
+        """Build the backend from depth maps to points."""
         found: Fuser = self.fusion.build()
         return found
 
     def segmenter(self) -> Segmenter | SceneSegmenter:
-        """Images to masks, or a whole scene to label maps."""
+        """Build the backend from an image to masks, or from a scene to label maps."""
         found: Segmenter | SceneSegmenter = self.segmentation.build()
         return found
 
     def matcher(self) -> Matcher:
-        """Two views to correspondences."""
+        """Build the backend from two views to correspondences."""
         found: Matcher = self.matching.build()
         return found
 
@@ -308,8 +310,8 @@ class LiftConfig:
         segmenter: Segmenter | SceneSegmenter | None = None,
         matcher: Matcher | None = None,
     ) -> SceneSegmenter:
-        """What labels the views, of a resolved configuration: the segmenter itself where it sees
-        all views, else with its tracker. What is not given is built.
+        """Build the backend from a scene to label maps: the segmenter itself where it sees all
+        views, else the segmenter with its tracker. Parts that are not given are built.
         """
         if segmenter is None and self.needs_segmenter:
             segmenter = self.segmenter()
@@ -321,7 +323,7 @@ class LiftConfig:
 
 
 def as_json(value: Any) -> Any:
-    """Settings as JSON holds them; backends say their names."""
+    """Settings as JSON values; a backend's settings also have its name."""
     if is_dataclass(value) and not isinstance(value, type):
         kept = {each.name: as_json(getattr(value, each.name)) for each in fields(value)}
         return _named(value) | kept
@@ -333,7 +335,7 @@ def as_json(value: Any) -> Any:
 
 
 def _named(value: Any) -> dict[str, str]:
-    """The name of a backend's settings; where they have none, their class."""
+    """The backend name of these settings; for unregistered backends their class."""
     for kind in CHOICES:
         name = backend_name(kind, value)
         if name is not None:

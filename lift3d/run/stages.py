@@ -1,10 +1,11 @@
-"""A run folder whose stages are done once: finished ones are kept, half-done ones redone.
+"""A run folder whose finished stages are kept and whose unfinished stages run again.
 
-A stage has a key: the hash of its settings, of the code that does it and of the content of what
-it reads. Its record is written last, so a stage that was killed has none and runs again, and so
-does a stage whose key changed. The record also has a digest of each output, so that one that a
-person has edited is noticed: it is used as it is while the key stays, and so what reads it runs
-again; where the stage itself has to run again, the edited output is moved to `edited/` first.
+A stage has a key: the hash of its settings, its code, and the content of its inputs. A stage runs
+again when its key has changed. Its record is written last, so a stage that was killed has none and
+runs again. The record also has a digest of each output, so that outputs edited by a person are
+noticed. While the key stays the same, an edited output is used as it is, and the stages that read
+it run again. Where the stage itself has to run again, the edited output is first moved to
+`edited/`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,13 +35,13 @@ except ImportError as error:
 
 RECORDS = ".stages"
 CONTENTS = f"{RECORDS}/contents"
-"""Digests of files that were read, for the next start."""
+"""Cache of digests of files that were read."""
 EDITED = "edited"
 
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of a finished stage."""
+    """The record of a finished stage."""
 
     name: str
     key: str
@@ -49,13 +50,20 @@ class Record:
     """Largest resident size of the process up to the end of this stage."""
     result: dict[str, Any]
     outputs: dict[str, str | None]
-    """A digest of each output, as the stage left it."""
+    """A digest of each output, as the stage wrote it."""
     set_aside: tuple[str, ...] = ()
-    """Where outputs are now that were edited before the stage was done again."""
+    """Paths of edited outputs that were moved away before the stage ran again."""
     edited: tuple[str, ...] = ()
-    """Outputs that were changed since; used as they are now."""
+    """Outputs that were changed since the stage ran, and are used as they are now."""
     reused: bool = False
-    """True where this run found it finished."""
+    """Whether the stage was kept from an earlier run."""
+
+    @staticmethod
+    def of_json(stored: Mapping[str, Any]) -> Record:
+        """From what `dataclasses.asdict` gave; KeyError or TypeError for anything else."""
+        known = {each.name: stored[each.name] for each in dataclasses.fields(Record)}
+        lists = {name: tuple(stored[name]) for name in ("set_aside", "edited")}
+        return Record(**(known | lists))
 
 
 @dataclass
@@ -66,7 +74,7 @@ class RunFolder:
     on_stage: Callable[[Record], None] = lambda record: None
     records: dict[str, Record] = field(default_factory=dict)
     _content: dict[str, str | None] = field(default_factory=dict)
-    """Of outputs, as this process wrote or found them."""
+    """Digests of outputs, as this process wrote or found them."""
 
     def stage(
         self,
@@ -77,11 +85,11 @@ class RunFolder:
         work: Callable[[], dict[str, Any] | None],
         code: Callable[..., Any] | None = None,
     ) -> Record:
-        """Run `work` unless the same stage with the same inputs is finished here.
+        """Run `work` unless the stage is finished with the same key.
 
-        `reads` names the files or folders of the run that it reads, `outputs` those that it
-        leaves, all of which must exist for the stage to count as finished. `code` is the function
-        whose source counts, by default `work`; so does the source of all settings' classes.
+        `reads` are the files or folders of the run that it reads, `outputs` those that it writes;
+        all outputs must exist for the stage to count as finished. The key includes the source of
+        `code`, by default `work`, and of the classes of all settings.
         """
         source = code_of(code or work, *classes_in(settings))
         inputs = [self._content_of(each) for each in self._names(reads)]
@@ -111,18 +119,18 @@ class RunFolder:
         return record
 
     def has(self, name: str) -> bool:
-        """Whether the stage was finished here once, with these settings or others."""
+        """Whether the stage has finished before, with any settings."""
         return self._record_path(name).is_file()
 
     def forget(self, name: str) -> None:
-        """Drop the record of a stage before its outputs are touched."""
+        """Remove the record of a stage, before its outputs are changed."""
         remove(self._record_path(name))
 
     def _record_path(self, name: str) -> Path:
         return self.path / RECORDS / f"{name}.json"
 
     def _names(self, paths: Sequence[Path]) -> list[str]:
-        """Paths as seen from the folder, so that a record holds wherever the run lies."""
+        """Paths relative to the run folder, so that records stay valid when it is moved."""
         return [path.relative_to(self.path).as_posix() for path in paths]
 
     def _now(self, names: Sequence[str]) -> dict[str, str | None]:
@@ -136,9 +144,7 @@ class RunFolder:
 
     def _record(self, name: str) -> Record | None:
         try:
-            stored = json.loads(self._record_path(name).read_text())
-            lists = {each: tuple(stored[each]) for each in ("set_aside", "edited")}
-            return Record(**(stored | lists))
+            return Record.of_json(json.loads(self._record_path(name).read_text()))
         except (OSError, ValueError, TypeError, KeyError):
             return None  # never finished, damaged, or written by another version
 
@@ -154,7 +160,7 @@ class RunFolder:
         return dataclasses.replace(record, edited=edited, reused=True)
 
     def _set_aside(self, name: str) -> tuple[str, ...]:
-        """Move edited outputs of a stage out of its way; where to."""
+        """Move edited outputs of a stage to `edited/`; returns their new paths."""
         record = self._record(name)
         if record is None:
             return ()
@@ -168,7 +174,7 @@ class RunFolder:
         return tuple(moved)
 
     def _free(self, name: str) -> Path:
-        """A name in the folder of edited outputs that is not taken."""
+        """An unused path in `edited/`."""
         place, number = self.path / EDITED / name, 1
         while place.exists():
             number += 1
@@ -177,13 +183,13 @@ class RunFolder:
 
 
 def open_run(path: Path) -> Path:
-    """The folder, made if need be; an error where it cannot be one or is somebody else's."""
+    """Create the run folder if needed. InputError where it is a file or has other files in it."""
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; --out takes a folder")
     if path.is_dir() and any(path.iterdir()) and not (path / RECORDS).is_dir():
         raise InputError(
             f"{path} has files in it and is no run of lift3d; give --out a new folder, "
-            "so that nothing of yours is overwritten"
+            "so that none of your files are overwritten"
         )
     try:
         (path / RECORDS).mkdir(parents=True, exist_ok=True)
@@ -196,10 +202,10 @@ def open_run(path: Path) -> Path:
 
 @contextlib.contextmanager
 def alone_in(path: Path, lock: Path | None = None) -> Iterator[None]:
-    """Nobody else writes to the folder meanwhile; an error where somebody does.
+    """Lock the folder; InputError where another process has locked it.
 
-    The lock is on a file of a run folder, or on what is given. It goes with the process, however
-    it ends. What a killed process left half done is put right first.
+    The lock (flock) is on a file in the run folder, or on `lock`; the system releases it when the
+    process exits. Unfinished changes of a killed process are cleaned up first.
     """
     lock = lock or path / RECORDS / "lock"
     handle = os.open(lock, os.O_RDONLY if lock.is_dir() else os.O_WRONLY | os.O_CREAT, 0o666)
@@ -211,7 +217,7 @@ def alone_in(path: Path, lock: Path | None = None) -> Iterator[None]:
                 f"another lift3d is writing to {path}; wait for it or choose another --out"
             ) from None
         except OSError:
-            pass  # a file system without locks
+            pass  # a file system without locks, such as some NFS: go on without one
         for each in (path, path / RECORDS):
             if each.is_dir():
                 tidy(each)

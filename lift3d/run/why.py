@@ -1,4 +1,4 @@
-"""Why a pixel has its label: from the mask to the object to the point behind it."""
+"""Explain the label of a pixel: its mask, the object of the mask, and the 3D point there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from lift3d.scene import LabelledPoints, LabelMap, View
 from lift3d.scene.errors import InputError
 
 NEAR = 4.0
-"""A point of the cloud counts as shown by a pixel when it is this near, in pixels."""
+"""A pixel shows a point of the cloud whose image is at most this far away, in pixels. Chosen by
+hand."""
 
 
 @dataclass(frozen=True)
@@ -26,44 +27,44 @@ class Point:
     score: float
     """Share of the votes for that object, 0 to 1."""
     superpoint: int
-    """Its superpoint; -1 where it is in none, or not known."""
+    """Its superpoint; -1 where it has none or the run has no surface graph."""
 
 
 @dataclass(frozen=True)
 class Why:
-    """The chain behind one pixel's label. `str` tells it in sentences."""
+    """The explanation of one pixel's label; `str` gives it in sentences."""
 
     view: str
     xy: tuple[int, int]
     """Column and row of the pixel."""
     label: int
-    """Its label now; 0 = none."""
+    """Its label in the label map; 0 = none."""
     mask: int
-    """The mask that the segmenter put it in; 0 = none."""
+    """Id of its mask from the segmenter; 0 = none."""
     point: Point | None
     """The point of the cloud at the pixel; None where none is near."""
     became: int | None = None
-    """The object that the mask became, 0 = none; None where masks kept the ids they came with."""
+    """The object of the mask, 0 = none; None where masks kept their own ids (`trust_ids`)."""
     reason: str = ""
-    """Why the mask became that, in words."""
+    """The reason for this outcome, in words."""
     anchors: int = 0
-    """Points that the decision rests on."""
+    """Number of points that the decision used."""
     share: float = 0.0
-    """Share of these that belong to the object."""
+    """Share of these points that belong to the object."""
     second: int = 0
-    """The object with the second most of them; 0 = none."""
+    """The object with the second largest share; 0 = none."""
     second_share: float = 0.0
     divided: bool = False
-    """Whether the mask was divided among several objects along the cloud's labels."""
+    """Whether the mask was split among several objects by the cloud's labels."""
 
     def __str__(self) -> str:
         x, y = self.xy
         now = f"object {self.label}" if self.label else "no label"
         lines = [f"view {self.view}, pixel {x}, {y}: {now}"]
         if not self.mask:
-            lines.append("mask: none covers this pixel (masks/ has what the segmenter found)")
+            lines.append("mask: none covers this pixel (masks/ has the segmenter's masks)")
         elif self.became is None:
-            lines.append(f"mask: {self.mask}; masks keep the ids that they came with")
+            lines.append(f"mask: {self.mask}; masks kept their own ids")
         else:
             lines += self._of_mask(self.became)
         if self.point is None:
@@ -87,7 +88,7 @@ class Why:
             lines.append(f"points: {self.anchors} are seen in the mask, {first}{second}")
         if self.divided:
             lines.append(
-                "divided: it covers several objects, so each pixel took the object of the nearest "
+                "split: it covers several objects, so each pixel took the object of the nearest "
                 "point"
             )
         return lines
@@ -103,10 +104,10 @@ def explain(
     assignments: Assignments | None,
     surface: Surface | None,
 ) -> Why:
-    """The chain behind the pixel `xy` (column, row) of the scene's view number `index`.
+    """Explain the label of the pixel `xy` (column, row) of the scene's view number `index`.
 
-    `mask_map` are its masks as segmented, `label_map` its labels now. Raises InputError where the
-    pixel is outside the view.
+    `mask_map` has the view's masks as segmented, `label_map` its labels now. Raises InputError
+    where the pixel is outside the view.
     """
     x, y = round(xy[0]), round(xy[1])
     height, width = mask_map.shape
@@ -144,16 +145,16 @@ def _point(
     view: View, x: int, y: int, cloud: LabelledPoints, surface: Surface | None
 ) -> Point | None:
     """The point of the cloud nearest to the pixel, among those that the view sees."""
-    # What hides what is judged by the cloud alone, so that no picture of the scan is needed.
+    # Visibility is computed from the cloud alone, so that the scan is not needed.
     bare = replace(view, load_depth=None, load_confidence=None, depth_camera=None)
-    sight = sightings(cloud.points, bare)
-    if not len(sight):
+    seen = sightings(cloud.points, bare)
+    if not len(seen):
         return None
-    distance = np.hypot(sight.column - x, sight.row - y)
+    distance = np.hypot(seen.column - x, seen.row - y)
     nearest = int(np.argmin(distance))
     if distance[nearest] > NEAR:
         return None
-    index = int(sight.point[nearest])
+    index = int(seen.point[nearest])
     return Point(
         index,
         int(cloud.instance[index]),

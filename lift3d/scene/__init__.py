@@ -1,6 +1,6 @@
-"""The nouns every stage speaks: cameras, views, scenes, points, masks, matches.
+"""The data types of all stages: cameras, views, scenes, points, masks, matches.
 
-Conventions (held everywhere, conversions happen only in `datasets` and `export`):
+Conventions (they hold everywhere; only `datasets` and `export` convert):
 
 * transforms are `target_from_source`, 4x4 float64, metres; camera axes are OpenCV
   (x right, y down, z forward);
@@ -11,8 +11,10 @@ Conventions (held everywhere, conversions happen only in `datasets` and `export`
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -25,7 +27,8 @@ LabelMap: TypeAlias = Int32[np.ndarray, "height width"]
 Transform: TypeAlias = Float64[np.ndarray, "4 4"]
 
 DENSE = 1 << 20
-"""Ids below this are counted in a table."""
+"""Arrays of smaller ids are counted with `np.bincount`, others sorted. Chosen by hand for memory:
+a table of 8 MB at most."""
 
 
 def invert(target_from_source: Transform) -> Transform:
@@ -50,7 +53,7 @@ class Camera:
 
     @property
     def pose(self) -> Transform:
-        """`world_from_camera`, or an error where the pose is unknown."""
+        """`world_from_camera`. Raises ValueError where the pose is unknown."""
         if self.world_from_camera is None:
             raise ValueError("this camera has no pose; reconstruct the scene first")
         return self.world_from_camera
@@ -67,7 +70,7 @@ class Camera:
     def resized(self, width: int, height: int) -> Camera:
         """The camera of the same image resampled to `width` x `height`.
 
-        Pixel centres are whole numbers, so image edges lie at -0.5: an x becomes
+        Pixel centres are whole numbers, so the image begins at -0.5: x becomes
         (x + 0.5) * scale - 0.5.
 
         >>> Camera(np.eye(3), 4, 4).resized(2, 2).K[0].tolist()
@@ -86,15 +89,15 @@ class Camera:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One picture of the scene. Nothing is decoded until asked for.
+    """One picture of the scene with its camera. Loaders decode the files when they are called.
 
     Loaders are picklable callables without arguments (`functools.partial` of a module's
-    function), so that a view can travel to another process. They raise `FrameError` where
-    the file cannot be used. What they return is checked against the cameras here.
+    function), so that a view can be sent to another process. They raise `FrameError` where
+    the file cannot be used. The size of each loaded array is checked against its camera.
     """
 
     name: str
-    """Unique in the scene and usable as a file name's stem."""
+    """Unique in the scene; valid as the stem of a file name."""
     camera: Camera
     """The colour camera."""
     load_image: Callable[[], Image]
@@ -102,12 +105,12 @@ class View:
     depth_camera: Camera | None = None
     """The camera the depth was taken with; None where depth is registered to colour."""
     load_confidence: Callable[[], Float32[np.ndarray, "height width"]] | None = None
-    """Confidence of each depth pixel, where the source knows one."""
+    """Confidence of each depth pixel, where the source has one."""
     load_instances: Callable[[], LabelMap] | None = None
     """True instance ids at colour resolution, where the data set has them."""
     sparse: bool = False
-    """Depth is known only at the few pixels whose feature was triangulated: enough to say which
-    points a view sees, no surface to segment, match or fuse by."""
+    """Depth is known only at the few pixels with a triangulated feature. It shows which points
+    are visible; segmentation, matching and fusion need dense depth."""
 
     def image(self) -> Image:
         """Colour (H, W, 3) RGB."""
@@ -120,7 +123,7 @@ class View:
         return self._sized(self.load_depth(), self.geometry_camera, "depth")
 
     def confidence(self) -> Float32[np.ndarray, "height width"] | None:
-        """Confidence of each depth pixel; None where the source gives none."""
+        """Confidence of each depth pixel; None where the source has none."""
         if self.load_confidence is None:
             return None
         return self._sized(self.load_confidence(), self.geometry_camera, "confidence")
@@ -133,7 +136,7 @@ class View:
 
     @property
     def geometry_camera(self) -> Camera:
-        """The camera depth is projected with: the depth camera, or colour where registered."""
+        """The camera of the depth map: the depth camera, or colour where depth is registered."""
         return self.camera if self.depth_camera is None else self.depth_camera
 
     def _sized(self, array: np.ndarray, camera: Camera, what: str) -> np.ndarray:
@@ -158,13 +161,18 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a scene was read from: enough to read it again."""
+    """Where a scene was read from; enough to read it again."""
 
     path: Path
     reader: str
     """The reader's name."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Its options as JSON holds them."""
+    """The reader's options as JSON values."""
+
+    @staticmethod
+    def of(path: Path, name: str, reader: Any) -> Origin:
+        """`reader` is the dataclass of the reader's options."""
+        return Origin(path, name, json.loads(json.dumps(asdict(reader), default=str)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,26 +184,70 @@ class Scene:
     metric: bool
     """True where one unit of the world is one metre."""
     source: str
-    """What was read: reader and path, for `info` and the report."""
+    """Reader and path, as `info` and the report show them."""
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
-    """What a person should know: resized colour, frames lost to truncation, ..."""
+    """Remarks of the reader for the user: resized colour, frames lost to truncation, ..."""
     load_surface: Callable[[], LabelledPoints] | None = None
     """The true labelled surface, where the data set has one."""
     load_points: Callable[[], Points] | None = None
-    """A cloud that came with the cameras, such as COLMAP's; what is labelled where the views
-    have no dense depth."""
+    """A cloud that came with the cameras, such as COLMAP's. It is labelled instead of fused
+    depth where the views have no dense depth."""
     void_classes: tuple[int, ...] = ()
-    """Semantic classes of that surface that scores do not ask for: walls, floor, ceiling."""
+    """Semantic classes of the surface that scores ignore: walls, floor, ceiling."""
     origin: Origin | None = None
-    """Where the scene was read from; None where it was made in Python."""
+    """Where the scene was read from; None for a scene built in Python."""
+
+    @staticmethod
+    def from_arrays(
+        images: Sequence[Image],
+        K: np.ndarray | Sequence[np.ndarray],
+        world_from_camera: Sequence[Transform],
+        depth: Sequence[Depth] | None = None,
+        names: Sequence[str] | None = None,
+        metric: bool = True,
+        name: str = "arrays",
+    ) -> Scene:
+        """A scene of what is in memory.
+
+        `images` are (H, W, 3) uint8 RGB; `K` is 3x3, one for all views or one each, pixel (0, 0)
+        being the centre of the top-left pixel; poses are 4x4, OpenCV axes; `depth` is (H, W) along
+        z, 0 where missing, seen by the same cameras. InputError where the numbers differ.
+        """
+        from lift3d.scene.errors import InputError
+
+        count, one_for_all = len(images), np.ndim(K[0]) == 1
+        given: dict[str, Sequence[object] | None] = {
+            "poses": world_from_camera,
+            "depth maps": depth,
+            "names": names,
+            "matrices K": None if one_for_all else list(K),
+        }
+        for what, each in given.items():
+            if each is not None and len(each) != count:
+                raise InputError(f"{count} images and {len(each)} {what}; expected one per image")
+        views = []
+        for index, image in enumerate(images):
+            matrix = np.asarray(K if one_for_all else K[index], np.float64)
+            height, width = image.shape[:2]
+            pose = np.asarray(world_from_camera[index], np.float64)
+            own = None if depth is None else np.asarray(depth[index], np.float32)
+            views.append(
+                View(
+                    names[index] if names else f"{index:06d}",
+                    Camera(matrix, width, height, pose),
+                    partial(_held, np.asarray(image, np.uint8)),
+                    load_depth=None if own is None else partial(_held, own),
+                )
+            )
+        return Scene(name, tuple(views), metric, f"{count} images in memory")
 
     def __len__(self) -> int:
         return len(self.views)
 
     @property
     def has_dense_depth(self) -> bool:
-        """Whether any view has depth of whole surfaces, from a sensor or a network."""
+        """Whether any view has dense depth, from a sensor or a network."""
         return any(view.load_depth is not None and not view.sparse for view in self.views)
 
     def with_views(self, views: Sequence[View]) -> Scene:
@@ -212,7 +264,7 @@ class Points:
     normal: Float32[np.ndarray, "points 3"]
     """Unit length, towards the cameras that saw the point; zeros where unknown."""
     confidence: Float32[np.ndarray, " points"]
-    """How well the point was seen; 1 is one clear look."""
+    """Sum of the confidences of all observations of the point; one clear observation gives 1."""
 
     def __len__(self) -> int:
         return len(self.xyz)
@@ -224,7 +276,7 @@ class Points:
 
 @dataclass(frozen=True, eq=False)
 class LabelledPoints:
-    """Points that know which object they belong to."""
+    """Points with the id of their object."""
 
     points: Points
     instance: Int32[np.ndarray, " points"]
@@ -236,6 +288,11 @@ class LabelledPoints:
 
     def __len__(self) -> int:
         return len(self.points)
+
+
+def _held(array: np.ndarray) -> np.ndarray:
+    """A loader of what is in memory already."""
+    return array
 
 
 def ids_in(labels: Int32[np.ndarray, "*shape"]) -> Int32[np.ndarray, " ids"]:
@@ -276,7 +333,7 @@ class Masks:
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """Pixels of two views that show the same place. `xy` is (column, row), pixel centres whole."""
+    """Pixels of two views that show the same place. `xy` is (column, row)."""
 
     xy_in_a: Float32[np.ndarray, "matches 2"]
     xy_in_b: Float32[np.ndarray, "matches 2"]
@@ -289,7 +346,7 @@ class Matches:
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """What a segmenter is asked for: an object through these points."""
+    """A request to a segmenter: the object at these points."""
 
     xy: Float[np.ndarray, "prompts 2"]
     positive: Bool[np.ndarray, " prompts"]

@@ -1,7 +1,7 @@
 """Colours for labels, for scores, and labels painted over a picture.
 
-Colours are chosen in OKLCH (Ottosson 2020): equal steps there look equally large, which a hue
-circle in RGB is far from.
+Colours are chosen in OKLCH (Ottosson 2020), where equal steps look equally large; on a hue circle
+in RGB they do not.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ Palette: TypeAlias = Mapping[int, tuple[int, int, int]]
 """Id to red, green and blue, as `palette.distinct_colours` gives them."""
 UNLABELLED = (128, 128, 128)
 GOLDEN = 0.6180339887498949
+"""Golden ratio: turns of the hue from one id to the next."""
 TABLE_LIMIT = 1 << 16
+"""Colours of smaller ids are looked up in one table; chosen by hand for memory."""
 
 
 def label_colours(
@@ -26,9 +28,9 @@ def label_colours(
 ) -> UInt8[np.ndarray, "*shape 3"]:
     """One colour per id, the same in every picture; 0 (and below) is mid grey.
 
-    Ids of `palette` have the colour that stands there. Of all others the hue turns by the
-    golden ratio from id to id, which spreads any number of ids evenly; lightness (period 5) and
-    chroma (period 10) tell apart the ids that land on close hues (8, 13, 21, 34 apart).
+    Ids in `palette` have the colour given there. For all others the hue turns by the golden
+    ratio from id to id, which spreads any number of ids evenly; lightness (period 5) and chroma
+    (period 10) separate ids with close hues (8, 13, 21, 34 apart).
 
     >>> label_colours(np.array([0], np.int32)).tolist()
     [[128, 128, 128]]
@@ -60,7 +62,7 @@ def _table(ids: np.ndarray, palette: Palette) -> UInt8[np.ndarray, "ids 3"]:
 def heat_colours(values: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape 3"]:
     """A ramp from dark violet (0) over red to pale yellow (1), lighter with every step.
 
-    Values outside 0 to 1 are clipped; NaN (nothing was measured) is mid grey.
+    Values outside 0 to 1 are clipped; NaN (not measured) is mid grey.
     """
     steps = np.linspace(0.0, 1.0, 256)
     ramp = oklch(

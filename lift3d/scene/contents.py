@@ -1,8 +1,8 @@
-"""Files and folders by their content, whatever they are called; known files are not read again.
+"""Digests of the content of files and folders; known files are not read again.
 
-A file's digest is remembered by its inode, size and dates (of content and of inode: programs can
-set back the first, not the second). Files that changed a moment ago are read again, because a
-file system's clock may be too coarse to show a second change.
+A file's digest is remembered by its inode, size and times (mtime and ctime: programs can set back
+the first, not the second). Recently changed files are read again, because a second change within
+one tick of the file system's clock would not show.
 """
 
 from __future__ import annotations
@@ -20,23 +20,24 @@ from pathlib import Path
 from lift3d.scene.storage import atomic
 
 BLOCK = 1 << 22
-"""Bytes read and hashed at a time, in `THREADS` threads: hashing frees Python's lock."""
+"""Bytes read and hashed at a time; chosen by hand."""
 THREADS = 8
+"""Threads that hash blocks, outside Python's lock; chosen by hand."""
 SETTLED = 2_000_000_000
-"""Nanoseconds since a file's last change after which its dates tell it from a later version; the
-coarsest file system in use (FAT) counts in 2 s."""
+"""Nanoseconds since the last change after which any later change also changes the file's times;
+the coarsest file system in use (FAT) counts in 2 s."""
 FOREIGN = ("thumbs.db", "desktop.ini")
-"""Left by file browsers, like hidden files; neither counts in a folder."""
+"""Files of file browsers; ignored in a folder, like hidden files."""
 
 _known: dict[str, str] = {}
 _used: dict[str, str] = {}
 
 
 def content(*paths: Path) -> list[str | None]:
-    """A digest of each file or folder: the same for the same content under any name and place.
+    """A digest of each file or folder; it depends on the content, not on the path.
 
-    A folder counts with the relative names and the content of all its files, to the bottom,
-    except hidden ones. None where there is nothing.
+    The digest of a folder covers the relative names and contents of all its files, also in
+    subfolders, except hidden ones. None where the path does not exist.
     """
     trees = [_files(path) for path in paths]
     digests = _digests({file for tree in trees if tree for file in tree.values()})
@@ -47,17 +48,18 @@ def content(*paths: Path) -> list[str | None]:
         elif "" in tree:
             found.append(digests[tree[""]])
         else:
-            whole = blake2b(b"folder", digest_size=16)
+            digest = blake2b(b"folder", digest_size=16)
             for name, file in sorted(tree.items()):
-                whole.update(f"{name!r} {digests[file]};".encode())
-            found.append(whole.hexdigest())
+                digest.update(f"{name!r} {digests[file]};".encode())
+            found.append(digest.hexdigest())
     return found
 
 
 @contextlib.contextmanager
 def remembered(file: Path, keep: bool = True) -> Iterator[None]:
-    """Know the digests of files that were written to `file`; with `keep`, write there what the
-    block has used. Without it, as with a damaged one, files are read again, no more.
+    """Use the digests stored in `file`; with `keep`, store there the digests the block has used.
+
+    Where `file` is missing or damaged, files are read again.
     """
     try:
         before = json.loads(file.read_text())
@@ -73,12 +75,12 @@ def remembered(file: Path, keep: bool = True) -> Iterator[None]:
         if keep and used != before:
             with atomic(file) as part:
                 part.write_text(json.dumps(used, indent=0))
-        _known.clear()  # a process that lives long does not gather the files of all scans
+        _known.clear()  # bounded memory in a process that handles many scans
         _used.clear()
 
 
 def signature(path: Path) -> str | None:
-    """What changes with every change of a file; None where there is none."""
+    """A text that changes with every change of a file; None where the file does not exist."""
     try:
         return _signature(path.stat())
     except OSError:
@@ -91,7 +93,7 @@ def _signature(status: os.stat_result) -> str:
 
 
 def _files(path: Path) -> dict[str, str] | None:
-    """Every file of a folder by its relative name; a file by ""; None where there is nothing."""
+    """The files of a folder by relative name; a single file as ""; None for a missing path."""
     if not path.exists():
         return None
     if not path.is_dir():
@@ -107,7 +109,7 @@ def _walk(
     status = os.stat(folder)
     here = status.st_dev, status.st_ino
     if here in above:
-        return  # a link to a folder that it lies in
+        return  # a link to one of its parent folders
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith(".") or entry.name.lower() in FOREIGN:
@@ -119,7 +121,7 @@ def _walk(
 
 
 def _digests(files: Iterable[str]) -> dict[str, str]:
-    """The digest of each file; what is not known is read, in threads."""
+    """The digest of each file; unknown files are read in threads."""
     found: dict[str, str] = {}
     blocks: list[tuple[str, int]] = []
     unknown: dict[str, tuple[str, int]] = {}
@@ -127,10 +129,10 @@ def _digests(files: Iterable[str]) -> dict[str, str]:
         try:
             status = os.stat(file)
         except OSError:
-            found[file] = "not there"  # such as a link to nowhere
+            found[file] = "not there"  # such as a broken link
             continue
         if not stat.S_ISREG(status.st_mode):
-            found[file] = "no file"  # a pipe or a device, which would never end
+            found[file] = "no file"  # a pipe or a device may never end
             continue
         known = _signature(status)
         if known in _known:
@@ -142,10 +144,10 @@ def _digests(files: Iterable[str]) -> dict[str, str]:
     with ThreadPoolExecutor(THREADS) as pool:
         read = iter(list(pool.map(_block, blocks)))
     for file, (known, count) in unknown.items():
-        whole = blake2b(digest_size=16)
+        digest = blake2b(digest_size=16)
         for _ in range(count):
-            whole.update(next(read))
-        found[file] = whole.hexdigest()
+            digest.update(next(read))
+        found[file] = digest.hexdigest()
         _remember(file, known, found[file])
     return found
 
@@ -169,7 +171,7 @@ def _block(where: tuple[str, int]) -> bytes:
 
 
 def _read(stream: object) -> bytes:
-    """One block, also where the system gives less at a time."""
+    """One full block, also where a single read returns less."""
     data: bytes = stream.read(BLOCK)  # type: ignore[attr-defined]
     while 0 < len(data) < BLOCK and (more := stream.read(BLOCK - len(data))):  # type: ignore[attr-defined]
         data += more

@@ -1,4 +1,4 @@
-"""What lift3d raises when the input, not the code, is at fault."""
+"""Exceptions for faulty input."""
 
 import difflib
 from collections.abc import Iterable
@@ -11,36 +11,36 @@ POSIX_ONLY = "lift3d runs on Linux and macOS; on Windows use it in WSL (`wsl --i
 
 
 class InputError(ValueError):
-    """Bad input or a bad option: what came, what was expected, the next step.
+    """Bad input or a bad option. The message gives what came, what was expected, the next step.
 
-    The command prints the message alone and exits with status 2.
+    The command prints only the message and exits with status 2.
     """
 
 
 class FrameError(InputError):
-    """One frame cannot be used (unreadable image, empty depth); the rest of the scan can.
+    """One frame cannot be used (unreadable image, empty depth); the other frames can.
 
-    Raised by a view's loaders; stages skip the frame and count it.
+    Raised by a view's loaders; stages skip the frame and record it.
     """
 
 
 class MissingExtra(ImportError):
-    """An optional library is absent; the message names the extra that brings it."""
+    """An optional library is absent; the message names the extra that installs it."""
 
 
-def words(reader: str, option: str, value: str = "") -> str:
-    """What to type on the command line to set an option of a reader.
+def option_words(reader: str, option: str, value: str = "") -> str:
+    """The command-line words that set an option of a reader.
 
-    >>> words("video", "max_frames", "N")
+    >>> option_words("video", "max_frames", "N")
     '`reader:video --reader.max-frames N`'
     """
     return f"`reader:{reader} --reader.{option.replace('_', '-')} {value}".rstrip() + "`"
 
 
 def open3d(what: str) -> Any:
-    """The library Open3D, for `what`; imported late because that takes seconds.
+    """The module Open3D, needed for `what`; imported late because that takes seconds.
 
-    MissingExtra where it or a library of the system that it loads is absent.
+    Raises MissingExtra where Open3D or a system library that it loads is absent.
     """
     from lift3d.scene.threads import prefer_openmp
 
@@ -56,7 +56,7 @@ def open3d(what: str) -> Any:
 
 
 def did_you_mean(word: str, known: Iterable[str], what: str) -> str:
-    """One line for an unknown name, with the nearest known one.
+    """An error message for an unknown name, with the nearest known one.
 
     >>> did_you_mean("samm", ["regions", "sam"], "segmenter")
     "unknown segmenter 'samm'; did you mean 'sam'? (known: regions, sam)"

@@ -1,4 +1,4 @@
-"""Whether something is still the same: one digest of settings, files, arrays, scenes and code."""
+"""Digests of settings, files, arrays, scenes and code, to see whether they are still the same."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ from lift3d.scene.errors import FrameError
 from lift3d.scene.sources import code_of
 
 PUBLISHED: dict[str, Callable[[], str]] = {}
-"""The content of what is known by a name, such as published weights: filled by who knows it."""
+"""A digest for each name that stands for published content, such as weights (`lift3d.networks`
+fills it)."""
 NAMES_A_FILE = {"names a file": True}
-"""As `field(metadata=...)` of a text setting that may name weights, a file or a folder."""
+"""`field(metadata=...)` of a text setting that may name weights, a file or a folder."""
 
 
 def fingerprint(value: object, code: bool = True) -> str:
     """A short hash of settings, arrays, paths and loaders.
 
-    A path counts with its content and suffix, wherever it lies; one that leads nowhere by its
-    text. Weights known by name count as what was published. Fields that are not compared do not
-    count: they change no result.
+    The hash of a path covers its content and suffix, not its location; that of a missing path
+    covers its text. Published weights are hashed by their published digest. Dataclass fields with
+    `compare=False` are left out: they change no result.
 
-    A loader (a callable without arguments) that is a `partial` of a module's function counts with
-    its arguments and, with `code`, the function's source; any other, such as a lambda, with what
-    it returns, so that it is called.
+    For a loader (a callable without arguments) that is a `partial` of a module's function the hash
+    covers its arguments and, with `code`, the function's source. Any other loader, such as a
+    lambda, is called and its result is hashed.
 
     Raises TypeError for anything else.
     """
@@ -40,7 +41,7 @@ def fingerprint(value: object, code: bool = True) -> str:
 
 
 def scene_fingerprint(scene: Scene) -> str:
-    """A hash of a scene's views: cameras, what loads them, and the files behind them."""
+    """A hash of a scene's views: cameras, loaders, and the files that these read."""
     views = [
         [
             view.name,
@@ -55,13 +56,13 @@ def scene_fingerprint(scene: Scene) -> str:
 
 
 def pictures(views: Sequence[View]) -> list[str]:
-    """A hash of what each view shows: picture, depth and confidence, not the code that reads."""
+    """A hash of each view's picture, depth and confidence, without the code that reads them."""
     shown = [[view.load_image, view.load_depth, view.load_confidence] for view in views]
     return _fingerprints(shown, code=False)
 
 
 def classes_in(value: object) -> set[type]:
-    """The classes of all settings in a value: their code is a part of what is asked for."""
+    """The classes of all settings in a value; their code is part of a stage's key."""
     if isinstance(value, list | tuple):
         return set().union(*map(classes_in, value))
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
@@ -71,7 +72,7 @@ def classes_in(value: object) -> set[type]:
 
 
 def _fingerprints(values: Sequence[object], code: bool) -> list[str]:
-    """Of each value; the files behind all of them are read together, each once."""
+    """The hash of each value; all files are read together, each once."""
     pieces = [list(_pieces(value, code)) for value in values]
     paths = list(dict.fromkeys(each for some in pieces for each in some if isinstance(each, Path)))
     there = dict(zip(paths, content(*paths), strict=True))
@@ -90,7 +91,7 @@ def _fingerprints(values: Sequence[object], code: bool) -> list[str]:
 
 
 def _pieces(value: Any, code: bool) -> Iterator[Any]:
-    """Bytes, and paths whose content is looked up for all of them together."""
+    """Bytes to hash, and paths whose content is to be hashed."""
     if isinstance(value, Path):
         yield from _path_pieces(value)
         return
@@ -141,7 +142,7 @@ def _exists(path: Path) -> bool:
     try:
         return path.expanduser().exists()
     except (OSError, ValueError, RuntimeError):
-        return False  # no possible name of a file, such as a long text
+        return False  # not a valid file name, such as a long text
 
 
 def _loader_pieces(load: Callable[..., Any], code: bool) -> Iterator[Any]:
@@ -163,8 +164,9 @@ def _loader_pieces(load: Callable[..., Any], code: bool) -> Iterator[Any]:
 
 
 def _function_pieces(function: Any, code: bool) -> Iterator[Any]:
-    """Of a function that is found by its name; what a cell of a notebook calls by that name may
-    be another one each time, and so may what it reads from there.
+    """The pieces of a function that can be imported by its name.
+
+    Raises TypeError for others, also from `__main__`: a notebook may redefine the name.
     """
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "<")
     found: Any = sys.modules.get(str(module))

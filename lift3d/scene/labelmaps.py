@@ -1,8 +1,8 @@
-"""The label maps of all views: by the names of the views, from a dict or from files.
+"""The label maps of all views by view name, in a dict or in files.
 
-Whoever takes the label maps of a scene takes a `Mapping[str, LabelMap]` from a view's name to its
-ids. A dict will do; `LabelMaps` reads them from a folder, one grey image per view in which the
-value of a pixel is its id, when they are asked for.
+Functions that need the label maps of a scene take a `Mapping[str, LabelMap]` from view names to
+label maps: a dict, or `LabelMaps`, which reads each map from a folder on access (one grey image
+per view, a pixel's value is its id).
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.storage import atomic
 
 SUFFIXES = (".png", ".tif", ".tiff")
-"""What a label map may be stored as, in the order they are looked for."""
+"""Formats of a label map file, in the order of search."""
 
 _GREY = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")
 
 
 class Lazy(Mapping[str, LabelMap]):
-    """Label maps that `load` makes when they are asked for, in the order of `names`.
+    """Label maps that `load` returns on each access, in the order of `names`.
 
     >>> twice = Lazy(["a", "b"], lambda name: np.full((1, 2), len(name), np.int32))
     >>> list(twice), twice["b"].tolist()
@@ -51,17 +51,17 @@ class Lazy(Mapping[str, LabelMap]):
 
 
 class LabelMaps(Lazy):
-    """The label maps that lie in a folder; InputError where a file is missing or damaged."""
+    """The label maps in a folder; InputError where a file is missing or damaged."""
 
-    def __init__(self, folder: Path, names: Iterable[str], mend: str = "") -> None:
-        """`mend`: what to do where a file is missing; by default, to run again."""
+    def __init__(self, folder: Path, names: Iterable[str], next_step: str = "") -> None:
+        """`next_step`: advice in the error for a missing file; by default, to run again."""
         super().__init__(names, self._read)
         self.folder = folder
-        self._mend = mend or f"remove {folder} and run again"
+        self._next_step = next_step or f"remove {folder} and run again"
 
     @staticmethod
     def found(folder: Path, names: Iterable[str], what: str = "label map") -> LabelMaps:
-        """Those that have a file, and no others; InputError where none has."""
+        """The label maps that have a file; InputError where none has."""
         names = list(names)
         there = [name for name in names if find_label_map(folder, name) is not None]
         if not there:
@@ -74,27 +74,28 @@ class LabelMaps(Lazy):
     def _read(self, name: str) -> LabelMap:
         path = find_label_map(self.folder, name)
         if path is None:
-            raise InputError(f"{self.folder} has no label map of view {name}; {self._mend}")
+            raise InputError(f"{self.folder} has no label map of view {name}; {self._next_step}")
         try:
             return read_label_map(path)
         except FrameError as error:
-            raise InputError(f"{error}; {self._mend}") from error
+            raise InputError(f"{error}; {self._next_step}") from error
 
 
 def derived(
-    label_maps: Mapping[str, LabelMap], change: Callable[[str, LabelMap], LabelMap]
+    label_maps: Mapping[str, Int32[np.ndarray, "own_height own_width"]],
+    change: Callable[[str, Int32[np.ndarray, "own_height own_width"]], LabelMap],
 ) -> Lazy:
-    """Label maps made from others: `change` of each one's name and ids, when it is asked for."""
+    """Label maps computed from others on access: `change(name, label_map)`, of any size."""
     return Lazy(label_maps, lambda name: change(name, label_maps[name]))
 
 
 def renumbered(label_maps: Mapping[str, LabelMap], new: Mapping[int, int]) -> Lazy:
-    """The maps with the ids that `new` gives; ids that it lacks become 0."""
+    """The maps with ids replaced by `new`; ids that it lacks become 0."""
     return derived(label_maps, lambda name, labels: renumber(labels, new))
 
 
 def true_label_maps(scene: Scene) -> Lazy:
-    """The true ids of the views that know them."""
+    """The true label maps of the views that have one."""
     load = {view.name: view.instances for view in scene.views if view.load_instances is not None}
 
     def known(name: str) -> LabelMap:
@@ -106,7 +107,7 @@ def true_label_maps(scene: Scene) -> Lazy:
 
 
 def renumber(labels: np.ndarray, new: Mapping[int, int]) -> np.ndarray:
-    """An array of ids, of any shape, with the ids that `new` gives; ids that it lacks become 0.
+    """An array of ids, of any shape, with ids replaced by `new`; ids that it lacks become 0.
 
     >>> renumber(np.array([7, 3, 0]), {7: 1}).tolist()
     [1, 0, 0]
@@ -125,7 +126,7 @@ def by_name(scene: Scene, label_maps: Iterable[LabelMap]) -> dict[str, LabelMap]
 
 
 def check_label_maps(label_maps: Mapping[str, LabelMap], scene: Scene) -> None:
-    """Raises InputError where a view of the scene has none; reads nothing."""
+    """Raises InputError where a view of the scene has no label map; reads no file."""
     if not isinstance(label_maps, Mapping):
         raise InputError(
             f"label maps came as {type(label_maps).__name__}; expected a mapping from the names "
@@ -141,7 +142,7 @@ def check_label_maps(label_maps: Mapping[str, LabelMap], scene: Scene) -> None:
 
 
 def label_map_of(label_maps: Mapping[str, LabelMap], view: View) -> LabelMap:
-    """The label map of a view; InputError where it has another size than the view's image."""
+    """The label map of a view; InputError where its size is not that of the view's image."""
     labels = label_maps[view.name]
     expected = view.camera.height, view.camera.width
     if labels.shape != expected:
@@ -155,7 +156,7 @@ def label_map_of(label_maps: Mapping[str, LabelMap], view: View) -> LabelMap:
 def resized_label_map(
     labels: LabelMap, height: int, width: int
 ) -> Int32[np.ndarray, "image_height image_width"]:
-    """The map at another size, taken to cover the same image: nearest pixel, so ids stay ids."""
+    """The map of the same image at another size, by nearest pixel, so that no ids are mixed."""
     if labels.shape == (height, width):
         return labels
     row, column = (
@@ -166,10 +167,10 @@ def resized_label_map(
 
 
 def write_label_map(folder: Path, name: str, labels: LabelMap) -> Path:
-    """Save `labels` under `folder` and return the file.
+    """Save `labels` in `folder` and return the file.
 
-    A 16-bit PNG, or a 32-bit TIFF where an id is past 65 535. The file is whole or absent,
-    and a version of it in the other format is removed.
+    A 16-bit PNG, or a 32-bit TIFF where an id is above 65 535. The file is complete or absent;
+    a file of the same name in the other format is removed.
     """
     from PIL import Image
 
@@ -181,7 +182,7 @@ def write_label_map(folder: Path, name: str, labels: LabelMap) -> Path:
         if wide:
             Image.fromarray(labels).save(part, compression="tiff_lzw")
         else:
-            # Level 1: label maps are flat, so it is near the best size and 5 times faster.
+            # Level 1: label maps are flat, so the size is near the best, and 5 times faster.
             Image.fromarray(labels.astype(np.uint16)).save(part, compress_level=1)
     for suffix in SUFFIXES:
         if suffix != path.suffix:
@@ -202,15 +203,15 @@ def find_label_map(folder: Path, name: str) -> Path | None:
 def read_label_map(path: Path) -> LabelMap:
     """The ids in a grey image of any depth: 1- to 16-bit PNG, 32-bit TIFF.
 
-    A palette image gives its indices, as the annotation tools of DAVIS and Pascal VOC mean
-    them. A colour image is accepted only when it is grey all the same (its channels agree).
-    Raises FrameError where the file is missing or damaged, InputError where it is no label map.
+    A palette image gives its indices, as in the annotations of DAVIS and Pascal VOC. A colour
+    image is accepted only where its channels are equal. Raises FrameError where the file is
+    missing or damaged, InputError where it is not a label map.
     """
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(path) as image, warnings.catch_warnings():
-            # Pillow tells of a cut TIFF by a warning.
+            # Pillow only warns of a truncated TIFF.
             warnings.simplefilter("error")
             values = np.asarray(image) if image.mode in _GREY else None
             mode = image.mode
@@ -230,10 +231,10 @@ def read_label_map(path: Path) -> LabelMap:
 
 
 def _grey(path: Path, mode: str) -> np.ndarray:
-    """The one channel of a colour file whose colour channels agree."""
+    """One channel of a colour file whose channels are equal."""
     import cv2
 
-    # OpenCV, because Pillow cuts 16-bit colour to 8 bits.
+    # OpenCV, because Pillow reduces 16-bit colour to 8 bits.
     pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if mode != "F" else None
     if pixels is None or not np.issubdtype(pixels.dtype, np.integer):
         raise InputError(

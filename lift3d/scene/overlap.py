@@ -1,4 +1,4 @@
-"""Masks that cover one another: who shares how much, who becomes one, who lies on top."""
+"""Overlapping masks: shared pixels, groups to merge, and painting into one label map."""
 
 from __future__ import annotations
 
@@ -14,24 +14,21 @@ from lift3d.scene import LabelMap
 def shared_pixels(
     stack: Bool[np.ndarray, "masks height width"],
 ) -> Int64[np.ndarray, "masks masks"]:
-    """How many pixels each two masks share; the diagonal holds the areas.
-
-    Counted in one pass over the pixels, by the masks that meet there.
-    """
+    """Number of pixels that each two masks share; the diagonal holds the areas."""
     return _shared_pixels(*_words(stack))
 
 
 def groups(
-    shared: Int64[np.ndarray, "masks masks"], overlap: float = 0.5, whole: bool = False
+    shared: Int64[np.ndarray, "masks masks"], overlap: float = 0.5, nested: bool = False
 ) -> Int64[np.ndarray, " masks"]:
     """For each mask the first mask of its group.
 
-    Two masks are in one group when they share more than `overlap` of the smaller (of the
-    larger too if not `whole`), or when others join them so. `whole` makes parts one with
-    the wholes they lie on; without it only masks that cover each other are joined.
+    Two masks are linked when they share more than `overlap` of the larger one's area, or, with
+    `nested`, of the smaller one's: then a part joins the mask that contains it. A group is a
+    connected component of these links.
     """
     area = np.diag(shared)
-    bound = np.minimum if whole else np.maximum
+    bound = np.minimum if nested else np.maximum
     joined = shared > overlap * bound(area[:, None], area[None])
     first = np.arange(len(shared))
 
@@ -52,10 +49,10 @@ def paint(
     ids: Int32[np.ndarray, " masks"] | None = None,
     areas: Int64[np.ndarray, " masks"] | None = None,
 ) -> LabelMap:
-    """Each mask painted as its id, larger masks first, so that parts stay visible on wholes.
+    """Each mask painted as its id, larger masks first, so that small masks stay visible.
 
-    Without `ids` mask i is painted as i + 1. Masks with the same id count as one. Of masks of one
-    size the later is on top. `areas` in pixels, where they are known already.
+    Without `ids` mask i is painted as i + 1. The size of an id is the sum over its masks; of equal
+    sizes the later mask is on top. `areas` in pixels, where they are known already.
     """
     if ids is None:
         ids = np.arange(1, len(stack) + 1, dtype=np.int32)
@@ -89,7 +86,7 @@ def _connected_parts(labels):
                 continue
             if x > 0 and labels[y, x - 1] == label:
                 root = part[y, x - 1]
-                start = x + 1  # the pixels above and to the left were asked by the one before
+                start = x + 1  # the left pixel has joined its neighbours above already
             else:
                 root = 0
                 start = max(x - 1, 0)
@@ -136,7 +133,7 @@ def _connected_parts(labels):
 def _words(
     stack: Bool[np.ndarray, "masks height width"],
 ) -> tuple[UInt64[np.ndarray, "masks words"], Bool[np.ndarray, "masks pixels"]]:
-    """A row of pixels per mask, and eight at once: a word of 0 is eight pixels to pass over."""
+    """The pixels of each mask as 64-bit words and as bools; a word of 0 is eight empty pixels."""
     # Not -1: it has no meaning for a stack without masks.
     pixels = stack.shape[1] * stack.shape[2]
     rows = np.ascontiguousarray(stack).reshape(len(stack), pixels)
@@ -151,7 +148,7 @@ def _shared_pixels(words, rows):
     masks = len(rows)
     shared = np.zeros((masks, masks), np.int64)
     first = np.zeros(rows.shape[1], np.int32)  # 1 + the first mask of each pixel
-    # Few pixels have more masks: theirs are chained.
+    # Few pixels have more masks: these form a linked list per pixel.
     chain = np.zeros(rows.shape[1], np.int32)
     member = np.zeros((1024, 2), np.int32)  # a mask, and the member before it
     members = 1

@@ -1,7 +1,8 @@
-"""Colours of a run's objects: neighbours in space get colours that are easy to tell apart.
+"""Colours of a run's objects: neighbours in space get colours that are easy to distinguish.
 
-They depend on the labelled cloud only, so the same cloud gives the same colours. A run keeps
-them in `instances.json`, and every picture of the run takes them from there.
+They depend on the labelled cloud only, so the same cloud gives the same colours. A run stores
+them in `instances.json`, and every picture of the run uses these. The constants were chosen by
+hand on pictures of rooms; no score depends on them.
 """
 
 from __future__ import annotations
@@ -17,26 +18,27 @@ from lift3d.scene import LabelledPoints
 from lift3d.scene.colours import Palette, oklch
 
 HUES, FIRST_HUE = 12, 255.0
-"""Degrees; the largest object, a floor as a rule, gets the first one, a calm blue."""
+"""Number of hues; the first one in degrees, a blue, for the largest object (mostly the floor)."""
 LIGHTNESS_CHROMA = ((0.62, 0.20), (0.82, 0.13), (0.45, 0.15), (0.72, 0.07))
-"""Four rows of hues. Pale colours come last: they are taken when the strong ones are in use."""
+"""Lightness and chroma of each row of hues. Pale rows come last, for scenes with many objects."""
 LIGHTNESS_WEIGHT = 0.6
-"""Of a difference in lightness against one in hue: shading changes the lightness in pictures."""
+"""Weight of a difference in lightness against one in hue; shading changes lightness too."""
 FAR = 0.3
-"""Weight of all objects of the scene together against one neighbour: unused colours first."""
+"""Weight of all objects of the scene together against one neighbour, so that unused colours are
+preferred."""
 CELLS = 60
 """Cells along the longest side of the cloud; objects that share a cell are neighbours."""
 POINTS_IN_CELL = 8
-"""Sparse clouds have larger cells, so that a cell holds so many points on average."""
+"""Least mean number of points in a filled cell; sparse clouds get larger cells."""
 SOFT = 0.02
-"""Squared difference in OKLab at which two colours count as a quarter alike."""
+"""Squared difference in OKLab at which the similarity of two colours is 1/4."""
 
 
 def distinct_colours(cloud: LabelledPoints, ids: Iterable[int] = ()) -> Palette:
     """A colour (red, green, blue) for each id above 0 of the cloud and of `ids`.
 
-    Objects take their colours in turn, the largest first. Each takes the colour of a fixed list
-    that is the least like those of its neighbours and, less important, of all other objects.
+    Greedy, the largest object first: each takes the colour of a fixed list that is least similar
+    to those of its neighbours and, with less weight, to those of all other objects.
     """
     found, counts = np.unique(cloud.instance[cloud.instance > 0], return_counts=True)
     size = dict(zip(found.tolist(), counts.tolist(), strict=True))
@@ -62,11 +64,11 @@ def distinct_colours(cloud: LabelledPoints, ids: Iterable[int] = ()) -> Palette:
 
 
 def neighbours(cloud: LabelledPoints) -> list[tuple[int, int, float]]:
-    """Pairs of ids (the smaller first) that come close in space, and how much it matters, 0 to 1.
+    """Pairs of ids (the smaller first) that are close in space, with a weight from 0.3 to 1.
 
-    The space is cut into cells, once as it is and once shifted by half a cell along each axis;
-    two objects that share a cell are neighbours. The weight is 1 for a border as large as the
-    smaller object, 0.3 for one shared cell.
+    Space is divided into cells twice, the second time shifted by half a cell along each axis.
+    Two objects that share a cell are neighbours. The weight grows with the share of the smaller
+    object's cells that both have.
     """
     labelled = cloud.instance > 0
     xyz, ids = cloud.points.xyz[labelled], cloud.instance[labelled]
@@ -87,7 +89,7 @@ def neighbours(cloud: LabelledPoints) -> list[tuple[int, int, float]]:
 
 
 def _cells(at: Float32[np.ndarray, "points 3"]) -> Int64[np.ndarray, " points"]:
-    """One number for each cell; positions are in cells and not negative."""
+    """One number for each cell; `at` is in units of cells and not negative."""
     return np.floor(at).astype(np.int64) @ np.array([1, 1 << 20, 1 << 40])
 
 
@@ -98,7 +100,7 @@ def stored_colours(path: Path) -> Palette:
 
 
 def rgb_of(colour: str) -> tuple[int, int, int]:
-    """Red, green and blue of a colour as HTML writes it.
+    """Red, green and blue of an HTML colour.
 
     >>> rgb_of("#0a80ff")
     (10, 128, 255)
@@ -113,13 +115,13 @@ def _count_pairs(
     touching: dict[tuple[int, int], int],
     cells_of: dict[int, int],
 ) -> None:
-    """Add how many cells each pair of ids shares, and in how many cells each id is."""
+    """Add the number of cells that each pair of ids shares, and the cells of each id."""
     known, which = np.unique(ids, return_inverse=True)
     _, where = np.unique(cell, return_inverse=True)
-    # One row per cell and id in it; the rows of a cell lie together, ids ascending.
+    # One row per cell and id in it; the rows of a cell are consecutive, ids ascending.
     place, each = np.divmod(np.unique(where * len(known) + which), len(known))
-    for one, count in zip(known.tolist(), np.bincount(each).tolist(), strict=True):
-        cells_of[one] = cells_of.get(one, 0) + count
+    for instance, count in zip(known.tolist(), np.bincount(each).tolist(), strict=True):
+        cells_of[instance] = cells_of.get(instance, 0) + count
     for step in range(1, len(place)):  # each row with the next, the one after it, ...
         same = place[step:] == place[:-step]
         if not same.any():
@@ -132,7 +134,7 @@ def _count_pairs(
 
 
 def _candidates() -> tuple[list[tuple[int, int, int]], Float64[np.ndarray, "colours colours"]]:
-    """The list of colours, and how alike each two are: 1 for the same, less with distance."""
+    """The list of colours, and the similarity of each two: 1 for the same colour."""
     rows = []
     for row, (lightness, chroma) in enumerate(LIGHTNESS_CHROMA):
         hue = 360 * (np.arange(HUES) + 0.5 * (row % 2)) / HUES + FIRST_HUE
@@ -140,6 +142,6 @@ def _candidates() -> tuple[list[tuple[int, int, int]], Float64[np.ndarray, "colo
     lightness, chroma, hue = np.concatenate(rows).T
     angle = np.radians(hue)
     lab = np.stack([LIGHTNESS_WEIGHT * lightness, chroma * np.cos(angle), chroma * np.sin(angle)])
-    apart = ((lab[:, :, None] - lab[:, None, :]) ** 2).sum(0)
+    distance = ((lab[:, :, None] - lab[:, None, :]) ** 2).sum(0)
     colours = [(int(r), int(g), int(b)) for r, g, b in oklch(lightness, chroma, hue)]
-    return colours, SOFT**2 / (SOFT + apart) ** 2
+    return colours, SOFT**2 / (SOFT + distance) ** 2

@@ -1,4 +1,4 @@
-"""What the next views need is decoded while this one is worked on."""
+"""Decode the next views in background threads; write results in a background thread."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")
 
 AHEAD = 2
-"""Views decoded while one is worked on; more would only take memory."""
+"""Views decoded ahead of the current one; chosen by hand, more only take memory."""
 THREADS = 2
-"""Threads for work on single views that does not depend on other views, as in the check; each
-holds a few pictures."""
+"""Threads for work on independent views, as in the consistency check; each holds a few pictures.
+Chosen by hand."""
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:
-    """Threads under the caller's limit on cores, which numba keeps for each thread by itself."""
+    """Threads with the caller's limit on numba threads, which numba keeps per thread."""
     limit = numba.get_num_threads()
     return ThreadPoolExecutor(threads, initializer=numba.set_num_threads, initargs=(limit,))
 
@@ -36,11 +36,11 @@ def prefetch(
     ahead: int = AHEAD,
     threads: int = 1,
 ) -> Iterator[Loaded]:
-    """`load` of each item, in order, worked out by `threads` threads up to `ahead` items early.
+    """`load` of each item, in order, computed in `threads` threads up to `ahead` items early.
 
-    While one result is used, `threads` are at work and `ahead` more are finished or wait. With
-    several threads `load` must bear being called by them at once. An error of `load` is raised
-    when its item's turn comes; a caller that stops early leaves no thread behind.
+    While one result is used, `threads` items are being loaded and `ahead` more are loaded or
+    queued. With several threads `load` must be thread-safe. An error of `load` is raised when
+    its item is due. Threads end when the iterator is closed.
     """
     waiting: deque[Future[Loaded]] = deque()
     with _pool(threads) as pool:
@@ -56,11 +56,11 @@ def prefetch(
 
 
 @contextmanager
-def behind(most: int = AHEAD) -> Iterator[Callable[[Callable[[], object]], None]]:
-    """Takes work and does it in order in one thread of its own, up to `most` late.
+def in_background(most: int = AHEAD) -> Iterator[Callable[[Callable[[], object]], None]]:
+    """Run callables in order on a background thread, at most `most` pending.
 
-    For what is written while the next is made. What the work raises comes out at a later call, at
-    the latest at the end, where all of it is done.
+    Used to write a result while the next one is computed. An error is raised at a later call, or
+    at the end of the block, which waits for all of them.
     """
     waiting: deque[Future[object]] = deque()
     with _pool(1) as pool:
@@ -79,7 +79,7 @@ def behind(most: int = AHEAD) -> Iterator[Callable[[Callable[[], object]], None]
 
 
 class _Decoded:
-    """The pictures of a scene, asked for in order; the next ones are decoded meanwhile."""
+    """The pictures of a scene, loaded in order; the next ones are decoded in the background."""
 
     def __init__(self, scene: Scene, pool: ThreadPoolExecutor) -> None:
         self._loaders = [view.load_image for view in scene.views]
@@ -87,20 +87,20 @@ class _Decoded:
         self._waiting: dict[int, Future[Image]] = {}
 
     def image(self, index: int) -> Image:
-        """The picture of view `index`; what was decoded for views before it is dropped."""
+        """The picture of view `index`; decoded pictures of earlier views are dropped."""
         self._waiting = {at: each for at, each in self._waiting.items() if at >= index}
-        mine = self._waiting.pop(index, None)
+        own = self._waiting.pop(index, None)
         for later in range(index + 1, min(index + 1 + AHEAD, len(self._loaders))):
             if later not in self._waiting:
                 self._waiting[later] = self._pool.submit(self._loaders[later])
-        return self._loaders[index]() if mine is None else mine.result()
+        return self._loaders[index]() if own is None else own.result()
 
 
 @contextmanager
 def pictures_ahead(scene: Scene) -> Iterator[Scene]:
-    """The scene whose pictures, asked for in order, are decoded before they are asked for.
+    """The scene with its pictures decoded ahead, for a caller that loads them in order.
 
-    Whatever else the views load is loaded when asked for. For one reader at a time.
+    Depth, confidence and label maps are not decoded ahead. Not for several threads at once.
     """
     with _pool(1) as pool:
         decoded = _Decoded(scene, pool)

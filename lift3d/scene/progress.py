@@ -1,4 +1,4 @@
-"""How far a run is: bars on a terminal, plain lines elsewhere, on stderr."""
+"""Progress of a run on stderr: bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -9,61 +9,61 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, runtime_checkable
 
 Tick = Callable[[int, int], None]
-"""Called with how many are done and how many there are."""
+"""Called with the number of items done and the total."""
 
 PATIENCE = 15.0
-"""Seconds between plain lines of one stage."""
+"""Seconds between plain lines of one stage; chosen by hand."""
 
 
 @runtime_checkable
 class Progress(Protocol):
-    """What a run tells of itself while it goes on."""
+    """Receives the progress of a run."""
 
     def stage(self, name: str) -> AbstractContextManager[Tick]:
-        """A context around one stage that takes its ticks."""
+        """A context around one stage; gives the function to call after each item."""
         ...
 
-    def say(self, line: str) -> None:
-        """One line to the person who waits."""
+    def log(self, line: str) -> None:
+        """Log a line."""
         ...
 
 
 class Quiet:
-    """Says nothing."""
+    """Shows no progress."""
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Tick]:
-        """Takes the ticks and drops them."""
+        """Ignores the progress of the stage."""
         yield lambda done, total: None
 
-    def say(self, line: str) -> None:
-        """Drops the line."""
+    def log(self, line: str) -> None:
+        """Ignores the line."""
 
 
 class Lines:
-    """One line when a stage begins and, while it lasts, one now and then."""
+    """One line when a stage begins and one every `PATIENCE` seconds while it lasts."""
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Tick]:
         """Prints to stderr."""
-        spoke = time.monotonic()
+        printed = time.monotonic()
 
         def tick(done: int, total: int) -> None:
-            nonlocal spoke
-            if time.monotonic() - spoke > PATIENCE:
-                spoke = time.monotonic()
-                self.say(f"{name}: {done} of {total}")
+            nonlocal printed
+            if time.monotonic() - printed > PATIENCE:
+                printed = time.monotonic()
+                self.log(f"{name}: {done} of {total}")
 
-        self.say(f"{name} ...")
+        self.log(f"{name} ...")
         yield tick
 
-    def say(self, line: str) -> None:
+    def log(self, line: str) -> None:
         """Prints to stderr."""
         print(line, file=sys.stderr, flush=True)
 
 
 class Bars:
-    """A bar per stage that goes away when the stage is done."""
+    """A bar per stage, removed when the stage is done."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -86,11 +86,11 @@ class Bars:
             task = drawing.add_task(name, total=None)
             yield lambda done, total: drawing.update(task, completed=done, total=total)
 
-    def say(self, line: str) -> None:
+    def log(self, line: str) -> None:
         """Prints to stderr."""
         self.console.print(line, highlight=False, markup=False)
 
 
 def for_terminal() -> Bars | Lines:
-    """Bars where a person watches, lines where a file does."""
+    """Bars where stderr is a terminal, lines elsewhere."""
     return Bars() if sys.stderr.isatty() else Lines()

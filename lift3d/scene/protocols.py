@@ -1,9 +1,10 @@
-"""What a backend of each kind must offer.
+"""The interfaces of backends.
 
-A backend is one file with two classes: its settings, a frozen dataclass that is a `...Config` of
-this module, and what the settings' `build` makes, which does the work. Settings also say what the
-rest of lift3d has to know of the backend (`needs_matcher`, `ids_agree`, ...), so that nothing goes
-by names. `register` or an entry point makes a backend known: docs/backends.md has one of each.
+A backend is one file with two classes: its settings, a frozen dataclass derived from a `...Config`
+of this module, and the class that `build` of the settings returns, which does the work. Settings
+also declare the backend's properties (`needs_matcher`, `ids_agree`, ...), so that no code depends
+on backend names. `register` or an entry point adds a backend: docs/backends.md has an example of
+each.
 """
 
 from __future__ import annotations
@@ -21,24 +22,24 @@ from lift3d.scene import LabelMap, Masks, Matches, Points, Prompt, Scene, Skippe
 
 @runtime_checkable
 class Reader(Protocol):
-    """An outside format to a scene: a frozen dataclass of options, all with defaults.
+    """Reads an outside format into a scene: a frozen dataclass of options, all with defaults.
 
-    There is nothing to build: the options read.
+    A reader has no `build`: the options have the method `read`.
     """
 
     expects: ClassVar[str]
-    """What it reads, in words, for the message when no reader fits."""
+    """A short description of the format, for the message when no reader fits."""
     takes_words: ClassVar[bool] = False
-    """Whether INPUT need not be a path that exists (a word, an address)."""
+    """Whether INPUT need not be an existing path (a word, an address)."""
     guesses: ClassVar[bool] = False
-    """Whether its defaults are a guess about the layout: such readers are asked last."""
+    """Whether its defaults guess the layout; such readers are tried last."""
 
     def matches(self, path: Path) -> bool:
         """Whether `path` looks like this format; cheap, decodes no image."""
         ...
 
     def read(self, path: Path) -> Scene:
-        """The scene, lazily: no image is decoded. InputError where it cannot be read."""
+        """The scene; no image is decoded. InputError where it cannot be read."""
         ...
 
 
@@ -52,10 +53,10 @@ class Reconstructor(Protocol):
         progress: Callable[[int, int], None] | None = None,
         folder: Path | None = None,
     ) -> Scene:
-        """The scene with every view posed; views that cannot be are skipped and counted.
+        """The scene with every view posed; views without a pose are listed in `skipped`.
 
-        `folder` is where it may leave files of its own, to go on from after a kill or for the
-        user (a COLMAP model); without one it uses a temporary folder or memory.
+        `folder` is for files of its own: to resume after a kill, or for the user (a COLMAP
+        model). Without it a temporary folder or memory is used.
         """
         ...
 
@@ -65,7 +66,7 @@ class Fuser(Protocol):
     """Depth maps to one point cloud."""
 
     notes: tuple[str, ...]
-    """What the last `fuse` chose by itself and dropped, in words."""
+    """Remarks on the last `fuse` for the user: automatic choices, dropped data."""
     skipped: tuple[Skipped, ...]
     """Views that the last `fuse` could not use, and why."""
 
@@ -79,7 +80,7 @@ class Matcher(Protocol):
     """Two views to correspondences."""
 
     def match(self, a: View, b: View) -> Matches:
-        """Pixels of `a` and `b` that show the same place; empty where nothing is shared."""
+        """Pixels of `a` and `b` that show the same place; empty where there are none."""
         ...
 
 
@@ -88,7 +89,7 @@ class Segmenter(Protocol):
     """One image to masks."""
 
     def check(self, scene: Scene) -> None:
-        """InputError where the scene cannot be segmented: asked before long work begins."""
+        """InputError where the scene cannot be segmented; called before long work begins."""
         return
 
     def segment(self, view: View) -> Masks:
@@ -96,11 +97,11 @@ class Segmenter(Protocol):
         ...
 
     def prompt(self, view: View, prompts: Sequence[Prompt]) -> Masks:
-        """One mask per prompt, in their order: the best answer to each."""
+        """One mask per prompt, in their order: the best one for each."""
         ...
 
     def alternatives(self, view: View, prompt: Prompt) -> Masks:
-        """Up to three answers to one prompt, small to large (subpart, part, whole)."""
+        """Up to three masks for one prompt, small to large (subpart, part, whole object)."""
         return self.prompt(view, [prompt])
 
 
@@ -109,21 +110,21 @@ class HasFeatures(Protocol):
     """A segmenter that also gives features of the image."""
 
     def features(self, view: View) -> Float32[np.ndarray, "rows columns channels"]:
-        """Features on an even grid over the image, row by row; the same channels in all views."""
+        """Features on a regular grid over the image; the same number of channels in all views."""
         ...
 
 
 @runtime_checkable
 class Tracker(Protocol):
-    """Masks of single views to masks whose ids persist."""
+    """Masks of single views to masks with ids across views."""
 
     skipped: list[Skipped]
-    """Views that the last `track` left unlabelled because they cannot be read, so far."""
+    """Unreadable views that the last `track` has left unlabelled so far."""
 
     def track(self, scene: Scene) -> Iterator[LabelMap]:
-        """One label map per view, in scene order, streaming.
+        """Yield one label map per view, in scene order.
 
-        An id that appears in two views claims to be the same object in both.
+        The same id in two views stands for the same object.
         """
         ...
 
@@ -135,21 +136,20 @@ class SceneSegmenter(Protocol):
     """
 
     def check(self, scene: Scene) -> None:
-        """InputError where the scene cannot be segmented: asked before long work begins."""
+        """InputError where the scene cannot be segmented; called before long work begins."""
         return
 
     @property
     def skipped(self) -> list[Skipped]:
-        """Views that `label` left unlabelled so far because they cannot be read."""
+        """Unreadable views that `label` has left unlabelled so far."""
         return []
 
     def label(
         self, scene: Scene, prompts: Mapping[str, Sequence[Prompt]] | None = None
     ) -> Iterator[LabelMap]:
-        """One label map per view, in scene order: of everything, or of what is prompted.
+        """Yield one label map per view, in scene order: of all objects, or of the prompted ones.
 
-        `prompts` are by the name of the view that they are in. An id that appears in two views
-        claims to be the same object in both.
+        `prompts` is keyed by view name. The same id in two views stands for the same object.
         """
         ...
 
@@ -158,19 +158,19 @@ class BackendConfig:
     """Settings of a backend: the subclasses are frozen dataclasses whose fields are options."""
 
     def settled(self, seed: int) -> BackendConfig:
-        """The same with everything decided that was left open, as `run.json` records it.
+        """The same settings with open fields filled in, as `run.json` records them.
 
         `seed` is the run's.
         """
         return self
 
     def for_scene(self, scene: Scene) -> BackendConfig:
-        """The same with what follows the scale of the reconstructed scene, such as tolerances."""
+        """The same settings with lengths, such as tolerances, at the scale of the scene."""
         return self
 
 
 class Seeded(BackendConfig):
-    """Settings with a field `seed`, which is the run's where it is None."""
+    """Settings with a field `seed`; None takes the run's seed."""
 
     seed: int | None
 
@@ -191,7 +191,7 @@ class FuserConfig(BackendConfig):
     """Settings of a `Fuser`."""
 
     voxel: float | None
-    """A field of every one: the size of a fused point in world units; None: by the scene."""
+    """Size of a fused point in world units; None chooses it by the scene. Required field."""
 
     def build(self) -> Fuser:
         """InputError where settings make no sense."""
@@ -210,12 +210,12 @@ class SegmentationConfig(BackendConfig):
     """Where masks come from: settings of a `Segmenter` or of a `SceneSegmenter`."""
 
     masks_are_surfaces: ClassVar[bool] = False
-    """Whether a mask is a piece of surface rather than an object. Where depth is dense, objects
-    are then found by the shape of the fused surface (`association.by_shape`)."""
+    """Whether a mask is a patch of surface rather than an object. With dense depth, objects are
+    then found by the shape of the fused surface (`association.by_shape`)."""
 
     @property
     def ids_agree(self) -> bool:
-        """Whether equal ids in different views are the same object for certain."""
+        """Whether equal ids in different views always mean the same object."""
         return False
 
 
@@ -223,7 +223,7 @@ class SegmenterConfig(SegmentationConfig):
     """Settings of a `Segmenter`."""
 
     gives_features: ClassVar[bool] = False
-    """Whether what it builds `HasFeatures`."""
+    """Whether the segmenter it builds is a `HasFeatures`."""
 
     def build(self) -> Segmenter:
         """InputError where settings make no sense, MissingExtra without its libraries."""
@@ -231,7 +231,7 @@ class SegmenterConfig(SegmentationConfig):
 
 
 class SceneSegmenterConfig(SegmentationConfig):
-    """Settings of a `SceneSegmenter`: it gives its own ids, so there is no tracker after it."""
+    """Settings of a `SceneSegmenter`; it assigns ids itself, so no tracker follows it."""
 
     def build(self) -> SceneSegmenter:
         """InputError where settings make no sense, MissingExtra without its libraries."""
@@ -242,17 +242,17 @@ class TrackerConfig(BackendConfig):
     """Settings of a `Tracker`."""
 
     needs_matcher: ClassVar[bool] = False
-    """Whether it compares views; a matcher is built only for those that do."""
+    """Whether it needs a matcher; a matcher is built only then."""
     keeps_ids: ClassVar[bool] = False
-    """Whether ids of the masks are kept and taken for certain."""
+    """Whether it keeps the ids of the masks, which are then taken as correct."""
 
     def needs_segmenter(self, segmentation: SegmenterConfig) -> bool:
-        """Whether it would use what these settings build; if not, nothing is built."""
+        """Whether it uses the segmenter of these settings; built only then."""
         return True
 
     def check(self) -> None:
-        """InputError where settings make no sense: asked before long work begins."""
+        """InputError where settings make no sense; called before long work begins."""
 
     def build(self, segmenter: Any, matcher: Any = None) -> Tracker:
-        """Over a `Segmenter` and a `Matcher`; None for what it says it does not need."""
+        """The tracker on a `Segmenter` and a `Matcher`; None where it does not need them."""
         raise NotImplementedError(f"{type(self).__name__}.build")

@@ -3,9 +3,9 @@
     KINDS["segmentation"]["regions"]        # settings of a backend, by its name
     register("segmentation", "mine", Mine)  # or @register("segmentation", "mine") above the class
 
-A package that is installed beside lift3d offers backends by entry points, whose groups are
-`lift3d.KIND`. Of these only names are read at first; a module is imported when its backend is
-asked for, so that one that is broken stops nobody who does not use it.
+An installed package offers backends by entry points in the group `lift3d.KIND`. Only names are
+read at first; a module is imported when its backend is used, so that a broken one does not affect
+other backends.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ class Registry(Mapping[str, Any]):
         self._base: type | None = None
 
     def built_in(self, backends: Mapping[str, Any], base: type) -> Registry:
-        """Say what the package itself has, and of which type every backend must be.
+        """Set the package's own backends and the type that every backend must have.
 
-        `base` is a class that settings are derived from, or the type of the objects.
+        `base` is the base class of the settings, or the type of the backend objects.
         """
         self._own, self._base = dict(backends), base
         return self
 
     def add(self, name: str, backend: Any) -> None:
-        """Make a backend known in this process. InputError where the name is taken."""
+        """Add a backend in this process. InputError where the name is taken."""
         if name in self._own or self._added.get(name, backend) is not backend:
             raise InputError(f"there is a {self.kind}:{name} already; give yours another name")
         if self._base is not None:
@@ -55,12 +55,12 @@ class Registry(Mapping[str, Any]):
 
     @property
     def plugins(self) -> tuple[str, ...]:
-        """Names of all others; nothing is imported for it."""
+        """Names of all other backends; imports nothing."""
         found = dict.fromkeys((*self._added, *sorted(self._points())))
         return tuple(name for name in found if name not in self._own)
 
     def is_imported(self, name: str) -> bool:
-        """Whether asking for this backend imports nothing."""
+        """Whether the backend's module is imported already."""
         return any(name in each for each in (self._own, self._added, self._loaded))
 
     def find(self, name: str) -> Any:
@@ -83,13 +83,13 @@ class Registry(Mapping[str, Any]):
 
     @property
     def what(self) -> str:
-        """What one of them is called in a message."""
+        """The word for such a backend in a message."""
         return {"reader": "reader", "export": "format"}.get(self.kind, f"{self.kind} backend")
 
     def __getitem__(self, name: str) -> Any:
         if name in self._own:
             return self._own[name]
-        if name in self._added:  # perhaps before the type was known that it must be of
+        if name in self._added:  # perhaps added before `built_in` set the type to check
             return self._checked(name, self._added[name], "this process")
         if name in self._loaded:
             return self._loaded[name]
@@ -117,7 +117,7 @@ class Registry(Mapping[str, Any]):
             )
         try:
             backend = points[0].load()
-        except Exception as error:  # whatever somebody else's module raises when imported
+        except Exception as error:  # another package's module may raise any exception
             raise InputError(
                 f"{self.kind}:{name} of the package {packages[0]} cannot be loaded "
                 f"({type(error).__name__}: {error}); update that package or uninstall it"
@@ -140,7 +140,7 @@ class Registry(Mapping[str, Any]):
 
 @lru_cache(maxsize=64)
 def _entry_points(group: str, path: tuple[str, ...]) -> dict[str, list[metadata.EntryPoint]]:
-    """Name -> what the packages on `path` offer under it; these are looked through once."""
+    """The entry points of a group by name; `path` is the key of the cache."""
     found: dict[str, list[metadata.EntryPoint]] = {}
     for point in metadata.entry_points(group=group):
         found.setdefault(point.name, []).append(point)
@@ -158,7 +158,7 @@ KINDS = {
 
 
 def register(kind: str, name: str, backend: T | None = None) -> Any:
-    """Make a backend known under a name, as if it were one of lift3d's own.
+    """Add a backend under a name, as if it were one of lift3d's own.
 
     `backend` is the class of its settings, or an export's `Format`; without one the result is a
     decorator. InputError for an unknown kind, a name that is taken, or a class of another kind.

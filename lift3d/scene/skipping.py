@@ -1,4 +1,4 @@
-"""Views that cannot be read: a step goes on without them and says which they are, and why."""
+"""Unreadable views: a stage continues without them and reports their names and reasons."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from lift3d.scene.errors import FrameError
 
 log = logging.getLogger(__name__)
 NAMED = 5
-"""Views that the warnings of one step name; of more, the number is given."""
+"""Most views that the warnings of one stage name; of the rest, the number is given."""
 
 
 def readable(view: View) -> tuple[View, Depth | None, Skipped | None]:
     """The view with depth and confidence decoded, its depth, and None.
 
-    Where one of the two cannot be read: a view with an empty depth map, which sees no point, that
-    map, and the reason.
+    Where depth or confidence cannot be read: the view with an empty depth map, in which no point
+    is visible; that map; and the reason.
     """
     try:
         depth, confidence = view.depth(), view.confidence()
@@ -46,7 +46,7 @@ def unlabelled(view: View, error: FrameError, skipped: list[Skipped]) -> LabelMa
 
 
 def warnings_of(skipped: Sequence[Skipped], what: str) -> list[str]:
-    """A line per view, the first `NAMED` of them.
+    """A line for each of the first `NAMED` views, and one for the number of the others.
 
     >>> warnings_of([Skipped("0003", "it is torn")], "stays unlabelled")
     ['view 0003 stays unlabelled: it is torn']

@@ -1,6 +1,6 @@
-"""Which code a result depends on, and a digest of it: found from the sources, nothing is declared.
+"""The code that a result depends on, and a digest of it, found from the sources.
 
-Code is followed along imports, without running it. Comments, docstrings and layout do not count.
+Imports are followed without running the code. Comments, docstrings and layout do not count.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import Any
 
 OWN = "lift3d"
 CHOOSING = ("lift3d", "lift3d.run.settings", "lift3d.datasets.selection", "lift3d.datasets")
-"""Modules that choose among backends, readers and views. They import all of them, but what they
-choose is part of a key by its value and its own code."""
+"""Modules that choose among backends, readers and views. They import all of them, so they are not
+followed; the value and code of the chosen one are in the key of a stage."""
 RECORDING = (
     *("lift3d.run.stages", "lift3d.scene.storage", "lift3d.scene.progress", "lift3d.run.record"),
     *("lift3d.scene.fingerprint", "lift3d.scene.contents", "lift3d.scene.sources"),
 )
-"""Modules that decide when and where something is done, not what comes out."""
+"""Modules that affect when and where a stage runs, not its result."""
 
 
 @dataclass(frozen=True)
@@ -33,26 +33,26 @@ class _Source:
     """One module's source, read once."""
 
     package: str
-    """What relative imports begin at."""
+    """The package that relative imports start from."""
     digest: bytes
     imports: tuple[tuple[str, str | None], ...]
-    """Modules, and the name taken from each; None for all of it."""
+    """Modules, and the name imported from each; None for the whole module."""
     names: dict[str, tuple[str, str | None]]
-    """What imports at the top of the module call by a name of its own."""
+    """Names bound by imports at the top of the module, and what each stands for."""
     definitions: dict[str, ast.stmt] = field(default_factory=dict)
     """Functions, classes and values at the top, by name."""
 
 
 def code_of(*roots: Any) -> str:
-    """A digest of the code of functions and classes and of all that it uses, of their packages.
+    """A digest of the code of functions and classes and of all code they use in their packages.
 
-    Of a function only what it uses of its own module counts, of every other module all of it. A
-    class of its own module that only annotates an argument does not count: it was made elsewhere.
+    Of a root's own module only the definitions it uses count; of every other module, all. A class
+    of its own module that only annotates an argument does not count: it was built elsewhere.
     """
-    whole = blake2b(digest_size=16)
+    digest = blake2b(digest_size=16)
     for root in sorted({_root(each) for each in roots}):
-        whole.update(_code(*root))
-    return whole.hexdigest()
+        digest.update(_code(*root))
+    return digest.hexdigest()
 
 
 def modules_of(*roots: Any) -> set[str]:
@@ -66,12 +66,12 @@ def modules_of(*roots: Any) -> set[str]:
 def package_code() -> str:
     """A digest of all modules of lift3d."""
     folder = Path(sys.modules[OWN].__path__[0])
-    whole = blake2b(digest_size=16)
+    digest = blake2b(digest_size=16)
     for path in sorted(folder.rglob("*.py")):
         relative = path.relative_to(folder).with_suffix("").parts
         name = ".".join((OWN, *relative)).removesuffix(".__init__")
-        whole.update(_digest_of(name))
-    return whole.hexdigest()
+        digest.update(_digest_of(name))
+    return digest.hexdigest()
 
 
 def _root(value: Any) -> tuple[str, str]:
@@ -82,10 +82,10 @@ def _root(value: Any) -> tuple[str, str]:
 @cache
 def _code(module: str, name: str) -> bytes:
     reached, parts = _reached(module, name)
-    whole = blake2b(f"{name} {parts}".encode())
+    digest = blake2b(f"{name} {parts}".encode())
     for each in sorted(reached):
-        whole.update(_digest_of(each))
-    return whole.digest()
+        digest.update(_digest_of(each))
+    return digest.digest()
 
 
 def _reached(module: str, name: str) -> tuple[set[str], list[str]]:
@@ -125,7 +125,7 @@ def _annotating(node: ast.AST) -> Iterator[str]:
 
 
 def _closure(imports: Iterable[tuple[str, str | None]]) -> set[str]:
-    """All modules behind some imports, but for those that choose or record."""
+    """All modules reached by imports, except those in `CHOOSING` and `RECORDING`."""
     found: set[str] = set()
     wanted = list(imports)
     while wanted:
@@ -140,7 +140,7 @@ def _closure(imports: Iterable[tuple[str, str | None]]) -> set[str]:
 
 
 def _origin(module: str, name: str | None) -> str:
-    """Where a name comes from that a package only passes on."""
+    """The module that defines a name, where a package only re-exports it."""
     source = _source(module)
     if name is None or source is None or source.package != module or name not in source.names:
         return module
@@ -154,7 +154,7 @@ def _digest_of(module: str) -> bytes:
 
 @cache
 def _source(module: str) -> _Source | None:
-    """None for what is not ours to follow: other packages, modules without a source."""
+    """The parsed source of a module; None where it has none that can be read."""
     path = _file(module)
     if path is None:
         return None
@@ -180,7 +180,7 @@ def _source(module: str) -> _Source | None:
 
 
 def _beside(path: Path) -> Iterator[Path]:
-    """Data files in a package's folder, such as a learnt model: they are its code's."""
+    """Data files in a package's folder, such as a trained model; they count as code."""
     if not (path.parent / "__init__.py").is_file():
         return
     for each in path.parent.iterdir():
@@ -207,7 +207,7 @@ def _defined(tree: ast.Module) -> Iterator[tuple[str, ast.stmt]]:
 
 
 def _bound(statement: ast.AST, package: str, module: str) -> dict[str, tuple[str, str | None]]:
-    """The names that an import statement gives, and what each stands for."""
+    """The names that an import statement binds, and what each stands for."""
     found: dict[str, tuple[str, str | None]] = {}
     if isinstance(statement, ast.Import):
         for alias in statement.names:
@@ -221,19 +221,19 @@ def _bound(statement: ast.AST, package: str, module: str) -> dict[str, tuple[str
         if _followed(origin, module):
             for alias in statement.names:
                 inner = f"{origin}.{alias.name}"
-                whole = (inner, None) if _file(inner) else (origin, alias.name)
-                found[alias.asname or alias.name] = (origin, None) if alias.name == "*" else whole
+                target = (inner, None) if _file(inner) else (origin, alias.name)
+                found[alias.asname or alias.name] = (origin, None) if alias.name == "*" else target
     return found
 
 
 def _imports(node: ast.AST, package: str, module: str) -> Iterator[tuple[str, str | None]]:
-    """What is imported anywhere in some code, also inside functions."""
+    """All imports in some code, also inside functions."""
     for each in ast.walk(node):
         yield from _bound(each, package, module).values()
 
 
 def _followed(name: str, importer: str) -> bool:
-    """Only lift3d's own code, and that of the package which uses it."""
+    """Whether a module belongs to lift3d or to the importer's own package."""
     return _top(name) in (OWN, _top(importer))
 
 
@@ -243,8 +243,10 @@ def _top(module: str) -> str:
 
 @cache
 def _installed(module: str) -> str | None:
-    """Of another package that pip installed: its list of files with their hashes. Reading all of
-    NumPy to tell that it is the same takes seconds. None for what is not installed.
+    """The RECORD of an installed package other than lift3d: its files with their hashes.
+
+    Hashing all of NumPy instead takes seconds. The Python version for the standard library; None
+    for a module that is not installed.
     """
     path, top = _file(module), _top(module)
     if path is None or top == OWN:
@@ -259,7 +261,7 @@ def _installed(module: str) -> str | None:
 
 @cache
 def _file(module: str) -> Path | None:
-    """A module's source, without importing it."""
+    """The source file of a module, found without importing it."""
     top, *inner = module.split(".")
     loaded = sys.modules.get(top)
     if loaded is None:

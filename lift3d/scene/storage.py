@@ -1,8 +1,8 @@
-"""Files and folders that are either whole or absent, also after a kill or a power cut.
+"""Files and folders that are either complete or absent, also after a kill or a power cut.
 
-What is written gets a temporary name first, one of its own in each process, and its final name
-when it is whole and on the disk. A replaced folder is renamed aside until the new one is in its
-place; `tidy` puts it back, and removes temporary files, where a process was killed in between.
+Files are written under a temporary name, unique to the process, and get their final name when
+they are complete and on the disk. A folder to be replaced is renamed until the new one is in
+place. Where a process was killed in between, `tidy` restores it and removes temporary files.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from lift3d.scene.errors import InputError
 T = TypeVar("T")
 
 THREADS = 8
-"""File systems write many files to the disk in one go when they are asked at the same time: 3000
-label maps of 20 kB took 10.3 s one after the other, 0.35 s with 8 threads (ext4)."""
+"""Threads that call fsync: file systems combine simultaneous calls. 3000 label maps of 20 kB took
+10.3 s one after the other, 0.35 s with 8 threads (ext4)."""
 FOREIGN_AGE = 24 * 3600.0
-"""Seconds after which a temporary file of another machine is taken as left behind."""
+"""Seconds after which a temporary file of another machine counts as abandoned; chosen by hand."""
 _TEMPORARY = re.compile(r"\..+\.(\d+)-([0-9a-f]{8})\.part(\.\w+)?")
 _ASIDE = re.compile(r"\.(.+)\.old")
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """A temporary name to write to; it becomes `path` only when the block ends without an error.
+    """A temporary file to write to, renamed to `path` when the block ends without an error.
 
-    The temporary file keeps the suffix, because writers choose the format by it. The file is on
-    the disk before it has its name, unless it lies in a folder that is itself temporary: that
-    folder is brought to the disk as a whole, which is much faster.
+    The temporary file keeps the suffix, because writers choose the format by it. It is synced
+    before it is renamed, unless it is in a temporary folder: that folder is synced once, which
+    is much faster.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = _temporary(path.with_name(path.stem), path.suffix)
@@ -61,7 +61,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def fresh_folder(path: Path) -> Iterator[Path]:
-    """A folder that takes the place of `path` when the block ends without an error."""
+    """A new folder that replaces `path` when the block ends without an error."""
     with staged_folder(path) as part:
         yield part
         replace_folder(part, path)
@@ -71,7 +71,7 @@ def fresh_folder(path: Path) -> Iterator[Path]:
 def staged_folder(path: Path) -> Iterator[Path]:
     """An empty temporary folder beside `path`, removed at the end if it is still there."""
     part = _temporary(path)
-    shutil.rmtree(part, ignore_errors=True)  # of an earlier process of the same number
+    shutil.rmtree(part, ignore_errors=True)  # of an earlier process with the same id
     part.mkdir(parents=True)
     try:
         yield part
@@ -80,9 +80,9 @@ def staged_folder(path: Path) -> Iterator[Path]:
 
 
 def replace_folder(part: Path, path: Path) -> None:
-    """Give the folder `part` the name `path`; what has the name stays until then.
+    """Rename the folder `part` to `path`, and then remove the folder it replaces.
 
-    Killed in between, the earlier folder is found beside it by `tidy`.
+    After a kill in between, `tidy` restores the earlier folder.
     """
     restore(path)
     _sync_all(part)
@@ -99,8 +99,8 @@ def replace_folder(part: Path, path: Path) -> None:
 
 
 def restore(path: Path) -> None:
-    """Put back the folder that was being replaced when a process was killed; remove it where the
-    new one has the name already.
+    """Put back the folder that a killed process was replacing; remove it where the new one is
+    in place already.
     """
     old = _aside(path)
     if not old.exists():
@@ -112,7 +112,10 @@ def restore(path: Path) -> None:
 
 
 def tidy(folder: Path) -> None:
-    """Put right what killed processes left directly in a folder that this process has locked."""
+    """Restore replaced folders and remove temporary files that killed processes left in `folder`.
+
+    Subfolders are not searched. The caller holds the folder's lock.
+    """
     for path in sorted(folder.iterdir()):
         if found := _ASIDE.fullmatch(path.name):
             restore(path.with_name(found.group(1)))
@@ -124,7 +127,7 @@ def tidy(folder: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, for good before anything that follows."""
+    """Remove a file and sync its folder, so that the removal is durable before later writes."""
     if path.exists():
         path.unlink(missing_ok=True)
         _sync(path.parent)
@@ -144,7 +147,7 @@ def _machine() -> str:
 
 
 def _left_behind(path: Path, process: str, machine: str) -> bool:
-    """Whether the process that made it has ended."""
+    """Whether the process that made the temporary file has ended."""
     if machine != _machine():
         try:
             return time.time() - path.stat().st_mtime > FOREIGN_AGE
@@ -157,12 +160,12 @@ def _left_behind(path: Path, process: str, machine: str) -> bool:
     except ProcessLookupError:
         return True
     except (PermissionError, OverflowError):
-        return False  # of another user
+        return False  # a process of another user
     return False
 
 
 def _sync_all(folder: Path) -> None:
-    """Bring a folder with everything in it to the disk."""
+    """Sync a folder with everything in it to the disk."""
     folders, files = [], []
     for place, _, names in os.walk(folder):
         folders.append(Path(place))
@@ -181,24 +184,24 @@ def _sync(path: Path) -> None:
     try:
         handle = os.open(path, os.O_RDONLY)
     except (FileNotFoundError, PermissionError):
-        return  # a writer that made no file: os.replace says so; or one that may not be read
+        return  # no file was written (os.replace raises), or it may not be read
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # no such thing on this file system
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # not supported by the file system
             raise
     finally:
         os.close(handle)
 
 
 def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Arrays under their names as one .npz, whole or absent; None is left out."""
+    """Save named arrays as one .npz, complete or absent; None is left out."""
     with atomic(path) as part:
         np.savez(part, **{name: each for name, each in arrays.items() if each is not None})
 
 
 def load_arrays(path: Path, kind: type[T]) -> T:
-    """The dataclass `kind` from an .npz of its fields; fields that have a default may be absent.
+    """The dataclass `kind` from an .npz of its fields; fields with a default may be absent.
 
     Raises InputError where the file is missing, damaged or lacks a field.
     """

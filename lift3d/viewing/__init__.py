@@ -1,1 +1,1 @@
-"""Looking at a run."""
+"""Show a run in 3D."""

@@ -1,4 +1,4 @@
-"""`lift3d view`: a window to walk around a labelled cloud, or a picture without a display."""
+"""`lift3d view`: show a labelled cloud in a window, or write a picture without a display."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ MODES = ("labels", "colour", "score")
 KEYS = {
     "L": "labels",
     "C": "colour",
-    "S": "score: grey unlabelled, dark contested, bright agreed",
+    "S": "score: bright where the views agree, dark where they do not, grey unlabelled",
     "V": "cameras on and off",
     "U": "unlabelled points on and off",
     "Q": "quit",
 }
 FRUSTUM = 0.08
-"""Depth of a drawn camera, as a share of the scene's extent."""
+"""Size of a drawn camera, as a share of the cloud's extent. Chosen by hand."""
 
 
-def view_run(run: Run, screenshot: Path | None = None, width: int = 1280) -> None:
-    """Show the cloud of a finished run; into the file `screenshot` where one is given.
+def view_run(run: Run, screenshot: Path | str | None = None, width: int = 1280) -> None:
+    """Show the cloud of a finished run in a window, or write it to the picture `screenshot`.
 
-    Raises InputError where there is no display, MissingExtra where Open3D cannot be imported. The
-    picture needs neither.
+    The window raises InputError where there is no display, MissingExtra where Open3D cannot be
+    imported. The picture needs neither.
     """
     cameras = list(run.cameras.values())
     if screenshot is not None:
-        write_screenshot(screenshot, run.cloud, width, cameras, run.palette)
+        write_screenshot(Path(screenshot), run.cloud, width, cameras, run.palette)
         return
     show(run.cloud, cameras, str(run.folder), run.palette)
 
@@ -53,16 +53,16 @@ def write_screenshot(
     cameras: Iterable[Camera] = (),
     palette: Palette | None = None,
 ) -> None:
-    """Two sides of the cloud, above in colour and below by object, as one picture.
+    """Write one picture of the cloud from two sides, above in colour and below by object.
 
-    `cameras` tell which way is up; `palette` as in `colours_of`.
+    The up direction is estimated from `cameras`; `palette` as in `colours_of`.
     """
     from PIL import Image as Pillow
 
     if not len(cloud):
-        raise InputError("the cloud has no points; there is nothing to look at")
+        raise InputError("the cloud has no points; there is nothing to show")
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise InputError(f"{path}: a screenshot is a .png or .jpg file")
+        raise InputError(f"{path} is neither .png nor .jpg; give --screenshot such a file name")
     sheet = contact_sheet(cloud, width, cameras, palette)
     with atomic(path) as part:
         Pillow.fromarray(sheet).save(part)
@@ -74,7 +74,7 @@ def contact_sheet(
     cameras: Iterable[Camera] = (),
     palette: Palette | None = None,
 ) -> Image:
-    """Colour above, objects below, from two sides; `width` pixels across."""
+    """The picture of `write_screenshot`, `width` pixels wide."""
     each = max(width // 2, 16)
     palette = distinct_colours(cloud) if palette is None else palette
     up = guess_up(cloud.points, camera_up(cameras))
@@ -90,9 +90,9 @@ def contact_sheet(
 def colours_of(
     cloud: LabelledPoints, mode: str, palette: Palette | None = None
 ) -> UInt8[np.ndarray, "points 3"]:
-    """The colour of each point in one of `MODES`; unlabelled points are grey but in `colour`.
+    """The colour of each point in one of `MODES`; unlabelled points are grey except in `colour`.
 
-    `palette`: the colours of the objects, by default those that the cloud gives.
+    `palette` has the colours of the objects, by default from `distinct_colours`.
     """
     if mode == "labels":
         palette = distinct_colours(cloud) if palette is None else palette
@@ -106,7 +106,7 @@ def colours_of(
 def frustum(
     camera: Camera, depth: float
 ) -> tuple[Float64[np.ndarray, "5 3"], tuple[tuple[int, int], ...]]:
-    """Corners (the camera's centre first, then its image's) in the world, and lines."""
+    """Corners in the world (camera centre, then image corners), and lines as pairs of corners."""
     edge = np.array(
         [
             [-0.5, -0.5, 1],
@@ -126,13 +126,13 @@ def show(
     title: str = "lift3d",
     palette: Palette | None = None,
 ) -> None:
-    """A window (Open3D); returns when it is closed. `KEYS` says what the keys do."""
+    """Open an Open3D window, with the keys of `KEYS`; returns when it is closed."""
     if sys.platform.startswith("linux") and not (
         os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     ):
         raise InputError(
-            "there is no display to open a window on; "
-            "`lift3d view RUN --screenshot picture.png` makes a picture without one"
+            "there is no display for a window; "
+            "`lift3d view RUN --screenshot picture.png` writes a picture without one"
         )
     o3d = open3d("the window (`--screenshot picture.png` does not)")
     print("keys: " + "; ".join(f"{key} {what}" for key, what in KEYS.items()))
@@ -140,7 +140,7 @@ def show(
     if not window.create_window(title, 1280, 860):
         raise InputError(
             "Open3D could not open a window; `lift3d view RUN --screenshot picture.png` "
-            "makes a picture without one"
+            "writes a picture without one"
         )
     scene = _Shown(o3d, cloud, list(cameras), palette)
     window.add_geometry(scene.points)
@@ -161,7 +161,7 @@ def _acting(act: Callable[[Any], None]) -> Callable[[Any], bool]:
 
 
 class _Shown:
-    """What the window shows, and how keys change it."""
+    """The content of the window, and the actions of its keys."""
 
     def __init__(
         self,
@@ -179,7 +179,7 @@ class _Shown:
         self._frusta = [self._lines(camera, FRUSTUM * extent) for camera in cameras]
 
     def actions(self) -> dict[str, Callable[[Any], None]]:
-        """Key to what it does to the window."""
+        """Key -> its action on the window."""
         return {
             "L": lambda window: self._colour(window, "labels"),
             "C": lambda window: self._colour(window, "colour"),

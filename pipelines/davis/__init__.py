@@ -1,7 +1,7 @@
-"""Trackers side by side on videos with true masks: run, scored, kept.
+"""Compare trackers on videos with true masks.
 
-All work on one segmenter's masks and one matcher's matches. Each video and tracker leaves one
-file, and is not done again while its settings stay.
+All trackers use the same segmenter's masks and the same matcher's matches. The result of each
+video and tracker is kept in a file, and computed again only when the settings change.
 """
 
 from __future__ import annotations
@@ -14,6 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from davis.cached import CachedMasks, CachedMatches
+from davis.devices import free_devices, on_devices, one_by_one
+from davis.matched import matched_consistency
+from davis.shrinking import shrunk
+from davis.video import score_video
 from lift3d.datasets import read_scene
 from lift3d.run.settings import backend_name
 from lift3d.scene import Scene
@@ -22,43 +27,38 @@ from lift3d.scene.labelmaps import by_name
 from lift3d.scene.protocols import Matcher, Segmenter
 from lift3d.scene.sources import code_of
 from lift3d.scene.storage import atomic
-from pipelines.davis.devices import free_devices, on_devices, one_by_one
-from pipelines.davis.matched import matched_consistency
-from pipelines.davis.remembered import RememberedMasks, RememberedMatches
-from pipelines.davis.shrinking import shrunk
-from pipelines.davis.video import score_video
 
 Result = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Contest:
-    """Which trackers, over what, and where the results are kept."""
+class Comparison:
+    """The trackers to compare, their inputs, and the folder of the results."""
 
     out: Path
     trackers: Mapping[str, Any]
-    """Settings by name."""
+    """Name -> settings."""
     segmentation: Any
     matching: Any
-    """Its matches also tell H."""
+    """H is computed from its matches too."""
     weights: str = ""
-    """Tells apart networks whose settings are the same."""
+    """Identifies the weights of networks whose settings are the same."""
     frames: int | None = None
-    """Only the first so many of each video."""
+    """Use only this many frames from the start of each video."""
     size: int | None = None
-    """Pictures are shrunk until their longer side has so many pixels."""
+    """Scale pictures down so that their longer side has this many pixels."""
 
     @property
     def matcher(self) -> str:
-        """Its name."""
+        """The matcher's name."""
         return backend_name("matching", self.matching)
 
     def settings(self, tracker: str) -> dict[str, str]:
-        """All that a result depends on."""
+        """Everything that a result depends on."""
         config = self.trackers[tracker]
         parts = [config, self.segmentation, self.matching]
         return {
-            "code": code_of(Contest, *map(type, parts)),
+            "code": code_of(Comparison, *map(type, parts)),
             "content": fingerprint(parts),
             "method": repr(config),
             "preset": repr(getattr(config, "options", None)),
@@ -78,7 +78,7 @@ class Contest:
         return found if found.get("settings") == self.settings(tracker) else None
 
     def results(self, videos: Sequence[str]) -> dict[str, list[Result]]:
-        """What there is of each tracker."""
+        """The existing results of each tracker."""
         return {
             tracker: [found for video in videos if (found := self.kept(video, tracker))]
             for tracker in self.trackers
@@ -91,9 +91,9 @@ class Contest:
         workers: int | None = None,
         say: Callable[[str], None] = lambda line: None,
     ) -> dict[str, str]:
-        """Every video that is missing, each by the first worker that is free; what went wrong.
+        """Compute missing results, one video per free worker; returns video -> error.
 
-        `network` says that a GPU is of use. 0 `workers` start none: all is done in this process.
+        `network`: whether a GPU is useful. With 0 `workers` everything runs in this process.
         """
         tasks = {
             video: functools.partial(self.run_one, video, images)
@@ -112,23 +112,23 @@ class Contest:
             if isinstance(outcome, Exception):
                 failed[video] = f"{type(outcome).__name__}: {outcome}"
             left = (time.perf_counter() - began) / done * (len(tasks) - done)
-            said = failed.get(video) or f"{outcome:.0f} s"
-            say(f"[{done}/{len(tasks)}] {video}: {said}; about {left / 60:.0f} min left")
+            text = failed.get(video) or f"{outcome:.0f} s"
+            say(f"[{done}/{len(tasks)}] {video}: {text}; about {left / 60:.0f} min left")
         return failed
 
     def run_one(self, video: str, images: Path, device: str) -> float:
-        """Label and score a video by every tracker that has no result yet; seconds it took."""
+        """Run and score every tracker that has no result for the video; returns the seconds."""
         began = time.perf_counter()
         scene = self._bounded(read_scene(images))
         truths = [view.instances() for view in scene.views]
         segmenter, matcher = _networks(self.segmentation, self.matching, device)
-        masks, matches = RememberedMasks(segmenter), RememberedMatches(matcher)
+        masks, matches = CachedMasks(segmenter), CachedMatches(matcher)
         for tracker, config in self.trackers.items():
             if self.kept(video, tracker) is not None:
                 continue
-            masks.spared, matches.spared, started = 0.0, 0.0, time.perf_counter()
+            masks.saved_seconds, matches.saved_seconds, started = 0.0, 0.0, time.perf_counter()
             maps = list(config.build(masks, matches).track(scene))
-            seconds = time.perf_counter() - started + masks.spared + matches.spared
+            seconds = time.perf_counter() - started + masks.saved_seconds + matches.saved_seconds
             consistency = matched_consistency(
                 scene.views, by_name(scene, maps), matches, self.matcher
             )
@@ -136,7 +136,7 @@ class Contest:
                 "settings": self.settings(tracker),
                 "frames": len(scene),
                 "device": device,
-                "seconds": seconds,  # as if it had been alone, whatever an earlier one found
+                "seconds": seconds,  # includes masks and matches that an earlier tracker cached
                 "video": score_video(truths, maps).summary(),
                 "consistency": consistency.summary(),
             }
@@ -156,7 +156,7 @@ class Contest:
 
 @functools.cache
 def _networks(segmentation: Any, matching: Any, device: str) -> tuple[Segmenter, Matcher]:
-    """Loaded once in each process."""
+    """Build both, once per process."""
     segmenter, matcher = (
         replace(config, device=device) if hasattr(config, "device") else config
         for config in (segmentation, matching)

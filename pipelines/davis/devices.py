@@ -1,4 +1,4 @@
-"""Tasks on the GPUs or cores of this machine: the next goes to the first that is free."""
+"""Run tasks on the GPUs or cores of this machine; the next task goes to the first free one."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ T = TypeVar("T")
 def free_devices(network: bool, workers: int | None, tasks: int) -> list[str]:
     """A device for each worker: the GPUs present in turn, or the CPU for each.
 
-    By default a worker per GPU where there is a `network` to run, else per core; never more
-    than `tasks`, nor fewer than one.
+    By default one worker per GPU where there is a `network` to run, else one per core; at most
+    `tasks`, at least 1.
     """
     gpus: list[str] = []
     if network:
@@ -30,16 +30,16 @@ def free_devices(network: bool, workers: int | None, tasks: int) -> list[str]:
 def on_devices(
     tasks: Mapping[str, Callable[[str], T]], devices: Sequence[str]
 ) -> Iterator[tuple[str, T | Exception]]:
-    """What each task gives when told its device, or why it failed; as they end.
+    """Call each task with its device; yields the result or the exception when it ends.
 
-    Each device has a process of its own, so tasks must pickle.
+    Each device has its own process, so tasks must be picklable.
     """
     context = multiprocessing.get_context("spawn")  # a fork cannot use CUDA
-    hand_out: Any = context.Queue()
+    free: Any = context.Queue()
     for device in devices:
-        hand_out.put(device)
+        free.put(device)
     threads = max(1, (os.cpu_count() or 1) // len(devices))
-    with ProcessPoolExecutor(len(devices), context, _begin, (hand_out, threads)) as pool:
+    with ProcessPoolExecutor(len(devices), context, _begin, (free, threads)) as pool:
         running = {pool.submit(_on_own_device, task): name for name, task in tasks.items()}
         for future in as_completed(running):
             problem = future.exception()
@@ -51,7 +51,7 @@ def on_devices(
 def one_by_one(
     tasks: Mapping[str, Callable[[str], T]], device: str
 ) -> Iterator[tuple[str, T | Exception]]:
-    """The same in this process."""
+    """The same as `on_devices`, in this process."""
     for name, task in tasks.items():
         try:
             yield name, task(device)
@@ -62,10 +62,10 @@ def one_by_one(
 _own_device = "cpu"
 
 
-def _begin(hand_out: Any, threads: int) -> None:
-    """Each worker takes its device once, and its share of the cores."""
+def _begin(free: Any, threads: int) -> None:
+    """Give a new worker its device and its share of the cores."""
     global _own_device
-    _own_device = hand_out.get()
+    _own_device = free.get()
     import cv2
     import numba
     from threadpoolctl import threadpool_limits

@@ -20,28 +20,29 @@ class MatchedConsistency:
     """H where images share no point map, through correspondences; see `matched_consistency`."""
 
     H: float
-    """Share of matches whose two ends have one label, unlabelled being one; NaN without any."""
+    """Share of matches whose two ends have the same label, 0 (unlabelled) included; NaN without
+    matches."""
     H0: float
-    """What H would be on average if every image's ids were permuted independently."""
+    """Expected H if every image's ids were permuted independently."""
     H_labelled: float
     """The same over ends that have an id; an unlabelled other end disagrees."""
     H0_labelled: float
     matches: int
     pairs: int
-    """Pairs of images that were asked for matches."""
+    """Number of pairs of images."""
     unmatched: int
-    """Of these, how many had none (or could not be read)."""
+    """Number of pairs without matches (or with an image that cannot be read)."""
     coverage: float
     """Share of all pixels that have an id."""
     labels: int
     """Ids in use over all images."""
     correspondence: str
-    """Where the matches come from: depth, flow, mast3r. Figures of two do not compare."""
+    """Source of the matches: depth, flow, mast3r. H from different sources is not comparable."""
     steps: tuple[int, ...]
 
     @property
     def H_prime(self) -> float:
-        """(H - H0) / (1 - H0): 0 is chance, 1 is perfect; NaN where chance gives 1."""
+        """(H - H0) / (1 - H0): 0 is chance, 1 is perfect; NaN where H0 is 1."""
         return _beyond_chance(self.H, self.H0)
 
     @property
@@ -79,8 +80,8 @@ def matched_consistency(
 ) -> MatchedConsistency:
     """H (MastSAM, Eq. 4-6) of images without a common point map, through their matches.
 
-    Eq. 4 asks for the pixels of all images that look at the same place, by distance between
-    points. Where there are no points, a match says that its two ends look at the same place:
+    Eq. 4 compares pixels of all images that show the same place, by distance between 3D points.
+    Without 3D points, the two ends of a match are taken to show the same place:
 
     * the pairs of images are (i, i + s) for every i and every s in `steps`;
     * for an end p of a match of such a pair, E is the other end alone: neither p itself nor
@@ -93,8 +94,8 @@ def matched_consistency(
 
     An end's label is that of the nearest pixel. H0 is exact: permuting each image's ids among
     all ids in use, two labelled ends agree with probability 1 / `labels`, two unlabelled ones
-    always. Matches below `min_confidence` are not used. Whoever tracks by the same matches is
-    judged by what it was told: a wrong match that both believe counts as agreement.
+    always. Matches below `min_confidence` are not used. H favours trackers that use the same
+    matches: a wrong match that the tracker followed counts as agreement.
     """
     window: dict[int, LabelMap] = {}
     reach = max(steps, default=1)
@@ -148,8 +149,8 @@ def _matches(matcher: Matcher, a: View, b: View, least: float) -> Matches | None
         found = matcher.match(a, b)
     except FrameError:
         return None
-    sure = found.confidence >= least
-    return Matches(found.xy_in_a[sure], found.xy_in_b[sure], found.confidence[sure])
+    kept = found.confidence >= least
+    return Matches(found.xy_in_a[kept], found.xy_in_b[kept], found.confidence[kept])
 
 
 def _looked_up(labels: LabelMap, xy: np.ndarray) -> Int32[np.ndarray, " matches"]:

@@ -1,4 +1,4 @@
-"""What trackers did on videos, averaged, as tables in Markdown."""
+"""Markdown tables of the trackers' mean scores over videos."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def averaged(results: Sequence[Mapping[str, Any]]) -> dict[str, int | float | No
 
 
 def per_image(found: Means) -> list[str]:
-    """IoU, F1, precision and recall of the best mask of each image, and H in percent."""
+    """Cells: IoU, F1, precision and recall of the best mask of each image, and H in percent."""
     names = ("iou", "f1", "precision", "recall")
     return [*(number(found[f"per_image_{each}"], 4) for each in names), percent(found["H"])]
 
 
 def strict(means: Mapping[str, Means]) -> Table:
-    """One id for the whole video."""
+    """Scores with one id for the whole video."""
     found = table("method", "J", "F", "F1", "precision", "recall", "found", "switches", "longest")
     keys = [f"one_id_{each}" for each in ("iou", "boundary", "f1", "precision", "recall")]
     for title, mean in means.items():
@@ -49,7 +49,7 @@ def strict(means: Mapping[str, Means]) -> Table:
 
 
 def consistency(means: Mapping[str, Means]) -> Table:
-    """H with all that must stand beside it, and what a frame costs."""
+    """H with the numbers needed to interpret it, and seconds per frame."""
     percents = {
         "H": "H", "chance": "H0", "H'": "H_prime", "H labelled": "H_labelled",
         "chance, labelled": "H0_labelled", "coverage": "coverage",
@@ -67,7 +67,7 @@ def consistency(means: Mapping[str, Means]) -> Table:
 
 
 def table(first: str, *others: str) -> Table:
-    """A table with these columns, numbers to the right."""
+    """An empty table with these columns; numbers are aligned right."""
     found = Table(box=box.MARKDOWN)
     found.add_column(first, justify="left")
     for column in others:
@@ -85,16 +85,16 @@ def markdown(parts: Iterable[tuple[str, Table]], text: str) -> str:
 
 
 def percent(value: int | float | None) -> str:
-    """With two decimals."""
+    """A share in percent with two decimals."""
     return number(None if value is None else 100 * value, 2)
 
 
 def number(value: int | float | None, digits: int) -> str:
-    """A dash where there is none."""
+    """A number with `digits` decimals; a dash for None."""
     return "–" if value is None else f"{value:.{digits}f}"
 
 
 def _mean(values: Sequence[int | float | None]) -> float | None:
-    """Of those that are numbers."""
+    """Mean of the values that are numbers."""
     known = [value for value in values if value is not None and not math.isnan(value)]
     return float(np.mean(known)) if known else None

@@ -1,4 +1,4 @@
-"""Scores of masks in videos: J and F of DAVIS, MastSAM's protocol, a stricter one, tracks."""
+"""Scores of masks in videos: J and F of DAVIS, MastSAM's protocol, a stricter one, and tracks."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from lift3d.scene import LabelMap
 from lift3d.scene.errors import InputError
 
 TOLERANCE = 0.008
-"""How far apart boundaries may lie and still agree, as a share of the image's diagonal (DAVIS)."""
+"""Largest distance of matching boundary pixels, as a share of the image's diagonal (DAVIS)."""
 FOUND = 0.5
-"""IoU from which on an object counts as found in a frame (CLEAR MOT's usual)."""
+"""Least IoU for an object to count as found in a frame (usual with CLEAR MOT)."""
 PAPER = (
     "per image: in every annotated image where the object is visible, the predicted mask of "
     "highest IoU, whatever its id; means over images, then objects"
@@ -29,15 +29,15 @@ STRICT = (
 
 @dataclass(frozen=True)
 class MaskScore:
-    """One mask against the true one, or the mean of many; all 0 to 1.
+    """Scores of one mask against the true mask, or means over many; all 0 to 1.
 
-    Where both masks are empty all is 1; else what divides by an empty mask is 0.
+    Where both masks are empty all scores are 1; otherwise a division by an empty mask gives 0.
     """
 
     iou: float
     """DAVIS' J."""
     f1: float
-    """Of pixels, 2 I / (P + T); not the boundary's F."""
+    """F1 of pixels, 2 I / (P + T); not the boundary's F."""
     precision: float
     recall: float
     boundary: float
@@ -61,7 +61,7 @@ class MaskScore:
 
     @staticmethod
     def mean(scores: Sequence[MaskScore]) -> MaskScore:
-        """The mean of each number; NaN of none."""
+        """The mean of each score; NaN for an empty list."""
         if not scores:
             return MaskScore(*[float("nan")] * len(fields(MaskScore)))
         return MaskScore(
@@ -74,12 +74,12 @@ class MaskScore:
 
 @dataclass(frozen=True)
 class Track:
-    """How one true object was followed.
+    """How one true object was tracked.
 
     In each annotated image where it is visible the object is *found* if the predicted mask of
-    highest IoU reaches `FOUND`, under that mask's id. A *switch* is an id that differs from the
-    one it was last found under, whatever lies between. Its *longest* track is the longest run
-    of such images, none left out, in which it is found under one id.
+    highest IoU reaches `FOUND`, with that mask's id. A *switch* is an id that differs from that
+    of the last image in which it was found. Its *longest* track is the longest run of consecutive
+    such images in which it is found with the same id.
     """
 
     visible: int
@@ -90,7 +90,7 @@ class Track:
 
 @dataclass(frozen=True)
 class ObjectScore:
-    """One true object of a video."""
+    """Scores of one true object of a video."""
 
     object: int
     per_image: MaskScore
@@ -98,17 +98,17 @@ class ObjectScore:
     one_id: MaskScore
     """By the protocol `STRICT`."""
     id: int
-    """The id that `one_id` chose; 0 where no mask ever met the object."""
+    """The id that `one_id` chose; 0 where no mask ever overlapped the object."""
     track: Track
 
 
 @dataclass(frozen=True)
 class VideoScore:
-    """All true objects of a video."""
+    """Scores of all true objects of a video."""
 
     objects: tuple[ObjectScore, ...]
     images: int
-    """Annotated ones."""
+    """Number of annotated images."""
 
     @property
     def per_image(self) -> MaskScore:
@@ -121,7 +121,7 @@ class VideoScore:
         return MaskScore.mean([each.one_id for each in self.objects])
 
     def summary(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """The scores as JSON values."""
         tracks = [each.track for each in self.objects]
         return {
             "images": self.images,
@@ -152,10 +152,9 @@ def boundary_f(
 ) -> float:
     """DAVIS' F: the F-measure of boundary pixels (Perazzi et al. 2016).
 
-    A pixel of one boundary is matched where one of the other lies within r pixels of it
-    (inclusive), r being `tolerance` of the diagonal, rounded up: what dilating the other by a
-    disk of radius r says, here by a distance transform. 1 where neither has a boundary, 0 where
-    only one has.
+    A boundary pixel is matched if the other mask has a boundary pixel at most r pixels away, r
+    being `tolerance` of the diagonal, rounded up. That equals dilation by a disk of radius r, here
+    by a distance transform. 1 where neither mask has a boundary, 0 where only one has.
     """
     ours, true = boundary(predicted), boundary(truth)
     if not ours.any() or not true.any():
@@ -171,10 +170,10 @@ def score_video(
     predictions: Sequence[Int32[np.ndarray, "_ _"]],
     found: float = FOUND,
 ) -> VideoScore:
-    """All true objects of a video against ids that claim to persist.
+    """Score predicted ids, which should persist over the video, for all its true objects.
 
-    One map per image; a truth of None is not annotated and not asked. Label 0 is no mask, and
-    no object. InputError where no image is annotated or maps differ in size.
+    One label map per image; a truth of None is not annotated and not scored. Label 0 is no mask
+    and no object. InputError where no image is annotated or maps differ in size.
     """
     if len(truths) != len(predictions):
         raise InputError(
@@ -190,14 +189,14 @@ def score_video(
 
 @dataclass(frozen=True, eq=False)
 class _Image:
-    """How the masks of one image meet its true objects."""
+    """Overlap of the predicted masks of one image with its true objects."""
 
     ids: Int64[np.ndarray, " masks"]
     sizes: Int64[np.ndarray, " masks"]
     area: dict[int, int]
-    """Of each visible object."""
+    """Pixels of each visible object."""
     shared: dict[int, Int64[np.ndarray, " masks"]]
-    """Pixels that each mask shares with it."""
+    """Pixels that each mask shares with each visible object."""
 
     @staticmethod
     def of(truth: Int32[np.ndarray, "_ _"], predicted: Int32[np.ndarray, "_ _"]) -> _Image:
@@ -219,7 +218,7 @@ class _Image:
         )
 
     def iou(self, one: int) -> Float64[np.ndarray, " masks"]:
-        """Of each mask with the object."""
+        """IoU of each mask with the object."""
         if one not in self.area:
             return np.zeros(len(self.ids))
         return self.shared[one] / (self.area[one] + self.sizes - self.shared[one])
@@ -248,7 +247,7 @@ def _object(
 
 
 def _best(image: _Image, one: int) -> tuple[int, float]:
-    """Id and IoU of the best mask; the smaller id of two as good, 0 where none touches it."""
+    """Id and IoU of the best mask; the smaller id on a tie, 0 where no mask overlaps it."""
     iou = image.iou(one)
     if not iou.any():
         return 0, 0.0
@@ -257,18 +256,18 @@ def _best(image: _Image, one: int) -> tuple[int, float]:
 
 
 def _one_id(images: Sequence[_Image], one: int) -> int:
-    """The id of highest mean IoU; where the object is not, an id scores 1 by being absent too."""
+    """The id of highest mean IoU; in images without the object an absent id scores 1."""
     total: dict[int, float] = {}
     for image in images:
         for own, iou in zip(image.ids.tolist(), image.iou(one).tolist(), strict=True):
-            # Absent from an image without the object is what all others start with.
+            # Relative to an id that is absent everywhere, which scores 1 without the object.
             total[own] = total.get(own, 0.0) + (iou if one in image.area else -1.0)
     met = {own for image in images for own in image.ids[image.iou(one) > 0].tolist()}
     return max(sorted(met), key=total.__getitem__) if met else 0
 
 
 def _track(ids: Sequence[int]) -> Track:
-    """From the id that a visible object was found under in each image, 0 where it was not."""
+    """The track, from the id that the visible object was found with in each image, 0 if not."""
     switches = longest = run = last = 0
     for before, own in zip([0, *ids], ids, strict=False):
         run = 0 if own == 0 else run + 1 if own == before else 1
@@ -293,7 +292,7 @@ def _compact(
 
 
 def _distance(pixels: Bool[np.ndarray, "h w"]) -> np.ndarray:
-    """From each pixel to the nearest of `pixels`, exact."""
+    """Exact distance from each pixel to the nearest of `pixels`."""
     import cv2
 
     return cv2.distanceTransform((~pixels).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)

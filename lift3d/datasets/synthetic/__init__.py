@@ -1,4 +1,4 @@
-"""A furnished room that exists only in numbers: exact truth for tests, demo and benchmarks."""
+"""A synthetic furnished room with exact ground truth, for tests, demo and benchmarks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from lift3d.scene import Camera, Depth, Image, LabelledPoints, LabelMap, Scene, View
+from lift3d.scene import Camera, Depth, Image, LabelledPoints, LabelMap, Origin, Scene, View
 from lift3d.scene.errors import InputError
 from lift3d.scene.protocols import Reader
 
@@ -21,18 +21,18 @@ NAME = "synthetic"
 
 @dataclass(frozen=True)
 class SyntheticConfig(Reader):
-    """A furnished room, ray cast with exact truth: INPUT is `synthetic` or `synthetic:SEED`."""
+    """A ray-cast furnished room with ground truth: INPUT is `synthetic` or `synthetic:SEED`."""
 
     takes_words: ClassVar[bool] = True
-    expects: ClassVar[str] = "no path but the word `synthetic`, or `synthetic:SEED`"
+    expects: ClassVar[str] = "the word `synthetic` or `synthetic:SEED` instead of a path"
     seed: int = 0
-    """Decides furniture, camera path and noise; `synthetic:SEED` sets it too."""
+    """Seed of furniture, camera path and noise; `synthetic:SEED` sets it too."""
     views: int = 120
     """Pictures along the camera's two loops through the room."""
     width: int = 320
-    """Pixels across."""
+    """Image width in pixels."""
     height: int = 240
-    """Pixels down."""
+    """Image height in pixels."""
     noise: bool = True
     """Sensor noise, missing depth, blur; False gives exact depth and clean colour."""
     spacing: float = 0.02
@@ -44,7 +44,7 @@ class SyntheticConfig(Reader):
         return name == NAME and (not seed or seed.isdecimal()) and not path.exists()
 
     def read(self, path: Path = Path(NAME)) -> Scene:
-        """The scene; views are rendered when asked for."""
+        """The scene; pictures are rendered when views load them."""
         name, _, seed = str(path).partition(":")
         if name != NAME or (seed and not seed.isdecimal()):
             raise InputError(f"{path} is not a synthetic scene; write `synthetic` or `synthetic:7`")
@@ -71,11 +71,12 @@ class SyntheticConfig(Reader):
             metric=True,
             source=f"synthetic room, seed {config.seed}",
             notes=(
-                f"{len(room.caster.world.things)} things in the room, walls, floor and ceiling "
-                "among them",
+                f"{len(room.caster.world.objects)} objects in the room, including walls, floor "
+                "and ceiling",
             ),
             load_surface=partial(_surface, config),
             void_classes=(1, 2, 3),  # world.STRUCTURE
+            origin=Origin.of(Path(f"{NAME}:{config.seed}"), NAME, config),
         )
 
 
@@ -87,7 +88,7 @@ class _Room:
 
 @lru_cache(maxsize=2)
 def _room(config: SyntheticConfig) -> _Room:
-    """Built once per process, so that views stay small enough to travel."""
+    """The room of a configuration, cached per process so that views are small when pickled."""
     from lift3d.datasets.synthetic.render import Caster
     from lift3d.datasets.synthetic.rooms import furnished
     from lift3d.datasets.synthetic.trajectory import walk
@@ -97,7 +98,7 @@ def _room(config: SyntheticConfig) -> _Room:
     cx, cy = rooms[0].centre
     lamp = np.array([cx + 0.3, cy - 0.2, rooms[0].height - 0.3], np.float32)
     caster = Caster(world, lamp)
-    # 60 degrees across, as phones and depth sensors have.
+    # Horizontal field of view 60 degrees, as of phones and depth sensors.
     focal = config.width / 2 / np.tan(np.radians(30))
     K = np.array(
         [
@@ -112,34 +113,34 @@ def _room(config: SyntheticConfig) -> _Room:
 
 
 @lru_cache(maxsize=4)
-def _look(config: SyntheticConfig, index: int) -> Exact:
+def _rendered(config: SyntheticConfig, index: int) -> Exact:
     room = _room(config)
-    return room.caster.look(room.cameras[index])
+    return room.caster.render(room.cameras[index])
 
 
 def _image(config: SyntheticConfig, index: int) -> Image:
     from lift3d.datasets.synthetic.sensor import photo
 
     rng = np.random.default_rng([config.seed, 1, index])
-    return photo(_look(config, index), rng, config.noise)
+    return photo(_rendered(config, index), rng, config.noise)
 
 
 def _depth(config: SyntheticConfig, index: int) -> Depth:
     from lift3d.datasets.synthetic.sensor import measured
 
-    exact = _look(config, index)
+    exact = _rendered(config, index)
     if not config.noise:
         return exact.depth.copy()
     return measured(exact, np.random.default_rng([config.seed, 2, index]))
 
 
 def _instances(config: SyntheticConfig, index: int) -> LabelMap:
-    return _look(config, index).instances.copy()
+    return _rendered(config, index).instances.copy()
 
 
 def _surface(config: SyntheticConfig) -> LabelledPoints:
-    from lift3d.datasets.synthetic.surface import seen_surface
+    from lift3d.datasets.synthetic.surface import visible_surface
 
     room = _room(config)
     rng = np.random.default_rng([config.seed, 3])
-    return seen_surface(room.caster, room.cameras, config.spacing, rng)
+    return visible_surface(room.caster, room.cameras, config.spacing, rng)

@@ -1,4 +1,4 @@
-"""Colour of surface points: procedural textures and a simple light."""
+"""Colour of surface points: procedural textures and a simple lighting model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def albedo(
     xyz: Float32[np.ndarray, "hits 3"],
     normal: Float32[np.ndarray, "hits 3"],
 ) -> Float32[np.ndarray, "hits 3"]:
-    """Colour (0 to 1) of the material at each surface point, -1 pieces are black."""
+    """Colour (0 to 1) of the material at each surface point; black where `piece` is -1."""
     return _albedo(
         piece, xyz, normal, world.piece_from_world, world.colours, world.pattern, world.size
     )
@@ -33,7 +33,7 @@ def lit(
 ) -> Float32[np.ndarray, "hits 3"]:
     """`colour` under ambient light from above and one lamp; 0 to 1.
 
-    `open_to`: share of the ambient light that reaches a point, all of it by default.
+    `open_to`: share of the ambient light that reaches a point, 1 by default.
     """
     to_lamp = lamp - xyz
     distance = np.sqrt(np.einsum("ij,ij->i", to_lamp, to_lamp))
@@ -82,14 +82,14 @@ def _albedo(piece, xyz, normal, piece_from_world, colours, pattern, size):
             x, n = xyz[index], normal[index]
             local[row] = m[0] * x[0] + m[1] * x[1] + m[2] * x[2] + m[3]
             turned[row] = abs(m[0] * n[0] + m[1] * n[1] + m[2] * n[2])
-        # Paint on the two axes that the surface lies along.
+        # Texture coordinates are the two axes most parallel to the surface.
         if turned[2] >= turned[0] and turned[2] >= turned[1]:
             u, v = local[0], local[1]
         elif turned[0] >= turned[1]:
             u, v = local[1], local[2]
         else:
             u, v = local[0], local[2]
-        # Half a step off, so that no pattern edge lies on a symmetry plane of the mesh.
+        # An offset, so that no pattern edge is in a symmetry plane of the mesh.
         s, t = u / size[p] + 0.37, v / size[p] + 0.29
         kind, mix = pattern[p], 0.0
         if kind == CHECKER:
@@ -102,7 +102,7 @@ def _albedo(piece, xyz, normal, piece_from_world, colours, pattern, size):
             mix = min(max(0.5 + s, 0.0), 1.0)
         elif kind == GRAIN:
             mix = _noise(0.15 * s, 2.0 * t, p)
-        # Fine mottling: no surface is one colour to a camera.
+        # Fine mottling, because no real surface has exactly one colour.
         mottle = 0.96 + 0.08 * _noise(u * 90, v * 90, p)
         for c in range(3):
             out[index, c] = (colours[p, 0, c] * (1 - mix) + colours[p, 1, c] * mix) * mottle

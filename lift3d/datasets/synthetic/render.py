@@ -1,4 +1,4 @@
-"""Exact pictures of a world by ray casting (Open3D's Embree scene)."""
+"""Pictures of a world without sensor noise, by ray casting (Open3D's Embree scene)."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from lift3d.scene import Camera, Depth, LabelMap
 from lift3d.scene.errors import open3d
 
 SKY, NEAR_BY, BOUNCED = 12, 0.25, 0.75
-"""Rays a point looks for ambient light by, how far each, and what it loses where all are blocked
-(the rest is light that the blocking surfaces give back)."""
+"""Ambient occlusion: rays per point, their length in metres, and the share of ambient light lost
+where all are blocked (the blocking surfaces reflect the rest). Chosen by hand."""
 
 
 @dataclass(frozen=True, eq=False)
 class Exact:
-    """What a camera without faults sees."""
+    """The picture of a camera without noise."""
 
     depth: Depth
     instances: LabelMap
@@ -35,12 +35,12 @@ class Exact:
 
     @cached_property
     def colour(self) -> Float32[np.ndarray, "height width 3"]:
-        """0 to 1. Light takes most of the time, and who wants the depth needs none."""
+        """Colour from 0 to 1, computed on first access because lighting takes most of the time."""
         return self.paint().reshape(*self.depth.shape, 3)
 
 
 class Caster:
-    """A world ready to be looked at."""
+    """Casts rays into a world."""
 
     def __init__(self, world: World, lamp: Float32[np.ndarray, "3"]) -> None:
         self.world = world
@@ -57,8 +57,8 @@ class Caster:
         hits = self._scene.cast_rays(self._rays(camera)[0])["t_hit"].numpy()
         return np.where(np.isfinite(hits), hits, 0).astype(np.float32)
 
-    def look(self, camera: Camera) -> Exact:
-        """Everything a camera sees."""
+    def render(self, camera: Camera) -> Exact:
+        """Depth, instances and the other pictures of a camera."""
         rays, direction = self._rays(camera)
         hits = self._scene.cast_rays(rays)
         z = hits["t_hit"].numpy()
@@ -67,7 +67,7 @@ class Caster:
         z = np.where(hit, z, 0).astype(np.float32)
         triangle = np.where(hit, hits["primitive_ids"].numpy(), 0).astype(np.int64)
         piece = np.where(hit, self.world.piece[triangle], -1).astype(np.int32)
-        # Copied: Open3D fails at exit where its own memory is still held.
+        # A copy: Open3D fails at exit while its own memory is in use.
         normal = hits["primitive_normals"].numpy().copy()
         direction = direction.reshape(-1, 3)
         position = camera.pose[:3, 3].astype(np.float32)
@@ -97,7 +97,7 @@ class Caster:
     def unhidden(
         self, camera: Camera, xyz: Float32[np.ndarray, "points 3"]
     ) -> Bool[np.ndarray, " points"]:
-        """Whether nothing lies between the camera and each point (but its last 2 mm)."""
+        """Whether nothing is between the camera and each point, except in the last 2 mm."""
         start = camera.pose[:3, 3].astype(np.float32)
         towards = xyz - start
         length = np.linalg.norm(towards, axis=1, keepdims=True)
@@ -109,17 +109,17 @@ class Caster:
     def distance(
         self, xyz: Float32[np.ndarray, "points 3"]
     ) -> tuple[Float32[np.ndarray, " points"], Float32[np.ndarray, "points 3"]]:
-        """Distance to the nearest surface, and where on it."""
+        """Distance to the nearest surface, and the nearest point on it."""
         nearest = self._scene.compute_closest_points(self._core.Tensor(xyz))["points"].numpy()
         return np.linalg.norm(nearest - xyz, axis=1).astype(np.float32), nearest
 
     def open_to(
         self, xyz: Float32[np.ndarray, "hits 3"], normal: Float32[np.ndarray, "hits 3"]
     ) -> Float32[np.ndarray, " hits"]:
-        """Share of the ambient light that reaches each point: less in folds, gaps and under things.
+        """Share of the ambient light that reaches each point.
 
-        Ambient occlusion (Zhukov et al. 1998): of `SKY` rays about the normal, cosine-weighted,
-        the share that meets nothing within `NEAR_BY` metres.
+        Ambient occlusion (Zhukov et al. 1998): 1 minus `BOUNCED` times the share of `SKY` rays,
+        cosine-weighted about the normal, that hit a surface within `NEAR_BY` metres.
         """
         rays = _about(xyz + 5e-4 * normal, normal, _directions())
         blocked = self._scene.test_occlusions(self._core.Tensor(rays), 0.0, NEAR_BY).numpy()
@@ -154,12 +154,12 @@ def _directions() -> Float32[np.ndarray, "turns rays 3"]:
 @numba.njit(cache=True, parallel=True)
 @no_type_check
 def _about(start, normal, directions):
-    """Rays from `start` in `directions` about the normal; which turn, the place decides."""
+    """Rays from `start` in `directions` about the normal; the turn is a hash of the position."""
     count, (turns, rays, _) = len(start), directions.shape
     out = np.empty((count, rays, 6), np.float32)
     for i in numba.prange(count):
         n = normal[i]
-        # A right-handed base about n (Duff et al. 2017).
+        # A right-handed basis with n as its z axis (Duff et al. 2017).
         sign = np.float32(1.0) if n[2] >= 0 else np.float32(-1.0)
         a = np.float32(-1.0) / (sign + n[2])
         b = n[0] * n[1] * a

@@ -1,4 +1,4 @@
-"""Lay out a furnished room: floor, walls, furniture along them, a table in the middle."""
+"""Layout of a furnished room: floor, walls, furniture along them, a table in the middle."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from lift3d.datasets.synthetic.world import (
 from lift3d.scene import Transform
 
 THICK = 0.12
-"""Of walls, metres."""
+"""Thickness of walls, metres."""
 APART = 1.0
-"""Least distance between what hangs on walls, middle to middle: nothing overlaps."""
+"""Minimum distance in metres between the centres of doors and pictures, so that none overlap."""
 
 
 @dataclass
 class Room:
-    """A rectangle of floor, and where things stand on it already."""
+    """A rectangular floor, with the areas that are in use."""
 
     x0: Number
     y0: Number
@@ -38,15 +38,15 @@ class Room:
     height: Number
     taken: list[tuple[float, float, float, float]] = field(default_factory=list)
     hung: list[np.ndarray] = field(default_factory=list)
-    """Where doors and pictures are on the walls."""
+    """Positions (x, y) of doors and pictures on the walls."""
 
     @property
     def centre(self) -> tuple[float, float]:
-        """Middle of the floor."""
+        """Centre of the floor."""
         return (self.x0 + self.x1) / 2, (self.y0 + self.y1) / 2
 
     def take(self, x0: Number, y0: Number, x1: Number, y1: Number) -> bool:
-        """Reserve a rectangle; False where something stands there already."""
+        """Reserve a rectangle; False where it overlaps a reserved one."""
         for a0, b0, a1, b1 in self.taken:
             if x0 < a1 and a0 < x1 and y0 < b1 and b0 < y1:
                 return False
@@ -56,7 +56,7 @@ class Room:
     def against_wall(
         self, rng: np.random.Generator, wide: Number, deep: Number, gap: Number = 0.02
     ) -> Transform | None:
-        """A free place along a random wall, back to it; None after many tries."""
+        """world_from_object at a free place with its back to a random wall; None without one."""
         for _ in range(150):
             side = int(rng.integers(4))
             along_x = side % 2 == 0
@@ -78,7 +78,7 @@ class Room:
 
 
 def furnished(rng: np.random.Generator) -> tuple[World, list[Room]]:
-    """A room full of things, and its floor plan."""
+    """The world of a furnished room, and its floor plan."""
     build = Builder(rng)
     wide, deep = rng.uniform(5.0, 5.8), rng.uniform(4.4, 5.0)
     room = Room(0.0, 0.0, wide, deep, rng.uniform(2.5, 2.8))
@@ -96,20 +96,20 @@ def structure(build: Builder, room: Room) -> None:
     planks = furniture.pick(rng, furniture.WOODS)
     darker = furniture.shade(rng, (planks[0] * 0.85, planks[1] * 0.85, planks[2] * 0.85))
     floor = Material(planks, darker, pattern, rng.uniform(0.12, 0.3))
-    build.thing("floor", at).add(box(x, y, 0.1), floor, place(0, 0, -0.1))
+    build.add_object("floor", at).add(box(x, y, 0.1), floor, place(0, 0, -0.1))
     white = Material((0.9, 0.9, 0.88))
-    build.thing("ceiling", at).add(box(x, y, 0.1), white, place(0, 0, room.height))
+    build.add_object("ceiling", at).add(box(x, y, 0.1), white, place(0, 0, room.height))
     paint = furniture.shade(rng, (0.78, 0.76, 0.7), 0.08)
     for side in range(4):
         size, half = (x, y / 2) if side % 2 == 0 else (y, x / 2)
         own = furniture.shade(rng, paint, 0.02)
-        look = Material(own, furniture.shade(rng, own, 0.03), CLOUDS, 0.8)
+        material = Material(own, furniture.shade(rng, own, 0.03), CLOUDS, 0.8)
         where = place(0, 0, 0, side * np.pi / 2) @ place(0, -half - THICK / 2)
-        build.thing("wall", at).add(box(size, THICK, room.height), look, where)
+        build.add_object("wall", at).add(box(size, THICK, room.height), material, where)
 
 
 def furnish(build: Builder, room: Room) -> None:
-    """Large things first, so that they find a place."""
+    """Place the furniture, large pieces first, so that they find a place."""
     rng = build.rng
     cx, cy = room.centre
     turn = rng.uniform(-0.15, 0.15)
@@ -145,7 +145,7 @@ def dining(build: Builder, room: Room, middle: Transform) -> None:
     furniture.rug(build, middle, x + 0.9, y + 1.1)
     up = middle @ place(0, 0, 0.012)
     furniture.table(build, up, x, y)
-    look = furniture.wood(rng)
+    material = furniture.wood(rng)
     for i in (-1, 1):
         for j in (-1, 1):
             if rng.random() < 0.8:
@@ -156,7 +156,7 @@ def dining(build: Builder, room: Room, middle: Transform) -> None:
                     0,
                     (0 if j < 0 else np.pi) + rng.uniform(-0.12, 0.12),
                 )
-                furniture.chair(build, up @ spot, look)
+                furniture.chair(build, up @ spot, material)
     reach = np.hypot(x / 2, y / 2 + 0.4) * 0.9
     cx, cy = middle[0, 3], middle[1, 3]
     room.take(cx - x / 2 - 0.2, cy - reach, cx + x / 2 + 0.2, cy + reach)

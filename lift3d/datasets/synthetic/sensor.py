@@ -1,4 +1,4 @@
-"""What a real sensor makes of an exact picture: noise, holes, flying pixels, blur.
+"""Model of a real sensor: noise, missing depth, flying pixels, blur.
 
 Noise of depth along z: sigma = 0.0012 + 0.0019 (z - 0.4)^2 metres (Nguyen, Izadi, Lovell:
 Modeling Kinect Sensor Noise, 2012, Eq. 3).
@@ -25,12 +25,12 @@ def photo(exact: Exact, rng: np.random.Generator, noise: bool) -> Image:
         colour = cv2.GaussianBlur(colour, (0, 0), 0.6)
         colour = colour * rng.uniform(0.92, 1.06)
         colour = colour + 0.012 * rng.standard_normal(colour.shape, np.float32)
-    # Display gamma, so that shade is not too dark.
+    # Display gamma, so that shadows are not too dark.
     return np.round(255 * np.clip(colour, 0, 1) ** (1 / 1.6)).astype(np.uint8)
 
 
 def measured(exact: Exact, rng: np.random.Generator) -> Depth:
-    """The depth a sensor would give: rounded to millimetres, 0 = missing."""
+    """The depth of the simulated sensor: rounded to millimetres, 0 = missing."""
     z = exact.depth
     shape = z.shape
     grain = rng.standard_normal(shape, np.float32)
@@ -40,7 +40,7 @@ def measured(exact: Exact, rng: np.random.Generator) -> Depth:
     flying = edge & (rng.random(shape, np.float32) < 0.15)
     depth[flying] = (_blurred(z))[flying]
     missing = edge & ~flying & (rng.random(shape, np.float32) < 0.6)
-    # Grazing surfaces and shiny or dark ones answer in patches.
+    # On grazing, shiny or dark surfaces, depth is missing in patches.
     patches = _patches(rng, shape)
     missing |= exact.facing < 0.08 + 0.17 * patches
     missing |= patches < 1.1 * exact.shine - 0.05
@@ -50,7 +50,7 @@ def measured(exact: Exact, rng: np.random.Generator) -> Depth:
 
 
 def _steps(z: Depth) -> Bool[np.ndarray, "height width"]:
-    """Pixels beside a jump in depth of more than 5 %."""
+    """Pixels beside a depth step of more than 5 %."""
     edge = np.zeros(z.shape, bool)
     for axis in (0, 1):
         a = z[:-1] if axis == 0 else z[:, :-1]
@@ -66,7 +66,7 @@ def _steps(z: Depth) -> Bool[np.ndarray, "height width"]:
 
 
 def _blurred(z: Depth) -> Depth:
-    """Mean of 3 x 3: what a pixel on an edge mixes."""
+    """Mean of 3 x 3 pixels: the depth of a flying pixel."""
     import cv2
 
     return np.asarray(cv2.blur(z, (3, 3)), np.float32)
@@ -75,7 +75,7 @@ def _blurred(z: Depth) -> Depth:
 def _patches(
     rng: np.random.Generator, shape: tuple[int, int]
 ) -> Float32[np.ndarray, "height width"]:
-    """Smooth noise, evenly 0 to 1, in blobs of a thirtieth of the picture."""
+    """Smooth noise from 0 to 1, with blobs of 1/30 of the image width."""
     import cv2
 
     height, width = shape

@@ -1,4 +1,4 @@
-"""Closed triangle meshes, outward normals, z up: what furniture is made of."""
+"""Closed triangle meshes of the furniture; outward normals, z up."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 Number: TypeAlias = float | int
-"""A length or an angle; shapes are written with whole numbers too."""
+"""A length or an angle."""
 
 
 class Mesh(NamedTuple):
-    """A closed surface; triangles turn counter-clockwise seen from outside."""
+    """A closed surface; triangles are counter-clockwise as seen from outside."""
 
     vertices: Float64[np.ndarray, "vertices 3"]
     triangles: Int64[np.ndarray, "triangles 3"]
@@ -31,9 +31,9 @@ def box(x: Number, y: Number, z: Number) -> Mesh:
 
 
 def worn_box(x: Number, y: Number, z: Number, edge: Number) -> Mesh:
-    """A box whose edges are broken by `edge`: no carton and no book ends in a mathematical line.
+    """A box with edges bevelled by `edge`, as real cartons and books have.
 
-    Two that stand flush leave a groove, which is what a picture shows of where they touch.
+    Two touching boxes leave a groove, which makes their boundary visible in a picture.
 
     >>> worn_box(1, 1, 2, 0.1).triangles.shape
     (44, 3)
@@ -42,7 +42,7 @@ def worn_box(x: Number, y: Number, z: Number, edge: Number) -> Mesh:
 
     sign = np.array([[i, j, k] for k in (-1, 1) for j in (-1, 1) for i in (-1, 1)], np.float64)
     half = np.array([x, y, z]) / 2
-    # Of each corner three: on one of its faces each, `edge` away from the other two.
+    # Three points per corner: one on each of its faces, `edge` away from the other two faces.
     points = (sign[:, None] * (half - edge * (1 - np.eye(3)))).reshape(-1, 3)
     triangles = ConvexHull(points).simplices.astype(np.int64)
     a, b, c = np.moveaxis(points[triangles], 1, 0)
@@ -104,7 +104,7 @@ def cushion(x: Number, y: Number, z: Number, square: Number = 0.35, rings: int =
 
 
 def leaf(length: Number, width: Number, thick: Number = 0.003) -> Mesh:
-    """A flat diamond along +x from the origin: an octahedron, closed so that it has an outside."""
+    """A flat diamond along +x from the origin: a closed octahedron."""
     vertices = np.array(
         [
             [0, 0, 0],

@@ -1,4 +1,4 @@
-"""The true surface as labelled points: only what some view really sees."""
+"""The true surface as labelled points, limited to points that are visible in a view."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from lift3d.datasets.synthetic.world import World
 from lift3d.scene import Camera, LabelledPoints, Points
 
 
-def seen_surface(
+def visible_surface(
     caster: Caster, cameras: Sequence[Camera], spacing: float, rng: np.random.Generator
 ) -> LabelledPoints:
-    """Points about `spacing` metres apart on every surface that a camera sees.
+    """Points about `spacing` metres apart on all surfaces that are visible from a camera.
 
     `semantic` is the category (see `world.CATEGORIES`), 1 to 3 being structure.
     """
@@ -30,7 +30,7 @@ def seen_surface(
         likely = seen.copy()
         _mark_seen(xyz, normal, rigid, camera.K, caster.depth(camera), likely)
         likely = np.flatnonzero(likely & ~seen)
-        # The depth map tells what is near; only a ray tells a book's hidden side from its spine.
+        # The depth map gives candidates; a ray also excludes hidden points near visible ones.
         seen[likely[caster.unhidden(camera, xyz[likely])]] = True
     xyz, triangle, normal = xyz[seen], triangle[seen], normal[seen]
     piece = world.piece[triangle]
@@ -50,7 +50,7 @@ def _sample(
 ) -> tuple[
     Float32[np.ndarray, "points 3"], Int64[np.ndarray, " points"], Float32[np.ndarray, "points 3"]
 ]:
-    """Points even in area, their triangle, their normal."""
+    """Points of uniform density, with their triangle and normal."""
     corner = world.vertices[world.triangles].astype(np.float64)
     side_a, side_b = corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]
     cross = np.cross(side_a, side_b)
@@ -73,7 +73,7 @@ def _mark_seen(
     depth: Float32[np.ndarray, "height width"],
     seen: Bool[np.ndarray, " points"],
 ) -> None:
-    """Set `seen` where a point faces the camera and lies on its exact depth."""
+    """Set `seen` where a point faces the camera and is at its exact depth."""
     _mark(xyz, normal, camera_from_world, K.astype(np.float32), depth, seen)
 
 
@@ -104,6 +104,6 @@ def _mark(xyz, normal, rigid, K, depth, seen):
         facing /= np.sqrt(x * x + y * y + z * z)
         if facing < 0.1:
             continue
-        # The pixel's centre and the point differ by up to half a pixel of slanted surface.
+        # The point is up to half a pixel from the pixel's centre, more depth on slanted surfaces.
         slack = 0.004 + 0.7 * z / K[0, 0] / facing
         seen[i] = abs(depth[row, column] - z) < slack

@@ -1,4 +1,4 @@
-"""Where the camera goes: twice round the room, so that everything is seen, left and seen again."""
+"""The camera path: twice round the room, so that objects leave the image and return."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lift3d.datasets.synthetic.rooms import Room
 from lift3d.scene import Transform
 
 CLEARANCE = 0.35
-"""Metres the camera keeps from every surface."""
+"""Minimum distance in metres between camera and surfaces."""
 
 
 def look_at(position: Float64[np.ndarray, "3"], heading: float, pitch: float) -> Transform:
@@ -39,7 +39,7 @@ def walk(
     time = np.arange(views) / views
     start = rng.uniform(0, 2 * np.pi)
     angle = start + 4 * np.pi * time
-    # 0 during the first loop, 1 during the second, smooth in between and back at the end.
+    # 0 in the first loop, 1 in the second, with smooth transitions.
     second = 0.5 - 0.5 * np.tanh(12 * np.cos(2 * np.pi * (time - 0.25) + np.pi / 2))
     second = np.clip(second, 0, 1)
     reach = 1 - 0.4 * second
@@ -57,7 +57,7 @@ def walk(
 def _pushed_free(
     caster: Caster, xyz: Float64[np.ndarray, "views 3"]
 ) -> Float64[np.ndarray, "views 3"]:
-    """Positions moved away from what they are too close to, a little at a time."""
+    """Positions moved in small steps away from surfaces that are too near."""
     for _ in range(40):
         distance, nearest = caster.distance(xyz.astype(np.float32))
         close = distance < CLEARANCE

@@ -152,7 +152,9 @@ def _entry(listing: Path, number: int, words: Sequence[str]) -> tuple[Path, int,
     folder = listing.parent.resolve()
     path = (folder / words[0]).resolve()
     if not path.is_relative_to(folder):
-        raise InputError(f"{where}: {words[0]} is outside the submission; give a path relative to it")
+        raise InputError(
+            f"{where}: {words[0]} is outside the submission; give a path relative to it"
+        )
     try:
         # The benchmark also accepts labels such as 5.0.
         return path, int(float(words[1])), float(words[2])

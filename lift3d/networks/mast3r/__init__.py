@@ -1,1 +1,1 @@
-"""The MASt3R network, written from published facts, key for key with the authors' weights."""
+"""The MASt3R network, written from published facts; loads the authors' weights unchanged."""

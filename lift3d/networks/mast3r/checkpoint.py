@@ -1,4 +1,4 @@
-"""Published weights, read without running anything that is in the file."""
+"""Load the published weights of MASt3R; no code in the file is run."""
 
 from __future__ import annotations
 
@@ -41,25 +41,25 @@ MODES: dict[str, Any] = {
     "desc_conf_mode": ("exp", 0, math.inf),
     "two_confs": True,
 }
-"""What the network here computes; a checkpoint that says otherwise is of another kind."""
+"""Options that this implementation has; checkpoints with other values are refused."""
 
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """What was loaded."""
+    """Path, sizes and scale of a loaded checkpoint."""
 
     path: Path
     config: NetworkConfig
     metric: bool
-    """True where the weights were trained to give metres; known by the name alone."""
+    """True where the weights were trained for metric scale; known only from the name."""
 
 
 def load(path: Path) -> tuple[Mast3r, CheckpointInfo]:
     """The network with the weights at `path`, float32, on the CPU.
 
-    `path` is a `.pth` file as the authors publish it, or a folder with `config.json` and
+    `path` is a `.pth` file as published by the authors, or a folder with `config.json` and
     `model.safetensors` as on the Hugging Face hub. Raises InputError where it is neither, is
-    cut short, or belongs to another network.
+    truncated, or belongs to another network.
     """
     path = Path(path)
     if not path.exists():
@@ -76,9 +76,9 @@ def load(path: Path) -> tuple[Mast3r, CheckpointInfo]:
 
 
 def is_metric(path: Path) -> bool:
-    """Whether the file's or folder's name says metric scale.
+    """Whether the name of the file or folder contains "metric".
 
-    In the hub's cache the name is three folders up.
+    In the hub's cache the folder `models--...` has the name.
 
     >>> is_metric(Path("MASt3R_512_catmlpdpt_metric.pth")), is_metric(Path("metric/nano.pth"))
     (True, False)
@@ -88,7 +88,7 @@ def is_metric(path: Path) -> bool:
 
 
 def parse_options(options: Mapping[str, Any], path: Path) -> NetworkConfig:
-    """Sizes from the constructor's arguments; an argument not given is the published model's."""
+    """Sizes from the constructor's arguments; missing ones are those of the published model."""
     output = str(options.get("output_mode", "pts3d+desc24"))
     descriptors = re.fullmatch(r"pts3d\+desc(\d+)", output)
     if descriptors is None:
@@ -114,19 +114,23 @@ def parse_options(options: Mapping[str, Any], path: Path) -> NetworkConfig:
             or len(numbers) != count
             or not all(isinstance(number, int) and number > 0 for number in numbers)
         ):
-            raise InputError(f"{path}: {name} is {value!r}, expected {count} whole, above 0")
+            raise InputError(
+                f"{path}: {name} is {value!r}, expected {count} whole number"
+                f"{'s' * (count > 1)} above 0. {ADVICE}"
+            )
     config = replace(NetworkConfig(), **sizes, descriptor_width=int(descriptors[1]))
     for side in ("encoder", "decoder"):
         width, heads = getattr(config, f"{side}_width"), getattr(config, f"{side}_heads")
         if width % (4 * heads):
             raise InputError(
-                f"{path}: {side} is {width} wide with {heads} heads; expected 4, 8, ... a head"
+                f"{path}: the {side} has {width} channels and {heads} heads; expected a multiple "
+                f"of 4 channels per head. {ADVICE}"
             )
     return config
 
 
 def fitted(state: Mapping[str, Tensor], model: Mast3r, path: Path) -> dict[str, Tensor]:
-    """The weights under the model's names, each exactly once and of the right shape."""
+    """The weights under the model's names; InputError for missing, unknown or misshaped ones."""
     state = dict(state)
     token = state.pop("mask_token", None)  # from pre-training, unused since
     if token is not None and token.shape != (1, 1, model.config.decoder_width):
@@ -135,7 +139,7 @@ def fitted(state: Mapping[str, Tensor], model: Mast3r, path: Path) -> dict[str, 
             "the file and its configuration do not belong together"
         )
     for key in [key for key in state if ".scratch.layer_rn." in key]:
-        # The authors' module lists these four under two names.
+        # The authors' module has these four layers under two names.
         before, after = key.split(".layer_rn.")
         index, _, rest = after.partition(".")
         if not index.isdecimal():
@@ -164,16 +168,16 @@ def _read_pth(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
         raise InputError(f"{path}: holds no 'model' with weights. {ADVICE}")
     text = getattr(content.get("args"), "model", None)
     if not isinstance(text, str):
-        raise InputError(f"{path}: holds no 'args.model', which tells the sizes. {ADVICE}")
+        raise InputError(f"{path}: holds no 'args.model' with the network's sizes. {ADVICE}")
     return parse_call(text, path), state
 
 
 def parse_call(text: str, path: Path) -> dict[str, Any]:
-    """The keyword arguments of a constructor call, read as text and never run."""
+    """The keyword arguments of a constructor call, parsed from text without running it."""
     try:
         call = ast.parse(text.strip(), mode="eval").body
         if not isinstance(call, ast.Call):
-            raise ValueError("no call")
+            raise ValueError("not a call")
         return {word.arg: _literal(word.value) for word in call.keywords if word.arg is not None}
     except (SyntaxError, ValueError, RecursionError) as error:
         raise InputError(
@@ -192,7 +196,7 @@ def _literal(node: ast.expr) -> Any:
         case ast.UnaryOp(ast.USub(), operand):
             value = _literal(operand)
             if not isinstance(value, int | float):
-                raise ValueError("minus before something that is no number")
+                raise ValueError("minus before a value that is not a number")
             return -value
         case ast.Tuple(elements) | ast.List(elements):
             return tuple(map(_literal, elements))
@@ -232,7 +236,7 @@ def _read_folder(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
 
 
 def _plain(value: Any) -> Any:
-    """JSON has no tuples and writes infinity as a word."""
+    """A JSON value with lists as tuples and "inf" as a number."""
     if isinstance(value, list | tuple):
         return tuple(map(_plain, value))
     return float(value) if value in ("inf", "-inf") else value

@@ -24,12 +24,12 @@ class Decoded:
     columns: int
 
     def map(self, layer: int) -> Float[Tensor, "batch width rows columns"]:
-        """A layer's tokens laid out as a picture."""
+        """A layer's tokens as a 2D map."""
         return self.layers[layer].mT.unflatten(2, (self.rows, self.columns))
 
 
 class Linear(nn.Linear):
-    """Computes in the precision its weights are held in."""
+    """A linear layer that computes in the precision of its weights."""
 
     def forward(self, x: Tensor) -> Tensor:
         """As `nn.Linear`, whatever the precision of `x`."""
@@ -37,7 +37,7 @@ class Linear(nn.Linear):
 
 
 class Mlp(nn.Module):
-    """Two layers with the exact GELU between."""
+    """Two linear layers with the exact GELU between them."""
 
     def __init__(self, width_in: int, hidden: int, width_out: int) -> None:
         super().__init__()
@@ -45,12 +45,12 @@ class Mlp(nn.Module):
         self.fc2 = Linear(hidden, width_out)
 
     def forward(self, x: Float[Tensor, "batch tokens _"]) -> Float[Tensor, "batch tokens _"]:
-        """Token by token."""
+        """Applied to each token."""
         return self.fc2(F.gelu(self.fc1(x)))
 
 
 class ResidualUnit(nn.Module):
-    """Two convolutions beside a straight path."""
+    """Two convolutions with a skip connection."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class ResidualUnit(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch features rows_ columns_"]
     ) -> Float[Tensor, "batch features rows_ columns_"]:
-        """The straight path carries the input as it was before the ReLU."""
+        """The skip connection adds the input before its ReLU."""
         return self.conv2(F.relu(self.conv1(F.relu(x)))) + x
 
 
@@ -70,22 +70,22 @@ class Fusion(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.out_conv = nn.Conv2d(width, width, 1)
-        self.resConfUnit1 = ResidualUnit(width)  # on the skip; unused at the coarsest step
+        self.resConfUnit1 = ResidualUnit(width)  # for the skip; unused at the coarsest step
         self.resConfUnit2 = ResidualUnit(width)
 
     def forward(
         self, x: Float[Tensor, "batch features rows_ columns_"]
     ) -> Float[Tensor, "batch features fine_rows fine_columns"]:
-        """Twice the size. `x` is the coarser path plus the skip's residual unit.
+        """The map at twice the size. `x` is the coarser path plus the skip's residual unit.
 
-        The 1x1 convolution comes before the interpolation here, at a quarter of the work:
+        The 1x1 convolution is applied before the interpolation, at a quarter of the work:
         interpolation weights sum to 1, so the two commute.
         """
         return _double(self.out_conv(self.resConfUnit2(x)))
 
 
 class Scratch(nn.Module):
-    """Brings the four maps to one width and fuses them."""
+    """Projects the four maps to one number of channels and fuses them."""
 
     def __init__(self, widths: tuple[int, int, int, int], width: int) -> None:
         super().__init__()
@@ -96,18 +96,18 @@ class Scratch(nn.Module):
     def skip(
         self, level: int, x: Float[Tensor, "batch own rows_ columns_"]
     ) -> Float[Tensor, "batch features rows_ columns_"]:
-        """What a level brings to the fusion."""
+        """The input of a level to the fusion."""
         x = self.get_submodule(f"layer{level}_rn")(x)
         return x if level == 4 else self.get_submodule(f"refinenet{level}.resConfUnit1")(x)
 
     def fuse(
         self, skips: list[Float[Tensor, "batch features _ _"]]
     ) -> Float[Tensor, "batch features rows_ columns_"]:
-        """All levels, finest first, to one map at twice the finest's size."""
+        """Fuse all levels, given finest first, to one map at twice the finest size."""
         path: Tensor | None = None
         for level in (4, 3, 2, 1):
             x = skips[level - 1]
-            if path is not None:  # odd grids double to one row or column too many
+            if path is not None:  # a doubled odd grid has one row or column too many
                 x = x + path[:, :, : x.shape[2], : x.shape[3]]
             path = self.get_submodule(f"refinenet{level}")(x)
         assert path is not None
@@ -142,7 +142,7 @@ class Dpt(nn.Module):
         self.hooks = config.hooks
 
     def encoder_branch(self, decoded: Decoded) -> Float[Tensor, "batch features rows_ columns_"]:
-        """The finest level, which the encoder's tokens alone decide: the same in every pair."""
+        """The finest level. It depends only on the encoder's tokens, so it is reused in pairs."""
         return self.scratch.skip(1, self.act_postprocess[0](decoded.map(0)))
 
     def forward(
@@ -161,7 +161,7 @@ class Dpt(nn.Module):
 
 
 class Head(nn.Module):
-    """What one view's tokens say: points with confidence, descriptors with theirs."""
+    """Predicts points and descriptors of one view, each with confidence."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -177,7 +177,7 @@ class Head(nn.Module):
         decoded: Decoded,
         encoder_branch: Float[Tensor, "batch features rows_ columns_"] | None = None,
     ) -> tuple[Float[Tensor, "batch height width 3"], Float[Tensor, "batch height width"]]:
-        """Points in view 1's camera frame, and confidence from 1 up."""
+        """Points in view 1's camera frame, and confidence (1 and above)."""
         raw = self.dpt(decoded, encoder_branch).permute(0, 2, 3, 1).float()
         xyz, c = raw[..., :3], raw[..., 3]
         distance = xyz.norm(dim=3, keepdim=True).clamp(min=1e-8)
@@ -186,7 +186,7 @@ class Head(nn.Module):
     def descriptors(
         self, decoded: Decoded
     ) -> tuple[Float[Tensor, "batch height width channels"], Float[Tensor, "batch height width"]]:
-        """Unit descriptors, and confidence from 0 up."""
+        """Unit descriptors, and confidence (0 and above)."""
         tokens = torch.cat([decoded.layers[0], decoded.layers[-1]], dim=2)
         maps = self.head_local_features(tokens).float()
         maps = maps.mT.unflatten(2, (decoded.rows, decoded.columns))

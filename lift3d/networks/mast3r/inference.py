@@ -1,4 +1,4 @@
-"""Run the network over pairs of pictures: every picture encoded once, pairs decoded in batches."""
+"""Run the network on pairs of pictures: every picture is encoded once, pairs in batches."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ U = TypeVar("U")
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which outputs of which view, 1 or 2, to compute; what is not named costs nothing."""
+    """The outputs to compute of views 1 and 2; others are not computed."""
 
     points: tuple[int, ...] = (1, 2)
-    """Points and their confidence."""
+    """Views whose points and confidence are computed."""
     descriptors: tuple[int, ...] = (1, 2)
-    """Descriptors and theirs."""
+    """Views whose descriptors and confidence are computed."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The arrays of a pair, as `PairStore` holds them."""
+        """The names of a pair's arrays, as in `PairStore`."""
         return tuple(
             f"{name}_{view}"
             for views, names in (
@@ -52,21 +52,21 @@ class Wanted:
 
 @dataclass(frozen=True, eq=False)
 class ViewPrediction:
-    """What a pair says about the pixels of one of its views; None where it was not asked."""
+    """The prediction for the pixels of one view of a pair; None where not computed."""
 
     pts3d: Float32[np.ndarray, "height width 3"] | None = None
     """In the camera frame of the pair's first view."""
     conf: Float32[np.ndarray, "height width"] | None = None
-    """1 and up."""
+    """1 and above."""
     desc: Float32[np.ndarray, "height width channels"] | None = None
     """Unit length."""
     desc_conf: Float32[np.ndarray, "height width"] | None = None
-    """0 and up."""
+    """0 and above."""
 
 
 @dataclass(frozen=True, eq=False)
 class PairPrediction:
-    """What the network says about an ordered pair."""
+    """The prediction for an ordered pair."""
 
     first: ViewPrediction
     second: ViewPrediction
@@ -89,18 +89,18 @@ class PairPrediction:
 
 @dataclass(frozen=True)
 class PredictorConfig:
-    """Where and how the network runs."""
+    """Device, precision and memory of the network."""
 
     device: str = "auto"
     """'cpu', 'cuda', 'cuda:1', ...; auto takes a GPU where there is one."""
     precision: Precision = "auto"
-    """Of the transformer; auto is bfloat16 where the hardware computes it, else float32."""
+    """Precision of the transformer; auto is bfloat16 with hardware support, else float32."""
     batch: int | None = None
-    """Pictures, or pairs, at a time; None is 8 on a GPU and 1 on a CPU. Bounds GPU memory."""
+    """Pictures, or pairs, at a time; None is 8 on a GPU and 1 on a CPU. Limits GPU memory."""
     encodings_bytes: int = 2**32
-    """Encodings held in memory (3 MB a picture at 512x384); more go to temporary files."""
+    """Memory for encodings (3 MB a picture at 512x384); more go to temporary files."""
     branch_bytes: int = 2**30
-    """Encoder's share of the points head kept on the device (13 MB a picture and view)."""
+    """Device memory for the encoder's branch of the points head (13 MB a picture and view)."""
 
     def build(self, model: Mast3r) -> Predictor:
         """The predictor with these settings."""
@@ -110,7 +110,7 @@ class PredictorConfig:
 
 
 class Predictor:
-    """Runs the network over pairs. It takes the model over: moves it, changes its precision."""
+    """Runs the network on pairs. It moves the given model and changes its precision."""
 
     def __init__(self, model: Mast3r, config: PredictorConfig = PredictorConfig()) -> None:
         self.config = config
@@ -128,12 +128,11 @@ class Predictor:
         store: PairStore | None = None,
         encoded: Callable[[int, int], None] | None = None,
     ) -> Iterator[tuple[Pair, PairPrediction]]:
-        """Each ordered pair once, with what is `wanted` of it.
+        """Each ordered pair once, with its `wanted` outputs.
 
-        Pairs that `store` has come first and are not computed; the others follow in the order
-        given within each combination of image sizes, and are put there. `encoded` hears of
-        progress (done, total) through the pictures, all of which come before the first new
-        pair.
+        Pairs in `store` come first and are not computed. The others follow, grouped by image
+        sizes and in the given order within a group, and are put into `store`. `encoded` is
+        called with (done, total) while pictures are encoded, before the first new pair.
         """
         todo = []
         for pair in dict.fromkeys(pairs):
@@ -203,7 +202,7 @@ class Predictor:
     def _in_batches(
         self, items: list[T], run: Callable[[list[T]], Sequence[U]], what: str
     ) -> Iterator[tuple[T, U]]:
-        """Each item with its result; batches shrink when memory runs out, for good."""
+        """Each item with its result; the batch size is halved for good when memory runs out."""
         done = 0
         while done < len(items):
             batch = items[done : done + self.batch]
@@ -223,11 +222,11 @@ class Predictor:
                 yield from zip(batch, results, strict=True)
                 done += len(batch)
                 continue
-            if self.device.type == "cuda":  # after the error let go of its tensors
+            if self.device.type == "cuda":  # outside `except`, where the error's tensors are freed
                 torch.cuda.empty_cache()
 
     def _exact(self) -> AbstractContextManager[None]:
-        """GPUs round convolutions to 10 bits unless told not to."""
+        """A context without TF32, which rounds the inputs of convolutions to 10 bits."""
         if self.device.type == "cuda" and self.precision == torch.float32:
             return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
         return nullcontext()
@@ -247,12 +246,12 @@ class Encodings:
     def put(
         self, index: int, tokens: Float32[np.ndarray, "tokens width"], rows: int, columns: int
     ) -> None:
-        """Add a picture's."""
+        """Add the tokens of a picture."""
         self.store.put((index,), {"tokens": tokens})
         self.shapes[index] = rows, columns
 
     def shape(self, *indices: int) -> tuple[tuple[int, int], ...]:
-        """Rows and columns of each."""
+        """Rows and columns of tokens of each picture."""
         return tuple(self.shapes[index] for index in indices)
 
     def get(self, indices: list[int], device: torch.device) -> Encoded:
@@ -262,7 +261,7 @@ class Encodings:
 
 
 class _Branches:
-    """The part of the points head that only the picture decides, kept for its next pair."""
+    """The branch of the points head that depends on one picture only, cached for its next pair."""
 
     def __init__(self, model: Mast3r, budget: int) -> None:
         self.model = model
@@ -270,7 +269,7 @@ class _Branches:
         self._kept: OrderedDict[tuple[int, int], Tensor] = OrderedDict()
 
     def get(self, indices: list[int], view: int, decoded: Decoded) -> Tensor:
-        """The branches of a batch; of what was used least recently some is dropped."""
+        """The branches of a batch; the least recently used ones are dropped from the cache."""
         found = {index: self._kept.get((index, view)) for index in indices}
         new = [index for index, branch in found.items() if branch is None]
         if new:
@@ -282,7 +281,7 @@ class _Branches:
             found |= dict(zip(new, made, strict=True))
         for index, branch in found.items():
             assert branch is not None
-            # A copy, so that one picture's does not keep its whole batch.
+            # A copy, so that one picture's branch does not keep its whole batch.
             self._kept[index, view] = branch.clone() if index in new and len(new) > 1 else branch
             self._kept.move_to_end((index, view))
         while self._kept and sum(map(_bytes, self._kept.values())) > self.budget:
@@ -291,14 +290,14 @@ class _Branches:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """The CPU's allocator raises a plain RuntimeError."""
+    """Whether memory ran out; the CPU's allocator raises a plain RuntimeError."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         "DefaultCPUAllocator" in str(error) and "memory" in str(error)
     )
 
 
 def _grouped(items: list[T], kind: Callable[[T], object]) -> Iterator[list[T]]:
-    """Items of one kind together, in the order they came."""
+    """Items grouped by kind, in their order."""
     groups: dict[object, list[T]] = {}
     for item in items:
         groups.setdefault(kind(item), []).append(item)

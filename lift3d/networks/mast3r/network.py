@@ -1,7 +1,7 @@
-"""The MASt3R network (Leroy et al., 2406.09756): one encoder, two decoders that watch each other.
+"""The MASt3R network (Leroy et al., 2406.09756): one encoder, two decoders with cross-attention.
 
-Each picture is encoded once; a pair is decoded from two encodings; each view's head then says
-points or descriptors, whichever is asked for. Module names follow the published weights' keys.
+Each picture is encoded once; a pair is decoded from two encodings; the head of each view predicts
+points or descriptors. Module names follow the keys of the published weights.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Encoded:
     columns: int
 
     def turn(self, channels: int) -> Turn:
-        """The position embedding of these tokens for heads of `channels`."""
+        """The position embedding of these tokens for attention heads of `channels` channels."""
         return Turn.of(grid(self.rows, self.columns, self.tokens.device), channels)
 
 
@@ -45,7 +45,7 @@ class Attention(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch tokens width"], turn: Turn
     ) -> Float[Tensor, "batch tokens width"]:
-        """Each token asks all tokens of its picture."""
+        """Each token attends to all tokens of its picture."""
         q, k, v = (_split(part, self.heads) for part in self.qkv(x).chunk(3, dim=2))
         return self.proj(_join(F.scaled_dot_product_attention(turn(q), turn(k), v)))
 
@@ -68,8 +68,8 @@ class CrossAttention(nn.Module):
         turn: Turn,
         memory_turn: Turn,
     ) -> Float[Tensor, "batch tokens width"]:
-        """Each token asks all tokens of `memory`, both placed in their own picture."""
-        memory = memory.to(self.projk.weight.dtype)  # once for both
+        """Each token attends to all tokens of `memory`; positions are in their own pictures."""
+        memory = memory.to(self.projk.weight.dtype)  # once for keys and values
         q = turn(_split(self.projq(x), self.heads))
         k = memory_turn(_split(self.projk(memory), self.heads))
         v = _split(self.projv(memory), self.heads)
@@ -77,7 +77,7 @@ class CrossAttention(nn.Module):
 
 
 class EncoderBlock(nn.Module):
-    """Self-attention and MLP, each normalised first and added."""
+    """Self-attention and MLP, each with normalised input and a skip connection."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class EncoderBlock(nn.Module):
 
 
 class DecoderBlock(nn.Module):
-    """Self-attention, a look at the other picture, and MLP."""
+    """Self-attention, cross-attention to the other picture, and MLP."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class DecoderBlock(nn.Module):
         turn: Turn,
         other_turn: Turn,
     ) -> Float[Tensor, "batch tokens width"]:
-        """One layer; `other` is the other picture as it was before this layer."""
+        """One layer; `other` is the other picture's tokens before this layer."""
         x = x + self.attn(self.norm1(x), turn)
         x = x + self.cross_attn(self.norm2(x), self.norm_y(other), turn, other_turn)
         return x + self.mlp(self.norm3(x))
@@ -135,7 +135,7 @@ class PatchEmbed(nn.Module):
 
 
 class Mast3r(nn.Module):
-    """The whole network. Run it under `torch.inference_mode()`."""
+    """The complete network. Run it under `torch.inference_mode()`."""
 
     def __init__(self, config: NetworkConfig = NetworkConfig()) -> None:  # noqa: B008 - frozen
         super().__init__()
@@ -157,7 +157,7 @@ class Mast3r(nn.Module):
         self.downstream_head2 = Head(config)
 
     def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Encoded:
-        """Tokens of pictures of one size, sides multiples of the patch, values -1 to 1."""
+        """Tokens of pictures of one size; sides are multiples of the patch, values -1 to 1."""
         picture = self.patch_embed(images)
         rows, columns = picture.shape[2:]
         x = picture.flatten(2).mT
@@ -169,7 +169,7 @@ class Mast3r(nn.Module):
         return Encoded(self.enc_norm(x), rows, columns)
 
     def decode(self, first: Encoded, second: Encoded) -> tuple[Decoded, Decoded]:
-        """Every layer's tokens of pairs, as seen by view 1 and by view 2."""
+        """The tokens of pairs after every layer, of view 1 and of view 2."""
         channels = self.config.decoder_width // self.config.decoder_heads
         turn_1, turn_2 = first.turn(channels), second.turn(channels)
         x_1, x_2 = (
@@ -192,10 +192,10 @@ class Mast3r(nn.Module):
         return {1: self.downstream_head1, 2: self.downstream_head2}[view]
 
     def compute_in(self, precision: torch.dtype) -> Mast3r:
-        """Hold and multiply the transformer's matrices in `precision`.
+        """Store and multiply the transformer's matrices in `precision`.
 
-        Sums, norms and convolutions stay in float32: points are an exponential of what the DPT
-        says, and half precision there costs more than it saves.
+        Sums, norms and convolutions stay in float32: points are an exponential of the DPT's
+        output, so half precision there costs much accuracy and saves little.
         """
         for module in self.modules():
             if isinstance(module, Linear):

@@ -1,4 +1,4 @@
-"""Arrays of images and pairs, in memory up to a budget and in files past it."""
+"""Arrays of images and pairs, in memory up to a budget and in files beyond it."""
 
 from __future__ import annotations
 
@@ -19,20 +19,19 @@ IDENTITY = "identity.txt"
 
 
 class PairStore:
-    """Named arrays under (i, j), or (i,).
+    """Named arrays under the keys (i, j) or (i,).
 
-    Given a folder, every entry is written there when it is put, as `<i>-<j>/<name>.npy`, and
-    a later store on the same folder has it. Without one, entries past the budget go to a
-    temporary folder that disappears with the store.
+    With a folder, `put` writes every entry there, as `<i>-<j>/<name>.npy`, and a later store on
+    the same folder has it. Without one, entries beyond the budget go to a temporary folder that
+    is removed with the store.
 
-    What is in memory stays there: pairs are visited in rounds, and dropping the oldest would
-    drop just what comes next.
+    Entries in memory stay there: pairs are visited in rounds, so the oldest entry is needed next.
     """
 
     def __init__(
         self, folder: Path | None = None, memory_bytes: int = 2**31, identity: str = ""
     ) -> None:
-        """`identity` says what the arrays depend on: those made with another are removed."""
+        """`identity`: text of all that the arrays depend on; entries with another are removed."""
         self.memory_bytes = memory_bytes
         self._folder = folder
         self._kept = folder is not None
@@ -52,17 +51,17 @@ class PairStore:
         return iter(self._names)
 
     def has(self, key: Key, names: Iterable[str]) -> bool:
-        """Whether the entry is there with all these arrays."""
+        """Whether the entry exists with all these arrays."""
         return key in self._names and self._names[key].issuperset(names)
 
     def put(self, key: Key, arrays: Mapping[str, np.ndarray]) -> None:
-        """Add an entry or replace it; it is whole on disk, or not there."""
+        """Add an entry or replace it; on disk it is complete or absent."""
         for array in self._memory.pop(key, {}).values():
             self._used -= array.nbytes
         size = sum(array.nbytes for array in arrays.values())
         fits = self._used + size <= self.memory_bytes
         if fits:
-            # A copy, where the array is a window on a larger one that would stay with it.
+            # A copy where the array is a view of a larger one, which would stay in memory.
             self._memory[key] = {
                 name: array if array.base is None else array.copy()
                 for name, array in arrays.items()
@@ -73,7 +72,7 @@ class PairStore:
         self._names[key] = frozenset(arrays)
 
     def get(self, key: Key, *names: str) -> dict[str, np.ndarray]:
-        """The arrays of an entry, or only those named."""
+        """The arrays of an entry, or only the named ones."""
         wanted = names or sorted(self._names[key])
         if key in self._memory:
             return {name: self._memory[key][name] for name in wanted}

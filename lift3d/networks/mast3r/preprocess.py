@@ -1,4 +1,4 @@
-"""Pictures as the network was trained to see them, and the way back to the original's pixels."""
+"""Pictures resized and cropped as in training, and the transform back to the original's pixels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lift3d.scene.errors import FrameError, InputError
 
 SIZES = (224, 512)
 STEP = 16
-"""Sides are multiples of the network's patch."""
+"""The network's patch in pixels; sides are multiples of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,7 @@ class Prepared:
 
     rgb: Image
     original_from_network: Float64[np.ndarray, "3 3"]
-    """Takes pixels of `rgb` to pixels of the original; in both, whole numbers are centres."""
+    """Maps pixels of `rgb` to pixels of the original; in both, centres are whole numbers."""
 
     @property
     def pixels(self) -> Float32[np.ndarray, "3 height width"]:
@@ -42,7 +42,7 @@ class Prepared:
 
     @property
     def network_from_original(self) -> Float64[np.ndarray, "3 3"]:
-        """Takes pixels, or K from the left, of the original to those of `rgb`."""
+        """Maps pixels of the original to `rgb`; times K of the original, it is the K of `rgb`."""
         return np.linalg.inv(self.original_from_network)
 
 
@@ -57,10 +57,10 @@ def prepare(image: Image, size: int = 512) -> Prepared:
     (384, 512, [1.25, 0.0, 0.125])
     """
     if size not in SIZES:
-        raise InputError(f"image size is {size}; the network knows 512 and 224")
+        raise InputError(f"image size is {size}; expected 512 or 224")
     height, width = image.shape[:2]
     if min(height, width) == 0:
-        raise FrameError(f"image is {width}x{height}; there is nothing to see")
+        raise FrameError(f"image is {width}x{height}; expected at least 1x1")
     long = max(height, width)
     target = size if size == 512 else round(size * long / min(height, width))
     resized_width, resized_height = round(width * target / long), round(height * target / long)
@@ -84,7 +84,7 @@ def prepare(image: Image, size: int = 512) -> Prepared:
         Pillow.Resampling.LANCZOS if long > target else Pillow.Resampling.BICUBIC,
     )
     picture = picture.crop((left, top, centre_x + half_width, centre_y + half_height))
-    # Image edges lie at -0.5, so a centre c goes to (c + 0.5) * scale - 0.5.
+    # The image begins at -0.5, so a centre c maps to (c + 0.5) * scale - 0.5.
     scale_x, scale_y = width / resized_width, height / resized_height
     original_from_network = np.array(
         [

@@ -9,21 +9,22 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 BASE = 100.0
+"""Base of the frequencies: the published model's RoPE100."""
 
 
 @dataclass(frozen=True, eq=False)
 class Turn:
-    """What to turn each token's channels by: the same for all heads and images of one size."""
+    """The rotation of each token's channels, the same for all heads and images of one size."""
 
     cos: Float[Tensor, "tokens channels"]
     sin: Float[Tensor, "tokens channels"]
 
     @staticmethod
     def of(positions: Int[Tensor, "tokens 2"], channels: int) -> Turn:
-        """The first half of a head's channels turns by the row, the second by the column.
+        """The first half of a head's channels is rotated by the row, the second by the column.
 
-        Within a half of D channels, channel k and k + D/2 are a plane that turns by
-        100^(-2k/D) radians for each row or column.
+        Within a half of D channels, channels k and k + D/2 form a plane that is rotated by
+        100^(-2k/D) radians per row or column.
         """
         half = channels // 2
         exponent = torch.arange(0, half, 2, device=positions.device) / half
@@ -34,7 +35,7 @@ class Turn:
     def __call__(
         self, x: Float[Tensor, "batch heads tokens channels"]
     ) -> Float[Tensor, "batch heads tokens channels"]:
-        """Queries or keys, turned."""
+        """The rotated queries or keys."""
         turned = x * self.cos
         before, after = x.unflatten(3, (2, 2, -1)), turned.unflatten(3, (2, 2, -1))
         sin = self.sin.unflatten(1, (2, 2, -1))[:, :, 0]
@@ -44,7 +45,7 @@ class Turn:
 
 
 def grid(rows: int, columns: int, device: torch.device) -> Int[Tensor, "tokens 2"]:
-    """The (row, column) of each token, in reading order."""
+    """The (row, column) of each token, row by row."""
     return torch.cartesian_prod(
         torch.arange(rows, device=device), torch.arange(columns, device=device)
     )

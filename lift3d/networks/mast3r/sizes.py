@@ -1,4 +1,4 @@
-"""How large the network is."""
+"""Sizes of the network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class NetworkConfig:
     decoder_depth: int = 12
     decoder_heads: int = 12
     dpt_widths: tuple[int, int, int, int] = (96, 192, 384, 768)
-    """Channels of the four maps the DPT starts from, finest first."""
+    """Channels of the four input maps of the DPT, finest first."""
     dpt_features: int = 256
     dpt_last: int = 128
     descriptor_width: int = 24
@@ -24,6 +24,6 @@ class NetworkConfig:
 
     @property
     def hooks(self) -> tuple[int, int, int, int]:
-        """The decoder layers the DPT looks at; 0 is the encoder."""
+        """The decoder layers that the DPT uses; 0 is the encoder."""
         depth = self.decoder_depth
         return 0, depth * 2 // 4, depth * 3 // 4, depth

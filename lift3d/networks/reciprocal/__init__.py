@@ -1,8 +1,8 @@
-"""Pixels of two descriptor maps that are each other's nearest: found from a grid of seeds.
+"""Mutual nearest neighbours of two descriptor maps, found from a grid of seeds.
 
-Fast reciprocal matching after MASt3R (Leroy et al. 2024, section 3.3): a seed jumps to its
-nearest neighbour in the other map and back, until it stays. The search for the nearest
-neighbour is exact: see `blocks`.
+Fast reciprocal matching after MASt3R (Leroy et al. 2024, section 3.3): a seed moves to its
+nearest neighbour in the other map and back, until it returns to the same pixel. The search for
+the nearest neighbour is exact: see `blocks`.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class DescribedPair:
-    """What one run of a network says of two images: unit descriptors and their confidences."""
+    """A network's prediction for two images: unit descriptors and their confidences."""
 
     a: Float32[np.ndarray, "height_a width_a channels"]
     b: Float32[np.ndarray, "height_b width_b channels"]
     confidence_a: Float32[np.ndarray, "height_a width_a"]
-    """Above 0, without upper limit; 1 is neither sure nor unsure."""
+    """Above 0, without upper limit; 1 maps to a match confidence of 0.5."""
     confidence_b: Float32[np.ndarray, "height_b width_b"]
 
 
@@ -46,11 +46,11 @@ def reciprocal_matches(
     stride: int = 8,
     rounds: int = 10,
 ) -> tuple[Int64[np.ndarray, "matches 2"], Int64[np.ndarray, "matches 2"]]:
-    """Pixels (column, row) of `a` and `b` that are each other's nearest, ordered by `a`'s pixel.
+    """Mutual nearest neighbours: pixels (column, row) of `a` and `b`, ordered by `a`'s pixel.
 
-    Nearest is the largest dot product, in double precision; a tie goes to the first pixel in
-    row-major order. No pixel comes twice. The seeds lie every `stride` pixels in `a`; one that
-    does not settle within `rounds` jumps there and back gives no match.
+    The nearest has the largest dot product in double precision; a tie goes to the first pixel in
+    row-major order. Every pixel occurs at most once. Seeds are every `stride` pixels in `a`; one
+    that does not converge within `rounds` steps there and back gives no match.
     Raises `InputError` where descriptors are not of unit length.
     """
     search = Search(a, b)
@@ -63,17 +63,18 @@ def match_pair(
     rounds: int = 10,
     min_confidence: float = 0.0,
 ) -> Matches:
-    """All that several predictions say of the same two images, with seeds in both images.
+    """The matches of several predictions for the same two images, with seeds in both images.
 
-    A match has the confidence c = sqrt(confidence_a * confidence_b) of its two pixels, the best
-    one where predictions agree; below `min_confidence` it is dropped. `Matches.confidence` is
-    c / (1 + c), so 0.5 stands for c = 1. Ordered by `a`'s pixel, then by `b`'s.
+    A match has the confidence c = sqrt(confidence_a * confidence_b) of its two pixels, the
+    highest where several predictions have it; below `min_confidence` it is dropped.
+    `Matches.confidence` is c / (1 + c), so 0.5 stands for c = 1. Ordered by `a`'s pixel, then by
+    `b`'s.
 
-    Turn a prediction made with the images swapped before passing it.
+    For a prediction made with the images swapped, swap `a` and `b` before passing it.
     """
     if not predictions:
         raise InputError("matching needs at least one prediction of the pair, got none")
-    sizes = {(one.a.shape[:2], one.b.shape[:2]) for one in predictions}
+    sizes = {(each.a.shape[:2], each.b.shape[:2]) for each in predictions}
     if len(sizes) > 1:
         raise InputError(
             f"predictions of one pair have different sizes {sorted(sizes)}; were some made with "
@@ -81,13 +82,13 @@ def match_pair(
         )
     keys, confidences = [], []
     area_b = predictions[0].b.shape[0] * predictions[0].b.shape[1]
-    for one in predictions:
-        search = Search(one.a, one.b)
+    for prediction in predictions:
+        search = Search(prediction.a, prediction.b)
         found = np.union1d(search.from_a(stride, rounds), search.from_b(stride, rounds))
         there = search.b_of_a[found].astype(np.int64)
         keys.append(found * area_b + there)
-        product = one.confidence_a.ravel()[found].astype(np.float64)
-        confidences.append(np.sqrt(product * one.confidence_b.ravel()[there]))
+        product = prediction.confidence_a.ravel()[found].astype(np.float64)
+        confidences.append(np.sqrt(product * prediction.confidence_b.ravel()[there]))
     key, confidence = np.concatenate(keys), np.concatenate(confidences)
     order = np.lexsort([-confidence, key])  # of equal keys the best confidence is first
     key, first = np.unique(key[order], return_index=True)
@@ -103,7 +104,7 @@ def match_pair(
 
 
 class Search:
-    """Nearest neighbours between two maps, each searched for once and remembered."""
+    """Nearest neighbours between two maps, each searched once and cached."""
 
     def __init__(
         self,
@@ -112,19 +113,19 @@ class Search:
     ) -> None:
         self._a, self._b = Blocks(a), Blocks(b)
         self.b_of_a = np.full(a.shape[0] * a.shape[1], -1, np.int32)
-        """Per pixel of `a` in row-major order its nearest of `b`, -1 where nobody asked."""
+        """Nearest pixel of `b` for each pixel of `a` in row-major order; -1 where not searched."""
         self.a_of_b = np.full(b.shape[0] * b.shape[1], -1, np.int32)
-        # Whoever has a pixel as its nearest is a good guess for that pixel's own.
+        # A pixel whose nearest neighbour is p is a good first guess for the neighbour of p.
         self._guess_b = np.full_like(self.b_of_a, -1)
         self._guess_a = np.full_like(self.a_of_b, -1)
 
     def from_a(self, stride: int, rounds: int) -> Int64[np.ndarray, " matches"]:
-        """Pixels of `a`, ascending, where seeds on a grid in `a` settled."""
+        """Pixels of `a`, ascending, to which seeds on a grid in `a` converge."""
         seeds = _grid(self._a.height, self._a.width, stride)
         return self._settle(seeds, rounds, forth=self._to_b, back=self._to_a)
 
     def from_b(self, stride: int, rounds: int) -> Int64[np.ndarray, " matches"]:
-        """Pixels of `a`, ascending, where seeds on a grid in `b` settled."""
+        """Pixels of `a`, ascending, to which seeds on a grid in `b` converge."""
         seeds = _grid(self._b.height, self._b.width, stride)
         settled = self._settle(seeds, rounds, forth=self._to_a, back=self._to_b)
         return np.sort(self.a_of_b[settled].astype(np.int64))
@@ -132,7 +133,7 @@ class Search:
     def pairs(
         self, found: Int64[np.ndarray, " matches"]
     ) -> tuple[Int64[np.ndarray, "matches 2"], Int64[np.ndarray, "matches 2"]]:
-        """(Column, row) in `a` and `b` of these pixels of `a` and their nearest."""
+        """(column, row) of these pixels of `a` and of their nearest neighbours in `b`."""
         there = self.b_of_a[found].astype(np.int64)
         return _column_row(found, self._a.width), _column_row(there, self._b.width)
 
@@ -154,14 +155,14 @@ class Search:
 
     def _to_b(self, pixels: Int64[np.ndarray, " pixels"]) -> Int64[np.ndarray, " pixels"]:
         known, guess, back = self.b_of_a, self._guess_b, self._guess_a
-        return _remembered(pixels, self._a, self._b, known, guess, back)
+        return _cached_nearest(pixels, self._a, self._b, known, guess, back)
 
     def _to_a(self, pixels: Int64[np.ndarray, " pixels"]) -> Int64[np.ndarray, " pixels"]:
         known, guess, back = self.a_of_b, self._guess_a, self._guess_b
-        return _remembered(pixels, self._b, self._a, known, guess, back)
+        return _cached_nearest(pixels, self._b, self._a, known, guess, back)
 
 
-def _remembered(
+def _cached_nearest(
     pixels: Int64[np.ndarray, " pixels"],
     source: Blocks,
     target: Blocks,
@@ -169,15 +170,15 @@ def _remembered(
     guess: Int32[np.ndarray, " area"],
     guess_back: Int32[np.ndarray, " target_area"],
 ) -> Int64[np.ndarray, " pixels"]:
-    """The nearest of each pixel, searched for where `known` has none yet."""
-    asked = np.unique(pixels[known[pixels] < 0])
-    if len(asked):
-        # Neighbours look at the same blocks: cell by cell of 32x32.
-        row, column = asked // source.width, asked % source.width
-        asked = asked[np.lexsort([column // 32, row // 32])]
-        found = target.nearest(source.flat[asked], guess[asked], source.off_unit)
-        known[asked] = found
-        guess_back[found] = asked
+    """The nearest neighbour of each pixel, searched where `known` is -1."""
+    new = np.unique(pixels[known[pixels] < 0])
+    if len(new):
+        # Sorted by cells of 32x32, because neighbouring pixels need the same blocks.
+        row, column = new // source.width, new % source.width
+        new = new[np.lexsort([column // 32, row // 32])]
+        found = target.nearest(source.flat[new], guess[new], source.off_unit)
+        known[new] = found
+        guess_back[found] = new
     return known[pixels].astype(np.int64)
 
 

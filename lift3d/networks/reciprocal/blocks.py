@@ -1,6 +1,7 @@
-"""A map of descriptors in blocks, each with the cone that holds it, and the exact search over them.
+"""Exact nearest-neighbour search in a map of descriptors, by blocks with bounding cones.
 
-Blocks whose cone cannot hold a nearer one are left out, the rest is compared pixel by pixel.
+Blocks whose cone cannot contain a nearer descriptor are skipped; in the others every pixel is
+compared.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ from lift3d.scene.errors import InputError
 Descriptors: TypeAlias = Float32[np.ndarray, "height width channels"]
 
 LARGE = 16
-"""Side of a large block in pixels; the kernels count on it."""
+"""Side of a large block in pixels; the kernels depend on it."""
 SMALL = 16
 """Small blocks in a large one, and pixels in a small one."""
 CHUNK = 8
-"""Channels come in multiples of this, filled up with zeros."""
+"""The number of channels is padded with zeros to a multiple of this."""
 
 
 class Blocks:
-    """A map of unit descriptors cut into blocks of 4x4 pixels, 4x4 of them in a large block.
+    """A map of unit descriptors in small blocks of 4x4 pixels, 4x4 of them in a large block.
 
-    Each has a cone: the axis and the widest angle of the descriptors in it.
+    Each block has a cone: an axis and the largest angle between it and a descriptor.
     """
 
     def __init__(self, descriptors: Descriptors) -> None:
@@ -39,7 +40,7 @@ class Blocks:
         self.values = np.zeros((large, SMALL, padded, SMALL), np.float32)
         self.axis = np.zeros((padded, large), np.float32)
         self.angle = np.empty((2, large), np.float32)
-        """Cosine and sine of each cone's widest angle."""
+        """Cosine and sine of each cone's angle."""
         self.small_axis = np.zeros((large, padded, SMALL), np.float32)
         self.small_angle = np.empty((large, 2, SMALL), np.float32)
         off = np.empty(large)
@@ -53,7 +54,7 @@ class Blocks:
             off,
         )
         self.off_unit = float(off.max())
-        """How far the lengths are from 1 at most."""
+        """Largest difference of a length from 1."""
         if not self.off_unit < 0.01:
             raise InputError(
                 f"descriptors must have unit length, some are off by {self.off_unit:.3g}; "
@@ -68,12 +69,12 @@ class Blocks:
     ) -> Int32[np.ndarray, " queries"]:
         """Row-major pixel with the largest dot product for each query.
 
-        A good `guess` saves time, -1 stands for none. `off_unit` says how far the queries'
-        lengths are from 1 at most.
+        A good `guess` (-1: none) saves time. `off_unit` is the largest difference of a query's
+        length from 1.
         """
         padded = np.zeros((len(queries), self.axis.shape[0]), np.float32)
         padded[:, : queries.shape[1]] = queries
-        # Single precision may be wrong by this much; products of lengths by the slack's rest.
+        # Bounds of the error by single precision, and (in slack) by lengths other than 1.
         noise = np.float32(2e-7 * (len(self.axis) + 8))
         slack = np.float32(2 * noise + 4 * (off_unit + self.off_unit))
         found = guess.copy()
@@ -95,7 +96,7 @@ class Blocks:
 @numba.njit(cache=True, inline="always")
 @no_type_check
 def _pixel(large, small, p, height, width):
-    """Row and column of a pixel of a block; outside the image those of the nearest inside."""
+    """Row and column of a pixel of a block, clamped to the image."""
     across = (width + 15) // 16
     row = large // across * 16 + small // 4 * 4 + p // 4
     column = large % across * 16 + small % 4 * 4 + p % 4
@@ -105,7 +106,7 @@ def _pixel(large, small, p, height, width):
 @numba.njit(cache=True)
 @no_type_check
 def _narrowest(values, axis):
-    """Least cosine between the axis and the descriptors, rounded towards a wider cone."""
+    """Smallest cosine between the axis and the descriptors, rounded towards a wider cone."""
     least = 1.0
     for p in range(16):
         along = 0.0
@@ -120,7 +121,7 @@ def _narrowest(values, axis):
 @numba.njit(cache=True, parallel=True)
 @no_type_check
 def _cut(descriptors, values, axis, angle, small_axis, small_angle, off):
-    """Fill the blocks; one over the border repeats the border's pixels, which harms no one."""
+    """Fill the blocks; beyond the image border they repeat its pixels, which changes no result."""
     height, width, channels = descriptors.shape
     for large in numba.prange(len(values)):
         mean = np.zeros(channels)
@@ -138,7 +139,7 @@ def _cut(descriptors, values, axis, angle, small_axis, small_angle, off):
                     square += value * value
                 away = abs(np.sqrt(square) - 1.0)
                 if not away <= worst:
-                    worst = away if away == away else np.inf  # NaN is as far off as can be
+                    worst = away if away == away else np.inf  # NaN counts as infinite
             mean += small_mean
             _set_axis(small_mean)
             for c in range(channels):
@@ -160,7 +161,7 @@ def _cut(descriptors, values, axis, angle, small_axis, small_angle, off):
 @numba.njit(cache=True)
 @no_type_check
 def _set_axis(mean):
-    """To unit length; where there is no mean any direction will do."""
+    """Normalise the mean; where it is 0, any axis is valid."""
     length = np.sqrt((mean * mean).sum())
     if length > 0.0:
         mean /= length
@@ -187,9 +188,9 @@ def _products(query, matrix, out):
 @numba.njit(cache=True, fastmath={"contract", "nnan", "nsz"})
 @no_type_check
 def _sixteen(query, flat, start, out):
-    """As `_products` with a matrix of 16 columns that starts somewhere in a flat array.
+    """As `_products` with a matrix of 16 columns at `start` of a flat array.
 
-    Unsigned indices need no look whether they count from the end: that is 6 times faster.
+    Unsigned indices need no check for negative values, which is 6 times faster.
     """
     for i in range(np.uint64(16)):
         out[i] = np.float32(0.0)
@@ -209,7 +210,7 @@ def _sixteen(query, flat, start, out):
 @numba.njit(cache=True, fastmath={"contract", "nnan", "nsz"})
 @no_type_check
 def _bound(products, cosine, sine, slack):
-    """From cosines to the axes to cosines to the nearest directions in the cones."""
+    """Replace cosines to the axes by upper bounds of the cosine to any direction in the cones."""
     for i in range(np.uint64(len(products))):
         t = products[i]
         rest = max(np.float32(1.0) - t * t, np.float32(0.0))
@@ -220,7 +221,7 @@ def _bound(products, cosine, sine, slack):
 @numba.njit(cache=True)
 @no_type_check
 def _exact(query, flat, start):
-    """Product with a column of a matrix of 16 columns, in double precision."""
+    """Dot product with a column of a matrix of 16 columns, in double precision."""
     total = 0.0
     for c in range(len(query)):
         total += np.float64(query[c]) * np.float64(flat[start + c * 16])
@@ -229,8 +230,8 @@ def _exact(query, flat, start):
 
 @numba.njit(cache=True)
 @no_type_check
-def _look(query, large, flat, axes, angle, size, noise, slack, bound, product, best, pixel):
-    """Best score and pixel after looking into one large block."""
+def _scan(query, large, flat, axes, angle, size, noise, slack, bound, product, best, pixel):
+    """Best score and pixel after a search in one large block."""
     block = 16 * len(query)
     _sixteen(query, axes, large * block, bound)
     first = 0
@@ -238,7 +239,7 @@ def _look(query, large, flat, axes, angle, size, noise, slack, bound, product, b
         if bound[small] > bound[first]:
             first = small
     _bound(bound, angle[large, 0], angle[large, 1], slack)
-    for step in range(16):  # first where the axis is nearest
+    for step in range(16):  # the block with the nearest axis first
         small = first if step == 0 else (0 if step == first else step)
         if bound[small] < best:
             continue
@@ -246,7 +247,7 @@ def _look(query, large, flat, axes, angle, size, noise, slack, bound, product, b
         _sixteen(query, flat, start, product)
         enough = np.float32(best - noise)
         for p in range(np.uint64(16)):
-            if product[p] >= enough:  # close calls are decided in double precision
+            if product[p] >= enough:  # close candidates are compared in double precision
                 exact = _exact(query, flat, start + p)
                 if exact >= best:
                     row, column = _pixel(large, small, p, size[0], size[1])
@@ -260,7 +261,7 @@ def _look(query, large, flat, axes, angle, size, noise, slack, bound, product, b
 @numba.njit(cache=True, parallel=True)
 @no_type_check
 def _search(queries, flat, axis, angle, small_axes, small_angle, size, noise, slack, found):
-    """Sixteen queries at a time, so that they share what they look at."""
+    """Search sixteen queries at a time, so that they share the cached blocks."""
     large_blocks = axis.shape[1]
     width = size[1]
     across = (width + 15) // 16
@@ -272,8 +273,8 @@ def _search(queries, flat, axis, angle, small_axes, small_angle, size, noise, sl
         for q in range(begin, end):
             query, row = queries[q], bounds[q - begin]
             _products(query, axis, row)
-            if found[q] < 0:  # look first where the axis is nearest
-                best[q - begin], found[q] = _look(
+            if found[q] < 0:  # start in the block with the nearest axis
+                best[q - begin], found[q] = _scan(
                     query, np.argmax(row), flat, small_axes, small_angle, size,
                     noise, slack, bound, product, -np.inf, 0
                 )  # fmt: skip
@@ -286,7 +287,7 @@ def _search(queries, flat, axis, angle, small_axes, small_angle, size, noise, sl
         for large in range(large_blocks):
             for q in range(begin, end):
                 if bounds[q - begin, large] >= best[q - begin]:
-                    best[q - begin], found[q] = _look(
+                    best[q - begin], found[q] = _scan(
                         queries[q], large, flat, small_axes, small_angle, size,
                         noise, slack, bound, product, best[q - begin], found[q]
                     )  # fmt: skip

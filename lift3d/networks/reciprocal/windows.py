@@ -1,4 +1,4 @@
-"""From coarse to fine: windows of large images in which to match again (MASt3R, section 3.4)."""
+"""Coarse-to-fine matching: the windows of large images to match again (MASt3R, section 3.4)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lift3d.scene.errors import InputError
 
 
 class Window(NamedTuple):
-    """A rectangle of whole pixels in an image."""
+    """A rectangle of pixels in an image."""
 
     left: int
     top: int
@@ -20,7 +20,7 @@ class Window(NamedTuple):
     height: int
 
     def holds(self, xy: Float[np.ndarray, "points 2"]) -> Bool[np.ndarray, " points"]:
-        """Whether the point's nearest pixel lies in the window."""
+        """Whether the point's nearest pixel is in the window."""
         x, y = xy[:, 0] - self.left, xy[:, 1] - self.top
         return (x >= -0.5) & (x < self.width - 0.5) & (y >= -0.5) & (y < self.height - 0.5)
 
@@ -33,20 +33,20 @@ def window_pairs(
     overlap: float = 0.5,
     cover: float = 0.9,
 ) -> list[tuple[Window, Window]]:
-    """Windows of two large images to be matched again, until `cover` of `coarse` is in a pair.
+    """Pairs of windows to match again, so that they contain at least `cover` of `coarse`.
 
-    From coarse to fine after MASt3R (section 3.4): both images are cut into windows that share
-    `overlap` of their sides with the next, and the pair of windows that holds most matches not
-    yet in a pair is taken, again and again; a tie goes to the first in row-major order. Sizes
-    are (width, height), `coarse` is in pixels of the large images.
+    After MASt3R (section 3.4): both images are divided into windows that share `overlap` of their
+    side with the next. Greedily, the pair with the most matches not yet covered is added; a tie
+    goes to the first in row-major order. Sizes are (width, height); `coarse` is in pixels of the
+    large images.
     """
     if not 0 <= overlap < 1:
         raise InputError(f"overlap of windows is {overlap}; it must be at least 0 and below 1")
     if not 0 < cover <= 1:
         raise InputError(f"share of matches to cover is {cover}; it must be above 0, at most 1")
     windows_a, windows_b = _windows(size_a, window, overlap), _windows(size_b, window, overlap)
-    in_a = np.stack([one.holds(coarse.xy_in_a) for one in windows_a], axis=1)
-    in_b = np.stack([one.holds(coarse.xy_in_b) for one in windows_b], axis=1)
+    in_a = np.stack([each.holds(coarse.xy_in_a) for each in windows_a], axis=1)
+    in_b = np.stack([each.holds(coarse.xy_in_b) for each in windows_b], axis=1)
     left = in_a.any(1) & in_b.any(1)
     enough = len(coarse) - cover * len(coarse)
     chosen: list[tuple[Window, Window]] = []
@@ -59,7 +59,7 @@ def window_pairs(
 
 
 def _windows(size: tuple[int, int], window: tuple[int, int], overlap: float) -> list[Window]:
-    """Windows over the whole image; the last of a row or column ends at the border."""
+    """Windows that cover the image; the last of a row or column ends at the border."""
     starts = []
     for side, length in zip(size, window, strict=True):
         step = max(1, int(length * (1 - overlap)))

@@ -1,1 +1,1 @@
-"""Networks of SAM's kind: an image is encoded once, then prompted many times."""
+"""Networks like SAM: an image is encoded once, then prompted many times."""

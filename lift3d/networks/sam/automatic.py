@@ -1,6 +1,6 @@
-"""Masks of everything from a grid of points: which points to ask, which answers to keep.
+"""Automatic mask generation: the grid of point prompts, and the filters for the masks.
 
-As SAM's automatic mask generator does it, without the network.
+As SAM's automatic mask generator, without the network.
 """
 
 from __future__ import annotations
@@ -15,33 +15,32 @@ from jaxtyping import Bool, Float64, Int64
 from lift3d.scene.errors import InputError
 
 NEAR = 20
-"""A box nearer than this to the edge of a crop, in pixels, is cut off by it."""
+"""Pixels; a box this near to the edge of a crop counts as cut off by it. From SAM's generator."""
 
 
 @dataclass(frozen=True)
 class AutomaticConfig:
-    """Which masks count as everything in the view; the defaults are SAM's authors'."""
+    """Settings of automatic mask generation; the defaults are those of SAM's authors."""
 
     points_per_side: int = 32
-    """Grid of prompts along each image side; without a GPU 8 is enough to wait for."""
+    """Grid of point prompts along each image side; 8 is reasonable without a GPU."""
     min_score: float = 0.88
-    """Masks that the network thinks worse of than this are left out."""
+    """Minimum predicted IoU of a mask."""
     min_stability: float = 0.95
-    """So are masks that change more than this with the threshold: IoU of the mask cut a little
-    higher and a little lower."""
+    """Minimum stability score: IoU of the mask at a higher and a lower threshold."""
     stability_offset: float = 1.0
-    """That little, in logits."""
+    """Difference of these thresholds from 0, in logits."""
     max_overlap: float = 0.7
-    """Of two masks whose boxes have a larger IoU only the better stays."""
+    """Of two masks whose boxes have a larger IoU, only the one with the higher score is kept."""
     crop_layers: int = 0
-    """Look again at 4, then 16, ... overlapping crops: finds small objects, takes 5, 21, ...
-    embeddings a view."""
+    """Also segment 4, then 16, ... overlapping crops: finds small objects, needs 5, 21, ...
+    embeddings per view."""
     crop_overlap: float = 512 / 1500
-    """How far crops of the first layer overlap, as a share of the shorter side."""
+    """Overlap of crops in the first layer, as a share of the shorter image side."""
     crop_points_divisor: int = 1
-    """Each layer's grid has this many times fewer points along a side than the one before."""
+    """The grid of each layer has this many times fewer points per side than the layer before."""
     smallest: float = 0.0
-    """Smaller islands are cut off and smaller holes filled, as a share of the image."""
+    """Smaller connected parts are removed and smaller holes filled, as a share of the image."""
 
     def check(self) -> None:
         """Raise InputError where the settings make no sense."""
@@ -54,7 +53,7 @@ class AutomaticConfig:
 
 
 class Crop(NamedTuple):
-    """A part of the image to look at, and how densely."""
+    """A part of the image with its number of point prompts per side."""
 
     x0: int
     y0: int
@@ -64,7 +63,7 @@ class Crop(NamedTuple):
 
 
 def crops(height: int, width: int, config: AutomaticConfig) -> list[Crop]:
-    """The whole image, then each layer's crops; layer n has 2^n along each side.
+    """The full image, then each layer's crops; layer n has 2^n along each side.
 
     >>> crops(60, 80, AutomaticConfig(points_per_side=8))
     [Crop(x0=0, y0=0, x1=80, y1=60, points_per_side=8)]
@@ -85,7 +84,7 @@ def crops(height: int, width: int, config: AutomaticConfig) -> list[Crop]:
 
 
 def point_grid(crop: Crop) -> Float64[np.ndarray, "points 2"]:
-    """Evenly spaced points of the crop, x and y within it, row by row.
+    """A regular grid of points (x, y) relative to the crop, row by row.
 
     >>> point_grid(Crop(0, 0, 4, 2, 2)).tolist()
     [[1.0, 0.5], [3.0, 0.5], [1.0, 1.5], [3.0, 1.5]]
@@ -97,7 +96,7 @@ def point_grid(crop: Crop) -> Float64[np.ndarray, "points 2"]:
 
 
 def boxes_of(stack: Bool[np.ndarray, "masks height width"]) -> Int64[np.ndarray, "masks 4"]:
-    """x0, y0, x1, y1 of each mask's outermost pixels; zeros for an empty mask.
+    """x0, y0, x1, y1 of each mask's outermost pixels, inclusive; zeros for an empty mask.
 
     >>> boxes_of(np.array([[[False, True, True], [False, False, True]]])).tolist()
     [[1, 0, 2, 1]]
@@ -114,7 +113,7 @@ def boxes_of(stack: Bool[np.ndarray, "masks height width"]) -> Int64[np.ndarray,
 def suppressed(
     boxes: Int64[np.ndarray, "masks 4"], scores: Float64[np.ndarray, " masks"], overlap: float
 ) -> Int64[np.ndarray, " kept"]:
-    """Non-maximum suppression: the masks to keep, best first; of equals the earlier.
+    """Non-maximum suppression: indices to keep, by falling score; a tie goes to the first mask.
 
     >>> suppressed(np.array([[0, 0, 9, 9], [0, 0, 9, 8], [5, 5, 9, 9]]), np.array([.8, .9, .1]), .7)
     array([1, 2])
@@ -135,17 +134,17 @@ def suppressed(
 def cut_off(
     boxes: Int64[np.ndarray, "masks 4"], crop: Crop, height: int, width: int
 ) -> Bool[np.ndarray, " masks"]:
-    """Whether a box ends at an edge of the crop that is no edge of the image."""
+    """Whether a box ends at an edge of the crop that is not an edge of the image."""
     at_crop = np.abs(boxes - np.array(crop[:4])) <= NEAR
     at_image = np.abs(boxes - np.array([0, 0, width, height])) <= NEAR
     return (at_crop & ~at_image).any(1)
 
 
 def cleaned(mask: Bool[np.ndarray, "height width"], least: float) -> np.ndarray:
-    """The mask without islands and holes of fewer than `least` pixels; it keeps its largest."""
+    """The mask without parts and holes of fewer than `least` pixels; the largest part is kept."""
     import cv2
 
-    for filled in (True, False):  # holes are islands of the outside
+    for filled in (True, False):  # holes are parts of the inverted mask
         part = (mask ^ filled).astype(np.uint8)
         count, labels, stats, _ = cv2.connectedComponentsWithStats(part, connectivity=8)
         area = stats[:, cv2.CC_STAT_AREA]

@@ -1,4 +1,4 @@
-"""What a network of SAM's kind makes of an image, computed once: the last few held, all on disk."""
+"""Cache of image embeddings: the last few in memory, optionally all on disk."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ from lift3d.scene.errors import InputError, MissingExtra
 
 log = logging.getLogger(__name__)
 SUFFIX = ".embedding"
-"""Of the files kept on disk; nothing else in the folder is counted or removed."""
+"""Suffix of the cached files; other files in the folder are ignored."""
 
 
 @dataclass(frozen=True)
 class EmbeddingConfig:
-    """Where image embeddings are kept: 4 MB an image for SAM, 16 MB for SAM 2."""
+    """Where image embeddings are cached: 4 MB an image for SAM, 16 MB for SAM 2."""
 
     memory: int = 4
-    """Images whose embeddings are held in memory."""
+    """Number of images whose embeddings are kept in memory."""
     folder: Path | None = None
-    """Keep them here too, for other runs over the same pictures; by default nowhere."""
+    """Folder that also keeps them, for other runs over the same pictures; by default none."""
     gigabytes: float = 10.0
-    """Budget of that folder; what was not used for longest goes first."""
+    """Maximum size of that folder; the least recently used files are removed first."""
 
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
-    """The encoder's output for one image, and how the image lay in the network's square."""
+    """The encoder's output for one image, and the placement of the image in the input square."""
 
     tensors: Mapping[str, Any]
-    """Tensors by name, as the network wants them back."""
+    """Tensors by name, as the network's decoder needs them."""
     height: int
-    """Of the image, in pixels."""
+    """Height of the image in pixels."""
     width: int
     side: int
-    """Of the square that the network sees."""
+    """Side of the square input of the network, in pixels."""
     padded: tuple[int, int] | None
-    """Height and width of the image in the square's upper left, the rest being padding; None
-    where it was stretched over the whole square."""
+    """Height and width of the image in the square's upper left corner, the rest being padding;
+    None where the image was stretched to the full square."""
 
     @property
     def fitted(self) -> tuple[int, int]:
@@ -55,10 +55,10 @@ class Embedding:
 
 
 class EmbeddingCache:
-    """Embeddings by the content of the image and the network that made them."""
+    """Embeddings by the content of the image and the identity of the network."""
 
     def __init__(self, config: EmbeddingConfig, identity: Callable[[], str]) -> None:
-        """`identity` tells the network apart from others; asked once, and only for the disk."""
+        """`identity` returns a text unique to the network; called once, and only with a folder."""
         if config.memory < 1 or config.gigabytes <= 0:
             raise InputError(
                 "embeddings need memory >= 1 and gigabytes > 0, got "
@@ -72,7 +72,7 @@ class EmbeddingCache:
         self._held: OrderedDict[str, Embedding] = OrderedDict()
 
     def get(self, image: Image, compute: Callable[[Image], Embedding], device: Any) -> Embedding:
-        """The image's embedding, on `device`; computed where neither memory nor disk has it."""
+        """The image's embedding, on `device`; `compute` is called where it is not cached."""
         key = self._key(image)
         found = self._held.pop(key, None) or self._read(key, device)
         if found is None:
@@ -101,7 +101,7 @@ class EmbeddingCache:
         try:
             tensors = library.torch.load_file(path)
             height, width, side, *padded = tensors.pop("layout").tolist()
-            os.utime(path)  # used just now: the last to go
+            os.utime(path)  # marks it as recently used
         except (OSError, KeyError, ValueError, library.SafetensorError) as error:
             log.warning("%s cannot be read (%s); computed again", path, error)
             return None
@@ -109,7 +109,7 @@ class EmbeddingCache:
         return Embedding(on_device, height, width, side, (padded[0], padded[1]) if padded else None)
 
     def _write(self, key: str, embedding: Embedding) -> None:
-        """Keep it on disk, within the budget. A full disk costs time later, not this run."""
+        """Write it to disk and keep to the budget. Errors of the disk are only logged."""
         path = self._path(key)
         if path is None:
             return
@@ -119,7 +119,7 @@ class EmbeddingCache:
         tensors = {
             name: each.detach().cpu().contiguous() for name, each in embedding.tensors.items()
         }
-        # Of this process: several may write to the same folder.
+        # Unique to this process: several may write to the same folder.
         part = path.with_name(f".{key}.{os.getpid()}{SUFFIX}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -132,13 +132,13 @@ class EmbeddingCache:
             part.unlink(missing_ok=True)
 
     def _evict(self, folder: Path) -> None:
-        """Remove what was not used for longest until the rest is within the budget."""
+        """Remove the least recently used files until the rest is within the budget."""
         files = []
         for path in folder.glob(f"*{SUFFIX}"):
             try:
                 stat = path.stat()
             except FileNotFoundError:
-                continue  # another process was faster
+                continue  # another process removed it
             files.append((stat.st_mtime_ns, stat.st_size, path))
         left = sum(size for _, size, _ in files)
         for _, size, path in sorted(files):
@@ -149,7 +149,7 @@ class EmbeddingCache:
 
 
 def _safetensors() -> Any:
-    """The library, or MissingExtra."""
+    """The library safetensors; MissingExtra without it."""
     try:
         import safetensors.torch
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Segment Anything (SAM) from the weights as its authors publish them."""
+"""Segment Anything (SAM) from the weights that its authors publish."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from PIL import Image as Pillow
 from lift3d.networks import Precision
 from lift3d.networks.checkpoint import fit, read_checkpoint
 from lift3d.networks.sam.embeddings import Embedding
-from lift3d.networks.sam.transformers import answers
+from lift3d.networks.sam.transformers import predict
 from lift3d.networks.weights import KNOWN, find
 from lift3d.scene import Image
 from lift3d.scene.errors import InputError
 
 WIDTHS = {"b": 768, "l": 1024, "h": 1280}
-"""Of the published image encoders."""
+"""Channels of the published image encoders."""
 ADVICE = "Expected SAM's weights as its authors publish them, such as sam_vit_b_01ec64.pth"
 OTHERS = {
     r"sam_mask_decoder\.|memory_attention\.": "SAM 2's; sam-hf reads it as a transformers folder",
@@ -28,9 +28,9 @@ OTHERS = {
     r"image_encoder\.layers\.": "MobileSAM's, whose encoder is another",
     r"vision_encoder\.": "transformers' form of SAM; give its folder to sam-hf",
 }
-"""Weights that are taken for SAM's, by a name that only they have."""
+"""Weights of similar networks, by a name that only they have."""
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-"""Of ImageNet's colours, 0 to 255, as the authors subtract and divide by."""
+"""Mean and standard deviation of ImageNet's colours, 0 to 255, used to normalise images."""
 RENAMED = {
     r"^image_encoder\.": "vision_encoder.",
     r"\.patch_embed\.proj\.": ".patch_embed.projection.",
@@ -51,13 +51,13 @@ RENAMED = {
     r"\.output_upscaling\.1\.": ".upscale_layer_norm.",
     r"\.output_upscaling\.3\.": ".upscale_conv2.",
 }
-"""The authors' names of weights, as patterns, and those of transformers."""
+"""The authors' names of weights (patterns) -> names in transformers."""
 FEED_FORWARD = r"(iou_prediction_head|output_hypernetworks_mlps\.\d+)\.layers\.(\d+)\."
-"""Layers whose first and last have names of their own in transformers."""
+"""MLPs whose first and last layers have other names in transformers."""
 
 
 class SamNetwork:
-    """SAM's encoder and decoder, as `promptable.Network` wants them."""
+    """SAM's encoder and decoder as a `promptable.Network`."""
 
     def __init__(
         self,
@@ -77,13 +77,13 @@ class SamNetwork:
         self._precision = precision
 
     def identity(self) -> str:
-        """The weights, and the precision they are used in."""
+        """A text with the hash of the weights, the precision and the device type."""
         from lift3d.networks.sam.promptable import weights_identity
 
         return f"sam {weights_identity(self.model)} {self._precision} {self.device.type}"
 
     def encode(self, image: Image) -> Embedding:
-        """As the authors prepare pictures: resized to the network's longer side, then padded."""
+        """The image's embedding; the image is resized by its longer side and padded to a square."""
         import torch
 
         from lift3d.networks.device import encoder_precision
@@ -99,29 +99,29 @@ class SamNetwork:
         return Embedding(tensors, image.shape[0], image.shape[1], self.side, (rows, columns))
 
     def _resized(self, image: Image) -> UInt8[np.ndarray, "rows columns 3"]:
-        """By Pillow's bilinear filter, which the network was trained with."""
+        """The image resized with Pillow's bilinear filter, as in training."""
         height, width = image.shape[:2]
         scale = self.side / max(height, width)
         size = int(width * scale + 0.5), int(height * scale + 0.5)
         return np.array(Pillow.fromarray(image).resize(size, Pillow.Resampling.BILINEAR))
 
-    def decode(self, embedding: Embedding, asked: Any, several: bool) -> tuple[Any, Any]:
-        """Three masks to each prompt, or the one meant for prompts without ambiguity."""
-        return answers(self.model, embedding, asked, several)
+    def decode(self, embedding: Embedding, prompts: Any, several: bool) -> tuple[Any, Any]:
+        """Three masks per prompt, or the one for unambiguous prompts."""
+        return predict(self.model, embedding, prompts, several)
 
 
 def load(path: Path, vit: str = "auto") -> Any:
     """The SAM of `transformers` with the weights at `path`, in float32 on the CPU.
 
-    Its sizes are read off the weights, so that a smaller one loads as well. Raises InputError
-    where the file is no checkpoint, is cut short, or belongs to another model.
+    Its sizes are taken from the weights, so that smaller models load too. Raises InputError
+    where the file is not a checkpoint, is truncated, or belongs to another model.
     """
     import torch
 
     state = _read(Path(path))
     try:
         sizes = sizes_of(state)
-        with torch.device("meta"):  # no time lost on weights that are replaced
+        with torch.device("meta"):  # no initialisation of weights that are replaced
             model = _model(sizes)
     except (KeyError, IndexError, ZeroDivisionError, RuntimeError, AssertionError) as error:
         raise _foreign(path, state, error) from error
@@ -137,7 +137,7 @@ def load(path: Path, vit: str = "auto") -> Any:
 
 
 def _renamed(state: Mapping[str, Any], sizes: Mapping[str, Any]) -> dict[str, Any]:
-    """The weights under the names that `transformers` gives them."""
+    """The weights under their names in `transformers`."""
 
     def feed_forward(match: re.Match[str]) -> str:
         layer, depth = int(match[2]), sizes["head_depth"] if "iou" in match[1] else 3
@@ -149,7 +149,7 @@ def _renamed(state: Mapping[str, Any], sizes: Mapping[str, Any]) -> dict[str, An
         for pattern, new in RENAMED.items():
             name = re.sub(pattern, new, name)
         named[re.sub(FEED_FORWARD, feed_forward, name)] = weight
-    # One table of random frequencies, which transformers keeps in two places.
+    # One table of random frequencies, which transformers stores under two names.
     table = "prompt_encoder.shared_embedding.positional_embedding"
     if table in named:
         named["shared_image_embedding.positional_embedding"] = named[table]
@@ -157,9 +157,9 @@ def _renamed(state: Mapping[str, Any], sizes: Mapping[str, Any]) -> dict[str, An
 
 
 def sizes_of(state: Mapping[str, Any]) -> dict[str, Any]:
-    """What the constructors must be told, from the shapes of the weights.
+    """Arguments of the constructors, from the shapes of the weights.
 
-    A block whose table of relative positions spans the whole grid attends globally.
+    A block whose table of relative positions covers the complete grid has global attention.
     """
     projection = state["image_encoder.patch_embed.proj.weight"].shape
     grid = state["image_encoder.pos_embed"].shape[1]
@@ -193,7 +193,7 @@ def _count(state: Mapping[str, Any], pattern: str) -> int:
 
 
 def _model(sizes: Mapping[str, Any]) -> Any:
-    """The network of these sizes."""
+    """The network with these sizes."""
     from transformers import SamConfig as Sizes
     from transformers import SamModel
 
@@ -213,11 +213,11 @@ def _model(sizes: Mapping[str, Any]) -> Any:
         "hidden_size": sizes["channels"],
         "mlp_dim": sizes["decoder_mlp"],
         "num_hidden_layers": sizes["decoder_depth"],
-        "num_attention_heads": 8,  # shows in no weight; all published models have as many
+        "num_attention_heads": 8,  # not visible in the weights; the same in all published models
         "num_multimask_outputs": sizes["masks"],
         "iou_head_depth": sizes["head_depth"],
         "iou_head_hidden_dim": sizes["head_width"],
-        "layer_norm_eps": 1e-5,  # the authors'; by default transformers has 1e-6
+        "layer_norm_eps": 1e-5,  # the authors' value; the default of transformers is 1e-6
     }
     return SamModel(
         Sizes(
@@ -229,7 +229,7 @@ def _model(sizes: Mapping[str, Any]) -> Any:
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    """The tensors of a checkpoint. Nothing that is in the file is run."""
+    """The tensors of a checkpoint. No code in the file is run."""
     import torch
 
     if not path.is_file():
@@ -237,21 +237,21 @@ def _read(path: Path) -> Mapping[str, Any]:
         raise InputError(f"{path}: {what}. {ADVICE}")
     state = read_checkpoint(path, ADVICE)
     if isinstance(state, dict) and isinstance(state.get("model"), dict):
-        state = state["model"]  # as training scripts and SAM 2 keep it
+        state = state["model"]  # as stored by training scripts and SAM 2
     if not isinstance(state, dict) or not all(torch.is_tensor(each) for each in state.values()):
-        raise InputError(f"{path}: holds more or other things than weights. {ADVICE}")
+        raise InputError(f"{path}: holds more or other content than weights. {ADVICE}")
     return state
 
 
 def _foreign(path: Path, state: Mapping[str, Any], error: Exception) -> InputError:
-    """For weights that do not even tell the sizes of a SAM."""
+    """The error for weights from which the sizes of a SAM cannot be read."""
     what = f"{error.args[0]} is missing" if isinstance(error, KeyError) else "impossible sizes"
     return InputError(f"{path}: {what}. {_guess(state)}")
 
 
 def _guess(state: Mapping[str, Any]) -> str:
-    """Whose weights these may be."""
-    for pattern, whose in OTHERS.items():
+    """Advice for the error message, with the model that the weights may belong to."""
+    for pattern, origin in OTHERS.items():
         if any(re.match(pattern, key) for key in state):
-            return f"These weights look like {whose}. {ADVICE}"
+            return f"These weights look like {origin}. {ADVICE}"
     return ADVICE

@@ -1,4 +1,4 @@
-"""Segment with a network of SAM's kind: an image is encoded once, then asked many things."""
+"""Segment with a network like SAM: an image is encoded once, then prompted many times."""
 
 from __future__ import annotations
 
@@ -27,49 +27,49 @@ from lift3d.scene.errors import InputError
 from lift3d.scene.protocols import Segmenter
 from lift3d.scene.sources import code_of
 
-SURE = 10.0
-"""Logit of a pixel of a given mask, as SAM 2 turns masks into prompts."""
+PROMPT_LOGIT = 10.0
+"""Logit of a pixel of a mask prompt, the value of SAM 2."""
 FLOATS = 2**26
 """Logits enlarged to image size at a time: 256 MB."""
 
 
-class Questions(NamedTuple):
-    """Prompts of one make, in pixels of the network's square, on its device."""
+class PromptBatch(NamedTuple):
+    """Prompts of one kind, in pixels of the network's square, on its device."""
 
     points: Float[Tensor, "prompts points 2"]
-    """None at all is possible where there is a box or a mask."""
+    """May have 0 points where there is a box or a mask."""
     labels: Int64[Tensor, "prompts points"]
     """1 on the object, 0 not on it."""
     boxes: Float[Tensor, "prompts 4"] | None
     masks: Float[Tensor, "prompts 1 side side"] | None
-    """Logits, of side `mask_side`."""
+    """Logits, `mask_side` pixels square."""
 
 
 @runtime_checkable
 class Network(Protocol):
-    """What is particular to a network."""
+    """The part of a segmenter that depends on the network."""
 
     device: torch.device
     mask_side: int
-    """Side of the mask prompts that it takes."""
+    """Side of its mask prompts in pixels."""
 
     def identity(self) -> str:
-        """Differs where the weights or the preparation of images do."""
+        """A text that differs for other weights or another preparation of images."""
         ...
 
     def encode(self, image: Image) -> Embedding:
-        """All it needs to know of an image."""
+        """The embedding of an image."""
         ...
 
     def decode(
-        self, embedding: Embedding, asked: Questions, several: bool
-    ) -> tuple[Float32[Tensor, "prompts answers side side"], Float32[Tensor, "prompts answers"]]:
-        """Logits of `several` answers to each prompt, or of one, and how good each thinks it is."""
+        self, embedding: Embedding, prompts: PromptBatch, several: bool
+    ) -> tuple[Float32[Tensor, "prompts masks side side"], Float32[Tensor, "prompts masks"]]:
+        """Logits and predicted IoU of the masks: `several` per prompt, or one."""
         ...
 
 
 class Promptable(Segmenter):
-    """Any such network as a segmenter."""
+    """A segmenter on a promptable network."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Promptable(Segmenter):
         embeddings: EmbeddingConfig,
         batch: int | None = None,
     ) -> None:
-        """`batch` prompts at a time at most; None is 64 on a GPU and 16 elsewhere."""
+        """`batch` is the most prompts at a time; None is 64 on a GPU and 16 elsewhere."""
         automatic.check()
         if batch is not None and batch < 1:
             raise InputError(f"prompts at a time is {batch}; it must be 1 or more")
@@ -91,14 +91,14 @@ class Promptable(Segmenter):
         self._last: tuple[View, Embedding] | None = None
 
     def segment(self, view: View) -> Masks:
-        """Masks of everything, overlapping; the score is the network's own estimate."""
+        """Automatic masks, which may overlap; the score is the network's predicted IoU."""
         camera, config = view.camera, self._config
-        whole = self._embedding(view)
+        full = self._embedding(view)
         image = view.image() if config.crop_layers else None
         found: list[_Found] = []
         for crop in crops(camera.height, camera.width, config):
-            embedding = whole
-            if image is not None and found:  # the first crop is the whole
+            embedding = full
+            if image is not None and found:  # the first crop is the full image
                 part = np.ascontiguousarray(image[crop.y0 : crop.y1, crop.x0 : crop.x1])
                 embedding = self._encoded(part)
             found.append(self._of_crop(embedding, crop, camera.height, camera.width))
@@ -110,28 +110,28 @@ class Promptable(Segmenter):
         if config.smallest > 0 and len(stack):
             least = config.smallest * camera.height * camera.width
             clean = np.stack([cleaned(mask, least) for mask in stack])
-            # Masks that were clean before win over those that now equal them.
+            # Prefer unchanged masks to those that equal them after cleaning.
             same = (clean == stack).all((1, 2)).astype(np.float64)
             kept = suppressed(boxes_of(clean), same, config.max_overlap)
             stack, scores = clean[kept], scores[kept]
         return Masks(stack, np.clip(scores, 0, 1).astype(np.float32))
 
     def prompt(self, view: View, prompts: Sequence[Prompt]) -> Masks:
-        """One mask per prompt, the same whatever it is asked together with.
+        """One mask per prompt, independent of the other prompts.
 
-        A lone positive point is ambiguous: the best of several answers. Otherwise the one answer
-        the network has for prompts that are not. A prompt without a positive point, a box or a
-        mask gets an empty mask with score 0.
+        A single point is ambiguous: the best of several masks is taken. For other prompts the
+        network predicts one mask. A prompt without a positive point, a box or a mask gets an
+        empty mask with score 0.
         """
         shape = (len(prompts), view.camera.height, view.camera.width)
         stack, scores = np.zeros(shape, bool), np.zeros(len(prompts), np.float32)
-        wanted = [index for index, prompt in enumerate(prompts) if _asks(prompt)]
+        wanted = [index for index, prompt in enumerate(prompts) if _has_object(prompt)]
         if not wanted:
             return Masks(stack, scores)
         embedding = self._embedding(view)
-        asked = [prompts[index] for index in wanted]
-        several = [_ambiguous(prompt) for prompt in asked]
-        for places, logits, quality in self._answers(embedding, asked, several):
+        valid = [prompts[index] for index in wanted]
+        several = [_ambiguous(prompt) for prompt in valid]
+        for places, logits, quality in self._predicted(embedding, valid, several):
             best = quality.argmax(1)
             row = torch.arange(len(best), device=best.device)
             at = np.array(wanted)[places]
@@ -140,22 +140,22 @@ class Promptable(Segmenter):
         return Masks(stack, scores)
 
     def alternatives(self, view: View, prompt: Prompt) -> Masks:
-        """The network's several answers (SAM: subpart, part, whole), small to large; the scores
-        are its own. None to a prompt that asks for nothing.
+        """The network's several masks (SAM: subpart, part, whole object), small to large, with
+        its scores. Empty for a prompt without a positive point, a box or a mask.
         """
-        if not _asks(prompt):
+        if not _has_object(prompt):
             shape = (0, view.camera.height, view.camera.width)
             return Masks(np.zeros(shape, bool), np.zeros(0, np.float32))
         embedding = self._embedding(view)
-        ((_, logits, quality),) = self._answers(embedding, [prompt], [True])
+        ((_, logits, quality),) = self._predicted(embedding, [prompt], [True])
         stack = self._binary(logits[0], embedding)
         order = np.argsort(stack.sum((1, 2)), kind="stable")
         return Masks(stack[order], quality[0].clamp(0, 1).cpu().numpy()[order])
 
     def features(self, view: View) -> Float32[np.ndarray, "rows columns channels"]:
-        """The image embedding on its even grid over the image, without the padding's cells.
+        """The image embedding on its regular grid over the image, without padding.
 
-        The same embedding as masks and prompts use. Of several maps it is the coarsest.
+        The same embedding as for masks and prompts; where it has several maps, the coarsest.
         """
         embedding = self._embedding(view)
         tensors = embedding.tensors
@@ -165,7 +165,7 @@ class Promptable(Segmenter):
             max(1, round(cells * inside / embedding.side))
             for cells, inside in zip(grid.shape[:2], embedding.fitted, strict=True)
         )
-        return np.array(grid[:rows, :columns], order="C")  # a copy: the embedding is kept
+        return np.array(grid[:rows, :columns], order="C")  # a copy: the embedding is cached
 
     def _embedding(self, view: View) -> Embedding:
         if self._last is None or self._last[0] is not view:
@@ -175,28 +175,28 @@ class Promptable(Segmenter):
     def _encoded(self, image: Image) -> Embedding:
         return self._cache.get(image, self.network.encode, self.network.device)
 
-    def _answers(
+    def _predicted(
         self, embedding: Embedding, prompts: Sequence[Prompt], several: Sequence[bool]
     ) -> Iterator[tuple[Int64[np.ndarray, " batch"], Tensor, Tensor]]:
-        """Positions of the prompts answered, their logits and the network's own scores.
+        """Indices of the prompts of each batch, their logits and the network's scores.
 
-        Only prompts of one make go together: padding them to one length would add tokens, and
-        so let a prompt's answer depend on its company.
+        Only prompts of one kind share a batch: padding to one length would add tokens, and a
+        prompt's mask would depend on the other prompts.
         """
-        makes: dict[tuple[int, bool, bool, bool], list[int]] = {}
+        kinds: dict[tuple[int, bool, bool, bool], list[int]] = {}
         for index, (prompt, more) in enumerate(zip(prompts, several, strict=True)):
-            make = (len(prompt.xy), prompt.box is not None, _marks(prompt), more)
-            makes.setdefault(make, []).append(index)
-        for (_, _, _, more), members in makes.items():
+            kind = (len(prompt.xy), prompt.box is not None, _has_mask(prompt), more)
+            kinds.setdefault(kind, []).append(index)
+        for (_, _, _, more), members in kinds.items():
             for start in range(0, len(members), self._batch):
                 places = members[start : start + self._batch]
-                asked = self._questions(embedding, [prompts[index] for index in places])
+                batch = self._prompt_batch(embedding, [prompts[index] for index in places])
                 with torch.inference_mode():
-                    logits, quality = self.network.decode(embedding, asked, more)
+                    logits, quality = self.network.decode(embedding, batch, more)
                 yield np.array(places), logits, quality
 
-    def _questions(self, embedding: Embedding, prompts: Sequence[Prompt]) -> Questions:
-        """Prompts of one make; coordinates are scaled as SAM's own predictor does."""
+    def _prompt_batch(self, embedding: Embedding, prompts: Sequence[Prompt]) -> PromptBatch:
+        """Prompts of one kind; coordinates are scaled as in SAM's predictor."""
         height, width = embedding.fitted
         scale = np.array([width / embedding.width, height / embedding.height])
         device = self.network.device
@@ -207,8 +207,8 @@ class Promptable(Segmenter):
         points = tensor(np.stack([prompt.xy for prompt in prompts]) * scale)
         positive = np.stack([prompt.positive for prompt in prompts]).astype(np.int64)
         boxes = [prompt.box for prompt in prompts if prompt.box is not None]
-        masks = [prompt.mask for prompt in prompts if prompt.mask is not None and _marks(prompt)]
-        return Questions(
+        masks = [prompt.mask for prompt in prompts if prompt.mask is not None and _has_mask(prompt)]
+        return PromptBatch(
             points,
             torch.from_numpy(positive).to(device),
             tensor(np.stack(boxes) * np.tile(scale, 2)) if boxes else None,
@@ -224,7 +224,7 @@ class Promptable(Segmenter):
         share = torch.from_numpy(stack).to(self.network.device, torch.float32)[:, None]
         share = interpolate(share, inside, mode="bilinear", antialias=True)
         share = pad(share, (0, side - inside[1], 0, side - inside[0]))
-        return (2 * share - 1) * SURE
+        return (2 * share - 1) * PROMPT_LOGIT
 
     def _enlarged(
         self, logits: Float32[Tensor, "masks side side"], embedding: Embedding
@@ -246,12 +246,12 @@ class Promptable(Segmenter):
         return np.concatenate(parts)
 
     def _of_crop(self, embedding: Embedding, crop: Crop, height: int, width: int) -> _Found:
-        """The automatic masks of one crop, in the whole image, without duplicates."""
+        """The automatic masks of one crop without duplicates; boxes are in the full image."""
         config = self._config
-        one = np.array([True])
-        prompts = [Prompt(xy[None], one) for xy in point_grid(crop)]
+        positive = np.array([True])
+        prompts = [Prompt(xy[None], positive) for xy in point_grid(crop)]
         found = [_Found.none()]
-        for _, logits, quality in self._answers(embedding, prompts, [True] * len(prompts)):
+        for _, logits, quality in self._predicted(embedding, prompts, [True] * len(prompts)):
             good = quality > config.min_score
             scores = quality[good].cpu().numpy().astype(np.float64)
             for large in self._enlarged(logits[good], embedding):
@@ -261,14 +261,14 @@ class Promptable(Segmenter):
                 stack = (large[stable] > 0).cpu().numpy()
                 kept = own[stable.cpu().numpy()]
                 boxes = boxes_of(stack) + np.array([crop.x0, crop.y0, crop.x0, crop.y0])
-                whole = ~cut_off(boxes, crop, height, width)
-                found.append(_Found.of(stack[whole], boxes[whole], kept[whole], crop))
+                complete = ~cut_off(boxes, crop, height, width)
+                found.append(_Found.of(stack[complete], boxes[complete], kept[complete], crop))
         masks = _Found.joined(found)
         return masks.take(suppressed(masks.boxes, masks.scores, config.max_overlap))
 
 
 class _Found(NamedTuple):
-    """Automatic masks, packed eight pixels to a byte: a grid finds thousands before thinning."""
+    """Automatic masks, packed eight pixels per byte: there are thousands before suppression."""
 
     packed: tuple[np.ndarray, ...]
     crop: tuple[Crop, ...]
@@ -297,11 +297,11 @@ class _Found(NamedTuple):
 
     @property
     def preference(self) -> Float64[np.ndarray, " masks"]:
-        """Between crops the mask from the smaller one wins: it saw the object larger."""
+        """Scores that prefer masks from smaller crops, where the object was larger."""
         return np.array([1 / ((c.x1 - c.x0) * (c.y1 - c.y0)) for c in self.crop], np.float64)
 
     def stack(self, height: int, width: int) -> Bool[np.ndarray, "masks height width"]:
-        """In the whole image."""
+        """The masks in the full image."""
         stack = np.zeros((len(self.packed), height, width), bool)
         for mask, packed, crop in zip(stack, self.packed, self.crop, strict=True):
             shape = (crop.y1 - crop.y0, crop.x1 - crop.x0)
@@ -311,24 +311,24 @@ class _Found(NamedTuple):
 
 
 def _stability(logits: Float32[Tensor, "masks height width"], offset: float) -> Tensor:
-    """IoU of the mask cut at +offset and at -offset; one contains the other."""
+    """IoU of the masks at thresholds +offset and -offset; the second contains the first."""
     high = (logits > offset).sum((-2, -1))
     return high / (logits > -offset).sum((-2, -1))
 
 
-def _asks(prompt: Prompt) -> bool:
-    """Whether the prompt names any object."""
-    return bool(prompt.positive.any()) or prompt.box is not None or _marks(prompt)
+def _has_object(prompt: Prompt) -> bool:
+    """Whether the prompt has a positive point, a box or a mask."""
+    return bool(prompt.positive.any()) or prompt.box is not None or _has_mask(prompt)
 
 
-def _marks(prompt: Prompt) -> bool:
-    """Whether it has a mask; one without pixels says no more than none."""
+def _has_mask(prompt: Prompt) -> bool:
+    """Whether the prompt has a mask with at least one pixel."""
     return prompt.mask is not None and bool(prompt.mask.any())
 
 
 def _ambiguous(prompt: Prompt) -> bool:
-    """Whether subpart, part and whole all answer it."""
-    return len(prompt.xy) == 1 and prompt.box is None and not _marks(prompt)
+    """Whether the prompt is a single point, which may mean a subpart, a part or an object."""
+    return len(prompt.xy) == 1 and prompt.box is None and not _has_mask(prompt)
 
 
 def weights_identity(model: torch.nn.Module) -> str:

@@ -1,4 +1,4 @@
-"""The SAM family of the `transformers` library: SAM, SAM 2, HQ-SAM, SAM 3's tracker and kin."""
+"""The SAM family of the `transformers` library: SAM, SAM 2, HQ-SAM, SAM 3's tracker and others."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ log = logging.getLogger(__name__)
 
 
 class TransformersNetwork:
-    """One adapter for the family, as `promptable.Network` wants it.
+    """The models of the family as a `promptable.Network`.
 
-    They differ in what an image embedding is (a tensor, a list by resolution, a pair) and in
-    how the image lies in the square (padded, or stretched); prompts they take alike.
+    They differ in the form of the image embedding (a tensor, a list by resolution, a pair) and
+    in the placement of the image in the square (padded or stretched); prompts are the same.
     """
 
     def __init__(
@@ -39,14 +39,14 @@ class TransformersNetwork:
         self._precision = precision
 
     def identity(self) -> str:
-        """The weights, the preparation of images, and the precision."""
+        """A text with the hash of the weights, the image processor, precision and device type."""
         from lift3d.networks.sam.promptable import weights_identity
 
         parts = weights_identity(self.model), self.processor.to_json_string(), self._precision
         return " ".join(["sam-hf", *parts, self.device.type])
 
     def encode(self, image: Image) -> Embedding:
-        """As the model's own processor prepares images."""
+        """The embedding of the image, prepared by the model's own processor."""
         import torch
 
         from lift3d.networks.device import encoder_precision
@@ -54,7 +54,7 @@ class TransformersNetwork:
         prepared = self.processor(image, return_tensors="pt")
         with torch.inference_mode(), encoder_precision(self._precision, self.device):
             encoded = self.model.get_image_embeddings(prepared["pixel_values"].to(self.device))
-        if isinstance(encoded, tuple):  # HQ-SAM; of the encoder's inner layers it uses the first
+        if isinstance(encoded, tuple):  # HQ-SAM, which uses the first of the encoder's inner layers
             tensors = {"image": encoded[0], "inner": encoded[1][0]}
         elif isinstance(encoded, list):  # SAM 2 and later, fine to coarse
             tensors = {f"image{i}": each for i, each in enumerate(encoded)}
@@ -66,33 +66,33 @@ class TransformersNetwork:
             padded = (height, width)
         return Embedding(tensors, image.shape[0], image.shape[1], self.side, padded)
 
-    def decode(self, embedding: Embedding, asked: Any, several: bool) -> tuple[Any, Any]:
-        """The model's answers to all prompts in one call."""
-        return answers(self.model, embedding, asked, several)
+    def decode(self, embedding: Embedding, prompts: Any, several: bool) -> tuple[Any, Any]:
+        """Masks and scores for all prompts."""
+        return predict(self.model, embedding, prompts, several)
 
 
-def answers(model: Any, embedding: Embedding, asked: Any, several: bool) -> tuple[Any, Any]:
-    """Masks and scores for all prompts, in one call of a model of the family.
+def predict(model: Any, embedding: Embedding, batch: Any, several: bool) -> tuple[Any, Any]:
+    """Masks and scores for a `PromptBatch`, in one call of a model of the family.
 
-    Prompts of one image go along the second axis. Masks have no such axis, so prompts with
-    masks go along the first, as if each were of an image of its own.
+    Prompts of one image are along the second axis. Mask prompts have no such axis, so prompts
+    with masks are along the first, as if each had its own image.
     """
-    count, points = asked.points.shape[:2]
-    apart = asked.masks is not None
+    count, points = batch.points.shape[:2]
+    separate = batch.masks is not None
 
     def along(tensor: Any) -> Any:
-        return tensor[:, None] if apart else tensor[None]
+        return tensor[:, None] if separate else tensor[None]
 
-    prompts: dict[str, Any] = {"input_masks": asked.masks}
+    prompts: dict[str, Any] = {"input_masks": batch.masks}
     if points:
         prompts |= {
-            "input_points": along(asked.points),
-            "input_labels": along(asked.labels.int()),
+            "input_points": along(batch.points),
+            "input_labels": along(batch.labels.int()),
         }
-    if asked.boxes is not None:
-        prompts["input_boxes"] = along(asked.boxes)
+    if batch.boxes is not None:
+        prompts["input_boxes"] = along(batch.boxes)
     images = {
-        name: each.float().expand(count if apart else 1, *each.shape[1:])
+        name: each.float().expand(count if separate else 1, *each.shape[1:])
         for name, each in embedding.tensors.items()
     }
     inner = images.pop("inner", None)
@@ -102,14 +102,14 @@ def answers(model: Any, embedding: Embedding, asked: Any, several: bool) -> tupl
         prompts["image_embeddings"] = images["image"]
     else:
         prompts["image_embeddings"] = [images[f"image{i}"] for i in range(len(images))]
-    answer = model(**prompts, multimask_output=several)
-    return answer.pred_masks.flatten(0, 1), answer.iou_scores.flatten(0, 1)
+    output = model(**prompts, multimask_output=several)
+    return output.pred_masks.flatten(0, 1), output.iou_scores.flatten(0, 1)
 
 
 def load(checkpoint: str, local_files_only: bool) -> tuple[Any, Any]:
-    """The model in float32 on the CPU, and what prepares its images.
+    """The model in float32 on the CPU, and its image processor.
 
-    Raises InputError where there is none of that name, or it is not of SAM's kind.
+    Raises InputError where there is no such model, or it is not like SAM.
     """
     import torch
     from transformers import AutoConfig, AutoImageProcessor, AutoModelForMaskGeneration
@@ -128,7 +128,7 @@ def load(checkpoint: str, local_files_only: bool) -> tuple[Any, Any]:
     known = MODEL_FOR_MASK_GENERATION_MAPPING_NAMES
     if config.model_type not in known:
         raise InputError(
-            f"{checkpoint}: a {config.model_type!r} model, which is not asked as SAM is "
+            f"{checkpoint}: a {config.model_type!r} model, which is not prompted as SAM is "
             f"(known: {', '.join(sorted(known))})"
         )
     try:
@@ -150,7 +150,7 @@ def load(checkpoint: str, local_files_only: bool) -> tuple[Any, Any]:
             f"weights and config.json ({config.model_type}) do not belong together"
         )
     if unused:
-        # No error: folders of video models hold a tracker's weights as well.
+        # Not an error: folders of video models also have a tracker's weights.
         log.warning("%s: %d weights are not used, such as %s", checkpoint, len(unused), unused[0])
     return model.eval().requires_grad_(False), processor
 
@@ -160,7 +160,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _quiet() -> Any:
-    """Without transformers' own progress bar and report while weights are read."""
+    """A context without transformers' progress bar and report while weights are read."""
     import contextlib
 
     from transformers.utils import logging

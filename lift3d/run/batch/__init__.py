@@ -1,4 +1,4 @@
-"""Many scans, one run folder each, on Ray; what is broken is set aside, the rest goes on."""
+"""Lift many scans on Ray, one run folder each; scans that fail are quarantined, others go on."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from lift3d.scene.threads import arrange_threads
 
 QUARANTINE = "quarantine.json"
 OWN = ".batch"
-"""Who works on what, and the lock."""
+"""Folder with the lock and a file per scan that a worker is lifting."""
 MESH = Path("mesh")
-"""As `cloud`: the mesh that ScanNet has of each scan."""
+"""Value of `cloud` that stands for the mesh that ScanNet has for each scan."""
 NAME = "{scan}"
-"""In any path of the settings: the scan's name."""
+"""Placeholder for the scan's name in any path of the settings."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Job:
 
     @property
     def state(self) -> str:
-        """Changes with the settings, the content of the scan and the code."""
-        # Neither the run folder nor where the scan lies.
+        """Fingerprint of the settings, the content of the scan and the code."""
+        # The path of the run folder does not count.
         settings = {each.name: getattr(self.config, each.name) for each in fields(self.config)}
         del settings["out"]
         return fingerprint([settings, package_code()])
@@ -60,11 +60,11 @@ def batch(
     board: Board | None = None,
     command: Sequence[str] = (),
 ) -> list[Row]:
-    """Lift every scan into a folder of its own under `settings.out`; a row for each, in order.
+    """Lift every scan into its own folder under `settings.out`; returns one row per scan, in order.
 
-    `settings.input` is not used. A scan that was quarantined before is left alone until its
-    files or settings change, or with `again`. The table, its page and `quarantine.json` are
-    written in any case, also when interrupted.
+    `settings.input` is not used. A scan in quarantine is skipped until its files or settings
+    change, or with `again`. The table, its page and `quarantine.json` are always written, also on
+    an interrupt.
     """
     jobs = {job.name: job for job in planned(scans, settings)}
     out = settings.out.absolute()
@@ -76,7 +76,9 @@ def batch(
             entry = quarantined.get(name)
             if entry and not again and entry["state"] == job.state:
                 rows[name] = _row(job, "quarantined", entry["error"], entry["attempts"])
-                board.say(f"{name}: quarantined before and not changed; --again tries it")
+                board.say(
+                    f"{name}: skipped: it failed before and has not changed; --again tries it"
+                )
         tasks = {
             name: partial(lift_one, job.config, list(command), out / OWN / f"{name}.json")
             for name, job in jobs.items()
@@ -101,10 +103,9 @@ def batch(
 
 
 def planned(scans: Iterable[Path], settings: LiftConfig) -> list[Job]:
-    """What is to be done, in the order given. InputError where two scans share a name."""
+    """One job per scan, in the order given. InputError where two scans share a name."""
     jobs: dict[str, Job] = {}
-    # Of a kind that every worker knows, without what only the batch asks for: a run's settings
-    # must not change with the list of scans.
+    # Without the fields of the batch: a run's settings must not depend on the list of scans.
     settings = LiftConfig(
         **{each.name: getattr(settings, each.name) for each in fields(LiftConfig)}
     )
@@ -113,10 +114,10 @@ def planned(scans: Iterable[Path], settings: LiftConfig) -> list[Job]:
         if name in jobs:
             raise InputError(
                 f"{scan} and {jobs[name].config.input} would both be lifted into "
-                f"{settings.out / name}; give them to batches of their own"
+                f"{settings.out / name}; put them into different batches"
             )
         config = _for_scan(settings, scan, name)
-        # What is not there may be a word that a reader takes, such as synthetic:3.
+        # A path that does not exist may be a word for a reader, such as synthetic:3.
         source = scan.absolute() if scan.exists() else scan
         jobs[name] = Job(name, replace(config, input=source, out=settings.out.absolute() / name))
     if not jobs:
@@ -125,7 +126,7 @@ def planned(scans: Iterable[Path], settings: LiftConfig) -> list[Job]:
 
 
 def scan_name(scan: Path) -> str:
-    """The name of its run folder.
+    """The name of the scan's run folder.
 
     >>> [scan_name(Path(each)) for each in ("a/scene0011_00.sens", "b/room/", "synthetic:3")]
     ['scene0011_00', 'room', 'synthetic_3']
@@ -136,7 +137,7 @@ def scan_name(scan: Path) -> str:
 
 
 def uses_network(settings: object) -> bool:
-    """Whether a backend was chosen that would like a GPU."""
+    """Whether a chosen backend can use a GPU."""
     parts = [getattr(settings, each.name) for each in fields(settings)]  # type: ignore[arg-type]
     return any(
         getattr(part, "device", "cpu") != "cpu" or uses_network(part)
@@ -146,7 +147,7 @@ def uses_network(settings: object) -> bool:
 
 
 def lift_one(config: LiftConfig, command: list[str], marker: Path) -> None:
-    """On a worker: one scan. `marker` says meanwhile who is at it."""
+    """Lift one scan, on a worker. The file `marker` exists while it runs and has the process id."""
     arrange_threads()
     try:
         with alone_in(open_run(config.out)):
@@ -162,7 +163,7 @@ def lift_one(config: LiftConfig, command: list[str], marker: Path) -> None:
 
 
 def _for_scan(value: Any, scan: Path, name: str) -> Any:
-    """Settings with `{scan}` and `mesh` filled in, and paths that hold on every node."""
+    """Settings with `{scan}` and `mesh` filled in, and absolute paths, valid on every node."""
     changed: dict[str, Any] = {}
     for each in fields(value):
         old = getattr(value, each.name)
@@ -172,19 +173,19 @@ def _for_scan(value: Any, scan: Path, name: str) -> Any:
             path = Path(str(old).replace(NAME, name))
             if each.name == "cloud" and path == MESH and not path.exists():
                 path = annotation_files(scan if scan.is_dir() else scan.parent, name)[0]
-            # What is not there may be a name, such as that of weights.
+            # A path that does not exist may be a name, such as that of weights.
             changed[each.name] = path.absolute() if path.exists() or each.name == "cloud" else path
     return replace(value, **changed)
 
 
 def _finished(job: Job, ended: Ended) -> Row:
-    """A row of what a worker left."""
+    """The row of a scan whose worker has ended."""
     if ended.state == "done":
         try:
             return Row.of_run(job.name, job.config, ended)
         except InputError as error:
-            told = f"{error}; do driver and workers see the same files?"
-            return _row(job, "failed", told, ended.attempts)
+            message = f"{error}; check that driver and workers see the same files"
+            return _row(job, "failed", message, ended.attempts)
     # A full disk and a folder in use are not the scan's fault: the next batch tries again.
     state: ScanState = "failed" if ended.state == "system" else "quarantined"
     return _row(job, state, ended.error, ended.attempts)
@@ -195,7 +196,7 @@ def _row(job: Job, state: ScanState, error: str = "", attempts: int = 0) -> Row:
 
 
 def _running(folder: Path, jobs: dict[str, Job]) -> list[tuple[str, int]]:
-    """Scans at work, and how many of their stages are finished."""
+    """Scans being lifted, and the number of their finished stages."""
     names = sorted(path.stem for path in folder.glob("[!.]*.json"))
     return [
         (name, sum(1 for _ in (jobs[name].config.out / RECORDS).glob("[!.]*.json")))
@@ -206,9 +207,9 @@ def _running(folder: Path, jobs: dict[str, Job]) -> list[tuple[str, int]]:
 
 @contextlib.contextmanager
 def _alone(out: Path) -> Iterator[None]:
-    """One batch at a time in a folder that is a batch's."""
+    """Lock the folder of a batch; InputError where it is a run's, or another batch has it."""
     if (out / RUN).exists() or (out / RECORDS).exists():
-        raise InputError(f"{out} is the folder of one run; give a batch a folder of its own")
+        raise InputError(f"{out} is the folder of one run; choose another --out for a batch")
     try:
         (out / OWN / RECORDS).mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""How far a batch is: a bar per scan on a terminal, lines elsewhere, on stderr."""
+"""Progress of a batch on stderr: a bar per scan on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -11,64 +11,64 @@ from typing import Any, Protocol, runtime_checkable
 from lift3d.run.batch.overview import Row
 from lift3d.scene.progress import PATIENCE
 
-STAGES = ("reconstruct", "fuse", "track", "associate", "check", "report")
+STAGES = ("reconstruct", "fuse", "track", "associate", "correct", "check", "report")
 Running = Callable[[], list[tuple[str, int]]]
-"""Scans at work and how many of their stages are finished."""
+"""Scans being lifted and the number of their finished stages."""
 
 
 @runtime_checkable
 class Board(Protocol):
-    """What a batch tells of itself."""
+    """Shows the progress of a batch."""
 
     def shown(self, total: int, running: Running) -> Any:
-        """A context around the whole batch."""
+        """A context around the batch, which has `total` scans to lift."""
         ...
 
     def say(self, line: str) -> None:
-        """One line to the person who waits."""
+        """Log a line to stderr."""
         ...
 
     def ended(self, row: Row) -> None:
-        """A scan came to its end."""
+        """Report that a scan has ended."""
         ...
 
     def pulse(self) -> None:
-        """Called a few times a second."""
+        """Update; called a few times a second."""
         ...
 
 
 class LineBoard:
-    """A line when a scan ends, and now and then one on what is being done."""
+    """A line when a scan ends, and a heartbeat line in between."""
 
     def __init__(self) -> None:
-        self.total, self.done, self.spoke = 0, 0, time.monotonic()
+        self.total, self.done, self.last_line = 0, 0, time.monotonic()
         self.running: Running = list
 
     @contextmanager
     def shown(self, total: int, running: Running) -> Iterator[None]:
-        """Counts from here."""
+        """Start counting."""
         self.total, self.done, self.running = total, 0, running
         yield
 
     def say(self, line: str) -> None:
-        """Prints to stderr."""
-        self.spoke = time.monotonic()
+        """Print to stderr."""
+        self.last_line = time.monotonic()
         print(line, file=sys.stderr, flush=True)
 
     def ended(self, row: Row) -> None:
-        """The scan in one line."""
+        """Print the scan's row as one line."""
         self.done += 1
         self.say(f"{self.done} of {self.total}  {row.in_words()}")
 
     def pulse(self) -> None:
-        """Speaks where it was quiet for long."""
-        if time.monotonic() - self.spoke > PATIENCE:
-            at = ", ".join(f"{name} ({stage(done)})" for name, done in self.running())
-            self.say(f"{self.done} of {self.total}; at work: {at or 'workers are starting'}")
+        """Print a heartbeat line after `PATIENCE` seconds without output."""
+        if time.monotonic() - self.last_line > PATIENCE:
+            now = ", ".join(f"{name} ({stage(done)})" for name, done in self.running())
+            self.say(f"{self.done} of {self.total}; running: {now or 'workers are starting'}")
 
 
 class BarBoard:
-    """One bar for the batch, one below it for each scan at work."""
+    """One bar for the batch, and below it one for each scan being lifted."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -79,7 +79,7 @@ class BarBoard:
 
     @contextmanager
     def shown(self, total: int, running: Running) -> Iterator[None]:
-        """Draws to stderr; the bars go away at the end."""
+        """Draw to stderr; the bars are removed at the end."""
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Drawing
 
@@ -91,36 +91,36 @@ class BarBoard:
         )
         self.running = running
         with Drawing(*columns, console=self.console, transient=True) as self.drawing:
-            self.whole = self.drawing.add_task("scans", total=total)
+            self.all_scans = self.drawing.add_task("scans", total=total)
             yield
         self.bars.clear()
 
     def say(self, line: str) -> None:
-        """Prints above the bars."""
+        """Print above the bars."""
         self.console.print(line, highlight=False, markup=False)
 
     def ended(self, row: Row) -> None:
-        """The scan in one line; the batch's bar grows."""
+        """Print the scan's row as one line and advance the batch's bar."""
         self.say(row.in_words())
-        self.drawing.advance(self.whole)
+        self.drawing.advance(self.all_scans)
 
     def pulse(self) -> None:
-        """Moves the bars."""
+        """Update the bars."""
         now = dict(self.running())
         for name in self.bars.keys() - now.keys():
             self.drawing.remove_task(self.bars.pop(name))
         for name, done in now.items():
             if name not in self.bars:
                 self.bars[name] = self.drawing.add_task(name, total=len(STAGES))
-            told = f"  {name} · {stage(done)}"
-            self.drawing.update(self.bars[name], completed=done, description=told)
+            text = f"  {name} · {stage(done)}"
+            self.drawing.update(self.bars[name], completed=done, description=text)
 
 
 def stage(done: int) -> str:
-    """What follows after so many finished stages."""
+    """The stage that runs after `done` finished ones."""
     return STAGES[done] if done < len(STAGES) else "finishing"
 
 
 def for_terminal() -> Board:
-    """Bars where a person watches, lines where a file does."""
+    """Bars on a terminal, lines where stderr goes to a file."""
     return BarBoard() if sys.stderr.isatty() else LineBoard()

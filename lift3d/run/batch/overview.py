@@ -1,4 +1,4 @@
-"""The table of a batch: `batch.json`, a page that links to every report, and what is printed."""
+"""The table of a batch: `batch.json`, a page that links to every report, and the printed table."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ScanState: TypeAlias = Literal["done", "quarantined", "failed", "not done"]
 
 @dataclass(frozen=True)
 class Row:
-    """One scan of a batch; None where there is no such number."""
+    """One scan of a batch; a number that does not exist is None."""
 
     scan: str
     input: str
@@ -39,10 +39,10 @@ class Row:
     state: ScanState
     error: str = ""
     attempts: int = 0
-    """Workers that were given it; 1 where none died."""
+    """Number of workers that tried it; 1 where none died."""
     host: str = ""
     reused: int = 0
-    """Stages that were found finished."""
+    """Number of stages that were kept from an earlier run."""
     views: int | None = None
     objects: int | None = None
     points: int | None = None
@@ -50,18 +50,18 @@ class Row:
     ap50: float | None = None
     ap25: float | None = None
     protocol: str = ""
-    """Which truth AP asks for."""
+    """Protocol of AP."""
     H: float | None = None
     coverage: float | None = None
     """Share of pixels that H is over."""
     seconds: float | None = None
-    """Of all stages, those of earlier runs too."""
+    """Time of all stages, including those kept from earlier runs."""
     peak_memory_mb: float | None = None
     warnings: int = 0
 
     @staticmethod
     def of_run(name: str, config: LiftConfig, ended: Ended) -> Row:
-        """What a finished run says of itself; InputError where its files cannot be read."""
+        """The row of a finished run; InputError where its files cannot be read."""
         opened = Run.open(config.out)
         run, checked = opened.record, opened.consistency
         result = {stage["name"]: stage["result"] for stage in run["stages"]}
@@ -105,7 +105,7 @@ class Row:
 
 
 def write_overview(out: Path, rows: Sequence[Row]) -> None:
-    """Both files. Links are relative: the folder can be moved as a whole."""
+    """Write both files. Links are relative, so the folder can be moved with its runs."""
     content = {
         "states": Counter(row.state for row in rows),
         "mean": means(rows),
@@ -118,7 +118,10 @@ def write_overview(out: Path, rows: Sequence[Row]) -> None:
 
 
 def means(rows: Sequence[Row]) -> dict[str, Any]:
-    """Of each number over the scans that have it; that is no benchmark's AP over all scans."""
+    """Mean of each number over the scans that have it.
+
+    The mean AP is not a benchmark's AP, which ranks the objects of all scans together.
+    """
     done = [row for row in rows if row.state == "done"]
     found: dict[str, Any] = {}
     for name in MEANS:
@@ -129,7 +132,7 @@ def means(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def print_overview(out: Path, rows: Sequence[Row]) -> None:
-    """One line per scan, the means, and where to look."""
+    """Print a line per scan, the means, and the path of the page."""
     shown = Table(box=None, pad_edge=False, header_style="bold", title=str(out))
     shown.title_justify = "left"
     for at, name in enumerate(HEAD):
@@ -151,7 +154,7 @@ def print_overview(out: Path, rows: Sequence[Row]) -> None:
 
 
 def tally(rows: Sequence[Row]) -> str:
-    """How many scans came to which end.
+    """The number of scans in each state.
 
     >>> tally([Row("a", "", "", "done"), Row("b", "", "", "quarantined")])
     '2 scans: 1 done, 1 quarantined'
@@ -161,7 +164,7 @@ def tally(rows: Sequence[Row]) -> str:
 
 
 def first_line(error: str) -> str:
-    """What an error says; of a traceback its last line."""
+    """The first line of an error message; of a traceback the last."""
     lines = error.strip().splitlines() or [""]
     return lines[-1] if lines[0].startswith("Traceback") else lines[0]
 
@@ -184,8 +187,9 @@ def _page(out: Path, rows: Sequence[Row]) -> str:
         *(element("p", f"AP: {each}", class_="soft") for each in protocols),
         element(
             "p",
-            "H is over all pixels; seconds are of all stages; a mean is over the scans that have "
-            "the number; a benchmark's AP is another one, which ranks the objects of all at once.",
+            "H is over all pixels; seconds are the sum of all stages; each mean is over the scans "
+            "that have the number. The mean AP is not a benchmark's AP, which ranks the objects of "
+            "all scans together.",
             class_="soft",
         ),
         _left_over(rows),
@@ -215,12 +219,12 @@ def _left_over(rows: Sequence[Row]) -> Markup:
             what = f"{row.scan}: {row.state}" + (f", {row.attempts} attempts" * (row.attempts > 1))
             parts.append(element("h3", what, class_="bad"))
             parts.append(element("p", f"{row.input} → {row.folder}", class_="soft"))
-            parts.append(element("pre", row.error or "not begun"))
+            parts.append(element("pre", row.error or "not started"))
     return joined(element("h2", "Not in the table"), *parts) if parts else Markup("")
 
 
 def _shown(numbers: Sequence[float | None]) -> list[str]:
-    """AP three times, H, coverage, seconds."""
+    """Texts for the numbers of `MEANS`."""
     forms = ("{:.3f}", "{:.3f}", "{:.3f}", "{:.1%}", "{:.1%}", "{:.1f}")
     return [
         "–" if each is None else form.format(each)

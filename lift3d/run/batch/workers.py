@@ -1,4 +1,4 @@
-"""Many tasks on Ray, one worker each: nothing lost where a worker dies, nothing tried for ever."""
+"""Run many tasks on Ray, one worker each; tasks of dead workers are retried `retries` times."""
 
 from __future__ import annotations
 
@@ -14,40 +14,39 @@ from lift3d.scene.errors import InputError, MissingExtra
 
 GB = 10**9
 PULSE = 0.5
-"""Seconds between two looks at what is done."""
+"""Seconds between two checks for finished tasks."""
 GRACE = 5.0
-"""Seconds that a worker has to tidy up when it is interrupted."""
+"""Seconds that an interrupted worker has to clean up before it is killed."""
 OBJECT_STORE = 100 * 2**20
-"""Bytes; results are a few words, the rest goes through the run folders."""
+"""Bytes; small, because tasks return a short message and write results to the run folders."""
 
 State: TypeAlias = Literal["done", "input", "system", "memory", "mistake", "crash"]
-"""How a task ended: `input` is bad input, `system` a full disk or a folder in use, `mistake` an
-error of ours, `crash` a worker that died again and again."""
+"""How a task ended: `input` is bad input, `system` a full disk or a folder in use, `mistake` a
+bug in lift3d, `crash` a worker that died in every attempt."""
 
 
 @dataclass(frozen=True)
 class Workers:
-    """Where scans are worked on, and what each may use."""
+    """Machines that lift the scans, and cores, GPUs and memory per scan."""
 
     address: str | None = None
-    """A running Ray cluster: `auto`, HOST:PORT or ray://HOST:PORT; by default this machine.
-    Its nodes see the same files and have lift3d installed."""
+    """A running Ray cluster: `auto`, HOST:PORT or ray://HOST:PORT; by default this machine alone.
+    All nodes must see the same files and have lift3d installed."""
     jobs: int | None = None
-    """At most this many scans at a time; by default as many as there is room for."""
+    """Lift at most this many scans at a time; by default as many as the machines allow."""
     cpus: float = 1.0
     """Cores for each scan."""
     gpus: float | None = None
-    """GPUs for each scan, 0.5 puts two on one; by default 1 where there are any and a network
-    is used."""
+    """GPUs for each scan, 0.5: two share one; by default 1 for networks where there are GPUs."""
     memory: float | None = None
-    """Gigabytes set aside for each scan, so that no node takes on too many."""
+    """Gigabytes to reserve for each scan, so that no node runs too many."""
     retries: int = 2
-    """How often a scan is tried again whose worker died."""
+    """Number of times that a scan is tried again after its worker died."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """What became of one task."""
+    """How one task ended."""
 
     state: State
     error: str = ""
@@ -62,10 +61,10 @@ def run_all(
     say: Callable[[str], None] = lambda line: None,
     pulse: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[str, Ended]]:
-    """Each task's name and end, as they end. Every task ends exactly once.
+    """Yield each task's name and result when it ends. Every task ends exactly once.
 
-    `network` says that tasks use a GPU where there is one; `pulse` is called while waiting.
-    When the caller stops early, workers are interrupted and what was started here is ended.
+    `network`: whether tasks use a GPU where there is one. `pulse` is called while waiting. When
+    the caller stops early, the workers are interrupted and a Ray started here is shut down.
     """
     if workers.jobs is not None and workers.jobs < 1:
         raise InputError(f"jobs is {workers.jobs}; expected 1 or more")
@@ -97,7 +96,7 @@ def run_all(
 
 
 def _run(work: Callable[[], None], cpus: float) -> Ended:
-    """On the worker: errors come back as words, whatever they are made of."""
+    """Run a task on the worker; exceptions come back as text, as not all can be pickled."""
     host = _host()
     try:
         _use_cores(max(1, round(cpus)))
@@ -119,14 +118,14 @@ def _end(ray: Any, reference: Any, attempts: int) -> Ended:
     except ray.exceptions.RayTaskError as error:
         return Ended("mistake", str(error), "", attempts)
     except ray.exceptions.RayError as error:
-        # Died workers and nodes, memory monitors: Ray would also try again by itself, some of
-        # them for ever. Counted here, each is told and bounded.
+        # A worker or node died, or Ray's memory monitor killed it. Ray would retry some of these
+        # without limit, so retries are counted here.
         return Ended("crash", f"{type(error).__name__}: {error}".strip(), "", attempts)
     return Ended(ended.state, ended.error, ended.host, attempts)
 
 
 def _interrupt(ray: Any, references: list[Any]) -> None:
-    """End what still runs: first as Ctrl-C does, then hard."""
+    """Stop running tasks: first as Ctrl-C does, then by killing the worker."""
     if not references or not ray.is_initialized():
         return
     for reference in references:
@@ -138,11 +137,11 @@ def _interrupt(ray: Any, references: list[Any]) -> None:
 
 @contextlib.contextmanager
 def _connected(workers: Workers) -> Iterator[Any]:
-    """Ray, local or joined. What was started here is ended here, and nothing else."""
-    # Ray reports its use over the network unless told otherwise.
+    """Ray on this machine or a cluster; shut down at the end only if started here."""
+    # Ray sends usage statistics over the network by default.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray = _ray()
-    if ray.is_initialized():  # by whoever called us
+    if ray.is_initialized():  # by the caller
         yield ray
         return
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
@@ -165,7 +164,7 @@ def _connected(workers: Workers) -> Iterator[Any]:
 
 
 def _needs(ray: Any, workers: Workers, network: bool) -> dict[str, Any]:
-    """Ray's options for a task; InputError where no node could ever take one."""
+    """Ray's options for a task; InputError where no node has enough for one."""
     nodes = [each["Resources"] for each in ray.nodes() if each["Alive"]]
     most_gpus = max((each.get("GPU", 0.0) for each in nodes), default=0.0)
     gpus = workers.gpus
@@ -188,7 +187,7 @@ def _needs(ray: Any, workers: Workers, network: bool) -> dict[str, Any]:
 
 
 def _use_cores(count: int) -> None:
-    """Kernels of one scan keep to its cores; Ray tells OpenMP itself."""
+    """Limit the threads of numba and OpenCV to the scan's cores; Ray limits OpenMP itself."""
     import cv2
     import numba
 
@@ -209,7 +208,7 @@ def _ray() -> Any:
 
 
 def _client() -> None:
-    """The library that ray:// addresses need beyond Ray itself."""
+    """Check for the library that ray:// addresses need in addition to Ray."""
     try:
         import grpc  # noqa: F401
     except ImportError as error:

@@ -1,6 +1,6 @@
-"""`report.html`: one file that shows a run to a person; `cloud.png`, its cloud; coloured labels.
+"""Write a run's `report.html`, `cloud.png` and coloured label maps.
 
-Pictures are inside the file, nothing is fetched and nothing runs.
+The report is one file with its pictures in it; it loads nothing and has no scripts.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 from lift3d.export.ply import read_cloud
 from lift3d.run.layout import Layout
 from lift3d.run.report import numbers, objects, pictures, views
+from lift3d.run.report.best_views import BestView, coloured_copies, update_best_views
 from lift3d.run.report.markup import Markup, element, joined, zoom
-from lift3d.run.report.sights import Sight, add_sights, coloured_copies
 from lift3d.run.report.style import STYLE
 from lift3d.run.report.verdict import next_step, verdict
 from lift3d.scene import Scene
@@ -26,10 +26,10 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def write_report(folder: Path, scene: Scene, run: Mapping[str, Any]) -> None:
-    """Write `Layout.report_outputs` into a run folder whose other files are there.
+    """Write `Layout.report_outputs` into a run folder; the other stages must have finished.
 
-    `run` is the content of `run.json`, as it stands before the report. The views' pictures
-    are read from `scene`; one that cannot be read is named in its place.
+    `run` is the content of `run.json` before this stage. The views' pictures are read from
+    `scene`; for one that cannot be read the report has a message.
     """
     files = Layout(folder)
     checked = json.loads(files.consistency.read_text())
@@ -92,17 +92,17 @@ def _verdict(
 
 def _coloured(
     files: Layout, scene: Scene, palette: Palette, small: set[int]
-) -> tuple[dict[int, Sight], dict[int, pictures.Shown]]:
-    """Write the coloured copies; where each object shows best, and the views of `small` small."""
+) -> tuple[dict[int, BestView], dict[int, pictures.Shown]]:
+    """Write the coloured copies; returns each object's best view, and thumbnails of `small`."""
     names = [view.name for view in scene.views]
-    best: dict[int, Sight] = {}
+    best: dict[int, BestView] = {}
     thumbs: dict[int, pictures.Shown] = {}
     for at, labels in coloured_copies(files.labels, names, palette):
-        add_sights(best, at, labels)
+        update_best_views(best, at, labels)
         if at in small:
             thumbs[at] = pictures.thumb(labels, palette)
     for _ in coloured_copies(files.masks, names):
-        pass  # masks have ids of their own, so no colours of objects
+        pass  # writes them; mask ids are not object ids, so without the objects' palette
     return best, thumbs
 
 
@@ -117,7 +117,7 @@ def _cloud(shown: list[tuple[pictures.Rgba, pictures.Rgba]]) -> Markup:
     below = element(
         "figcaption",
         "From four sides: in colour, and by object (grey: no label). Walls and ceilings that "
-        "face away are left out. A click shows a picture large.",
+        "face away are left out. Click a picture to enlarge it.",
     )
     grid = element("div", *images, class_="four")
     return element("figure", grid, below, class_="group")

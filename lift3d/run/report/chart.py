@@ -1,7 +1,7 @@
-"""A bar for each view, which leads to it; the axis begins below the worst one.
+"""A bar chart with a link to each view; the axis begins below the worst view.
 
-Bars and lines are SVG that is stretched to the page's width; what is written stands beside it as
-HTML, so that it stays readable on a phone.
+Bars and lines are an SVG stretched to the page's width. Texts are HTML beside it, so that they stay
+readable on a phone.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from lift3d.run.report.markup import Markup, element
 from lift3d.run.report.verdict import percent, worst_first
 
 WIDTH, HEIGHT = 1000, 160
-"""Of the drawing in its own units."""
+"""Size of the drawing in SVG units."""
 MOST_BARS = 250
-"""More views than this share bars, so that each can be seen."""
+"""Above this number of views, several views share a bar, so that bars stay wide enough to see."""
 STEPS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25)
-"""Between the lines of the axis, whichever gives at most five of them."""
+"""Distances between marks of the axis; the first that gives at most five steps is used."""
 
 
 def axis(values: Sequence[float | None]) -> list[float]:
-    """The marks of an axis from below the smallest value up to 1, ascending.
+    """The marks of an axis from just below the smallest value up to 1, ascending.
 
     >>> axis([0.93, 1.0, None])
     [0.92, 0.94, 0.96, 0.98, 1.0]
@@ -28,14 +28,14 @@ def axis(values: Sequence[float | None]) -> list[float]:
     known = [min(max(value, 0.0), 1.0) for value in values if value is not None]
     span = 1.0 - min(known, default=0.0)
     step = next((each for each in STEPS if span < 5 * each), STEPS[-1])
-    count = min(int(span / step + 1e-9) + 1, round(1 / step))  # the worst bar has a height too
+    count = min(int(span / step + 1e-9) + 1, round(1 / step))  # so that the worst bar is visible
     return [round(1 - step * at, 4) for at in range(count, -1, -1)]
 
 
 def bars(names: Sequence[str], values: Sequence[float | None], overall: float | None) -> Markup:
-    """Values 0 to 1 in view order, a dashed line at `overall`; None leaves a gap.
+    """A bar per value (0 to 1, in view order) and a dashed line at `overall`; None leaves a gap.
 
-    Where views share a bar it shows the worst of them. Each leads to `#view-<position>`.
+    Where views share a bar it shows the worst of them. A bar links to `#view-<position>`.
     """
     marks = axis(values)
     low = marks[0]
@@ -87,12 +87,12 @@ def known(values: Sequence[float | None]) -> bool:
 
 
 def worst_first_key(value: float | None) -> float:
-    """Values in order, those that are None last."""
+    """Sort key: ascending values, None last."""
     return 2.0 if value is None else value
 
 
 def _ends(names: Sequence[str], worst: int | None, values: Sequence[float | None]) -> list[Markup]:
-    """The first and the last view's name below the axis, and the worst between them."""
+    """Names below the axis: the first view, the worst with its value, the last."""
     if not names:
         return []
     parts = [element("span", names[0])]

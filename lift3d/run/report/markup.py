@@ -1,4 +1,4 @@
-"""HTML put together so that no text can become markup by mistake."""
+"""Build HTML with all texts escaped."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ VOID = {"img", "meta", "br", "input"}
 
 
 class Markup(str):
-    """Text that is HTML already; every other text is escaped where it goes in."""
+    """Text that is HTML already; all other text is escaped."""
 
 
 def element(tag: str, *children: object, **attributes: object) -> Markup:
-    """An element; `class_` gives the attribute class, `_` in names becomes `-`.
+    """An HTML element; `class_` is the attribute class, `_` in names becomes `-`.
 
     >>> element("td", "a < b", class_="number")
     '<td class="number">a &lt; b</td>'
@@ -25,16 +25,16 @@ def element(tag: str, *children: object, **attributes: object) -> Markup:
 
 
 def joined(*children: object) -> Markup:
-    """The children one after the other, texts escaped."""
+    """The children concatenated, texts escaped."""
     return Markup("".join(c if isinstance(c, Markup) else escape(str(c)) for c in children))
 
 
 def table(
     head: list[str], rows: list[list[object]], words: int = 1, kind: str = "numbers"
 ) -> Markup:
-    """A table; the cells after the first `words` columns are numbers, set to the right.
+    """A table; the cells after the first `words` columns are numbers, aligned right.
 
-    `kind` is how it looks: "numbers", or "pairs" whose cells stand below each other on a phone.
+    `kind` is the style: "numbers", or "pairs", whose cells are below each other on a phone.
     """
 
     def row(tag: str, cells: list[object]) -> Markup:
@@ -52,11 +52,11 @@ def table(
 
 
 def zoom(source: str, what: str, shape: tuple[int, ...]) -> Markup:
-    """A picture that a click shows large, and another click small again; no script is needed.
+    """A picture that a click enlarges and another click shrinks, without a script.
 
-    `shape` (height, width, ...) keeps its place on the page meanwhile.
+    `shape` (height, width, ...) reserves its place on the page while it is enlarged.
     """
-    box = element("input", type="checkbox", aria_label=f"{what}, large")
+    box = element("input", type="checkbox", aria_label=f"{what}, enlarge")
     image = element("img", src=source, alt=what)
     place = f"aspect-ratio: {shape[1]} / {shape[0]}"
     return element("label", box, image, class_="zoom", style=place)

@@ -1,4 +1,4 @@
-"""The report's numbers, each with what it says, and what it warns of."""
+"""The report's numbers with explanations, its warnings, and how to repeat the run."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from lift3d.run.report.verdict import counted, percent
 
 Json = Mapping[str, Any]
 Row = tuple[str, str, str]
-"""A number, its name, and what it says."""
+"""A number, its name, and its explanation."""
 LOW_OVERLAP = 0.5
-"""IoU below which an object's labels and its points hardly agree."""
+"""Below this IoU an object counts as badly overlapping with its labels. Chosen by hand."""
 
 
 def explained(run: Json, checked: Json, instances: Json) -> Markup:
-    """Every number with a sentence; H stands among what it takes to read it."""
+    """Every number with an explanation, grouped by question."""
     return joined(
         element("h2", "The numbers"),
         _numbers("What was found", _counts(run, checked, instances)),
@@ -45,7 +45,7 @@ def _numbers(title: str, rows: list[Row]) -> Markup:
 
 
 def _counts(run: Json, checked: Json, instances: Json) -> list[Row]:
-    """Objects, labels, points: how they hang together."""
+    """Numbers of objects, labels and points, and why they differ."""
     points, unlabelled = instances["points"], instances["unlabelled"]
     listed = instances["instances"]
     unseen = [each["id"] for each in listed if not each["views"]]
@@ -70,7 +70,7 @@ def _counts(run: Json, checked: Json, instances: Json) -> list[Row]:
 
 
 def _between(checked: Json) -> list[Row]:
-    """H and what it was computed with."""
+    """H and the parameters it was computed with."""
     printed = checked["printed"]
     labelled, everywhere = printed["foreground"], printed["all"]
     exclude = {
@@ -82,26 +82,26 @@ def _between(checked: Json) -> list[Row]:
         (
             percent(labelled["H"]),
             "H over labelled pixels",
-            "pixels that look at the same place and have the same label, on average. A pixel is "
-            f"compared with {exclude} whose point lies within {printed['epsilon']:g} of its own "
-            f"(epsilon, in the scene's unit); {printed['sampling']} was used. One label "
-            "everywhere would make H 100 %, so look at the number of labels too",
+            "pixels that show the same place and have the same label, on average. A pixel is "
+            f"compared with {exclude} whose 3D point is within {printed['epsilon']:g} of its own "
+            f"(epsilon, in the scene's unit); {printed['sampling']} was used. A single label "
+            "everywhere would give H 100 %, so check the number of labels too",
         ),
         (
             percent(labelled["H_prime"]),
             "H′ over labelled pixels",
-            "the same less what labels placed by chance would reach: 0 is chance, 100 % perfect",
+            "H corrected for chance: random labels have 0, perfect agreement has 100 %",
         ),
         (
             percent(everywhere["H"]),
             "H over all pixels",
-            f"no label counts as a label like others; H′ of it is {percent(everywhere['H_prime'])}",
+            f"here no label counts as one more label; its H′ is {percent(everywhere['H_prime'])}",
         ),
     ]
 
 
 def _with_cloud(checked: Json, instances: Json) -> list[Row]:
-    """The reprojection, and why its two numbers differ."""
+    """The two numbers of the reprojection, and why they differ."""
     found = checked.get("reprojection")
     if found is None:
         return []
@@ -113,26 +113,26 @@ def _with_cloud(checked: Json, instances: Json) -> list[Row]:
     if low:
         share = percent(points / max(instances["points"], 1))
         why += (
-            f": {len(low):,} of {len(overlap):,} objects overlap by less than half, and hold "
+            f": {len(low):,} of {len(overlap):,} objects overlap by less than half; they have "
             f"{share} of the points"
         )
     return [
         (
             percent(found["agreement"]),
             "of the pixels agree",
-            "the cloud's labels drawn into each view, against the view's own labels, where both "
-            "have one",
+            "the cloud's labels projected into each view, compared with the view's own labels "
+            "where both have one",
         ),
         (
             "undefined" if mean is None else f"{mean:.3f}",
-            "mean overlap (IoU) of an object's drawn points and its labels in the views",
+            "mean overlap (IoU) of an object's projected points and its labels in the views",
             why,
         ),
     ]
 
 
 def _truth(found: Json | None, instances: Json) -> list[Row]:
-    """AP, and which of the objects and of the true things it is about."""
+    """AP, and the numbers of true objects that were found and missed."""
     if found is None:
         return []
     rows = []
@@ -141,16 +141,16 @@ def _truth(found: Json | None, instances: Json) -> list[Row]:
         hit, missed, wrong = counts["matches"], counts["missed"], counts["wrong"]
         rest = len(instances["instances"]) - hit - wrong
         text = (
-            f"a thing is found where an object overlaps it by more than half (IoU); {missed:,} "
-            f"not found; {counted(wrong, 'object')} without a thing to match"
+            f"a true object is found if an object overlaps it by more than half (IoU); {missed:,} "
+            f"not found; {counted(wrong, 'object')} without a true object to match"
         )
         if rest > 0:
-            text += f"; the rest, {counted(rest, 'object')}, on what is not scored"
-        rows.append((f"{hit:,}", f"of {counted(hit + missed, 'true thing')} found", text))
+            text += f"; the other {counted(rest, 'object')} in parts that are not scored"
+        rows.append((f"{hit:,}", f"of {counted(hit + missed, 'true object')} found", text))
     names = {
-        "ap": "AP: mean precision over ten overlaps from 0.5 on, 1 is perfect",
-        "ap50": "AP50: the same where an overlap of one half is enough",
-        "ap25": "AP25: where a quarter is enough",
+        "ap": "AP: average precision, mean over IoU thresholds from 0.5 up; 1 is perfect",
+        "ap50": "AP50: average precision at an IoU threshold of 0.5",
+        "ap25": "AP25: average precision at an IoU threshold of 0.25",
     }
     for key, what in names.items():
         name, _, more = what.partition(": ")
@@ -162,7 +162,7 @@ def _truth(found: Json | None, instances: Json) -> list[Row]:
 
 
 def warnings(run: Json) -> Markup:
-    """What a reader must know before trusting the run; what was merged, divided, dropped."""
+    """Warnings, views left out, notes of the stages, and counts of the association."""
     lines: list[Markup] = [element("li", each, class_="bad") for each in run["warnings"]]
     reasons = defaultdict(list)
     for frame in run["skipped"]:
@@ -185,8 +185,8 @@ def warnings(run: Json) -> Markup:
         lines.append(element("li", "None."))
     parts = [element("h2", "Warnings and notes"), element("ul", *lines)]
     if counts:
-        made = element("summary", "What association merged, divided and dropped")
-        parts.append(element("details", made, table(["what", "count"], counts)))
+        title = element("summary", "Counts of the association: merged, split and dropped")
+        parts.append(element("details", title, table(["what", "count"], counts)))
     return joined(*parts)
 
 
@@ -198,7 +198,7 @@ def cost(run: Json) -> Markup:
             f"{stage['seconds']:.1f}",
             f"{stage['seconds_per_view']:.3f}",
             f"{stage['peak_memory_mb']:,.0f}",
-            "found finished" if stage["reused"] else "run now",
+            "kept" if stage["reused"] else "run now",
         ]
         for stage in run["stages"]
     ]
@@ -219,7 +219,7 @@ def repeat(run: Json) -> Markup:
     settings: list[list[object]] = [list(pair) for pair in _flat("", run["settings"])]
     versions: list[list[object]] = [[name, version] for name, version in run["versions"].items()]
     return joined(
-        element("h2", "Again"),
+        element("h2", "Repeat this run"),
         element("pre", command),
         element(
             "details",

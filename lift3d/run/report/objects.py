@@ -1,4 +1,4 @@
-"""The report's objects: a card with a picture for each, the doubtful ones first."""
+"""The report's objects: a card with a picture per object, doubtful objects first."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from lift3d.run.report import pictures
+from lift3d.run.report.best_views import BestView
 from lift3d.run.report.markup import Markup, element, joined, zoom
-from lift3d.run.report.sights import Sight
-from lift3d.run.report.verdict import FEW_VIEWS, LOW_CONFIDENCE, by_doubt, counted, sureness
+from lift3d.run.report.verdict import FEW_VIEWS, LOW_CONFIDENCE, by_doubt, confidence_text, counted
 from lift3d.scene import Scene
 from lift3d.scene.colours import Palette
 from lift3d.scene.errors import FrameError
 from lift3d.scene.labelmaps import find_label_map, read_label_map
 
 CutOuts: TypeAlias = Mapping[int, pictures.Shown | str]
-"""Id to a picture, or to the reason why there is none."""
+"""Id -> a picture, or the reason why there is none."""
 MOST_PICTURES = 300
-"""The doubtful objects and the largest others have a picture; all are listed."""
+"""Limit that keeps the file small: doubtful objects and then the largest have pictures."""
 OPEN = 12
-"""So many cards are shown at once, the rest is folded."""
+"""Number of cards shown at once; the rest is folded."""
 
 
 def objects(
@@ -31,15 +31,15 @@ def objects(
     cut_outs: CutOuts,
     views: int,
 ) -> Markup:
-    """Every object: first the doubtful ones with the reasons, then the others; largest first."""
+    """All objects: the doubtful ones with reasons, then the others; each group largest first."""
     doubtful, others = by_doubt(instances, views)
     unit = " m" if scene.metric else ""
     about = (
-        f"Doubtful: a confidence below {LOW_CONFIDENCE:g}, hardly any points, or seen in "
-        f"{counted(FEW_VIEWS, 'view')} at most. Confidence says how sure it is that the points "
-        "are one object (0 to 1): how well the views support it or, where the surface decides, "
-        "its size and shape. Each is shown in the view that shows most of it. The largest come "
-        "first; sizes are those of the box along the axes of the scene."
+        f"Doubtful: a confidence below {LOW_CONFIDENCE:g}, very few points, or visible in at most "
+        f"{counted(FEW_VIEWS, 'view')}. Confidence (0 to 1) measures how likely the points are "
+        "one object, from the support of the views or, where superpoints were merged by shape, "
+        "from size and shape. The picture is from the view that shows most of the object. The "
+        "largest come first; the size is that of the box along the axes of the scene."
     )
     parts = [
         element("h2", f"{counted(len(doubtful) + len(others), 'object')}, the doubtful ones first"),
@@ -55,7 +55,7 @@ def objects(
 
 
 def _folded(title: str, cards: list[Markup]) -> list[Markup]:
-    """A few cards, and the rest folded below them."""
+    """The first cards, and the rest folded below them."""
     parts = [
         element("h3", f"{title}: {len(cards):,}"),
         element("div", *cards[:OPEN], class_="cards"),
@@ -77,7 +77,7 @@ def _card(
     facts = {
         "points": counted(each["points"], "point"),
         "views": counted(each["views"], "view"),
-        "confidence": f"confidence {sureness(each['confidence'])}",
+        "confidence": f"confidence {confidence_text(each['confidence'])}",
     }
     lines = [
         element("small", why[name], class_="bad") if name in why else element("small", fact)
@@ -108,14 +108,14 @@ def cut_outs(
     instances: Mapping[str, Any],
     scene: Scene,
     labels: Path,
-    best: Mapping[int, Sight],
+    best: Mapping[int, BestView],
     palette: Palette,
     views: int,
 ) -> dict[int, pictures.Shown | str]:
     """A picture of each object, from the view that shows it best; each view is read once.
 
-    A sentence where that view cannot be read. Nothing of objects in no view or past
-    `MOST_PICTURES`.
+    A message instead where that view cannot be read. Objects in no view and those past
+    `MOST_PICTURES` are left out.
     """
     doubtful, others = by_doubt(instances, views)
     chosen = [each["id"] for each in (*(each for each, _ in doubtful), *others)][:MOST_PICTURES]
@@ -134,5 +134,5 @@ def cut_outs(
             found |= dict.fromkeys(ids, f"view {view.name} cannot be read: {error}")
             continue
         for each in ids:
-            found[each] = pictures.cut_out(image, ids_there, each, best[each], palette)
+            found[each] = pictures.cut_out(image, ids_there, each, best[each].box, palette)
     return found

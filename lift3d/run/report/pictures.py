@@ -12,7 +12,7 @@ from jaxtyping import Bool, UInt8
 
 from lift3d.geometry.rendering import camera_up, guess_up, orbit_cameras, render_rgba
 from lift3d.geometry.visibility import spacing
-from lift3d.run.report.sights import Sight
+from lift3d.run.report.best_views import Box
 from lift3d.scene import Image, LabelledPoints, LabelMap, Scene, View
 from lift3d.scene.colours import Palette, heat_colours, label_colours, overlay
 from lift3d.scene.labelmaps import find_label_map, read_label_map
@@ -23,17 +23,17 @@ Shown = UInt8[np.ndarray, "_ _ 3"]
 Rgba = UInt8[np.ndarray, "height width 4"]
 SIDES, SIDE_WIDTH, SIDE_HEIGHT = 4, 640, 480
 STRIP_WIDTH = 640
-"""Of a view that is shown with its labels; larger pictures are made smaller."""
+"""Pixels; larger pictures of a view are scaled down to it."""
 THUMB_WIDTH = 150
 CUT_OUT = 176
-"""The longer side of an object's picture."""
+"""Longer side of an object's picture, in pixels."""
 AROUND_OBJECT = 0.2
 """Margin around an object in its picture, as a share of its longer side."""
 
 
 @dataclass(frozen=True, eq=False)
 class Strip:
-    """One view: what was seen, its labels, where it disagrees with other views (None without)."""
+    """One view: its picture, labels, and disagreement with other views; None where missing."""
 
     name: str
     image: Shown
@@ -44,15 +44,15 @@ class Strip:
 def sides(
     cloud: LabelledPoints, scene: Scene, palette: Palette | None = None
 ) -> list[tuple[Rgba, Rgba]]:
-    """The cloud in colour and by object, from each side; none of an empty cloud.
+    """The cloud in colour and by object, from each side; empty for an empty cloud.
 
-    The scene's cameras tell which way is up.
+    The up direction is estimated from the scene's cameras.
     """
     if not len(cloud):
         return []
     colours = label_colours(cloud.instance, palette)
     up = guess_up(cloud.points, camera_up(view.camera for view in scene.views))
-    splat = 2.0 * spacing(cloud.points.xyz)  # once: it takes as long as a picture
+    splat = 2.0 * spacing(cloud.points.xyz)  # computed once: it takes as long as a picture
     return [
         (
             render_rgba(cloud.points, None, camera, splat),
@@ -77,7 +77,7 @@ def write_sheet(path: Path, pictures: list[tuple[Rgba, Rgba]]) -> None:
 
 
 def strip(view: View, labels: Path, heat: Path, palette: Palette | None = None) -> Strip:
-    """One view as it is shown; FrameError or OSError where its files cannot be read."""
+    """The pictures of one view; FrameError or OSError where its files cannot be read."""
     image = view.image()
     path = find_label_map(labels, view.name)
     labelled = None
@@ -85,7 +85,7 @@ def strip(view: View, labels: Path, heat: Path, palette: Palette | None = None) 
         labelled = _small(overlay(image, read_label_map(path), palette=palette), STRIP_WIDTH)
     small = _small(image, STRIP_WIDTH)
     found = _heat(heat / f"{view.name}.png")
-    # Over the picture, unless depth has a camera of its own: then its pixels lie elsewhere.
+    # Drawn over the picture, unless depth has its own camera: then the pixels do not match.
     below = small if view.depth_camera is None else None
     disagreement = None if found is None else heat_picture(found, below)
     return Strip(view.name, small, labelled, disagreement)
@@ -97,14 +97,14 @@ def thumb(labels: LabelMap, palette: Palette | None = None) -> Shown:
     return label_colours(labels[::step, ::step], palette)
 
 
-def cut_out(image: Image, labels: LabelMap, which: int, sight: Sight, palette: Palette) -> Shown:
-    """The object `which` in a picture: outlined in its colour, what is around it paler.
+def cut_out(image: Image, labels: LabelMap, which: int, box: Box, palette: Palette) -> Shown:
+    """The object `which` in a picture: outlined in its colour, its surroundings paler.
 
     `labels` are the view's ids, as large as the picture.
     """
     from PIL import Image as Pillow
 
-    top, bottom, left, right = sight.box
+    top, bottom, left, right = box
     margin = 4 + int(AROUND_OBJECT * max(bottom - top, right - left))
     rows = slice(max(0, top - margin), bottom + margin)
     columns = slice(max(0, left - margin), right + margin)
@@ -127,7 +127,7 @@ def _outline(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height
 
 
 def _heat(path: Path) -> UInt8[np.ndarray, "_ _"] | None:
-    """The stored picture of disagreement: 0 not compared, 1 to 255 from none to all."""
+    """The stored disagreement: 0 not compared; 1 to 255 for a share from none to all."""
     from PIL import Image as Pillow
 
     if not path.is_file():
@@ -137,10 +137,9 @@ def _heat(path: Path) -> UInt8[np.ndarray, "_ _"] | None:
 
 
 def heat_picture(index: UInt8[np.ndarray, "_ _"], image: Shown | None = None) -> Shown:
-    """Stored disagreement in its colours; over the grey `image` where that is given.
+    """Stored disagreement in colours; over the grey `image` where it is given.
 
-    There the picture shows through dark where all agree, and flat grey where nothing was
-    compared.
+    The picture is visible, darkened, where all agree; pixels that were not compared are flat grey.
     """
     import cv2
 
@@ -166,12 +165,12 @@ def _small(image: Shown, most: int) -> Shown:
 
 
 def photograph(image: Shown | Rgba, quality: int = 72) -> str:
-    """A picture as a data URI, small (WebP); transparency is kept."""
+    """A picture as a data URI (lossy WebP); transparency is kept."""
     return _uri(image, "webp", quality=quality, method=4)
 
 
 def drawing(image: Shown) -> str:
-    """A picture of few colours as a data URI, without loss."""
+    """A picture of few colours as a data URI (lossless WebP)."""
     return _uri(image, "webp", lossless=True, quality=60, method=4)
 
 

@@ -1,4 +1,4 @@
-"""How the report looks; light or dark as the reader's system is."""
+"""The report's style sheet; light or dark by the setting of the reader's system."""
 
 STYLE = """
 :root { color-scheme: light dark; --page: #f6f6f4; --card: #fff; --ink: #1d1f21; --soft: #63676c;

@@ -1,4 +1,4 @@
-"""What a run came to, in one sentence, and what to do next; which objects are doubtful and why."""
+"""A run's results in one sentence, the next step, and which objects are doubtful and why."""
 
 from __future__ import annotations
 
@@ -9,33 +9,34 @@ from typing import Any
 Json = Mapping[str, Any]
 
 LOW_CONFIDENCE = 0.05
-"""Below it hardly any evidence says that the points are one object. Of the demo's 67 objects 26 lie
-below, pieces of things, and no thing that was found."""
+"""Objects with a lower confidence are doubtful. Chosen on the demo: 26 of its 67 objects are below,
+all of them parts of objects; every true object that was found is above."""
 FEW_POINTS = 0.0005
-"""Of the cloud's points; an object with fewer is as likely noise as a thing."""
+"""Share of the cloud's points; objects with fewer are doubtful, as they may be noise. Chosen by
+hand."""
 FEW_VIEWS = 1
-"""An object seen in so many views only was confirmed by no other view."""
+"""Objects visible in at most this many views are doubtful: no other view confirms them."""
 
 
 def percent(value: float | None) -> str:
-    """A share for people; None is undefined."""
+    """A share as text in per cent; None is "undefined"."""
     return "undefined" if value is None else f"{100 * value:.1f} %"
 
 
-def counted(count: int, thing: str) -> str:
+def counted(count: int, noun: str) -> str:
     """A number and its noun.
 
     >>> counted(1, "view"), counted(1200, "view")
     ('1 view', '1,200 views')
     """
-    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def doubts(entry: Json, points: int, views: int) -> dict[str, str]:
     """Why an object of `instances.json` is doubtful; empty where it is not.
 
-    The field of the entry that is too low ("confidence", "points", "views") to the reason in
-    words. `points` and `views` are how many the cloud and the run have.
+    Maps each field of the entry that is too low ("confidence", "points", "views") to the reason in
+    words. `points` and `views` are the numbers of the cloud's points and the run's views.
     """
     why = {}
     if entry["points"] < FEW_POINTS * points:
@@ -44,35 +45,35 @@ def doubts(entry: Json, points: int, views: int) -> dict[str, str]:
         seen = counted(entry["views"], "view") if entry["views"] else "no view"
         why["views"] = f"seen in {seen}"
     if entry["confidence"] < LOW_CONFIDENCE:
-        why["confidence"] = f"confidence {sureness(entry['confidence'])}"
+        why["confidence"] = f"confidence {confidence_text(entry['confidence'])}"
     return why
 
 
-def sureness(confidence: float) -> str:
-    """A confidence for people.
+def confidence_text(confidence: float) -> str:
+    """A confidence as text.
 
-    >>> sureness(0.42), sureness(0.0007)
+    >>> confidence_text(0.42), confidence_text(0.0007)
     ('0.42', 'under 0.01')
     """
     return f"{confidence:.2f}" if confidence >= 0.01 else "under 0.01"
 
 
 def by_doubt(instances: Json, views: int) -> tuple[list[tuple[Json, dict[str, str]]], list[Json]]:
-    """The doubtful objects with the reasons, and the others; each the largest first."""
-    listed = sorted(instances["instances"], key=lambda one: (-one["points"], one["id"]))
+    """The doubtful objects with the reasons, and the others; both largest first."""
+    listed = sorted(instances["instances"], key=lambda entry: (-entry["points"], entry["id"]))
     reasons = [doubts(each, instances["points"], views) for each in listed]
     pairs = list(zip(listed, reasons, strict=True))
     return [pair for pair in pairs if pair[1]], [each for each, why in pairs if not why]
 
 
 def view_agreement(checked: Json) -> list[float | None]:
-    """H over the labelled pixels of each view, in capture order; None where none counts."""
+    """H over the labelled pixels of each view, in capture order; None without such pixels."""
     found: list[float | None] = checked["foreground"][checked["printed"]["exclude"]]["view_H"]
     return found
 
 
 def worst_first(values: Sequence[float | None]) -> list[int]:
-    """Positions by value, the smallest first; those without a value last.
+    """Positions sorted by value, the smallest first; None last.
 
     >>> worst_first([0.9, None, 0.2])
     [2, 0, 1]
@@ -84,7 +85,7 @@ def worst_first(values: Sequence[float | None]) -> list[int]:
 
 
 def verdict(run: Json, checked: Json, instances: Json) -> str:
-    """One sentence: what was found, how well it agrees, where it is worst, and the scores."""
+    """One sentence: objects, agreement between views, the worst view, and the scores."""
     objects = len(instances["instances"])
     if not objects:
         return f"No object was found in {counted(run['views'], 'view')}."
@@ -105,14 +106,14 @@ def _agreement(checked: Json) -> list[str]:
     values, names = view_agreement(checked), checked["views"]
     between = checked["printed"]["foreground"]["H"]
     with_cloud = (checked.get("reprojection") or {}).get("agreement")
-    said = []
+    parts = []
     if between is not None:
-        said.append(f"with each other at {percent(between)}")
+        parts.append(f"with each other at {percent(between)}")
     if with_cloud is not None:
-        said.append(f"with the cloud at {percent(with_cloud)}")
-    if not said:
-        return ["how well the views agree could not be measured"]
-    text = f"the views agree {' and '.join(said)} of the labelled pixels"
+        parts.append(f"with the cloud at {percent(with_cloud)}")
+    if not parts:
+        return ["the agreement of the views could not be measured"]
+    text = f"the views agree {' and '.join(parts)} of the labelled pixels"
     worst = next((at for at in worst_first(values) if values[at] is not None), None)
     if worst is not None and len(names) > 1:
         text += f", worst in view {names[worst]} ({percent(values[worst])})"
@@ -125,21 +126,21 @@ def _scores(truth: Json | None) -> list[str]:
     parts = []
     if truth.get("panoptic"):
         found, missed = truth["panoptic"][0]["matches"], truth["panoptic"][0]["missed"]
-        parts.append(f"{found:,} of {counted(found + missed, 'true thing')} found")
+        parts.append(f"{found:,} of {counted(found + missed, 'true object')} found")
     if truth.get("ap50") is not None:
         parts.append(f"AP50 {truth['ap50']:.3f}")
     return [", ".join(parts)] if parts else []
 
 
 def next_step(run: Json, instances: Json, folder: str) -> tuple[str, str]:
-    """What to do now: a sentence, and the command that goes with it."""
-    look = f"lift3d view {shlex.quote(folder)}"
+    """The next step: a sentence, and a command for it."""
+    command = f"lift3d view {shlex.quote(folder)}"
     if not instances["instances"]:
         return (
-            "Next: look at masks_coloured/ in the run folder, which holds what the segmenter "
-            "found. Where it shows no things, take another segmenter:",
+            "Next: look at masks_coloured/ in the run folder, which shows the segmenter's masks. "
+            "If they do not show the objects, choose another segmenter:",
             "lift3d lift --help",
         )
     doubtful, _ = by_doubt(instances, run["views"])
     first = "the doubtful objects and the worst views" if doubtful else "the worst views"
-    return f"Next: look at {first} below, then walk around in 3D:", look
+    return f"Next: look at {first} below, then view the cloud in 3D:", command

@@ -1,4 +1,4 @@
-"""The report's views: the worst ones large, a chart of all, every view small."""
+"""The report's views: the worst views large, a chart of all views, the others small."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from lift3d.scene.errors import FrameError
 
 MOST_STRIPS = 8
 MOST_THUMBS = 150
-"""The rest of the views is named without a picture, so that the file stays small."""
+"""Limit that keeps the file small: further views are listed without a picture."""
 
 
 def order(values: Sequence[float | None]) -> list[int]:
-    """Every view, the worst first; where nothing could be compared, spread over the scan first."""
+    """All views, the worst first; where no pixel was compared, first some spread over the scan."""
     if known(values):
         return worst_first(values)
     count = len(values)
     few = min(MOST_STRIPS, count)
-    # The middles of equal parts of the scan: its ends tend to show a floor.
+    # From the middle of equal parts of the scan: first and last views often show only floor.
     spread = ((np.arange(few) + 0.5) * count / max(few, 1)).astype(int).tolist()
     return [*spread, *(at for at in range(count) if at not in spread)]
 
 
 def thumbs_of(checked: Mapping[str, Any]) -> set[int]:
-    """Positions of the views that are shown small."""
+    """Positions of the views that have a small picture."""
     return set(order(view_agreement(checked))[MOST_STRIPS:][:MOST_THUMBS])
 
 
 def worst_views(scene: Scene, folder: Path, checked: Mapping[str, Any], palette: Palette) -> Markup:
-    """Up to 8 views with picture, labels and disagreement."""
+    """Up to `MOST_STRIPS` views with picture, labels and disagreement."""
     values = view_agreement(checked)
     figures = []
     for at in order(values)[:MOST_STRIPS]:
@@ -52,12 +52,11 @@ def worst_views(scene: Scene, folder: Path, checked: Mapping[str, Any], palette:
         figures.append(_figure(at, found, values[at]))
     about = element(
         "p",
-        "Picture, labels, and in colour where other views have another label at the same place: "
-        "a third of them ",
+        "Left: the picture. Middle: its labels. Right, in colour: the share of other views that "
+        "have another label at the same place, from a third ",
         element("span", class_="ramp", style=f"background: {_gradient()}"),
-        " all. The dark picture shows through where they agree; flat grey was not compared, as "
-        "no other view sees it. Specks are left out. Click a picture to see it large, and again "
-        "to close it.",
+        " to all. Where they agree the picture is dark; flat grey was not compared, as no other "
+        "view shows it. Specks are left out. Click a picture to enlarge it, and again to close it.",
         class_="soft",
     )
     title = "The worst views" if known(values) else "Views"
@@ -83,7 +82,7 @@ def _figure(at: int, found: pictures.Strip, value: float | None) -> Markup:
 
 
 def all_views(checked: Mapping[str, Any], thumbs: Mapping[int, pictures.Shown]) -> Markup:
-    """A bar for each view, and below it every other view, the worst first."""
+    """A bar per view, and below it the views that are not shown large, the worst first."""
     names, values = checked["views"], view_agreement(checked)
     overall = checked["printed"]["foreground"]["H"]
     rest = order(values)[MOST_STRIPS:]
@@ -91,8 +90,8 @@ def all_views(checked: Mapping[str, Any], thumbs: Mapping[int, pictures.Shown]) 
     if known(values):
         caption = (
             "Share of each view's labelled pixels where the other views have the same label (H), "
-            "in capture order. The axis does not begin at 0. Dashed: all views together. A bar "
-            "leads to its view."
+            "in capture order. The axis does not begin at 0. Dashed: all views together. Click a "
+            "bar to go to its view."
         )
         chart = bars(names, values, overall)
         parts.append(element("figure", chart, element("figcaption", caption), class_="group"))

@@ -1,7 +1,8 @@
-"""One pass over a run's label maps: coloured copies for people, and where each object shows best.
+"""Find the view that shows each object best, and write coloured copies of label maps.
 
-Label maps hold ids, so image programs show them black. The copies (`labels_coloured/`) have the
-same names and are for people: to correct labels by hand, edit those in `labels/`.
+Both need one pass over the label maps. Label maps hold ids, so image programs show them black. The
+copies (`labels_coloured/`) have the same names and are for people. To correct labels by hand, edit
+the files in `labels/`.
 """
 
 from __future__ import annotations
@@ -18,40 +19,42 @@ from lift3d.scene.labelmaps import find_label_map, read_label_map
 from lift3d.scene.storage import atomic
 
 DENSE = 1 << 16
-"""Ids below it are counted in a table."""
+"""Ids below it are counted in an array indexed by id."""
 CUT = 0.5
-"""What the pixels of an object count that reaches the border of a picture: it may be cut there."""
+"""Weight of an object's pixels where it reaches the picture's border, which may cut it. Chosen by
+hand."""
+Box = tuple[int, int, int, int]
+"""Top, bottom, left, right; bottom and right are the first row and column outside."""
 
 
 @dataclass(frozen=True)
-class Sight:
+class BestView:
     """The view that shows an object best."""
 
     view: int
-    """Its position in the scene."""
-    worth: float
-    """Pixels of the object, less where the picture's border may cut it."""
-    box: tuple[int, int, int, int]
-    """Top, bottom, left, right; bottom and right are the first row and column outside."""
+    """Position of the view in the scene."""
+    value: float
+    """Number of the object's pixels, times `CUT` where it reaches the picture's border."""
+    box: Box
 
 
-def best_sights(maps: Iterable[tuple[int, LabelMap]]) -> dict[int, Sight]:
-    """The best sight of each id above 0, from pairs of a view's position and its label map.
+def best_views(maps: Iterable[tuple[int, LabelMap]]) -> dict[int, BestView]:
+    """The best view of each id above 0, from pairs of a view's position and its label map.
 
-    Of two views as good the first is taken.
+    Of two equal views the first is taken.
     """
-    best: dict[int, Sight] = {}
+    best: dict[int, BestView] = {}
     for view, labels in maps:
-        add_sights(best, view, labels)
+        update_best_views(best, view, labels)
     return best
 
 
-def add_sights(best: dict[int, Sight], view: int, labels: LabelMap) -> None:
-    """Put into `best` what one view shows better than those before it."""
+def update_best_views(best: dict[int, BestView], view: int, labels: LabelMap) -> None:
+    """Put into `best` the objects that this view shows better than the views before."""
     from scipy.ndimage import find_objects
 
     ids, dense = None, labels
-    if labels.size and labels.max() >= DENSE:  # then a list of all ids would be long
+    if labels.size and labels.max() >= DENSE:  # an array indexed by id would be large
         ids, position = np.unique(np.maximum(labels, 0), return_inverse=True)
         dense = position.reshape(labels.shape).astype(np.int32) + int(ids[0] > 0)
         ids = np.concatenate([[0], ids]) if ids[0] > 0 else ids
@@ -63,17 +66,17 @@ def add_sights(best: dict[int, Sight], view: int, labels: LabelMap) -> None:
         rows, columns = box
         inside = rows.start > 0 and columns.start > 0
         inside = inside and rows.stop < height and columns.stop < width
-        worth = float(sizes[number]) * (1.0 if inside else CUT)
+        value = float(sizes[number]) * (1.0 if inside else CUT)
         each = number if ids is None else int(ids[number])
-        if each not in best or worth > best[each].worth:
-            best[each] = Sight(view, worth, (rows.start, rows.stop, columns.start, columns.stop))
+        if each not in best or value > best[each].value:
+            best[each] = BestView(view, value, (rows.start, rows.stop, columns.start, columns.stop))
 
 
 def write_coloured(path: Path, labels: LabelMap, palette: Palette | None = None) -> None:
-    """A label map as a PNG in the colours of its ids.
+    """Write a label map as a PNG in the colours of its ids.
 
-    Up to id 255 it has a palette and the ids are its indices, so that it is a label map too
-    (`read_label_map`); past that it has plain colours, which nothing takes for ids.
+    With ids up to 255 the PNG has a palette and its pixel values are the ids, so that
+    `read_label_map` reads it too; with larger ids it is RGB, which no reader takes for ids.
     """
     from PIL import Image
 
@@ -89,9 +92,9 @@ def write_coloured(path: Path, labels: LabelMap, palette: Palette | None = None)
 def coloured_copies(
     folder: Path, names: Iterable[str], palette: Palette | None = None
 ) -> Iterable[tuple[int, LabelMap]]:
-    """Write `<folder>_coloured/<name>.png` of each label map; give its position and ids.
+    """Write `<folder>_coloured/<name>.png` of each label map; yield its position and ids.
 
-    A view without a label map is passed over. What lies there of other views is removed.
+    A view without a label map is skipped. Pictures of other views in that folder are removed.
     """
     home = folder.with_name(f"{folder.name}_coloured")
     home.mkdir(exist_ok=True)

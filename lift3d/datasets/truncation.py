@@ -1,4 +1,4 @@
-"""Is an encoded image all there? Decoders fill what is missing with grey and say nothing."""
+"""Check that an encoded image is complete, because decoders fill missing parts with grey."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"
 
 
-def check_whole(data: bytes, where: str) -> None:
-    """Raise FrameError where a PNG or JPEG is empty, cut short or damaged.
+def check_complete(data: bytes, where: str) -> None:
+    """Raise FrameError where a PNG or JPEG is empty, truncated or damaged.
 
-    Other formats pass: their decoders refuse half a file themselves.
+    Other formats pass: their decoders refuse truncated files themselves.
     """
     fault = None
     if not data:
@@ -31,7 +31,7 @@ def check_whole(data: bytes, where: str) -> None:
 
 
 def _png_fault(data: bytes) -> str | None:
-    """Walk the chunks to IEND and check each one's checksum (PNG, 3rd ed., section 5)."""
+    """Check the checksum of each chunk up to IEND (PNG, 3rd ed., section 5)."""
     position = len(PNG)
     while position + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
@@ -48,10 +48,10 @@ def _png_fault(data: bytes) -> str | None:
 
 
 def _jpeg_fault(data: bytes) -> str | None:
-    """Walk the segments to the scan, then look for the end marker.
+    """Skip the segments up to the scan, then search for the end marker.
 
-    Thumbnails carry end markers of their own, but inside segments, which are stepped over;
-    compressed data cannot hold one. What phones append behind the end does not matter.
+    Thumbnails have their own end markers, but inside segments, which are skipped; compressed data
+    cannot contain one. Data that phones append after the end is ignored.
     """
     position = 2
     while position + 4 <= len(data) and data[position] == 0xFF:

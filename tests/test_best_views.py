@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lift3d.run.report.best_views import best_views, coloured_copies, write_coloured
 from lift3d.run.report.pictures import CUT_OUT, cut_out
-from lift3d.run.report.sights import best_sights, coloured_copies, write_coloured
 from lift3d.scene.errors import InputError
 from lift3d.scene.labelmaps import read_label_map, write_label_map
 
@@ -21,26 +21,26 @@ def test_the_best_view_shows_most_of_an_object():
     small, large = ids(), ids()
     small[:] = 0
     small[8:10, 12:14] = 1
-    best = best_sights([(4, small), (9, large), (11, large)])
-    assert (best[1].view, best[1].worth, best[1].box) == (9, 200.0, (5, 15, 10, 30))
+    best = best_views([(4, small), (9, large), (11, large)])
+    assert (best[1].view, best[1].value, best[1].box) == (9, 200.0, (5, 15, 10, 30))
 
 
 def test_an_object_at_the_border_counts_half_as_it_may_be_cut():
     whole = np.zeros((40, 60), np.int32)
     whole[20:30, 30:45] = 3  # 150 pixels, away from the border
-    best = best_sights([(0, ids()), (1, whole)])  # 200 pixels at the border
+    best = best_views([(0, ids()), (1, whole)])  # 200 pixels at the border
     assert best[3].view == 1
 
 
-def test_ids_past_the_table_are_found_too():
+def test_large_ids_are_found_too():
     labels = ids(largest=1 << 20)
-    assert best_sights([(0, labels)])[1 << 20].box == (20, 30, 40, 60)
+    assert best_views([(0, labels)])[1 << 20].box == (20, 30, 40, 60)
     labels[labels == 0] = 7  # no pixel without a label
-    assert best_sights([(0, labels)])[1 << 20].box == (20, 30, 40, 60)
-    assert set(best_sights([(0, labels)])) == {1, 7, 1 << 20}
+    assert best_views([(0, labels)])[1 << 20].box == (20, 30, 40, 60)
+    assert set(best_views([(0, labels)])) == {1, 7, 1 << 20}
 
 
-def test_a_copy_is_read_as_the_same_ids_and_does_not_look_black(tmp_path):
+def test_a_copy_has_the_same_ids_and_is_not_black(tmp_path):
     write_coloured(tmp_path / "v.png", ids(255))
     np.testing.assert_array_equal(read_label_map(tmp_path / "v.png"), ids(255))
     with Image.open(tmp_path / "v.png") as picture:
@@ -55,7 +55,7 @@ def test_a_copy_that_cannot_hold_the_ids_is_refused_as_a_label_map(tmp_path):
         read_label_map(tmp_path / "v.png")
 
 
-def test_copies_have_the_palette_and_old_ones_go(tmp_path):
+def test_copies_have_the_palette_and_old_copies_are_removed(tmp_path):
     for name in ("a.color", "b"):
         write_label_map(tmp_path / "labels", name, ids())
     home = tmp_path / "labels_coloured"
@@ -69,7 +69,7 @@ def test_copies_have_the_palette_and_old_ones_go(tmp_path):
         assert picture.convert("RGB").getpixel((12, 7)) == (10, 20, 30)
 
 
-def test_labels_that_are_edited_by_hand_are_what_the_copy_shows(tmp_path):
+def test_a_copy_shows_labels_edited_by_hand(tmp_path):
     write_label_map(tmp_path / "labels", "v", ids())
     edited = ids()
     edited[0, 0] = 1
@@ -81,12 +81,12 @@ def test_labels_that_are_edited_by_hand_are_what_the_copy_shows(tmp_path):
 def test_a_cut_out_shows_the_object_with_its_outline():
     labels = ids()
     image = np.full((40, 60, 3), 90, np.uint8)
-    sight = best_sights([(0, labels)])[1]
-    picture = cut_out(image, labels, 1, sight, {1: (255, 0, 0)})
+    box = best_views([(0, labels)])[1].box
+    picture = cut_out(image, labels, 1, box, {1: (255, 0, 0)})
     assert max(picture.shape[:2]) == CUT_OUT
     red = (picture == (255, 0, 0)).all(-1)
     inside = (picture == 90).all(-1)
-    # 20 x 10 pixels of 34 x 23 (margin 8, less above), six times as large or a little less.
+    # 20 x 10 pixels of 34 x 23 (margin 8, less above), enlarged about five times.
     scale = picture.shape[1] / 36
     assert inside.sum() == pytest.approx(200 * scale**2, rel=0.1)
     assert red.sum() == pytest.approx(2 * 60 * scale, rel=0.15)

@@ -1,4 +1,4 @@
-"""Answers of a segmenter and a matcher, found once for all trackers that ask."""
+"""Caches for the results of a segmenter and a matcher that several trackers use."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from lift3d.scene.fingerprint import pictures
 from lift3d.scene.protocols import Matcher, Segmenter
 
 
-class RememberedMasks:
-    """A segmenter that finds the automatic masks of a view once."""
+class CachedMasks:
+    """A segmenter that computes the automatic masks of a view once."""
 
     def __init__(self, segmenter: Segmenter) -> None:
         self._segmenter = segmenter
         self._known: dict[str, tuple[np.ndarray, tuple[int, ...], Any, Any]] = {}
         self._seconds: dict[str, float] = {}
-        self.spared = 0.0
-        """Seconds that remembering has saved."""
+        self.saved_seconds = 0.0
+        """Seconds that the cache has saved."""
 
     def segment(self, view: View) -> Masks:
-        """As the segmenter's; kept at a bit per pixel."""
+        """The segmenter's masks, cached with one bit per pixel."""
         (key,) = pictures([view])
         if key in self._known:
-            self.spared += self._seconds[key]
+            self.saved_seconds += self._seconds[key]
         else:
             began = time.perf_counter()
             masks = self._segmenter.segment(view)
@@ -40,36 +40,36 @@ class RememberedMasks:
         return Masks(stack, scores, ids)
 
     def prompt(self, view: View, prompts: Sequence[Prompt]) -> Masks:
-        """The segmenter's."""
+        """The segmenter's result, not cached."""
         return self._segmenter.prompt(view, prompts)
 
     def alternatives(self, view: View, prompt: Prompt) -> Masks:
-        """The segmenter's."""
+        """The segmenter's result, not cached."""
         return self._segmenter.alternatives(view, prompt)
 
     def check(self, scene: Scene) -> None:
-        """As the segmenter does."""
+        """The segmenter's check."""
         self._segmenter.check(scene)
 
     def __getattr__(self, name: str) -> Any:
-        """What else it offers, such as features."""
+        """Other attributes of the segmenter, such as features."""
         return getattr(self._segmenter, name)
 
 
-class RememberedMatches:
-    """A matcher that matches each pair once."""
+class CachedMatches:
+    """A matcher that matches each pair of views once."""
 
     def __init__(self, matcher: Matcher) -> None:
         self._matcher = matcher
         self._known: dict[tuple[str, ...], tuple[Matches, float]] = {}
-        self.spared = 0.0
-        """Seconds that remembering has saved."""
+        self.saved_seconds = 0.0
+        """Seconds that the cache has saved."""
 
     def match(self, a: View, b: View) -> Matches:
-        """As the matcher's."""
+        """The matcher's matches, cached."""
         key = tuple(pictures([a, b]))
         if key in self._known:
-            self.spared += self._known[key][1]
+            self.saved_seconds += self._known[key][1]
         else:
             began = time.perf_counter()
             matches = self._matcher.match(a, b)

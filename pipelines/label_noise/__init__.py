@@ -1,0 +1,1 @@
+"""Parts of `train_segmentation.py`: labelled clouds, the network, its training and scores."""
