@@ -292,7 +292,7 @@ def test_a_full_disk_leaves_the_earlier_export(run, tmp_path, names, capsys):
     said = capsys.readouterr().err
     assert status == 1, said
     assert "disk" in said or "too large" in said
-    assert "is as it was before" in said
+    assert "is unchanged" in said
     assert bytes_of(tmp_path) == before
 
 
