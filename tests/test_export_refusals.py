@@ -113,7 +113,7 @@ def test_ids_that_are_not_exact_as_floats_are_refused():
 
 def test_ids_above_the_class_ids_of_rerun_are_refused():
     pytest.importorskip("rerun")
-    with pytest.raises(InputError, match="16 bits"):
+    with pytest.raises(InputError, match="16-bit"):
         FORMATS["rerun"].check(crooked(objects=(1, 70_000)))
 
 
@@ -134,7 +134,7 @@ def test_options_with_missing_objects_are_an_error(run, tmp_path, option, said, 
 def test_lens_distortion_is_refused_if_the_format_has_none(name):
     if name == "rerun":
         pytest.importorskip("rerun")
-    with pytest.raises(InputError, match=r"distorted lens.*--undistort"):
+    with pytest.raises(InputError, match=r"lens distortion.*--undistort"):
         FORMATS[name].check(crooked(distortion=LENS))
     FORMATS[name].check(crooked(distortion=LENS, undistort=True))
 
@@ -292,7 +292,7 @@ def test_a_full_disk_leaves_the_earlier_export(run, tmp_path, names, capsys):
     said = capsys.readouterr().err
     assert status == 1, said
     assert "disk" in said or "too large" in said
-    assert "is as it was before" in said
+    assert "is unchanged" in said
     assert bytes_of(tmp_path) == before
 
 

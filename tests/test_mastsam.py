@@ -520,7 +520,7 @@ def test_two_masks_that_cover_each_other_become_one():
     stack[3, 2:4, 2:4] = True  # a part of mask 0
     assert groups(shared_pixels(stack), 0.5, nested=False).tolist() == [0, 1, 0, 3]
     assert groups(shared_pixels(stack), 0.5, nested=True).tolist() == [0, 1, 0, 0]
-    labels = disjoint(Masks(stack, np.ones(4, np.float32)), 0.5, whole=False)
+    labels = disjoint(Masks(stack, np.ones(4, np.float32)), 0.5, nested=False)
     assert np.bincount(labels.reshape(-1)).tolist() == [400 - 110 - 25, 106, 25, 0, 4]
 
 

@@ -244,5 +244,5 @@ def test_invalid_input_is_an_error():
         average_precision([(truth, [Prediction(np.ones(300, bool), 3, np.nan)])], [3], "")
     with pytest.raises(InputError, match=r"no confidence for predicted instances \[2\]"):
         class_agnostic(truth, np.full(300, 2), {1: 1.0})
-    with pytest.raises(InputError, match="299 labels for 300"):
+    with pytest.raises(InputError, match="299 predicted labels for 300"):
         class_agnostic(truth, np.full(299, 2), {2: 1.0})

@@ -104,9 +104,9 @@ def test_a_wrong_list_is_an_error_with_the_line(tmp_path, line, told):
 def test_an_invalid_mask_is_an_error_that_explains_the_format(tmp_path, content):
     path = tmp_path / "m"
     path.write_text(content)
-    with pytest.raises(InputError, match="one whole number per vertex, or run lengths"):
+    with pytest.raises(InputError, match="one integer per vertex, or run lengths"):
         read_mask(path)
-    with pytest.raises(InputError, match="holds no <scene>"):
+    with pytest.raises(InputError, match="has no <scene>"):
         submitted_scenes(tmp_path)
     with pytest.raises(InputError, match="without spaces"):
         write_submission(tmp_path, "my scene", [])

@@ -138,7 +138,7 @@ def from_run_lengths(code: Mapping[str, Any]) -> Bool[np.ndarray, " vertices"]:
         raise ValueError(f"{len(numbers)} counts over {length} vertices are not pairs")
     start, size = numbers[::2] - 1, numbers[1::2]
     if (start < 0).any() or (size < 0).any() or (start + size > length).any():
-        raise ValueError(f"a run lies outside the {length} vertices")
+        raise ValueError(f"a run is outside the {length} vertices")
     covered = np.zeros(length + 1, np.int64)
     np.add.at(covered, start, 1)
     np.add.at(covered, start + size, -1)
@@ -152,7 +152,9 @@ def _entry(listing: Path, number: int, words: Sequence[str]) -> tuple[Path, int,
     folder = listing.parent.resolve()
     path = (folder / words[0]).resolve()
     if not path.is_relative_to(folder):
-        raise InputError(f"{where}: {words[0]} lies outside the submission; name it relative to it")
+        raise InputError(
+            f"{where}: {words[0]} is outside the submission; give a path relative to it"
+        )
     try:
         # The benchmark also accepts labels such as 5.0.
         return path, int(float(words[1])), float(words[2])

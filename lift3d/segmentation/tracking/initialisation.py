@@ -12,10 +12,10 @@ PAPER_AREA = 1000 / (854 * 480)
 """The scripts' 1000 pixels as a share of their image size."""
 
 
-def disjoint(masks: Masks, overlap: float, whole: bool) -> LabelMap:
+def disjoint(masks: Masks, overlap: float, nested: bool) -> LabelMap:
     """Automatic masks as a label map with ids from 1; masks that overlap strongly are merged."""
     shared = shared_pixels(masks.stack)
-    group = groups(shared, overlap, whole)
+    group = groups(shared, overlap, nested)
     return paint(masks.stack, (group + 1).astype(np.int32), np.diag(shared))
 
 
