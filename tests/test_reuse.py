@@ -15,6 +15,7 @@ from lift3d.reconstruction.fusion.voxel import VoxelConfig
 from lift3d.run.exporting import export
 from lift3d.run.lift import lift
 from lift3d.run.record import read_json
+from lift3d.run.run import Run
 from lift3d.run.settings import LiftConfig
 from lift3d.scene import Camera, Scene, View, sources
 from lift3d.scene.errors import InputError
@@ -173,22 +174,22 @@ def test_a_scene_of_arrays_is_lifted_again_when_they_change(tmp_path):
 
 
 def test_an_export_refuses_pictures_that_changed_since_the_lift(here):
-    assert export(here / "run", ["nerfstudio"], scan=here / "scan")
+    assert export(Run.open(here / "run", here / "scan"), ["nerfstudio"])
     picture = sorted((here / "scan/color").iterdir())[1]
     cv2.imwrite(str(picture), 255 - cv2.imread(str(picture)))
     with pytest.raises(InputError, match=r"1 of 3 pictures .* changed since \(1\)"):
-        export(here / "run", ["nerfstudio"], scan=here / "scan")
+        export(Run.open(here / "run", here / "scan"), ["nerfstudio"])
     picture.unlink()
     with pytest.raises(InputError, match=r"lacks 1 of 3 pictures"):
-        export(here / "run", ["nerfstudio"], scan=here / "scan")
+        export(Run.open(here / "run", here / "scan"), ["nerfstudio"])
 
 
 def test_an_export_changed_by_hand_to_the_same_size_is_not_replaced(here):
-    made = export(here / "run", ["npz"])[0]
+    made = export(Run.open(here / "run"), ["npz"])[0]
     file = next(each for each in made.rglob("*.npz"))
     file.write_bytes(file.read_bytes()[::-1])
     with pytest.raises(InputError, match="were changed since"):
-        export(here / "run", ["npz"])
+        export(Run.open(here / "run"), ["npz"])
 
 
 def test_two_exports_do_not_write_to_one_folder(here):
@@ -197,8 +198,8 @@ def test_two_exports_do_not_write_to_one_folder(here):
     out = here / "out"
     out.mkdir()
     with alone_in(out, out), pytest.raises(InputError, match="another lift3d is writing"):
-        export(here / "run", ["ply"], out)
-    assert export(here / "run", ["ply"], out)
+        export(Run.open(here / "run"), ["ply"], out)
+    assert export(Run.open(here / "run"), ["ply"], out)
 
 
 def test_an_export_killed_while_it_replaces_another_can_be_repeated(here, monkeypatch):
@@ -206,7 +207,7 @@ def test_an_export_killed_while_it_replaces_another_can_be_repeated(here, monkey
     out, rename = here / "out", os.replace
     for formats in (["ply"], ["npz"]):
         for step in range(8):
-            export(here / "run", formats, out)
+            export(Run.open(here / "run"), formats, out)
             child = os.fork()
             if child == 0:
                 count = [0]
@@ -218,10 +219,10 @@ def test_an_export_killed_while_it_replaces_another_can_be_repeated(here, monkey
                     rename(source, target)
 
                 os.replace = dies
-                export(here / "run", formats, out)
+                export(Run.open(here / "run"), formats, out)
                 os._exit(0)
             _, status = os.waitpid(child, 0)
             if os.waitstatus_to_exitcode(status) == 0:
                 break
-            assert export(here / "run", formats, out)
+            assert export(Run.open(here / "run"), formats, out)
         assert not [each.name for each in out.iterdir() if each.name.endswith((".part", ".old"))]

@@ -36,7 +36,8 @@ class Stages:
                     raise OSError("no space left")
                 return {"wrote": settings}
 
-            folder.stage(name, settings, after, [name], work)
+            reads = [self.path / each for each in after]
+            folder.stage(name, settings, reads, [self.path / name], work)
         return {name: record.result["wrote"] for name, record in folder.records.items()}
 
     def new(self):

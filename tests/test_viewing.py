@@ -128,7 +128,9 @@ def test_the_screenshot_has_the_colours_of_the_run(tmp_path):
     write_cloud(tmp_path / "cloud.ply", cloud)
     listed = {"instances": [{"id": 1, "colour": "#0000ff"}, {"id": 2, "colour": "#ff0000"}]}
     (tmp_path / "instances.json").write_text(json.dumps(listed))
-    view_run(tmp_path, screenshot=tmp_path / "picture.png", width=400)
+    empty = Scene("room", (), True, "test")
+    write_scene(tmp_path, empty, empty, lambda done, total: None)
+    view_run(Run(tmp_path), screenshot=tmp_path / "picture.png", width=400)
     with Image.open(tmp_path / "picture.png") as picture:
         below = np.asarray(picture)[150:].astype(int)
     blue = (below[..., 2] > 120) & (below[..., :2].max(-1) < 20)
@@ -180,6 +182,8 @@ def test_a_screenshot_needs_no_display(tmp_path, monkeypatch):
     write_cloud(tmp_path / "cloud.ply", floor_and_box())
     empty = Scene("room", (), True, "test")
     write_scene(tmp_path, empty, empty, lambda done, total: None)
+    listed = {"instances": [{"id": 1, "colour": "#0000ff"}, {"id": 2, "colour": "#ff0000"}]}
+    (tmp_path / "instances.json").write_text(json.dumps(listed))
     view_run(Run(tmp_path), screenshot=tmp_path / "picture.png", width=400)
     with Image.open(tmp_path / "picture.png") as picture:
         assert picture.size == (400, 300)
