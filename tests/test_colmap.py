@@ -46,7 +46,7 @@ def workspace(root, scan, model, binary=True, images="images", place="sparse/0")
 
 @pytest.mark.parametrize("binary", [True, False])
 @pytest.mark.parametrize("kind", MODELS)
-def test_points_project_to_the_pixels_that_colmap_computes(tmp_path, kind, binary):
+def test_points_project_to_the_pixels_of_colmap(tmp_path, kind, binary):
     scan = tiny_scan()
     made = tiny.colmap_model(scan, CLOUD, kind, MODELS[kind])
     scene = workspace(tmp_path, scan, made, binary)
@@ -195,7 +195,7 @@ def test_an_incomplete_model_is_refused_and_named(tmp_path):
         read_scene(tmp_path)
 
 
-def test_a_truncated_dense_depth_map_is_refused_when_it_is_loaded(tmp_path):
+def test_an_incomplete_dense_depth_map_is_refused_on_access(tmp_path):
     scan = tiny_scan()
     tiny.write_colmap(tmp_path, scan)
     view = read_scene(tmp_path).views[0]
@@ -391,7 +391,7 @@ def counted(folder):
         }
 
 
-def test_a_stopped_run_resumes_from_its_features(corner, tmp_path, monkeypatch):
+def test_an_interrupted_run_continues_from_its_features(corner, tmp_path, monkeypatch):
     given = photos(4)
 
     def stop(*_):
@@ -445,7 +445,7 @@ def test_the_incremental_mapper_places_the_photos_too(tmp_path):
     assert turned.max() < 1.0
 
 
-def test_photos_without_overlap_are_refused(tmp_path):
+def test_photos_without_overlap_are_an_error(tmp_path):
     rng = np.random.default_rng(1)
     noise = [rng.integers(0, 255, (240, 320, 3)).astype(np.uint8) for _ in range(3)]
     scene = photos(0, extra=noise)
@@ -453,13 +453,13 @@ def test_photos_without_overlap_are_refused(tmp_path):
         Colmap().reconstruct(scene)
 
 
-def test_blank_photos_are_refused(tmp_path):
+def test_blank_photos_are_an_error(tmp_path):
     scene = photos(0, extra=[np.full((240, 320, 3), 90, np.uint8)] * 3)
     with pytest.raises(InputError, match="no two photos overlap enough"):
         Colmap().reconstruct(scene)
 
 
-def test_a_guessed_focal_length_is_not_a_prior():
+def test_a_guessed_focal_length_is_not_used_as_prior():
     assert colmap_scene.focal_is_guessed(centred_camera(4000, 3000))
     assert not colmap_scene.focal_is_guessed(centred_camera(4000, 3000, 4000.0))
 
@@ -483,8 +483,8 @@ def test_parts_that_share_few_points_are_separated():
 # Real photos.
 
 
-def test_the_tower_is_reconstructed_from_the_photos_that_show_it(shared_data, tmp_path):
-    """COLMAP's global mapper calls all 7 registered, two of them without a single point."""
+def test_photos_without_common_points_are_removed_from_the_tower(shared_data, tmp_path):
+    """COLMAP's global mapper registers all 7, two of them without a single point."""
     scene = read_scene(shared_data("mv_nle_tower"))
     small = ColmapConfig(threads=-1, max_size=700, max_features=4096)
     made = Colmap(small).reconstruct(scene, None, tmp_path)
@@ -496,7 +496,7 @@ def test_the_tower_is_reconstructed_from_the_photos_that_show_it(shared_data, tm
 
 
 def test_a_room_is_reconstructed_within_centimetres(shared_data, tmp_path):
-    """Eight frames of a HoloLens, their depth, poses and focal length hidden."""
+    """Eight frames of a HoloLens, without their depth, poses and focal length."""
     scan = read_scene(shared_data("hololens_dvmvs_000")).views[:8]
     hidden = [
         View(v.name, centred_camera(v.camera.width, v.camera.height), v.load_image) for v in scan

@@ -25,6 +25,7 @@ from lift3d.geometry.lens import (
     within,
 )
 from lift3d.scene import Camera, invert
+from lift3d.scene.errors import InputError
 
 LENSES = [(), (0.1, -0.05, 0.01, 0.002, 0.03), (0.0, 0.0, 0.0, 0.004), (-0.2,)]
 K = np.array([[20.0, 0.3, 7.5], [0, 21.0, 5.5], [0, 0, 1]])
@@ -151,3 +152,9 @@ def test_compiled_kernels_are_found_again(tmp_path):
         for _ in range(2)
     ]
     assert said == [["0", "1"], ["1", "0"]]
+
+
+def test_a_lens_with_more_coefficients_than_the_model_has_is_refused():
+    camera = Camera(np.eye(3), 4, 4, np.eye(4), (0.1, 0.0, 0.0, 0.0, 0.0, 0.2))
+    with pytest.raises(InputError, match="6 distortion coefficients"):
+        pinhole(camera)

@@ -1,4 +1,4 @@
-"""A tiny lifted run, and a scene with unusual cameras, for tests of exports."""
+"""A small lifted run, and a scene with unusual cameras, for tests of exports."""
 
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ def lifted_run(folder, views=5, width=64, height=48):
 
 
 def pose(seed):
-    """A random camera pose 3 units from the origin that looks at it, with a roll."""
+    """A camera around the origin that looks at it, slightly rolled."""
     random = np.random.default_rng(seed)
     position = random.normal(size=3)
     position *= 3 / np.linalg.norm(position)

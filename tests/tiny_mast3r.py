@@ -40,11 +40,11 @@ def write_checkpoint(path: Path, seed: int = 0) -> Path:
         if name.endswith("bias"):
             value.zero_()
         elif "attn" in name or "dec_blocks" in name:
-            value.mul_(0.02)  # other patches and the other picture have little influence
+            value.mul_(0.02)  # little influence of other patches and of the other picture
         elif "patch_embed" in name or "head_local_features" in name:
             value.normal_(std=2.0 / np.sqrt(value[0].numel()))
     for name, value in state.items():
-        if name.startswith("downstream_head2"):  # both heads must give the same descriptors
+        if name.startswith("downstream_head2"):  # both heads must give equal descriptors
             value.copy_(state[name.replace("head2", "head1")])
     for head in (1, 2):
         state[f"downstream_head{head}.dpt.head.4.weight"].mul_(0.3)

@@ -1,4 +1,4 @@
-"""A flat wall with squares, seen by a camera that moves along it; results follow by hand."""
+"""A flat wall with squares, seen by a camera that moves along it: computable by hand."""
 
 from functools import partial
 
@@ -50,7 +50,7 @@ def wall_scene(squares, shifts):
 
 
 class TrueMasks(Segmenter):
-    """A perfect segmenter: masks are the true objects; a prompt gets the object of most points."""
+    """Masks are the true objects; a prompt gets the object under most of its points."""
 
     def segment(self, view):
         masks = Masks.from_label_map(view.instances())

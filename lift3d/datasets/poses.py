@@ -69,6 +69,8 @@ def read_log(path: Path) -> Poses:
             f"{path}: found {len(values)} numbers; an Open3D .log has 19 a pose (3 + 16)"
         )
     blocks = values.reshape(-1, 19)
+    if not np.isfinite(blocks[:, 0]).all():
+        raise InputError(f"{path}: a frame number is not finite; expected whole numbers")
     return {str(int(block[0])): block[3:].reshape(4, 4) for block in blocks}
 
 

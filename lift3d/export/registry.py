@@ -33,7 +33,7 @@ FORMATS = KINDS["export"].built_in(
 
 
 def help_text() -> str:
-    """One line per format, for `lift3d export --help`; the error of a broken plug-in."""
+    """The formats, a line each, for `lift3d export --help`; a broken plug-in says what is wrong."""
     lines = []
     for name in FORMATS:
         try:

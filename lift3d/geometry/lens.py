@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int64, Real
 
 from lift3d.scene import Camera, Transform
+from lift3d.scene.errors import InputError
 
 NEAR = 1e-6
 """Minimum depth of a point in front of the camera, in world units."""
@@ -112,8 +113,13 @@ def nearest(
 
 
 def _coefficients(distortion: tuple[float, ...]) -> Float64[np.ndarray, "5"]:
+    if len(distortion) > 5:
+        raise InputError(
+            f"a camera has {len(distortion)} distortion coefficients; lift3d takes up to five (k1 "
+            "k2 p1 p2 k3): undistort the pictures first"
+        )
     lens = np.zeros(5)
-    lens[: min(5, len(distortion))] = distortion[:5]
+    lens[: len(distortion)] = distortion
     return lens
 
 

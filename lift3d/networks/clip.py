@@ -41,7 +41,7 @@ class TextConfig:
     def build(self) -> TextScorer:
         """The scorer; MissingExtra without the libraries, InputError for other models."""
         try:
-            import torch
+            import torch  # noqa: F401 - is it there?
             import transformers
         except ImportError as error:
             raise MissingExtra(
@@ -60,9 +60,9 @@ class TextConfig:
                 f"{self.checkpoint} is a {type(model).__name__}; expected a CLIP or SigLIP, which "
                 "has features of both pictures and texts"
             )
-        device = self.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        from lift3d.networks.device import choose_device  # late: it imports torch
+
+        device = choose_device(self.device)
         return TextScorer(self, model.eval().to(device), tokenizer, pictures)
 
 
