@@ -199,7 +199,7 @@ def test_a_run_that_was_started_again_and_failed_does_not_count_as_finished(
         raise OSError(28, "No space left on device")
 
     shutil.copytree(config.out, tmp_path / "run")
-    monkeypatch.setattr(lifting, "write_instances", full)
+    monkeypatch.setattr(lifting, "write_automatic", full)
     with pytest.raises(OSError, match="No space"):
         lift(dataclasses.replace(config, out=tmp_path / "run", seed=1), scene)
     with pytest.raises(InputError, match=r"has no run\.json"):

@@ -1,5 +1,6 @@
 """Photos through a small random MASt3R to cameras, depth and matches, end to end."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -104,6 +105,7 @@ def test_a_killed_run_continues_from_its_finished_pairs(place, photos, tmp_path,
     matched = []
     match_pair = backend.match_pair
 
+    @functools.wraps(match_pair)  # the same code, as far as what is stored is concerned
     def dies(*given):
         if len(matched) == 2:
             raise KeyboardInterrupt
@@ -192,9 +194,9 @@ def test_photos_are_lifted_to_a_labelled_cloud_and_found_finished(place, tmp_pat
     )
     first = lift(settings)
     cloud = (tmp_path / "out" / "cloud.ply").read_bytes()
-    assert first.records["reconstruct"].result["depth"] == [f"photo{k}" for k in range(COUNT)]
     assert (tmp_path / "out" / "report.html").is_file()
     cameras = json.loads((tmp_path / "out" / "scene.json").read_text())["views"]
+    assert [view["depth"] for view in cameras] == [f"depth/photo{k}.npz" for k in range(COUNT)]
     assert all(view["camera"]["world_from_camera"] for view in cameras)
     second = lift(settings)
     assert all(record.reused for record in second.records.values())

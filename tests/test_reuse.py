@@ -124,12 +124,12 @@ def test_edited_labels_are_moved_away_where_they_must_be_written_again(here):
     path = sorted((here / "run/labels").iterdir())[0]
     write_label_map(path.parent, path.stem, np.full((60, 80), 7, np.int32))
     written = path.read_bytes()
-    lifted = lift(config(here, seed=5))
+    lifted = lift(config(here, voxel=0.08))
     assert "associate" in redone(lifted)
     assert path.read_bytes() != written
     assert (here / "run/edited/labels" / path.name).read_bytes() == written
     assert any("edited/labels" in each for each in lifted.warnings)
-    lift(config(here, seed=6))
+    lift(config(here, voxel=0.09))
     assert sorted(each.name for each in (here / "run/edited").iterdir()) == ["labels"]
 
 

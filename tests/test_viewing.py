@@ -188,7 +188,7 @@ def test_a_screenshot_needs_no_display(tmp_path, monkeypatch):
     with Image.open(tmp_path / "picture.png") as picture:
         assert picture.size == (400, 300)
         assert len(np.unique(np.asarray(picture).reshape(-1, 3), axis=0)) > 20
-    with pytest.raises(InputError, match=r"\.png or \.jpg"):
+    with pytest.raises(InputError, match=r"neither \.png nor \.jpg"):
         view_run(Run(tmp_path), screenshot=tmp_path / "picture.bmp")
 
 

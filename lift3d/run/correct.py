@@ -46,8 +46,8 @@ def write_automatic(
     save_arrays(automatic.cloud, vars(Labels(cloud.instance, cloud.score, cloud.semantic)))
     content = {
         "objects": [
-            {"id": each, "confidence": confidence.get(each, 0.0), "views": views.get(each, 0)}
-            for each in sorted({*confidence, *views})
+            {"id": each, "confidence": confidence[each], "views": views.get(each, 0)}
+            for each in sorted(confidence)
         ]
     }
     with atomic(automatic.objects) as part:

@@ -184,7 +184,7 @@ def _reconstruct(run: _Stages, source: Scene) -> Scene:
         own = run.files.reconstruction
         scene = run.config.reconstructor().reconstruct(source, progress=tick, folder=own)
         write_scene(run.folder.path, source, scene, tick)
-        return {}
+        return {"notes": list(scene.notes)}
 
     said = [*source.notes, *(text for each in source.skipped for text in (each.name, each.reason))]
     # Notes contain paths; they must not change the key when the scan is moved.
