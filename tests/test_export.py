@@ -1,9 +1,8 @@
-from functools import partial
-
 """Files of a run are opened by other programs and read back unchanged."""
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest

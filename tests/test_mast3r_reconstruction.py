@@ -192,7 +192,7 @@ def test_photos_are_lifted_to_a_labelled_cloud_and_found_finished(place, tmp_pat
         reconstruction=config(place),
         segmentation=KINDS["segmentation"]["regions"](),
     )
-    first = lift(settings)
+    lift(settings)
     cloud = (tmp_path / "out" / "cloud.ply").read_bytes()
     assert (tmp_path / "out" / "report.html").is_file()
     cameras = json.loads((tmp_path / "out" / "scene.json").read_text())["views"]
