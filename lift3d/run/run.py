@@ -25,6 +25,7 @@ from lift3d.scene import Camera, LabelledPoints, Points, Scene
 from lift3d.scene.colours import Palette
 from lift3d.scene.errors import InputError, did_you_mean
 from lift3d.scene.labelmaps import LabelMaps
+from lift3d.scene.mask_sets import MaskSets
 from lift3d.scene.palette import stored_colours
 from lift3d.scene.progress import Progress
 
@@ -125,8 +126,15 @@ class Run:
 
     @cached_property
     def masks(self) -> LabelMaps:
-        """Each view's masks as segmented, before the views agreed on ids."""
+        """Each view's masks as segmented, before the views agreed on ids. Of masks that overlap
+        the smallest is on top; `mask_sets` has all.
+        """
         return LabelMaps(self.files.masks, list(self.cameras))
+
+    @cached_property
+    def mask_sets(self) -> MaskSets:
+        """Each view's masks with overlaps and scores: a `MaskSet`, or a label map without any."""
+        return MaskSets(self.files.masks, list(self.cameras))
 
     @cached_property
     def objects(self) -> tuple[Object, ...]:
@@ -189,7 +197,7 @@ class Run:
             self.scene.views[index],
             index,
             xy,
-            self.masks[view],
+            self.mask_sets[view],
             self.labels[view],
             self.cloud,
             self.assignments,

@@ -11,6 +11,7 @@ from lift3d.association.surface import Surface
 from lift3d.geometry.visibility import sightings
 from lift3d.scene import LabelledPoints, LabelMap, View
 from lift3d.scene.errors import InputError
+from lift3d.scene.mask_sets import MaskSet, ViewMasks
 
 NEAR = 4.0
 """A point of the cloud counts as shown by a pixel when it is this near, in pixels."""
@@ -30,18 +31,12 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Why:
-    """The chain behind one pixel's label. `str` tells it in sentences."""
+class MaskAt:
+    """One mask over a pixel, and what became of it."""
 
-    view: str
-    xy: tuple[int, int]
-    """Column and row of the pixel."""
-    label: int
-    """Its label now; 0 = none."""
-    mask: int
-    """The mask that the segmenter put it in; 0 = none."""
-    point: Point | None
-    """The point of the cloud at the pixel; None where none is near."""
+    id: int
+    score: float = 1.0
+    """Quality by the segmenter's own estimate, 0 to 1."""
     became: int | None = None
     """The object that the mask became, 0 = none; None where masks kept the ids they came with."""
     reason: str = ""
@@ -56,29 +51,14 @@ class Why:
     divided: bool = False
     """Whether the mask was divided among several objects along the cloud's labels."""
 
-    def __str__(self) -> str:
-        x, y = self.xy
-        now = f"object {self.label}" if self.label else "no label"
-        lines = [f"view {self.view}, pixel {x}, {y}: {now}"]
-        if not self.mask:
-            lines.append("mask: none covers this pixel (masks/ has what the segmenter found)")
-        elif self.became is None:
-            lines.append(f"mask: {self.mask}; masks keep the ids that they came with")
-        else:
-            lines += self._of_mask(self.became)
-        if self.point is None:
-            lines.append("cloud: no point is seen at this pixel")
-        else:
-            its = f"object {self.point.object}" if self.point.object else "no object"
-            lines.append(
-                f"cloud: point {self.point.index} of {its}; {self.point.score:.0%} of the votes "
-                f"of the views are for it (superpoint {self.point.superpoint})"
-            )
-        return "\n".join(lines)
-
-    def _of_mask(self, became: int) -> list[str]:
+    def lines(self) -> list[str]:
+        """The same in sentences."""
+        name = f"mask: {self.id}" + (f" (score {self.score:.2f})" if self.score != 1 else "")
+        if self.became is None:
+            return [f"{name}; masks keep the ids that they came with"]
+        became = self.became
         outcome = f"became object {became}" if became else f"was dropped: {self.reason}"
-        lines = [f"mask: {self.mask} {outcome}"]
+        lines = [f"{name} {outcome}"]
         if self.anchors:
             second = ""
             if self.second:
@@ -93,11 +73,44 @@ class Why:
         return lines
 
 
+@dataclass(frozen=True)
+class Why:
+    """The chain behind one pixel's label. `str` tells it in sentences."""
+
+    view: str
+    xy: tuple[int, int]
+    """Column and row of the pixel."""
+    label: int
+    """Its label now; 0 = none."""
+    masks: tuple[MaskAt, ...]
+    """The masks that the segmenter put it in, the topmost (smallest) first."""
+    point: Point | None
+    """The point of the cloud at the pixel; None where none is near."""
+
+    def __str__(self) -> str:
+        x, y = self.xy
+        now = f"object {self.label}" if self.label else "no label"
+        lines = [f"view {self.view}, pixel {x}, {y}: {now}"]
+        if not self.masks:
+            lines.append("mask: none covers this pixel (masks/ has what the segmenter found)")
+        for mask in self.masks:
+            lines += mask.lines()
+        if self.point is None:
+            lines.append("cloud: no point is seen at this pixel")
+        else:
+            its = f"object {self.point.object}" if self.point.object else "no object"
+            lines.append(
+                f"cloud: point {self.point.index} of {its}; {self.point.score:.0%} of the votes "
+                f"of the views are for it (superpoint {self.point.superpoint})"
+            )
+        return "\n".join(lines)
+
+
 def explain(
     view: View,
     index: int,
     xy: tuple[float, float],
-    mask_map: LabelMap,
+    masks: ViewMasks,
     label_map: LabelMap,
     cloud: LabelledPoints,
     assignments: Assignments | None,
@@ -105,31 +118,39 @@ def explain(
 ) -> Why:
     """The chain behind the pixel `xy` (column, row) of the scene's view number `index`.
 
-    `mask_map` are its masks as segmented, `label_map` its labels now. Raises InputError where the
+    `masks` are its masks as segmented, `label_map` its labels now. Raises InputError where the
     pixel is outside the view.
     """
     x, y = round(xy[0]), round(xy[1])
-    height, width = mask_map.shape
+    height, width = masks.shape
     if not (0 <= x < width and 0 <= y < height):
         raise InputError(
             f"pixel {x}, {y} is outside view {view.name}, which has {width} columns and "
             f"{height} rows, from 0"
         )
-    mask = int(mask_map[y, x])
-    why = Why(
-        view=view.name,
-        xy=(x, y),
-        label=int(label_map[y, x]),
-        mask=mask,
-        point=_point(view, x, y, cloud, surface),
+    if isinstance(masks, MaskSet):
+        score = dict(zip(masks.ids.tolist(), masks.scores.tolist(), strict=True))
+        found = [MaskAt(each, score[each]) for each in masks.ids_at(y, x)]
+    else:
+        found = [MaskAt(each) for each in (int(masks[y, x]),) if each]
+    return Why(
+        view.name,
+        (x, y),
+        int(label_map[y, x]),
+        tuple(_with_outcome(mask, index, assignments) for mask in found),
+        _point(view, x, y, cloud, surface),
     )
-    if assignments is None or not mask:
-        return why
-    row = assignments.row(index, mask)
+
+
+def _with_outcome(mask: MaskAt, index: int, assignments: Assignments | None) -> MaskAt:
+    """The mask of view number `index` with what became of it."""
+    if assignments is None:
+        return mask
+    row = assignments.row(index, mask.id)
     if row is None:
-        return replace(why, became=0, reason=REASONS[UNSEEN])
+        return replace(mask, became=0, reason=REASONS[UNSEEN])
     return replace(
-        why,
+        mask,
         became=int(assignments.object[row]),
         reason=REASONS[int(assignments.reason[row])],
         anchors=int(assignments.points[row]),

@@ -16,7 +16,8 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32
 
-from lift3d.scene import LabelMap, Masks, Matches, Points, Prompt, Scene, Skipped, View
+from lift3d.scene import Masks, Matches, Points, Prompt, Scene, Skipped, View
+from lift3d.scene.mask_sets import ViewMasks
 
 
 @runtime_checkable
@@ -120,8 +121,11 @@ class Tracker(Protocol):
     skipped: list[Skipped]
     """Views that the last `track` left unlabelled because they cannot be read, so far."""
 
-    def track(self, scene: Scene) -> Iterator[LabelMap]:
-        """One label map per view, in scene order, streaming.
+    def track(self, scene: Scene) -> Iterator[ViewMasks]:
+        """The masks of each view, in scene order, streaming: a label map each.
+
+        Where masks overlap or have scores, a `MaskSet` (`lift3d.scene.mask_sets.view_masks`) in
+        its place keeps them for the association.
 
         An id that appears in two views claims to be the same object in both.
         """
@@ -145,8 +149,10 @@ class SceneSegmenter(Protocol):
 
     def label(
         self, scene: Scene, prompts: Mapping[str, Sequence[Prompt]] | None = None
-    ) -> Iterator[LabelMap]:
-        """One label map per view, in scene order: of everything, or of what is prompted.
+    ) -> Iterator[ViewMasks]:
+        """The masks of each view, in scene order: of everything, or of what is prompted.
+
+        A label map each, or a `MaskSet` where masks overlap or have scores.
 
         `prompts` are by the name of the view that they are in. An id that appears in two views
         claims to be the same object in both.

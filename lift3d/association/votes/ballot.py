@@ -11,8 +11,9 @@ from jaxtyping import Float32, Int32
 
 from lift3d.association.looks import looks
 from lift3d.geometry.visibility import DepthTolerance
-from lift3d.scene import LabelMap, Points, Scene, Skipped
+from lift3d.scene import Points, Scene, Skipped
 from lift3d.scene.errors import InputError
+from lift3d.scene.mask_sets import MaskSet, ViewMasks
 
 
 class Ballot:
@@ -98,20 +99,24 @@ class Ballot:
 def vote_labels(
     points: Points,
     scene: Scene,
-    label_maps: Mapping[str, LabelMap],
+    label_maps: Mapping[str, ViewMasks],
     progress: Callable[[int, int], None] | None = None,
     tolerance: DepthTolerance = DepthTolerance(),
     slots: int = 8,
 ) -> Ballot:
     """Every view votes for the points it really sees, by `vote_weight`.
 
-    Labels are read through the colour camera, whether a point is seen is decided by the depth. A
-    view whose depth cannot be read has no vote: it is in `skipped`. Raises InputError where a view
-    has no label map, or one of another size than its image.
+    Labels are read through the colour camera, whether a point is seen is decided by the depth.
+    Where masks overlap, the topmost one votes; its score is a factor of the weight. A view whose
+    depth cannot be read has no vote: it is in `skipped`. Raises InputError where a view has no
+    label map, or one of another size than its image.
     """
     ballot = Ballot(len(points), slots)
     for look in looks(points, scene, label_maps, tolerance, ballot.skipped):
-        ballot.add(look.seen.point, look.label, look.weight)
+        weight = look.weight
+        if isinstance(look.masks, MaskSet):
+            weight = weight * look.masks.top_score[look.region]
+        ballot.add(look.seen.point, look.label, weight)
         if progress is not None:
             progress(look.index + 1, len(scene))
     return ballot
