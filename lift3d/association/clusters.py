@@ -13,11 +13,14 @@ from lift3d.association.overlap import Overlap
 from lift3d.geometry.linkage import agglomerate
 
 TRACK_EVIDENCE = 2.0
-"""A tracked id on two pieces that no view shows together counts as this many views."""
+"""Evidence, in views, of a tracked id on two clusters that are never visible in the same view.
+Chosen by hand; not tuned on data."""
 GOOD_LOOK = 0.3
-"""A view is asked about a cluster when it sees this share of what the best view sees of it."""
+"""A view counts for a cluster if it sees at least this share of the most that one view sees of it.
+Chosen by hand; not tuned on data."""
 FLOOR = 0.05
-"""Chance that a mask strays onto a point of another object, for likelihoods."""
+"""Probability of a mask at a point of another object, in the likelihood. Chosen by hand; not tuned
+on data."""
 OWN_REGION = 0.5
 """Where masks overlap: how much of a region's gain is its own, rather than of the masks over it.
 Chosen by hand: 0 and 1 scored the same within 0.03 AP on a synthetic room."""
@@ -75,11 +78,11 @@ def join_distant(
     smallest: int,
     most: int = 3000,
 ) -> Int32[np.ndarray, " anchors"]:
-    """Merge clusters that the views put together though they do not touch.
+    """Merge clusters that share masks although they do not touch.
 
-    An object behind another shows as two pieces. The agreement of two clusters in a view is the
-    chance that a random anchor of each is under the same mask, weighted by how much of both the
-    view sees. Clusters under `smallest` anchors take no part and become -1.
+    A partly occluded object is visible as two pieces. The agreement of two clusters in a view is
+    the chance that a random anchor of each is under the same mask, weighted by how much of both
+    the view sees. Clusters of fewer than `smallest` anchors become -1.
     """
     while True:
         cluster = _largest(cluster, smallest, most)
@@ -99,7 +102,7 @@ def support(
 ) -> tuple[Float64[np.ndarray, " clusters"], Int64[np.ndarray, " clusters"]]:
     """How well views segment each cluster as a whole: mean best IoU, and views with IoU >= 0.5.
 
-    Only views that see at least `GOOD_LOOK` of what the best view sees of a cluster are asked, each
+    Only views that see at least `GOOD_LOOK` of what the best view sees of a cluster count, each
     weighted by how much it sees. A sliver between two objects lies under large masks and has
     little support; so has a union of two. In the mean, an IoU is multiplied by the mask's score.
     """
@@ -131,7 +134,7 @@ def gains(
     """Log-likelihood that a region gives a point for each kept cluster, over `FLOOR`.
 
     (regions, kept). P(mask | cluster) is the share of the cluster's visible anchors under the mask.
-    A mask that covers two objects speaks for both, a piece of an object for that object as a whole.
+    A mask that covers two objects is evidence for both; a mask of a part, for the complete object.
 
     Where masks overlap, a region has half of its gain from the masks over it, weighted by their
     scores, and half from P(region | cluster): that a cup lies in no region of the table alone
@@ -169,7 +172,7 @@ def confirmed(
     least_support: float,
     least_views: int,
 ) -> Int32[np.ndarray, " anchors"]:
-    """Drop clusters that no views confirm; their anchors go where the masks fit best, or to -1.
+    """Drop clusters without enough support; their anchors join the best other cluster, or -1.
 
     Kept are those that `least_views` views segment with IoU >= 0.5, or every view that sees them
     well where those are fewer.
@@ -213,7 +216,7 @@ def _dense_agreement(
 ) -> tuple[Float64[np.ndarray, "clusters clusters"], Float64[np.ndarray, "clusters clusters"]]:
     """Evidence for and against every pair of clusters, in views."""
     peak = np.maximum(covered.visible.max(1, keepdims=True, initial=0), 1)
-    # A view that sees a corner of it knows little: the corner may be strays under another mask.
+    # A view that sees only a corner is unreliable: another object's mask may cover the corner.
     asked = covered.visible >= GOOD_LOOK * peak
     weight = _good_looks(covered)
     entries = covered.regions.tocoo()

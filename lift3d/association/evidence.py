@@ -1,4 +1,4 @@
-"""What the views say about pairs of points: seen together, in one mask or in two."""
+"""Co-occurrence of pairs of points: visible in the same view, in one mask or in two."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Observations:
 
     @property
     def views(self) -> int:
-        """How many views were asked."""
+        """Number of views."""
         return len(self.packed)
 
     def blocks(self, views: int = BLOCK) -> Iterator[Labels]:
@@ -183,9 +183,9 @@ def pair_graph(
 ) -> tuple[Int32[np.ndarray, " pairs"], Int32[np.ndarray, " pairs"]]:
     """Pairs (a < b) at growing distances: neighbours in the whole set, in a quarter of it, ...
 
-    `neighbours` says how many on each level.
-    The near pairs connect, the far ones tell: across a rough mask border two neighbours
-    nearly always fall into one mask, two points a hand's width away on either side do not.
+    `neighbours` is the number of pairs per point on each level.
+    Near pairs connect the graph, far pairs separate objects: across a rough mask border two
+    neighbours nearly always share a mask, two points about 10 cm apart do not.
     """
     from scipy.spatial import cKDTree
 
@@ -210,10 +210,10 @@ def pair_agreement(
     b: Int32[np.ndarray, " pairs"],
     half: float,
 ) -> tuple[Float64[np.ndarray, " pairs"], Float64[np.ndarray, " pairs"]]:
-    """For each pair: views that put both in one mask, and views that say anything.
+    """For each pair: views that put both in one mask, and views that give any evidence.
 
-    A view that labels one of the two and not the other counts `half`: a segmenter leaves
-    parts of objects out more often than it cuts them. A view that labels neither says nothing.
+    A view that labels only one of the two counts `half`, against: segmenters leave parts of
+    objects out more often than they cut objects. A view that labels neither does not count.
 
     Where masks overlap, a view counts for a pair as `together` says, of the
     product of the best scores over the two.

@@ -1,4 +1,4 @@
-"""The second look at every view: votes and evidence for the settled objects, point by point."""
+"""The second pass over the views: votes and evidence for the objects, at every point."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from lift3d.scene.mask_sets import ViewMasks
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What all views say of the objects, per superpoint, and of the objects' ids, per point."""
+    """Evidence of all views for the objects, per superpoint, and votes for their ids, per point."""
 
     gain: sparse.csr_array
-    """(superpoints, objects): log-likelihood summed over looks, in weighted views times points.
-    Kept for objects that some look there speaks for: of all pairs hardly any."""
+    """(superpoints, objects): log-likelihood summed over observations, in weighted views times
+    points. Only pairs with some evidence are stored."""
     labelled: Float32[np.ndarray, " superpoints"]
-    """Weight of the looks under some mask."""
+    """Weight of the observations under some mask."""
     looked: Float32[np.ndarray, " superpoints"]
-    """Weight of all looks."""
+    """Weight of all observations."""
     ballot: Ballot
     """Votes for object + 1, each region for the object it covers most of."""
 

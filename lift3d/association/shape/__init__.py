@@ -27,7 +27,7 @@ from lift3d.association.shape.cues import cues
 from lift3d.association.shape.hierarchy import Hierarchy, grow
 from lift3d.association.shape.joining import joining
 from lift3d.association.shape.layout import layout
-from lift3d.association.shape.pieces import SIZE, Judge, Pairs, Pieces, largest
+from lift3d.association.shape.pieces import SIZE, JoinProbability, Pairs, Pieces, largest
 from lift3d.association.shape.seams import lines
 from lift3d.association.shape.surfels import Surfels, surfels
 from lift3d.association.surface import Surface, majority
@@ -39,8 +39,8 @@ CELLS, FEWEST, CELL = 1.93, 1.1, 0.025
 `CELL` metres, as long as that is `FEWEST` spacings: the rules were made for such surfels."""
 
 
-def judged(pieces: Pieces, pairs: Pairs) -> Float64[np.ndarray, " pairs"]:
-    """What was learned, asked of pairs of neighbours."""
+def learned_probability(pieces: Pieces, pairs: Pairs) -> Float64[np.ndarray, " pairs"]:
+    """Learned probability that pairs of neighbours are parts of one object."""
     return joining().join(cues(pieces, pairs))
 
 
@@ -133,7 +133,9 @@ class Shape:
             end.astype(np.int32),
         )
 
-    def pieces(self, kind: type[Pieces] = Pieces, judge: Judge = judged) -> Pieces:
+    def pieces(
+        self, kind: type[Pieces] = Pieces, probability: JoinProbability = learned_probability
+    ) -> Pieces:
         """The pieces, not yet joined, with what the views have said of them so far."""
         one, other, sums = self._borders
         share = self._agreement.shares()
@@ -141,7 +143,9 @@ class Shape:
         width = np.sqrt(np.minimum(sums[:, OWN], sums[:, OTHERS])) * ~np.isnan(share)
         sums[:, AGREED], sums[:, ASKED] = width * np.nan_to_num(share), width
         found = (one, other, sums)
-        return kind(self.surface, self.cell, self.piece, self._is_layout, found, self._up, judge)
+        return kind(
+            self.surface, self.cell, self.piece, self._is_layout, found, self._up, probability
+        )
 
     def of_points(self, thing: Int64[np.ndarray, " surfels"]) -> Int32[np.ndarray, " points"]:
         """Each point's surfel decides, for noise the nearest one near by."""

@@ -61,11 +61,12 @@ class Ballot:
     def result(
         self, min_share: float = 0.0, background: float = 0.5
     ) -> tuple[Int32[np.ndarray, " points"], Float32[np.ndarray, " points"]]:
-        """The winning label above 0 and its share of the weight of all looks.
+        """The winning label above 0 and its share of the weight of all observations.
 
-        Looks without a label count `background` times in the share: 0 says nothing, 1 is as
-        good as a vote against. A share below `min_share` leaves the point unlabelled. Points
-        that nobody saw or labelled have label 0 and score 0; a tie goes to the smaller label.
+        Unlabelled observations count in the denominator of the share with the factor `background`:
+        0 leaves them out, 1 makes them votes against. A share below `min_share` leaves the point
+        unlabelled. Points that are not visible or not labelled in any view have label 0 and score
+        0; a tie goes to the smaller label.
         """
         return _winners(
             self._label,
@@ -87,12 +88,12 @@ class Ballot:
 
     @property
     def unlabelled(self) -> Float32[np.ndarray, " points"]:
-        """Weight of the looks that gave the point no label."""
+        """Weight of the unlabelled observations of each point."""
         return self._unlabelled
 
     @property
     def looked(self) -> Float32[np.ndarray, " points"]:
-        """Weight of all looks at the point, 0 where no view saw it."""
+        """Weight of all observations of each point; 0 where it is not visible in any view."""
         return self._weight.sum(1) + self._unlabelled
 
 
