@@ -176,13 +176,13 @@ def _by_shape(
     tolerance: DepthTolerance,
     step: Callable[[], None],
 ) -> Association:
-    """Objects are the things that the surface shows; masks are named after them."""
+    """Objects by the shape of the surface; masks get their ids."""
     shape = Shape(points, gap, [view.camera for view in scene.views], scene.metric)
     chosen = choose_anchors(points.xyz, config.anchors)
     seen = observe(points.take(chosen), scene, label_maps, tolerance, step, shape.add)
-    found = shape.things()
-    thing, sure = found.thing, found.sure
-    label, rank = _by_size(thing + 1, len(sure), config.points)
+    found = shape.objects()
+    before, confidence = found.object + 1, found.confidence
+    label, rank = _by_size(before, len(confidence), config.points)
     count = int(rank.max(initial=0))
     covered = cover(seen, label[chosen] - 1, count)
     votes = np.append(_primary(covered.under.T.tocsr()) + 1, 0).astype(np.int32)
@@ -198,10 +198,10 @@ def _by_shape(
     ballot = vote_labels(points, scene, maps, lambda done, of: step(), tolerance)
     same = np.arange(1, count + 1, dtype=np.int32)
     cloud = LabelledPoints(points, label, _scores(ballot, label, same))
-    assignments = assign(seen, label[chosen], thing[chosen] + 1)
+    assignments = assign(seen, label[chosen], before[chosen])
     return Association(
         cloud,
-        {int(r): round(float(each), 6) for r, each in zip(rank, sure, strict=True) if r > 0},
+        {int(r): round(float(each), 6) for r, each in zip(rank, confidence, strict=True) if r > 0},
         *_account(
             seen,
             assignments,
