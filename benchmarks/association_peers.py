@@ -26,10 +26,10 @@ Scores: TypeAlias = Float32[np.ndarray, " labels"]
 def membership(seen: Observations) -> sparse.csr_array:
     """Points x masks, 1 where the point is in the mask."""
     looks = seen.whole()
-    known = looks.mask >= 0
+    known = looks.region >= 0
     shape = (seen.anchors, len(seen.mask_view))
     ones = np.ones(int(known.sum()), np.float32)
-    return sparse.csr_array((ones, (looks.anchor[known], looks.mask[known])), shape)
+    return sparse.csr_array((ones, (looks.anchor[known], looks.region[known])), shape)
 
 
 def visibility(seen: Observations) -> sparse.csr_array:
@@ -73,7 +73,7 @@ def greedy_merge(
     looks = seen.whole()
     for view in range(seen.views):
         part = slice(looks.start[view], looks.start[view + 1])
-        point, mask = looks.anchor[part], looks.mask[part]
+        point, mask = looks.anchor[part], looks.region[part]
         if not (mask >= 0).any():
             continue
         first = mask[mask >= 0].min()
@@ -138,8 +138,8 @@ def sam3d(
     looks = seen.whole()
     for view in range(seen.views):
         part = slice(looks.start[view], looks.start[view + 1])
-        known = looks.mask[part] >= 0
-        point, group = looks.anchor[part][known], looks.mask[part][known]
+        known = looks.region[part] >= 0
+        point, group = looks.anchor[part][known], looks.region[part][known]
         big = np.bincount(group, minlength=len(seen.mask_view))[group] >= least_group
         level.append((point[big], group[big]))
     while len(level) > 1:

@@ -258,14 +258,14 @@ def test_packed_observations_say_what_was_observed():
             (view, anchor, -1 if mask < 0 else int(seen.mask_label[mask]))
             for some in seen.blocks(block)
             for view, anchor, mask in zip(
-                some.view.tolist(), some.anchor.tolist(), some.mask.tolist(), strict=True
+                some.view.tolist(), some.anchor.tolist(), some.region.tolist(), strict=True
             )
         ]
         assert got == expected
     whole = seen.whole()
     assert whole.start[-1] == len(expected)
-    known = whole.mask >= 0
-    np.testing.assert_array_equal(seen.mask_view[whole.mask[known]], whole.view[known])
+    known = whole.region >= 0
+    np.testing.assert_array_equal(seen.mask_view[whole.region[known]], whole.view[known])
 
 
 def test_counts_over_blocks_of_views_are_those_over_all_views(monkeypatch):

@@ -1,7 +1,9 @@
 import numpy as np
+import pytest
 from walls import TrueMasks, wall_scene
 
 from lift3d.scene import Masks
+from lift3d.scene.mask_sets import MaskSet
 from lift3d.segmentation.tracking.independent import IndependentConfig
 
 SQUARES = ((20, 20, 30, 2), (90, 40, 40, 3))
@@ -27,5 +29,20 @@ def test_a_part_stays_visible_on_its_object():
             stack[1, :50, :50] = True
             return Masks(stack, np.ones(2, np.float32))
 
-    (labels,) = IndependentConfig().build(Nested()).track(wall_scene(SQUARES, [0]))
-    assert np.bincount(labels.reshape(-1)).tolist() == [120 * 160 - 2500, 100, 2400]
+    (found,) = IndependentConfig().build(Nested()).track(wall_scene(SQUARES, [0]))
+    assert isinstance(found, MaskSet)
+    assert np.bincount(found.labels.reshape(-1)).tolist() == [120 * 160 - 2500, 100, 2400]
+    assert found.ids_at(15, 15) == (1, 2)
+    assert found.ids.tolist() == [1, 2]
+
+
+def test_scores_of_masks_are_kept():
+    class Scored(TrueMasks):
+        def segment(self, view):
+            masks = super().segment(view)
+            return Masks(masks.stack, np.linspace(0.5, 0.9, len(masks), dtype=np.float32))
+
+    first, second = IndependentConfig().build(Scored()).track(wall_scene(SQUARES, [0, 5]))
+    assert second.scores.tolist() == pytest.approx([0.5, 0.7, 0.9])
+    assert second.ids.tolist() == [4, 5, 6]
+    np.testing.assert_array_equal(first.labels, wall_scene(SQUARES, [0]).views[0].instances())

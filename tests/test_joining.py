@@ -13,7 +13,7 @@ from lift3d.association.shape.borders import Neighbours, borders
 from lift3d.association.shape.cues import CUES, cues
 from lift3d.association.shape.hierarchy import grow
 from lift3d.association.shape.joining import joining
-from lift3d.association.shape.pieces import CRUMB, SIZE, Pieces, largest
+from lift3d.association.shape.pieces import LAYOUT_PIECE, SIZE, Pieces, largest
 from lift3d.association.shape.seams import lines, seams
 from lift3d.association.shape.surfels import Surfels
 from lift3d.association.shape.trees import LEAF, Trees
@@ -219,7 +219,7 @@ def test_pieces_are_joined_while_the_judge_thinks_so_the_surest_first():
 
 def test_only_crumbs_join_the_walls_whatever_the_judge_thinks():
     tree, end = ends(quarters(lambda pieces, pairs: np.full(len(pairs), 0.99), layout=(3,)))
-    assert CRUMB > 5
+    assert LAYOUT_PIECE > 5
     assert end[4] == end[3]
     assert end[0] == end[1] == end[2] != end[3]
     assert tree.layout[end[3]]

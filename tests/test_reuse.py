@@ -20,6 +20,7 @@ from lift3d.run.settings import LiftConfig
 from lift3d.scene import Camera, Scene, View, sources
 from lift3d.scene.errors import InputError
 from lift3d.scene.labelmaps import read_label_map, write_label_map
+from lift3d.scene.mask_sets import MaskSet
 
 Folder = segmentation.BACKENDS["folder"]
 
@@ -108,6 +109,68 @@ def test_edited_masks_are_used_and_not_tracked_over(here):
     again = lift(config(here))
     assert redone(again) == []
     assert any("masks was changed since" in each for each in again.warnings)
+
+
+@pytest.fixture(scope="module")
+def overlapping(tmp_path_factory):
+    """The same scan; in its first view a mask over both objects lies under theirs."""
+    root = tmp_path_factory.mktemp("overlapping")
+    scan = tiny.tiny_scan(views=3)
+    tiny.write_scannet(root / "scan", scan)
+    for number, (name, ids) in enumerate(zip(scan.names, scan.instances, strict=True)):
+        (root / "masks" / name).mkdir(parents=True)
+        masks = {1: ids == 1, 2: ids == 2} | ({3: ids > 0} if number == 0 else {})
+        for each, mask in masks.items():
+            cv2.imwrite(str(root / "masks" / name / f"{each}.png"), (mask * 255).astype(np.uint8))
+    lift(config(root))
+    return root
+
+
+@pytest.fixture
+def nested(overlapping, tmp_path):
+    shutil.copytree(overlapping, tmp_path / "nested")
+    return tmp_path / "nested"
+
+
+def test_a_run_keeps_masks_that_overlap_beside_the_label_map(nested):
+    lifted = lift(config(nested))
+    assert redone(lifted) == []
+    first, *others = lifted.cameras
+    assert [path.name for path in (nested / "run/masks").glob("*.npz")] == [f"{first}.masks.npz"]
+    found = lifted.mask_sets[first]
+    assert isinstance(found, MaskSet)
+    assert len(found.ids) == 3
+    np.testing.assert_array_equal(found.labels, lifted.masks[first])
+    for name in others:
+        np.testing.assert_array_equal(lifted.mask_sets[name], lifted.masks[name])
+
+
+def test_why_names_every_mask_at_the_pixel(nested):
+    lifted = lift(config(nested))
+    first = next(iter(lifted.cameras))
+    row, column = np.argwhere(lifted.masks[first] == 1)[0].tolist()
+    why = lifted.why(first, (float(column), float(row)))
+    assert [mask.id for mask in why.masks] == list(lifted.mask_sets[first].ids_at(row, column))
+    assert len(why.masks) == 2
+    assert why.masks[0].became == why.label
+    assert str(why).count("mask: ") == 2
+
+
+def test_edited_mask_sets_are_noticed(nested):
+    before = lift(config(nested))
+    path = next((nested / "run/masks").glob("*.npz"))
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    np.savez(path, **(arrays | {"scores": np.float32([1, 1, 0.25])}))
+    lifted = lift(config(nested))
+    assert redone(lifted)[0] == "associate"
+    assert any("masks was changed since" in each for each in lifted.warnings)
+    assert lifted.mask_sets[next(iter(before.cameras))].scores.tolist() == [1, 1, 0.25]
+    name = path.name.removesuffix(".masks.npz")
+    write_label_map(nested / "run/masks", name, np.zeros_like(lifted.masks[name]))
+    lifted = lift(config(nested))
+    assert redone(lifted)[0] == "associate"
+    assert not lifted.mask_sets[name].any()
 
 
 def test_edited_labels_are_checked_and_not_associated_over(here):

@@ -98,7 +98,7 @@ def things(points, cameras=(), seen=()):
     shape = Shape(points, SPACING, list(cameras), metric=False)
     for look in looks_at(points, seen):
         shape.add(look)
-    return shape.things().thing
+    return shape.objects().object
 
 
 def mostly(thing, of):
@@ -227,8 +227,8 @@ def test_a_large_round_thing_is_surer_than_a_strip_along_the_wall():
     points, of = room(crate(3.5, 3.5, 0, 1.2, 1.0), crate(1.5, 1.5, 0, 2.0, 0.1, deep=0.15))
     points.rgb[of == 2] = (60, 60, 150)
     shape = Shape(points, SPACING, [upright()], metric=False)
-    found = shape.things()
-    thing, sure = found.thing, found.sure
+    found = shape.objects()
+    thing, sure = found.object, found.confidence
     best, _ = mostly(thing, of)
     assert len(set(best)) == 3
     assert 1 >= sure[best[0] - 1] > sure[best[1] - 1] > sure[best[2] - 1] > 0

@@ -13,6 +13,8 @@ ids that a tracker kept for a while. What decides is what the views say of the p
    for the whole, a mask over two for both. Evidence is summed per superpoint and smoothed over
    the surface, so borders follow bends and colour rather than rough masks (`labelling`).
 
+Masks of a view may overlap and have scores (`lift3d.scene.mask_sets`, `overlap`).
+
 Masks of surfaces, such as `regions` makes, say little of objects: with `config.by_shape` steps
 2 to 4 give way to the shape of the fused surface (`shape`); masks only tell neighbours apart.
 
@@ -45,6 +47,7 @@ from lift3d.geometry.scale import fitted
 from lift3d.geometry.visibility import DepthTolerance, cloud_spacing
 from lift3d.scene import LabelledPoints, LabelMap, Points, Scene, View
 from lift3d.scene.labelmaps import check_label_maps, derived
+from lift3d.scene.mask_sets import ViewMasks, flat, flat_maps
 from lift3d.scene.skipping import warnings_of
 
 
@@ -64,11 +67,11 @@ class Association:
     surface: Surface | None = field(default=None, repr=False)
     """What the objects are made of; None where the ids of the masks were trusted."""
 
-    def relabel(self, index: int, view: View, labels: LabelMap) -> LabelMap:
-        """View `index`'s label map under the objects' ids."""
+    def relabel(self, index: int, view: View, masks: ViewMasks) -> LabelMap:
+        """The label map of view `index`, whose masks are `masks`, under the objects' ids."""
         if self.assignments is None:
-            return labels
-        return self.assignments.relabelled(index, view, labels, self.cloud, self.tolerance)
+            return flat(masks)
+        return self.assignments.relabelled(index, view, masks, self.cloud, self.tolerance)
 
 
 NO_VOTE = "has no vote"
@@ -80,13 +83,15 @@ FEWEST = 200
 def associate(
     points: Points,
     scene: Scene,
-    label_maps: Mapping[str, LabelMap],
+    label_maps: Mapping[str, ViewMasks],
     config: AssociationConfig = AssociationConfig(),
     tolerance: DepthTolerance = DepthTolerance(),
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Association:
     """Label `points` by the masks of all views, given by their names; each is read twice.
+
+    A view's masks are a label map, or a `MaskSet` where they overlap or have scores.
 
     Raises InputError where a view has no label map, or one of another size than its image. Memory
     grows with the points and, by 20 kB each, with the views.
@@ -108,6 +113,8 @@ def associate(
         return _trusting(points, scene, label_maps, config, tolerance, step)
     gap = max(cloud_spacing(points), 1e-9)
     if config.by_shape:
+        # Pieces of surface have one mask per view each: the smallest.
+        label_maps = flat_maps(label_maps)
         return _by_shape(points, gap, scene, label_maps, config, tolerance, step)
     a, b, difference = surface_graph(points, 10)
     fine = superpoints(points, a, b, difference, scale=0.02, smallest=5, cell=10 * gap)
@@ -121,7 +128,9 @@ def associate(
     covered = cover(seen, cluster, count)
     mean, _ = support(seen, covered)
     gain = gains(seen, covered, np.ones(count, bool))
-    primary = _primary(covered.under.T.tocsr())
+    primary = _primary(covered.regions.T.tocsr())
+    if seen.overlap is not None:  # a sliver between two borders, without anchors
+        primary = np.where(primary < 0, _primary(gain), primary)
     evidence = gather(points, fine, scene, label_maps, seen, gain, primary, tolerance, step)
     before = _decide(evidence, fine, a, b, difference, config)
     label, rank = _by_size(before, count, config.points)
@@ -167,13 +176,13 @@ def _by_shape(
     tolerance: DepthTolerance,
     step: Callable[[], None],
 ) -> Association:
-    """Objects are the things that the surface shows; masks are named after them."""
+    """Objects by the shape of the surface; masks get their ids."""
     shape = Shape(points, gap, [view.camera for view in scene.views], scene.metric)
     chosen = choose_anchors(points.xyz, config.anchors)
     seen = observe(points.take(chosen), scene, label_maps, tolerance, step, shape.add)
-    found = shape.things()
-    thing, sure = found.thing, found.sure
-    label, rank = _by_size(thing + 1, len(sure), config.points)
+    found = shape.objects()
+    before, confidence = found.object + 1, found.confidence
+    label, rank = _by_size(before, len(confidence), config.points)
     count = int(rank.max(initial=0))
     covered = cover(seen, label[chosen] - 1, count)
     votes = np.append(_primary(covered.under.T.tocsr()) + 1, 0).astype(np.int32)
@@ -189,10 +198,10 @@ def _by_shape(
     ballot = vote_labels(points, scene, maps, lambda done, of: step(), tolerance)
     same = np.arange(1, count + 1, dtype=np.int32)
     cloud = LabelledPoints(points, label, _scores(ballot, label, same))
-    assignments = assign(seen, label[chosen], thing[chosen] + 1)
+    assignments = assign(seen, label[chosen], before[chosen])
     return Association(
         cloud,
-        {int(r): round(float(each), 6) for r, each in zip(rank, sure, strict=True) if r > 0},
+        {int(r): round(float(each), 6) for r, each in zip(rank, confidence, strict=True) if r > 0},
         *_account(
             seen,
             assignments,
@@ -332,7 +341,7 @@ def _account(
 def _trusting(
     points: Points,
     scene: Scene,
-    label_maps: Mapping[str, LabelMap],
+    label_maps: Mapping[str, ViewMasks],
     config: AssociationConfig,
     tolerance: DepthTolerance,
     step: Callable[[], None],

@@ -14,6 +14,7 @@ from lift3d.association.evidence import Observations
 from lift3d.association.labelling import mask_index
 from lift3d.geometry.visibility import DepthTolerance, sightings
 from lift3d.scene import LabelledPoints, LabelMap, View
+from lift3d.scene.mask_sets import MaskSet, ViewMasks
 from lift3d.scene.skipping import readable
 from lift3d.scene.storage import load_arrays, save_arrays
 
@@ -40,7 +41,7 @@ class Assignments:
     view: Int32[np.ndarray, " masks"]
     """Index of the view in the scene."""
     mask: Int32[np.ndarray, " masks"]
-    """Id of the mask in the view's label map, as segmented."""
+    """Id of the mask in the view, as segmented."""
     object: Int32[np.ndarray, " masks"]
     """Id of the object with most of the mask's points; 0 = none."""
     second: Int32[np.ndarray, " masks"]
@@ -74,18 +75,23 @@ class Assignments:
         self,
         index: int,
         view: View,
-        labels: LabelMap,
+        masks: ViewMasks,
         cloud: LabelledPoints,
         tolerance: DepthTolerance,
     ) -> LabelMap:
-        """View `index`'s label map with the objects' ids.
+        """The label map of view `index`, whose masks are `masks`, with the objects' ids.
 
         A mask of one object gets its id as a whole, borders as the mask has them. A mask that
         covers several is divided: each pixel takes the id of the nearest cloud point seen in it.
+        Where masks overlap, the topmost of those that became an object counts.
         """
         if not len(self):
-            return np.zeros_like(labels)
+            return np.zeros(masks.shape, np.int32)
         rows = self.of_view(index)
+        if isinstance(masks, MaskSet):
+            labels = masks.labels_of(self.mask[rows][self.object[rows] > 0])
+        else:
+            labels = masks
         mask = mask_index(labels, self.mask[rows], rows.start)
         result = np.append(self.object, 0).astype(np.int32)[mask]  # the last for mask -1
         divided = np.flatnonzero(self.divided[rows]) + rows.start

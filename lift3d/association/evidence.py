@@ -1,18 +1,21 @@
-"""What the views say about pairs of points: seen together, in one mask or in two."""
+"""Co-occurrence of pairs of points: visible in the same view, in one mask or in two."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import no_type_check
+from typing import NamedTuple, no_type_check
 
 import numba
 import numpy as np
-from jaxtyping import Float32, Float64, Int32, Int64, UInt, UInt8
+from jaxtyping import Float32, Float64, Int, Int32, Int64, UInt, UInt8
+from scipy import sparse
 
 from lift3d.association.looks import Look, looks
+from lift3d.association.overlap import Overlap, regions_under_masks, together
 from lift3d.geometry.visibility import DepthTolerance
-from lift3d.scene import LabelMap, Points, Scene, Skipped
+from lift3d.scene import Points, Scene, Skipped
+from lift3d.scene.mask_sets import MaskSet, ViewMasks
 
 BLOCK = 512
 """Views whose observations are unpacked at a time."""
@@ -27,8 +30,8 @@ class Labels:
     start: Int64[np.ndarray, " views_plus_one"]
     """The observations of the i-th of them are start[i]:start[i + 1]."""
     anchor: Int32[np.ndarray, " observations"]
-    mask: Int32[np.ndarray, " observations"]
-    """Index into the table of masks; -1 where unlabelled."""
+    region: Int32[np.ndarray, " observations"]
+    """Index into the table of regions; -1 where unlabelled."""
 
     @property
     def view(self) -> Int32[np.ndarray, " observations"]:
@@ -42,15 +45,19 @@ class Packed:
     """One view's observations: a bit for each anchor, a byte for each that is seen."""
 
     seen: UInt8[np.ndarray, " bytes"]
-    mask: UInt[np.ndarray, " seen"]
-    """Number of the mask in its view, from 1; 0 where unlabelled."""
+    region: UInt[np.ndarray, " seen"]
+    """Number of the region in its view, from 1; 0 where unlabelled."""
     first: int
-    """Index of the view's first mask in the table."""
+    """Index of the view's first region in the table."""
 
 
 @dataclass(frozen=True, eq=False)
 class Observations:
-    """Which label each view gives each anchor that it sees; about 20 kB a view."""
+    """Which label each view gives each anchor that it sees; about 20 kB a view.
+
+    A region is what lies under the same masks of a view. Where no masks overlap and all scores are
+    1 (`overlap` is None), the table of regions is that of the masks.
+    """
 
     anchors: int
     packed: tuple[Packed, ...]
@@ -59,10 +66,21 @@ class Observations:
     mask_label: Int32[np.ndarray, " masks"]
     skipped: tuple[Skipped, ...] = ()
     """Views that see no anchor because they cannot be read."""
+    overlap: Overlap | None = None
+
+    @property
+    def region_view(self) -> Int32[np.ndarray, " regions"]:
+        """The view of each region, ascending."""
+        return self.mask_view if self.overlap is None else self.overlap.region_view
+
+    @property
+    def region_label(self) -> Int32[np.ndarray, " regions"]:
+        """Label or region of each region in its view's masks, ascending in a view."""
+        return self.mask_label if self.overlap is None else self.overlap.region_label
 
     @property
     def views(self) -> int:
-        """How many views were asked."""
+        """Number of views."""
         return len(self.packed)
 
     def blocks(self, views: int = BLOCK) -> Iterator[Labels]:
@@ -73,13 +91,13 @@ class Observations:
                 np.flatnonzero(np.unpackbits(each.seen, count=self.anchors)).astype(np.int32)
                 for each in some
             ]
-            mask = []
+            region = []
             for each in some:
-                index = each.mask.astype(np.int32) + np.int32(each.first - 1)
-                index[each.mask == 0] = -1
-                mask.append(index)
+                index = each.region.astype(np.int32) + np.int32(each.first - 1)
+                index[each.region == 0] = -1
+                region.append(index)
             start = np.append(0, np.cumsum([len(each) for each in anchor])).astype(np.int64)
-            yield Labels(first, start, np.concatenate(anchor), np.concatenate(mask))
+            yield Labels(first, start, np.concatenate(anchor), np.concatenate(region))
 
     def whole(self) -> Labels:
         """All observations at once."""
@@ -92,7 +110,7 @@ class Observations:
 def observe(
     anchors: Points,
     scene: Scene,
-    label_maps: Mapping[str, LabelMap],
+    label_maps: Mapping[str, ViewMasks],
     tolerance: DepthTolerance,
     progress: Callable[[], None] | None = None,
     also: Callable[[Look], None] | None = None,
@@ -102,33 +120,62 @@ def observe(
     `also` is called with each look, so that the view is decoded once.
     """
     packed: list[Packed] = []
-    mask_label: list[np.ndarray] = [np.zeros(0, np.int32)]
-    masks: list[int] = []
+    tables: list[_Table] = []
     first = 0
     skipped: list[Skipped] = []
     for look in looks(anchors, scene, label_maps, tolerance, skipped):
-        known, inverse = np.unique(look.label, return_inverse=True)
-        ids = known[known != 0]
+        table, number = _table(look)
         seen = np.zeros(len(anchors), bool)
         seen[look.seen.point] = True
-        # Label 0, the smallest, is number 0, whether it occurs or not.
-        number = inverse + (len(ids) == len(known))
-        mask = number.astype(np.min_scalar_type(len(ids)))
-        packed.append(Packed(np.packbits(seen), mask, first))
-        mask_label.append(ids.astype(np.int32))
-        masks.append(len(ids))
-        first += len(ids)
+        region = number.astype(np.min_scalar_type(len(table.regions)))
+        packed.append(Packed(np.packbits(seen), region, first))
+        tables.append(table)
+        first += len(table.regions)
         if also:
             also(look)
         if progress:
             progress()
-    return Observations(
-        len(anchors),
-        tuple(packed),
-        np.repeat(np.arange(len(packed), dtype=np.int32), masks),
-        np.concatenate(mask_label),
-        tuple(skipped),
-    )
+    mask_view, mask_label = _joined([each.masks for each in tables])
+    overlap = None
+    if any(each.scores is not None for each in tables):
+        overlap = Overlap.of(
+            *_joined([each.regions for each in tables]),
+            [
+                sparse.eye_array(len(t.masks), format="csr") if t.scores is None else t.scores
+                for t in tables
+            ],
+        )
+    return Observations(len(anchors), tuple(packed), mask_view, mask_label, tuple(skipped), overlap)
+
+
+class _Table(NamedTuple):
+    """One view's part of the tables of regions and masks."""
+
+    regions: Int32[np.ndarray, " regions"]
+    masks: Int32[np.ndarray, " masks"]
+    scores: sparse.csr_array | None
+    """(regions, masks); None where the regions are the masks and all scores are 1."""
+
+
+def _table(look: Look) -> tuple[_Table, Int[np.ndarray, " seen"]]:
+    """One view's regions and masks, and for each point the number of its region, from 1."""
+    if isinstance(look.masks, MaskSet):
+        regions, ids, scores = regions_under_masks(look.masks, look.region)
+        number = np.zeros(look.masks.regions + 1, np.int32)
+        number[regions] = np.arange(1, len(regions) + 1)
+        return _Table(regions, ids, scores), number[look.region]
+    known, inverse = np.unique(look.region, return_inverse=True)
+    ids = known[known != 0].astype(np.int32)
+    # Label 0, the smallest, is number 0, whether it occurs or not.
+    return _Table(ids, ids, None), inverse + (len(ids) == len(known))
+
+
+def _joined(
+    views: list[np.ndarray],
+) -> tuple[Int32[np.ndarray, " all"], Int32[np.ndarray, " all"]]:
+    """The view of each entry, and the entries of all views."""
+    view = np.repeat(np.arange(len(views), dtype=np.int32), [len(each) for each in views])
+    return view, np.concatenate([np.zeros(0, np.int32), *views])
 
 
 def pair_graph(
@@ -136,9 +183,9 @@ def pair_graph(
 ) -> tuple[Int32[np.ndarray, " pairs"], Int32[np.ndarray, " pairs"]]:
     """Pairs (a < b) at growing distances: neighbours in the whole set, in a quarter of it, ...
 
-    `neighbours` says how many on each level.
-    The near pairs connect, the far ones tell: across a rough mask border two neighbours
-    nearly always fall into one mask, two points a hand's width away on either side do not.
+    `neighbours` is the number of pairs per point on each level.
+    Near pairs connect the graph, far pairs separate objects: across a rough mask border two
+    neighbours nearly always share a mask, two points about 10 cm apart do not.
     """
     from scipy.spatial import cKDTree
 
@@ -163,28 +210,39 @@ def pair_agreement(
     b: Int32[np.ndarray, " pairs"],
     half: float,
 ) -> tuple[Float64[np.ndarray, " pairs"], Float64[np.ndarray, " pairs"]]:
-    """For each pair: views that put both in one mask, and views that say anything.
+    """For each pair: views that put both in one mask, and views that give any evidence.
 
-    A view that labels one of the two and not the other counts `half`: a segmenter leaves
-    parts of objects out more often than it cuts them. A view that labels neither says nothing.
+    A view that labels only one of the two counts `half`, against: segmenters leave parts of
+    objects out more often than they cut objects. A view that labels neither does not count.
+
+    Where masks overlap, a view counts for a pair as `together` says, of the
+    product of the best scores over the two.
     """
     agree, total = np.zeros((2, len(a)))
+    masks = (np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0), np.zeros(0))
+    if seen.overlap is not None:
+        scores = seen.overlap.scores
+        masks = (scores.indptr, scores.indices, scores.data, seen.overlap.confidence)
     for some in seen.blocks():
-        _count_pairs(some.start, some.anchor, some.mask, seen.anchors, a, b, half, agree, total)
+        seen_as = (some.start, some.anchor, some.region, seen.anchors)
+        _count_pairs(*seen_as, a, b, half, *masks, agree, total)
     return agree, total
 
 
 @numba.njit(cache=True, parallel=True)
 @no_type_check
-def _count_pairs(start, anchor, mask, anchors, a, b, half, agree, total):
+def _count_pairs(
+    start, anchor, region, anchors, a, b, half, indptr, masks, scores, confidence, agree, total
+):  # fmt: skip
     pairs = len(a)
+    overlap = len(confidence) > 0
     blocks = 8
     for block in numba.prange(blocks):
         low, high = block * pairs // blocks, (block + 1) * pairs // blocks
         current = np.full(anchors, -2, np.int32)  # -2: this view does not see it
         for view in range(len(start) - 1):
             for at in range(start[view], start[view + 1]):
-                current[anchor[at]] = mask[at]
+                current[anchor[at]] = region[at]
             for pair in range(low, high):
                 one = current[a[pair]]
                 if one == -2:
@@ -192,12 +250,13 @@ def _count_pairs(start, anchor, mask, anchors, a, b, half, agree, total):
                 other = current[b[pair]]
                 if other == -2 or (one == -1 and other == -1):
                     continue
-                if one == other:
-                    agree[pair] += 1.0
+                if one == -1 or other == -1:
+                    total[pair] += half * confidence[max(one, other)] if overlap else half
+                elif not overlap:
+                    agree[pair] += 1.0 if one == other else 0.0
                     total[pair] += 1.0
-                elif one == -1 or other == -1:
-                    total[pair] += half
                 else:
-                    total[pair] += 1.0
+                    agree[pair] += together(one, other, indptr, masks, scores, confidence)
+                    total[pair] += confidence[one] * confidence[other]
             for at in range(start[view], start[view + 1]):
                 current[anchor[at]] = -2

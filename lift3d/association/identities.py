@@ -1,4 +1,4 @@
-"""Anchors to clusters: which of them the views show to be one object."""
+"""Cluster the anchors to objects by the masks of all views."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from lift3d.geometry.linkage import agglomerate
 from lift3d.scene import Points
 
 UNSEEN = 0.1
-"""Every pair of points has this many imagined views against it."""
+"""Prior evidence, in views, against joining each pair of points. Chosen by hand; not tuned on
+data."""
 
 
 def identities(
@@ -32,7 +33,7 @@ def identities(
     low, high = np.minimum(one, other).astype(np.int64), np.maximum(one, other)
     key, where = np.unique(low * nodes + high, return_inverse=True)
     between = key // max(nodes, 1) != key % max(nodes, 1)
-    # Where no view sees both points of most pairs, a few stray ones shall not decide.
+    # Where few pairs are visible in the same view, a few outliers must not decide.
     agree = np.bincount(where, agree, len(key))[between]
     total = np.bincount(where, total + UNSEEN, len(key))[between]
     key = key[between]

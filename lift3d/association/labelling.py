@@ -1,4 +1,4 @@
-"""The second look at every view: votes and evidence for the settled objects, point by point."""
+"""The second pass over the views: votes and evidence for the objects, at every point."""
 
 from __future__ import annotations
 
@@ -15,56 +15,63 @@ from lift3d.association.evidence import Observations
 from lift3d.association.looks import looks
 from lift3d.association.votes.ballot import Ballot
 from lift3d.geometry.visibility import DepthTolerance
-from lift3d.scene import DENSE, LabelMap, Points, Scene
+from lift3d.scene import DENSE, Points, Scene
+from lift3d.scene.mask_sets import ViewMasks
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What all views say of the objects, per superpoint, and of the objects' ids, per point."""
+    """Evidence of all views for the objects, per superpoint, and votes for their ids, per point."""
 
     gain: sparse.csr_array
-    """(superpoints, objects): log-likelihood summed over looks, in weighted views times points.
-    Kept for objects that some look there speaks for: of all pairs hardly any."""
+    """(superpoints, objects): log-likelihood summed over observations, in weighted views times
+    points. Only pairs with some evidence are stored."""
     labelled: Float32[np.ndarray, " superpoints"]
-    """Weight of the looks under some mask."""
+    """Weight of the observations under some mask."""
     looked: Float32[np.ndarray, " superpoints"]
-    """Weight of all looks."""
+    """Weight of all observations."""
     ballot: Ballot
-    """Votes for object + 1, each mask for the object it covers most of."""
+    """Votes for object + 1, each region for the object it covers most of."""
 
 
 def gather(
     points: Points,
     superpoint: Int32[np.ndarray, " points"],
     scene: Scene,
-    label_maps: Mapping[str, LabelMap],
+    label_maps: Mapping[str, ViewMasks],
     seen: Observations,
     gains: sparse.csr_array,
-    primary: Int32[np.ndarray, " masks"],
+    primary: Int32[np.ndarray, " regions"],
     tolerance: DepthTolerance,
     progress: Callable[[], None] | None = None,
 ) -> Evidence:
     """Stream over the views once more, every point this time.
 
-    `gains` is (masks, objects); `primary` the object a mask stands for in the ballot, -1 none.
+    `gains` is (regions, objects); `primary` the object a region stands for in the ballot, -1 none.
+    Where masks overlap, a look weighs as much as the best score of a mask over the point.
     """
     pieces = int(superpoint.max(initial=-1)) + 1
     table = _Table.empty(pieces)
     labelled, looked = np.zeros((2, pieces), np.float32)
     ballot = Ballot(len(points))
-    starts = np.searchsorted(seen.mask_view, np.arange(len(scene.views) + 1))
+    starts = np.searchsorted(seen.region_view, np.arange(len(scene.views) + 1))
     data = gains.data.astype(np.float32)
-    votes = np.append(primary + 1, 0).astype(np.int32)  # the last for mask -1
+    votes = np.append(primary + 1, 0).astype(np.int32)  # the last for region -1
+    if seen.overlap is not None:
+        confidence = np.append(seen.overlap.confidence, 1).astype(np.float32)
     for look in looks(points, scene, label_maps, tolerance, ballot.skipped):
         point = look.seen.point
         low, high = int(starts[look.index]), int(starts[look.index + 1])
-        mask = mask_index(look.label, seen.mask_label[low:high], low)
+        region = mask_index(look.region, seen.region_label[low:high], low)
+        weight = look.weight
+        if seen.overlap is not None:
+            weight = weight * confidence[region]
         table = _Table(
             *_add(
                 superpoint[point],
-                look.label,
-                mask,
-                look.weight,
+                look.region,
+                region,
+                weight,
                 gains.indptr,
                 gains.indices,
                 data,
@@ -73,7 +80,7 @@ def gather(
                 looked,
             )
         )
-        ballot.add(point, votes[mask], look.weight)
+        ballot.add(point, votes[region], weight)
         if progress:
             progress()
     shape = (pieces, gains.shape[1])
@@ -102,7 +109,7 @@ class _Table(NamedTuple):
 def mask_index(
     label: Int32[np.ndarray, "*shape"], known: Int32[np.ndarray, " masks"], first: int
 ) -> Int32[np.ndarray, "*shape"]:
-    """Row of the mask table of each label of one view; -1 for 0 and for masks never observed."""
+    """Row of the table of each label or region of one view; -1 for 0 and for those not in it."""
     if not len(known):
         return np.full(label.shape, -1, np.int32)
     most = int(max(label.max(initial=0), known[-1]))

@@ -15,8 +15,9 @@ from jaxtyping import Float32, Int32
 from lift3d.association.votes.weight import vote_weight
 from lift3d.geometry.scale import fitted
 from lift3d.geometry.visibility import DepthTolerance, Sightings, sightings
-from lift3d.scene import LabelMap, Points, Scene, Skipped, View
-from lift3d.scene.labelmaps import check_label_maps, label_map_of
+from lift3d.scene import Points, Scene, Skipped, View
+from lift3d.scene.labelmaps import check_label_maps
+from lift3d.scene.mask_sets import MaskSet, ViewMasks, view_masks_of
 from lift3d.scene.prefetch import prefetch
 from lift3d.scene.skipping import readable
 
@@ -31,11 +32,19 @@ class Look:
     """Of the view in the scene."""
     view: View
     """With depth and confidence decoded."""
-    labels: LabelMap
+    masks: ViewMasks
     points: Points
     seen: Sightings
-    label: Int32[np.ndarray, " seen"]
+    region: Int32[np.ndarray, " seen"]
+    """Label of each point, or region of the mask set, where the view's masks are one."""
     tolerance: DepthTolerance
+
+    @property
+    def label(self) -> Int32[np.ndarray, " seen"]:
+        """Id of the (topmost) mask over each point; 0 = none."""
+        if isinstance(self.masks, MaskSet):
+            return self.masks.top[self.region]
+        return self.region
 
     @cached_property
     def weight(self) -> Float32[np.ndarray, " seen"]:
@@ -44,13 +53,13 @@ class Look:
 
     def at(self, points: Points) -> Look:
         """The same view's look at other points; nothing is decoded again."""
-        return _look(self.index, self.view, self.labels, points, self.tolerance)
+        return _look(self.index, self.view, self.masks, points, self.tolerance)
 
 
 def looks(
     points: Points,
     scene: Scene,
-    label_maps: Mapping[str, LabelMap] | None = None,
+    label_maps: Mapping[str, ViewMasks] | None = None,
     tolerance: DepthTolerance = DepthTolerance(),
     skipped: list[Skipped] | None = None,
 ) -> Iterator[Look]:
@@ -63,29 +72,30 @@ def looks(
     if label_maps is not None:
         check_label_maps(label_maps, scene)
 
-    def load(item: tuple[int, View]) -> tuple[int, View, Skipped | None, LabelMap]:
+    def load(item: tuple[int, View]) -> tuple[int, View, Skipped | None, ViewMasks]:
         index, view = item
         view, _, reason = readable(view)
         if label_maps is None:
-            labels = np.zeros((view.camera.height, view.camera.width), np.int32)
+            masks: ViewMasks = np.zeros((view.camera.height, view.camera.width), np.int32)
         else:
-            labels = label_map_of(label_maps, view)
-        return index, view, reason, labels
+            masks = view_masks_of(label_maps, view)
+        return index, view, reason, masks
 
     tolerance = fitted(tolerance, scene, points)
-    for index, view, reason, labels in prefetch(enumerate(scene.views), load):
+    for index, view, reason, masks in prefetch(enumerate(scene.views), load):
         if reason is not None and skipped is not None:
             skipped.append(reason)
         elif reason is not None:
             log.warning("view %s sees nothing: %s", reason.name, reason.reason)
-        yield _look(index, view, labels, points, tolerance)
+        yield _look(index, view, masks, points, tolerance)
 
 
 def _look(
-    index: int, view: View, labels: LabelMap, points: Points, tolerance: DepthTolerance
+    index: int, view: View, masks: ViewMasks, points: Points, tolerance: DepthTolerance
 ) -> Look:
     seen = sightings(points, view, tolerance)
-    return Look(index, view, labels, points, seen, _pick(labels, seen.row, seen.column), tolerance)
+    labels = masks.region if isinstance(masks, MaskSet) else masks
+    return Look(index, view, masks, points, seen, _pick(labels, seen.row, seen.column), tolerance)
 
 
 @numba.njit(cache=True)

@@ -25,6 +25,7 @@ from lift3d.run.run import Run
 from lift3d.run.settings import LiftConfig
 from lift3d.scene import LabelledPoints, LabelMap, Points, Scene
 from lift3d.scene.errors import InputError, did_you_mean
+from lift3d.scene.mask_sets import ViewMasks
 from lift3d.scene.progress import Progress, for_terminal
 from lift3d.scene.registry import KINDS
 
@@ -93,8 +94,12 @@ def fuse(scene: Scene, fusion: Choice = "voxel", voxel: float | None = None) -> 
 
 def segment(
     scene: Scene, segmentation: Choice = "regions", tracking: Choice | None = None
-) -> dict[str, LabelMap]:
-    """A label map per view, by view name: masks as segmented, before the views agree on ids."""
+) -> dict[str, ViewMasks]:
+    """The masks of each view, by its name, as segmented, before the views agree on ids.
+
+    A label map each; a `MaskSet`, whose `labels` is a label map, where masks overlap or have
+    scores.
+    """
     chosen = {"segmentation": _settings("segmentation", segmentation)}
     if tracking is not None:
         chosen["tracking"] = _settings("tracking", tracking)
@@ -106,7 +111,7 @@ def segment(
 def associate(
     points: Points,
     scene: Scene,
-    masks: Mapping[str, LabelMap],
+    masks: Mapping[str, ViewMasks],
     config: association.AssociationConfig | None = None,
     tolerance: DepthTolerance | None = None,
     seed: int = 0,

@@ -85,7 +85,11 @@ class Layout:
 
     @property
     def masks(self) -> Path:
-        """A label map per view before the views agree on ids."""
+        """A label map per view before the views agree on ids.
+
+        Where masks overlap or have scores, `VIEW.masks.npz` beside it has all of them
+        (`lift3d.scene.mask_sets`).
+        """
         return self.folder / "masks"
 
     @property

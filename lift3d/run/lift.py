@@ -39,6 +39,7 @@ from lift3d.scene.contents import remembered
 from lift3d.scene.errors import InputError
 from lift3d.scene.fingerprint import fingerprint, scene_fingerprint
 from lift3d.scene.labelmaps import LabelMaps, write_label_map
+from lift3d.scene.mask_sets import MaskSets, ViewMasks, flat, write_view_masks
 from lift3d.scene.prefetch import in_background, pictures_ahead, prefetch
 from lift3d.scene.progress import Progress, Quiet, Tick
 from lift3d.scene.protocols import Matcher, SceneSegmenter, Segmenter
@@ -164,8 +165,8 @@ class _Masks:
         if self._segmenter is not None:
             self._segmenter.check(scene)
 
-    def labels(self, config: LiftConfig, scene: Scene) -> Iterator[LabelMap]:
-        """Yield one label map per view; `config` must be resolved."""
+    def labels(self, config: LiftConfig, scene: Scene) -> Iterator[ViewMasks]:
+        """Yield the masks of each view; `config` must be resolved."""
         self._build()
         built = config.scene_segmenter(self._segmenter, self._matcher)
         self._labelling = built
@@ -231,9 +232,9 @@ def _track(run: _Stages, scene: Scene, masks: _Masks) -> None:
             in_background() as later,  # writes one while the next is tracked
         ):
             maps = masks.labels(config, pictured)
-            for number, (view, labels) in enumerate(zip(scene.views, maps, strict=True), start=1):
-                later(partial(write_label_map, part, view.name, labels))
-                if not labels.any():
+            for number, (view, found) in enumerate(zip(scene.views, maps, strict=True), start=1):
+                later(partial(write_view_masks, part, view.name, found))
+                if not flat(found).any():
                     empty.append(view.name)
                 tick(number, len(scene))
         warnings = warnings_of(masks.skipped, "stays unlabelled")
@@ -258,7 +259,7 @@ def _track(run: _Stages, scene: Scene, masks: _Masks) -> None:
 def _associate(run: _Stages, scene: Scene, points: Points) -> None:
     """Label the points, and give the views' masks the same ids."""
     config, automatic = run.config, run.files.automatic
-    masks = LabelMaps(run.files.masks, [view.name for view in scene.views])
+    masks = MaskSets(run.files.masks, [view.name for view in scene.views])
 
     def work(tick: Tick) -> dict[str, Any]:
         found = associate(
@@ -357,7 +358,7 @@ def _content(run: _Stages, scene: Scene, command: Sequence[str]) -> dict[str, An
 
 
 def _write_labels(
-    folder: Path, masks: LabelMaps, scene: Scene, found: Association
+    folder: Path, masks: MaskSets, scene: Scene, found: Association
 ) -> dict[int, int]:
     """Write each view's masks with the ids of the cloud; returns each id's number of views."""
     views: dict[int, int] = {}

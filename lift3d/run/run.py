@@ -24,7 +24,8 @@ from lift3d.run.why import Why, explain
 from lift3d.scene import Camera, LabelledPoints, Points, Scene
 from lift3d.scene.colours import Palette
 from lift3d.scene.errors import InputError, did_you_mean
-from lift3d.scene.labelmaps import LabelMaps
+from lift3d.scene.labelmaps import LabelMaps, find_label_map, read_label_map
+from lift3d.scene.mask_sets import MaskSets
 from lift3d.scene.palette import stored_colours
 from lift3d.scene.progress import Progress
 
@@ -123,8 +124,16 @@ class Run:
 
     @cached_property
     def masks(self) -> LabelMaps:
-        """Each view's masks as segmented, before the association unified their ids."""
+        """Each view's masks as segmented, before the association unified their ids.
+
+        Of masks that overlap the smallest is on top; `mask_sets` has all.
+        """
         return LabelMaps(self.files.masks, list(self.cameras))
+
+    @cached_property
+    def mask_sets(self) -> MaskSets:
+        """Each view's masks with overlaps and scores: a `MaskSet`, or a label map without any."""
+        return MaskSets(self.files.masks, list(self.cameras))
 
     @cached_property
     def objects(self) -> tuple[Object, ...]:
@@ -183,15 +192,17 @@ class Run:
         if view not in names:
             raise InputError(did_you_mean(view, names, "view"))
         index = names.index(view)
+        automatic = find_label_map(self.files.automatic.labels, view)
         return explain(
             self.scene.views[index],
             index,
             (float(xy[0]), float(xy[1])),
-            self.masks[view],
+            self.mask_sets[view],
             self.labels[view],
             self.cloud,
             self.assignments,
             self.surface,
+            None if automatic is None else read_label_map(automatic),
         )
 
     def evaluate(self, truth: Path | str, **options: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Int32
@@ -23,19 +24,21 @@ SUFFIXES = (".png", ".tif", ".tiff")
 
 _GREY = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")
 
+T = TypeVar("T")
 
-class Lazy(Mapping[str, LabelMap]):
-    """Label maps that `load` returns on each access, in the order of `names`.
+
+class LazyMapping(Mapping[str, T]):
+    """Values by view that `load` returns on each access, in the order of `names`.
 
     >>> twice = Lazy(["a", "b"], lambda name: np.full((1, 2), len(name), np.int32))
     >>> list(twice), twice["b"].tolist()
     (['a', 'b'], [[1, 1]])
     """
 
-    def __init__(self, names: Iterable[str], load: Callable[[str], LabelMap]) -> None:
+    def __init__(self, names: Iterable[str], load: Callable[[str], T]) -> None:
         self._names, self._load = dict.fromkeys(names), load
 
-    def __getitem__(self, name: str) -> LabelMap:
+    def __getitem__(self, name: str) -> T:
         if name not in self._names:
             raise KeyError(name)
         return self._load(name)
@@ -48,6 +51,10 @@ class Lazy(Mapping[str, LabelMap]):
 
     def __len__(self) -> int:
         return len(self._names)
+
+
+class Lazy(LazyMapping[LabelMap]):
+    """Label maps that are made when they are asked for."""
 
 
 class LabelMaps(Lazy):
@@ -117,7 +124,7 @@ def renumber(labels: np.ndarray, new: Mapping[int, int]) -> np.ndarray:
     return table[index.reshape(labels.shape)]
 
 
-def by_name(scene: Scene, label_maps: Iterable[LabelMap]) -> dict[str, LabelMap]:
+def by_name(scene: Scene, label_maps: Iterable[T]) -> dict[str, T]:
     """Label maps in the order of the views, as a dict; InputError where the counts differ."""
     maps = list(label_maps)
     if len(maps) != len(scene):
@@ -125,7 +132,7 @@ def by_name(scene: Scene, label_maps: Iterable[LabelMap]) -> dict[str, LabelMap]
     return {view.name: labels for view, labels in zip(scene.views, maps, strict=True)}
 
 
-def check_label_maps(label_maps: Mapping[str, LabelMap], scene: Scene) -> None:
+def check_label_maps(label_maps: Mapping[str, object], scene: Scene) -> None:
     """Raises InputError where a view of the scene has no label map; reads no file."""
     if not isinstance(label_maps, Mapping):
         raise InputError(

@@ -14,8 +14,11 @@ from lift3d.scene import LabelMap
 def shared_pixels(
     stack: Bool[np.ndarray, "masks height width"],
 ) -> Int64[np.ndarray, "masks masks"]:
-    """Number of pixels that each two masks share; the diagonal holds the areas."""
-    return _shared_pixels(*_words(stack))
+    """How many pixels each two masks share; the diagonal holds the areas.
+
+    Counted in one pass over the pixels, by the masks that meet there.
+    """
+    return _shared_pixels(*mask_words(stack))
 
 
 def groups(
@@ -57,13 +60,22 @@ def paint(
     if ids is None:
         ids = np.arange(1, len(stack) + 1, dtype=np.int32)
     labels = np.zeros(stack.shape[1:], np.int32)
-    words, rows = _words(stack)
+    words, rows = mask_words(stack)
+    _paint(words, rows, ids, painting_order(rows, ids, areas), labels.reshape(-1))
+    return labels
+
+
+def painting_order(
+    rows: Bool[np.ndarray, "masks pixels"],
+    ids: Int32[np.ndarray, " masks"],
+    areas: Int64[np.ndarray, " masks"] | None = None,
+) -> Int64[np.ndarray, " masks"]:
+    """The masks from the bottom to the top: ids of more pixels first, equal ones as they come."""
     if areas is None:
         areas = np.array([np.count_nonzero(mask) for mask in rows], np.int64)
     of_id = {int(i): int(areas[ids == i].sum()) for i in np.unique(ids)}
-    order = np.argsort([-of_id[int(i)] for i in ids], kind="stable")
-    _paint(words, rows, ids, order, labels.reshape(-1))
-    return labels
+    order = np.array([-of_id[int(i)] for i in ids], np.int64)
+    return np.argsort(order, kind="stable")
 
 
 def connected_parts(labels: LabelMap) -> Int32[np.ndarray, "height width"]:
@@ -130,7 +142,7 @@ def _connected_parts(labels):
     return part
 
 
-def _words(
+def mask_words(
     stack: Bool[np.ndarray, "masks height width"],
 ) -> tuple[UInt64[np.ndarray, "masks words"], Bool[np.ndarray, "masks pixels"]]:
     """The pixels of each mask as 64-bit words and as bools; a word of 0 is eight empty pixels."""

@@ -17,7 +17,8 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32
 
-from lift3d.scene import LabelMap, Masks, Matches, Points, Prompt, Scene, Skipped, View
+from lift3d.scene import Masks, Matches, Points, Prompt, Scene, Skipped, View
+from lift3d.scene.mask_sets import ViewMasks
 
 
 @runtime_checkable
@@ -121,8 +122,11 @@ class Tracker(Protocol):
     skipped: list[Skipped]
     """Unreadable views that the last `track` has left unlabelled so far."""
 
-    def track(self, scene: Scene) -> Iterator[LabelMap]:
-        """Yield one label map per view, in scene order.
+    def track(self, scene: Scene) -> Iterator[ViewMasks]:
+        """Yield the masks of each view, in scene order: a label map each.
+
+        Where masks overlap or have scores, a `MaskSet` (`lift3d.scene.mask_sets.view_masks`) in
+        its place keeps them for the association.
 
         The same id in two views stands for the same object.
         """
@@ -146,8 +150,10 @@ class SceneSegmenter(Protocol):
 
     def label(
         self, scene: Scene, prompts: Mapping[str, Sequence[Prompt]] | None = None
-    ) -> Iterator[LabelMap]:
-        """Yield one label map per view, in scene order: of all objects, or of the prompted ones.
+    ) -> Iterator[ViewMasks]:
+        """Yield the masks of each view, in scene order: of all objects, or of the prompted ones.
+
+        A label map each, or a `MaskSet` where masks overlap or have scores.
 
         `prompts` is keyed by view name. The same id in two views stands for the same object.
         """

@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -207,9 +208,9 @@ def load_arrays(path: Path, kind: type[T]) -> T:
     """
     names = [each.name for each in dataclasses.fields(kind)]  # type: ignore[arg-type]
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return kind(**{name: stored[name] for name in names if name in stored})
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; expected what a lift writes") from error
-    except (OSError, ValueError, TypeError, EOFError) as error:
+    except (OSError, ValueError, TypeError, EOFError, BadZipFile, zlib.error) as error:
         raise InputError(f"{path} cannot be read ({error}); remove it and lift again") from error

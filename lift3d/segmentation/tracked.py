@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from lift3d.scene import LabelMap, Masks, Prompt, Scene, Skipped, View
+from lift3d.scene import Masks, Prompt, Scene, Skipped, View
 from lift3d.scene.errors import InputError
+from lift3d.scene.mask_sets import ViewMasks
 from lift3d.scene.protocols import SceneSegmenter, Segmenter, Tracker
 
 
@@ -34,8 +35,8 @@ class Tracked(SceneSegmenter):
 
     def label(
         self, scene: Scene, prompts: Mapping[str, Sequence[Prompt]] | None = None
-    ) -> Iterator[LabelMap]:
-        """One label map per view, in scene order.
+    ) -> Iterator[ViewMasks]:
+        """The masks of each view, in scene order, as the tracker gives them.
 
         With prompts, masks start only in the views that have prompts. InputError if the tracker
         uses no segmenter, which would have to answer them.

@@ -1,4 +1,4 @@
-"""Things by the shape of the fused surface, for masks of surfaces.
+"""Objects by the shape of the fused surface, for masks of surfaces.
 
 Floor and walls are taken out (`layout`); what remains is cut into smooth pieces of one colour
 (`surfels`, `borders`), also where a dark line runs between two things that touch (`seams`). Then
@@ -27,7 +27,7 @@ from lift3d.association.shape.cues import cues
 from lift3d.association.shape.hierarchy import Hierarchy, grow
 from lift3d.association.shape.joining import joining
 from lift3d.association.shape.layout import layout
-from lift3d.association.shape.pieces import SIZE, Judge, Pairs, Pieces, largest
+from lift3d.association.shape.pieces import SIZE, JoinProbability, Pairs, Pieces, largest
 from lift3d.association.shape.seams import lines
 from lift3d.association.shape.surfels import Surfels, surfels
 from lift3d.association.surface import Surface, majority
@@ -39,18 +39,18 @@ CELLS, FEWEST, CELL = 1.93, 1.1, 0.025
 `CELL` metres, as long as that is `FEWEST` spacings: the rules were made for such surfels."""
 
 
-def judged(pieces: Pieces, pairs: Pairs) -> Float64[np.ndarray, " pairs"]:
-    """What was learned, asked of pairs of neighbours."""
+def learned_probability(pieces: Pieces, pairs: Pairs) -> Float64[np.ndarray, " pairs"]:
+    """Learned probability that pairs of neighbours are parts of one object."""
     return joining().join(cues(pieces, pairs))
 
 
 @dataclass(frozen=True, eq=False)
-class Things:
+class SurfaceObjects:
     """The objects that the surface shows, and what they are made of."""
 
-    thing: Int32[np.ndarray, " points"]
+    object: Int32[np.ndarray, " points"]
     """Object of each point from 0; -1 where it is near no surface."""
-    sure: Float64[np.ndarray, " things"]
+    confidence: Float64[np.ndarray, " objects"]
     """Confidence of each object, 0 to 1."""
     piece: Int32[np.ndarray, " points"]
     """Piece of surface of each point; -1 where it is near no surface."""
@@ -77,7 +77,7 @@ class Things:
 
 
 class Shape:
-    """The surface in pieces. Show it the views (`add`), then ask for the `things`.
+    """The surface in pieces. Show it the views (`add`), then ask for the `objects`.
 
     `spacing` is the distance between neighbouring points, in metres where `metric`.
     """
@@ -107,7 +107,7 @@ class Shape:
         """Accumulate mask co-occurrence of the pieces in one view; `look` may be at any points."""
         self._agreement.add(look)
 
-    def things(self) -> Things:
+    def objects(self) -> SurfaceObjects:
         """The objects that the surface shows; each layout plane is one too."""
         first = self.pieces()
         pairs = [(p, q) for p, edge in enumerate(first.edge) for q in edge if p < q]
@@ -120,12 +120,12 @@ class Shape:
         size = np.where(pieces.alive, pieces.sums[:, SIZE], 0)
         pieces.carry()
         root = pieces.roots()
-        kept, thing = np.unique(root[self.piece], return_inverse=True)
-        # A thing is as sure as its largest part, whichever of its parts stayed as the root.
-        sure = np.where(pieces.layout[kept], 1.0, worth[end[largest(root, size)[kept]]])
-        return Things(
-            self.of_points(thing.astype(np.int64)),
-            sure,
+        kept, of_surfel = np.unique(root[self.piece], return_inverse=True)
+        # The confidence of an object is that of its largest part, whichever part is the root.
+        confidence = np.where(pieces.layout[kept], 1.0, worth[end[largest(root, size)[kept]]])
+        return SurfaceObjects(
+            self.of_points(of_surfel.astype(np.int64)),
+            confidence,
             self.of_points(self.piece),
             np.array(pairs, np.int32).reshape(-1, 2),
             strength.astype(np.float32),
@@ -133,7 +133,9 @@ class Shape:
             end.astype(np.int32),
         )
 
-    def pieces(self, kind: type[Pieces] = Pieces, judge: Judge = judged) -> Pieces:
+    def pieces(
+        self, kind: type[Pieces] = Pieces, probability: JoinProbability = learned_probability
+    ) -> Pieces:
         """The pieces, not yet joined, with what the views have said of them so far."""
         one, other, sums = self._borders
         share = self._agreement.shares()
@@ -141,7 +143,9 @@ class Shape:
         width = np.sqrt(np.minimum(sums[:, OWN], sums[:, OTHERS])) * ~np.isnan(share)
         sums[:, AGREED], sums[:, ASKED] = width * np.nan_to_num(share), width
         found = (one, other, sums)
-        return kind(self.surface, self.cell, self.piece, self._is_layout, found, self._up, judge)
+        return kind(
+            self.surface, self.cell, self.piece, self._is_layout, found, self._up, probability
+        )
 
     def of_points(self, thing: Int64[np.ndarray, " surfels"]) -> Int32[np.ndarray, " points"]:
         """Each point's surfel decides, for noise the nearest one near by."""

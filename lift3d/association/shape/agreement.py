@@ -9,13 +9,14 @@ from lift3d.association.looks import Look
 from lift3d.scene import Points
 
 FEWEST = 2
-"""Surfels of a piece that a view must see to be asked."""
+"""Least surfels of a piece that a view must see to count. Chosen by hand; not tuned on data."""
 ENOUGH = 3.0
-"""Least weight of all views together: less says nothing."""
+"""Minimum total weight of all views; below it the agreement is NaN. Chosen by hand; not tuned on
+data."""
 
 
 class Agreement:
-    """Adds up, view by view, what the masks say of pairs of pieces.
+    """Accumulate mask co-occurrence of pairs of pieces, view by view.
 
     A piece is under the mask that most of it is under; a view counts the more, the more it sees of
     both pieces and the less these are divided among masks.
@@ -34,7 +35,7 @@ class Agreement:
         self._same, self._weight = np.zeros(len(one)), np.zeros(len(one))
 
     def add(self, look: Look) -> None:
-        """Add what one more view says; whichever points `look` is of."""
+        """Add one view; `look` may be at any points."""
         look = look.at(self._surfels)
         label = look.label.astype(np.int64)
         piece = self._piece[look.seen.point]
@@ -55,6 +56,6 @@ class Agreement:
         self._weight += weight
 
     def shares(self) -> Float64[np.ndarray, " pairs"]:
-        """Share of the views that put both into one mask; NaN where too few say."""
+        """Share of the views with both in one mask; NaN below the weight `ENOUGH`."""
         known = self._weight >= ENOUGH
         return np.where(known, self._same / np.maximum(self._weight, 1e-9), np.nan)

@@ -12,21 +12,24 @@ from lift3d.association.shape.borders import OWN, TURNED
 from lift3d.association.shape.moments import moments
 from lift3d.association.shape.surfels import Surfels
 
-CRUMB = 27
-"""Pieces under this many surfels may become part of floor and walls."""
+LAYOUT_PIECE = 27
+"""Pieces of fewer surfels may be joined to floor and walls. Chosen by hand; not tuned on data."""
 THIN = 0.56
-"""A thing cannot stand on a contact narrower than this share of its width."""
+"""An object does not stand on a contact narrower than this share of its width. Chosen by hand; not
+tuned on data."""
 GROUND = 1000
-"""Surfels of a level surface that carries things as the floor does: a rug, a table, a bed."""
+"""Surfels of a level surface that supports objects as the floor does: a rug, a table, a bed. Chosen
+by hand; not tuned on data."""
 STANDING = 0.15
-"""Width of the contact with floor, wall or ground, in widths, that a thing stands by."""
+"""Least width of the contact with floor, wall or ground that supports an object, as a share of the
+object's width. Chosen by hand; not tuned on data."""
 
 SIZE, LIGHT, LEVEL, UPRIGHT, BINS = 0, slice(1, 4), 4, 5, slice(6, 26)
 """Sums over a piece: surfels, their CIELAB, level and upright ones, colour histogram."""
 
 Pairs: TypeAlias = list[tuple[int, int]]
-Judge: TypeAlias = "Callable[[Pieces, Pairs], Float64[np.ndarray, ' pairs']]"
-"""The probability that two neighbours are parts of one thing."""
+JoinProbability: TypeAlias = "Callable[[Pieces, Pairs], Float64[np.ndarray, ' pairs']]"
+"""Probability that two neighbours are parts of one object."""
 
 
 class Pieces:
@@ -40,11 +43,11 @@ class Pieces:
         is_layout: Bool[np.ndarray, " pieces"],
         borders: tuple[np.ndarray, np.ndarray, Float64[np.ndarray, "borders sums"]],
         up: Float64[np.ndarray, "3"],
-        judge: Judge,
+        probability: JoinProbability,
     ) -> None:
         count = len(is_layout)
         self.layout = is_layout.copy()
-        self.judge = judge
+        self.probability = probability
         self.sums = _sums(surface, piece, count, up)
         self.moments = moments(surface, cell, piece, count)
         self.turn = _turn(surface, piece, count, up)
@@ -62,8 +65,8 @@ class Pieces:
         """Probability that two neighbours are one thing; only crumbs join floor and walls."""
         one, other = np.array(pairs, np.int64).T
         small = np.minimum(self.sums[one, SIZE], self.sums[other, SIZE])
-        never = (self.layout[one] | self.layout[other]) & (small >= CRUMB)
-        return np.where(never, 0.0, self.judge(self, pairs))
+        never = (self.layout[one] | self.layout[other]) & (small >= LAYOUT_PIECE)
+        return np.where(never, 0.0, self.probability(self, pairs))
 
     def merge(self, one: int, other: int) -> int:
         """Make two one; the one with more neighbours stays. Returns which."""

@@ -11,8 +11,9 @@ from jaxtyping import Float32, Int32
 
 from lift3d.association.looks import looks
 from lift3d.geometry.visibility import DepthTolerance
-from lift3d.scene import LabelMap, Points, Scene, Skipped
+from lift3d.scene import Points, Scene, Skipped
 from lift3d.scene.errors import InputError
+from lift3d.scene.mask_sets import MaskSet, ViewMasks
 
 
 class Ballot:
@@ -60,11 +61,12 @@ class Ballot:
     def result(
         self, min_share: float = 0.0, background: float = 0.5
     ) -> tuple[Int32[np.ndarray, " points"], Float32[np.ndarray, " points"]]:
-        """The winning label above 0 and its share of the weight of all looks.
+        """The winning label above 0 and its share of the weight of all observations.
 
-        Looks without a label count `background` times in the share: 0 says nothing, 1 is as
-        good as a vote against. A share below `min_share` leaves the point unlabelled. Points
-        that nobody saw or labelled have label 0 and score 0; a tie goes to the smaller label.
+        Unlabelled observations count in the denominator of the share with the factor `background`:
+        0 leaves them out, 1 makes them votes against. A share below `min_share` leaves the point
+        unlabelled. Points that are not visible or not labelled in any view have label 0 and score
+        0; a tie goes to the smaller label.
         """
         return _winners(
             self._label,
@@ -86,32 +88,36 @@ class Ballot:
 
     @property
     def unlabelled(self) -> Float32[np.ndarray, " points"]:
-        """Weight of the looks that gave the point no label."""
+        """Weight of the unlabelled observations of each point."""
         return self._unlabelled
 
     @property
     def looked(self) -> Float32[np.ndarray, " points"]:
-        """Weight of all looks at the point, 0 where no view saw it."""
+        """Weight of all observations of each point; 0 where it is not visible in any view."""
         return self._weight.sum(1) + self._unlabelled
 
 
 def vote_labels(
     points: Points,
     scene: Scene,
-    label_maps: Mapping[str, LabelMap],
+    label_maps: Mapping[str, ViewMasks],
     progress: Callable[[int, int], None] | None = None,
     tolerance: DepthTolerance = DepthTolerance(),
     slots: int = 8,
 ) -> Ballot:
     """Every view votes for the points it really sees, by `vote_weight`.
 
-    Labels are read through the colour camera, whether a point is seen is decided by the depth. A
-    view whose depth cannot be read has no vote: it is in `skipped`. Raises InputError where a view
-    has no label map, or one of another size than its image.
+    Labels are read through the colour camera, whether a point is seen is decided by the depth.
+    Where masks overlap, the topmost one votes; its score is a factor of the weight. A view whose
+    depth cannot be read has no vote: it is in `skipped`. Raises InputError where a view has no
+    label map, or one of another size than its image.
     """
     ballot = Ballot(len(points), slots)
     for look in looks(points, scene, label_maps, tolerance, ballot.skipped):
-        ballot.add(look.seen.point, look.label, look.weight)
+        weight = look.weight
+        if isinstance(look.masks, MaskSet):
+            weight = weight * look.masks.top_score[look.region]
+        ballot.add(look.seen.point, look.label, weight)
         if progress is not None:
             progress(look.index + 1, len(scene))
     return ballot

@@ -126,7 +126,7 @@ def _add_view(
     length = np.sqrt(np.einsum("rkc,rkc->rk", maps, maps, dtype=np.float64))
     has = np.isfinite(length) & (length > 0)
     scale = np.where(has, 1 / np.where(has, length, 1), 0).astype(np.float32)
-    seen, (height, width) = look.seen, look.labels.shape
+    seen, (height, width) = look.seen, look.masks.shape
     _add(sums, weight, seen.point, seen.row, seen.column, look.weight, maps, scale, height, width)
 
 

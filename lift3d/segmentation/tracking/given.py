@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lift3d.scene import LabelMap, Scene, Skipped
+from lift3d.scene import Scene, Skipped
 from lift3d.scene.errors import FrameError, InputError
-from lift3d.scene.overlap import paint
+from lift3d.scene.mask_sets import ViewMasks, view_masks
 from lift3d.scene.protocols import Matcher, Segmenter, TrackerConfig
 from lift3d.scene.skipping import unlabelled
 
@@ -31,8 +31,8 @@ class Given:
         self.segmenter = segmenter
         self.skipped: list[Skipped] = []
 
-    def track(self, scene: Scene) -> Iterator[LabelMap]:
-        """One label map per view, in view order; a view that cannot be read is unlabelled."""
+    def track(self, scene: Scene) -> Iterator[ViewMasks]:
+        """The masks of each view, in view order; a view that cannot be read is unlabelled."""
         self.skipped = []
         for view in scene.views:
             try:
@@ -45,4 +45,4 @@ class Given:
                     f"view {view.name}: its masks have no ids, and tracking 'given' keeps the ids "
                     "of masks; choose another tracking or masks with ids (folder)"
                 )
-            yield paint(masks.stack, masks.ids)
+            yield view_masks(masks, masks.ids)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lift3d.scene import LabelMap, Scene, Skipped
+from lift3d.scene import Scene, Skipped
 from lift3d.scene.errors import FrameError
-from lift3d.scene.overlap import paint
+from lift3d.scene.mask_sets import ViewMasks, view_masks
 from lift3d.scene.protocols import Matcher, Segmenter, TrackerConfig
 from lift3d.scene.skipping import unlabelled
 
@@ -30,8 +30,8 @@ class Independent:
         self.segmenter = segmenter
         self.skipped: list[Skipped] = []
 
-    def track(self, scene: Scene) -> Iterator[LabelMap]:
-        """One label map per view, in view order; a view that cannot be read is unlabelled."""
+    def track(self, scene: Scene) -> Iterator[ViewMasks]:
+        """The masks of each view, in view order; a view that cannot be read is unlabelled."""
         self.skipped = []
         next_id = 1
         for view in scene.views:
@@ -40,5 +40,5 @@ class Independent:
             except FrameError as error:
                 yield unlabelled(view, error, self.skipped)
                 continue
-            yield paint(masks.stack, np.arange(next_id, next_id + len(masks), dtype=np.int32))
+            yield view_masks(masks, np.arange(next_id, next_id + len(masks), dtype=np.int32))
             next_id += len(masks)
