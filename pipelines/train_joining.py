@@ -28,7 +28,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from lift3d.association.looks import looks
 from lift3d.association.shape import Shape
 from lift3d.association.shape.cues import CUES, cues
-from lift3d.association.shape.hierarchy import Hierarchy, grow
+from lift3d.association.shape.hierarchy import Hierarchy, build_hierarchy
 from lift3d.association.shape.joining import MODEL
 from lift3d.association.shape.pieces import SIZE, Pairs, Pieces
 from lift3d.association.shape.trees import LEAF, LEFT, Trees
@@ -145,18 +145,18 @@ def joined(each: Room, model: Trees | None, seed: int) -> tuple[Hierarchy, list[
     pieces = each.shape.pieces(TruePieces, probability)
     pieces.true_surfels = np.zeros((len(pieces.layout), each.true_object.max() + 1))
     np.add.at(pieces.true_surfels, (each.shape.piece, each.true_object), 1)
-    return grow(pieces), examples
+    return build_hierarchy(pieces), examples
 
 
 def wholes(each: Room, model: Trees) -> Examples:
     """The nodes of a room's hierarchy by `model` as examples, with their IoU as target."""
     tree, _ = joined(each, model, 0)
-    pieces = len(tree.parent) - len(tree.kids)
+    pieces = len(tree.parent) - len(tree.children)
     shared = np.zeros((len(tree.parent), each.truth.max() + 1))
     np.add.at(shared, (each.shape.piece[each.surfel], each.truth), 1)
     every = shared.sum(0)
-    for node, kids in enumerate(tree.kids, start=pieces):
-        shared[node] = shared[kids].sum(0)
+    for node, children in enumerate(tree.children, start=pieces):
+        shared[node] = shared[children].sum(0)
     size = shared.sum(1)
     union = size[:, None] + every[1:] - shared[:, 1:]
     iou = (shared[:, 1:] / np.maximum(union, 1)).max(1)

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from lift3d.association.shape.hierarchy import DOUBT, Hierarchy
+from lift3d.association.shape.hierarchy import NODE_COST, Hierarchy
 from lift3d.association.shape.moments import meetings, moments, solids
 from lift3d.association.shape.surfels import Surfels
 
 
-def tree(pieces, kids, likely, layout=()):
+def tree(pieces, children, likely, layout=()):
     """A hierarchy without cues."""
-    joins = np.array(kids).reshape(-1, 2)
+    joins = np.array(children).reshape(-1, 2)
     parent = np.full(pieces + len(joins), -1)
     parent[joins] = np.arange(pieces, len(parent))[:, None]
     known = np.array([1.0] * pieces + list(likely))
@@ -18,32 +18,32 @@ def tree(pieces, kids, likely, layout=()):
     return Hierarchy(joins, parent, known, none, np.isin(np.arange(len(parent)), layout))
 
 
-def inside(kids, pieces, node):
+def inside(children, pieces, node):
     """Pieces of a node."""
     if node < pieces:
         return {node}
-    one, other = kids[node - pieces]
-    return inside(kids, pieces, one) | inside(kids, pieces, other)
+    one, other = children[node - pieces]
+    return inside(children, pieces, one) | inside(children, pieces, other)
 
 
 def grown(rng, pieces):
     """A random forest, joined by three quarters."""
-    free, kids = list(range(pieces)), []
+    free, children = list(range(pieces)), []
     for _ in range(3 * pieces // 4):
         one, other = (free.pop(rng.integers(len(free))) for _ in range(2))
-        free.append(pieces + len(kids))
-        kids.append((one, other))
-    return kids
+        free.append(pieces + len(children))
+        children.append((one, other))
+    return children
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_choice_is_the_best_of_all_that_do_not_overlap(seed):
     rng = np.random.default_rng(seed)
-    kids = grown(rng, 7)
-    hierarchy = tree(7, kids, rng.uniform(0.1, 1, len(kids)))
+    children = grown(rng, 7)
+    hierarchy = tree(7, children, rng.uniform(0.1, 1, len(children)))
     count = len(hierarchy.parent)
     worth = rng.uniform(0, 1, count)
-    sets = [inside(kids, 7, node) for node in range(count)]
+    sets = [inside(children, 7, node) for node in range(count)]
 
     def best(nodes, used):
         """Every choice there is."""
@@ -53,12 +53,12 @@ def test_the_choice_is_the_best_of_all_that_do_not_overlap(seed):
         without = best(rest, used)
         if sets[first] & used:
             return without
-        return max(without, worth[first] - DOUBT + best(rest, used | sets[first]))
+        return max(without, worth[first] - NODE_COST + best(rest, used | sets[first]))
 
     chosen = np.flatnonzero(hierarchy.chosen(worth))
     held = [sets[node] for node in chosen]
     assert sum(map(len, held)) == len(set().union(*held))
-    found = sum(worth[node] - DOUBT for node in chosen)
+    found = sum(worth[node] - NODE_COST for node in chosen)
     assert found == pytest.approx(best(list(range(count)), set()))
 
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from lift3d.association.shape import wholes
+from lift3d.association.shape import nodes
 from lift3d.association.shape.borders import Neighbours, borders
 from lift3d.association.shape.cues import CUES, cues
-from lift3d.association.shape.hierarchy import grow
+from lift3d.association.shape.hierarchy import build_hierarchy
 from lift3d.association.shape.joining import joining
-from lift3d.association.shape.pieces import CRUMB, SIZE, Pieces, largest
+from lift3d.association.shape.pieces import SMALL_PIECE, SIZE, Pieces, largest
 from lift3d.association.shape.seams import lines, seams
 from lift3d.association.shape.surfels import Surfels
 from lift3d.association.shape.trees import LEAF, Trees
@@ -176,7 +176,7 @@ def test_what_may_only_speak_one_way_does(name):
 
 def test_the_judge_knows_as_many_cues_as_there_are():
     learned = joining()
-    for trees, count in ((learned.join, len(CUES)), (learned.whole, len(wholes.CUES))):
+    for trees, count in ((learned.join, len(CUES)), (learned.node, len(nodes.CUES))):
         assert trees.feature.max() < count
         assert 0 < trees(np.full((1, count), np.nan))[0] < 1
 
@@ -194,7 +194,7 @@ def quarters(judge, layout=()):
 
 def ends(pieces):
     """The node each piece ends in where nothing is chosen."""
-    tree = grow(pieces)
+    tree = build_hierarchy(pieces)
     return tree, tree.cut(np.zeros(len(tree.parent), bool))
 
 
@@ -210,16 +210,16 @@ def test_pieces_are_joined_while_the_judge_thinks_so_the_surest_first():
     pieces = quarters(judge)
     tree, end = ends(pieces)
     # Once 0 and 1 are one, the judge is asked again of what they are beside.
-    assert tree.kids[0].tolist() == [0, 1]
+    assert tree.children[0].tolist() == [0, 1]
     assert len(asked) > 1
     assert end[0] == end[1]
     assert end[3] not in end[:3]
-    assert (tree.likely[5:] > 0.1).all()
+    assert (tree.probability[5:] > 0.1).all()
 
 
 def test_only_crumbs_join_the_walls_whatever_the_judge_thinks():
     tree, end = ends(quarters(lambda pieces, pairs: np.full(len(pairs), 0.99), layout=(3,)))
-    assert CRUMB > 5
+    assert SMALL_PIECE > 5
     assert end[4] == end[3]
     assert end[0] == end[1] == end[2] != end[3]
     assert tree.layout[end[3]]
@@ -230,10 +230,10 @@ def test_a_node_is_told_its_size_its_rim_and_its_place_in_the_tree():
     def judge(pieces, pairs):
         return np.array([0.9 if max(p) < 2 else 0.3 for p in pairs])
 
-    tree = grow(quarters(judge, layout=(4,)))
-    column = {name: tree.cues[:, at] for at, name in enumerate(wholes.CUES)}
+    tree = build_hierarchy(quarters(judge, layout=(4,)))
+    column = {name: tree.cues[:, at] for at, name in enumerate(nodes.CUES)}
     node = 5
-    assert tree.kids[0].tolist() == [0, 1]
+    assert tree.children[0].tolist() == [0, 1]
     np.testing.assert_allclose(column["size"][[0, node]], np.log1p([300, 600]))
     assert column["pieces"][node] == np.log(2)
     assert column["larger part"][node] == 0.5
@@ -260,7 +260,7 @@ def test_whichever_part_stays_as_the_root_the_largest_is_known():
 def test_groups_are_gathered_and_their_sums_add_up():
     pieces = quarters(lambda pieces, pairs: np.zeros(len(pairs)))
     size, moments = pieces.sums[:, SIZE].copy(), pieces.moments.copy()
-    pieces.gather(np.array([7, 7, 3, 3, 7]))  # the crumb at the end touches none of its group
+    pieces.merge_groups(np.array([7, 7, 3, 3, 7]))  # the crumb at the end touches none of its group
     root = pieces.roots()
     assert root[0] == root[1] != root[2] == root[3]
     assert root[4] == 4

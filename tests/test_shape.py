@@ -1,4 +1,4 @@
-"""Things by the shape of the surface: crates on a floor, and what views say of them."""
+"""SurfaceObjects by the shape of the surface: crates on a floor, and what views say of them."""
 
 from dataclasses import replace
 from functools import partial
@@ -98,7 +98,7 @@ def things(points, cameras=(), seen=()):
     shape = Shape(points, SPACING, list(cameras), metric=False)
     for look in looks_at(points, seen):
         shape.add(look)
-    return shape.things().thing
+    return shape.objects().thing
 
 
 def mostly(thing, of):
@@ -162,7 +162,7 @@ def bonds(points, of, seen=()):
     found = np.zeros((len(pieces.layout), of.max() + 1))
     np.add.at(found, (shape.piece[surfel[surfel >= 0]], of[surfel >= 0]), 1)
     part = found.argmax(1)
-    return [sorted((part[a], part[b])) for a, b in pairs], pieces.together(pairs)
+    return [sorted((part[a], part[b])) for a, b in pairs], pieces.merge_probability(pairs)
 
 
 def test_a_crates_own_edges_join_its_two_colours_and_a_fold_divides_it_from_another():
@@ -227,7 +227,7 @@ def test_a_large_round_thing_is_surer_than_a_strip_along_the_wall():
     points, of = room(crate(3.5, 3.5, 0, 1.2, 1.0), crate(1.5, 1.5, 0, 2.0, 0.1, deep=0.15))
     points.rgb[of == 2] = (60, 60, 150)
     shape = Shape(points, SPACING, [upright()], metric=False)
-    found = shape.things()
+    found = shape.objects()
     thing, sure = found.thing, found.sure
     best, _ = mostly(thing, of)
     assert len(set(best)) == 3

@@ -27,7 +27,7 @@ class AssociationConfig:
     see, all of them."""
     covered: float = 0.2
     """Least share of looks under some mask; less is background, unlabelled."""
-    sure: float = 0.8
+    consensus: float = 0.8
     """A point that this share of its looks give one object belongs to it, whatever its surface."""
     anchors: int = 60_000
     """Points on which identities are settled."""

@@ -13,7 +13,7 @@ REACH = 2.1
 """Neighbours of a surfel: that many at most, up to that many cells away."""
 
 (
-    PAIRS, INWARD, OUTWARD, STEP, OWN, OTHERS, RISE, RISE_BACK, AGREED, ASKED,
+    PAIRS, INWARD, OUTWARD, STEP, OWN, OTHERS, RISE, RISE_BACK, SAME_MASK, OBSERVED,
     SEAM, COLOUR, FOLDS, RIDGES, SEAMS, EDGES,
 ) = range(16)  # fmt: skip
 """Sums over a border of two pieces: pairs of surfels, their inward and outward bends, steps in half
@@ -21,7 +21,7 @@ cells, surfels on either side, pairs where the one lies flat and the other is ab
 other way round; what the views say (`agreement`); seams (`seams`) and differences of colour; and
 the pairs with an inward bend, an outward one, a seam, another colour."""
 TURNED = [
-    PAIRS, INWARD, OUTWARD, STEP, OTHERS, OWN, RISE_BACK, RISE, AGREED, ASKED,
+    PAIRS, INWARD, OUTWARD, STEP, OTHERS, OWN, RISE_BACK, RISE, SAME_MASK, OBSERVED,
     SEAM, COLOUR, FOLDS, RIDGES, SEAMS, EDGES,
 ]  # fmt: skip
 """The same border from the other side."""

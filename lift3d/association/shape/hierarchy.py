@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from lift3d.association.shape.pieces import Pairs, Pieces
-from lift3d.association.shape.wholes import Sketches
+from lift3d.association.shape.nodes import NodeCues
 
-UNLIKELY = 0.1
+LEAST_PROBABILITY = 0.1
 """Joins less likely than that are not tried."""
-DOUBT = 0.15
+NODE_COST = 0.15
 """What a choice costs: what is worth less is no object, and two halves must together be worth more
 than the whole by that much."""
 
@@ -22,7 +22,7 @@ than the whole by that much."""
 class Hierarchy:
     """A forest: the pieces, in order, then what each join made, in order."""
 
-    kids: Int64[np.ndarray, "joins 2"]
+    children: Int64[np.ndarray, "joins 2"]
     parent: Int64[np.ndarray, " nodes"]
     """-1 where none."""
     likely: Float64[np.ndarray, " nodes"]
@@ -33,15 +33,15 @@ class Hierarchy:
     """Floor, walls and what is joined to them."""
 
     def chosen(self, worth: Float64[np.ndarray, " nodes"]) -> Bool[np.ndarray, " nodes"]:
-        """The nodes, none inside another, of the greatest sum of `worth` - `DOUBT`.
+        """The nodes, none inside another, of the greatest sum of `worth` - `NODE_COST`.
 
         `worth` is what `Joining.whole` says of `cues`. From the pieces up, so that each node knows
         the best that can be made of its parts.
         """
-        leaves = len(self.parent) - len(self.kids)
-        best = np.maximum(np.where(self.layout, 0, worth) - DOUBT, 0)
+        leaves = len(self.parent) - len(self.children)
+        best = np.maximum(np.where(self.layout, 0, worth) - NODE_COST, 0)
         taken = best > 0
-        for node, (one, other) in enumerate(self.kids.tolist(), start=leaves):
+        for node, (one, other) in enumerate(self.children.tolist(), start=leaves):
             parts = best[one] + best[other]
             if parts > best[node]:
                 best[node], taken[node] = parts, False
@@ -59,15 +59,15 @@ class Hierarchy:
         no chosen one and whose parts are each more likely one thing than two.
         """
         count = len(self.parent)
-        leaves = count - len(self.kids)
+        leaves = count - len(self.children)
         inside, holds = chosen.copy(), chosen.copy()
         for node in reversed(range(count)):
             inside[node] |= self.parent[node] >= 0 and inside[self.parent[node]]
         whole = np.ones(count, bool)
-        for node, kids in enumerate(self.kids.tolist(), start=leaves):
-            holds[node] |= holds[kids].any()
+        for node, children in enumerate(self.children.tolist(), start=leaves):
+            holds[node] |= holds[children].any()
             whole[node] = inside[node] or (
-                whole[kids].all() and not holds[node] and self.likely[node] > 0.5
+                whole[children].all() and not holds[node] and self.probability[node] > 0.5
             )
         end = np.arange(count)
         for node in reversed(range(count)):
@@ -77,22 +77,25 @@ class Hierarchy:
         return end[:leaves]
 
 
-def grow(pieces: Pieces) -> Hierarchy:
+def build_hierarchy(pieces: Pieces) -> Hierarchy:
     """Join `pieces`, the surest neighbours first, until no two are likely one thing at all."""
     count = len(pieces.layout)
-    sketches = Sketches(pieces)
+    node_cues = NodeCues(pieces)
     heap: list[tuple[float, int, int, int, int]] = []
     node = np.arange(count)
-    kids: list[tuple[int, int]] = []
+    children: list[tuple[int, int]] = []
     likely = [1.0] * count
 
     def ask(pairs: Pairs) -> list[tuple[int, int, float]]:
         pairs = [(p, q) for p, q in pairs if not (pieces.layout[p] and pieces.layout[q])]
         if not pairs:
             return []
-        found = [(*pair, p) for pair, p in zip(pairs, pieces.together(pairs).tolist(), strict=True)]
+        found = [
+            (*pair, p)
+            for pair, p in zip(pairs, pieces.merge_probability(pairs).tolist(), strict=True)
+        ]
         for one, other, p in found:
-            if p > UNLIKELY:
+            if p > LEAST_PROBABILITY:
                 versions = int(pieces.version[one]), int(pieces.version[other])
                 heapq.heappush(heap, (-p, one, other, *versions))
         return found
@@ -101,23 +104,23 @@ def grow(pieces: Pieces) -> Hierarchy:
     for one, other, p in ask([(p, q) for p, e in enumerate(pieces.edge) for q in e if p < q]):
         near[one][other] = near[other][one] = p
     for each in range(count):
-        sketches.add(each, near[each])
+        node_cues.add(each, near[each])
     while heap:
         p, one, other, *versions = heapq.heappop(heap)
         if not (pieces.alive[one] and pieces.alive[other]):
             continue
         if versions != [pieces.version[one], pieces.version[other]]:
             continue
-        kids.append((int(node[one]), int(node[other])))
+        children.append((int(node[one]), int(node[other])))
         likely.append(-p)
         kept = pieces.merge(one, other)
-        node[kept] = count + len(kids) - 1
+        node[kept] = count + len(children) - 1
         around = ask([(min(kept, q), max(kept, q)) for q in pieces.edge[kept]])
-        sketches.add(kept, {a + b - kept: p for a, b, p in around})
-    joins = np.array(kids, np.int64).reshape(-1, 2)
+        node_cues.add(kept, {a + b - kept: p for a, b, p in around})
+    joins = np.array(children, np.int64).reshape(-1, 2)
     parent = np.full(len(likely), -1)
     parent[joins] = np.arange(count, len(likely))[:, None]
     sure = np.array(likely)
     return Hierarchy(
-        joins, parent, sure, sketches.cues(joins, parent, sure), np.array(sketches.layout, bool)
+        joins, parent, sure, node_cues.cues(joins, parent, sure), np.array(node_cues.layout, bool)
     )

@@ -12,7 +12,7 @@ from lift3d.association.shape.borders import OWN, TURNED
 from lift3d.association.shape.moments import moments
 from lift3d.association.shape.surfels import Surfels
 
-CRUMB = 27
+SMALL_PIECE = 27
 """Pieces under this many surfels may become part of floor and walls."""
 THIN = 0.56
 """A thing cannot stand on a contact narrower than this share of its width."""
@@ -25,7 +25,7 @@ SIZE, LIGHT, LEVEL, UPRIGHT, BINS = 0, slice(1, 4), 4, 5, slice(6, 26)
 """Sums over a piece: surfels, their CIELAB, level and upright ones, colour histogram."""
 
 Pairs: TypeAlias = list[tuple[int, int]]
-Judge: TypeAlias = "Callable[[Pieces, Pairs], Float64[np.ndarray, ' pairs']]"
+PairProbability: TypeAlias = "Callable[[Pieces, Pairs], Float64[np.ndarray, ' pairs']]"
 """The probability that two neighbours are parts of one thing."""
 
 
@@ -40,11 +40,11 @@ class Pieces:
         is_layout: Bool[np.ndarray, " pieces"],
         borders: tuple[np.ndarray, np.ndarray, Float64[np.ndarray, "borders sums"]],
         up: Float64[np.ndarray, "3"],
-        judge: Judge,
+        probability: PairProbability,
     ) -> None:
         count = len(is_layout)
         self.layout = is_layout.copy()
-        self.judge = judge
+        self.probability = probability
         self.sums = _sums(surface, piece, count, up)
         self.moments = moments(surface, cell, piece, count)
         self.turn = _turn(surface, piece, count, up)
@@ -58,12 +58,12 @@ class Pieces:
             self.edge[other][one] = sums[TURNED]
         self.around = np.array([sum(e[OWN] for e in each.values()) for each in self.edge])
 
-    def together(self, pairs: Pairs) -> Float64[np.ndarray, " pairs"]:
+    def merge_probability(self, pairs: Pairs) -> Float64[np.ndarray, " pairs"]:
         """Probability that two neighbours are one thing; only crumbs join floor and walls."""
         one, other = np.array(pairs, np.int64).T
         small = np.minimum(self.sums[one, SIZE], self.sums[other, SIZE])
-        never = (self.layout[one] | self.layout[other]) & (small >= CRUMB)
-        return np.where(never, 0.0, self.judge(self, pairs))
+        never = (self.layout[one] | self.layout[other]) & (small >= SMALL_PIECE)
+        return np.where(never, 0.0, self.probability(self, pairs))
 
     def merge(self, one: int, other: int) -> int:
         """Make two one; the one with more neighbours stays. Returns which."""
@@ -91,7 +91,7 @@ class Pieces:
         self.edge[other] = {}
         return one
 
-    def gather(self, group: Int64[np.ndarray, " pieces"]) -> None:
+    def merge_groups(self, group: Int64[np.ndarray, " pieces"]) -> None:
         """Join all of one group that are neighbours, of each other or by others of the group."""
         for one in range(len(group)):
             while self.alive[one]:
@@ -100,7 +100,7 @@ class Pieces:
                     break
                 one = self.merge(one, alike)
 
-    def carry(self) -> None:
+    def attach_unsupported(self) -> None:
         """What cannot stand alone joins what carries it; crumbs join what holds them."""
         changed = True
         while changed:

@@ -43,7 +43,7 @@ class Trees:
         self, features: Float64[np.ndarray, "rows features"]
     ) -> Float64[np.ndarray, " rows"]:
         """Probability of each row; NaN is a feature that is not known."""
-        total = _ask(
+        total = _predict(
             np.ascontiguousarray(features),
             self.feature,
             self.threshold,
@@ -58,7 +58,7 @@ class Trees:
 
 @numba.njit(cache=True)
 @no_type_check
-def _ask(features, feature, threshold, left, right, value, flags, root):
+def _predict(features, feature, threshold, left, right, value, flags, root):
     out = np.zeros(len(features))
     for row in range(len(features)):
         for tree in range(len(root)):

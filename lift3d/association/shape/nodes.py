@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from lift3d.association.shape.borders import (
-    AGREED,
-    ASKED,
+    SAME_MASK,
+    OBSERVED,
     COLOUR,
     EDGES,
     FOLDS,
@@ -43,7 +43,7 @@ SEEN = CUES.index("thickness")
 """The first so many are noted when a thing comes to be."""
 
 
-class Sketches:
+class NodeCues:
     """Cues of the things that come to be while pieces are joined, each seen as it then was."""
 
     def __init__(self, pieces: Pieces) -> None:
@@ -71,14 +71,14 @@ class Sketches:
             size, around, along / around, rim[OWN] / around, surest, mean / around,
             sums[LEVEL] / size, upright / size, abs(pieces.turn[one]) / max(upright, 1.0),
             *(rim[list(RIM)] / max(rim[PAIRS], 1e-9)),
-            rim[AGREED] / rim[ASKED] if rim[ASKED] > 0 else np.nan,
+            rim[SAME_MASK] / rim[OBSERVED] if rim[OBSERVED] > 0 else np.nan,
         ])  # fmt: skip
         self._moments.append(pieces.moments[one].copy())
         self.layout.append(bool(pieces.layout[one]))
 
     def cues(
         self,
-        kids: Int64[np.ndarray, "joins 2"],
+        children: Int64[np.ndarray, "joins 2"],
         parent: Int64[np.ndarray, " nodes"],
         likely: Float64[np.ndarray, " nodes"],
     ) -> Float64[np.ndarray, "nodes cues"]:
@@ -90,9 +90,9 @@ class Sketches:
         joined = parent >= 0
         into = np.where(joined, likely[parent], 0.0)
         share = np.where(joined, 1 - size / np.maximum(size[parent], 1), 0.0)
-        leaves = len(size) - len(kids)
+        leaves = len(size) - len(children)
         weakest, pieces, larger = likely.copy(), np.ones(len(size)), np.ones(len(size))
-        for node, (one, other) in enumerate(kids.tolist(), start=leaves):
+        for node, (one, other) in enumerate(children.tolist(), start=leaves):
             weakest[node] = min(likely[node], weakest[one], weakest[other])
             pieces[node] = pieces[one] + pieces[other]
             larger[node] = max(size[one], size[other]) / size[node]
