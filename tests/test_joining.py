@@ -13,7 +13,7 @@ from lift3d.association.shape.borders import Neighbours, borders
 from lift3d.association.shape.cues import CUES, cues
 from lift3d.association.shape.hierarchy import build_hierarchy
 from lift3d.association.shape.joining import joining
-from lift3d.association.shape.pieces import SMALL_PIECE, SIZE, Pieces, largest
+from lift3d.association.shape.pieces import SIZE, SMALL_PIECE, Pieces, largest
 from lift3d.association.shape.seams import lines, seams
 from lift3d.association.shape.surfels import Surfels
 from lift3d.association.shape.trees import LEAF, Trees

@@ -22,7 +22,7 @@ from jaxtyping import Float32, Float64, Int32, Int64
 
 from lift3d.association.looks import Look
 from lift3d.association.shape.agreement import Agreement
-from lift3d.association.shape.borders import SAME_MASK, OBSERVED, OTHERS, OWN, Neighbours, borders
+from lift3d.association.shape.borders import OBSERVED, OTHERS, OWN, SAME_MASK, Neighbours, borders
 from lift3d.association.shape.cues import cues
 from lift3d.association.shape.hierarchy import Hierarchy, build_hierarchy
 from lift3d.association.shape.joining import joining
@@ -162,7 +162,7 @@ class Shape:
     def pieces(
         self, kind: type[Pieces] = Pieces, probability: PairProbability = learned_probability
     ) -> Pieces:
-        """The pieces, not yet joined, with what the views have said of them so far."""
+        """The pieces before any merge, with the masks of all views added so far."""
         one, other, sums = self._borders
         share = self._agreement.shares()
         sums = sums.copy()

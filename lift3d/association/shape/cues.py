@@ -6,12 +6,11 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from lift3d.association.shape.borders import (
-    SAME_MASK,
-    OBSERVED,
     COLOUR,
     EDGES,
     FOLDS,
     INWARD,
+    OBSERVED,
     OTHERS,
     OUTWARD,
     OWN,
@@ -19,6 +18,7 @@ from lift3d.association.shape.borders import (
     RIDGES,
     RISE,
     RISE_BACK,
+    SAME_MASK,
     SEAM,
     SEAMS,
     STEP,
