@@ -33,7 +33,8 @@ RIM = (INWARD, OUTWARD, STEP, RISE, RISE_BACK, SEAM, COLOUR, FOLDS, RIDGES, SEAM
 
 CUES = (
     "size", "border", "border along floor and walls", "border along objects",
-    "most probable neighbour", "mean neighbour", "level", "upright", "square", "inward bend", "outward bend", "step",
+    "most probable neighbour", "mean neighbour", "level", "upright", "square",
+    "inward bend", "outward bend", "step",
     "rises", "neighbours rise", "seam", "edge", "share of folds", "share of ridges",
     "share of seams", "share of edges", "views agree", "thickness", "breadth", "length",
     "faces one way", "filled", "border in widths",
