@@ -129,7 +129,7 @@ Examples = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def joined(each: Room, model: Trees | None, seed: int) -> tuple[Hierarchy, list[Examples]]:
-    """Merge by `model`, or by the truth in random order; returns all pairs considered too."""
+    """Merge by `model`, or by the truth in random order; also returns all pairs considered."""
     rng, examples = np.random.default_rng(seed), []
 
     def probability(pieces: TruePieces, pairs: Pairs) -> np.ndarray:
@@ -148,7 +148,7 @@ def joined(each: Room, model: Trees | None, seed: int) -> tuple[Hierarchy, list[
     return build_hierarchy(pieces), examples
 
 
-def wholes(each: Room, model: Trees) -> Examples:
+def node_examples(each: Room, model: Trees) -> Examples:
     """The nodes of a room's hierarchy by `model` as examples, with their IoU as target."""
     tree, _ = joined(each, model, 0)
     pieces = len(tree.parent) - len(tree.children)
@@ -231,11 +231,13 @@ def main() -> None:
                 monotonic_cst=list(CUES.values()),
             )  # fmt: skip
             print(f"round {turn + 1}: {sum(len(y) for _, y, _ in seen)} pairs", flush=True)
-        nodes = list(pool.map(wholes, rooms, [model] * len(rooms)))
+        nodes = list(pool.map(node_examples, rooms, [model] * len(rooms)))
     print(f"{sum(len(y) for _, y, _ in nodes)} nodes of the hierarchies", flush=True)
-    whole = learned(nodes, learning_rate=0.08, max_iter=200, max_leaf_nodes=31, min_samples_leaf=30)
+    node_model = learned(
+        nodes, learning_rate=0.08, max_iter=200, max_leaf_nodes=31, min_samples_leaf=30
+    )
     with atomic(options.out) as part, part.open("wb") as file:
-        np.savez_compressed(file, **model.as_arrays("join"), **whole.as_arrays("whole"))
+        np.savez_compressed(file, **model.as_arrays("join"), **node_model.as_arrays("whole"))
     print(f"{options.out}: {options.out.stat().st_size / 1024:.0f} kB")
 
 

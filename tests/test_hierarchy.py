@@ -1,4 +1,4 @@
-"""The tree of joined pieces, which of its nodes are objects, and what is known of each."""
+"""The hierarchy of merged pieces, the choice of its nodes, and their extents."""
 
 import numpy as np
 import pytest
@@ -8,12 +8,12 @@ from lift3d.association.shape.moments import meetings, moments, solids
 from lift3d.association.shape.surfels import Surfels
 
 
-def tree(pieces, children, likely, layout=()):
+def tree(pieces, children, probability, layout=()):
     """A hierarchy without cues."""
     joins = np.array(children).reshape(-1, 2)
     parent = np.full(pieces + len(joins), -1)
     parent[joins] = np.arange(pieces, len(parent))[:, None]
-    known = np.array([1.0] * pieces + list(likely))
+    known = np.array([1.0] * pieces + list(probability))
     none = np.zeros((len(parent), 0))
     return Hierarchy(joins, parent, known, none, np.isin(np.arange(len(parent)), layout))
 
@@ -27,7 +27,7 @@ def inside(children, pieces, node):
 
 
 def grown(rng, pieces):
-    """A random forest, joined by three quarters."""
+    """A random forest with 3/4 as many merges as pieces."""
     free, children = list(range(pieces)), []
     for _ in range(3 * pieces // 4):
         one, other = (free.pop(rng.integers(len(free))) for _ in range(2))
@@ -46,7 +46,7 @@ def test_the_choice_is_the_best_of_all_that_do_not_overlap(seed):
     sets = [inside(children, 7, node) for node in range(count)]
 
     def best(nodes, used):
-        """Every choice there is."""
+        """Try every choice."""
         if not nodes:
             return 0.0
         first, *rest = nodes
@@ -62,7 +62,7 @@ def test_the_choice_is_the_best_of_all_that_do_not_overlap(seed):
     assert found == pytest.approx(best(list(range(count)), set()))
 
 
-def test_two_sure_halves_are_chosen_over_a_doubtful_whole_and_never_floor():
+def test_two_good_halves_are_chosen_over_a_worse_parent_and_never_floor():
     hierarchy = tree(3, [(0, 1), (3, 2)], [0.9, 0.4], layout=(2, 4))
     worth = np.array([0.7, 0.6, 0.9, 0.8, 0.99])
     assert np.flatnonzero(hierarchy.chosen(worth)).tolist() == [0, 1]
@@ -78,9 +78,9 @@ def test_two_sure_halves_are_chosen_over_a_doubtful_whole_and_never_floor():
         ((0,), [0, 1, 2, 3]),
         ((6,), [6, 6, 6, 6]),
     ],
-    ids=["nothing", "an unlikely join", "a piece", "all"],
+    ids=["nothing", "an improbable merge", "a piece", "all"],
 )
-def test_what_is_chosen_is_cut_out_and_the_rest_joined_while_likely(chosen, end):
+def test_chosen_nodes_are_cut_out_and_the_rest_merged_while_probable(chosen, end):
     hierarchy = tree(4, [(0, 1), (4, 2), (5, 3)], [0.9, 0.4, 0.8])
     taken = np.isin(np.arange(7), chosen)
     assert hierarchy.cut(taken).tolist() == end

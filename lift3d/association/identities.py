@@ -17,7 +17,8 @@ sees do not decide. Chosen by hand; not tuned on data."""
 NEIGHBOURS = (4, 8, 8, 8)
 """Neighbours of each point in the rounds of `pair_graph`. Chosen by hand; not tuned on data."""
 SMALLEST = 5
-"""Minimum anchors of clusters that may merge without touching. Chosen by hand; not tuned on data."""
+"""Minimum anchors of clusters that may merge without touching. Chosen by hand; not tuned on
+data."""
 
 
 def identities(

@@ -17,10 +17,10 @@ data."""
     PAIRS, INWARD, OUTWARD, STEP, OWN, OTHERS, RISE, RISE_BACK, SAME_MASK, OBSERVED,
     SEAM, COLOUR, FOLDS, RIDGES, SEAMS, EDGES,
 ) = range(16)  # fmt: skip
-"""Sums over the border of two pieces: pairs of surfels; their inward and outward bends; steps in half
-cells; surfels on this side and on the other; pairs with a level surfel here and a higher one there,
-and the reverse; mask agreement and its weight (`agreement`); seams (`seams`); differences of colour;
-numbers of pairs with an inward bend, an outward bend, a seam, a colour edge."""
+"""Sums over the border of two pieces: pairs of surfels; their inward and outward bends; steps in
+half cells; surfels on this side and on the other; pairs with a level surfel here and a higher one
+there, and the reverse; mask agreement and its weight (`agreement`); seams (`seams`); differences of
+colour; numbers of pairs with an inward bend, an outward bend, a seam, a colour edge."""
 TURNED = [
     PAIRS, INWARD, OUTWARD, STEP, OTHERS, OWN, RISE_BACK, RISE, SAME_MASK, OBSERVED,
     SEAM, COLOUR, FOLDS, RIDGES, SEAMS, EDGES,

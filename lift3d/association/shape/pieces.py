@@ -1,8 +1,8 @@
 """The graph of pieces: sums over each piece and each border, kept up to date by merges.
 
-`SMALL_PIECE`, `THIN`, `GROUND`, `STANDING` and the limits of `attach_unsupported` are for surfels of
-about 2 cm. They were chosen while rules merged the pieces (on synthetic rooms 100 to 109, and two
-real scans) and not again for the classifiers.
+`SMALL_PIECE`, `THIN`, `GROUND`, `STANDING` and the limits of `attach_unsupported` are for surfels
+of about 2 cm. They were chosen on synthetic rooms 100 to 109 while rules merged the pieces, and not
+again for the classifiers.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ SUPPORTED = 3000
 LEAST_CONTACT, MAIN_CONTACT = 3, 0.6
 """Minimum contact with a support in surfels, and as a share of all contacts but layout."""
 LEVEL_COSINE, UPRIGHT_COSINE = 0.85, 0.3
-"""Minimum cosine between normal and up of a level surfel, maximum of an upright one. Chosen by hand;
-not tuned on data."""
+"""Minimum cosine between normal and up of a level surfel, maximum of an upright one. Chosen by
+hand; not tuned on data."""
 LIGHTNESS_BIN, HUE_BIN, COLOURED = 12.5, 30, 15
 """Widths of the histogram's bins, in L* and degrees of hue, and chroma from which the hue counts
 fully. Chosen by hand; not tuned on data."""

@@ -13,7 +13,8 @@ from lift3d.association.superpoints import lab
 from lift3d.scene import Points
 
 NEAR = 2.25
-"""Radius in cells of the neighbours whose plane a surfel moves onto. Chosen by hand; not tuned on data."""
+"""Radius in cells of the neighbours whose plane a surfel moves onto. Chosen by hand; not tuned
+on data."""
 NEIGHBOURS = 40
 """Maximum number of these neighbours. Chosen by hand; not tuned on data."""
 FIRST_CELL = 0.75
