@@ -262,9 +262,7 @@ def test_the_largest_part_is_known_whichever_is_the_root():
 def test_groups_are_merged_and_their_sums_add_up():
     pieces = quarters(lambda pieces, pairs: np.zeros(len(pairs)))
     size, moments = pieces.sums[:, SIZE].copy(), pieces.moments.copy()
-    pieces.merge_groups(
-        np.array([7, 7, 3, 3, 7])
-    )  # the small piece at the end touches none of its group
+    pieces.merge_groups(np.array([7, 7, 3, 3, 7]))  # piece 4 touches none of its group
     root = pieces.roots()
     assert root[0] == root[1] != root[2] == root[3]
     assert root[4] == 4

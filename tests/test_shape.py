@@ -1,4 +1,4 @@
-"""SurfaceObjects by the shape of the surface: crates on a floor, and what views say of them."""
+"""Objects by the shape of the surface: crates on a floor, with and without masks."""
 
 from dataclasses import replace
 from functools import partial
@@ -169,11 +169,11 @@ def test_a_crates_own_edges_join_its_two_colours_and_a_fold_divides_it_from_anot
     points, of = room(crate(2.6, 2.6, 0, 1.2, 0.8), crate(2.6, 2.6, 0.8, 0.8, 0.6))
     points.rgb[(of == 1) & (points.xyz[:, 2] < 0.4)] = (150, 60, 60)
     points.rgb[of == 2] = (60, 60, 150)
-    parts, likely = bonds(points, of)
+    parts, probability = bonds(points, of)
     own = np.array([one == other > 0 for one, other in parts])
     other = np.array([pair == [1, 2] for pair in parts])
-    assert np.median(likely[own]) > 0.9
-    assert np.median(likely[other]) < 0.2
+    assert np.median(probability[own]) > 0.9
+    assert np.median(probability[other]) < 0.2
 
 
 def test_views_that_keep_two_crates_apart_make_them_less_likely_one():
@@ -181,11 +181,11 @@ def test_views_that_keep_two_crates_apart_make_them_less_likely_one():
     points, of = room(crate(3.5, 3.5, 0, 1.8, 0.8), crate(3.5, 3.5, 0.8, 1.0, 0.8))
     apart = from_above(points, of)
     together = [(view, depth, np.minimum(part, 2)) for view, depth, part in apart]
-    likely = []
+    means = []
     for seen in (together, apart):
         parts, found = bonds(points, of, seen)
-        likely.append(np.mean([p for pair, p in zip(parts, found, strict=True) if pair == [1, 2]]))
-    odds = [each / (1 - each) for each in likely]
+        means.append(np.mean([p for pair, p in zip(parts, found, strict=True) if pair == [1, 2]]))
+    odds = [each / (1 - each) for each in means]
     assert odds[1] < 0.5 * odds[0]
 
 

@@ -15,7 +15,7 @@ PRIOR = 0.1
 """Views against a merge that are added to every pair of points, so that pairs that hardly any view
 sees do not decide. Chosen by hand; not tuned on data."""
 NEIGHBOURS = (4, 8, 8, 8)
-"""Neighbours of each point in the rounds of `pair_graph`. Chosen by hand; not tuned on data."""
+"""Neighbours of each point on each level of `pair_graph`. Chosen by hand; not tuned on data."""
 SMALLEST = 5
 """Minimum anchors of clusters that may merge without touching. Chosen by hand; not tuned on
 data."""
