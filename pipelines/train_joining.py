@@ -28,7 +28,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from lift3d.association.looks import looks
 from lift3d.association.shape import Shape
 from lift3d.association.shape.cues import CUES, cues
-from lift3d.association.shape.hierarchy import Hierarchy, grow
+from lift3d.association.shape.hierarchy import Hierarchy, build_hierarchy
 from lift3d.association.shape.joining import MODEL
 from lift3d.association.shape.pieces import SIZE, Pairs, Pieces
 from lift3d.association.shape.trees import LEAF, LEFT, Trees
@@ -129,7 +129,7 @@ Examples = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def joined(each: Room, model: Trees | None, seed: int) -> tuple[Hierarchy, list[Examples]]:
-    """Merge by `model`, or by the truth in random order; returns all pairs considered too."""
+    """Merge by `model`, or by the truth in random order; also returns all pairs considered."""
     rng, examples = np.random.default_rng(seed), []
 
     def probability(pieces: TruePieces, pairs: Pairs) -> np.ndarray:
@@ -145,18 +145,18 @@ def joined(each: Room, model: Trees | None, seed: int) -> tuple[Hierarchy, list[
     pieces = each.shape.pieces(TruePieces, probability)
     pieces.true_surfels = np.zeros((len(pieces.layout), each.true_object.max() + 1))
     np.add.at(pieces.true_surfels, (each.shape.piece, each.true_object), 1)
-    return grow(pieces), examples
+    return build_hierarchy(pieces), examples
 
 
-def wholes(each: Room, model: Trees) -> Examples:
+def node_examples(each: Room, model: Trees) -> Examples:
     """The nodes of a room's hierarchy by `model` as examples, with their IoU as target."""
     tree, _ = joined(each, model, 0)
-    pieces = len(tree.parent) - len(tree.kids)
+    pieces = len(tree.parent) - len(tree.children)
     shared = np.zeros((len(tree.parent), each.truth.max() + 1))
     np.add.at(shared, (each.shape.piece[each.surfel], each.truth), 1)
     every = shared.sum(0)
-    for node, kids in enumerate(tree.kids, start=pieces):
-        shared[node] = shared[kids].sum(0)
+    for node, children in enumerate(tree.children, start=pieces):
+        shared[node] = shared[children].sum(0)
     size = shared.sum(1)
     union = size[:, None] + every[1:] - shared[:, 1:]
     iou = (shared[:, 1:] / np.maximum(union, 1)).max(1)
@@ -231,11 +231,13 @@ def main() -> None:
                 monotonic_cst=list(CUES.values()),
             )  # fmt: skip
             print(f"round {turn + 1}: {sum(len(y) for _, y, _ in seen)} pairs", flush=True)
-        nodes = list(pool.map(wholes, rooms, [model] * len(rooms)))
+        nodes = list(pool.map(node_examples, rooms, [model] * len(rooms)))
     print(f"{sum(len(y) for _, y, _ in nodes)} nodes of the hierarchies", flush=True)
-    whole = learned(nodes, learning_rate=0.08, max_iter=200, max_leaf_nodes=31, min_samples_leaf=30)
+    node_model = learned(
+        nodes, learning_rate=0.08, max_iter=200, max_leaf_nodes=31, min_samples_leaf=30
+    )
     with atomic(options.out) as part, part.open("wb") as file:
-        np.savez_compressed(file, **model.as_arrays("join"), **whole.as_arrays("whole"))
+        np.savez_compressed(file, **model.as_arrays("join"), **node_model.as_arrays("whole"))
     print(f"{options.out}: {options.out.stat().st_size / 1024:.0f} kB")
 
 

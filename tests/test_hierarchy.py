@@ -1,68 +1,68 @@
-"""The tree of joined pieces, which of its nodes are objects, and what is known of each."""
+"""The hierarchy of merged pieces, the choice of its nodes, and their extents."""
 
 import numpy as np
 import pytest
 
-from lift3d.association.shape.hierarchy import DOUBT, Hierarchy
+from lift3d.association.shape.hierarchy import NODE_COST, Hierarchy
 from lift3d.association.shape.moments import meetings, moments, solids
 from lift3d.association.shape.surfels import Surfels
 
 
-def tree(pieces, kids, likely, layout=()):
+def tree(pieces, children, probability, layout=()):
     """A hierarchy without cues."""
-    joins = np.array(kids).reshape(-1, 2)
+    joins = np.array(children).reshape(-1, 2)
     parent = np.full(pieces + len(joins), -1)
     parent[joins] = np.arange(pieces, len(parent))[:, None]
-    known = np.array([1.0] * pieces + list(likely))
+    known = np.array([1.0] * pieces + list(probability))
     none = np.zeros((len(parent), 0))
     return Hierarchy(joins, parent, known, none, np.isin(np.arange(len(parent)), layout))
 
 
-def inside(kids, pieces, node):
+def inside(children, pieces, node):
     """Pieces of a node."""
     if node < pieces:
         return {node}
-    one, other = kids[node - pieces]
-    return inside(kids, pieces, one) | inside(kids, pieces, other)
+    one, other = children[node - pieces]
+    return inside(children, pieces, one) | inside(children, pieces, other)
 
 
 def grown(rng, pieces):
-    """A random forest, joined by three quarters."""
-    free, kids = list(range(pieces)), []
+    """A random forest with 3/4 as many merges as pieces."""
+    free, children = list(range(pieces)), []
     for _ in range(3 * pieces // 4):
         one, other = (free.pop(rng.integers(len(free))) for _ in range(2))
-        free.append(pieces + len(kids))
-        kids.append((one, other))
-    return kids
+        free.append(pieces + len(children))
+        children.append((one, other))
+    return children
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_choice_is_the_best_of_all_that_do_not_overlap(seed):
     rng = np.random.default_rng(seed)
-    kids = grown(rng, 7)
-    hierarchy = tree(7, kids, rng.uniform(0.1, 1, len(kids)))
+    children = grown(rng, 7)
+    hierarchy = tree(7, children, rng.uniform(0.1, 1, len(children)))
     count = len(hierarchy.parent)
     worth = rng.uniform(0, 1, count)
-    sets = [inside(kids, 7, node) for node in range(count)]
+    sets = [inside(children, 7, node) for node in range(count)]
 
     def best(nodes, used):
-        """Every choice there is."""
+        """Try every choice."""
         if not nodes:
             return 0.0
         first, *rest = nodes
         without = best(rest, used)
         if sets[first] & used:
             return without
-        return max(without, worth[first] - DOUBT + best(rest, used | sets[first]))
+        return max(without, worth[first] - NODE_COST + best(rest, used | sets[first]))
 
     chosen = np.flatnonzero(hierarchy.chosen(worth))
     held = [sets[node] for node in chosen]
     assert sum(map(len, held)) == len(set().union(*held))
-    found = sum(worth[node] - DOUBT for node in chosen)
+    found = sum(worth[node] - NODE_COST for node in chosen)
     assert found == pytest.approx(best(list(range(count)), set()))
 
 
-def test_two_sure_halves_are_chosen_over_a_doubtful_whole_and_never_floor():
+def test_two_good_halves_are_chosen_over_a_worse_parent_and_never_floor():
     hierarchy = tree(3, [(0, 1), (3, 2)], [0.9, 0.4], layout=(2, 4))
     worth = np.array([0.7, 0.6, 0.9, 0.8, 0.99])
     assert np.flatnonzero(hierarchy.chosen(worth)).tolist() == [0, 1]
@@ -78,9 +78,9 @@ def test_two_sure_halves_are_chosen_over_a_doubtful_whole_and_never_floor():
         ((0,), [0, 1, 2, 3]),
         ((6,), [6, 6, 6, 6]),
     ],
-    ids=["nothing", "an unlikely join", "a piece", "all"],
+    ids=["nothing", "an improbable merge", "a piece", "all"],
 )
-def test_what_is_chosen_is_cut_out_and_the_rest_joined_while_likely(chosen, end):
+def test_chosen_nodes_are_cut_out_and_the_rest_merged_while_probable(chosen, end):
     hierarchy = tree(4, [(0, 1), (4, 2), (5, 3)], [0.9, 0.4, 0.8])
     taken = np.isin(np.arange(7), chosen)
     assert hierarchy.cut(taken).tolist() == end

@@ -1,4 +1,4 @@
-"""What belongs together: seams on the surface, the learned judge, and joining by a judge."""
+"""Seams on the surface, the trained classifiers, and merging by a classifier."""
 
 import sys
 from dataclasses import replace
@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from lift3d.association.shape import wholes
+from lift3d.association.shape import nodes
 from lift3d.association.shape.borders import Neighbours, borders
 from lift3d.association.shape.cues import CUES, cues
-from lift3d.association.shape.hierarchy import grow
+from lift3d.association.shape.hierarchy import build_hierarchy
 from lift3d.association.shape.joining import joining
-from lift3d.association.shape.pieces import LAYOUT_PIECE, SIZE, Pieces, largest
+from lift3d.association.shape.pieces import SIZE, SMALL_PIECE, Pieces, largest
 from lift3d.association.shape.seams import lines, seams
 from lift3d.association.shape.surfels import Surfels
 from lift3d.association.shape.trees import LEAF, Trees
@@ -105,7 +105,7 @@ def test_a_line_thinner_than_a_surfel_is_found_by_its_points():
     assert depth[(np.abs(at - 20) > 2) & inner].max() == 0
 
 
-def test_lines_are_the_same_whether_looked_for_at_once_or_in_chunks(monkeypatch):
+def test_lines_do_not_depend_on_the_size_of_chunks(monkeypatch):
     surface = sheet()
     rng = np.random.default_rng(0)
     grey = rng.integers(90, 160, len(surface)).astype(np.uint8)
@@ -114,13 +114,13 @@ def test_lines_are_the_same_whether_looked_for_at_once_or_in_chunks(monkeypatch)
         surface.xyz.astype(np.float32), np.repeat(grey[:, None], 3, axis=1),
         np.zeros((count, 3), np.float32), np.ones(count, np.float32),
     )  # fmt: skip
-    # Three points a surfel, far apart in order, so that its deepest is of any chunk.
+    # Three points a surfel, far apart in order, so that its deepest line may be of any chunk.
     shared = replace(surface, of_point=np.arange(count) % (count // 3))
-    whole = lines(shared, points, CELL)
+    at_once = lines(shared, points, CELL)
     monkeypatch.setattr("lift3d.association.shape.seams.CHUNK", 97)
-    for one, other in zip(whole, lines(shared, points, CELL), strict=True):
+    for one, other in zip(at_once, lines(shared, points, CELL), strict=True):
         np.testing.assert_array_equal(one, other)
-    assert (whole[0][: count // 3] > 0).mean() > 0.9
+    assert (at_once[0][: count // 3] > 0).mean() > 0.9
 
 
 def test_one_point_has_no_line():
@@ -142,7 +142,7 @@ def test_a_surface_of_one_surfel_has_no_seams():
     assert seams(surface, np.zeros(1), np.zeros((1, 3)), CELL, none, none).shape == (0,)
 
 
-def test_trees_say_what_scikit_learn_says(tmp_path):
+def test_trees_predict_as_scikit_learn(tmp_path):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(400, 4))
     y = x[:, 0] + x[:, 1] ** 2 > rng.normal(size=400)
@@ -157,8 +157,8 @@ def test_trees_say_what_scikit_learn_says(tmp_path):
 
 
 @pytest.mark.parametrize("name", [name for name, way in CUES.items() if way])
-def test_what_may_only_speak_one_way_does(name):
-    """The judge that comes with the package, on cues about as large as those it tells apart."""
+def test_features_with_a_constrained_sign_obey_it(name):
+    """The classifier in the package, on features about as large as its thresholds."""
     rng = np.random.default_rng(0)
     trees = joining().join
     inner = trees.flags < LEAF
@@ -171,96 +171,98 @@ def test_what_may_only_speak_one_way_does(name):
     rows[:, at] += np.abs(rows[:, at]) * rng.uniform(0, 2, len(rows))
     change = CUES[name] * (joining().join(rows) - before)
     assert change.min() > -1e-6
-    assert change.max() > 0  # and it does speak
+    assert change.max() > 0  # and it has an effect
 
 
-def test_the_judge_knows_as_many_cues_as_there_are():
+def test_the_classifiers_use_as_many_features_as_there_are():
     learned = joining()
-    for trees, count in ((learned.join, len(CUES)), (learned.whole, len(wholes.CUES))):
+    for trees, count in ((learned.join, len(CUES)), (learned.node, len(nodes.CUES))):
         assert trees.feature.max() < count
         assert 0 < trees(np.full((1, count), np.nan))[0] < 1
 
 
-def quarters(judge, layout=()):
-    """A sheet in four strips, 10 columns each, with a crumb at the end of the last."""
+def quarters(probability, layout=()):
+    """A sheet in four strips, 10 columns each, with a small piece at the end of the last."""
     surface = sheet()
     piece = (columns(surface) // 10).astype(np.int64)
     piece[np.arange(len(piece)) >= len(piece) - 5] = 4
     near = neighbours(surface, np.full(len(surface), LIGHT))
     up = np.array([0.0, 0, 1])
     is_layout = np.isin(np.arange(5), layout)
-    return Pieces(surface, CELL, piece, is_layout, borders(surface, piece, near, up), up, judge)
+    return Pieces(
+        surface, CELL, piece, is_layout, borders(surface, piece, near, up), up, probability
+    )
 
 
 def ends(pieces):
-    """The node each piece ends in where nothing is chosen."""
-    tree = grow(pieces)
+    """The tree, and the node that contains each piece where no node is chosen."""
+    tree = build_hierarchy(pieces)
     return tree, tree.cut(np.zeros(len(tree.parent), bool))
 
 
-def test_pieces_are_joined_while_the_judge_thinks_so_the_surest_first():
-    asked = []
+def test_pieces_are_merged_the_most_probable_pair_first():
+    rated = []
 
-    def judge(pieces, pairs):
-        asked.append(pairs)
+    def probability(pieces, pairs):
+        rated.append(pairs)
         return np.array(
             [0.9 if set(p) == {0, 1} else 0.6 if set(p) == {1, 2} else 0.05 for p in pairs]
         )
 
-    pieces = quarters(judge)
+    pieces = quarters(probability)
     tree, end = ends(pieces)
-    # Once 0 and 1 are one, the judge is asked again of what they are beside.
-    assert tree.kids[0].tolist() == [0, 1]
-    assert len(asked) > 1
+    # After the merge of 0 and 1 their neighbours are rated again.
+    assert tree.children[0].tolist() == [0, 1]
+    assert len(rated) > 1
     assert end[0] == end[1]
     assert end[3] not in end[:3]
-    assert (tree.likely[5:] > 0.1).all()
+    assert (tree.probability[5:] > 0.1).all()
 
 
-def test_only_crumbs_join_the_walls_whatever_the_judge_thinks():
+def test_only_small_pieces_merge_with_walls_at_any_probability():
     tree, end = ends(quarters(lambda pieces, pairs: np.full(len(pairs), 0.99), layout=(3,)))
-    assert LAYOUT_PIECE > 5
+    assert SMALL_PIECE > 5
     assert end[4] == end[3]
     assert end[0] == end[1] == end[2] != end[3]
     assert tree.layout[end[3]]
     assert not tree.layout[end[0]]
 
 
-def test_a_node_is_told_its_size_its_rim_and_its_place_in_the_tree():
-    def judge(pieces, pairs):
+def test_features_of_a_node_are_its_size_its_border_and_its_place_in_the_tree():
+    def probability(pieces, pairs):
         return np.array([0.9 if max(p) < 2 else 0.3 for p in pairs])
 
-    tree = grow(quarters(judge, layout=(4,)))
-    column = {name: tree.cues[:, at] for at, name in enumerate(wholes.CUES)}
+    tree = build_hierarchy(quarters(probability, layout=(4,)))
+    column = {name: tree.cues[:, at] for at, name in enumerate(nodes.CUES)}
     node = 5
-    assert tree.kids[0].tolist() == [0, 1]
+    assert tree.children[0].tolist() == [0, 1]
     np.testing.assert_allclose(column["size"][[0, node]], np.log1p([300, 600]))
     assert column["pieces"][node] == np.log(2)
-    assert column["larger part"][node] == 0.5
-    assert column["joined by"][node] == column["joins by"][0] == 0.9
-    assert column["surest neighbour"][node] == 0.3
-    # The rim of the two is the line to the third; walls are no things.
-    assert column["border along things"][node] == 1
+    assert column["share of the larger child"][node] == 0.5
+    assert column["merge probability"][node] == column["merge probability of the parent"][0] == 0.9
+    assert column["most probable neighbour"][node] == 0.3
+    # The border of the two is the line to the third; walls are not objects.
+    assert column["border along objects"][node] == 1
     assert 0 < column["border along floor and walls"][3] < 1
     assert column["faces one way"][node] == pytest.approx(1)
     assert column["filled"][node] == pytest.approx(1, rel=0.02)
-    assert column["joins a larger"][0] == 0.5
+    assert column["share of the sibling"][0] == 0.5
     assert tree.layout.tolist()[:6] == [False] * 4 + [True, False]
 
 
-def test_whichever_part_stays_as_the_root_the_largest_is_known():
+def test_the_largest_part_is_known_whichever_is_the_root():
     pieces = quarters(lambda pieces, pairs: np.zeros(len(pairs)))
     size = pieces.sums[:, SIZE].copy()
-    kept = pieces.merge(4, 3)  # the crumb and the strip it lies on
+    kept = pieces.merge(4, 3)  # the small piece and the strip below it
     found = largest(pieces.roots(), size)[kept]
     assert found == 3
     assert size[3] > size[4]
 
 
-def test_groups_are_gathered_and_their_sums_add_up():
+def test_groups_are_merged_and_their_sums_add_up():
     pieces = quarters(lambda pieces, pairs: np.zeros(len(pairs)))
     size, moments = pieces.sums[:, SIZE].copy(), pieces.moments.copy()
-    pieces.gather(np.array([7, 7, 3, 3, 7]))  # the crumb at the end touches none of its group
+    pieces.merge_groups(np.array([7, 7, 3, 3, 7]))  # piece 4 touches none of its group
     root = pieces.roots()
     assert root[0] == root[1] != root[2] == root[3]
     assert root[4] == 4

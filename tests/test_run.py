@@ -186,8 +186,8 @@ def test_the_tree_that_decided_by_shape_is_kept(tmp_path):
     surface = run.surface
     leaves = len(surface.node)
     assert len(surface.joins) == len(surface.likelihood) > 0
-    for number, kids in enumerate(surface.joins, start=leaves):
-        assert kids.max() < number  # a join is of nodes that were there
+    for number, children in enumerate(surface.joins, start=leaves):
+        assert children.max() < number  # a join is of nodes that were there
     assert surface.node.max() < leaves + len(surface.joins)
 
 

@@ -1,4 +1,4 @@
-"""Things by the shape of the surface: crates on a floor, and what views say of them."""
+"""Objects by the shape of the surface: crates on a floor, with and without masks."""
 
 from dataclasses import replace
 from functools import partial
@@ -87,36 +87,36 @@ def from_above(points, of, count=4):
 
 
 def looks_at(points, seen, table=None):
-    """The looks of views at points; `table` gives new labels."""
+    """Observations of points by views; `table` gives new labels."""
     views = [replace(view, load_depth=partial(np.copy, depth)) for view, depth, _ in seen]
     maps = {view.name: labels if table is None else table[labels] for view, _, labels in seen}
     return looks(points, Scene("room", tuple(views), False, "test"), maps, DepthTolerance(0.1))
 
 
-def things(points, cameras=(), seen=()):
-    """Thing of each point."""
+def objects(points, cameras=(), seen=()):
+    """Object of each point."""
     shape = Shape(points, SPACING, list(cameras), metric=False)
     for look in looks_at(points, seen):
         shape.add(look)
     return shape.objects().object
 
 
-def mostly(thing, of):
-    """The thing that most of each part is in, and how much of the part is."""
-    found = [np.bincount(thing[of == part] + 1) for part in range(of.max() + 1)]
+def mostly(label, of):
+    """The object with most points of each part, and the share of the part in it."""
+    found = [np.bincount(label[of == part] + 1) for part in range(of.max() + 1)]
     return [int(each.argmax()) for each in found], [each.max() / each.sum() for each in found]
 
 
-def test_a_crate_of_the_floors_colour_is_one_thing():
+def test_a_crate_of_the_floors_colour_is_one_object():
     points, of = room(crate(2.5, 2.5, 0, 1.0, 0.8))
-    best, share = mostly(things(points, [upright()]), of)
+    best, share = mostly(objects(points, [upright()]), of)
     assert best[0] != best[1]
     assert min(share) > 0.97
 
 
 def pile(count, dark, wide=1.6, high=1.0):
-    """Equal crates of one grey, flush: neither fold nor step nor colour tells where one ends, but
-    a line between them that is darker by `dark`.
+    """Equal flush crates of one grey: no fold, step or colour edge between them, only a line that
+    is darker by `dark`.
     """
     crates = [crate(3.5, 3.5, high * level, wide, high) for level in range(count)]
     points, of = room(*(sides[1:] for sides in crates[:-1]), crates[-1])
@@ -127,17 +127,17 @@ def pile(count, dark, wide=1.6, high=1.0):
 
 
 @pytest.mark.parametrize("dark", [0, 30, 60])
-def test_flush_crates_of_one_colour_are_one_thing_unless_a_line_shows_between_them(dark):
+def test_flush_crates_of_one_colour_are_one_object_unless_a_dark_line_is_between_them(dark):
     points, of = pile(2, dark)
-    best, share = mostly(things(points, [upright()]), of)
+    best, share = mostly(objects(points, [upright()]), of)
     assert min(share) > 0.75
     assert best[0] not in best[1:]
     assert len(set(best[1:])) == (2 if dark else 1)
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_pieces_end_where_a_line_shows(count):
-    """Whatever is thought of them later: what is one piece never comes apart."""
+def test_pieces_end_at_dark_lines(count):
+    """Merging cannot divide a piece again."""
     held = []
     for dark in (0, 30):
         points, of = pile(count, dark, 1.2, 0.8)
@@ -152,7 +152,7 @@ def test_pieces_end_where_a_line_shows(count):
 
 
 def bonds(points, of, seen=()):
-    """Of neighbouring pieces: the parts they are of, and how likely they are one thing."""
+    """Pairs of neighbouring pieces: their parts, and the probability that they are one object."""
     shape = Shape(points, SPACING, [upright()], metric=False)
     for look in looks_at(points, seen):
         shape.add(look)
@@ -162,18 +162,18 @@ def bonds(points, of, seen=()):
     found = np.zeros((len(pieces.layout), of.max() + 1))
     np.add.at(found, (shape.piece[surfel[surfel >= 0]], of[surfel >= 0]), 1)
     part = found.argmax(1)
-    return [sorted((part[a], part[b])) for a, b in pairs], pieces.together(pairs)
+    return [sorted((part[a], part[b])) for a, b in pairs], pieces.merge_probability(pairs)
 
 
 def test_a_crates_own_edges_join_its_two_colours_and_a_fold_divides_it_from_another():
     points, of = room(crate(2.6, 2.6, 0, 1.2, 0.8), crate(2.6, 2.6, 0.8, 0.8, 0.6))
     points.rgb[(of == 1) & (points.xyz[:, 2] < 0.4)] = (150, 60, 60)
     points.rgb[of == 2] = (60, 60, 150)
-    parts, likely = bonds(points, of)
+    parts, probability = bonds(points, of)
     own = np.array([one == other > 0 for one, other in parts])
     other = np.array([pair == [1, 2] for pair in parts])
-    assert np.median(likely[own]) > 0.9
-    assert np.median(likely[other]) < 0.2
+    assert np.median(probability[own]) > 0.9
+    assert np.median(probability[other]) < 0.2
 
 
 def test_views_that_keep_two_crates_apart_make_them_less_likely_one():
@@ -181,22 +181,22 @@ def test_views_that_keep_two_crates_apart_make_them_less_likely_one():
     points, of = room(crate(3.5, 3.5, 0, 1.8, 0.8), crate(3.5, 3.5, 0.8, 1.0, 0.8))
     apart = from_above(points, of)
     together = [(view, depth, np.minimum(part, 2)) for view, depth, part in apart]
-    likely = []
+    means = []
     for seen in (together, apart):
         parts, found = bonds(points, of, seen)
-        likely.append(np.mean([p for pair, p in zip(parts, found, strict=True) if pair == [1, 2]]))
-    odds = [each / (1 - each) for each in likely]
+        means.append(np.mean([p for pair, p in zip(parts, found, strict=True) if pair == [1, 2]]))
+    odds = [each / (1 - each) for each in means]
     assert odds[1] < 0.5 * odds[0]
 
 
-def test_what_stands_on_broad_ground_by_a_leg_stays_itself():
-    """A rug or a stage is ground; beside a thing as small as itself, what has one leg is a part."""
+def test_an_object_with_a_leg_on_broad_ground_stays_separate():
+    """A rug or a stage is ground; an object with one leg on one of its own size is a part of it."""
     for wide, count in ((5.0, 3), (2.0, 2)):
         stage, leg = crate(3.5, 3.5, 0, wide, 0.5), crate(3.5, 3.5, 0.5, 0.2, 0.5)
         under = plate(np.array([2.2, 2.2, 1.0]), [0, 2.6, 0], [2.6, 0, 0])
         points, of = room(stage, [*leg[1:], *crate(3.5, 3.5, 1.0, 2.6, 0.6), under])
         points.rgb[of == 1] = (150, 60, 60)
-        best, _ = mostly(things(points, [upright()]), of)
+        best, _ = mostly(objects(points, [upright()]), of)
         assert len(set(best)) == count
 
 
@@ -215,26 +215,27 @@ def test_surfels_are_small_or_as_small_as_the_points_allow(spacing, metric, cell
     assert Shape(points, spacing, [], metric).cell == pytest.approx(cell)
 
 
-def test_things_are_the_same_every_time_and_none_without_normals():
+def test_objects_are_the_same_every_time_and_none_without_normals():
     points, _ = room(crate(2.5, 2.5, 0, 1.0, 0.8))
-    first, second = (things(points) for _ in range(2))
+    first, second = (objects(points) for _ in range(2))
     np.testing.assert_array_equal(first, second)
     blank = Points(points.xyz, points.rgb, 0 * points.normal, points.confidence)
-    assert (things(blank) == -1).all()
+    assert (objects(blank) == -1).all()
 
 
-def test_a_large_round_thing_is_surer_than_a_strip_along_the_wall():
+def test_a_large_compact_object_has_more_confidence_than_a_strip_along_the_wall():
     points, of = room(crate(3.5, 3.5, 0, 1.2, 1.0), crate(1.5, 1.5, 0, 2.0, 0.1, deep=0.15))
     points.rgb[of == 2] = (60, 60, 150)
     shape = Shape(points, SPACING, [upright()], metric=False)
     found = shape.objects()
-    thing, sure = found.object, found.confidence
-    best, _ = mostly(thing, of)
+    confidence = found.confidence
+    best, _ = mostly(found.object, of)
     assert len(set(best)) == 3
-    assert 1 >= sure[best[0] - 1] > sure[best[1] - 1] > sure[best[2] - 1] > 0
+    floor, crate_, strip = (confidence[each - 1] for each in best)
+    assert 1 >= floor > crate_ > strip > 0
 
 
-def test_noise_is_taken_off_a_plane():
+def test_surfels_of_a_noisy_plane_are_on_the_plane():
     points, _ = room()
     rng = np.random.default_rng(0)
     noisy = points.xyz + rng.normal(0, 0.01, points.xyz.shape).astype(np.float32)
@@ -261,7 +262,7 @@ def test_agreement_is_the_share_of_views_with_one_mask(left, right, expected):
         agreement.add(look)
     np.testing.assert_allclose(agreement.shares(), [expected])
     opposite = np.array([0, 1, 1 if expected == 0 else 2], np.int32)
-    for look in looks_at(points, seen, opposite):  # as many views that say the opposite
+    for look in looks_at(points, seen, opposite):  # as many views with the opposite labels
         agreement.add(look)
     if not np.isnan(expected):
         np.testing.assert_allclose(agreement.shares(), [0.5], atol=0.02)

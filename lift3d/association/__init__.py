@@ -181,8 +181,8 @@ def _by_shape(
     chosen = choose_anchors(points.xyz, config.anchors)
     seen = observe(points.take(chosen), scene, label_maps, tolerance, step, shape.add)
     found = shape.objects()
-    before, confidence = found.object + 1, found.confidence
-    label, rank = _by_size(before, len(confidence), config.points)
+    object_of, confidence = found.object, found.confidence
+    label, rank = _by_size(object_of + 1, len(confidence), config.points)
     count = int(rank.max(initial=0))
     covered = cover(seen, label[chosen] - 1, count)
     votes = np.append(_primary(covered.under.T.tocsr()) + 1, 0).astype(np.int32)
@@ -198,7 +198,7 @@ def _by_shape(
     ballot = vote_labels(points, scene, maps, lambda done, of: step(), tolerance)
     same = np.arange(1, count + 1, dtype=np.int32)
     cloud = LabelledPoints(points, label, _scores(ballot, label, same))
-    assignments = assign(seen, label[chosen], before[chosen])
+    assignments = assign(seen, label[chosen], object_of[chosen] + 1)
     return Association(
         cloud,
         {int(r): round(float(each), 6) for r, each in zip(rank, confidence, strict=True) if r > 0},
@@ -254,7 +254,7 @@ def _decide(
     # point agree, they are right and the superpoint is wrong.
     voted, weight = evidence.ballot.top(1)
     looked = evidence.ballot.looked
-    sure = (weight[:, 0] >= config.sure * looked) & (looked > 0)
+    sure = (weight[:, 0] >= config.consensus * looked) & (looked > 0)
     return np.where(sure, voted[:, 0], np.where(looked > 0, label[piece], 0)).astype(np.int32)
 
 

@@ -1,26 +1,30 @@
-"""An even subset of the cloud on which identities are settled."""
+"""Anchors: an even subset of the cloud that is clustered to objects."""
 
 from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
+FINER, STEP, SLOWER = 4, 1.02, 0.98
+"""Cells of the first grid per cell of the estimated one, minimum growth of a cell per step, and
+share of the estimated growth that is used. Chosen by hand; not tuned on data."""
+
 
 def choose_anchors(
     xyz: Float32[np.ndarray, "points 3"], most: int
 ) -> Int64[np.ndarray, " anchors"]:
-    """At most `most` points, ascending: the first in each cell of a grid as fine as that allows."""
+    """Ascending indices of at most `most` points: the first in each cell of a fine enough grid."""
     if len(xyz) <= most:
         return np.arange(len(xyz))
     low = xyz.min(0)
     extent = float((xyz.max(0) - low).max())
-    # A surface fills about (extent / cell)^2 cells: start from there, coarsen by 10 % steps.
-    cell = extent / np.sqrt(most) / 4
+    # A surface fills about (extent / cell)^2 cells: start finer than that, then coarsen.
+    cell = extent / np.sqrt(most) / FINER
     while True:
         first = _first_in_cells(xyz, low, cell)
         if len(first) <= most:
             return first
-        cell *= max(1.02, np.sqrt(len(first) / most) * 0.98)
+        cell *= max(STEP, np.sqrt(len(first) / most) * SLOWER)
 
 
 def _first_in_cells(xyz: np.ndarray, low: np.ndarray, cell: float) -> np.ndarray:

@@ -1,4 +1,7 @@
-"""Every choice of the association."""
+"""Settings of the association.
+
+The defaults were chosen by hand; none is tuned on data.
+"""
 
 from __future__ import annotations
 
@@ -7,29 +10,30 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class AssociationConfig:
-    """How identities of single views become objects."""
+    """How masks of single views become objects."""
 
     trust_ids: bool = False
-    """Take equal ids in different views as given and only vote; nothing is merged or divided."""
+    """Keep the ids that the masks came with and only vote; objects are not merged or divided."""
     by_shape: bool | None = None
-    """Objects are what the shape of the fused surface shows, masks only tell neighbours apart. By
-    default so where masks are of surfaces (segmentation:regions) and depth is dense."""
+    """Find objects by the shape of the fused surface, and use masks only to separate neighbours. By
+    default on where masks are of surfaces (segmentation:regions) and depth is dense."""
     threshold: float = 0.6
-    """Two pieces are one object when the views put their points into one mask more often."""
+    """Two pieces merge when more than this share of the views puts their points into one mask."""
     uncovered: float = 1.0
-    """What a view counts, against, that masks one of two points and leaves the other out."""
+    """Weight, against a merge, of a view that masks only one of two points."""
     purity: float = 0.95
-    """A superpoint is divided where the views put its points into one mask less often."""
+    """A superpoint is divided when a smaller share of the views puts its points into one mask."""
     support: float = 0.1
-    """Least mean IoU of an object with the best mask of each view that sees it."""
+    """Minimum mean IoU of an object with the best mask of each view that sees it."""
     views: int = 2
-    """Least views in which some mask fits an object with IoU 0.5; of an object that fewer views
-    see, all of them."""
+    """Minimum number of views with a mask of IoU 0.5 with the object; if fewer views see it, all of
+    them."""
     covered: float = 0.2
-    """Least share of looks under some mask; less is background, unlabelled."""
-    sure: float = 0.8
-    """A point that this share of its looks give one object belongs to it, whatever its surface."""
+    """Minimum share of observations under a mask; a point with less is unlabelled background."""
+    consensus: float = 0.8
+    """A point belongs to an object that at least this share of its observations has, also when its
+    superpoint belongs to another."""
     anchors: int = 60_000
-    """Points on which identities are settled."""
+    """Maximum number of points (anchors) that are clustered to objects."""
     points: int = 50
-    """Objects with fewer points are dropped; in clouds of under 10 000 points, fewer will do."""
+    """Objects with fewer points are dropped; the limit is lower in clouds under 10 000 points."""

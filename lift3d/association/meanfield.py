@@ -1,4 +1,4 @@
-"""Evidence per superpoint, smoothed over the surface: a mean field over the objects that matter."""
+"""Evidence per superpoint, smoothed over the surface by a sparse mean field."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def smooth(
     weight: Float64[np.ndarray, " edges"],
     rounds: int,
 ) -> Int32[np.ndarray, " superpoints"]:
-    """The likeliest object of each superpoint in a Potts model: evidence plus agreeing neighbours.
+    """The most probable object of each superpoint in a Potts model of evidence and neighbours.
 
-    `evidence` (superpoints, objects) is in nats, 0 or more; `weight` says how strongly the ends of
-    an edge belong together. Of equally likely objects the first; -1 where there is no evidence
-    around.
+    `evidence` (superpoints, objects) is in nats, 0 or more; `weight` is the strength of the
+    link between the ends of an edge. Of equally probable objects the first; -1 where neither a
+    superpoint nor its neighbours have evidence.
 
-    A superpoint keeps the probabilities of the objects that have evidence there or next to it, and
-    one for each of all the others: a house has thousands of objects, few of them in one place.
+    A superpoint stores the probabilities of objects with evidence at it or at a neighbour, and one
+    common probability for each other object: few of thousands of objects are near one place.
     """
     count, objects = evidence.shape
     half = sparse.coo_array((weight, (a, b)), (count, count))
@@ -47,7 +47,7 @@ def smooth(
 
 
 def _pattern(matrix: sparse.csr_array) -> sparse.csr_array:
-    """Where the matrix has entries, as small numbers; sums of them stay above 0."""
+    """The matrix with ones as entries, so that sums of products stay above 0."""
     parts = (np.ones(matrix.nnz, np.float32), matrix.indices, matrix.indptr)
     return sparse.csr_array(parts, matrix.shape)
 
@@ -55,7 +55,7 @@ def _pattern(matrix: sparse.csr_array) -> sparse.csr_array:
 @numba.njit(cache=True)
 @no_type_check
 def _spread(start, column, value, kept_start, kept_column, out):
-    """The values at their places in a larger pattern; columns ascend in both."""
+    """Copy values to their places in a larger pattern; columns ascend in both."""
     for row in range(len(start) - 1):
         at = kept_start[row]
         for k in range(start[row], start[row + 1]):
@@ -67,7 +67,7 @@ def _spread(start, column, value, kept_start, kept_column, out):
 @numba.njit(cache=True, parallel=True)
 @no_type_check
 def _round(start, column, energy, near_start, near, link, belief, others, objects, new, new_others):
-    """One update of all superpoints at once from the beliefs of the round before."""
+    """One parallel update of all superpoints from the probabilities of the round before."""
     for i in numba.prange(len(start) - 1):
         first, last = start[i], start[i + 1]
         for k in range(first, last):

@@ -1,7 +1,7 @@
-"""Small pieces of surface that share normal and colour: the cloud's own idea of borders.
+"""Superpoints: small patches of similar normals and colours.
 
-Masks are rough at their borders and differ from view to view; the surface is not. Evidence is
-gathered per superpoint, so a border falls where the surface bends or changes colour.
+Borders of masks are rough and differ between views. Evidence is summed per superpoint, so borders
+of objects follow bends and colour edges of the surface.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ from lift3d.geometry.graphs import felzenszwalb
 from lift3d.scene import Points
 
 BLOCK = 1 << 20
-"""Points worked on at a time: bounds temporaries only."""
+"""Points per block, to bound memory; does not change the result."""
+COLOUR = 50.0
+"""CIELAB distance that equals a right angle: about black to mid grey. Chosen by hand; not tuned on
+data."""
 
 
 def surface_graph(
     points: Points, neighbours: int
 ) -> tuple[Int32[np.ndarray, " edges"], Int32[np.ndarray, " edges"], Float32[np.ndarray, " edges"]]:
-    """Edges (a < b) to the nearest `neighbours` points, and how different their ends are.
+    """Edges (a < b) to the nearest `neighbours` points, and the difference of their ends.
 
-    Difference = 1 - |cosine of the normals| + CIELAB distance / 50: 0 on a plain surface,
-    about 1 across a right angle or from black to mid grey. An end without a normal counts as flat.
+    Difference = 1 - |cosine of the normals| + CIELAB distance / `COLOUR`: 0 on a plain surface,
+    about 1 across a right angle or from black to mid grey. Without a normal only colour counts.
     """
     from scipy.spatial import cKDTree
 
@@ -62,9 +65,9 @@ def superpoints(
 ) -> Int32[np.ndarray, " points"]:
     """Graph-based segmentation (Felzenszwalb and Huttenlocher 2004), index per point from 0.
 
-    `scale` is their k: the larger, the larger the pieces. Pieces under `smallest` points join
-    their most similar neighbour. No piece reaches across a cell of a grid of side `cell`, which
-    bounds the harm where neither normal nor colour tells two objects apart.
+    `scale` is their k: larger values give larger superpoints. Those under `smallest` points merge
+    with their most similar neighbour. None crosses a cell of a grid of side `cell`, which limits
+    errors between objects of equal normal and colour.
     """
     low = points.xyz.min(0) if len(points) else np.zeros(3, np.float32)
     index = np.floor((points.xyz - low) / np.float32(cell)).astype(np.int64)
@@ -95,5 +98,5 @@ def _difference(normal, lab, a, b):
             known_j |= normal[j, c] != 0.0
             colour += (lab[i, c] - lab[j, c]) ** 2
         bend = 1.0 - min(abs(cosine), 1.0) if known_i and known_j else 0.0
-        out[e] = bend + np.sqrt(colour) / 50.0
+        out[e] = bend + np.sqrt(colour) / COLOUR
     return out

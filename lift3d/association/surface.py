@@ -1,4 +1,4 @@
-"""What objects are made of: superpoints, which of them touch, and how they were joined."""
+"""The superpoints of the objects, their edges, and the tree of their merges."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ Edges = Int32[np.ndarray, "edges 2"]
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """The graph of superpoints and the tree of joins that decided the objects.
+    """The graph of superpoints and the tree of merges that gave the objects.
 
-    Nodes of the tree are the superpoints, in order, then one node per join, in order.
+    Nodes of the tree are first the superpoints, then one node per merge, both in order.
     """
 
     superpoint: Int32[np.ndarray, " points"]
-    """Superpoint of each point of the cloud; -1 where it is in none."""
+    """Superpoint of each point of the cloud; -1 for points in none."""
     edges: Edges
-    """Superpoints that touch, the smaller first."""
+    """Pairs of superpoints that touch, the smaller index first."""
     strength: Float32[np.ndarray, " edges"]
-    """How well the two go together, 0 to 1: by shape, the probability that they are one object;
-    by masks, how alike their normals and colours are along the border."""
+    """0 to 1: by shape, the probability that both are one object; by masks, the similarity of
+    normals and colours along the border."""
     joins: Int32[np.ndarray, "joins 2"]
-    """The two nodes that each join made one; empty where the views alone decided."""
+    """The two nodes of each merge; empty where only the masks decided."""
     likelihood: Float32[np.ndarray, " joins"]
-    """Probability that the two are one object."""
+    """Probability that the two nodes of each merge are one object."""
     node: Int32[np.ndarray, " superpoints"]
-    """The node that each superpoint ended in."""
+    """Node of the tree that contains each superpoint in the result."""
     object: Int32[np.ndarray, " superpoints"]
-    """The object with most of its points; 0 = none."""
+    """Object with most points of each superpoint; 0 = none."""
 
     def save(self, path: Path) -> None:
-        """Write every array under its name."""
+        """Write all arrays to `path`."""
         save_arrays(path, vars(self))
 
     @staticmethod
     def load(path: Path) -> Surface:
-        """What `save` wrote; InputError where it is missing or damaged."""
+        """Read a file that `save` wrote; InputError if it is missing or damaged."""
         return load_arrays(path, Surface)
 
 
 def majority(
     superpoint: Int32[np.ndarray, " points"], label: Int32[np.ndarray, " points"], count: int
 ) -> Int32[np.ndarray, " superpoints"]:
-    """The label that most points of each superpoint have; of equals the smaller.
+    """The label of most points of each superpoint; the smaller of equals.
 
     >>> majority(np.int32([0, 0, 0, 1, -1]), np.int32([2, 2, 1, 0, 7]), 3)
     array([2, 0, 0], dtype=int32)
@@ -71,7 +71,7 @@ def touching(
     b: Int32[np.ndarray, " pairs"],
     link: Float32[np.ndarray, " pairs"],
 ) -> tuple[Edges, Float32[np.ndarray, " edges"]]:
-    """Superpoints that neighbouring points `a`, `b` connect, and the mean `link` of each border.
+    """Superpoints connected by neighbouring points `a`, `b`, and the mean `link` of each border.
 
     >>> touching(np.int32([0, 0, 1]), np.int32([0, 1]), np.int32([1, 2]), np.float32([1, 0.5]))
     (array([[0, 1]], dtype=int32), array([0.5], dtype=float32))

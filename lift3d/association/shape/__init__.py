@@ -1,15 +1,15 @@
 """Objects by the shape of the fused surface, for masks of surfaces.
 
-Floor and walls are taken out (`layout`); what remains is cut into smooth pieces of one colour
-(`surfels`, `borders`), also where a dark line runs between two things that touch (`seams`). Then
-neighbouring pieces are joined, the surest first, to a hierarchy, of which those nodes are chosen
-that are together most likely objects (`hierarchy`). What is asked of two neighbours: how the
-surface bends and steps along their border, their colours, seams, extents, how broadly they touch,
-and whether the views put both into one mask (`cues`, `agreement`); of a node: its extents and its
-rim (`wholes`). How much each says was learned from synthetic rooms (`joining`).
+Floor and walls are removed (`layout`). The rest is cut into smooth pieces of one colour (`surfels`,
+`borders`), also along dark lines where two objects touch (`seams`). Neighbouring pieces are merged,
+the most probable pair first, to a hierarchy; of its nodes those are chosen that are most probably
+objects (`hierarchy`). Two classifiers trained on synthetic rooms (`joining`) rate pairs and nodes.
+Features of a pair: bends and steps along the border, colours, seams, extents, the width of the
+contact, and whether the views put both into one mask (`cues`, `agreement`). Features of a node: its
+extents and its border (`nodes`).
 
-At last what cannot stand alone, because it touches neither floor nor wall and what carries it is
-thin beside it, joins what carries it: a seat its legs, leaves their pot.
+Finally, an object that touches neither floor nor wall and whose support is narrow merges with its
+support: a seat with its legs, leaves with their pot.
 """
 
 from __future__ import annotations
@@ -22,45 +22,68 @@ from jaxtyping import Float32, Float64, Int32, Int64
 
 from lift3d.association.looks import Look
 from lift3d.association.shape.agreement import Agreement
-from lift3d.association.shape.borders import AGREED, ASKED, OTHERS, OWN, Neighbours, borders
+from lift3d.association.shape.borders import OBSERVED, OTHERS, OWN, SAME_MASK, Neighbours, borders
 from lift3d.association.shape.cues import cues
-from lift3d.association.shape.hierarchy import Hierarchy, grow
+from lift3d.association.shape.hierarchy import Hierarchy, build_hierarchy
 from lift3d.association.shape.joining import joining
 from lift3d.association.shape.layout import layout
-from lift3d.association.shape.pieces import SIZE, JoinProbability, Pairs, Pieces, largest
+from lift3d.association.shape.pieces import SIZE, PairProbability, Pairs, Pieces, largest
 from lift3d.association.shape.seams import lines
 from lift3d.association.shape.surfels import Surfels, surfels
 from lift3d.association.surface import Surface, majority
 from lift3d.geometry.graphs import felzenszwalb
 from lift3d.scene import Camera, Points
 
-CELLS, FEWEST, CELL = 1.93, 1.1, 0.025
-"""Side of a surfel's cell: so many spacings of the points, but where these are coarse no more than
-`CELL` metres, as long as that is `FEWEST` spacings: the rules were made for such surfels."""
+CELL_SPACINGS = 1.93
+"""Side of a surfel's cell in spacings of the points. Chosen by hand; the classifiers were trained
+with it."""
+LARGEST_CELL = 0.025
+"""Metres; maximum side of a cell in metric scenes. Chosen on a real scan, where cells of 0.02 made
+pieces of noise."""
+LEAST_SPACINGS = 1.1
+"""Minimum side of a cell in spacings, also above `LARGEST_CELL`. Chosen by hand; not tuned on
+data."""
+SMALLEST = 12
+"""Minimum surfels of a piece. Chosen by hand; not tuned on data."""
+SMOOTH_SCALE, FINE_SCALE = 0.3, 0.05
+"""Scale k of the graph segmentation: of the smooth pieces that propose planes, and of the pieces
+that are merged. Chosen by hand; not tuned on data."""
+COLOUR_WEIGHT, SEAM_WEIGHT = 1 / 60, 1 / 8
+"""Difference of neighbours per unit of CIELAB distance, and of a seam's lightness. Chosen by hand;
+not tuned on data."""
+NOISE_REACH = 3
+"""Cells up to which a point without a surfel gets the nearest one. Chosen by hand; not tuned on
+data."""
+LEAST_ALIGNED = 0.3
+"""Minimum length of the cameras' mean upward vector; below it gravity is unknown. Chosen by hand;
+not tuned on data."""
+LEAST_COSINE = 0.9
+"""Minimum cosine between a layout plane's normal and the cameras' mean upward vector for a floor.
+Chosen by hand; not tuned on data."""
 
 
 def learned_probability(pieces: Pieces, pairs: Pairs) -> Float64[np.ndarray, " pairs"]:
-    """Learned probability that pairs of neighbours are parts of one object."""
+    """Probability by the trained classifier that two neighbours are parts of one object."""
     return joining().join(cues(pieces, pairs))
 
 
 @dataclass(frozen=True, eq=False)
 class SurfaceObjects:
-    """The objects that the surface shows, and what they are made of."""
+    """Objects found on the surface, with the pieces and the hierarchy behind them."""
 
     object: Int32[np.ndarray, " points"]
-    """Object of each point from 0; -1 where it is near no surface."""
+    """Object of each point from 0; -1 where no surface is near."""
     confidence: Float64[np.ndarray, " objects"]
-    """Confidence of each object, 0 to 1."""
+    """From 0 to 1."""
     piece: Int32[np.ndarray, " points"]
-    """Piece of surface of each point; -1 where it is near no surface."""
+    """Piece of each point; -1 where no surface is near."""
     edges: Int32[np.ndarray, "edges 2"]
-    """Pieces that touch."""
+    """Pairs of pieces that touch."""
     strength: Float32[np.ndarray, " edges"]
-    """Probability that the two are one object, before any join."""
+    """Probability that the pieces of an edge are one object, before any merge."""
     tree: Hierarchy
     node: Int32[np.ndarray, " pieces"]
-    """The node of the tree that each piece ended in."""
+    """Node of the tree that contains each piece in the result."""
 
     def surface(self, label: Int32[np.ndarray, " points"]) -> Surface:
         """The pieces as superpoints, with the final objects `label`."""
@@ -69,15 +92,15 @@ class SurfaceObjects:
             self.piece,
             self.edges,
             self.strength,
-            self.tree.kids.astype(np.int32),
-            self.tree.likely[leaves:].astype(np.float32),
+            self.tree.children.astype(np.int32),
+            self.tree.probability[leaves:].astype(np.float32),
             self.node,
             majority(self.piece, label, leaves),
         )
 
 
 class Shape:
-    """The surface in pieces. Show it the views (`add`), then ask for the `objects`.
+    """The surface cut into pieces; `add` the views, then get the `objects`.
 
     `spacing` is the distance between neighbouring points, in metres where `metric`.
     """
@@ -85,15 +108,18 @@ class Shape:
     def __init__(
         self, points: Points, spacing: float, cameras: Iterable[Camera], metric: bool
     ) -> None:
-        self._points, self.cell = points, CELLS * spacing
+        self._points, self.cell = points, CELL_SPACINGS * spacing
         if metric:
-            self.cell = min(self.cell, max(CELL, FEWEST * spacing))
+            self.cell = min(self.cell, max(LARGEST_CELL, LEAST_SPACINGS * spacing))
         self.surface = surface = surfels(points, self.cell)
         near = Neighbours(surface, lines(surface, points, spacing), self.cell)
-        nothing = np.zeros(len(surface), np.int64)
-        smooth = felzenszwalb(near.a, near.b, near.difference(0.0), 0.3, 12, nothing)
+        one_block = np.zeros(len(surface), np.int64)
+        smooth = felzenszwalb(
+            near.a, near.b, near.difference(0.0), SMOOTH_SCALE, SMALLEST, one_block
+        )
         planes, plane = layout(surface, smooth, self.cell)
-        fine = felzenszwalb(near.a, near.b, near.difference(1 / 60, 1 / 8), 0.05, 12, nothing)
+        difference = near.difference(COLOUR_WEIGHT, SEAM_WEIGHT)
+        fine = felzenszwalb(near.a, near.b, difference, FINE_SCALE, SMALLEST, one_block)
         piece = np.where(plane >= 0, len(surface) + plane, fine)
         self.piece = np.unique(piece, return_inverse=True)[1].astype(np.int64)
         count = int(self.piece.max(initial=-1)) + 1
@@ -104,27 +130,27 @@ class Shape:
         self._agreement = Agreement(_as_points(surface), self.piece, one, other)
 
     def add(self, look: Look) -> None:
-        """Accumulate mask co-occurrence of the pieces in one view; `look` may be at any points."""
+        """Accumulate mask co-occurrence of pieces in one view; `look` may be of any points."""
         self._agreement.add(look)
 
     def objects(self) -> SurfaceObjects:
-        """The objects that the surface shows; each layout plane is one too."""
+        """Objects of the surface; each layout plane is one too."""
         first = self.pieces()
         pairs = [(p, q) for p, edge in enumerate(first.edge) for q in edge if p < q]
-        strength = first.together(pairs) if pairs else np.zeros(0)
-        tree = grow(first)
-        worth = joining().whole(tree.cues)
+        strength = first.merge_probability(pairs) if pairs else np.zeros(0)
+        tree = build_hierarchy(first)
+        worth = joining().node(tree.cues)
         end = tree.cut(tree.chosen(worth))
         pieces = self.pieces()
-        pieces.gather(end)
+        pieces.merge_groups(end)
         size = np.where(pieces.alive, pieces.sums[:, SIZE], 0)
-        pieces.carry()
+        pieces.attach_unsupported()
         root = pieces.roots()
-        kept, of_surfel = np.unique(root[self.piece], return_inverse=True)
-        # The confidence of an object is that of its largest part, whichever part is the root.
+        kept, index = np.unique(root[self.piece], return_inverse=True)
+        # An object has the confidence of its largest part, which need not be the root.
         confidence = np.where(pieces.layout[kept], 1.0, worth[end[largest(root, size)[kept]]])
         return SurfaceObjects(
-            self.of_points(of_surfel.astype(np.int64)),
+            self.of_points(index.astype(np.int64)),
             confidence,
             self.of_points(self.piece),
             np.array(pairs, np.int32).reshape(-1, 2),
@@ -134,21 +160,21 @@ class Shape:
         )
 
     def pieces(
-        self, kind: type[Pieces] = Pieces, probability: JoinProbability = learned_probability
+        self, kind: type[Pieces] = Pieces, probability: PairProbability = learned_probability
     ) -> Pieces:
-        """The pieces, not yet joined, with what the views have said of them so far."""
+        """The pieces before any merge, with the masks of all views added so far."""
         one, other, sums = self._borders
         share = self._agreement.shares()
         sums = sums.copy()
         width = np.sqrt(np.minimum(sums[:, OWN], sums[:, OTHERS])) * ~np.isnan(share)
-        sums[:, AGREED], sums[:, ASKED] = width * np.nan_to_num(share), width
+        sums[:, SAME_MASK], sums[:, OBSERVED] = width * np.nan_to_num(share), width
         found = (one, other, sums)
         return kind(
             self.surface, self.cell, self.piece, self._is_layout, found, self._up, probability
         )
 
-    def of_points(self, thing: Int64[np.ndarray, " surfels"]) -> Int32[np.ndarray, " points"]:
-        """Each point's surfel decides, for noise the nearest one near by."""
+    def of_points(self, value: Int64[np.ndarray, " surfels"]) -> Int32[np.ndarray, " points"]:
+        """Value of each point's surfel, of the nearest one for noise; -1 where none is near."""
         from scipy.spatial import cKDTree
 
         surface = self.surface
@@ -157,10 +183,10 @@ class Shape:
         of_point = surface.of_point.copy()
         noise = np.flatnonzero(of_point < 0)
         distance, near = cKDTree(surface.xyz).query(
-            self._points.xyz[noise], distance_upper_bound=3 * self.cell
+            self._points.xyz[noise], distance_upper_bound=NOISE_REACH * self.cell
         )
         of_point[noise] = np.where(np.isfinite(distance), near, -1)
-        return np.where(of_point >= 0, thing[of_point], -1).astype(np.int32)
+        return np.where(of_point >= 0, value[of_point], -1).astype(np.int32)
 
 
 def _as_points(surface: Surfels) -> Points:
@@ -176,10 +202,10 @@ def _as_points(surface: Surfels) -> Points:
 def _up(
     cameras: Iterable[Camera], normals: list[Float64[np.ndarray, "3"]]
 ) -> Float64[np.ndarray, "3"]:
-    """Against gravity: the floor's normal, else where the pictures' tops point, else zeros."""
+    """Unit vector against gravity: the floor's normal, else the cameras' mean up, else zeros."""
     tops = [-each.pose[:3, 1] for each in cameras]
     mean = np.mean(tops, axis=0) if tops else np.zeros(3)
     length = float(np.linalg.norm(mean))
-    if length < 0.3:
+    if length < LEAST_ALIGNED:
         return np.zeros(3)
-    return next((each for each in normals if each @ mean > 0.9 * length), mean / length)
+    return next((each for each in normals if each @ mean > LEAST_COSINE * length), mean / length)

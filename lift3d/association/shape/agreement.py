@@ -1,4 +1,4 @@
-"""Whether views put two neighbouring pieces of surface into one mask."""
+"""How often views put two neighbouring pieces of surface into one mask."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from jaxtyping import Float64, Int64
 from lift3d.association.looks import Look
 from lift3d.scene import Points
 
-FEWEST = 2
-"""Least surfels of a piece that a view must see to count. Chosen by hand; not tuned on data."""
-ENOUGH = 3.0
-"""Minimum total weight of all views; below it the agreement is NaN. Chosen by hand; not tuned on
+LEAST_SURFELS = 2
+"""Minimum surfels of each piece that a view must see to count. Chosen by hand; not tuned on
 data."""
+LEAST_WEIGHT = 3.0
+"""Minimum total weight; below it the agreement is NaN. Chosen by hand; not tuned on data."""
 
 
 class Agreement:
-    """Accumulate mask co-occurrence of pairs of pieces, view by view.
+    """Accumulates, over views, mask co-occurrence of pairs of pieces.
 
-    A piece is under the mask that most of it is under; a view counts the more, the more it sees of
-    both pieces and the less these are divided among masks.
+    A piece has the mask that covers most of it. The weight of a view grows with the number of
+    surfels that it sees of both pieces, and with the share of each that its mask covers.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Agreement:
         self._same, self._weight = np.zeros(len(one)), np.zeros(len(one))
 
     def add(self, look: Look) -> None:
-        """Add one view; `look` may be at any points."""
+        """Add one view; `look` may be of any points."""
         look = look.at(self._surfels)
         label = look.label.astype(np.int64)
         piece = self._piece[look.seen.point]
@@ -50,12 +50,12 @@ class Agreement:
         share /= np.maximum(seen, 1)
         one, other = self._one, self._other
         both = np.minimum(seen[one], seen[other])
-        asked = (mask[one] > 0) & (mask[other] > 0) & (both >= FEWEST)
-        weight = asked * np.sqrt(both) * share[one] * share[other]
+        observed = (mask[one] > 0) & (mask[other] > 0) & (both >= LEAST_SURFELS)
+        weight = observed * np.sqrt(both) * share[one] * share[other]
         self._same += weight * (mask[one] == mask[other])
         self._weight += weight
 
     def shares(self) -> Float64[np.ndarray, " pairs"]:
-        """Share of the views with both in one mask; NaN below the weight `ENOUGH`."""
-        known = self._weight >= ENOUGH
+        """Weighted share of views with both in one mask; NaN under `LEAST_WEIGHT`."""
+        known = self._weight >= LEAST_WEIGHT
         return np.where(known, self._same / np.maximum(self._weight, 1e-9), np.nan)

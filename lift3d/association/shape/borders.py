@@ -1,4 +1,4 @@
-"""How the surface runs between neighbours: across a fold, a step, or without interruption."""
+"""Bends, steps, seams and colours between neighbouring surfels, and their sums over borders."""
 
 from __future__ import annotations
 
@@ -10,24 +10,33 @@ from lift3d.association.shape.surfels import Surfels
 
 NEIGHBOURS = 14
 REACH = 2.1
-"""Neighbours of a surfel: that many at most, up to that many cells away."""
+"""Maximum number of neighbours of a surfel, and their radius in cells. Chosen by hand; not tuned on
+data."""
 
 (
-    PAIRS, INWARD, OUTWARD, STEP, OWN, OTHERS, RISE, RISE_BACK, AGREED, ASKED,
+    PAIRS, INWARD, OUTWARD, STEP, OWN, OTHERS, RISE, RISE_BACK, SAME_MASK, OBSERVED,
     SEAM, COLOUR, FOLDS, RIDGES, SEAMS, EDGES,
 ) = range(16)  # fmt: skip
-"""Sums over a border of two pieces: pairs of surfels, their inward and outward bends, steps in half
-cells, surfels on either side, pairs where the one lies flat and the other is above it, and the
-other way round; what the views say (`agreement`); seams (`seams`) and differences of colour; and
-the pairs with an inward bend, an outward one, a seam, another colour."""
+"""Sums over the border of two pieces: pairs of surfels; their inward and outward bends; steps in
+half cells; surfels on this side and on the other; pairs with a level surfel here and a higher one
+there, and the reverse; mask agreement and its weight (`agreement`); seams (`seams`); differences of
+colour; numbers of pairs with an inward bend, an outward bend, a seam, a colour edge."""
 TURNED = [
-    PAIRS, INWARD, OUTWARD, STEP, OTHERS, OWN, RISE_BACK, RISE, AGREED, ASKED,
+    PAIRS, INWARD, OUTWARD, STEP, OTHERS, OWN, RISE_BACK, RISE, SAME_MASK, OBSERVED,
     SEAM, COLOUR, FOLDS, RIDGES, SEAMS, EDGES,
 ]  # fmt: skip
-"""The same border from the other side."""
+"""Columns of the same border from the other side."""
 BENT, DARK, TINTED = 0.1, 2.0, 4.0
-"""From which 1 - cosine a pair is bent, from which lightness it has a seam, from which CIELAB
-distance another colour."""
+"""Minimum 1 - cosine of a bend, depth in lightness of a seam, and CIELAB distance of a colour edge.
+Chosen by hand; not tuned on data."""
+OPPOSED = -0.3
+"""Minimum cosine of the normals of neighbours. Chosen by hand; not tuned on data."""
+STEP_NOISE, STEP_BENT = 0.15, 0.15
+"""Offset in cells that is noise and no step, and minimum 1 - cosine of a bend at which an offset is
+not counted as a step of the border. Chosen by hand; not tuned on data."""
+FLAT, HIGHER = 0.8, 0.25
+"""Minimum cosine between normal and up of a level surfel, and minimum height in cells of one that
+rises from it. Chosen by hand; not tuned on data."""
 
 
 class Neighbours:
@@ -51,8 +60,8 @@ class Neighbours:
         key = np.unique(low * count + high)
         a, b = key // count, key % count
         cosine = (normal[a] * normal[b]).sum(1)
-        # The two sides of a thin board are no neighbours.
-        a, b, cosine = a[cosine > -0.3], b[cosine > -0.3], cosine[cosine > -0.3]
+        # The two sides of a thin board are not neighbours.
+        a, b, cosine = a[cosine > OPPOSED], b[cosine > OPPOSED], cosine[cosine > OPPOSED]
         apart = xyz[b] - xyz[a]
         off = np.abs((apart * normal[a]).sum(1)) + np.abs((apart * normal[b]).sum(1))
         self.cell = cell
@@ -65,8 +74,8 @@ class Neighbours:
         self.seam = seams(surface, *line, cell, self.a, self.b)
 
     def difference(self, colour: float, seam: float = 0.0) -> Float32[np.ndarray, " pairs"]:
-        """For graph segmentation: bend, step in cells, and so many times colour and seam."""
-        step = np.maximum(self.off - 0.15 * self.cell, 0) / self.cell
+        """Dissimilarity for segmentation: bend + step in cells + weights times colour and seam."""
+        step = np.maximum(self.off - STEP_NOISE * self.cell, 0) / self.cell
         tint = colour * self.colour + seam * self.seam
         return (self.bend + tint + step).astype(np.float32)
 
@@ -81,7 +90,7 @@ def borders(
     Int64[np.ndarray, " borders"],
     Float64[np.ndarray, "borders sums"],
 ]:
-    """Touching pieces, the lower index first, and the sums over their border."""
+    """Pairs of pieces that touch, the lower index first, and the sums over their border."""
     across = piece[near.a] != piece[near.b]
     a, b = near.a[across].astype(np.int64), near.b[across].astype(np.int64)
     bend, inward, off = near.bend[across], near.inward[across], near.off[across]
@@ -90,18 +99,18 @@ def borders(
     a, b = np.where(turn, b, a), np.where(turn, a, b)
     pieces = int(piece.max(initial=-1)) + 1
     key, group = np.unique(piece[a] * pieces + piece[b], return_inverse=True)
-    level = surface.normal @ up > 0.8
+    level = surface.normal @ up > FLAT
     height = surface.xyz @ up
     sums = np.zeros((len(key), len(TURNED)))
     for column, each in (
         (PAIRS, np.ones(len(a))),
         (INWARD, bend * inward),
         (OUTWARD, bend * ~inward),
-        (STEP, np.maximum(off / near.cell - 0.15, 0) * 2 * (bend < 0.15)),
+        (STEP, np.maximum(off / near.cell - STEP_NOISE, 0) * 2 * (bend < STEP_BENT)),
         (OWN, _first(group, a, len(surface))),
         (OTHERS, _first(group, b, len(surface))),
-        (RISE, level[a] & (height[b] > height[a] + 0.25 * near.cell)),
-        (RISE_BACK, level[b] & (height[a] > height[b] + 0.25 * near.cell)),
+        (RISE, level[a] & (height[b] > height[a] + HIGHER * near.cell)),
+        (RISE_BACK, level[b] & (height[a] > height[b] + HIGHER * near.cell)),
         (SEAM, seam),
         (COLOUR, colour),
         (FOLDS, (bend > BENT) & inward),

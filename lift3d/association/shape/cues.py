@@ -1,4 +1,4 @@
-"""What tells whether two pieces are parts of one thing."""
+"""Features by which a classifier predicts whether two pieces are parts of one object."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from lift3d.association.shape.borders import (
-    AGREED,
-    ASKED,
     COLOUR,
     EDGES,
     FOLDS,
     INWARD,
+    OBSERVED,
     OTHERS,
     OUTWARD,
     OWN,
@@ -19,6 +18,7 @@ from lift3d.association.shape.borders import (
     RIDGES,
     RISE,
     RISE_BACK,
+    SAME_MASK,
     SEAM,
     SEAMS,
     STEP,
@@ -27,8 +27,9 @@ from lift3d.association.shape.borders import (
 from lift3d.association.shape.moments import meetings, solids
 from lift3d.association.shape.pieces import BINS, LEVEL, LIGHT, SIZE, UPRIGHT, Pairs, Pieces
 
-FEWEST, SQUARE = 20, 0.85
-"""Upright surfels of a box, and how much alike their directions are, modulo right angles."""
+LEAST_UPRIGHT, LEAST_ALIGNED = 20, 0.85
+"""Minimum upright surfels of a box, and minimum length of their mean direction modulo right angles.
+Chosen by hand; not tuned on data."""
 
 CUES = {
     "size of the smaller": 0, "size of the larger": 0, "contact in widths": 0, "contact": 0,
@@ -45,11 +46,12 @@ CUES = {
     "filled": 0, "widths along the edge": 0, "beside along the edge": -1,
     "edge of the smaller shared": 0, "edge of the larger shared": 0,
 }  # fmt: skip
-"""Cues of a pair, in order; 1 where more can only speak for one thing, -1 against it."""
+"""Names of a pair's features, in order, with the sign of their effect on the probability that both
+are one object; 0 where it is not constrained."""
 
 
 def cues(pieces: Pieces, pairs: Pairs) -> Float64[np.ndarray, "pairs cues"]:
-    """Those of `CUES`; NaN where not known. Sizes and contacts are in surfels, as logarithms."""
+    """Features named in `CUES`; NaN where unknown. Sizes and contacts are log1p of surfels."""
     one, other = np.array(pairs, np.int64).T
     sums = np.array([pieces.edge[p][q] for p, q in pairs])
     turn = pieces.sums[one, SIZE] > pieces.sums[other, SIZE]
@@ -57,8 +59,8 @@ def cues(pieces: Pieces, pairs: Pairs) -> Float64[np.ndarray, "pairs cues"]:
     sums = np.where(turn[:, None], sums[:, TURNED], sums)
     of_small, of_large = pieces.sums[small], pieces.sums[large]
     size, contact, border = of_small[:, SIZE], sums[:, OWN], sums[:, PAIRS]
-    asked = sums[:, ASKED]
-    agreed = np.where(asked > 0, sums[:, AGREED] / np.maximum(asked, 1e-9), np.nan)
+    observed = sums[:, OBSERVED]
+    agreement = np.where(observed > 0, sums[:, SAME_MASK] / np.maximum(observed, 1e-9), np.nan)
     lab = of_small[:, LIGHT] / size[:, None] - of_large[:, LIGHT] / of_large[:, [SIZE]]
     bins = [each[:, BINS] for each in (of_small, of_large)]
     share = [each / np.maximum(each.sum(1, keepdims=True), 1e-9) for each in bins]
@@ -70,7 +72,7 @@ def cues(pieces: Pieces, pairs: Pairs) -> Float64[np.ndarray, "pairs cues"]:
         contact / np.maximum(pieces.around[small], 1),
         sums[:, OTHERS] / np.maximum(pieces.around[large], 1),
         *(sums[:, each] / border for each in (INWARD, OUTWARD, STEP, RISE, RISE_BACK)),
-        agreed,
+        agreement,
         np.abs(lab[:, 0]),
         np.linalg.norm(lab[:, 1:], axis=1),
         np.minimum(*share).sum(1),
@@ -88,14 +90,14 @@ def cues(pieces: Pieces, pairs: Pairs) -> Float64[np.ndarray, "pairs cues"]:
 def _turned(
     pieces: Pieces, one: Int64[np.ndarray, " pairs"], other: Int64[np.ndarray, " pairs"]
 ) -> Float64[np.ndarray, " pairs"]:
-    """Degrees by which one box is turned on another about the vertical; NaN where either is none.
+    """Degrees between two boxes about the vertical, modulo 90; NaN where either is no box.
 
-    Parts of one thing are aligned, loose things lie as they fell.
+    Parts of one object are mostly aligned, separate objects often are not.
     """
     known = np.ones(len(one), bool)
     for each in (one, other):
         upright = pieces.sums[each, UPRIGHT]
-        known &= (upright >= FEWEST) & (np.abs(pieces.turn[each]) > SQUARE * upright)
+        known &= (upright >= LEAST_UPRIGHT) & (np.abs(pieces.turn[each]) > LEAST_ALIGNED * upright)
     angle = np.angle(pieces.turn[one] * pieces.turn[other].conj())
     return np.where(known, np.degrees(np.abs(angle)) / 4, np.nan)
 
@@ -106,7 +108,7 @@ def _solid(
     large: Int64[np.ndarray, " pairs"],
     contact: Float64[np.ndarray, " pairs"],
 ) -> list[Float64[np.ndarray, " pairs"]]:
-    """Extents of both pieces and of what they would be together, and how they meet."""
+    """Extents of both pieces and of their union, and widths along their common edge."""
     one, other = pieces.moments[small], pieces.moments[large]
     size, larger = pieces.sums[small, SIZE], pieces.sums[large, SIZE]
     little, large_one, both = (

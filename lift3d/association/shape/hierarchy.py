@@ -1,4 +1,4 @@
-"""Pieces joined to ever larger things, and which of these are objects."""
+"""A hierarchy of merged pieces, and the choice of the nodes that are objects."""
 
 from __future__ import annotations
 
@@ -8,116 +8,121 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from lift3d.association.shape.nodes import NodeCues
 from lift3d.association.shape.pieces import Pairs, Pieces
-from lift3d.association.shape.wholes import Sketches
 
-UNLIKELY = 0.1
-"""Joins less likely than that are not tried."""
-DOUBT = 0.15
-"""What a choice costs: what is worth less is no object, and two halves must together be worth more
-than the whole by that much."""
+LEAST_PROBABILITY = 0.1
+"""Pairs with a lower merge probability are not merged. Chosen by hand; not tuned on data."""
+LIKELY = 0.5
+"""Merge probability above which pieces outside every chosen node are one object."""
+NODE_COST = 0.15
+"""Cost of a chosen node: nodes worth less are no objects, and two children replace their parent if
+they are worth more by this. Chosen by hand; not tuned on data."""
 
 
 @dataclass(frozen=True, eq=False)
 class Hierarchy:
-    """A forest: the pieces, in order, then what each join made, in order."""
+    """A forest: first the pieces, then the nodes of the merges, both in order."""
 
-    kids: Int64[np.ndarray, "joins 2"]
+    children: Int64[np.ndarray, "joins 2"]
     parent: Int64[np.ndarray, " nodes"]
-    """-1 where none."""
-    likely: Float64[np.ndarray, " nodes"]
-    """How likely the two parts of a node are one thing; 1 of a piece."""
+    """-1 for roots."""
+    probability: Float64[np.ndarray, " nodes"]
+    """Merge probability of the node's children; 1 for pieces."""
     cues: Float64[np.ndarray, "nodes cues"]
-    """Those of `wholes.CUES`."""
+    """Features named in `nodes.CUES`."""
     layout: Bool[np.ndarray, " nodes"]
-    """Floor, walls and what is joined to them."""
+    """Nodes that contain floor or wall."""
 
     def chosen(self, worth: Float64[np.ndarray, " nodes"]) -> Bool[np.ndarray, " nodes"]:
-        """The nodes, none inside another, of the greatest sum of `worth` - `DOUBT`.
+        """The nodes, none inside another, with the largest sum of `worth` - `NODE_COST`.
 
-        `worth` is what `Joining.whole` says of `cues`. From the pieces up, so that each node knows
-        the best that can be made of its parts.
+        `worth` is the prediction of `Joining.node` from `cues`. Dynamic programming from the pieces
+        up: `best` is the largest sum inside each node.
         """
-        leaves = len(self.parent) - len(self.kids)
-        best = np.maximum(np.where(self.layout, 0, worth) - DOUBT, 0)
+        leaves = len(self.parent) - len(self.children)
+        best = np.maximum(np.where(self.layout, 0, worth) - NODE_COST, 0)
         taken = best > 0
-        for node, (one, other) in enumerate(self.kids.tolist(), start=leaves):
+        for node, (one, other) in enumerate(self.children.tolist(), start=leaves):
             parts = best[one] + best[other]
             if parts > best[node]:
                 best[node], taken[node] = parts, False
         for node in reversed(range(len(self.parent))):
             above = self.parent[node]
             if above >= 0 and taken[above]:
-                taken[node] = True  # inside what is taken
+                taken[node] = True  # inside a chosen node
         top = taken.copy()
         joined = self.parent >= 0
         top[joined] &= ~taken[self.parent[joined]]
         return top
 
     def cut(self, chosen: Bool[np.ndarray, " nodes"]) -> Int64[np.ndarray, " pieces"]:
-        """The node that each piece ends in: the one chosen; where none is, the largest that holds
-        no chosen one and whose parts are each more likely one thing than two.
+        """The node that contains each piece in the result: the chosen one, else the largest without
+        a chosen one inside and with all its merges more probable than `LIKELY`.
         """
         count = len(self.parent)
-        leaves = count - len(self.kids)
-        inside, holds = chosen.copy(), chosen.copy()
+        leaves = count - len(self.children)
+        inside, contains = chosen.copy(), chosen.copy()
         for node in reversed(range(count)):
             inside[node] |= self.parent[node] >= 0 and inside[self.parent[node]]
-        whole = np.ones(count, bool)
-        for node, kids in enumerate(self.kids.tolist(), start=leaves):
-            holds[node] |= holds[kids].any()
-            whole[node] = inside[node] or (
-                whole[kids].all() and not holds[node] and self.likely[node] > 0.5
+        merged = np.ones(count, bool)
+        for node, children in enumerate(self.children.tolist(), start=leaves):
+            contains[node] |= contains[children].any()
+            merged[node] = inside[node] or (
+                merged[children].all() and not contains[node] and self.probability[node] > LIKELY
             )
         end = np.arange(count)
         for node in reversed(range(count)):
             above = self.parent[node]
-            if above >= 0 and whole[above]:
+            if above >= 0 and merged[above]:
                 end[node] = end[above]
         return end[:leaves]
 
 
-def grow(pieces: Pieces) -> Hierarchy:
-    """Join `pieces`, the surest neighbours first, until no two are likely one thing at all."""
+def build_hierarchy(pieces: Pieces) -> Hierarchy:
+    """Merge neighbouring `pieces`, the most probable pair first, down to `LEAST_PROBABILITY`."""
     count = len(pieces.layout)
-    sketches = Sketches(pieces)
+    node_cues = NodeCues(pieces)
     heap: list[tuple[float, int, int, int, int]] = []
     node = np.arange(count)
-    kids: list[tuple[int, int]] = []
-    likely = [1.0] * count
+    children: list[tuple[int, int]] = []
+    probability = [1.0] * count
 
-    def ask(pairs: Pairs) -> list[tuple[int, int, float]]:
+    def rate(pairs: Pairs) -> list[tuple[int, int, float]]:
         pairs = [(p, q) for p, q in pairs if not (pieces.layout[p] and pieces.layout[q])]
         if not pairs:
             return []
-        found = [(*pair, p) for pair, p in zip(pairs, pieces.together(pairs).tolist(), strict=True)]
+        found = [
+            (*pair, p)
+            for pair, p in zip(pairs, pieces.merge_probability(pairs).tolist(), strict=True)
+        ]
         for one, other, p in found:
-            if p > UNLIKELY:
+            if p > LEAST_PROBABILITY:
                 versions = int(pieces.version[one]), int(pieces.version[other])
                 heapq.heappush(heap, (-p, one, other, *versions))
         return found
 
     near: list[dict[int, float]] = [{} for _ in range(count)]
-    for one, other, p in ask([(p, q) for p, e in enumerate(pieces.edge) for q in e if p < q]):
+    for one, other, p in rate([(p, q) for p, e in enumerate(pieces.edge) for q in e if p < q]):
         near[one][other] = near[other][one] = p
     for each in range(count):
-        sketches.add(each, near[each])
+        node_cues.add(each, near[each])
     while heap:
         p, one, other, *versions = heapq.heappop(heap)
         if not (pieces.alive[one] and pieces.alive[other]):
             continue
         if versions != [pieces.version[one], pieces.version[other]]:
             continue
-        kids.append((int(node[one]), int(node[other])))
-        likely.append(-p)
+        children.append((int(node[one]), int(node[other])))
+        probability.append(-p)
         kept = pieces.merge(one, other)
-        node[kept] = count + len(kids) - 1
-        around = ask([(min(kept, q), max(kept, q)) for q in pieces.edge[kept]])
-        sketches.add(kept, {a + b - kept: p for a, b, p in around})
-    joins = np.array(kids, np.int64).reshape(-1, 2)
-    parent = np.full(len(likely), -1)
-    parent[joins] = np.arange(count, len(likely))[:, None]
-    sure = np.array(likely)
+        node[kept] = count + len(children) - 1
+        around = rate([(min(kept, q), max(kept, q)) for q in pieces.edge[kept]])
+        node_cues.add(kept, {a + b - kept: p for a, b, p in around})
+    joins = np.array(children, np.int64).reshape(-1, 2)
+    parent = np.full(len(probability), -1)
+    parent[joins] = np.arange(count, len(probability))[:, None]
+    known = np.array(probability)
     return Hierarchy(
-        joins, parent, sure, sketches.cues(joins, parent, sure), np.array(sketches.layout, bool)
+        joins, parent, known, node_cues.cues(joins, parent, known), np.array(node_cues.layout, bool)
     )

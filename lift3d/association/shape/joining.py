@@ -1,9 +1,9 @@
-"""The judges of what belongs together and what is an object, learned from rooms that are known.
+"""Classifiers of pairs of pieces and of nodes of the hierarchy, trained on synthetic rooms.
 
-`joining.npz` comes with the package (`pipelines/train_joining.py` makes it): boosted trees over the
-cues of `cues`, some of which may only speak one way, and of `wholes`. Asking the first again after
-every join is GALA's idea (Nunez-Iglesias et al. 2013, "Machine learning of hierarchical
-clustering"); choosing from the tree of joins by a second is that of merge trees (Liu et al. 2014).
+`joining.npz` is part of the package and written by `pipelines/train_joining.py`: boosted trees over
+the features of `cues`, some with a constrained sign, and of `nodes`. Rating the neighbours again
+after every merge is from GALA (Nunez-Iglesias et al. 2013, "Machine learning of hierarchical
+clustering"); choosing nodes of the merge tree by a second classifier is from Liu et al. (2014).
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ MODEL = Path(__file__).with_name("joining.npz")
 
 @dataclass(frozen=True, eq=False)
 class Joining:
-    """What was learned."""
+    """The two classifiers."""
 
     join: Trees
-    """Whether two neighbours are parts of one thing, from `cues.cues`."""
-    whole: Trees
-    """What a node of the hierarchy is worth, 0 to 1, from `wholes.CUES`: 0 where its IoU with the
-    nearest object is 0.35 or less, 1 from 0.9 on."""
+    """Probability that two neighbours are parts of one object, from `cues.CUES`."""
+    node: Trees
+    """Worth of a node of the hierarchy, 0 to 1, from `nodes.CUES`: 0 for an IoU with the best
+    object up to 0.35, 1 from 0.9 on (chosen on rooms 120 to 129)."""
 
 
 @lru_cache(maxsize=1)
 def joining(path: Path = MODEL) -> Joining:
-    """As it comes with the package."""
+    """The classifiers in the package; `whole` is the name of `node` in the file."""
     with np.load(path) as arrays:
         return Joining(Trees.of_arrays(arrays, "join"), Trees.of_arrays(arrays, "whole"))

@@ -1,4 +1,4 @@
-"""Floor and walls: large planes with the whole scene before them."""
+"""Floor and walls: large planes with all of the scene on their front side."""
 
 from __future__ import annotations
 
@@ -10,89 +10,109 @@ from jaxtyping import Bool, Float64, Int32, Int64
 from lift3d.association.shape.surfels import Surfels
 
 AREA = 2500
-"""Least size of a layout plane, in surfels: a square of 50 cells."""
-BEHIND = 0.03
-"""Most of the scene that may lie behind a layout plane."""
+"""Minimum surfels of a layout plane: a square of 50 cells. Chosen by hand; not tuned on data."""
+CANDIDATE_AREA = AREA / 16
+"""Minimum surfels of a piece whose plane is tried. Chosen by hand; not tuned on data."""
+BEHIND, BEHIND_REACH = 0.03, 3
+"""Maximum share of surfels more than so many cells behind a layout plane. Chosen by hand; not tuned
+on data."""
 CANDIDATES = 60
-"""Largest pieces of surface whose planes are tried."""
+"""Number of pieces, the largest, whose planes are tried. Chosen by hand; not tuned on data."""
+FLAT = 0.95
+"""Minimum length of the mean normal of such a piece. Chosen by hand; not tuned on data."""
+FREE = 0.5
+"""Minimum share of such a piece outside the planes found before. Chosen by hand; not tuned on
+data."""
+ALIKE, ALIKE_NOISE, PARALLEL = 0.9, 0.6, 0.97
+"""Minimum cosine of normals: of a surfel on a plane, of noise behind a plane, of two parallel
+planes. Chosen by hand; not tuned on data."""
+SPREADS, THINNEST = 3, 0.3
+"""Half the thickness of a plane in median distances of its surfels, and its minimum in cells.
+Chosen by hand; not tuned on data."""
+DEPTH = 7.5
+"""Cells: maximum distance of noise behind a plane, and of a door or rug before it. Chosen by hand;
+not tuned on data."""
+BANDS, BINS = (0.75, 0.6, 0.5), 30
+"""Half the thickness, in cells, of the band of surfels in each round of fitting, and bins of their
+heights. Chosen by hand; not tuned on data."""
 
 
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """Through `point`, facing along `normal`."""
+    """A plane through `point` with unit `normal` towards its front."""
 
     point: Float64[np.ndarray, "3"]
     normal: Float64[np.ndarray, "3"]
 
     def height(self, xyz: Float64[np.ndarray, "points 3"]) -> Float64[np.ndarray, " points"]:
-        """Signed distance before the plane."""
+        """Signed distance, positive on the front side."""
         return (xyz - self.point) @ self.normal
 
 
 def layout(
     surface: Surfels, piece: Int32[np.ndarray, " surfels"], cell: float
 ) -> tuple[list[Plane], Int64[np.ndarray, " surfels"]]:
-    """The planes that bound the scene, largest first, and which each surfel belongs to, -1 none.
+    """The planes that bound the scene, largest first, and the plane of each surfel, -1 = none.
 
-    `piece` are smooth pieces of the surface. Of two parallel planes close to each other the one
-    in front is a door or a rug, so a thing. What lies just behind a plane and faces as it does
-    is its noise.
+    `piece` are smooth pieces of the surface. A plane close in front of a parallel one is an object
+    (a door, a rug). Surfels just behind a plane with a similar normal are its noise.
     """
     xyz, normal = surface.xyz, surface.normal
     label = np.full(len(surface), -1, np.int64)
     free = np.ones(len(surface), bool)
     planes: list[Plane] = []
     for each, guess in _candidates(surface, piece, cell):
-        if free[piece == each].mean() < 0.5:
+        if free[piece == each].mean() < FREE:
             continue
         plane = _fitted(surface, free, guess, cell)
         if plane is None:
             continue
         height = plane.height(xyz)
-        alike = free & (normal @ plane.normal > 0.9)
+        alike = free & (normal @ plane.normal > ALIKE)
         inside = alike & (np.abs(height) < cell)
-        if inside.sum() < AREA or (height < -3 * cell).mean() >= BEHIND:
+        if inside.sum() < AREA or (height < -BEHIND_REACH * cell).mean() >= BEHIND:
             continue
         spread = float(np.median(np.abs(height[inside])))
-        inside = alike & (np.abs(height) < np.clip(3 * spread, 0.3 * cell, cell))
+        inside = alike & (np.abs(height) < np.clip(SPREADS * spread, THINNEST * cell, cell))
         free &= ~inside
         middle = xyz[inside].mean(0)
-        if any(_before(middle, plane, other, 7.5 * cell) for other in planes):
+        if any(_before(middle, plane, other, DEPTH * cell) for other in planes):
             continue
         label[inside] = len(planes)
         planes.append(plane)
     for index, plane in enumerate(planes):
         height = plane.height(xyz)
-        noise = (height < 0.3 * cell) & (height > -7.5 * cell) & (normal @ plane.normal > 0.6)
+        noise = (height < THINNEST * cell) & (height > -DEPTH * cell)
+        noise &= normal @ plane.normal > ALIKE_NOISE
         label[(label < 0) & noise] = index
     return planes, label
 
 
 def _before(middle: np.ndarray, plane: Plane, other: Plane, reach: float) -> bool:
     height = float((middle - other.point) @ other.normal)
-    return float(plane.normal @ other.normal) > 0.97 and 0 < height < reach
+    return float(plane.normal @ other.normal) > PARALLEL and 0 < height < reach
 
 
 def _candidates(
     surface: Surfels, piece: Int32[np.ndarray, " surfels"], cell: float
 ) -> list[tuple[int, Plane]]:
-    """Planes of the largest pieces, those with most surface in them first."""
+    """Planes of the largest pieces, the one with the most surfels first."""
     found = []
     size = np.bincount(piece)
     for each in np.argsort(-size, kind="stable")[:CANDIDATES]:
-        mine = piece == each
-        facing = surface.normal[mine].mean(0)
-        if size[each] < AREA / 16 or np.linalg.norm(facing) < 0.95:
+        inside = piece == each
+        facing = surface.normal[inside].mean(0)
+        if size[each] < CANDIDATE_AREA or np.linalg.norm(facing) < FLAT:
             continue
-        plane = _plane(surface.xyz[mine], facing, np.median(surface.xyz[mine], axis=0))
-        near = (np.abs(plane.height(surface.xyz)) < cell) & (surface.normal @ plane.normal > 0.9)
+        plane = _plane(surface.xyz[inside], facing, np.median(surface.xyz[inside], axis=0))
+        near = (np.abs(plane.height(surface.xyz)) < cell) & (surface.normal @ plane.normal > ALIKE)
         found.append((int(near.sum()), int(each), plane))
     found = [one for one in found if one[0] >= AREA]
     return [(each, plane) for _, each, plane in sorted(found, key=lambda one: (-one[0], one[1]))]
 
 
 def _plane(xyz: np.ndarray, facing: np.ndarray, point: np.ndarray) -> Plane:
-    """Least squares normal, on the side of `facing`."""
+    """Plane through `point` with the least-squares normal of `xyz`, towards `facing`."""
     off = xyz - xyz.mean(0)
     normal = np.linalg.eigh(off.T @ off)[1][:, 0]
     return Plane(point, normal if normal @ facing > 0 else -normal)
@@ -101,15 +121,15 @@ def _plane(xyz: np.ndarray, facing: np.ndarray, point: np.ndarray) -> Plane:
 def _fitted(
     surface: Surfels, free: Bool[np.ndarray, " surfels"], plane: Plane, cell: float
 ) -> Plane | None:
-    """Fitted again to what lies ever nearer, at the height where most of it is."""
-    for band in (0.75 * cell, 0.6 * cell, 0.5 * cell):
+    """Fit again to surfels in ever thinner bands, at the mode of their heights; None if too few."""
+    for band in (share * cell for share in BANDS):
         near = free & (np.abs(plane.height(surface.xyz)) < band)
-        near &= surface.normal @ plane.normal > 0.9
+        near &= surface.normal @ plane.normal > ALIKE
         if near.sum() < AREA:
             return None
         xyz = surface.xyz[near]
         plane = _plane(xyz, plane.normal, xyz.mean(0))
-        count, edge = np.histogram(plane.height(xyz), 30, (-band, band))
+        count, edge = np.histogram(plane.height(xyz), BINS, (-band, band))
         peak = edge[int(np.argmax(count[:-1] + count[1:])) + 1]
         plane = Plane(plane.point + peak * plane.normal, plane.normal)
     return plane

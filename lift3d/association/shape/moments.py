@@ -1,4 +1,4 @@
-"""How long, broad and thick pieces of surface are, alone and together, from sums that add up."""
+"""Extents of pieces of surface and of their unions, from additive sums."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from lift3d.association.shape.surfels import Surfels
 SUMS = 12
 """Sums over a piece, in cells: positions x y z; products xx yy zz xy xz yz; normals x y z."""
 PARALLEL = 0.5
-"""Under this sine of their angle the middle normals of two pieces share no edge direction."""
+"""Minimum sine between the mean normals of two pieces for an edge along their cross product. Chosen
+by hand; not tuned on data."""
 ROW = 0.3
-"""Least standard deviation in cells: a row of surfels is wide too."""
+"""Minimum standard deviation in cells, that of a single row of surfels (1 / sqrt(12), rounded)."""
 
 
 def moments(
     surface: Surfels, cell: float, piece: Int64[np.ndarray, " surfels"], count: int
 ) -> Float64[np.ndarray, "pieces 12"]:
-    """Sums over each piece; about the middle of all, lest digits cancel."""
+    """Sums over each piece, centred on the mean of all surfels to avoid cancellation."""
     xyz = surface.xyz / cell
     xyz = xyz - xyz.mean(0) if len(xyz) else xyz
     x, y, z = xyz.T
@@ -34,9 +35,9 @@ def moments(
 def solids(
     sums: Float64[np.ndarray, "pieces 12"], size: Float64[np.ndarray, " pieces"]
 ) -> Float64[np.ndarray, "pieces 5"]:
-    """Of each piece its principal standard deviations in cells (thickness, breadth, length), the
-    length of its mean normal (1 of a plane, 0 of a closed surface), and its surfels over those of a
-    rectangle of that breadth and length.
+    """Principal standard deviations of each piece in cells (thickness, breadth, length), length of
+    its mean normal (1 for a plane, 0 for a closed surface), and its surfels divided by those of a
+    full rectangle of that breadth and length.
     """
     return np.asarray(_solids(sums, size))
 
@@ -47,11 +48,11 @@ def meetings(
     other: Float64[np.ndarray, "pairs 12"],
     other_size: Float64[np.ndarray, " pairs"],
 ) -> Float64[np.ndarray, "pairs 3"]:
-    """Along the edge that two pieces share: the width of either, and how far their middles are
-    apart, in cells.
+    """Widths of both pieces along their common edge and distance of their centres along it, in
+    cells.
 
-    The edge of two faces runs along both; where the pieces face alike it crosses the line between
-    their middles, and these lie level by definition, so the last is NaN.
+    The edge of a fold is along the cross product of the mean normals. Where these are parallel it
+    is taken perpendicular to the line between the centres, and the distance is NaN.
     """
     return np.asarray(_meetings(one, size, other, other_size))
 
@@ -73,7 +74,7 @@ def _covariance(sums, size):
 @numba.njit(cache=True)
 @no_type_check
 def _eigenvalues(a):
-    """Of a symmetric matrix, ascending (Smith 1961)."""
+    """Eigenvalues of a symmetric matrix, ascending (Smith 1961)."""
     middle = (a[0, 0] + a[1, 1] + a[2, 2]) / 3
     off = a[0, 1] ** 2 + a[0, 2] ** 2 + a[1, 2] ** 2
     p = ((a[0, 0] - middle) ** 2 + (a[1, 1] - middle) ** 2 + (a[2, 2] - middle) ** 2 + 2 * off) / 6

@@ -1,4 +1,9 @@
-"""Pieces of surface, what is known of each and of their borders, and joining them."""
+"""The graph of pieces: sums over each piece and each border, kept up to date by merges.
+
+`SMALL_PIECE`, `THIN`, `GROUND`, `STANDING` and the limits of `attach_unsupported` are for surfels
+of about 2 cm. They were chosen on synthetic rooms 100 to 109 while rules merged the pieces, and not
+again for the classifiers.
+"""
 
 from __future__ import annotations
 
@@ -12,28 +17,41 @@ from lift3d.association.shape.borders import OWN, TURNED
 from lift3d.association.shape.moments import moments
 from lift3d.association.shape.surfels import Surfels
 
-LAYOUT_PIECE = 27
-"""Pieces of fewer surfels may be joined to floor and walls. Chosen by hand; not tuned on data."""
+SMALL_PIECE = 27
+"""Pieces with fewer surfels may merge with floor and walls."""
 THIN = 0.56
-"""An object does not stand on a contact narrower than this share of its width. Chosen by hand; not
-tuned on data."""
-GROUND = 1000
-"""Surfels of a level surface that supports objects as the floor does: a rug, a table, a bed. Chosen
-by hand; not tuned on data."""
+"""Contacts narrower than this share of an object's width do not support it as a separate object."""
+GROUND, GROUND_SHARE = 1000, 0.5
+"""Minimum level surfels, and their minimum share, of a piece that supports objects as the floor
+does: a rug, a table, a bed."""
 STANDING = 0.15
-"""Least width of the contact with floor, wall or ground that supports an object, as a share of the
-object's width. Chosen by hand; not tuned on data."""
+"""Minimum width of the contact with floor, wall or ground, in widths of the object, to stand."""
+ON_GROUND = 60
+"""Objects up to this many surfels do not stand on ground other than floor and walls, and merge with
+a neighbour along more than `FRAGMENT_CONTACT` of their border if they are smaller."""
+FRAGMENT_CONTACT = 0.3
+"""Minimum share of the border of such a small object along the neighbour that it merges with."""
+SUPPORTED = 3000
+"""Larger objects are never merged with their support."""
+LEAST_CONTACT, MAIN_CONTACT = 3, 0.6
+"""Minimum contact with a support in surfels, and as a share of all contacts but layout."""
+LEVEL_COSINE, UPRIGHT_COSINE = 0.85, 0.3
+"""Minimum cosine between normal and up of a level surfel, maximum of an upright one. Chosen by
+hand; not tuned on data."""
+LIGHTNESS_BIN, HUE_BIN, COLOURED = 12.5, 30, 15
+"""Widths of the histogram's bins, in L* and degrees of hue, and chroma from which the hue counts
+fully. Chosen by hand; not tuned on data."""
 
 SIZE, LIGHT, LEVEL, UPRIGHT, BINS = 0, slice(1, 4), 4, 5, slice(6, 26)
-"""Sums over a piece: surfels, their CIELAB, level and upright ones, colour histogram."""
+"""Columns of the sums over a piece: surfels, CIELAB, level and upright surfels, histogram."""
 
 Pairs: TypeAlias = list[tuple[int, int]]
-JoinProbability: TypeAlias = "Callable[[Pieces, Pairs], Float64[np.ndarray, ' pairs']]"
-"""Probability that two neighbours are parts of one object."""
+PairProbability: TypeAlias = "Callable[[Pieces, Pairs], Float64[np.ndarray, ' pairs']]"
+"""Predicts the probability that two neighbours are parts of one object, for each pair."""
 
 
 class Pieces:
-    """A graph of pieces that are joined; sums are kept, so that a join costs its neighbours."""
+    """A graph of pieces. A merge costs time in the number of neighbours only."""
 
     def __init__(
         self,
@@ -43,7 +61,7 @@ class Pieces:
         is_layout: Bool[np.ndarray, " pieces"],
         borders: tuple[np.ndarray, np.ndarray, Float64[np.ndarray, "borders sums"]],
         up: Float64[np.ndarray, "3"],
-        probability: JoinProbability,
+        probability: PairProbability,
     ) -> None:
         count = len(is_layout)
         self.layout = is_layout.copy()
@@ -61,15 +79,15 @@ class Pieces:
             self.edge[other][one] = sums[TURNED]
         self.around = np.array([sum(e[OWN] for e in each.values()) for each in self.edge])
 
-    def together(self, pairs: Pairs) -> Float64[np.ndarray, " pairs"]:
-        """Probability that two neighbours are one thing; only crumbs join floor and walls."""
+    def merge_probability(self, pairs: Pairs) -> Float64[np.ndarray, " pairs"]:
+        """Probability that two neighbours are one object; 0 for layout and a large piece."""
         one, other = np.array(pairs, np.int64).T
         small = np.minimum(self.sums[one, SIZE], self.sums[other, SIZE])
-        never = (self.layout[one] | self.layout[other]) & (small >= LAYOUT_PIECE)
+        never = (self.layout[one] | self.layout[other]) & (small >= SMALL_PIECE)
         return np.where(never, 0.0, self.probability(self, pairs))
 
     def merge(self, one: int, other: int) -> int:
-        """Make two one; the one with more neighbours stays. Returns which."""
+        """Merge two neighbours; returns the index that stays, that with more neighbours."""
         if len(self.edge[one]) < len(self.edge[other]):
             one, other = other, one
         self.around[one] += self.around[other]
@@ -94,8 +112,8 @@ class Pieces:
         self.edge[other] = {}
         return one
 
-    def gather(self, group: Int64[np.ndarray, " pieces"]) -> None:
-        """Join all of one group that are neighbours, of each other or by others of the group."""
+    def merge_groups(self, group: Int64[np.ndarray, " pieces"]) -> None:
+        """Merge the connected pieces of each group."""
         for one in range(len(group)):
             while self.alive[one]:
                 alike = next((q for q in self.edge[one] if group[q] == group[one]), None)
@@ -103,27 +121,28 @@ class Pieces:
                     break
                 one = self.merge(one, alike)
 
-    def carry(self) -> None:
-        """What cannot stand alone joins what carries it; crumbs join what holds them."""
+    def attach_unsupported(self) -> None:
+        """Merge objects without a stand with their support, and fragments with their neighbour."""
         changed = True
         while changed:
             changed = False
             for one in np.argsort(self.sums[:, SIZE], kind="stable").tolist():
                 if not self.alive[one] or self.layout[one] or self._stands(one):
                     continue
-                held = [(e[OWN], q) for q, e in self.edge[one].items() if not self.layout[q]]
-                if not held:
+                contacts = [(e[OWN], q) for q, e in self.edge[one].items() if not self.layout[q]]
+                if not contacts:
                     continue
-                contact, other = max(held)
+                contact, other = max(contacts)
                 size = self.sums[one, SIZE]
-                crumb = size < 60 and contact > 0.3 * self.around[one]
-                carried = size < 3000 and 3 <= contact < THIN * np.sqrt(size)
-                if crumb or (carried and contact > 0.6 * sum(each for each, _ in held)):
+                fragment = size < ON_GROUND and contact > FRAGMENT_CONTACT * self.around[one]
+                narrow = size < SUPPORTED and LEAST_CONTACT <= contact < THIN * np.sqrt(size)
+                main = contact > MAIN_CONTACT * sum(each for each, _ in contacts)
+                if fragment or (narrow and main):
                     self.merge(one, other)
                     changed = True
 
     def roots(self) -> Int64[np.ndarray, " pieces"]:
-        """What each piece became part of."""
+        """Index that stayed of all merges of each piece."""
         root = self.parent.copy()
         while (root[root] != root).any():
             root = root[root]
@@ -133,19 +152,19 @@ class Pieces:
         size = self.sums[one, SIZE]
         on = 0.0
         for other, edge in self.edge[one].items():
-            if self.layout[other] or (size > 60 and self._ground(other)):
+            if self.layout[other] or (size > ON_GROUND and self._ground(other)):
                 on += edge[OWN]
         return bool(on >= STANDING * np.sqrt(size))
 
     def _ground(self, one: int) -> bool:
         level = self.sums[one, LEVEL]
-        return bool(level >= GROUND and level >= 0.5 * self.sums[one, SIZE])
+        return bool(level >= GROUND and level >= GROUND_SHARE * self.sums[one, SIZE])
 
 
 def largest(
     root: Int64[np.ndarray, " pieces"], size: Float64[np.ndarray, " pieces"]
 ) -> Int64[np.ndarray, " pieces"]:
-    """Of each root the largest of the pieces that became part of it, itself among them.
+    """The largest of the pieces merged into each root, the root included.
 
     >>> largest(np.array([0, 0, 2]), np.array([5.0, 40, 7]))[[0, 2]].tolist()
     [1, 2]
@@ -159,19 +178,19 @@ def largest(
 def _sums(
     surface: Surfels, piece: Int64[np.ndarray, " surfels"], count: int, up: np.ndarray
 ) -> Float64[np.ndarray, "pieces sums"]:
-    """Half of each surfel to one of 8 bins of lightness, half to 12 of hue where it has one."""
+    """Columns as above; a surfel adds 0.5 to a bin of lightness and up to 0.5 to one of hue."""
     lab, along = surface.lab, surface.normal @ up
     sums = np.zeros((count, 26))
     sums[:, SIZE] = np.bincount(piece, minlength=count)
     for c in range(3):
         sums[:, LIGHT.start + c] = np.bincount(piece, lab[:, c], count)
-    sums[:, LEVEL] = np.bincount(piece, along > 0.85, count)
-    sums[:, UPRIGHT] = np.bincount(piece, np.abs(along) < 0.3, count)
-    light = np.clip((lab[:, 0] / 12.5).astype(int), 0, 7)
-    hue = (np.degrees(np.arctan2(lab[:, 2], lab[:, 1])) % 360 / 30).astype(int) % 12
-    sure = np.minimum(np.hypot(lab[:, 1], lab[:, 2]) / 15, 1)
+    sums[:, LEVEL] = np.bincount(piece, along > LEVEL_COSINE, count)
+    sums[:, UPRIGHT] = np.bincount(piece, np.abs(along) < UPRIGHT_COSINE, count)
+    light = np.clip((lab[:, 0] / LIGHTNESS_BIN).astype(int), 0, 7)
+    hue = (np.degrees(np.arctan2(lab[:, 2], lab[:, 1])) % 360 / HUE_BIN).astype(int) % 12
+    coloured = np.minimum(np.hypot(lab[:, 1], lab[:, 2]) / COLOURED, 1)
     np.add.at(sums, (piece, BINS.start + light), 0.5)
-    np.add.at(sums, (piece, BINS.start + 8 + hue), 0.5 * sure)
+    np.add.at(sums, (piece, BINS.start + 8 + hue), 0.5 * coloured)
     return sums
 
 
@@ -183,5 +202,5 @@ def _turn(
     first /= max(float(np.linalg.norm(first)), 1e-9)
     second = np.cross(up, first)
     angle = np.arctan2(surface.normal @ second, surface.normal @ first)
-    way = np.exp(4j * angle) * (np.abs(surface.normal @ up) < 0.3)
+    way = np.exp(4j * angle) * (np.abs(surface.normal @ up) < UPRIGHT_COSINE)
     return np.bincount(piece, way.real, count) + 1j * np.bincount(piece, way.imag, count)

@@ -1,4 +1,4 @@
-"""Dark lines on the surface: where two things touch, light does not get in between."""
+"""Dark lines on the surface: little light reaches the gap between two objects that touch."""
 
 from __future__ import annotations
 
@@ -13,22 +13,31 @@ from lift3d.association.superpoints import lab
 from lift3d.scene import Points
 
 REACH, AROUND = 2.8, 24
-"""Spacings around a point, or cells around a surfel, that are looked at, and how many at most."""
+"""Radius of neighbours, in spacings of points or cells of surfels, and their maximum number. Chosen
+by hand; not tuned on data."""
 TURNS = 8
-"""Directions in half a turn that a line may have."""
+"""Directions of a line that are tried in half a turn. Chosen by hand; not tuned on data."""
 CHUNK = 1 << 18
-"""Points looked at together: the neighbours of all would not fit."""
+"""Points per chunk, to bound memory."""
+THICKNESS, HALF_WIDTH, SIDE, HALF_LENGTH = 2.5, 0.5, 1.0, 1.8
+"""In spacings: maximum distance from the tangent plane; half the width of a line; minimum distance
+of its sides from its middle, and half their length. Chosen by hand; not tuned on data."""
+LEAST_SIDE, LEAST_LINE = 2, 3
+"""Minimum points on each side of a line, and on it. Chosen by hand; not tuned on data."""
+FAR, NEAR_MIDDLE = 1.2, 0.7
+"""In cells: minimum distance of two surfels to also use surfels between them, and maximum distance
+of these from their middle. Chosen by hand; not tuned on data."""
 
 
 def lines(
     surface: Surfels, points: Points, spacing: float
 ) -> tuple[Float64[np.ndarray, " surfels"], Float64[np.ndarray, "surfels 3"]]:
-    """The deepest dark line through any point of each surfel: how much darker than both of its
-    sides, in CIELAB's lightness, 0 where there is none; and the direction across it.
+    """Depth of the deepest dark line through any point of each surfel, and the direction across it.
 
-    A line is tried through each point in eight directions: its own points against the mean of those
-    on its sides, of which the darker counts, so that a step of lightness, the edge of a shadow, is
-    no line. Of points and not of surfels, since a line is thinner than a surfel.
+    Depth is the CIELAB lightness of the darker side minus that of the line, 0 without a line; the
+    darker side, so that a step of lightness (the edge of a shadow) is no line. Lines are tried
+    through each point in `TURNS` directions. Points are used, because a line is thinner than a
+    surfel.
     """
     from scipy.spatial import cKDTree
 
@@ -63,7 +72,7 @@ def seams(
     a: Int32[np.ndarray, " pairs"],
     b: Int32[np.ndarray, " pairs"],
 ) -> Float64[np.ndarray, " pairs"]:
-    """Depth of the deepest of `lines` between two neighbouring surfels; 0 where there is none."""
+    """Depth of the deepest line of `lines` between two neighbouring surfels; 0 without a line."""
     from scipy.spatial import cKDTree
 
     if not len(surface) or not len(a):
@@ -79,7 +88,7 @@ def seams(
 @numba.njit(cache=True, parallel=True)
 @no_type_check
 def _lines(xyz, normal, light, near, start, spacing):
-    """Of the points from `start` on: depth of the deepest line, and the direction across it."""
+    """Deepest line and direction across it, for the points from `start` on."""
     count, rows = len(xyz), len(near)
     depth, across = np.zeros(rows), np.zeros((rows, 3))
     for row in numba.prange(rows):
@@ -101,17 +110,17 @@ def _lines(xyz, normal, light, near, start, spacing):
                 if j == i:
                     continue
                 off = (xyz[j] - xyz[i]) / spacing
-                if abs((off * facing).sum()) > 2.5:
+                if abs((off * facing).sum()) > THICKNESS:
                     continue
                 x, y = (off * u).sum(), (off * v).sum()
                 over, along = c * x + s * y, c * y - s * x
-                if abs(over) < 0.5:
+                if abs(over) < HALF_WIDTH:
                     line, on = line + light[j], on + 1
-                elif abs(along) < 1.8 and over > 1.0:
+                elif abs(along) < HALF_LENGTH and over > SIDE:
                     left, lefts = left + light[j], lefts + 1
-                elif abs(along) < 1.8 and over < -1.0:
+                elif abs(along) < HALF_LENGTH and over < -SIDE:
                     right, rights = right + light[j], rights + 1
-            if lefts >= 2 and rights >= 2 and on >= 3:
+            if lefts >= LEAST_SIDE and rights >= LEAST_SIDE and on >= LEAST_LINE:
                 found = min(left / lefts, right / rights) - line / on
                 if found > depth[row]:
                     depth[row] = found
@@ -122,7 +131,7 @@ def _lines(xyz, normal, light, near, start, spacing):
 @numba.njit(cache=True, parallel=True)
 @no_type_check
 def _between(a, b, xyz, depth, across, near, cell):
-    """The deepest line that two surfels lie on different sides of, or on."""
+    """Depth of the deepest line between or at two surfels."""
     count = len(xyz)
     out = np.zeros(len(a))
     for pair in numba.prange(len(a)):
@@ -131,13 +140,13 @@ def _between(a, b, xyz, depth, across, near, cell):
         length = np.sqrt((way**2).sum())
         way = way / max(length, 1e-12)
         best = max(depth[i] * abs((way * across[i]).sum()), depth[j] * abs((way * across[j]).sum()))
-        if length > 1.2 * cell:
+        if length > FAR * cell:
             middle = (xyz[i] + xyz[j]) / 2
             for k in range(near.shape[1]):
                 q = near[i, k]
                 if q == count:
                     break
-                if ((xyz[q] - middle) ** 2).sum() < (0.7 * cell) ** 2:
+                if ((xyz[q] - middle) ** 2).sum() < (NEAR_MIDDLE * cell) ** 2:
                     best = max(best, depth[q] * abs((way * across[q]).sum()))
         out[pair] = best
     return out

@@ -1,4 +1,4 @@
-"""The surface without the sensor's noise: few points, each on the plane of its neighbours."""
+"""Surfels: the denoised surface as few points, each on the plane of its neighbours."""
 
 from __future__ import annotations
 
@@ -13,9 +13,22 @@ from lift3d.association.superpoints import lab
 from lift3d.scene import Points
 
 NEAR = 2.25
-"""A surfel moves onto the plane of its neighbours up to this many cells away."""
-SHELL = 0.12
-"""A surfel with less of the confidence of those around it is noise beside the surface."""
+"""Radius in cells of the neighbours whose plane a surfel moves onto. Chosen by hand; not tuned
+on data."""
+NEIGHBOURS = 40
+"""Maximum number of these neighbours. Chosen by hand; not tuned on data."""
+FIRST_CELL = 0.75
+"""Side of the cells that are averaged before that, in final cells. Chosen by hand; not tuned on
+data."""
+ROUNDS = 2
+"""Rounds of moving least squares. Chosen by hand; not tuned on data."""
+ALIKE = 0.5
+"""Minimum cosine of the normals of neighbours on one plane. Chosen by hand; not tuned on data."""
+SHELL, AROUND = 0.12, 9
+"""Minimum confidence of a surfel, as a share of the median of so many surfels around it; less is
+noise beside the surface. Chosen by hand; not tuned on data."""
+KNOWN = 0.25
+"""Minimum squared length of a normal; a shorter one is unknown."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,26 +40,26 @@ class Surfels:
     """Unit length."""
     lab: Float32[np.ndarray, "surfels 3"]
     of_point: Int64[np.ndarray, " points"]
-    """Surfel of each point; -1 for noise and points without a normal."""
+    """Surfel of each point; -1 for noise and for points without a normal."""
 
     def __len__(self) -> int:
         return len(self.xyz)
 
 
-def surfels(points: Points, cell: float, neighbours: int = 40) -> Surfels:
-    """Average the points of each cell that face alike, then move them onto the local plane.
+def surfels(points: Points, cell: float, neighbours: int = NEIGHBOURS) -> Surfels:
+    """Average the points of each cell with similar normals, then move them onto the local plane.
 
-    Two rounds of moving least squares of order 1 (Alexa et al. 2003) over neighbours that face
-    alike, weighted by their confidence: of a fused room the middle error falls from 5 mm to 1 mm.
+    Moving least squares of order 1 (Alexa et al. 2003) over neighbours with similar normals,
+    weighted by confidence: in a fused room the median error falls from 5 mm to 1 mm.
     """
     from scipy.spatial import cKDTree
 
-    known = np.flatnonzero((points.normal**2).sum(1) > 0.25)
+    known = np.flatnonzero((points.normal**2).sum(1) > KNOWN)
     xyz = points.xyz[known].astype(np.float64)
     normal = points.normal[known].astype(np.float64)
     weight = points.confidence[known].astype(np.float64) + 1e-6
     colour = points.rgb[known].astype(np.float64)
-    group = _cells(xyz, normal, 0.75 * cell)
+    group = _cells(xyz, normal, FIRST_CELL * cell)
     xyz, normal, colour, weight = _averages(group, weight, xyz, normal, colour)
     if len(xyz):
         count = min(neighbours, len(xyz))
@@ -54,15 +67,15 @@ def surfels(points: Points, cell: float, neighbours: int = 40) -> Surfels:
             xyz, count, distance_upper_bound=NEAR * cell, workers=-1
         )
         shape = (len(xyz), count)
-        for _ in range(2):
+        for _ in range(ROUNDS):
             xyz, normal = _onto_planes(
                 xyz, normal, weight, near.reshape(shape), distance.reshape(shape) / (NEAR * cell)
             )
     again = _cells(xyz, normal, cell)
     xyz, normal, colour, weight = _averages(again, weight, xyz, normal, colour)
-    kept = (normal**2).sum(1) > 0.25
-    if len(xyz) > 9:
-        _, around = cKDTree(xyz).query(xyz, 9, workers=-1)
+    kept = (normal**2).sum(1) > KNOWN
+    if len(xyz) > AROUND:
+        _, around = cKDTree(xyz).query(xyz, AROUND, workers=-1)
         kept &= weight > SHELL * np.median(weight[around], axis=1)
     index = np.where(kept, np.cumsum(kept) - 1, -1)
     of_point = np.full(len(points), -1, np.int64)
@@ -72,7 +85,7 @@ def surfels(points: Points, cell: float, neighbours: int = 40) -> Surfels:
 
 
 def _cells(xyz: np.ndarray, normal: np.ndarray, cell: float) -> Int64[np.ndarray, " points"]:
-    """Points in one cell whose normals are nearest to one half-axis share an index from 0."""
+    """Index from 0 per cell and nearest half-axis of the normal."""
     if not len(xyz):
         return np.zeros(0, np.int64)
     place = np.floor((xyz - xyz.min(0)) / cell).astype(np.int64)
@@ -86,7 +99,7 @@ def _cells(xyz: np.ndarray, normal: np.ndarray, cell: float) -> Int64[np.ndarray
 def _averages(
     group: np.ndarray, weight: np.ndarray, *values: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Weighted means of positions, normals (then unit length) and colours; summed weights."""
+    """Weighted means of positions, normals (normalised) and colours; sums of weights."""
     count = int(group.max(initial=-1)) + 1
     total = np.bincount(group, weight, count)
     xyz, normal, colour = (
@@ -113,7 +126,7 @@ def _onto_planes(xyz, normal, weight, near, distance):
                 if other == count:
                     break
                 cosine = (facing * normal[other]).sum()
-                if cosine < 0.5:
+                if cosine < ALIKE:
                     continue
                 share = weight[other] * np.exp(-2.0 * distance[i, j] ** 2) * cosine
                 total += share

@@ -1,4 +1,4 @@
-"""Boosted trees as plain arrays: small enough to come with the package, quick to ask."""
+"""Gradient-boosted trees stored as arrays; inference with numba."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int8, Int16, Int32
 
 LEAF, LEFT = 2, 1
-"""Flags of a node: an end; a feature that is not known goes left."""
+"""Flags of a node: it is a leaf; rows with an unknown feature go left."""
 
 
 @dataclass(frozen=True, eq=False)
 class Trees:
-    """The sum of what many small trees say, as a probability (Friedman 2001)."""
+    """Boosted trees of a binary classifier (Friedman 2001)."""
 
     feature: Int16[np.ndarray, " nodes"]
     threshold: Float64[np.ndarray, " nodes"]
-    """Up to it goes left."""
+    """Rows with a feature up to it go left."""
     left: Int32[np.ndarray, " nodes"]
     right: Int32[np.ndarray, " nodes"]
     value: Float32[np.ndarray, " nodes"]
@@ -32,18 +32,18 @@ class Trees:
 
     @staticmethod
     def of_arrays(arrays: Mapping[str, np.ndarray], name: str) -> Trees:
-        """Those that `as_arrays` stored under `name`."""
+        """Trees that `as_arrays` stored under `name`."""
         return Trees(**{each.name: arrays[f"{name}_{each.name}"] for each in fields(Trees)})
 
     def as_arrays(self, name: str) -> dict[str, np.ndarray]:
-        """For `numpy.savez`."""
+        """Arrays for `numpy.savez`, each as `name_field`."""
         return {f"{name}_{each.name}": getattr(self, each.name) for each in fields(Trees)}
 
     def __call__(
         self, features: Float64[np.ndarray, "rows features"]
     ) -> Float64[np.ndarray, " rows"]:
-        """Probability of each row; NaN is a feature that is not known."""
-        total = _ask(
+        """Probability of each row; NaN = unknown feature."""
+        total = _predict(
             np.ascontiguousarray(features),
             self.feature,
             self.threshold,
@@ -58,14 +58,14 @@ class Trees:
 
 @numba.njit(cache=True)
 @no_type_check
-def _ask(features, feature, threshold, left, right, value, flags, root):
+def _predict(features, feature, threshold, left, right, value, flags, root):
     out = np.zeros(len(features))
     for row in range(len(features)):
         for tree in range(len(root)):
             at = root[tree]
             while flags[at] < LEAF:
-                known = features[row, feature[at]]
-                goes = flags[at] == LEFT if np.isnan(known) else known <= threshold[at]
+                value_of = features[row, feature[at]]
+                goes = flags[at] == LEFT if np.isnan(value_of) else value_of <= threshold[at]
                 at = left[at] if goes else right[at]
             out[row] += value[at]
     return out

@@ -1,4 +1,4 @@
-"""Classes of points from a 2D labeller's pictures, voted as instances are."""
+"""Classes of points by votes of 2D class maps."""
 
 from __future__ import annotations
 
@@ -22,21 +22,24 @@ def vote_classes(
     tolerance: DepthTolerance = DepthTolerance(),
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Int32[np.ndarray, " points"], Float32[np.ndarray, " points"]]:
-    """The class most views give each point, and its share of their weight; 0 where none does.
+    """The class with most weight of votes at each point, and its share; 0 without a vote.
 
-    A 2D labeller's maps, 0 is no class: `LabelMaps.found(folder, names, "class map")`. A view
-    without one has no vote; one of another size is taken to cover the image.
+    `class_maps` by name of the view, 0 = no class: `LabelMaps.found(folder, names, "class map")`.
+    A view without one does not vote; one of another size is resized to the image.
     """
-    asked = scene.with_views([view for view in scene.views if view.name in class_maps])
-    size = {view.name: (view.camera.height, view.camera.width) for view in asked.views}
+    voting = scene.with_views([view for view in scene.views if view.name in class_maps])
+    size = {view.name: (view.camera.height, view.camera.width) for view in voting.views}
     maps = derived(class_maps, lambda name, labels: resized_label_map(labels, *size[name]))
-    return vote_labels(points, asked, maps, progress, tolerance).result(background=0.0)
+    return vote_labels(points, voting, maps, progress, tolerance).result(background=0.0)
 
 
 def with_classes(
     cloud: LabelledPoints, semantic: Int32[np.ndarray, " points"], whole_objects: bool = True
 ) -> LabelledPoints:
-    """The cloud with classes; an object gets the class of most of its points that have one."""
+    """The cloud with classes; with `whole_objects`, each object gets its most frequent class.
+
+    Raises InputError if `semantic` has another length than the cloud.
+    """
     if len(semantic) != len(cloud):
         raise InputError(f"{len(semantic)} classes for {len(cloud)} points")
     if whole_objects:
@@ -51,9 +54,9 @@ def with_classes(
 def classes_of_objects(
     instance: Int32[np.ndarray, " points"], semantic: Int32[np.ndarray, " points"]
 ) -> dict[int, int]:
-    """The class most points of each object have; objects without any are left out.
+    """The most frequent class of each object, the smaller of equals.
 
-    A tie goes to the smaller class.
+    Objects without a class are left out.
     """
     both = (instance > 0) & (semantic > 0)
     pair = (instance[both].astype(np.int64) << 32) | semantic[both]

@@ -1,4 +1,4 @@
-"""How much one view's vote for a point weighs: the only place where that is decided."""
+"""The weight of one view's vote for a point, for every stage that votes."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from lift3d.geometry.visibility import Sightings
 from lift3d.scene import Camera, Points
 
 GRAZING = 0.05
-"""Least weight of the viewing angle, a cosine: a view along the surface (87 degrees and more from
-its normal) still has a small say, so that a point which only such views see gets a label."""
+"""Minimum cosine between normal and viewing ray in the weight: views at 87 degrees and more keep a
+small weight, so that points seen only by such views get a label. Chosen by hand; not tuned on
+data."""
 
 
 def vote_weight(points: Points, seen: Sightings, camera: Camera) -> Float32[np.ndarray, " seen"]:
-    """The weight, above 0, with which a view votes for each point that it sees.
+    """Weight, above 0, of the view's vote for each point that it sees.
 
-    weight = confidence * max(|cos(angle)|, GRAZING), where the angle lies between the point's
-    normal and the ray from the camera, and the confidence is that of the depth there (1 where
-    the view knows none). A point whose normal is unknown counts as seen head-on. The sign of the
-    normal does not matter, because the orientation of a foreign mesh cannot be trusted.
+    weight = confidence * max(|cos(angle)|, GRAZING), with the angle between the point's normal
+    and the ray from the camera, and the confidence of the depth there (1 if the view has none).
+    Points without a normal have cosine 1. The sign of the normal does not matter, because normals
+    of given meshes may point either way.
 
     `camera` is the view's geometry camera.
     """
