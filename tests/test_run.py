@@ -1,7 +1,9 @@
 """A run as one thing: opened lazily, wherever it lies, and asked why a label is what it is."""
 
 import json
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.run.lift import lift
 from lift3d.run.run import Run
 from lift3d.run.settings import LiftConfig
+from lift3d.run.why import NEAR, Point, Why
 from lift3d.scene.errors import InputError
 from lift3d.scene.labelmaps import read_label_map, write_label_map
 from lift3d.segmentation.folder import FolderConfig
@@ -146,6 +149,80 @@ def test_why_of_a_pixel_or_view_that_is_not_there_is_refused(lifted):
         run.why("0000", (96, 0))
     with pytest.raises(InputError, match="unknown view '00000'; did you mean '0000'"):
         run.why("00000", (1, 1))
+
+
+def test_why_shows_whether_the_pixel_has_depth(lifted):
+    run = Run.open(lifted)
+    for view in run.scene.views:
+        depth = view.depth()
+        for present in (True, False):
+            rows, columns = np.nonzero((depth > 0) == present)
+            if len(rows):
+                why = run.why(view.name, (columns[0], rows[0]))
+                assert why.has_depth is present
+                word = "measured" if present else "none"
+                assert f"depth: {word} at this pixel" in str(why).splitlines()
+
+
+def test_why_shows_how_far_the_nearest_visible_point_is(lifted):
+    why = Run.open(lifted).why("0002", (40, 30))
+    assert 0 <= why.point.distance <= NEAR
+    assert f"nearest visible point, {why.point.distance:.0f} px away" in str(why)
+    assert "without the depth map" in str(why)
+    assert f"no point is seen within {NEAR:.0f} px" in str(replace(why, point=None))
+
+
+def test_why_shows_that_a_label_was_edited_by_hand(lifted, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(lifted, copy)
+    labels = read_label_map(copy / "labels/0002.png").copy()
+    before = int(labels[30, 40])
+    labels[30, 40] = before + 7
+    write_label_map(copy / "labels", "0002", labels)
+    why = str(Run.open(copy).why("0002", (40, 30)))
+    assert f"object {before + 7}, edited by hand; it was object {before}" in why
+    assert "edited by hand" not in str(Run.open(copy).why("0002", (20, 20)))
+
+
+def test_why_uses_the_word_divided(lifted):
+    why = replace(Run.open(lifted).why("0002", (40, 30)), divided=True)
+    assert "\ndivided: it covers several objects" in str(why)
+    assert "split" not in str(why)
+
+
+QUOTED = re.compile(r"```console\n(.*?)```", re.DOTALL)
+
+
+def test_the_page_on_wrong_labels_quotes_what_the_program_prints():
+    """Every quoted answer has the words of the code around its numbers and reasons."""
+    page = (Path(__file__).resolve().parents[1] / "docs/wrong-labels.md").read_text()
+    quotes = [line for block in QUOTED.findall(page) for line in block.splitlines()]
+    point = Point(1, 2, 0.7, 3, 1.0)
+    samples = [
+        Why("0016", (1, 2), label, mask, at, automatic, depth, became, REASONS[SMALL], 9, 0.5)
+        for label, mask, at, automatic, depth, became in (
+            (5, 1, point, 5, True, 1),
+            (0, 6, point, 0, False, 0),
+            (0, 0, None, 4, None, None),
+            (3, 2, None, 3, None, None),
+        )
+    ]
+    samples += [replace(each, second=4, second_share=0.4, divided=True) for each in samples]
+    forms = {_form(line) for each in samples for line in str(each).splitlines()}
+    assert len(quotes) > 8
+    assert [line for line in quotes if _form(line) not in forms] == []
+    cells = re.findall(r"^\| ((?:mask|cloud|depth|divided)\b[^|]*?) \|", page, re.MULTILINE)
+    assert len(cells) > 4
+    starts = tuple({each.partition(":")[0] + ":" for each in forms})
+    assert [each for each in cells if not each.startswith(starts)] == []
+    quoted = re.findall(r"was dropped: ([^|;]*?) \|", page)
+    assert len(quoted) == 3
+    assert set(quoted) <= set(REASONS)
+
+
+def _form(line):
+    """A line without its numbers."""
+    return re.sub(r"[0-9]+", "#", line)
 
 
 def test_the_command_answers_why(lifted, capsys):

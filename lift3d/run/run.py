@@ -24,7 +24,7 @@ from lift3d.run.why import Why, explain
 from lift3d.scene import Camera, LabelledPoints, Points, Scene
 from lift3d.scene.colours import Palette
 from lift3d.scene.errors import InputError, did_you_mean
-from lift3d.scene.labelmaps import LabelMaps
+from lift3d.scene.labelmaps import LabelMaps, find_label_map, read_label_map
 from lift3d.scene.palette import stored_colours
 from lift3d.scene.progress import Progress
 
@@ -183,6 +183,7 @@ class Run:
         if view not in names:
             raise InputError(did_you_mean(view, names, "view"))
         index = names.index(view)
+        automatic = find_label_map(self.files.automatic.labels, view)
         return explain(
             self.scene.views[index],
             index,
@@ -192,6 +193,7 @@ class Run:
             self.cloud,
             self.assignments,
             self.surface,
+            None if automatic is None else read_label_map(automatic),
         )
 
     def evaluate(self, truth: Path | str, **options: Any) -> dict[str, Any]:

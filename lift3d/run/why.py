@@ -28,6 +28,8 @@ class Point:
     """Share of the votes for that object, 0 to 1."""
     superpoint: int
     """Its superpoint; -1 where it has none or the run has no surface graph."""
+    distance: float
+    """Distance of its image from the pixel, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,10 @@ class Why:
     """Id of its mask from the segmenter; 0 = none."""
     point: Point | None
     """The point of the cloud at the pixel; None where none is near."""
+    automatic: int | None = None
+    """The pixel's label before edits by hand; None where it is not stored."""
+    has_depth: bool | None = None
+    """Whether the depth map has a value there; None where that cannot be read at this pixel."""
     became: int | None = None
     """The object of the mask, 0 = none; None where masks kept their own ids (`trust_ids`)."""
     reason: str = ""
@@ -55,11 +61,14 @@ class Why:
     """The object with the second largest share; 0 = none."""
     second_share: float = 0.0
     divided: bool = False
-    """Whether the mask was split among several objects by the cloud's labels."""
+    """Whether the mask was divided among several objects by the cloud's labels."""
 
     def __str__(self) -> str:
         x, y = self.xy
         now = f"object {self.label}" if self.label else "no label"
+        if self.automatic is not None and self.automatic != self.label:
+            was = f"object {self.automatic}" if self.automatic else "no label"
+            now += f", edited by hand; it was {was}"
         lines = [f"view {self.view}, pixel {x}, {y}: {now}"]
         if not self.mask:
             lines.append("mask: none covers this pixel (masks/ has the segmenter's masks)")
@@ -67,15 +76,21 @@ class Why:
             lines.append(f"mask: {self.mask}; masks kept their own ids")
         else:
             lines += self._of_mask(self.became)
-        if self.point is None:
-            lines.append("cloud: no point is seen at this pixel")
-        else:
-            its = f"object {self.point.object}" if self.point.object else "no object"
-            lines.append(
-                f"cloud: point {self.point.index} of {its}; {self.point.score:.0%} of the votes "
-                f"of the views are for it (superpoint {self.point.superpoint})"
-            )
+        if self.has_depth is not None:
+            lines.append(f"depth: {'measured' if self.has_depth else 'none'} at this pixel")
+        lines.append(self._of_point())
         return "\n".join(lines)
+
+    def _of_point(self) -> str:
+        point = self.point
+        if point is None:
+            return f"cloud: no point is seen within {NEAR:.0f} px of this pixel"
+        its = f"object {point.object}" if point.object else "no object"
+        return (
+            f"cloud: point {point.index} of {its}; {point.score:.0%} of the votes of the views "
+            f"are for it (superpoint {point.superpoint}); nearest visible point, "
+            f"{point.distance:.0f} px away, by the cloud alone without the depth map"
+        )
 
     def _of_mask(self, became: int) -> list[str]:
         outcome = f"became object {became}" if became else f"was dropped: {self.reason}"
@@ -88,7 +103,7 @@ class Why:
             lines.append(f"points: {self.anchors} are seen in the mask, {first}{second}")
         if self.divided:
             lines.append(
-                "split: it covers several objects, so each pixel took the object of the nearest "
+                "divided: it covers several objects, so each pixel took the object of the nearest "
                 "point"
             )
         return lines
@@ -103,11 +118,12 @@ def explain(
     cloud: LabelledPoints,
     assignments: Assignments | None,
     surface: Surface | None,
+    automatic_map: LabelMap | None = None,
 ) -> Why:
     """Explain the label of the pixel `xy` (column, row) of the scene's view number `index`.
 
-    `mask_map` has the view's masks as segmented, `label_map` its labels now. Raises InputError
-    where the pixel is outside the view.
+    `mask_map` has the view's masks as segmented, `label_map` its labels now, `automatic_map` its
+    labels before edits by hand. The depth map is read if the scan is there. Raises InputError where the pixel is outside the view.
     """
     x, y = round(xy[0]), round(xy[1])
     height, width = mask_map.shape
@@ -123,6 +139,8 @@ def explain(
         label=int(label_map[y, x]),
         mask=mask,
         point=_point(view, x, y, cloud, surface),
+        automatic=None if automatic_map is None else int(automatic_map[y, x]),
+        has_depth=_has_depth(view, x, y),
     )
     if assignments is None or not mask:
         return why
@@ -139,6 +157,17 @@ def explain(
         second_share=float(assignments.second_share[row]),
         divided=bool(assignments.divided[row]),
     )
+
+
+def _has_depth(view: View, x: int, y: int) -> bool | None:
+    """Whether the depth map has a value at the pixel; None where this is unknown."""
+    if view.depth_camera is not None or view.sparse:
+        return None  # the depth has other pixels, or is missing at most of them
+    try:
+        depth = view.depth()
+    except InputError:  # the scan was moved, or the frame is damaged: the rest is still known
+        return None
+    return None if depth is None else bool(depth[y, x] > 0)
 
 
 def _point(
@@ -160,4 +189,5 @@ def _point(
         int(cloud.instance[index]),
         float(cloud.score[index]),
         -1 if surface is None else int(surface.superpoint[index]),
+        float(distance[nearest]),
     )
