@@ -123,7 +123,8 @@ def explain(
     """Explain the label of the pixel `xy` (column, row) of the scene's view number `index`.
 
     `mask_map` has the view's masks as segmented, `label_map` its labels now, `automatic_map` its
-    labels before edits by hand. The depth map is read if the scan is there. Raises InputError where the pixel is outside the view.
+    labels before edits by hand. The depth map is read if the scan is there. Raises InputError
+    where the pixel is outside the view.
     """
     x, y = round(xy[0]), round(xy[1])
     height, width = mask_map.shape
