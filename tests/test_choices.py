@@ -128,6 +128,11 @@ def test_a_reader_has_options_like_every_backend():
     assert cli._parse(["batch", *words, "--out", "o"]).reader == Video(focal=1400.0)
 
 
+def test_every_reader_describes_a_layout_of_its_own():
+    described = [READERS[name].expects for name in READERS.own]
+    assert len(set(described)) == len(described)
+
+
 @pytest.mark.parametrize("name", READERS.own)
 def test_every_reader_is_chosen_by_its_name(name):
     config = cli._parse(["lift", "in", "--out", "o", f"reader:{name}"])

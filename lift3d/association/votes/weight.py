@@ -13,8 +13,8 @@ from lift3d.geometry.visibility import Sightings
 from lift3d.scene import Camera, Points
 
 GRAZING = 0.05
-"""Least weight of the viewing angle, a cosine: a view along the surface (87 degrees and more from
-its normal) still has a small say, so that a point which only such views see gets a label."""
+"""Least cosine between the normal of a point and the ray to it (87 degrees and more), so that a
+point that only such views see gets a label. Chosen by hand; not tuned on data."""
 
 
 def vote_weight(points: Points, seen: Sightings, camera: Camera) -> Float32[np.ndarray, " seen"]:
