@@ -115,9 +115,9 @@ def test_a_format_gets_the_objects_of_the_run_with_their_boxes(run, tmp_path, mo
     complete, largest = seen
     assert complete.objects == Run.open(run).objects
     assert [each.id for each in largest.objects] == [1, 2]
-    for content in seen:
-        for each in content.objects:
-            xyz = content.cloud.points.xyz[content.cloud.instance == each.id]
+    for written in seen:
+        for each in written.objects:
+            xyz = written.cloud.points.xyz[written.cloud.instance == each.id]
             assert len(xyz) == each.points
             np.testing.assert_allclose(xyz.min(0), each.low, atol=1e-4)
             np.testing.assert_allclose(xyz.max(0), each.high, atol=1e-4)
