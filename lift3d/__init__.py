@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lift3d.association import Association, AssociationConfig
     from lift3d.evaluation.truth import read_truth
+    from lift3d.export.instances import Object
     from lift3d.export.ply import read_cloud, write_cloud
     from lift3d.run.api import (
         associate,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
         open_scene,
         segment,
     )
-    from lift3d.run.objects import Object
     from lift3d.run.run import Run
     from lift3d.run.why import Why
     from lift3d.scene import (
@@ -54,7 +54,7 @@ _PUBLIC = {
         "evaluate",
     ),
     "lift3d.run.run": ("Run",),
-    "lift3d.run.objects": ("Object",),
+    "lift3d.export.instances": ("Object",),
     "lift3d.run.why": ("Why",),
     "lift3d.scene": (
         *("Scene", "View", "Camera", "Points", "LabelledPoints", "Masks", "Matches", "Prompt"),

@@ -1,8 +1,10 @@
 """docs/backends.md: its examples are installed as a package, and a scan is lifted with them."""
 
+import importlib
 import json
 import re
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from PIL import Image
 
 from lift3d import cli
 from lift3d.datasets.synthetic import SyntheticConfig
+from lift3d.export.content import Content
 from lift3d.scene.registry import KINDS
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs/backends.md").read_text()
@@ -74,8 +77,8 @@ def test_reader_segmenter_tracker_and_export_of_the_page_work(installed, scan, t
     assert settings(run)["reader"] == {"backend": "frames-json", "depth_scale": 1000.0}
     assert settings(run)["segmentation"] == {"backend": "grey", "levels": 3, "smallest": 30}
     assert settings(run)["tracking"] == {"backend": "overlap", "least": 0.5}
-    assert cli.main(["export", str(run), "--to", "csv"]) == 0, capsys.readouterr().err
-    rows = (run / "export/csv/points.csv").read_text().splitlines()
+    assert cli.main(["export", str(run), "--to", "lines"]) == 0, capsys.readouterr().err
+    rows = (run / "export/lines/points.csv").read_text().splitlines()
     assert rows[0] == "x,y,z,red,green,blue,object"
     assert len(rows) > 100
 
@@ -106,3 +109,22 @@ def test_the_page_shows_only_commands_that_exist(installed, capsys):
     config = cli._parse(first.split()[1:])
     assert isinstance(config, LiftConfig)
     assert config.segmentation.levels == 3
+
+
+def test_the_page_names_the_table_of_every_kind_of_backend():
+    rows = re.findall(r"^\| (\w+) \| `(\S+)/` \| `(\w+)` in `(\S+)` \|$", PAGE, re.MULTILINE)
+    assert {kind for kind, *_ in rows} == set(KINDS)
+    root = Path(__file__).resolve().parents[1]
+    for kind, folder, table, file in rows:
+        assert (root / folder).is_dir()
+        assert f'{table} = KINDS["{kind}"].built_in(' in (root / file).read_text()
+
+
+def test_every_helper_for_readers_on_the_page_exists():
+    part = PAGE.partition("### A reader inside lift3d")[2].partition("## A segmenter")[0]
+    named = re.findall(r"`(patterns|frames|images|intrinsics|poses|rgbd_poses)\.(\w+)", part)
+    assert len(named) > 10
+    for module, name in named:
+        assert hasattr(importlib.import_module(f"lift3d.datasets.{module}"), name), name
+    for attribute in re.findall(r"`content\.(\w+)", PAGE):
+        assert attribute in {each.name for each in fields(Content)}

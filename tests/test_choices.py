@@ -11,6 +11,9 @@ import pytest
 from PIL import Image
 
 from lift3d import cli, datasets
+from lift3d.cli.choices import wrong_choice
+from lift3d.cli.commands import Lift
+from lift3d.cli.options import wrong_option
 from lift3d.datasets import READERS, read_again, read_scene
 from lift3d.datasets.photos import Photos
 from lift3d.datasets.synthetic import SyntheticConfig
@@ -69,11 +72,66 @@ def test_a_backend_that_is_not_one_word_gets_the_word_to_type(command, words, sa
     assert told.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["segmentaton:bands"], "'segmentaton'; did you mean `segmentation:bands`?"),
+        (["sam"], "type `segmentation:sam`"),
+        (["mast3r"], "type `reconstruction:mast3r` or `matching:mast3r`"),
+        (["--reader.views", "6"], "`--reader.views` belongs to `reader:synthetic`; write that"),
+        (["--reader.views", "6", "reader:synthetic"], "belongs to `reader:synthetic`; write that"),
+        (
+            ["segmentation:sam", "--segmentation.chekpoint", "x"],
+            "`--segmentation.chekpoint` is no option of `segmentation:sam`; did you mean "
+            "`--segmentation.checkpoint`?",
+        ),
+        (["--voxl", "0.1"], "unknown option `--voxl`; did you mean `--voxel`?"),
+        (["--asociation.points=3"], "did you mean `--association.points`?"),
+        (["--zzzzzz"], "`lift3d lift --help` lists the options"),
+    ],
+)
+def test_a_misspelled_backend_or_option_gets_one_line_with_the_right_one(words, said, capsys):
+    assert cli.main(["lift", "in", "--out", "o", *words]) == 2
+    printed = capsys.readouterr().err
+    assert said in printed
+    assert printed.count("\n") == 1
+
+
+def test_a_misspelled_synthetic_gets_the_right_word(capsys):
+    assert cli.main(["lift", "syntetic:0", "--out", "o"]) == 2
+    assert "syntetic:0 does not exist; did you mean `synthetic:0`?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["reader:synthetic", "--reader.no-noise", "--reader.views=3"],
+        ["segmentation:sam", "--segmentation.automatic.points_per_side", "8"],
+        ["--association.by-shape", "False", "--tolerance.absolute", "0.1", "--fusion.voxel", "1"],
+        ["segmentation:folder", "--segmentation.path", "sam"],
+    ],
+)
+def test_options_that_exist_are_left_to_tyro(words):
+    assert wrong_choice(["lift", "in", *words]) is None
+    assert wrong_option(Lift, ["lift", "in", *words]) is None
+
+
+def test_the_message_for_an_unknown_layout_names_the_page(tmp_path):
+    (tmp_path / "scan").mkdir()
+    with pytest.raises(InputError, match=r"docs/your-own-scan\.md"):
+        read_scene(tmp_path / "scan")
+
+
 def test_a_reader_has_options_like_every_backend():
     words = ["clip.mp4", "reader:video", "--reader.focal", "1400"]
     assert cli._parse(["lift", *words, "--out", "o"]).reader == Video(focal=1400.0)
     assert cli._parse(["info", *words]).reader == Video(focal=1400.0)
     assert cli._parse(["batch", *words, "--out", "o"]).reader == Video(focal=1400.0)
+
+
+def test_every_reader_describes_a_layout_of_its_own():
+    described = [READERS[name].expects for name in READERS.own]
+    assert len(set(described)) == len(described)
 
 
 @pytest.mark.parametrize("name", READERS.own)

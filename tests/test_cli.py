@@ -54,6 +54,16 @@ def test_help_lists_every_command(capsys):
         assert f"• {name}" in output
 
 
+def test_without_words_the_help_is_printed_with_examples_and_the_place_of_the_docs(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main([])
+    assert end.value.code == 0
+    output = capsys.readouterr().out
+    assert "Try:" in output
+    assert "lift3d demo --out" in output
+    assert "docs/" in output
+
+
 def test_the_version_is_printed(capsys):
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"lift3d {lift3d.__version__}\n"

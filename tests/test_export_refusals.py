@@ -106,6 +106,23 @@ def test_the_largest_objects_are_kept_and_counted_from_1(run, tmp_path):
         np.testing.assert_array_equal(after == number, before == each)
 
 
+def test_a_format_gets_the_objects_of_the_run_with_their_boxes(run, tmp_path, monkeypatch):
+    seen = []
+    form = replace(FORMATS["npz"], write=lambda content, folder, tick: seen.append(content) or [])
+    monkeypatch.setitem(FORMATS._own, "npz", form)
+    export(Run.open(run), ["npz"], tmp_path / "all")
+    export(Run.open(run), ["npz"], tmp_path / "two", Options(largest=2))
+    complete, largest = seen
+    assert complete.objects == Run.open(run).objects
+    assert [each.id for each in largest.objects] == [1, 2]
+    for written in seen:
+        for each in written.objects:
+            xyz = written.cloud.points.xyz[written.cloud.instance == each.id]
+            assert len(xyz) == each.points
+            np.testing.assert_allclose(xyz.min(0), each.low, atol=1e-4)
+            np.testing.assert_allclose(xyz.max(0), each.high, atol=1e-4)
+
+
 def test_ids_that_are_not_exact_as_floats_are_refused():
     with pytest.raises(InputError, match="float32"):
         FORMATS["glb"].check(crooked(objects=(1, 2**24 + 1)))

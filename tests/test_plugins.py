@@ -72,6 +72,22 @@ def test_a_plugin_is_imported_when_it_is_used_and_not_before(theirs):
     assert backend_name("segmentation", config.segmentation) == "theirs"
 
 
+def test_a_plugin_with_the_name_of_a_built_in_backend_is_reported_once(
+    tmp_path, monkeypatch, caplog
+):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(KINDS["segmentation"], "_ignored", set())
+    offered = {"lift3d.segmentation": {"regions": "their_masks:Config"}}
+    install(tmp_path, {"their_masks.py": THEIRS}, offered, "their-masks")
+    own = KINDS["segmentation"]["regions"]
+    for _ in range(2):
+        assert "regions" in names("segmentation")
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "segmentation:regions of the package their-masks is ignored" in record.getMessage()
+    assert KINDS["segmentation"]["regions"] is own
+
+
 def test_help_lists_plugins_and_their_options_and_what_is_wrong_with_broken_ones(theirs, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(["lift", "--help"])

@@ -2,6 +2,7 @@
 
 import doctest
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -86,3 +87,11 @@ def test_a_backend_by_name_has_its_options_checked():
         l3.backend("segmentation", "regions", levle=0.25)
     with pytest.raises(InputError, match="did you mean 'segmentation'"):
         l3.backend("segmentaton", "regions")
+
+
+def test_the_page_lists_every_attribute_of_a_run():
+    page = (ROOT / "docs/python.md").read_text()
+    table = page.partition("| `Run` |")[2].partition("\n\n")[0]
+    listed = set(re.findall(r"`(\w+)[`(]", table)) - {"json"}
+    public = {name for name in vars(l3.Run) if not name.startswith("_")} - {"open"}
+    assert listed == public | {"folder", "files"}

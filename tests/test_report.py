@@ -12,6 +12,7 @@ from PIL import Image
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.export.ply import read_cloud
 from lift3d.run.lift import lift
+from lift3d.run.report import pictures, views
 from lift3d.run.report.best_views import BestView
 from lift3d.run.report.chart import axis, bars
 from lift3d.run.report.numbers import explained
@@ -287,3 +288,22 @@ def test_an_object_whose_view_cannot_be_read_has_a_message_and_others_have_pictu
     assert "a.jpg is damaged" in found[1]
     assert found[2].shape[-1] == 3
     assert "a.jpg is damaged" in objects(instances, scene, found, 2)
+
+
+def test_a_view_without_a_figure_has_the_reason_beside_it():
+    image = np.zeros((4, 6, 3), np.uint8)
+    text = str(views._figure(0, pictures.Strip("7", image, None, None), None))
+    assert "no labels: labels/ has no file of this view" in text
+    assert "no disagreement: heat/ has no file of this view" in text
+    assert "no number, because it has no labelled pixels that another view shows" in text
+
+
+def test_views_without_a_small_picture_are_counted_with_the_reason(monkeypatch):
+    monkeypatch.setattr(views, "MOST_THUMBS", 1)
+    names = [f"{at}" for at in range(views.MOST_STRIPS + 3)]
+    values = [0.5] * len(names)
+    monkeypatch.setattr(views, "view_agreement", lambda checked: values)
+    checked = {"views": names, "printed": {"foreground": {"H": 0.5}}}
+    (only,) = views.thumbs_of(checked)
+    text = str(views.all_views(checked, {only: np.zeros((4, 6, 3), np.uint8)}))
+    assert "2 without a picture, because at most 1 small ones are shown" in text

@@ -196,6 +196,29 @@ def test_edited_labels_are_moved_away_where_they_must_be_written_again(here):
     assert sorted(each.name for each in (here / "run/edited").iterdir()) == ["labels"]
 
 
+def test_the_warning_names_edited_files_and_removing_them_makes_them_again(here):
+    paths = sorted((here / "run/labels").iterdir())
+    before = {path: path.read_bytes() for path in paths}
+    write_label_map(paths[0].parent, paths[0].stem, np.full((60, 80), 7, np.int32))
+    (warning,) = (each for each in lift(config(here)).warnings if "was changed since" in each)
+    assert f"labels/{paths[0].name}) and is used as it is" in warning
+    assert warning.endswith("to have it made again, remove that file")
+    paths[0].unlink()
+    lifted = lift(config(here))
+    assert redone(lifted)[0] == "correct"
+    assert {path: path.read_bytes() for path in paths} == before
+    assert not [each for each in lifted.warnings if "changed since" in each or "moved" in each]
+
+
+def test_the_warning_names_at_most_three_edited_files(here):
+    names = [path.stem for path in sorted((here / "run/labels").iterdir())] + ["x", "y"]
+    for name in names:
+        write_label_map(here / "run/labels", name, np.full((60, 80), 7, np.int32))
+    (warning,) = (each for each in lift(config(here)).warnings if "was changed since" in each)
+    assert [f"{name}.png" in warning for name in names] == [True] * 3 + [False] * 2
+    assert "and 2 more" in warning
+
+
 def test_a_stage_whose_code_changed_runs_again(here, monkeypatch):
     """As after `git pull`: the version is the same, the code is not."""
     original = sources._code

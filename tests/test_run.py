@@ -1,7 +1,9 @@
 """A run as one thing: opened lazily, wherever it lies, and asked why a label is what it is."""
 
 import json
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.run.lift import lift
 from lift3d.run.run import Run
 from lift3d.run.settings import LiftConfig
+from lift3d.run.why import NEAR, MaskAt, Point, Why
 from lift3d.scene.errors import InputError
 from lift3d.scene.labelmaps import read_label_map, write_label_map
 from lift3d.segmentation.folder import FolderConfig
@@ -130,11 +133,12 @@ def test_why_follows_a_pixel_from_its_mask_to_its_object(lifted):
         for x, y in ((20, 20), (48, 36), (70, 50)):
             why = run.why(view, (x, y))
             assert (why.mask, why.label) == (masks[y, x], labels[y, x])
-            if why.mask and why.became and not why.divided:
-                assert why.label == why.became
-                assert why.reason == REASONS[KEPT]
-                assert f"became object {why.became}" in str(why)
-                checked += 1
+            for mask in why.masks:
+                if mask.became and not mask.divided:
+                    assert why.label == mask.became
+                    assert mask.reason == REASONS[KEPT]
+                    assert f"became object {mask.became}" in str(why)
+                    checked += 1
             if why.point is not None:
                 assert why.point.object == cloud.instance[why.point.index]
     assert checked > 5
@@ -146,6 +150,82 @@ def test_why_of_a_pixel_or_view_that_is_not_there_is_refused(lifted):
         run.why("0000", (96, 0))
     with pytest.raises(InputError, match="unknown view '00000'; did you mean '0000'"):
         run.why("00000", (1, 1))
+
+
+def test_why_shows_whether_the_pixel_has_depth(lifted):
+    run = Run.open(lifted)
+    for view in run.scene.views:
+        depth = view.depth()
+        for present in (True, False):
+            rows, columns = np.nonzero((depth > 0) == present)
+            if len(rows):
+                why = run.why(view.name, (columns[0], rows[0]))
+                assert why.has_depth is present
+                word = "measured" if present else "none"
+                assert f"depth: {word} at this pixel" in str(why).splitlines()
+
+
+def test_why_shows_how_far_the_nearest_visible_point_is(lifted):
+    why = Run.open(lifted).why("0002", (40, 30))
+    assert 0 <= why.point.distance <= NEAR
+    assert f"nearest visible point, {why.point.distance:.0f} px away" in str(why)
+    assert "without the depth map" in str(why)
+    assert f"no point is seen within {NEAR:.0f} px" in str(replace(why, point=None))
+
+
+def test_why_shows_that_a_label_was_edited_by_hand(lifted, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(lifted, copy)
+    labels = read_label_map(copy / "labels/0002.png").copy()
+    before = int(labels[30, 40])
+    labels[30, 40] = before + 7
+    write_label_map(copy / "labels", "0002", labels)
+    why = str(Run.open(copy).why("0002", (40, 30)))
+    assert f"object {before + 7}, edited by hand; it was object {before}" in why
+    assert "edited by hand" not in str(Run.open(copy).why("0002", (20, 20)))
+
+
+def test_why_uses_the_word_divided(lifted):
+    why = Run.open(lifted).why("0002", (40, 30))
+    why = replace(why, masks=(replace(why.masks[0], divided=True),))
+    assert "\ndivided: it covers several objects" in str(why)
+    assert "split" not in str(why)
+
+
+QUOTED = re.compile(r"```console\n(.*?)```", re.DOTALL)
+
+
+def test_the_page_on_wrong_labels_quotes_what_the_program_prints():
+    """Every quoted answer has the words of the code around its numbers and reasons."""
+    page = (Path(__file__).resolve().parents[1] / "docs/wrong-labels.md").read_text()
+    quotes = [line for block in QUOTED.findall(page) for line in block.splitlines()]
+    point = Point(1, 2, 0.7, 3, 1.0)
+    kept = MaskAt(1, 1.0, 1, REASONS[SMALL], 9, 0.5)
+    of_two = replace(kept, second=4, second_share=0.4, divided=True)
+    samples = [
+        Why("0016", (1, 2), label, masks, at, automatic, depth)
+        for label, masks, at, automatic, depth in (
+            (5, (kept, of_two), point, 5, True),
+            (0, (replace(kept, became=0), replace(of_two, became=0)), point, 0, False),
+            (0, (), None, 4, None),
+            (3, (MaskAt(2),), None, 3, None),
+        )
+    ]
+    forms = {_form(line) for each in samples for line in str(each).splitlines()}
+    assert len(quotes) > 8
+    assert [line for line in quotes if _form(line) not in forms] == []
+    cells = re.findall(r"^\| ((?:mask|cloud|depth|divided)\b[^|]*?) \|", page, re.MULTILINE)
+    assert len(cells) > 4
+    starts = tuple({each.partition(":")[0] + ":" for each in forms})
+    assert [each for each in cells if not each.startswith(starts)] == []
+    quoted = re.findall(r"was dropped: ([^|;]*?) \|", page)
+    assert len(quoted) == 3
+    assert set(quoted) <= set(REASONS)
+
+
+def _form(line):
+    """A line without its numbers."""
+    return re.sub(r"[0-9]+", "#", line)
 
 
 def test_the_command_answers_why(lifted, capsys):

@@ -54,7 +54,8 @@ def _parse(given: list[str]) -> Any:
         args=given,
         description=_teach(
             "Turn pictures of a static scene into a point cloud in which every point has an "
-            "object label, with the same labels in every picture.",
+            "object label, with the same labels in every picture. Documentation: README.md and "
+            "docs/ in the source of lift3d.",
             START,
         ),
         config=(tyro.conf.CascadeSubcommandArgs,),
@@ -66,9 +67,16 @@ def _with_options(name: str, given: list[str]) -> Any:
     from lift3d.cli.choices import with_choices
     from lift3d.cli.commands import EXAMPLES
 
-    kind = next(kind for kind in EXAMPLES if kind.__name__.lower() == name)
+    kind = _command(name)
     about = _teach(inspect.getdoc(kind) or "", EXAMPLES[kind])
     return Annotated[with_choices(kind, given), subcommand(name, description=about)]
+
+
+def _command(name: str) -> type:
+    """The class of a command."""
+    from lift3d.cli.commands import EXAMPLES
+
+    return next(kind for kind in EXAMPLES if kind.__name__.lower() == name)
 
 
 def _stand_in(name: str) -> Any:
@@ -77,7 +85,7 @@ def _stand_in(name: str) -> Any:
 
 
 def _check_names(given: list[str]) -> None:
-    """InputError with a suggestion for unknown commands and backends; tyro checks the options."""
+    """InputError with a suggestion for unknown commands, backends and options."""
     if not given or given[0].startswith("-"):
         return
     from lift3d.scene.errors import InputError, did_you_mean
@@ -85,8 +93,9 @@ def _check_names(given: list[str]) -> None:
     if given[0] not in COMMANDS:
         raise InputError(did_you_mean(given[0], COMMANDS, "command"))
     from lift3d.cli.choices import wrong_choice
+    from lift3d.cli.options import wrong_option
 
-    wrong = wrong_choice(given)
+    wrong = wrong_choice(given) or wrong_option(_command(given[0]), given)
     if wrong is not None:
         raise InputError(wrong)
 
@@ -97,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 for success, 2 for bad input or options, 1 where the system fails (a full disk), 130 when
     interrupted. Only a bug in lift3d prints a traceback.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if sys.platform == "win32":
         from lift3d.scene.errors import POSIX_ONLY
 

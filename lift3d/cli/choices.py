@@ -6,8 +6,10 @@ imported when its name is typed, or for `--help`, which lists all of them.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection, Sequence
 from dataclasses import MISSING, Field, field, fields, make_dataclass
+from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union
 
 from tyro.conf import arg, subcommand
@@ -18,6 +20,8 @@ from lift3d.scene.errors import InputError, did_you_mean
 from lift3d.scene.registry import KINDS
 
 T = TypeVar("T")
+TAKES_BACKENDS = ("lift", "batch", "info", "demo")
+"""The commands with fields for backends."""
 
 
 def with_choices(command: type[T], given: Collection[str]) -> type[T]:
@@ -92,8 +96,8 @@ def wrong_choice(given: Sequence[str]) -> str | None:
     >>> wrong_choice(["lift", "scan", "--segmentation", "sam"])
     '`--segmentation sam` chooses nothing: a backend is one word without dashes, `segmentation:sam`'
     """
-    for word, following in zip(given, [*given[1:], ""], strict=True):
-        unknown = unknown_backend(word)
+    for before, word, following in zip(["", *given], given, [*given[1:], ""], strict=False):
+        unknown = unknown_backend(word) or _misspelled(word, before, given[0])
         if unknown is not None:
             return unknown
         kind, _, name = word.partition(":")
@@ -112,3 +116,22 @@ def wrong_choice(given: Sequence[str]) -> str | None:
             meant = f"such as `{kind}:{names(kind)[-1]}`; {near}"
         return f"`{typed}` chooses nothing: a backend is one word without dashes, {meant}"
     return None
+
+
+def _misspelled(word: str, before: str, command: str) -> str | None:
+    """The error for a positional word that was meant to choose a backend."""
+    if word.startswith("-") or before.startswith("-") or command not in TAKES_BACKENDS:
+        return None
+    kind, colon, name = word.partition(":")
+    if kind in CHOICES or "/" in word or Path(word).exists():
+        return None
+    if colon:
+        near = difflib.get_close_matches(kind, CHOICES, n=1, cutoff=0.75)
+        if not near:
+            return None
+        return f"unknown kind of backend {kind!r}; did you mean `{near[0]}:{name}`?"
+    kinds = [each for each in CHOICES if KINDS[each].is_imported(word)]
+    if not before or not kinds or word == "synthetic":
+        return None
+    meant = " or ".join(f"`{each}:{word}`" for each in kinds)
+    return f"there is no file {word}; to choose the backend, type {meant}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -81,13 +82,13 @@ def detect(path: Path) -> Reader:
             broken.append(f"{error}" if isinstance(error, InputError) else f"{name}: {error!r}")
             log.warning("reader skipped: %s", broken[-1])
     if not path.exists():
-        raise InputError(f"{path} does not exist")
+        raise InputError(f"{path} does not exist{_synthetic(path)}")
     expected = "".join(
         f"\n  {name}: {READERS[name].expects}" for name in _order() if READERS.is_imported(name)
     )
     raise InputError(
         f"{path}: no reader knows this (found: {contents(path)}). Expected one of:{expected}\n"
-        f"For a layout of your own, describe it in {path / OPTIONS} (see data/README.md)"
+        f"For a layout of your own, describe it in {path / OPTIONS} (see docs/your-own-scan.md)"
         + "".join(f"\n{each}" for each in broken)
     )
 
@@ -118,6 +119,13 @@ def read_again(path: Path, reader: str | None, options: Mapping[str, Any]) -> Sc
         return read_scene(path)
     known: Reader = checked(READERS.find(reader), dict(options), f"the options of {reader}")
     return read_scene(path, known if known.matches(path) else None)
+
+
+def _synthetic(path: Path) -> str:
+    """A hint for a misspelled `synthetic:SEED`."""
+    word, colon, seed = str(path).partition(":")
+    near = difflib.get_close_matches(word, ["synthetic"], cutoff=0.75)
+    return f"; did you mean `synthetic{colon}{seed}`?" if near else ""
 
 
 def _order() -> list[str]:

@@ -94,7 +94,7 @@ def read_tum(path: Path) -> tuple[Float64[np.ndarray, " poses"], Float64[np.ndar
     table = table[np.argsort(table[:, 0], kind="stable")]
     matrices = np.tile(np.eye(4), (len(table), 1, 1))
     matrices[:, :3, 3] = table[:, 1:4]
-    matrices[:, :3, :3] = _rotations(table[:, 4:])
+    matrices[:, :3, :3] = rotations_from_quaternions(table[:, 4:])
     return table[:, 0], matrices
 
 
@@ -162,8 +162,16 @@ def world_from_camera(
     return rigid @ OPENCV_FROM_OPENGL if opengl else rigid
 
 
-def _rotations(xyzw: Float64[np.ndarray, "poses 4"]) -> Float64[np.ndarray, "poses 3 3"]:
-    """Rotation matrices of quaternions; a zero quaternion gives NaN."""
+def rotations_from_quaternions(
+    xyzw: Float64[np.ndarray, "poses 4"],
+) -> Float64[np.ndarray, "poses 3 3"]:
+    """Rotation matrices of quaternions (x, y, z, w), in TUM's order with the real part last.
+
+    They are normalised first; a zero quaternion gives NaN.
+
+    >>> rotations_from_quaternions(np.array([[0.0, 0.0, 1.0, 1.0]])).round(9)[0, :, 0].tolist()
+    [0.0, 1.0, 0.0]
+    """
     with np.errstate(invalid="ignore"):
         x, y, z, w = (xyzw / np.linalg.norm(xyzw, axis=1, keepdims=True)).T
     return np.array(

@@ -17,6 +17,9 @@ class Hololens(RgbdFolder):
     """HoloLens captures of deep-video-mvs."""
 
     recipe: ClassVar[str] = "hololens"
+    expects: ClassVar[str] = (
+        "images/*.png, depth/*.png, poses.txt (one flattened 4x4 a line) and K.txt"
+    )
     guesses: ClassVar[bool] = False
 
     images: str = "images/*.png"
@@ -31,6 +34,9 @@ class HololensSubset(Hololens):
     """The same with only some of the images; an index has the row in poses.txt of each image."""
 
     recipe: ClassVar[str] = "hololens-subset"
+    expects: ClassVar[str] = (
+        "the files of hololens, and frame_index.txt with the row in poses.txt of each image"
+    )
 
     frame_index: str = "frame_index.txt"
 
@@ -43,6 +49,7 @@ class ApcShelf(RgbdFolder):
     """
 
     recipe: ClassVar[str] = "apc-shelf"
+    expects: ClassVar[str] = "frame-*.color.png, frame-*.depth.png and cam.info.txt"
     guesses: ClassVar[bool] = False
 
     images: str = "frame-*.color.png"
@@ -62,6 +69,7 @@ class Open3dTrajectory(RgbdFolder):
     """Open3D's reconstruction system: its input beside its output trajectory."""
 
     recipe: ClassVar[str] = "open3d-trajectory"
+    expects: ClassVar[str] = "image/*.jpg, depth/*.png, trajectory.log and camera_primesense.json"
     guesses: ClassVar[bool] = False
 
     images: str = "image/*.jpg"
@@ -76,6 +84,9 @@ class Tum(RgbdFolder):
     """TUM RGB-D, with the driver's default K, which depth was registered with, as advised there."""
 
     recipe: ClassVar[str] = "tum"
+    expects: ClassVar[str] = (
+        "rgb/*.png, depth/*.png and groundtruth.txt (time tx ty tz qx qy qz qw)"
+    )
     guesses: ClassVar[bool] = False
 
     images: str = "rgb/*.png"
@@ -91,6 +102,9 @@ class Replica(RgbdFolder):
     """Replica as rendered for iMAP and NICE-SLAM: 1200x680, 90 degrees horizontally."""
 
     recipe: ClassVar[str] = "replica"
+    expects: ClassVar[str] = (
+        "results/frame*.jpg, results/depth*.png and traj.txt (one flattened 4x4 a line)"
+    )
     guesses: ClassVar[bool] = False
 
     images: str = "results/frame*.jpg"

@@ -11,6 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Int32
 
+from lift3d.export.instances import Object
 from lift3d.scene import LabelledPoints, LabelMap, Scene
 from lift3d.scene.colours import Palette
 from lift3d.scene.errors import InputError
@@ -57,6 +58,8 @@ class Content:
     options: Options = field(default_factory=Options)
     colours: Palette = field(default_factory=dict)
     """Colours of the run's objects, as in its pictures."""
+    objects: tuple[Object, ...] = ()
+    """The run's objects by id: points, views, confidence, colour, centre and box."""
 
     @property
     def scene(self) -> Scene:

@@ -100,11 +100,14 @@ def _written(
 def _content(run: Run, pictures: bool, options: Options) -> Content:
     """The data that the formats are written from."""
     cloud, confidence, colours = run.cloud, run.confidence, run.palette
+    objects = run.objects
     new = _kept(cloud, options.largest)
     if new is not None:
         cloud = replace(cloud, instance=renumber(cloud.instance, new))
         confidence = {new[each]: value for each, value in confidence.items() if each in new}
         colours = {new[each]: value for each, value in colours.items() if each in new}
+        kept = [replace(each, id=new[each.id]) for each in objects if each.id in new]
+        objects = tuple(sorted(kept, key=lambda each: each.id))
     vertices = None
     if options.vertices is not None:
         vertices = at_vertices(cloud, given_points(options.vertices).xyz, run.scene.metric)
@@ -118,6 +121,7 @@ def _content(run: Run, pictures: bool, options: Options) -> Content:
         at_vertices=vertices,
         options=options,
         colours=colours,
+        objects=objects,
     )
     unknown = sorted(set(options.keep) - set(shown.all_ids)) if options.keep else []
     if unknown:

@@ -79,10 +79,8 @@ class _Stages:
         self.progress.log(f"{name:<12} {record.seconds:7.1f} s{again}")
         self.warnings += record.result.get("warnings", [])
         for each in record.edited:
-            self._warn(
-                f"{each} was changed since this run wrote it: used as it is; remove it to write it "
-                "again"
-            )
+            files = [file for file in record.changed if file == each or file.startswith(f"{each}/")]
+            self._warn(_changed(each, files))
         for each in record.set_aside:
             self._warn(f"{name} had to run again; its edited output was moved to {each}")
         return record.result
@@ -95,6 +93,16 @@ class _Stages:
     def files(self) -> Layout:
         """The paths of the run folder."""
         return Layout(self.folder.path)
+
+
+def _changed(output: str, files: Sequence[str]) -> str:
+    """The warning for an output that was changed by hand, with its changed files."""
+    it = f"{output} was changed since this run wrote it"
+    if list(files) == [output]:
+        return f"{it} and is used as it is; to have it made again, remove it"
+    few = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+    which = "that file" if len(files) == 1 else "these files"
+    return f"{it} ({few}) and is used as it is; to have it made again, remove {which}"
 
 
 def lift(

@@ -4,33 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lift3d.export.instances import Object
 from lift3d.scene.errors import InputError
-
-
-@dataclass(frozen=True)
-class Object:
-    """One object: points of the scene with one id in all views."""
-
-    id: int
-    points: int
-    """Number of its points in the cloud."""
-    views: int
-    """Number of label maps that contain it."""
-    confidence: float
-    """How well the views support it, 0 to 1; AP ranks the objects by it."""
-    score: float
-    """Mean over its points of the share of votes for it, 0 to 1."""
-    colour: str
-    """As #rrggbb, in every picture of the run."""
-    centre: tuple[float, float, float] | None
-    """Median of its points in the world; None without points."""
-    low: tuple[float, float, float] | None
-    """Corner of its box along the axes."""
-    high: tuple[float, float, float] | None
 
 
 def read_objects(content: Mapping[str, Any], path: Path) -> tuple[Object, ...]:

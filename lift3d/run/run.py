@@ -13,10 +13,11 @@ from jaxtyping import Int64
 from lift3d.association.assignments import Assignments
 from lift3d.association.surface import Surface
 from lift3d.export.content import Options
+from lift3d.export.instances import Object
 from lift3d.export.ply import read_cloud
 from lift3d.run.correct import read_automatic
 from lift3d.run.layout import Layout
-from lift3d.run.objects import Object, read_objects
+from lift3d.run.objects import read_objects
 from lift3d.run.record import read_json
 from lift3d.run.scene_file import open_source, read_cameras, read_points, read_scene
 from lift3d.run.stages import Record

@@ -4,8 +4,8 @@ A stage has a key: the hash of its settings, its code, and the content of its in
 again when its key has changed. Its record is written last, so a stage that was killed has none and
 runs again. The record also has a digest of each output, so that outputs edited by a person are
 noticed. While the key stays the same, an edited output is used as it is, and the stages that read
-it run again. Where the stage itself has to run again, the edited output is first moved to
-`edited/`.
+it run again. A stage also runs again where a file of its outputs is missing. Where the stage itself
+has to run again, its edited output is first moved to `edited/`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lift3d.scene.contents import content
+from lift3d.scene.contents import combined, content, files_of
 from lift3d.scene.errors import POSIX_ONLY, InputError
 from lift3d.scene.fingerprint import classes_in, fingerprint
 from lift3d.scene.sources import code_of
@@ -37,6 +37,8 @@ RECORDS = ".stages"
 CONTENTS = f"{RECORDS}/contents"
 """Cache of digests of files that were read."""
 EDITED = "edited"
+FILES = "files"
+"""Folder beside the records; it has the digest of each file of a stage's outputs."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Record:
     """Paths of edited outputs that were moved away before the stage ran again."""
     edited: tuple[str, ...] = ()
     """Outputs that were changed since the stage ran, and are used as they are now."""
+    changed: tuple[str, ...] = ()
+    """The files of these outputs that were changed or added."""
     reused: bool = False
     """Whether the stage was kept from an earlier run."""
 
@@ -62,7 +66,7 @@ class Record:
     def of_json(stored: Mapping[str, Any]) -> Record:
         """From what `dataclasses.asdict` gave; KeyError or TypeError for anything else."""
         known = {each.name: stored[each.name] for each in dataclasses.fields(Record)}
-        lists = {name: tuple(stored[name]) for name in ("set_aside", "edited")}
+        lists = {name: tuple(stored[name]) for name in ("set_aside", "edited", "changed")}
         return Record(**(known | lists))
 
 
@@ -102,7 +106,9 @@ class RunFolder:
             began = time.perf_counter()
             result = work() or {}
             seconds = round(time.perf_counter() - began, 3)
-            self._content.update(self._now(written))
+            found = files_of(*(self.path / each for each in written))
+            files = dict(zip(written, found, strict=True))
+            self._content.update({each: combined(files[each]) for each in written})
             record = Record(
                 name,
                 key,
@@ -112,6 +118,8 @@ class RunFolder:
                 {each: self._content[each] for each in written},
                 set_aside,
             )
+            with atomic(self._files_path(name)) as part:
+                part.write_text(json.dumps(files, indent=0))
             with atomic(self._record_path(name)) as part:
                 part.write_text(json.dumps(dataclasses.asdict(record), indent=1))
         self.records[name] = record
@@ -128,6 +136,20 @@ class RunFolder:
 
     def _record_path(self, name: str) -> Path:
         return self.path / RECORDS / f"{name}.json"
+
+    def _files_path(self, name: str) -> Path:
+        return self.path / RECORDS / FILES / f"{name}.json"
+
+    def _changes(self, name: str, output: str) -> tuple[list[str], list[str]]:
+        """The files of an output that were changed or added since the stage, and those missing."""
+        try:
+            written = dict(json.loads(self._files_path(name).read_text())[output])
+        except (OSError, ValueError, TypeError, KeyError):
+            return [output], []  # not recorded: the output as a whole
+        now = files_of(self.path / output)[0] or {}
+        changed = [each for each, digest in now.items() if written.get(each) != digest]
+        missing = [each for each in written if each not in now]
+        return [f"{output}/{each}".rstrip("/") for each in changed], missing
 
     def _names(self, paths: Sequence[Path]) -> list[str]:
         """Paths relative to the run folder, so that records stay valid when it is moved."""
@@ -157,7 +179,13 @@ class RunFolder:
             return None
         self._content.update(now)
         edited = tuple(each for each in outputs if now[each] != record.outputs.get(each))
-        return dataclasses.replace(record, edited=edited, reused=True)
+        changed: list[str] = []
+        for each in edited:
+            files, missing = self._changes(name, each)
+            if missing:
+                return None
+            changed += files
+        return dataclasses.replace(record, edited=edited, changed=tuple(changed), reused=True)
 
     def _set_aside(self, name: str) -> tuple[str, ...]:
         """Move edited outputs of a stage to `edited/`; returns their new paths."""
@@ -166,7 +194,7 @@ class RunFolder:
             return ()
         moved = []
         for each, now in self._now(list(record.outputs)).items():
-            if now is not None and now != record.outputs[each]:
+            if now is not None and now != record.outputs[each] and self._changes(name, each)[0]:
                 place = self._free(Path(each).name)
                 place.parent.mkdir(exist_ok=True)
                 (self.path / each).rename(place)
@@ -218,7 +246,7 @@ def alone_in(path: Path, lock: Path | None = None) -> Iterator[None]:
             ) from None
         except OSError:
             pass  # a file system without locks, such as some NFS: go on without one
-        for each in (path, path / RECORDS):
+        for each in (path, path / RECORDS, path / RECORDS / FILES):
             if each.is_dir():
                 tidy(each)
         yield

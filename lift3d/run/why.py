@@ -1,4 +1,4 @@
-"""Explains the label of a pixel: its masks, their objects, the point of the cloud there."""
+"""Explain the label of a pixel: its masks, their objects, and the 3D point there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from lift3d.scene.errors import InputError
 from lift3d.scene.mask_sets import MaskSet, ViewMasks
 
 NEAR = 4.0
-"""A point of the cloud counts as shown by a pixel when it is this near, in pixels."""
+"""A pixel shows a point of the cloud whose image is at most this far away, in pixels. Chosen by
+hand."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +43,16 @@ class MaskAt:
     became: int | None = None
     """The object of the mask, 0 = none; None where masks kept their own ids (`trust_ids`)."""
     reason: str = ""
-    """Why the mask became that, in words."""
+    """The reason for this outcome, in words."""
     anchors: int = 0
-    """Points that the decision rests on."""
+    """Number of points that the decision used."""
     share: float = 0.0
-    """Share of these that belong to the object."""
+    """Share of these points that belong to the object."""
     second: int = 0
-    """The object with the second most of them; 0 = none."""
+    """The object with the second largest share; 0 = none."""
     second_share: float = 0.0
     divided: bool = False
-    """Whether the mask was divided among several objects along the cloud's labels."""
+    """Whether the mask was divided among several objects by the cloud's labels."""
 
     def lines(self) -> list[str]:
         """The same in sentences."""
@@ -200,16 +201,16 @@ def _point(
     view: View, x: int, y: int, cloud: LabelledPoints, surface: Surface | None
 ) -> Point | None:
     """The point of the cloud nearest to the pixel, among those that the view sees."""
-    # Visibility by the cloud alone, so that no picture of the scan is needed.
+    # Visibility is computed from the cloud alone, so that the scan is not needed.
     bare = replace(view, load_depth=None, load_confidence=None, depth_camera=None)
-    sight = sightings(cloud.points, bare)
-    if not len(sight):
+    seen = sightings(cloud.points, bare)
+    if not len(seen):
         return None
-    distance = np.hypot(sight.column - x, sight.row - y)
+    distance = np.hypot(seen.column - x, seen.row - y)
     nearest = int(np.argmin(distance))
     if distance[nearest] > NEAR:
         return None
-    index = int(sight.point[nearest])
+    index = int(seen.point[nearest])
     return Point(
         index,
         int(cloud.instance[index]),

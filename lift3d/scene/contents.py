@@ -12,7 +12,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from pathlib import Path
@@ -39,20 +39,32 @@ def content(*paths: Path) -> list[str | None]:
     The digest of a folder covers the relative names and contents of all its files, also in
     subfolders, except hidden ones. None where the path does not exist.
     """
+    return [combined(each) for each in files_of(*paths)]
+
+
+def files_of(*paths: Path) -> list[dict[str, str] | None]:
+    """For each path, a digest of every file of the folder by its relative name.
+
+    A single file has the name ""; None where the path does not exist.
+    """
     trees = [_files(path) for path in paths]
     digests = _digests({file for tree in trees if tree for file in tree.values()})
-    found: list[str | None] = []
-    for tree in trees:
-        if tree is None:
-            found.append(None)
-        elif "" in tree:
-            found.append(digests[tree[""]])
-        else:
-            digest = blake2b(b"folder", digest_size=16)
-            for name, file in sorted(tree.items()):
-                digest.update(f"{name!r} {digests[file]};".encode())
-            found.append(digest.hexdigest())
-    return found
+    return [
+        None if tree is None else {name: digests[file] for name, file in sorted(tree.items())}
+        for tree in trees
+    ]
+
+
+def combined(files: Mapping[str, str] | None) -> str | None:
+    """One digest of what `files_of` gives for a path."""
+    if files is None:
+        return None
+    if "" in files:
+        return files[""]
+    digest = blake2b(b"folder", digest_size=16)
+    for name, own in files.items():
+        digest.update(f"{name!r} {own};".encode())
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ other backends.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
@@ -20,6 +21,7 @@ from typing import Any, TypeVar
 from lift3d.scene.errors import InputError, did_you_mean
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 class Registry(Mapping[str, Any]):
@@ -31,6 +33,8 @@ class Registry(Mapping[str, Any]):
         self._added: dict[str, Any] = {}
         self._loaded: dict[str, Any] = {}
         self._base: type | None = None
+        self._ignored: set[str] = set()
+        """Names of plug-ins that were reported as ignored."""
 
     def built_in(self, backends: Mapping[str, Any], base: type) -> Registry:
         """Set the package's own backends and the type that every backend must have.
@@ -57,6 +61,16 @@ class Registry(Mapping[str, Any]):
     def plugins(self) -> tuple[str, ...]:
         """Names of all other backends; imports nothing."""
         found = dict.fromkeys((*self._added, *sorted(self._points())))
+        for name in found:
+            if name in self._own and name not in self._ignored:
+                self._ignored.add(name)
+                log.warning(
+                    "%s:%s of the package %s is ignored: lift3d has a backend of that name; its "
+                    "author should give it another name",
+                    self.kind,
+                    name,
+                    ", ".join(_packages(self._points()[name])),
+                )
         return tuple(name for name in found if name not in self._own)
 
     def is_imported(self, name: str) -> bool:
@@ -109,7 +123,7 @@ class Registry(Mapping[str, Any]):
         return _entry_points(f"lift3d.{self.kind}", tuple(sys.path))
 
     def _load(self, name: str, points: list[metadata.EntryPoint]) -> Any:
-        packages = sorted({point.dist.name if point.dist else "?" for point in points})
+        packages = _packages(points)
         if len(points) > 1:
             raise InputError(
                 f"{self.kind}:{name} is offered by more than one package "
@@ -136,6 +150,10 @@ class Registry(Mapping[str, Any]):
                 "settings as a frozen dataclass that is derived from it (docs/backends.md)"
             )
         return backend
+
+
+def _packages(points: list[metadata.EntryPoint]) -> list[str]:
+    return sorted({point.dist.name if point.dist else "?" for point in points})
 
 
 @lru_cache(maxsize=64)

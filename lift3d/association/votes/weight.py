@@ -1,4 +1,4 @@
-"""The weight of one view's vote for a point, for every stage that votes."""
+"""How much one view's vote for a point weighs: the only place where that is decided."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from lift3d.geometry.visibility import Sightings
 from lift3d.scene import Camera, Points
 
 GRAZING = 0.05
-"""Minimum cosine between normal and viewing ray in the weight: views at 87 degrees and more keep a
-small weight, so that points seen only by such views get a label. Chosen by hand; not tuned on
-data."""
+"""Least cosine between the normal of a point and the ray to it (87 degrees and more), so that a
+point that only such views see gets a label. Chosen by hand; not tuned on data."""
 
 
 def vote_weight(points: Points, seen: Sightings, camera: Camera) -> Float32[np.ndarray, " seen"]:
-    """Weight, above 0, of the view's vote for each point that it sees.
+    """The weight, above 0, with which a view votes for each point that it sees.
 
-    weight = confidence * max(|cos(angle)|, GRAZING), with the angle between the point's normal
-    and the ray from the camera, and the confidence of the depth there (1 if the view has none).
-    Points without a normal have cosine 1. The sign of the normal does not matter, because normals
-    of given meshes may point either way.
+    weight = confidence * max(|cos(angle)|, GRAZING), where the angle lies between the point's
+    normal and the ray from the camera, and the confidence is that of the depth there (1 where
+    the view knows none). A point whose normal is unknown counts as seen head-on. The sign of the
+    normal does not matter, because the orientation of a foreign mesh cannot be trusted.
 
     `camera` is the view's geometry camera.
     """

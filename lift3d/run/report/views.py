@@ -64,19 +64,23 @@ def worst_views(scene: Scene, folder: Path, checked: Mapping[str, Any], palette:
 
 
 def _figure(at: int, found: pictures.Strip, value: float | None) -> Markup:
-    triple: tuple[tuple[str, pictures.Shown | None], ...] = (
-        ("picture", found.image),
-        ("labels", found.labels),
-        ("disagreement", found.disagreement),
+    triple: tuple[tuple[str, pictures.Shown | None, str], ...] = (
+        ("picture", found.image, ""),
+        ("labels", found.labels, "labels/ has no file of this view"),
+        ("disagreement", found.disagreement, "heat/ has no file of this view"),
     )
     images = []
-    for what, image in triple:
+    for what, image, reason in triple:
         if image is None:
-            images.append(element("p", f"no {what}", class_="soft"))
+            images.append(element("p", f"no {what}: {reason}", class_="soft"))
             continue
         shown = pictures.photograph(image)
         images.append(zoom(shown, f"view {found.name}, {what}", image.shape))
-    agreed = "" if value is None else f": {percent(value)} of its labelled pixels agree"
+    agreed = (
+        ": no number, because it has no labelled pixels that another view shows"
+        if value is None
+        else f": {percent(value)} of its labelled pixels agree"
+    )
     below = element("figcaption", element("b", f"view {found.name}"), agreed)
     return element("figure", below, element("div", *images, class_="three"), id=f"view-{at}")
 
@@ -100,6 +104,11 @@ def all_views(checked: Mapping[str, Any], thumbs: Mapping[int, pictures.Shown]) 
     if rest:
         shown = [_thumb(at, names[at], values[at], thumbs) for at in rest]
         title = f"The other {len(rest):,} views, labels only, the worst first"
+        bare = len(set(rest) - set(thumbs))
+        if bare:
+            title += (
+                f"; {bare:,} without a picture, because at most {MOST_THUMBS} small ones are shown"
+            )
         folded = element("div", *shown, class_="thumbs")
         parts.append(element("details", element("summary", title), folded))
     return joined(*parts)
