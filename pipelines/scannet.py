@@ -22,10 +22,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import tyro
 
 from lift3d.association.votes.classes import classes_of_objects
+from lift3d.cli.choices import with_choices
 from lift3d.cli.commands import Batch
 from lift3d.evaluation.metrics.annotation import read_annotation
 from lift3d.evaluation.metrics.classes import BENCHMARKS
@@ -93,9 +95,10 @@ def score(rows: Sequence[Row], config: ScanNet) -> list[AveragePrecision]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; 0 when every scan was lifted."""
-    config = tyro.cli(
-        ScanNet,
-        args=arguments,
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    config: Any = tyro.cli(
+        with_choices(ScanNet, given),
+        args=given,
         description=__doc__,
         config=(tyro.conf.CascadeSubcommandArgs,),
     )
