@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from PIL import Image
 
 from lift3d import cli, datasets
 from lift3d.cli.choices import wrong_choice
-from lift3d.cli.commands import Lift
+from lift3d.cli.commands import EXAMPLES, Lift
 from lift3d.cli.options import wrong_option
 from lift3d.datasets import READERS, read_again, read_scene
 from lift3d.datasets.photos import Photos
@@ -114,6 +115,15 @@ def test_a_misspelled_synthetic_gets_the_right_word(capsys):
 def test_options_that_exist_are_left_to_tyro(words):
     assert wrong_choice(["lift", "in", *words]) is None
     assert wrong_option(Lift, ["lift", "in", *words]) is None
+
+
+@pytest.mark.parametrize("kind", EXAMPLES, ids=lambda kind: kind.__name__)
+def test_no_example_of_the_help_is_taken_for_a_mistake(kind):
+    lines = "\n".join(EXAMPLES[kind]).replace("\\\n", " ").splitlines()
+    for line in lines:
+        given = shlex.split(line, comments=True)[1:]
+        assert wrong_choice(given) is None
+        assert wrong_option(kind, given) is None
 
 
 def test_the_message_for_an_unknown_layout_names_the_page(tmp_path):

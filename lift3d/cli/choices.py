@@ -130,8 +130,9 @@ def _misspelled(word: str, before: str, command: str) -> str | None:
         if not near:
             return None
         return f"unknown kind of backend {kind!r}; did you mean `{near[0]}:{name}`?"
-    kinds = [each for each in CHOICES if KINDS[each].is_imported(word)]
-    if not before or not kinds or word == "synthetic":
+    # The name of a reader (photos, video) may be a folder that is not there.
+    kinds = [each for each in CHOICES if each != "reader" and KINDS[each].is_imported(word)]
+    if before in ("", command) or not kinds:  # the first word is the input
         return None
     meant = " or ".join(f"`{each}:{word}`" for each in kinds)
     return f"there is no file {word}; to choose the backend, type {meant}"
