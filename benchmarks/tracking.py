@@ -33,6 +33,7 @@ from lift3d.reconstruction.fusion.voxel import VoxelConfig
 from lift3d.scene import LabelMap, Masks, Points, Prompt, Scene, View
 from lift3d.scene.colours import overlay
 from lift3d.scene.labelmaps import by_name
+from lift3d.scene.mask_sets import flat
 from lift3d.scene.protocols import Segmenter
 from lift3d.segmentation import tracking
 from lift3d.segmentation.answers import best_mask
@@ -123,7 +124,7 @@ class Held(Segmenter):
 def one(config: Any, scene: Scene, points: Points, truth: Truth, seg: Segmenter, ap: str) -> dict:
     """All figures of one tracker in one room."""
     began = time.perf_counter()
-    maps = list(config.build(seg, DepthMatcherConfig().build()).track(scene))
+    maps = [flat(each) for each in config.build(seg, DepthMatcherConfig().build()).track(scene)]
     seconds = (time.perf_counter() - began) / len(scene)
     every, labelled = (
         found.result
@@ -299,7 +300,7 @@ def overhead(options: argparse.Namespace) -> None:
                 next(maps)  # until the tracker's memory is full
             spent.clear()
             began = time.process_time()
-            rest = list(maps)
+            rest = [flat(each) for each in maps]
             total = time.process_time() - began
         for home, step, function in undo:
             setattr(home, step, function)
@@ -331,7 +332,8 @@ def look(options: argparse.Namespace) -> None:
     for name in options.only or ["paper", "best"]:
         config = TRACKERS[name]
         config = replace(config, carry=False) if flow and name == "best" else config
-        maps = list(config.build(RegionsConfig().build(), matcher.build()).track(scene))
+        tracker = config.build(RegionsConfig().build(), matcher.build())
+        maps = [flat(each) for each in tracker.track(scene)]
         folder = options.pictures / f"{name}_{options.matching}_{options.stride}"
         sheets(scene.views, maps, folder)
         seen = [set(np.unique(each[each > 0]).tolist()) for each in maps]

@@ -24,6 +24,7 @@ from lift3d.run.settings import backend_name
 from lift3d.scene import Scene
 from lift3d.scene.fingerprint import fingerprint
 from lift3d.scene.labelmaps import by_name
+from lift3d.scene.mask_sets import flat
 from lift3d.scene.protocols import Matcher, Segmenter
 from lift3d.scene.sources import code_of
 from lift3d.scene.storage import atomic
@@ -127,7 +128,7 @@ class Comparison:
             if self.kept(video, tracker) is not None:
                 continue
             masks.saved_seconds, matches.saved_seconds, started = 0.0, 0.0, time.perf_counter()
-            maps = list(config.build(masks, matches).track(scene))
+            maps = [flat(each) for each in config.build(masks, matches).track(scene)]
             seconds = time.perf_counter() - started + masks.saved_seconds + matches.saved_seconds
             consistency = matched_consistency(
                 scene.views, by_name(scene, maps), matches, self.matcher
