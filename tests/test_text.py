@@ -73,6 +73,8 @@ def test_a_mask_is_scored_by_the_picture_around_it(scorer):
     found = scorer.masks(image, Masks(stack, np.ones(2, np.float32)))
     np.testing.assert_allclose(found[:1], scorer.images([image[8:32, 16:64]]), atol=1e-5)
     np.testing.assert_allclose(found[1:], scorer.images([image]), atol=1e-5)  # an empty mask
+    none = scorer.masks(image, Masks(stack[:0], np.ones(0, np.float32)))
+    assert none.shape == (0, found.shape[1])
 
 
 def test_a_model_that_is_not_a_clip_is_refused(tmp_path):

@@ -311,12 +311,12 @@ def _record(checkpoint: Checkpoint, folder: Path) -> dict[str, Any] | None:
     path = _record_path(checkpoint, folder)
     try:
         record = json.loads(path.read_text())
-        if {"sha256", "first", "file", "stat"} <= record.keys():
-            return dict(record)
     except FileNotFoundError:
         return None
-    except (ValueError, AttributeError):
-        pass
+    except ValueError:
+        record = None
+    if isinstance(record, dict) and {"sha256", "first", "file", "stat"} <= record.keys():
+        return record
     # If a damaged record counted as absent, any file would be trusted as the first.
     raise InputError(f"{path} is damaged; delete it if you trust the weights beside it")
 
