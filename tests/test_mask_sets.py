@@ -108,3 +108,17 @@ def test_a_damaged_mask_set_is_an_error_that_names_the_file(tmp_path):
     np.savez(path, **(arrays | {"mask": arrays["mask"] + 5}))
     with pytest.raises(InputError, match=r"a\.masks\.npz is damaged"):
         MaskSets(tmp_path, ["a"])["a"]
+
+
+@pytest.mark.parametrize(
+    ("stack", "scores", "ids", "message"),
+    [
+        (np.zeros((3, 4, 5), bool), np.ones(2, np.float32), None, "3 masks have scores"),
+        (np.zeros((3, 4, 5), np.uint8), np.ones(3, np.float32), None, "masks are uint8"),
+        (np.zeros((4, 5), bool), np.ones(4, np.float32), None, "expected bool"),
+        (np.zeros((1, 4, 5), bool), np.ones(1, np.float32), np.arange(2), "1 masks have ids"),
+    ],
+)
+def test_masks_of_a_wrong_shape_are_refused_where_they_are_made(stack, scores, ids, message):
+    with pytest.raises(ValueError, match=message):
+        Masks(stack, scores, ids)

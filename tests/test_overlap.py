@@ -15,6 +15,7 @@ from test_association import (
 )
 
 from lift3d.association import AssociationConfig, associate
+from lift3d.association.assignments import Assignments
 from lift3d.association.clusters import _dense_agreement, cover
 from lift3d.association.evidence import observe, pair_agreement
 from lift3d.association.overlap import NESTED
@@ -129,6 +130,34 @@ def test_masks_of_score_0_say_nothing():
     sets = panels_and(lambda number, x: [(columns(-9, 9, x), 0.0)])
     expected = lifted(panels_and(lambda number, x: []))
     np.testing.assert_array_equal(lifted(sets).cloud.instance, expected.cloud.instance)
+
+
+def test_masks_that_all_have_score_0_give_no_objects():
+    """Such as NaN, or logits below 0."""
+    sets = [
+        MaskSet.of(Masks(each.masks().stack, np.full(len(each), np.nan, np.float32)), each.ids)
+        for each in panels_and(parts_of_panel_2)
+    ]
+    assert not lifted(sets).cloud.instance.any()
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_divided_mask_under_others_that_cover_all_of_it_is_passed_over(first):
+    """The whole wall, and its panels on top: no pixel shows the whole."""
+    scene, _ = scan()
+    sets = []
+    for number, x in enumerate(POSITIONS):
+        parts = [(columns(low, high, x), 1.0) for low, high in ((-9, 0), (0, 1), (1, 9))]
+        whole = [(columns(-9, 9, x), 1.0)]
+        sets.append(mask_set(number, whole + parts if first else parts + whole))
+    result = lifted(sets)
+    whole = result.assignments
+    divided = Assignments(**(vars(whole) | {"divided": np.ones(len(whole), bool)}))
+    for view in (0, 5):
+        labels = divided.relabelled(
+            view, scene.views[view], sets[view], result.cloud, DepthTolerance()
+        )
+        assert set(np.unique(labels)) >= set(np.unique(result.cloud.instance)) - {0}
 
 
 def test_mask_sets_without_overlap_give_what_label_maps_give():

@@ -32,10 +32,13 @@ ROOM = SyntheticConfig(views=6, width=96, height=72)
 def lifted(tmp_path_factory):
     """A run of a small room whose masks have other ids in every view."""
     folder = tmp_path_factory.mktemp("room") / "run"
-    config = LiftConfig(
+    return lift(simulated(folder)).folder
+
+
+def simulated(folder):
+    return LiftConfig(
         Path("synthetic:2"), folder, reader=ROOM, voxel=0.05, segmentation=SimulatedConfig()
     )
-    return lift(config).folder
 
 
 def answers(folder, scan=None):
@@ -150,6 +153,29 @@ def test_why_of_a_pixel_or_view_that_is_not_there_is_refused(lifted):
         run.why("0000", (96, 0))
     with pytest.raises(InputError, match="unknown view '00000'; did you mean '0000'"):
         run.why("00000", (1, 1))
+
+
+def test_why_of_no_number_is_refused(lifted):
+    for x in (np.nan, np.inf):
+        with pytest.raises(InputError, match="no place"):
+            Run.open(lifted).why("0000", (x, 1))
+
+
+def test_what_why_reads_is_made_again_where_it_is_missing(lifted, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(lifted, copy)
+    run = Run.open(copy)
+    before = str(run.why("0002", (40, 30)))
+    run.files.evaluation.write_text("{}")
+    for path in (run.files.automatic.assignments, run.files.automatic.surface):
+        path.unlink()
+    with pytest.raises(InputError, match=r"assignments\.npz is missing"):
+        Run.open(copy).why("0002", (40, 30))
+    again = lift(simulated(copy))
+    assert str(again.why("0002", (40, 30))) == before
+    assert not [each for each in again.warnings if "evaluation" in each]  # the same labels
+    again = lift(replace(simulated(copy), association=AssociationConfig(points=200)))
+    assert [each for each in again.warnings if "evaluation.json has scores" in each]
 
 
 def test_why_shows_whether_the_pixel_has_depth(lifted):

@@ -204,3 +204,55 @@ def test_the_content_of_a_cache_does_not_change_the_fingerprint(tmp_path):
 def test_a_value_that_cannot_be_hashed_is_refused():
     with pytest.raises(TypeError, match="object"):
         fingerprint([object()])
+
+
+class Swapped:
+    """A stage that writes a folder of two files, whole or not at all, as the real ones do."""
+
+    def __init__(self, path):
+        self.path = path
+        self.file = path / "masks/one.txt"
+
+    def run(self, settings="a", fail=""):
+        folder = RunFolder(open_run(self.path))
+
+        def work():
+            if fail == "before":
+                raise KeyboardInterrupt
+            with fresh_folder(self.path / "masks") as part:
+                for name in ("one", "two"):
+                    (part / f"{name}.txt").write_text(settings)
+            if fail == "after":
+                raise KeyboardInterrupt
+            return {}
+
+        return folder.stage("track", settings, [], [self.path / "masks"], work).set_aside
+
+
+@pytest.mark.parametrize("lost", ["a killed stage", "a removed record", "a damaged record"])
+def test_edits_are_kept_where_the_record_of_their_stage_is_lost(tmp_path, lost):
+    run = Swapped(tmp_path / "run")
+    run.run()
+    record = tmp_path / "run/.stages/track.json"
+    if lost == "a killed stage":
+        with pytest.raises(KeyboardInterrupt):
+            run.run("b", fail="before")
+    elif lost == "a removed record":
+        record.unlink()
+    else:
+        record.write_text("{}")
+    run.file.write_text("mine")
+    assert run.run() == ("edited/masks",)
+    assert (tmp_path / "run/edited/masks/one.txt").read_text() == "mine"
+    assert run.file.read_text() == "a"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_what_a_killed_stage_wrote_is_not_taken_for_an_edit(tmp_path, when):
+    run = Swapped(tmp_path / "run")
+    run.run()
+    with pytest.raises(KeyboardInterrupt):
+        run.run("b", fail=when)
+    assert run.run("c") == ()
+    assert not (tmp_path / "run/edited").exists()
+    assert run.file.read_text() == "c"

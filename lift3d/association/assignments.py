@@ -101,8 +101,10 @@ class Assignments:
         sight = sightings(cloud.points, view, tolerance)
         shown = np.zeros(labels.shape, np.int32)
         shown[sight.row, sight.column] = cloud.instance[sight.point]
-        boxes = ndimage.find_objects(np.maximum(mask - rows.start + 1, 0))
+        boxes = ndimage.find_objects(np.maximum(mask - rows.start + 1, 0), len(self.mask[rows]))
         for each in divided:
+            if boxes[each - rows.start] is None:  # smaller masks cover all of it
+                continue
             box_rows, columns = boxes[each - rows.start]
             here = mask[box_rows, columns] == each
             known = here & (shown[box_rows, columns] > 0)

@@ -249,7 +249,7 @@ def _shared_agreement(
     agree = np.zeros((share.shape[0], share.shape[0]))
     by_region = share.tocsc()
     starts = np.flatnonzero(np.diff(region_view, prepend=-1))
-    for low, high in zip(starts, np.append(starts[1:], len(region_view)), strict=True):
+    for low, high in zip(starts, np.append(starts, len(region_view))[1:], strict=True):
         some = by_region[:, low:high].tocsr()
         here = np.flatnonzero(np.diff(some.indptr))
         some = some[here]

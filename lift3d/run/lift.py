@@ -80,12 +80,13 @@ class _Stages:
         self.warnings += record.result.get("warnings", [])
         for each in record.edited:
             files = [file for file in record.changed if file == each or file.startswith(f"{each}/")]
-            self._warn(_changed(each, files))
+            self.warn(_changed(each, files))
         for each in record.set_aside:
-            self._warn(f"{name} had to run again; its edited output was moved to {each}")
+            self.warn(f"{name} had to run again; its edited output was moved to {each}")
         return record.result
 
-    def _warn(self, warning: str) -> None:
+    def warn(self, warning: str) -> None:
+        """Keep a warning for the report and show it."""
         self.warnings.append(warning)
         self.progress.log(f"warning: {warning}")
 
@@ -136,6 +137,8 @@ def lift(
         _correct(run, used)
         _check(run, used)
         _report(run, used, command)
+        if run.files.evaluation.exists() and not run.folder.records["correct"].reused:
+            run.warn("evaluation.json has scores of the earlier labels; evaluate again")
         write_run(config.out, _content(run, used, command))
         return Run(config.out, scene=used, records=run.folder.records)
 
@@ -303,6 +306,8 @@ def _associate(run: _Stages, scene: Scene, points: Points) -> None:
 
     settings = [run.scene, config.association, config.tolerance, config.seed, config.classes]
     outputs = [automatic.labels, automatic.cloud, automatic.objects]
+    if not config.association.trust_ids:
+        outputs += [automatic.assignments, automatic.surface]
     run.stage("associate", settings, [run.files.points, run.files.masks], outputs, work)
 
 

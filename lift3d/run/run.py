@@ -175,14 +175,22 @@ class Run:
     @cached_property
     def assignments(self) -> Assignments | None:
         """The object of each mask; None where the masks kept their own ids (`trust_ids`)."""
-        path = self.files.automatic.assignments
-        return Assignments.load(path) if path.exists() else None
+        path = self._by_votes(self.files.automatic.assignments)
+        return None if path is None else Assignments.load(path)
 
     @cached_property
     def surface(self) -> Surface | None:
         """The superpoints behind the objects; None where masks kept their own ids (`trust_ids`)."""
-        path = self.files.automatic.surface
-        return Surface.load(path) if path.exists() else None
+        path = self._by_votes(self.files.automatic.surface)
+        return None if path is None else Surface.load(path)
+
+    def _by_votes(self, path: Path) -> Path | None:
+        """A file that every association writes, unless masks kept their own ids."""
+        if path.exists():
+            return path
+        if self.settings["association"]["trust_ids"]:
+            return None
+        raise InputError(f"{path} is missing; give the command of the lift again to have it made")
 
     def why(self, view: str, xy: tuple[SupportsFloat, SupportsFloat]) -> Why:
         """Explain the label of the pixel `xy` (column, row) of a view; `print` the result.

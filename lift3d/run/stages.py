@@ -101,8 +101,8 @@ class RunFolder:
         written = self._names(outputs)
         record = self._finished(name, key, written)
         if record is None:
-            set_aside = self._set_aside(name)
-            self.forget(name)
+            set_aside = self._set_aside(name, written)
+            self._begin(name, written)
             began = time.perf_counter()
             result = work() or {}
             seconds = round(time.perf_counter() - began, 3)
@@ -122,6 +122,7 @@ class RunFolder:
                 part.write_text(json.dumps(files, indent=0))
             with atomic(self._record_path(name)) as part:
                 part.write_text(json.dumps(dataclasses.asdict(record), indent=1))
+            remove(self._begun_path(name))
         self.records[name] = record
         self.on_stage(record)
         return record
@@ -130,15 +131,34 @@ class RunFolder:
         """Whether the stage has finished before, with any settings."""
         return self._record_path(name).is_file()
 
-    def forget(self, name: str) -> None:
-        """Remove the record of a stage, before its outputs are changed."""
+    def _begin(self, name: str, outputs: Sequence[str]) -> None:
+        """Remove the record of a stage, and note the inodes of its outputs, before they change."""
+        with atomic(self._begun_path(name)) as part:
+            part.write_text(json.dumps({each: self._inode(each) for each in outputs}))
         remove(self._record_path(name))
+
+    def _replaced(self, name: str) -> Callable[[str], bool]:
+        """Whether a killed stage had already replaced an output; always False without a kill."""
+        try:
+            begun = dict(json.loads(self._begun_path(name).read_text()))
+        except FileNotFoundError:
+            return lambda output: False
+        except (OSError, ValueError, TypeError):
+            return lambda output: True
+        return lambda output: begun.get(output) != self._inode(output)
+
+    def _inode(self, output: str) -> int | None:
+        path = self.path / output
+        return path.stat().st_ino if path.exists() else None
 
     def _record_path(self, name: str) -> Path:
         return self.path / RECORDS / f"{name}.json"
 
     def _files_path(self, name: str) -> Path:
         return self.path / RECORDS / FILES / f"{name}.json"
+
+    def _begun_path(self, name: str) -> Path:
+        return self.path / RECORDS / FILES / f"{name}.begun"
 
     def _changes(self, name: str, output: str) -> tuple[list[str], list[str]]:
         """The files of an output that were changed or added since the stage, and those missing."""
@@ -187,14 +207,18 @@ class RunFolder:
             changed += files
         return dataclasses.replace(record, edited=edited, changed=tuple(changed), reused=True)
 
-    def _set_aside(self, name: str) -> tuple[str, ...]:
-        """Move edited outputs of a stage to `edited/`; returns their new paths."""
+    def _set_aside(self, name: str, outputs: Sequence[str]) -> tuple[str, ...]:
+        """Move edited outputs of a stage to `edited/`; returns their new paths.
+
+        A killed stage has no record: of its outputs those count that it had not replaced yet.
+        """
         record = self._record(name)
-        if record is None:
-            return ()
+        written = dict.fromkeys(outputs) if record is None else record.outputs
+        replaced = self._replaced(name) if record is None else lambda output: False
         moved = []
-        for each, now in self._now(list(record.outputs)).items():
-            if now is not None and now != record.outputs[each] and self._changes(name, each)[0]:
+        for each, now in self._now(list(written)).items():
+            edited = now is not None and now != written[each] and not replaced(each)
+            if edited and self._changes(name, each)[0]:
                 place = self._free(Path(each).name)
                 place.parent.mkdir(exist_ok=True)
                 (self.path / each).rename(place)

@@ -144,6 +144,8 @@ def explain(
     labels before edits by hand. The depth map is read if the scan is there. Raises InputError
     where the pixel is outside the view.
     """
+    if not np.isfinite(xy).all():
+        raise InputError(f"pixel {xy[0]}, {xy[1]} is no place; expected a column and a row, from 0")
     x, y = round(xy[0]), round(xy[1])
     height, width = masks.shape
     if not (0 <= x < width and 0 <= y < height):

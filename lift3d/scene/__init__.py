@@ -318,6 +318,18 @@ class Masks:
     ids: Int32[np.ndarray, " masks"] | None = None
     """Ids the masks came with (1 and up), where their source numbers them."""
 
+    def __post_init__(self) -> None:
+        count = (len(self.stack),)
+        if np.ndim(self.stack) != 3 or self.stack.dtype != bool:
+            raise ValueError(
+                f"masks are {self.stack.dtype} of shape {self.stack.shape}; expected bool, "
+                "(masks, height, width)"
+            )
+        if np.shape(self.scores) != count:
+            raise ValueError(f"{count[0]} masks have scores of shape {np.shape(self.scores)}")
+        if self.ids is not None and np.shape(self.ids) != count:
+            raise ValueError(f"{count[0]} masks have ids of shape {np.shape(self.ids)}")
+
     def __len__(self) -> int:
         return len(self.stack)
 
