@@ -1,5 +1,8 @@
 """Masks that overlap, in their compact form and as files."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -111,14 +114,19 @@ def test_a_damaged_mask_set_is_an_error_that_names_the_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("stack", "scores", "ids", "message"),
+    ("arrays", "message"),
     [
-        (np.zeros((3, 4, 5), bool), np.ones(2, np.float32), None, "3 masks have scores"),
-        (np.zeros((3, 4, 5), np.uint8), np.ones(3, np.float32), None, "masks are uint8"),
-        (np.zeros((4, 5), bool), np.ones(4, np.float32), None, "expected bool"),
-        (np.zeros((1, 4, 5), bool), np.ones(1, np.float32), np.arange(2), "1 masks have ids"),
+        ("np.zeros((3, 4, 5), bool), np.ones(2, np.float32)", "3 masks have scores"),
+        ("np.zeros((3, 4, 5), np.uint8), np.ones(3, np.float32)", "masks are uint8"),
+        ("np.zeros((4, 5), bool), np.ones(4, np.float32)", "expected bool"),
+        ("np.zeros((1, 4, 5), bool), np.ones(1, np.float32), np.arange(2)", "1 masks have ids"),
     ],
 )
-def test_masks_of_a_wrong_shape_are_refused_where_they_are_made(stack, scores, ids, message):
-    with pytest.raises(ValueError, match=message):
-        Masks(stack, scores, ids)
+def test_masks_of_a_wrong_shape_are_refused_where_they_are_made(arrays, message):
+    """In a process of its own: these tests check the annotated shapes of every call."""
+    code = f"import numpy as np; from lift3d.scene import Masks; Masks({arrays})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("ValueError: ")
+    assert message in last
