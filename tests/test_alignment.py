@@ -463,7 +463,7 @@ def test_the_published_room_is_aligned():
     """Four of its views: errors in metres, in a room of 6 by 5 m; benchmarks use all views."""
     place = SHARED / "facts" / "mast3r_ga"
     if not place.is_dir():
-        pytest.skip(f"{place} is not there: it holds the room")
+        pytest.skip(f"{place} is not there; it holds the views of the room")
     import sys
 
     sys.path.insert(0, str(place))

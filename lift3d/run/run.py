@@ -175,16 +175,16 @@ class Run:
     @cached_property
     def assignments(self) -> Assignments | None:
         """The object of each mask; None where the masks kept their own ids (`trust_ids`)."""
-        path = self._by_votes(self.files.automatic.assignments)
+        path = self._of_association(self.files.automatic.assignments)
         return None if path is None else Assignments.load(path)
 
     @cached_property
     def surface(self) -> Surface | None:
         """The superpoints behind the objects; None where masks kept their own ids (`trust_ids`)."""
-        path = self._by_votes(self.files.automatic.surface)
+        path = self._of_association(self.files.automatic.surface)
         return None if path is None else Surface.load(path)
 
-    def _by_votes(self, path: Path) -> Path | None:
+    def _of_association(self, path: Path) -> Path | None:
         """A file that every association writes, unless masks kept their own ids."""
         if path.exists():
             return path

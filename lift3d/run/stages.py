@@ -5,7 +5,8 @@ again when its key has changed. Its record is written last, so a stage that was 
 runs again. The record also has a digest of each output, so that outputs edited by a person are
 noticed. While the key stays the same, an edited output is used as it is, and the stages that read
 it run again. A stage also runs again where a file of its outputs is missing. Where the stage itself
-has to run again, its edited output is first moved to `edited/`.
+has to run again, its edited output is first moved to `edited/`, also after a kill: the inodes noted
+when the stage began tell which outputs it had not replaced yet.
 """
 
 from __future__ import annotations
