@@ -132,6 +132,13 @@ def test_masks_of_score_0_say_nothing():
     np.testing.assert_array_equal(lifted(sets).cloud.instance, expected.cloud.instance)
 
 
+def test_without_overlaps_mask_sets_count_as_their_label_maps():
+    sets = panels_and(lambda number, x: [(columns(-1, 1, x), 0.5), *parts_of_panel_2(number, x)])
+    flat, off = lifted([each.labels for each in sets]), lifted(sets, overlaps=False)
+    np.testing.assert_array_equal(off.cloud.instance, flat.cloud.instance)
+    assert (lifted(sets).cloud.instance != flat.cloud.instance).any()
+
+
 def test_masks_that_all_have_score_0_give_no_objects():
     """Such as NaN, or logits below 0."""
     sets = [

@@ -106,6 +106,8 @@ def associate(
             progress(done, total)
 
     tolerance = fitted(tolerance, scene, points)
+    if not config.overlaps:
+        label_maps = flat_maps(label_maps)
     total = len(scene) * (1 if config.trust_ids else 2)
     # In a sparse cloud an object has few points.
     config = replace(config, points=min(config.points, max(3, len(points) // FEWEST)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
@@ -39,7 +39,7 @@ from lift3d.scene.contents import remembered
 from lift3d.scene.errors import InputError
 from lift3d.scene.fingerprint import fingerprint, scene_fingerprint
 from lift3d.scene.labelmaps import LabelMaps, write_label_map
-from lift3d.scene.mask_sets import MaskSets, ViewMasks, flat, write_view_masks
+from lift3d.scene.mask_sets import MaskSets, ViewMasks, flat, flat_maps, write_view_masks
 from lift3d.scene.prefetch import in_background, pictures_ahead, prefetch
 from lift3d.scene.progress import Progress, Quiet, Tick
 from lift3d.scene.protocols import Matcher, SceneSegmenter, Segmenter
@@ -270,7 +270,9 @@ def _track(run: _Stages, scene: Scene, masks: _Masks) -> None:
 def _associate(run: _Stages, scene: Scene, points: Points) -> None:
     """Label the points, and give the views' masks the same ids."""
     config, automatic = run.config, run.files.automatic
-    masks = MaskSets(run.files.masks, [view.name for view in scene.views])
+    masks: Mapping[str, ViewMasks] = MaskSets(run.files.masks, [each.name for each in scene.views])
+    if not config.association.overlaps:
+        masks = flat_maps(masks)
 
     def work(tick: Tick) -> dict[str, Any]:
         found = associate(
@@ -371,7 +373,7 @@ def _content(run: _Stages, scene: Scene, command: Sequence[str]) -> dict[str, An
 
 
 def _write_labels(
-    folder: Path, masks: MaskSets, scene: Scene, found: Association
+    folder: Path, masks: Mapping[str, ViewMasks], scene: Scene, found: Association
 ) -> dict[int, int]:
     """Write each view's masks with the ids of the cloud; returns each id's number of views."""
     views: dict[int, int] = {}

@@ -139,7 +139,9 @@ class MaskSet:
             and self.region.max(initial=0) <= self.regions
         )
         if not fits:
-            raise InputError(f"the mask set {path} is damaged; remove it to have the masks made again")
+            raise InputError(
+                f"the mask set {path} is damaged; remove it to have the masks made again"
+            )
 
     @staticmethod
     def _table(of_region: np.ndarray) -> Int32[np.ndarray, " regions_and_none"]:
