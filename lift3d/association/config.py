@@ -18,8 +18,8 @@ class AssociationConfig:
     """Find objects by the shape of the fused surface, and use masks only to separate neighbours. By
     default on where masks are of surfaces (segmentation:regions) and depth is dense."""
     overlaps: bool = True
-    """Use masks that overlap, and their scores. Off: only the smallest mask at a pixel counts, which
-    is better where most masks are groups of several objects."""
+    """Use masks that overlap, and their scores. Off: only the smallest mask at a pixel counts;
+    better where most masks are groups of several objects."""
     threshold: float = 0.6
     """Two pieces merge when more than this share of the views puts their points into one mask."""
     uncovered: float = 1.0
