@@ -15,6 +15,9 @@ from lift3d.geometry.linkage import agglomerate
 TRACK_EVIDENCE = 2.0
 """Evidence, in views, of a tracked id on two clusters that are never visible in the same view.
 Chosen by hand; not tuned on data."""
+TRACKED = 0.6
+"""Minimum threshold where ids were carried through views: wrong ids are evidence too. Chosen by
+hand: at 0.5, ids that are right in one view of three joined two of three toy objects."""
 GOOD_LOOK = 0.3
 """A view counts for a cluster if it sees at least this share of the most that one view sees of it.
 Chosen by hand; not tuned on data."""
@@ -84,6 +87,8 @@ def join_distant(
     the chance that a random anchor of each is under the same mask, weighted by how much of both
     the view sees. Clusters of fewer than `smallest` anchors become -1.
     """
+    if len(np.unique(seen.mask_label)) < len(seen.mask_label):
+        threshold = max(threshold, TRACKED)
     while True:
         cluster = _largest(cluster, smallest, most)
         count = int(cluster.max(initial=-1)) + 1
