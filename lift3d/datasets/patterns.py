@@ -30,18 +30,20 @@ def collect(root: Path, pattern: str) -> Files:
     """The files under `root` that match, by key, numbers in numeric order (2 before 10).
 
     `frame-*.color.png` finds `frame-000007.color.png` with key "7", name "frame-000007".
-    A pattern that ends in a star finds images of any format. InputError where two files have the
+    A pattern that ends in a star finds images of any format. Capitals do not matter, nor does a
+    suffix that is there twice (`0007.png.png` is frame 7). InputError where two files have the
     same key.
     """
+    pattern = _slashes(pattern)
     matcher = _regex(pattern)
     any_image = pattern.endswith("*")
     files: Files = {}
-    for relative in glob.glob(pattern, root_dir=root):
-        relative = relative.replace("\\", "/")
+    for relative in glob.glob(_any_case(pattern), root_dir=root):
         match = matcher.fullmatch(relative)
         if match is None or (any_image and os.path.splitext(relative)[1].lower() not in SUFFIXES):
             continue
-        key = "/".join(str(int(part)) if part.isdigit() else part for part in match.groups())
+        parts = [_without_suffix(part) for part in match.groups()]
+        key = "/".join(str(int(part)) if part.isdigit() else part for part in parts)
         found = Found(root / relative, _name(pattern, relative))
         if key in files:
             raise InputError(
@@ -53,7 +55,18 @@ def collect(root: Path, pattern: str) -> Files:
 
 def any_match(root: Path, pattern: str) -> bool:
     """Whether the pattern (with or without stars) matches at least one file."""
-    return any(True for _ in glob.iglob(pattern, root_dir=root))
+    return any(True for _ in glob.iglob(_any_case(_slashes(pattern)), root_dir=root))
+
+
+def near(root: Path, pattern: str) -> str:
+    """A hint for a pattern that matches nothing: the same with the suffix of the files there."""
+    folder, _, file = _slashes(pattern).rpartition("/")
+    stem, suffix = os.path.splitext(file)
+    if "*" in folder or stem != "*" or not (root / folder).is_dir():
+        return ""
+    there = Counter(each.suffix for each in (root / folder).iterdir() if each.suffix)
+    other = next((s for s, _ in there.most_common() if s.lower() in SUFFIXES and s != suffix), None)
+    return f"; did you mean {folder + '/' if folder else ''}*{other}?" if other else ""
 
 
 def natural(key: str) -> tuple[int, float, list[tuple[int, int, str]]]:
@@ -91,7 +104,30 @@ def _regex(pattern: str) -> re.Pattern[str]:
             "such as depth/*.png"
         )
     body = "([^/]*)".join(re.escape(piece) for piece in pattern.split("*"))
-    return re.compile(body + r"\.[^/.]+" if pattern.endswith("*") else body)
+    body += r"\.[^/.]+" if pattern.endswith("*") else ""
+    return re.compile(body, re.IGNORECASE)
+
+
+def _slashes(pattern: str) -> str:
+    """The pattern with the separators of Linux and macOS."""
+    return pattern.replace("\\", "/").removeprefix("./")
+
+
+def _any_case(pattern: str) -> str:
+    """The pattern for `glob` with both cases of each letter.
+
+    >>> _any_case("a*.1")
+    '[aA]*.1'
+    """
+    return "".join(
+        f"[{c.lower()}{c.upper()}]" if c.isascii() and c.isalpha() else c for c in pattern
+    )
+
+
+def _without_suffix(name: str) -> str:
+    """The name without suffixes of pictures, which some programs write twice."""
+    stem, suffix = os.path.splitext(name)
+    return _without_suffix(stem) if stem and suffix.lower() in SUFFIXES else name
 
 
 def _name(pattern: str, relative: str) -> str:
@@ -100,8 +136,8 @@ def _name(pattern: str, relative: str) -> str:
     *folders, file = relative.split("/")
     words = [f for p, f in zip(pattern_folders, folders, strict=True) if "*" in p]
     if pattern_file.endswith("*"):
-        words.append(os.path.splitext(file)[0])
+        words.append(_without_suffix(os.path.splitext(file)[0]))
     elif "*" in pattern_file:
         tail = pattern_file.rpartition("*")[2]
-        words.append(file[: len(file) - len(tail)])
+        words.append(_without_suffix(file[: len(file) - len(tail)]))
     return "-".join(words)

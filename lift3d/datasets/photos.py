@@ -11,15 +11,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from lift3d.datasets import optional_formats
 from lift3d.datasets.colmap_scene import centred_camera
 from lift3d.datasets.frames import finish
-from lift3d.datasets.images import read_color
+from lift3d.datasets.images import image_size, read_color
 from lift3d.datasets.patterns import contents, natural
 from lift3d.scene import Image, Scene, Skipped, View
 from lift3d.scene.errors import FrameError, InputError, option_words
 from lift3d.scene.protocols import Reader
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"),
+    *optional_formats.SUFFIXES,
+)
 FILM_DIAGONAL = 43.2666
 """Diagonal in millimetres of a 36 x 24 mm frame, the reference of EXIF's 35 mm equivalent."""
 MILLIMETRES = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
@@ -34,7 +38,9 @@ class Photos(Reader):
     """Photos of one place, of any sizes and orientations, without poses and depth."""
 
     guesses: ClassVar[bool] = True
-    expects: ClassVar[str] = "a folder with two or more photos (jpg, png, webp), no poses needed"
+    expects: ClassVar[str] = (
+        "a folder with two or more photos (jpg, png, webp, tif, heic, exr), no poses needed"
+    )
 
     focal: float | None = None
     """Focal length in pixels, for all photos; unset: EXIF, else a guess (1.2 longest sides)."""
@@ -51,12 +57,13 @@ class Photos(Reader):
         photos = _photos(path) if path.is_dir() else []
         if not photos:
             raise InputError(f"{path}: expected {self.expects}; found: {contents(path)}")
-        views, skipped, known = [], [], 0
+        views, skipped, excused, known = [], [], [], 0
         for photo, name in zip(photos, unique_names(p.name for p in photos), strict=True):
             try:
                 width, height, orientation, focal = _header(photo)
             except FrameError as error:
-                skipped.append(Skipped(name, str(error)))
+                optional = photo.suffix.lower() in optional_formats.SUFFIXES
+                (excused if optional else skipped).append(Skipped(name, str(error)))
                 continue
             if orientation >= 5:  # orientations 5 to 8 swap rows and columns
                 width, height = height, width
@@ -75,7 +82,8 @@ class Photos(Reader):
                 f"; {len(views) - known} guessed as 1.2 longest sides: give it in pixels with "
                 f"{option_words('photos', 'focal', 'N')}"
             )
-        return finish(path, views, skipped, f"reader photos at {path}", notes, metric=False)
+        source = f"reader photos at {path}"
+        return finish(path, views, skipped, source, notes, metric=False, excused=excused)
 
     def _origin(self) -> str:
         return "EXIF" if self.focal is None else "--reader.focal"
@@ -129,6 +137,8 @@ def _mode(path: Path) -> str:
     "depth" for 16-bit or float images and names with "depth": the folder is then a scan without
     poses.
     """
+    if path.suffix.lower() in optional_formats.SUFFIXES:
+        return "depth" if "depth" in path.stem.lower() else "RGB"
     from PIL import Image as Pillow
 
     try:
@@ -141,6 +151,12 @@ def _mode(path: Path) -> str:
 
 def _header(path: Path) -> tuple[int, int, int, float | None]:
     """Width and height as stored, EXIF orientation, and focal length in pixels where known."""
+    if path.suffix.lower() in optional_formats.EXR:
+        return *image_size(path), 1, None
+    if path.suffix.lower() in optional_formats.HEIF:
+        shown = optional_formats.header(path)  # rotated upright already
+        more = shown.getexif().get_ifd(EXIF_FOLDER)
+        return shown.width, shown.height, 1, focal_pixels(more, shown.width, shown.height)
     from PIL import Image as Pillow
 
     try:
