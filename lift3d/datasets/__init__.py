@@ -9,10 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lift3d.datasets.arkitscenes import ArkitScenes
 from lift3d.datasets.colmap_model import ColmapModel
 from lift3d.datasets.davis import Davis, Mose
+from lift3d.datasets.open3d_system import Open3dSystem
 from lift3d.datasets.patterns import contents
 from lift3d.datasets.photos import Photos
+from lift3d.datasets.polycam import Polycam
 from lift3d.datasets.recipes import (
     ApcShelf,
     Hololens,
@@ -21,10 +24,15 @@ from lift3d.datasets.recipes import (
     Replica,
     Tum,
 )
+from lift3d.datasets.record3d import Record3d
 from lift3d.datasets.rgbd_folder import OPTIONS, DescribedFolder, RgbdFolder
+from lift3d.datasets.rscan import Rscan
+from lift3d.datasets.scanner_app import ScannerApp
 from lift3d.datasets.scannet_folder import ScanNetFolder
+from lift3d.datasets.scannetpp import ScanNetPP
 from lift3d.datasets.sens import Sens
 from lift3d.datasets.seven_scenes import SevenScenes
+from lift3d.datasets.stray_scanner import StrayScanner
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.datasets.transforms_json import TransformsJson
 from lift3d.datasets.typed import checked
@@ -42,7 +50,16 @@ READERS = KINDS["reader"].built_in(
         "rgbd-json": DescribedFolder,
         "sens": Sens,
         "scannet-folder": ScanNetFolder,
+        # Before 7-Scenes, whose names are nearly the same.
+        "3rscan": Rscan,
         "seven-scenes": SevenScenes,
+        # Before the formats into which other programs convert such a capture.
+        "scannetpp": ScanNetPP,
+        "arkitscenes": ArkitScenes,
+        "polycam": Polycam,
+        "stray-scanner": StrayScanner,
+        "record3d": Record3d,
+        "3d-scanner-app": ScannerApp,
         "nerfstudio": TransformsJson,
         "colmap": ColmapModel,
         "davis": Davis,
@@ -53,6 +70,7 @@ READERS = KINDS["reader"].built_in(
         "hololens": Hololens,
         "apc-shelf": ApcShelf,
         "open3d-trajectory": Open3dTrajectory,
+        "open3d-system": Open3dSystem,
         "tum": Tum,
         "replica": Replica,
         # These two guess the layout, so they come last; another reader may have poses for photos.

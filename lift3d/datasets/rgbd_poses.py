@@ -54,7 +54,7 @@ def find(options: PoseOptions, root: Path, images: Files) -> tuple[Poses, list[S
     if options.pose_format == "rows":
         return _rows(path, root / options.frame_index if options.frame_index else None, images), []
     if options.pose_format == "log":
-        return read_log(path), []
+        return _log(path, images), []
     if options.pose_format == "headed":
         return _headed(path, images), []
     times, matrices = read_tum(path)
@@ -92,6 +92,17 @@ def seconds(key: str) -> float:
         raise InputError(
             f"image {key!r} is not named by its time in seconds, as the tum format needs"
         ) from error
+
+
+def _log(path: Path, images: Files) -> Poses:
+    """By the number of the frame; by order where the pictures are numbered otherwise.
+
+    Open3D numbers the poses from 0, whatever the pictures are called.
+    """
+    poses = read_log(path)
+    if len(poses) == len(images) and not all(key in poses for key in images):
+        return dict(zip(images, poses.values(), strict=True))
+    return poses
 
 
 def _rows(path: Path, index: Path | None, images: Files) -> Poses:

@@ -198,23 +198,51 @@ def load_frame(path: Path, index: int, checksum: int) -> Image:
     raise FrameError(f"{path}: frame {index} is not as it was when the video was opened")
 
 
+def frame_at(path: Path, index: int) -> Image:
+    """A frame of a video by its number, RGB, as stored: a rotation in the file is not applied.
+
+    Nothing is sought, because a video of variable frame rate is sought by time. So frames in
+    their order are fast, and an earlier one starts again.
+    """
+    import cv2
+
+    reader = _reader(path, upright=False)
+    image = reader.frame(index, exact=index < reader.next, near=index + 1)
+    if image is None:
+        raise FrameError(f"{path} has no frame {index}; it ends at {reader.next}")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def frame_size(path: Path) -> tuple[int, int]:
+    """Width and height of a video's frames, as stored."""
+    import cv2
+
+    capture = _open(path, upright=False)
+    size = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+    capture.release()
+    return int(size[0]), int(size[1])
+
+
 class _Reader:
     """An open video and its position."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, upright: bool) -> None:
         self.path = path
+        self.upright = upright
         self.process = os.getpid()  # a fork must not share the file's position
-        self.capture = _open(path)
+        self.capture = _open(path, upright)
         self.next = 0
 
-    def frame(self, index: int, exact: bool) -> np.ndarray | None:
-        """The frame; `exact` decodes from the start instead of seeking."""
+    def frame(self, index: int, exact: bool, near: int = NEAR) -> np.ndarray | None:
+        """The frame; `exact` decodes from the start. Otherwise frames `near` ahead are reached by
+        decoding, others by seeking.
+        """
         import cv2
 
         if exact:
             self.capture.release()
-            self.capture, self.next = _open(self.path), 0
-        elif not 0 <= index - self.next < NEAR:
+            self.capture, self.next = _open(self.path, self.upright), 0
+        elif not 0 <= index - self.next < near:
             self.capture.set(cv2.CAP_PROP_POS_FRAMES, index)
             self.next = index
         while self.next < index:
@@ -229,20 +257,23 @@ class _Reader:
 _LOCAL = threading.local()
 
 
-def _reader(path: Path) -> _Reader:
+def _reader(path: Path, upright: bool = True) -> _Reader:
     """The open video of this thread; only the last one is kept open."""
     reader: _Reader | None = getattr(_LOCAL, "reader", None)
-    if reader is None or reader.path != path or reader.process != os.getpid():
-        reader = _LOCAL.reader = _Reader(path)
+    kept = reader is not None and (reader.path, reader.upright) == (path, upright)
+    if reader is None or not kept or reader.process != os.getpid():
+        reader = _LOCAL.reader = _Reader(path, upright)
     return reader
 
 
-def _open(path: Path) -> Any:
+def _open(path: Path, upright: bool = True) -> Any:
     # FFmpeg's own messages about a damaged file are off; our errors report it.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     import cv2
 
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    if not upright:
+        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
     if not capture.isOpened():
         raise InputError(
             f"{path} cannot be opened as a video (found {path.stat().st_size} bytes): it is cut "
