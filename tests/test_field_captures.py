@@ -64,7 +64,7 @@ def check_depth(view, known):
     inside = (column >= 0) & (row >= 0) & (column < other.width) & (row < other.height)
     error = np.abs(back[2] - reference[row.clip(0, 119), column.clip(0, 159)])[inside]
     assert inside.mean() > 0.98
-    assert np.median(error) < (0.002 if camera.width == 160 else 0.015)
+    assert np.median(error) < (0.006 if camera.width == 160 else 0.025)
 
 
 def test_the_splits_of_a_blender_scene_are_kept(shared_data):
