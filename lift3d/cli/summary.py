@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from lift3d.datasets.depth_range import DepthRange, depth_range, scale_doubt, stored_as
 from lift3d.run.report.verdict import verdict
 from lift3d.run.run import Run
 from lift3d.scene import Camera, Scene
@@ -22,8 +23,14 @@ def print_scene(scene: Scene) -> None:
     if scene.views:
         first, last = scene.views[0].name, scene.views[-1].name
         table.add_row("names", first if first == last else f"{first} to {last}")
+        splits = Counter(view.split for view in scene.views if view.split)
+        if splits:
+            table.add_row("splits", ", ".join(f"{n} {split}" for split, n in splits.items()))
         table.add_row("colour", _cameras([view.camera for view in scene.views]))
         table.add_row("depth", _depth(scene))
+        found = depth_range(scene)
+        if found is not None:
+            table.add_row("", _range(scene, found))
         table.add_row("extent", _extent(scene))
     table.add_row("unit", "metres" if scene.metric else "unknown")
     truth = [
@@ -36,6 +43,9 @@ def print_scene(scene: Scene) -> None:
         table.add_row("left out", f"{count} x {reason} (first: {first})")
     for note in scene.notes:
         table.add_row("note", note)
+    doubt = scale_doubt(scene, found) if scene.views else None
+    if doubt:
+        table.add_row("warning", doubt)
     Console().print(table)
 
 
@@ -148,6 +158,15 @@ def _depth(scene: Scene) -> str:
     if having[0].depth_camera is None:
         return f"{text}, registered to colour"
     return f"{text}, own camera: {_cameras([view.geometry_camera for view in having])}"
+
+
+def _range(scene: Scene, found: DepthRange) -> str:
+    """The range of depth, and how it is stored."""
+    unit = "m" if scene.metric else "units"
+    few = "" if found.views == len(scene) else f" in {found.views} of the views"
+    how = stored_as(next(view for view in scene.views if view.load_depth is not None))
+    stored = f"; {how}" if how else ""
+    return f"{found.low:.3g} to {found.high:.3g} {unit}, median {found.usual:.3g}{few}{stored}"
 
 
 def _extent(scene: Scene) -> str:
