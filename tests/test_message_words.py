@@ -15,7 +15,7 @@ from lift3d.run.settings import AUTOMATIC, CHOICES
 from lift3d.scene.registry import KINDS
 
 PACKAGE = Path(lift3d.__file__).parent
-OPTION = re.compile(r"(?<![\w-])--([a-z][a-z0-9]*(?:[-.][a-z0-9]+)*)(?![\w.-]*[{<]|_)")
+OPTION = re.compile(r"(?<![\w-])--([a-z][a-z0-9_]*(?:[-.][a-z0-9_]+)*)(?![{<])")
 COMMAND = re.compile(r"(?:`|^ +)lift3d (\w[\w-]*)", re.MULTILINE)
 BACKEND = re.compile(rf"`({'|'.join(CHOICES)}):([a-z0-9][a-z0-9-]*)[ `]")
 OTHERS = {
@@ -57,7 +57,7 @@ def texts():
 
 def unknown(text, known):
     """Options in a text that no command has."""
-    words = {word for word in OPTION.findall(text)} - OTHERS
+    words = {word for word in OPTION.findall(text) if "_" not in word} - OTHERS
     return {word for word in words if _plain(f"--{word}").removeprefix("--") not in known}
 
 
