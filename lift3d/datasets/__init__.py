@@ -108,9 +108,9 @@ def detect(path: Path) -> Reader:
     advice = convert(path)
     raise InputError(
         f"{path}: no reader knows this (found: {contents(path)}). "
-        + (f"{advice}\n" if advice else "")
-        + f"Expected one of:{expected}\n"
-        f"For a layout of your own, describe it in {path / OPTIONS} (see docs/your-own-scan.md)"
+        + (advice or f"Expected one of:{expected}")
+        + f"\nFor a layout of your own, describe it in {path / OPTIONS} "
+        "(docs/your-own-scan.md says how, and lists the layouts that are known)"
         + "".join(f"\n{each}" for each in broken)
     )
 

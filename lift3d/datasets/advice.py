@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lift3d.datasets import video
+from lift3d.datasets.photos import UNREAD
+from lift3d.datasets.rgbd_folder import OPTIONS
 
 LEVELS = 2
 """Folders this deep below the given one are searched for a scan."""
@@ -17,13 +19,15 @@ ARCHIVES = {
     ".zip": "unzip {file} -d {folder}",
     ".r3d": "unzip {file} -d {folder}",
     ".tar": "mkdir -p {folder} && tar -xf {file} -C {folder}",
-    ".gz": "mkdir -p {folder} && tar -xf {file} -C {folder}",
+    ".tar.gz": "mkdir -p {folder} && tar -xf {file} -C {folder}",
     ".tgz": "mkdir -p {folder} && tar -xf {file} -C {folder}",
     ".7z": "7z x {file} -o{folder}",
 }
 """How to unpack; Record3D's .r3d is a ZIP file."""
-RECORDINGS = (".bag",)
-"""Recordings of a RealSense, which Open3D unpacks."""
+RECORDINGS = (".bag", ".mkv")
+"""Recordings of a RealSense and of an Azure Kinect, which Open3D unpacks."""
+COLOR, DEPTH = ("color", "colour", "rgb", "image", "images"), ("depth", "depths", "depth_images")
+"""Usual names of folders."""
 SURFACES = (".ply", ".obj", ".glb", ".gltf", ".stl", ".las", ".laz", ".e57", ".pcd", ".xyz")
 
 
@@ -57,14 +61,12 @@ def folders_inside(path: Path) -> Iterator[Path]:
 def convert(path: Path) -> str:
     """The commands that make a scan of a file or folder that holds none; empty where unknown."""
     if path.is_dir():
-        inside = sorted(each for each in path.iterdir() if each.suffix.lower() in video.SUFFIXES)
-        if not inside:
-            return ""
-        return f"To lift the video in it: lift3d lift {_word(inside[0])} --out OUT"
-    suffix, folder = path.suffix.lower(), path.with_suffix("")
+        return _convert_folder(path)
+    suffix, packed = path.suffix.lower(), _archive(path)
+    folder = path.with_name(path.name[: -len(packed or suffix)] or "scan")
     lift = f"lift3d lift {_word(folder)} --out OUT"
-    if suffix in ARCHIVES:
-        unpack = ARCHIVES[suffix].format(file=_word(path), folder=_word(folder))
+    if packed:
+        unpack = ARCHIVES[packed].format(file=_word(path), folder=_word(folder))
         return f"Unpack it first:\n  {unpack}\n  {lift}"
     if suffix in RECORDINGS:
         code = (
@@ -80,6 +82,39 @@ def convert(path: Path) -> str:
             f"points to label:\n  lift3d lift SCAN --out OUT --cloud {_word(path)}"
         )
     return ""
+
+
+def _convert_folder(path: Path) -> str:
+    entries = sorted(path.iterdir())
+    packed = [each for each in entries if _archive(each) or each.suffix.lower() == ".bag"]
+    if packed:
+        return convert(packed[0])
+    videos = [each for each in entries if each.suffix.lower() in video.SUFFIXES]
+    if videos:
+        return f"To lift the video in it: lift3d lift {_word(videos[0])} --out OUT"
+    raw = [each for each in entries if each.suffix.lower() in UNREAD]
+    if raw:
+        suffix = raw[0].suffix
+        return (
+            f"{suffix} pictures are not read; convert them, for example with ImageMagick:\n"
+            f"  magick mogrify -format jpg {_word(path)}/*{suffix}\n"
+            f"  lift3d lift {_word(path)} --out OUT"
+        )
+    named = {each.name.lower(): each for each in entries if each.is_dir()}
+    color = next((named[name] for name in COLOR if name in named), None)
+    depth = next((named[name] for name in DEPTH if name in named), None)
+    if color is not None and depth is not None:
+        return (
+            f"It has {color.name}/ and {depth.name}/, but no poses and intrinsics that are known: "
+            f"name their files in {path / OPTIONS}; or lift the pictures alone, without depth:\n"
+            f"  lift3d lift {_word(color)} --out OUT"
+        )
+    return ""
+
+
+def _archive(path: Path) -> str:
+    """The suffix of an archive; empty for another file."""
+    return next((suffix for suffix in ARCHIVES if path.name.lower().endswith(suffix)), "")
 
 
 def _word(path: Path) -> str:

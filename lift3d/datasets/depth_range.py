@@ -55,7 +55,15 @@ def depth_range(scene: Scene) -> DepthRange | None:
 
 def scale_doubt(scene: Scene, found: DepthRange | None) -> str | None:
     """A warning where depth in metres cannot be right, with the option that sets the scale."""
-    if found is None or not scene.metric or NEAR <= found.usual <= FAR:
+    if found is None or not scene.metric:
+        return None
+    first = next(view for view in scene.views if view.load_depth is not None)
+    if "uint8" in stored_as(first):
+        return (
+            "depth is stored in 8 bits, which cannot hold millimetres: it is a picture of depth, "
+            f"or its scale is another; {_option(scene)}"
+        )
+    if NEAR <= found.usual <= FAR:
         return None
     return (
         f"depth is {found.low:.3g} to {found.high:.3g} m, which hardly is right: the scale of the "

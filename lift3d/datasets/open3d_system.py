@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from lift3d.datasets.captures import numbers_of, read_json
 from lift3d.datasets.patterns import any_match, contents
 from lift3d.datasets.rgbd_folder import RgbdFolder
 from lift3d.scene import Scene
@@ -32,7 +33,8 @@ class Open3dSystem(Reader):
     )
 
     depth_scale: float | None = None
-    """Stored depth units per metre; unset: 1000 for whole numbers, 1 for floating-point numbers."""
+    """Stored depth units per metre; unset: `depth_scale` of the intrinsics' file, else 1000 for
+    whole numbers and 1 for floating-point numbers."""
     depth_max: float | None = None
     """Depth beyond this many metres is treated as missing."""
 
@@ -53,10 +55,21 @@ class Open3dSystem(Reader):
             poses=poses,
             pose_format="log",
             intrinsics=intrinsics,
-            depth_scale=self.depth_scale,
+            depth_scale=self.depth_scale or _depth_scale(path / intrinsics),
             depth_max=self.depth_max,
         )
         return dataclasses.replace(folder.read(path), source=f"reader open3d-system at {path}")
+
+
+def _depth_scale(path: Path) -> float | None:
+    """The units per metre that Open3D writes when it unpacks a recording; an L515 has 4000."""
+    content = read_json(path)
+    if content.get("depth_scale") is None:
+        return None
+    scale = float(numbers_of(content, "depth_scale", 1, path)[0])
+    if not scale > 0:
+        raise InputError(f"{path}: depth_scale is {scale:g}; expected a number above 0")
+    return scale
 
 
 def _first(path: Path, names: tuple[str, ...]) -> str | None:

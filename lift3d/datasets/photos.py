@@ -28,6 +28,8 @@ FILM_DIAGONAL = 43.2666
 """Diagonal in millimetres of a 36 x 24 mm frame, the reference of EXIF's 35 mm equivalent."""
 MILLIMETRES = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
 """EXIF FocalPlaneResolutionUnit: inch, cm, mm, micrometre."""
+UNREAD = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2", ".orf", ".jxl", ".avif", ".gif")
+"""Pictures that are not read: camera raw and formats that few write."""
 ORIENTATION, EXIF_FOLDER = 0x0112, 0x8769
 FOCAL, FOCAL_35, PIXELS_X = 0x920A, 0xA405, 0xA002
 PLANE_X, PLANE_UNIT = 0xA20E, 0xA210
@@ -81,6 +83,12 @@ class Photos(Reader):
             notes[0] += (
                 f"; {len(views) - known} guessed as 1.2 longest sides: give it in pixels with "
                 f"{option_words('photos', 'focal', 'N')}"
+            )
+        unread = [each for each in sorted(path.iterdir()) if each.suffix.lower() in UNREAD]
+        if unread:
+            notes.append(
+                f"{len(unread)} files such as {unread[0].name} are left out, because "
+                f"{unread[0].suffix.lower()} is not read; convert them to JPEG to use them"
             )
         source = f"reader photos at {path}"
         return finish(path, views, skipped, source, notes, metric=False, excused=excused)

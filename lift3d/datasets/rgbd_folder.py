@@ -21,6 +21,10 @@ from lift3d.scene.protocols import Reader
 
 OPTIONS = "rgbd.json"
 """A folder with this file is read with the options in it."""
+NAMES_FILES = {
+    *("images", "depth", "confidence", "instances", "poses", "frame_index", "intrinsics"),
+}
+"""The options that name files; written on Windows, they have backslashes."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +207,10 @@ def from_file(path: Path) -> RgbdFolder:
         given = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is not readable JSON: {error}") from error
+    if isinstance(given, dict):
+        for name in NAMES_FILES & given.keys():
+            if isinstance(given[name], str):
+                given[name] = given[name].replace("\\", "/")
     return checked(RgbdFolder, given, str(path))
 
 

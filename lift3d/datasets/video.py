@@ -23,6 +23,8 @@ SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
 FLOW_WIDTH, SHARP_WIDTH = 160, 640
 """Widths in pixels for motion and for sharpness; blur is visible only at the larger one. Chosen by
 hand."""
+HEAD = 1 << 18
+"""Bytes at the start of a Matroska file that hold its tags."""
 PARTS = 6
 """Motion is summed in this many parts along each side; chosen by hand."""
 NEAR = 100
@@ -45,8 +47,8 @@ class Video(Reader):
     """Focal length in pixels; unset: a guess (1.2 longest sides)."""
 
     def matches(self, path: Path) -> bool:
-        """Whether the file has the suffix of a video."""
-        return path.is_file() and path.suffix.lower() in SUFFIXES
+        """Whether the file has the suffix of a video, and is no recording of a depth sensor."""
+        return path.is_file() and path.suffix.lower() in SUFFIXES and not has_depth(path)
 
     def read(self, path: Path) -> Scene:
         """The scene. Decodes the complete video once; InputError where that fails."""
@@ -93,6 +95,14 @@ class Video(Reader):
             )
         source = f"reader video at {path}"
         return finish(path, views, (), source, notes, metric=False, name=path.stem)
+
+
+def has_depth(path: Path) -> bool:
+    """Whether the file is an Azure Kinect's recording, a Matroska file with a track of depth."""
+    if path.suffix.lower() != ".mkv":
+        return False
+    with path.open("rb") as file:
+        return b"K4A_" in file.read(HEAD)
 
 
 @dataclass(frozen=True)
