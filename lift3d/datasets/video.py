@@ -219,7 +219,7 @@ def frame_at(path: Path, index: int) -> Image:
     reader = _reader(path, upright=False)
     image = reader.frame(index, exact=index < reader.next, near=index + 1)
     if image is None:
-        raise FrameError(f"{path} has no frame {index}; it ends at {reader.next}")
+        raise FrameError(f"{path} has no frame {index}: it ends before, or is cut short")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
