@@ -14,6 +14,8 @@ from lift3d import cli
 from lift3d.datasets import read_scene
 from lift3d.datasets.polycam import Polycam
 from lift3d.datasets.scannetpp import ScanNetPP
+from lift3d.run.layout import run_of
+from lift3d.run.run import Run
 from lift3d.scene.errors import FrameError, InputError
 
 
@@ -170,11 +172,8 @@ def test_the_splits_of_blender_are_read_together_and_kept(tmp_path, capsys):
 
 def test_splits_that_nerfstudio_lists_are_kept(tmp_path):
     scan = tiny_scan()
-    lists = {
-        "train_filenames": ["images/0.png", "images/2.png"],
-        "test_filenames": ["images/3.png"],
-    }
-    tiny.write_transforms(tmp_path, scan, **lists)
+    train, test = ["images/0.png", "images/2.png"], ["images/3.png"]
+    tiny.write_transforms(tmp_path, scan, train_filenames=train, test_filenames=test)
     assert [view.split for view in read_scene(tmp_path).views] == ["train", "", "train", "test"]
 
 
@@ -184,6 +183,18 @@ def test_info_shows_the_range_of_depth_and_how_it_is_stored(tmp_path, capsys):
     shown = " ".join(capsys.readouterr().out.split())
     assert "median" in shown
     assert "stored as uint16, 6553.5 units are 1 m" in shown
+
+
+def test_a_file_of_a_run_stands_for_the_run(tmp_path):
+    files = ("run.json", "cloud.ply", "labels/0.png", "export/nerfstudio/transforms.json")
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text("{}")
+    for file in files[:3]:
+        assert Run.open(tmp_path / file).folder == tmp_path
+    assert run_of(tmp_path / files[3]) == tmp_path / files[3]  # an export can be lifted itself
+    with pytest.raises(InputError, match="did you mean"):
+        Run.open(f"{tmp_path}x")
 
 
 @pytest.mark.parametrize(

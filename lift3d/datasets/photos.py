@@ -59,7 +59,9 @@ class Photos(Reader):
         photos = _photos(path) if path.is_dir() else []
         if not photos:
             raise InputError(f"{path}: expected {self.expects}; found: {contents(path)}")
-        views, skipped, excused, known = [], [], [], 0
+        views, known = [], 0
+        skipped: list[Skipped] = []
+        excused: list[Skipped] = []
         for photo, name in zip(photos, unique_names(p.name for p in photos), strict=True):
             try:
                 width, height, orientation, focal = _header(photo)

@@ -307,12 +307,11 @@ def _frames(file: Path, content: Mapping[str, Any], split: str) -> list[_Frame]:
         for name in content.get(f"{part}_filenames") or ()
         if isinstance(name, str)
     }
-    frames = [_Frame(file, content, each, i, split) for i, each in enumerate(content["frames"])]
-    tests = content.get("test_frames")  # ScanNet++ keeps them apart
-    if isinstance(tests, list):
-        frames += [
-            _Frame(file, content, each, i, "test") for i, each in enumerate(tests, len(frames))
-        ]
+    stored = content.get("test_frames")  # ScanNet++ keeps them apart
+    tests = stored if isinstance(stored, list) else []
+    part = split or ("train" if tests else "")
+    frames = [_Frame(file, content, each, i, part) for i, each in enumerate(content["frames"])]
+    frames += [_Frame(file, content, each, i, "test") for i, each in enumerate(tests, len(frames))]
     for frame in frames:
         frame.split = frame.split or listed.get(frame.stored, "")
     return sorted(frames, key=lambda frame: natural(frame.stored))
