@@ -24,10 +24,10 @@ def absent(monkeypatch):
     return lambda name: monkeypatch.setitem(sys.modules, name, None)
 
 
-def heic(path, image, orientation=1):
+def heic(path, image):
     library = pytest.importorskip("pillow_heif")
     exif = Pillow.Exif()
-    exif[0x0112] = orientation
+    exif.get_ifd(0x8769)[0xA405] = 26  # FocalLengthIn35mmFilm
     library.from_pillow(Pillow.fromarray(image)).save(path, quality=100, exif=exif.tobytes())
 
 
@@ -49,6 +49,8 @@ def test_heic_photos_are_read_beside_others(tmp_path):
     scene = read_scene(tmp_path)
     assert [view.name for view in scene.views] == ["a", "b"]
     assert close(scene.views[0].image(), SCAN.images[0])
+    # 26 mm of a frame whose diagonal is 43.27 mm; the picture's is 100 pixels.
+    assert scene.views[0].camera.K[0, 0] == pytest.approx(26 / 43.2666 * 100, rel=1e-4)
 
 
 def test_without_its_library_each_heic_is_left_out_with_the_line_that_installs_it(tmp_path, absent):

@@ -14,7 +14,7 @@ from lift3d.datasets.arkitscenes import ArkitScenes
 from lift3d.datasets.colmap_model import ColmapModel
 from lift3d.datasets.davis import Davis, Mose
 from lift3d.datasets.open3d_system import Open3dSystem
-from lift3d.datasets.patterns import contents
+from lift3d.datasets.patterns import contents, folders_listed_once, names_in
 from lift3d.datasets.photos import Photos
 from lift3d.datasets.polycam import Polycam
 from lift3d.datasets.recipes import (
@@ -85,6 +85,8 @@ READERS = KINDS["reader"].built_in(
 
 TABLES = (".json", ".csv", ".txt", ".log", ".traj", ".bin", ".npy", ".npz")
 """Files that photos do not have beside them; a capture has."""
+MANY = 100
+"""More files than these beside a folder of photos are no notes about them."""
 
 
 def detect(path: Path) -> Reader:
@@ -93,14 +95,20 @@ def detect(path: Path) -> Reader:
     Where the path does not exist, only readers with `takes_words` are tried. InputError where none
     matches.
     """
+    with folders_listed_once():
+        return _detect(path)
+
+
+def _detect(path: Path) -> Reader:
     broken: list[str] = []
     for name, reader in _tried(broken):
         if (reader.takes_words or path.exists()) and _matches(name, reader, path, broken):
             return reader
     if not path.exists():
         raise InputError(f"{path} does not exist{_synthetic(path) or near_path(path)}")
+    inside = list(folders_inside(path))
     for name, reader in _tried([]):
-        if any(_fits_inside(name, reader, each, path) for each in folders_inside(path)):
+        if any(_fits_inside(name, reader, each, path) for each in inside):
             return reader
     expected = "".join(
         f"\n  {name}: {READERS[name].expects}" for name in _order() if READERS.is_imported(name)
@@ -130,7 +138,8 @@ def read_scene(path: Path, reader: str | Reader | None = None) -> Scene:
     if not found.takes_words and not path.exists():
         raise InputError(f"{path} does not exist{near_path(path)}")
     name = READERS.name_of(type(found)) or ""
-    place = _place(path, name, found)
+    with folders_listed_once():
+        place = _place(path, name, found)
     scene = replace(found.read(place), origin=Origin.of(place, name, found))
     if place == path:
         return scene
@@ -159,14 +168,19 @@ def _fits_inside(name: str, reader: Reader, folder: Path, path: Path) -> bool:
     Photos only where nothing else is there: they would leave out the depth and the poses that lie
     beside them.
     """
-    if reader.takes_words or not _matches(name, reader, folder, []):
+    if reader.takes_words or (name == "photos" and not _alone(folder, path)):
         return False
-    if name != "photos":
-        return True
-    around = [each for up in (path, folder.parent) for each in up.iterdir() if each != folder]
-    return not any(each.is_dir() and each not in folder.parents for each in around) and not any(
-        each.suffix.lower() in TABLES for each in around
-    )
+    return _matches(name, reader, folder, [])
+
+
+def _alone(folder: Path, path: Path) -> bool:
+    """Whether neither another folder nor a table lies beside `folder`, up to `path`."""
+    for up in dict.fromkeys((path, folder.parent)):
+        others = [name for name in names_in(up) if up / name not in (folder, folder.parent)]
+        tables = any(name.lower().endswith(TABLES) for name in others)
+        if tables or any((up / name).is_dir() for name in others[:MANY]) or len(others) > MANY:
+            return False
+    return True
 
 
 def _tried(broken: list[str]) -> Iterator[tuple[str, Reader]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,14 +49,18 @@ def folders_inside(path: Path) -> Iterator[Path]:
     """Folders below `path`, the nearest first, at most `MOST`; hidden ones are left out."""
     level, left = [path], MOST
     for _ in range(LEVELS):
-        try:
-            inside = [each for folder in level for each in sorted(folder.iterdir())]
-        except OSError:
-            return
-        level = [each for each in inside if each.is_dir() and not each.name.startswith(".")]
-        level = level[:left]
+        level = [each for folder in level for each in _folders(folder)][:left]
         left -= len(level)
         yield from level
+
+
+def _folders(path: Path) -> list[Path]:
+    try:
+        with os.scandir(path) as entries:
+            found = [each.name for each in entries if each.is_dir()]
+    except OSError:
+        return []
+    return [path / name for name in sorted(found) if not name.startswith(".")]
 
 
 def convert(path: Path) -> str:

@@ -1,6 +1,6 @@
 """Reader for scans of ARKitScenes.
 
-Layout, units and directions are from apple/ARKitScenes (DATA.md and tenFpsDataLoader.py):
+Layout, units and directions are from tenFpsDataLoader.py of apple/ARKitScenes:
 pictures, depth and intrinsics are named `<video>_<seconds>`; a line of the trajectory has the time,
 a rotation vector and a translation, camera_from_world with OpenCV's axes; depth is in millimetres.
 """

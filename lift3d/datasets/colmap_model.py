@@ -13,7 +13,7 @@ import numpy as np
 from lift3d.datasets import colmap_scene
 from lift3d.datasets.frames import finish
 from lift3d.datasets.images import image_size, read_color
-from lift3d.datasets.patterns import contents, natural
+from lift3d.datasets.patterns import contents, names_in, natural
 from lift3d.datasets.photos import SUFFIXES as PHOTOS
 from lift3d.datasets.photos import unique_names
 from lift3d.datasets.stored_names import Folders, renamed
@@ -114,8 +114,8 @@ def _models(path: Path) -> list[Path]:
     """The folders with the three files of a model in the first of the possible places."""
     for place in PLACES:
         home = path / place
-        numbered = [each for each in home.glob("[0-9]*") if each.name.isdigit() and each.is_dir()]
-        folders = [home, *sorted(numbered, key=lambda each: int(each.name))]
+        numbers = sorted((name for name in names_in(home) if name.isdecimal()), key=int)
+        folders = [home, *(home / name for name in numbers)]
         models = [f for f in folders if any(colmap_scene.is_model(f, s) for s in ("bin", "txt"))]
         if models:
             return models

@@ -31,9 +31,14 @@ def size(path: Path) -> tuple[int, int]:
     return int(high[0] - low[0]) + 1, int(high[1] - low[1]) + 1
 
 
-def header(path: Path) -> Any:
-    """A HEIC file as an open Pillow image, whose EXIF is that of the photo."""
-    return _guarded(path, lambda: _heif(path).to_pillow())
+def heif_header(path: Path) -> tuple[int, int, Any]:
+    """Width and height of a HEIC file, rotated upright, and its EXIF tags; decodes no pixels."""
+    from PIL import Image as Pillow
+
+    image = _guarded(path, lambda: _heif(path))
+    exif = Pillow.Exif()
+    exif.load(image.info.get("exif") or b"")
+    return int(image.size[0]), int(image.size[1]), exif
 
 
 def color(path: Path) -> UInt8[np.ndarray, "height width 3"]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +40,7 @@ def collect(root: Path, pattern: str) -> Files:
     matcher = _regex(pattern)
     any_image = pattern.endswith("*")
     files: Files = {}
-    for relative in glob.glob(_any_case(pattern), root_dir=root):
+    for relative in _expand(root, pattern.split("/")):
         match = matcher.fullmatch(relative)
         if match is None or (any_image and os.path.splitext(relative)[1].lower() not in SUFFIXES):
             continue
@@ -55,7 +57,22 @@ def collect(root: Path, pattern: str) -> Files:
 
 def any_match(root: Path, pattern: str) -> bool:
     """Whether the pattern (with or without stars) matches at least one file."""
-    return any(True for _ in glob.iglob(_any_case(_slashes(pattern)), root_dir=root))
+    return any(True for _ in _expand(root, _slashes(pattern).split("/")))
+
+
+def names_in(folder: Path) -> list[str]:
+    """The names in a folder, sorted; none where there is no such folder."""
+    return list(_listed(folder).names)
+
+
+@contextmanager
+def folders_listed_once() -> Iterator[None]:
+    """In this block each folder is listed once, for many patterns tried on the same folders."""
+    token = _LISTED.set({})
+    try:
+        yield
+    finally:
+        _LISTED.reset(token)
 
 
 def near(root: Path, pattern: str) -> str:
@@ -113,15 +130,51 @@ def _slashes(pattern: str) -> str:
     return pattern.replace("\\", "/").removeprefix("./")
 
 
-def _any_case(pattern: str) -> str:
-    """The pattern for `glob` with both cases of each letter.
+class _Listing:
+    """The names in a folder; none where there is no such folder."""
 
-    >>> _any_case("a*.1")
-    '[aA]*.1'
-    """
-    return "".join(
-        f"[{c.lower()}{c.upper()}]" if c.isascii() and c.isalpha() else c for c in pattern
-    )
+    def __init__(self, folder: Path) -> None:
+        try:
+            self.names = sorted(name for name in os.listdir(folder) if "\n" not in name)
+        except OSError:
+            self.names = []
+        self.lower = [name.lower() for name in self.names]
+        self.text = "\n".join(self.lower)
+
+    def fitting(self, part: str) -> Iterator[str]:
+        """The names that match a part of a pattern; capitals do not matter."""
+        body = "[^\n]*".join(map(re.escape, part.lower().split("*")))
+        # One search over all names is much faster than one for each, and mostly finds nothing.
+        if not re.search(f"^{body}$", self.text, re.MULTILINE):
+            return
+        matcher = re.compile(body)
+        hidden = part.startswith(".")
+        for name, low in zip(self.names, self.lower, strict=True):
+            if matcher.fullmatch(low) and (hidden or not name.startswith(".")):
+                yield name
+
+
+_LISTED: ContextVar[dict[Path, _Listing] | None] = ContextVar("_LISTED", default=None)
+
+
+def _expand(folder: Path, parts: list[str], before: str = "") -> Iterator[str]:
+    """Paths relative to `folder` that match the parts of a pattern."""
+    part, *inner = parts
+    exact = "*" not in part and (folder / part).exists()
+    for name in [part] if exact else _listed(folder).fitting(part):
+        if not inner:
+            yield before + name
+        elif (folder / name).is_dir():
+            yield from _expand(folder / name, inner, f"{before}{name}/")
+
+
+def _listed(folder: Path) -> _Listing:
+    kept = _LISTED.get()
+    if kept is None:
+        return _Listing(folder)
+    if folder not in kept:
+        kept[folder] = _Listing(folder)
+    return kept[folder]
 
 
 def _without_suffix(name: str) -> str:

@@ -164,9 +164,8 @@ def _header(path: Path) -> tuple[int, int, int, float | None]:
     if path.suffix.lower() in optional_formats.EXR:
         return *image_size(path), 1, None
     if path.suffix.lower() in optional_formats.HEIF:
-        shown = optional_formats.header(path)  # rotated upright already
-        more = shown.getexif().get_ifd(EXIF_FOLDER)
-        return shown.width, shown.height, 1, focal_pixels(more, shown.width, shown.height)
+        wide, high, tags = optional_formats.heif_header(path)  # rotated upright already
+        return wide, high, 1, focal_pixels(tags.get_ifd(EXIF_FOLDER), wide, high)
     from PIL import Image as Pillow
 
     try:

@@ -79,7 +79,9 @@ class StrayScanner(Reader):
                     row.pose,
                     depth[key].path if depth else None,
                     confidence[key].path if key in confidence else None,
-                    load_image=partial(frame_at, video, row.place) if video and not pictures else None,
+                    load_image=partial(frame_at, video, row.place)
+                    if video and not pictures
+                    else None,
                 )
             )
         size: Size | None = None
