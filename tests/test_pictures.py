@@ -83,6 +83,15 @@ def test_exr_colour_is_encoded_as_srgb(tmp_path):
     assert np.abs(read_color(tmp_path / "a.exr").astype(int) - 128).max() <= 1
 
 
+def test_a_truncated_exr_is_a_frame_error(tmp_path, capfd):
+    path = tmp_path / "a.exr"
+    exr(path, {"Z": np.random.default_rng(0).random((64, 64), np.float32)})
+    path.write_bytes(path.read_bytes()[:-3000])
+    with pytest.raises(FrameError, match=r"a\.exr cannot be decoded"):
+        read_depth(path, DepthCode())
+    assert capfd.readouterr().out == ""
+
+
 def test_without_openexr_the_file_is_named_with_the_line_that_installs_it(tmp_path, absent):
     absent("OpenEXR")
     (tmp_path / "a.exr").write_bytes(b"v/1\1")

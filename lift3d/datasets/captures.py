@@ -25,6 +25,8 @@ from lift3d.scene.errors import InputError
 
 ARKIT_FULL = 2.0
 """ARKit's confidence is 0 (low), 1 (medium) or 2 (high)."""
+LONGEST = 100_000
+"""No picture has a longer side."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +125,14 @@ def numbers_of(
     if len(values) != count:
         raise InputError(f"{where}: {key} has {len(values)} numbers; expected {count}")
     return values
+
+
+def size_of(content: Mapping[str, Any], keys: tuple[str, str], where: Path) -> Size:
+    """Width and height under their keys; InputError where these are not the sides of a picture."""
+    width, height = (float(numbers_of(content, key, 1, where)[0]) for key in keys)
+    if not (1 <= width <= LONGEST and 1 <= height <= LONGEST):
+        raise InputError(f"{where}: {' and '.join(keys)} are {width:g} and {height:g}")
+    return int(width), int(height)
 
 
 def intrinsics_of(

@@ -6,7 +6,10 @@ that the other pictures of a folder can still be used.
 
 from __future__ import annotations
 
+import io
+import threading
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +22,8 @@ HEIF = (".heic", ".heif", ".hif")
 EXR = (".exr",)
 SUFFIXES = HEIF + EXR
 
+_ONE_AT_A_TIME = threading.Lock()
+"""`redirect_stdout` is of the whole process."""
 T = TypeVar("T")
 
 
@@ -92,7 +97,12 @@ def _exr(path: Path, **options: bool) -> Any:
         import OpenEXR
     except ImportError as error:
         raise FrameError(_lacking(path, "openexr", "exr")) from error
-    return OpenEXR.File(str(path), **options)
+    # It prints a warning about damaged data and goes on with half a picture.
+    with _ONE_AT_A_TIME, redirect_stdout(io.StringIO()) as said:
+        file = OpenEXR.File(str(path), **options)
+    if "Exception" in said.getvalue():
+        raise ValueError(said.getvalue().strip().splitlines()[0])
+    return file
 
 
 def _lacking(path: Path, library: str, extra: str) -> str:

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from lift3d.datasets.captures import Capture, Shot, intrinsics_of, numbers_of, read_json
+from lift3d.datasets.captures import Capture, Shot, intrinsics_of, numbers_of, read_json, size_of
 from lift3d.datasets.frames import complete
 from lift3d.datasets.images import DepthCode
 from lift3d.datasets.patterns import any_match, collect, contents
@@ -70,8 +70,8 @@ class Polycam(Reader):
                         confidence[key].path if key in confidence else None,
                     )
                 )
-                size = (int(content["width"]), int(content["height"]))
-            except (InputError, KeyError, TypeError, ValueError) as error:
+                size = size_of(content, ("width", "height"), file)
+            except InputError as error:
                 skipped.append(Skipped(images[key].name, f"its camera cannot be read: {error}"))
         code = DepthCode(max_metres=self.depth_max)
         capture = Capture(path, "polycam", opengl=True, code=code, full=255.0, size=size)

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from lift3d.datasets.captures import Capture, Shot, from_corner, numbers_of, read_json
+from lift3d.datasets.captures import Capture, Shot, from_corner, numbers_of, read_json, size_of
 from lift3d.datasets.images import DepthCode, to_metres
 from lift3d.datasets.intrinsics import Size, pinhole
 from lift3d.datasets.patterns import any_match, collect, contents
@@ -55,12 +55,12 @@ class Record3d(Reader):
         file = next(home / name for name in METADATA if (home / name).is_file())
         content = read_json(file)
         poses, lenses = _poses(content, file), _lenses(content, file)
-        size = tuple(int(numbers_of(content, key, 1, file)[0]) for key in ("w", "h"))
+        size = size_of(content, ("w", "h"), file)
         own = any_match(home, "rgbd/*.jpg")
         images = collect(home, "rgbd/*.jpg" if own else "rgb/*")
         depth = {} if own else collect(home, "depth/*")
         code = DepthCode(max_metres=self.depth_max)
-        depth_size = _depth_size(home, content) if own else None
+        depth_size = _depth_size(home, content, file, size) if own else None
         shots, skipped = [], []
         for key, found in images.items():
             if not key.isdigit() or int(key) >= len(poses):
@@ -96,7 +96,7 @@ class Record3d(Reader):
             "record3d",
             opengl=True,
             code=code,
-            size=(size[0], size[1]),
+            size=size,
             depth_size=depth_size,
         )
         return capture.scene(shots, skipped, [note])
@@ -135,15 +135,15 @@ def _lenses(content: dict[str, Any], file: Path) -> list[Float64[np.ndarray, "3 
     return [from_corner(pinhole(K.T.ravel(), str(file)))]
 
 
-def _depth_size(home: Path, content: dict[str, Any]) -> Size | None:
+def _depth_size(home: Path, content: dict[str, Any], file: Path, size: Size) -> Size | None:
     """Width and height of the depth maps of an .r3d file; None where it has none."""
     first = next(iter(sorted(home.glob("rgbd/*.depth"))), None)
     if first is None:
         return None
     if "dw" in content and "dh" in content:
-        return int(content["dw"]), int(content["dh"])
+        return size_of(content, ("dw", "dh"), file)
     values = len(_lzfse(first)) // 4
-    upright = float(content.get("h", 0)) > float(content.get("w", 0))
+    upright = size[1] > size[0]
     sizes = [s for s in DEPTH_SIZES if s[0] * s[1] == values and (s[1] > s[0]) == upright]
     if not sizes:
         raise InputError(f"{first} holds {values} numbers, and the metadata has no dw and dh")
@@ -152,9 +152,10 @@ def _depth_size(home: Path, content: dict[str, Any]) -> Size | None:
 
 def read_lzfse_depth(path: Path, size: Size, code: DepthCode) -> Depth:
     """Depth of an .r3d file: float32 metres of width and height `size`, compressed by LZFSE."""
-    raw = np.frombuffer(_lzfse(path), np.float32)
-    if len(raw) != size[0] * size[1]:
-        raise FrameError(f"{path} holds {len(raw)} depths; expected {size[0]}x{size[1]}")
+    data = _lzfse(path)
+    if len(data) != 4 * size[0] * size[1]:
+        raise FrameError(f"{path} holds {len(data)} bytes; expected {size[0]}x{size[1]} depths")
+    raw = np.frombuffer(data, np.float32)
     return to_metres(raw.reshape(size[1], size[0]), code, str(path))
 
 
@@ -178,5 +179,5 @@ def _lzfse(path: Path) -> bytes:
         return bytes(lzfse.decompress(path.read_bytes()))
     except OSError as error:
         raise FrameError(f"{path} cannot be read: {error.strerror}") from error
-    except lzfse.error as error:
+    except (lzfse.error, MemoryError) as error:
         raise FrameError(f"{path} is damaged: {error}") from error

@@ -73,7 +73,9 @@ class Rscan(Reader):
         )
         same = same and np.allclose(color_camera.K, depth_camera.K)
         registered = same and np.allclose(color_from, depth_from)
-        scale = float(facts.get("m_depthShift", "1000").split()[0])
+        scale = float(numbers(facts.get("m_depthShift", "1000"), f"{info} m_depthShift")[0])
+        if not scale > 0:
+            raise InputError(f"{info}: m_depthShift is {scale:g}; expected a number above 0")
         code = DepthCode(scale, max_metres=self.depth_max)
         views = [
             View(
