@@ -115,11 +115,13 @@ def colmap_text(folder, scan, names, place="sparse/0"):
         (["x.PNG", "y.PNG", "z.PNG"], ["x.png", "y.png", "z.png"]),
     ],
 )
-def test_colmap_names_as_other_programs_write_them(tmp_path, stored, there):
+@pytest.mark.parametrize("folder", ["images", "Images", "input", "my photos"])
+def test_colmap_names_as_other_programs_write_them(tmp_path, stored, there, folder):
     scan = tiny_scan(names=["q0", "q1", "q2"], views=3)
     colmap_text(tmp_path, scan, stored)
     for name, image in zip(there, scan.images, strict=True):
-        tiny.save(tmp_path / "images" / name, image)
+        tiny.save(tmp_path / folder / name, image)
+        tiny.save(tmp_path / "masks" / name, 255 - image)
     scene = read_scene(tmp_path)
     assert len(scene) == 3
     assert not scene.skipped

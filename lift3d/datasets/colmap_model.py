@@ -13,7 +13,7 @@ import numpy as np
 from lift3d.datasets import colmap_scene
 from lift3d.datasets.frames import finish
 from lift3d.datasets.images import image_size, read_color
-from lift3d.datasets.patterns import contents, names_in, natural
+from lift3d.datasets.patterns import contents, find, names_in, natural
 from lift3d.datasets.photos import SUFFIXES as PHOTOS
 from lift3d.datasets.photos import unique_names
 from lift3d.datasets.stored_names import Folders, renamed
@@ -21,10 +21,12 @@ from lift3d.scene import Camera, Depth, Scene, Skipped, View
 from lift3d.scene.errors import FrameError, InputError, option_words
 from lift3d.scene.protocols import Reader
 
-PLACES = (".", "sparse", "colmap", "colmap/sparse", "distorted/sparse", "dense/sparse")
+PLACES = ("", "sparse", "colmap", "colmap/sparse", "distorted/sparse", "dense/sparse")
 """Possible places of the model in the folder; in each, also in sub-folders called 0, 1, ..."""
 IMAGES = ("images", "input", "rgb", "color", "")
 """Possible folders of the images, in the given folder, in the model's, or in one between."""
+NO_IMAGES = ("mask", "depth", "label", "seg", "normal", "sparse", "stereo")
+"""Words in the names of folders whose pictures are other ones of the same names."""
 DENSE = "stereo/depth_maps"
 
 
@@ -91,15 +93,10 @@ class ColmapModel(Reader):
 
     def _images(self, path: Path, model: Path, names: list[str]) -> dict[str, Path]:
         """Image name -> picture; InputError where the folder of the pictures is not found."""
-        if self.images is not None:
-            homes = [self.images]
-        else:
-            between = [path, *(up for up in (model, *model.parents) if up.is_relative_to(path))]
-            # Given the model's own folder, the images are beside it or one folder up.
-            bases = dict.fromkeys([*between, path.parent, path.parent.parent])
-            homes = [base / place for base in bases for place in IMAGES]
+        homes = _homes(path, model) if self.images is None else [self.images]
         tried = names[:10]
-        for home in (home for home in homes if home.is_dir()):
+        exact = [h for h in homes if any((h / name).is_file() for name in tried)]
+        for home in [*exact, *homes]:
             folder = Folders([home])
             if any(folder.find(name) for name in tried):
                 return folder.all(names)
@@ -110,10 +107,23 @@ class ColmapModel(Reader):
         )
 
 
+def _homes(path: Path, model: Path) -> list[Path]:
+    """Folders that may hold the images, the likeliest first."""
+    between = [path, *(up for up in (model, *model.parents) if up.is_relative_to(path))]
+    homes = [find(base, place) for base in dict.fromkeys(between) for place in IMAGES]
+    # Given the model's own folder, the images are beside it or one folder up.
+    homes += [find(base, IMAGES[0]) for base in path.resolve().parents[:2]]
+    others = [name for name in names_in(path) if not any(w in name.lower() for w in NO_IMAGES)]
+    homes += [path / name for name in others]
+    return [home for home in dict.fromkeys(homes) if home is not None and home.is_dir()]
+
+
 def _models(path: Path) -> list[Path]:
     """The folders with the three files of a model in the first of the possible places."""
     for place in PLACES:
-        home = path / place
+        home = find(path, place)
+        if home is None:
+            continue
         numbers = sorted((name for name in names_in(home) if name.isdecimal()), key=int)
         folders = [home, *(home / name for name in numbers)]
         models = [f for f in folders if any(colmap_scene.is_model(f, s) for s in ("bin", "txt"))]

@@ -60,6 +60,14 @@ def any_match(root: Path, pattern: str) -> bool:
     return any(True for _ in _expand(root, _slashes(pattern).split("/")))
 
 
+def find(root: Path, relative: str) -> Path | None:
+    """The file or folder of this relative path; capitals do not matter. None without one."""
+    if not relative:
+        return root if root.exists() else None
+    found = next(_expand(root, _slashes(relative).split("/")), None)
+    return None if found is None else root / found
+
+
 def names_in(folder: Path) -> list[str]:
     """The names in a folder, sorted; none where there is no such folder."""
     return list(_listed(folder).names)

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from lift3d.datasets.patterns import Files, collect
+from lift3d.datasets.patterns import find as find_file
 from lift3d.datasets.poses import (
     Poses,
     matrix4,
@@ -48,7 +49,7 @@ def find(options: PoseOptions, root: Path, images: Files) -> tuple[Poses, list[S
     """Frame key -> stored pose, and the images whose pose file cannot be read."""
     if options.pose_format == "files":
         return read_files(collect(root, options.poses), images)
-    path = root / options.poses
+    path = find_file(root, options.poses) or root / options.poses
     if not path.is_file():
         raise InputError(f"{path} is missing: the poses are expected there; copy the scan again")
     if options.pose_format == "rows":
