@@ -18,6 +18,8 @@ PACKAGE = Path(lift3d.__file__).parent
 OPTION = re.compile(r"(?<![\w-])--([a-z][a-z0-9_]*(?:[-.][a-z0-9_]+)*)(?![{<])")
 COMMAND = re.compile(r"(?:`|^ +)lift3d (\w[\w-]*)", re.MULTILINE)
 BACKEND = re.compile(rf"`({'|'.join(CHOICES)}):([a-z0-9][a-z0-9-]*)[ `]")
+FOREIGN = re.compile(r"\b(pip|python|colmap|ffmpeg|git|ns-train|docker|ray) ")
+"""Lines of a page that call another program."""
 OTHERS = {
     # nerfstudio's ns-train
     *("data", "orientation-method", "center-method", "auto-scale-poses"),
@@ -25,6 +27,8 @@ OTHERS = {
     *("config", "make", "register", "refine", "integrate"),
     # ray start
     "head",
+    # pipelines/distill_splat.py
+    "distill.device",
     # every program's
     *("help", "version", "index-url", "upgrade", "user", "install", "tyro"),
 }
@@ -67,12 +71,30 @@ def test_every_option_in_a_text_exists():
     assert not wrong
 
 
+def pages():
+    """Every page for users, with its path; commands of other programs are left out."""
+    root = PACKAGE.parent
+    for path in sorted([root / "README.md", *root.glob("docs/*.md"), *root.glob("data/**/*.md")]):
+        # Of pipelines/, and of plug-ins that the page writes.
+        if path.name in ("distillation.md", "backends.md"):
+            continue
+        lines = path.read_text().splitlines()
+        ours = [line for line in lines if not FOREIGN.search(line)]
+        yield str(path.relative_to(root)), "\n".join(ours)
+
+
+def test_every_option_on_a_page_exists():
+    known = options()
+    wrong = {page: sorted(unknown(text, known)) for page, text in pages() if unknown(text, known)}
+    assert not wrong
+
+
 def test_every_command_in_a_text_exists():
     wrong = {
         place: word
-        for place, text in texts()
+        for place, text in [*texts(), *pages()]
         for word in COMMAND.findall(text)
-        if word not in COMMANDS
+        if word not in COMMANDS and word != "COMMAND"
     }
     assert not wrong
 
@@ -80,7 +102,7 @@ def test_every_command_in_a_text_exists():
 def test_every_backend_in_a_text_exists():
     wrong = {
         place: f"{kind}:{name}"
-        for place, text in texts()
+        for place, text in [*texts(), *pages()]
         for kind, name in BACKEND.findall(text)
         if name not in KINDS[kind] and name not in ("auto", "samm")  # samm: a misspelled example
     }
