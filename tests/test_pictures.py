@@ -10,6 +10,7 @@ from PIL import Image as Pillow
 from tiny_captures import nerfcapture, open3d_system, views, write
 from tiny_scan import tiny_scan
 
+from lift3d import cli
 from lift3d.datasets import read_scene
 from lift3d.datasets.depth_range import depth_range, scale_doubt
 from lift3d.datasets.images import DepthCode, image_size, read_color, read_depth
@@ -53,7 +54,9 @@ def test_heic_photos_are_read_beside_others(tmp_path):
     assert scene.views[0].camera.K[0, 0] == pytest.approx(26 / 43.2666 * 100, rel=1e-4)
 
 
-def test_without_its_library_each_heic_is_left_out_with_the_line_that_installs_it(tmp_path, absent):
+def test_without_its_library_each_heic_is_left_out_with_the_line_that_installs_it(
+    tmp_path, absent, capsys
+):
     absent("pillow_heif")
     for i in range(5):
         (tmp_path / f"IMG_{i}.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
@@ -65,6 +68,10 @@ def test_without_its_library_each_heic_is_left_out_with_the_line_that_installs_i
     assert len(scene) == 2
     assert [frame.name for frame in scene.skipped] == [f"IMG_{i}" for i in range(5)]
     assert all("pip install pillow-heif" in frame.reason for frame in scene.skipped)
+    assert cli.main(["info", str(tmp_path)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "5 x ... needs pillow-heif" in shown
+    assert "(IMG_0, IMG_1, IMG_2, IMG_3, IMG_4)" in shown
 
 
 def test_a_damaged_heic_is_a_frame_error_with_its_name(tmp_path):

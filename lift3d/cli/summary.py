@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ from rich.table import Table
 from lift3d.datasets.depth_range import DepthRange, depth_range, scale_doubt, stored_as
 from lift3d.run.report.verdict import verdict
 from lift3d.run.run import Run
-from lift3d.scene import Camera, Scene
+from lift3d.scene import Camera, Scene, Skipped
+
+NAMED = 12
+"""Most frames that are named as left out for the same reason."""
 
 
 def print_scene(scene: Scene) -> None:
@@ -38,9 +42,12 @@ def print_scene(scene: Scene) -> None:
         *(["labelled surface"] if scene.load_surface else []),
     ]
     table.add_row("truth", " and ".join(truth) or "none")
-    for reason, count in Counter(frame.reason for frame in scene.skipped).most_common(5):
-        first = next(frame.name for frame in scene.skipped if frame.reason == reason)
-        table.add_row("left out", f"{count} x {reason} (first: {first})")
+    reasons: dict[str, list[str]] = {}
+    for frame in scene.skipped:
+        reasons.setdefault(_kind(frame), []).append(frame.name)
+    for reason, names in sorted(reasons.items(), key=lambda each: -len(each[1]))[:5]:
+        few = ", ".join(names[:NAMED]) + ", ..." * (len(names) > NAMED)
+        table.add_row("left out", f"{len(names)} x {reason} ({few})")
     for note in scene.notes:
         table.add_row("note", note)
     doubt = scale_doubt(scene, found) if scene.views else None
@@ -158,6 +165,11 @@ def _depth(scene: Scene) -> str:
     if having[0].depth_camera is None:
         return f"{text}, registered to colour"
     return f"{text}, own camera: {_cameras([view.geometry_camera for view in having])}"
+
+
+def _kind(frame: Skipped) -> str:
+    """The reason without the path of the frame's own file, so that equal reasons count together."""
+    return re.sub(rf"\S*{re.escape(frame.name)}\S*", "...", frame.reason)
 
 
 def _range(scene: Scene, found: DepthRange) -> str:
