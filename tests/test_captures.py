@@ -14,8 +14,11 @@ from lift3d import cli
 from lift3d.datasets import read_scene
 from lift3d.datasets.polycam import Polycam
 from lift3d.datasets.scannetpp import ScanNetPP
+from lift3d.export.nerfstudio import _lists
 from lift3d.run.layout import run_of
 from lift3d.run.run import Run
+from lift3d.run.scene_file import read_scene as read_run_scene
+from lift3d.run.scene_file import write_scene
 from lift3d.scene.errors import FrameError, InputError
 
 
@@ -174,7 +177,29 @@ def test_splits_that_nerfstudio_lists_are_kept(tmp_path):
     scan = tiny_scan()
     train, test = ["images/0.png", "images/2.png"], ["images/3.png"]
     tiny.write_transforms(tmp_path, scan, train_filenames=train, test_filenames=test)
-    assert [view.split for view in read_scene(tmp_path).views] == ["train", "", "train", "test"]
+    scene, expected = read_scene(tmp_path), ["train", "", "train", "test"]
+    assert [view.split for view in scene.views] == expected
+    run = tmp_path / "run"
+    run.mkdir()
+    write_scene(run, scene, scene, lambda *_: None)
+    for again in (read_run_scene(run), read_run_scene(run, scene)):
+        assert [view.split for view in again.views] == expected
+
+
+def test_an_export_lists_every_split_because_nerfstudio_asks_for_all(tmp_path):
+    assert _lists({}) == {}
+    assert _lists({"train": ["a"], "test": ["b"]}) == {
+        "train_filenames": ["a"],
+        "val_filenames": ["b"],
+        "test_filenames": ["b"],
+    }
+    tiny.write_transforms(tmp_path, tiny_scan())
+    file = tmp_path / "transforms.json"
+    content = json.loads(file.read_text())
+    content["frames"][0]["split"] = "val"
+    content |= {"test_filenames": [content["frames"][0]["file_path"]]}
+    file.write_text(json.dumps(content))
+    assert Counter(v.split for v in read_scene(tmp_path).views) == {"": 3, "val": 1}
 
 
 def test_info_shows_the_range_of_depth_and_how_it_is_stored(tmp_path, capsys):

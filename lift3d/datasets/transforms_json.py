@@ -133,10 +133,12 @@ class _Frame:
     def __init__(
         self, file: Path, content: Mapping[str, Any], frame: Any, index: int, split: str
     ) -> None:
-        self.file, self.split = file, split
+        self.file = file
         self.where = f"{file}: frame {index}"
         if not isinstance(frame, dict) or not isinstance(frame.get("file_path"), str):
             raise InputError(f"{self.where} has no file_path")
+        own = frame.get("split")  # lift3d's export writes it
+        self.split = split or (own if own in SPLITS else "")
         self.values = {**content, **frame}
         self.stored = frame["file_path"]
         self.image = file.parent / self.stored

@@ -45,7 +45,8 @@ def write(content: Content, folder: Path, tick: Tick) -> list[str]:
         frame.write_image(folder / "images")
         entry: dict[str, Any] = {"file_path": f"images/{frame.file}"}
         if frame.view.split:
-            splits.setdefault(f"{frame.view.split}_filenames", []).append(entry["file_path"])
+            entry["split"] = frame.view.split
+            splits.setdefault(frame.view.split, []).append(entry["file_path"])
         labels = frame.labels(content.label_maps[frame.view.name])
         path = write_label_map(folder / "labels", frame.stem, labels)
         entry["label_path"] = f"labels/{path.name}"
@@ -87,10 +88,23 @@ def write(content: Content, folder: Path, tick: Tick) -> list[str]:
         top |= intrinsics[0]
     else:
         listed = [entry | values for entry, values in zip(listed, intrinsics, strict=True)]
-    top |= splits
+    top |= _lists(splits)
     with atomic(folder / "transforms.json") as part:
         part.write_text(json.dumps(top | {"frames": listed}, indent=1))
     return notes
+
+
+def _lists(splits: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The names of each split. nerfstudio's parser fails where it asks for one that is missing, so
+    a split without pictures gets those of another.
+    """
+    if not splits:
+        return {}
+    instead = {"train": ("val", "test"), "val": ("test", "train"), "test": ("val", "train")}
+    return {
+        f"{name}_filenames": next(splits[each] for each in (name, *others) if each in splits)
+        for name, others in instead.items()
+    }
 
 
 def camera_values(camera: Camera) -> dict[str, float]:
