@@ -22,7 +22,7 @@ $(BIN)/.core: pyproject.toml | system
 
 $(BIN)/.installed: pyproject.toml | system
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev,batch,colmap,export,mast3r,sam]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev,batch,colmap,export,exr,heic,mast3r,record3d,sam]'
 	touch $@
 
 # Linux with apt only; elsewhere Open3D needs no system packages.

@@ -24,7 +24,9 @@ EXTRAS = PROJECT["optional-dependencies"]
 IMPORTED_AS = {
     "open3d-cpu": "open3d",
     "opencv-python-headless": "cv2",
+    "openexr": "OpenEXR",
     "pillow": "PIL",
+    "pillow-heif": "pillow_heif",
     "pytest-xdist": "xdist",
     "rerun-sdk": "rerun",
     "scikit-image": "skimage",

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import make_dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Union
 
@@ -95,9 +96,21 @@ def _check_names(given: list[str]) -> None:
     from lift3d.cli.choices import wrong_choice
     from lift3d.cli.options import wrong_option
 
-    wrong = wrong_choice(given) or wrong_option(_command(given[0]), given)
+    wrong = _empty(given) or wrong_choice(given) or wrong_option(_command(given[0]), given)
     if wrong is not None:
         raise InputError(wrong)
+
+
+def _empty(given: list[str]) -> str | None:
+    """The error for an empty word, such as that of an unset variable of the shell.
+
+    It would be read as the path of the current folder. Options of readers may be empty.
+    """
+    for before, word in pairwise(given):
+        if not word.strip() and not before.startswith("--reader."):
+            what = f"the value of `{before}`" if before.startswith("--") else "a path"
+            return f"{what} is empty; is a variable of the shell unset?"
+    return None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

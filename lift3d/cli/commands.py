@@ -79,10 +79,11 @@ class Info:
         """Print tables."""
         from lift3d.cli.summary import print_run, print_scene
         from lift3d.datasets import read_scene
-        from lift3d.run.layout import Layout
+        from lift3d.run.layout import Layout, run_of
 
-        if Layout(self.input).record.is_file():
-            print_run(self.input)
+        folder = run_of(self.input)
+        if Layout(folder).record.is_file():
+            print_run(folder)
         else:
             found = None if isinstance(self.reader, AutoReader) else self.reader
             print_scene(read_scene(self.input, found))
@@ -93,7 +94,7 @@ class View:
     """Show a run in 3D: its cloud by object, colour or score, and its cameras; keys switch."""
 
     folder: Positional[Path]
-    """The run folder."""
+    """The run folder, or a file in it."""
     screenshot: Path | None = None
     """Write this picture (.png or .jpg) instead of opening a window; needs no display."""
 

@@ -103,13 +103,52 @@ def open_model(folder: Path) -> Any:
 @lru_cache(maxsize=2)
 def _open(folder: Path, stamps: tuple[str | None, ...]) -> Any:
     try:
-        return pycolmap().Reconstruction(str(folder))
+        model = pycolmap().Reconstruction(str(folder))
+        if not is_model(folder, "bin"):
+            _whole_names(model, folder / "images.txt")
+        return model
     except (RuntimeError, ValueError, IndexError, OverflowError, MemoryError) as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
         raise InputError(
             f"{folder} is not a COLMAP model that can be read ({reason}); "
             "copy cameras, images and points3D (all .bin or all .txt) again"
         ) from error
+
+
+def is_model(folder: Path, suffix: str) -> bool:
+    """Whether the folder has the three files of a model with this suffix, bin or txt."""
+    return all(
+        (folder / f"{name}.{suffix}").is_file() for name in ("cameras", "images", "points3D")
+    )
+
+
+def registered(folder: Path) -> int:
+    """The number of registered images of the model, from the head of its images file."""
+    if is_model(folder, "bin"):
+        with (folder / "images.bin").open("rb") as file:
+            return int.from_bytes(file.read(8), "little")
+    return len(_names(folder / "images.txt"))
+
+
+def _names(path: Path) -> dict[int, str]:
+    """Image id -> name from images.txt: the tenth word and all that follows, spaces included."""
+    names = {}
+    lines = iter(path.read_text(encoding="utf-8", errors="surrogateescape").splitlines())
+    for line in lines:
+        words = line.split(maxsplit=9)
+        if not words or words[0].startswith("#"):
+            continue
+        if len(words) == 10 and words[0].isdigit():
+            names[int(words[0])] = words[9].strip()
+        next(lines, None)  # the image's points; the line is there also where it has none
+    return names
+
+
+def _whole_names(model: Any, path: Path) -> None:
+    """Give the images their whole names: pycolmap ends a name at its first space."""
+    for number, name in _names(path).items():
+        if number in model.images and model.images[number].name != name:
+            model.images[number].name = name
 
 
 def write_unit(folder: Path, metric: bool) -> None:

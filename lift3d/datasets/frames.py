@@ -85,8 +85,13 @@ def finish(
     notes: Sequence[str | None] = (),
     metric: bool = True,
     name: str | None = None,
+    excused: Sequence[Skipped] = (),
 ) -> Scene:
-    """The scene; InputError where too few frames are left."""
+    """The scene; InputError where too few frames are left.
+
+    More than half of the frames in `skipped` are too many. `excused` are left out for another
+    reason than a fault of the scan, such as a library that is not installed, in any number.
+    """
     if 2 * len(skipped) > len(views) + len(skipped):
         reasons = Counter(frame.reason for frame in skipped).most_common(4)
         raise InputError(
@@ -94,9 +99,11 @@ def finish(
             + "; ".join(f"{reason} ({count})" for reason, count in reasons)
         )
     if len(views) < 2:
+        lost = [f"{frame.name}: {frame.reason}" for frame in (*skipped, *excused)]
         raise InputError(
             f"{path}: found {len(views)} usable frame{'s' * (len(views) != 1)}; "
             "a scene needs at least 2 views of one place"
+            + "".join(f"\n  left out {each}" for each in lost[:3])
         )
     twice = [n for n, count in Counter(view.name for view in views).items() if count > 1]
     if twice:
@@ -106,7 +113,7 @@ def finish(
         views=tuple(views),
         metric=metric,
         source=source,
-        skipped=tuple(skipped),
+        skipped=(*skipped, *excused),
         notes=tuple(note for note in notes if note),
     )
 

@@ -13,25 +13,38 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Shaped
 
+from lift3d.datasets import optional_formats
 from lift3d.datasets.truncation import check_complete
 from lift3d.scene import Depth, Image, LabelMap
 from lift3d.scene.errors import FrameError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".pgm", ".ppm", ".npy")
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".pgm", ".ppm", ".npy"),
+    *optional_formats.SUFFIXES,
+)
 
 
 @dataclass(frozen=True)
 class DepthCode:
     """How depth is stored: metres = rotated value / scale."""
 
-    scale: float = 1000.0
-    """Stored units per metre."""
+    scale: float | None = None
+    """Stored units per metre; None: `whole` for whole numbers, 1 for floating-point numbers,
+    because millimetres are stored as integers and metres as floats."""
     invalid: tuple[float, ...] = ()
     """Stored values that mean missing, besides 0."""
     rotate_right: int = 0
     """Bits to rotate 16-bit values right by, before scaling (RealSense F200 files: 3)."""
     max_metres: float | None = None
     """Depth beyond this is treated as missing."""
+    whole: float = 1000.0
+    """Stored units per metre of whole numbers, where `scale` is None."""
+
+    def units(self, floating: bool) -> float:
+        """Stored units per metre, for floating-point or for whole numbers."""
+        if self.scale is not None:
+            return self.scale
+        return 1.0 if floating else self.whole
 
 
 def read_color(path: Path) -> Image:
@@ -41,6 +54,8 @@ def read_color(path: Path) -> Image:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise FrameError(f"{path} is {_kind(image)}; expected uint8 (height, width, 3)")
         return image
+    if path.suffix.lower() in optional_formats.SUFFIXES:
+        return optional_formats.color(path)
     return decode_color(_bytes(path), str(path))
 
 
@@ -62,14 +77,15 @@ def read_depth(path: Path, code: DepthCode) -> Depth:
 
 
 def to_metres(raw: Shaped[np.ndarray, "..."], code: DepthCode, where: str) -> Depth:
-    """Stored depth values to metres; see `read_depth`."""
+    """Stored depth values to metres; see `read_depth`. (H, W, 1) and (1, H, W) count as (H, W)."""
+    raw = raw.reshape(_plane(raw.shape))
     if raw.ndim != 2 or raw.dtype.kind not in "uif":
         raise FrameError(f"{where} is {_kind(raw)}; depth has one number per pixel")
     if code.rotate_right:
         if raw.dtype != np.uint16:
             raise FrameError(f"{where} is {_kind(raw)}; only 16-bit depth can be bit-rotated")
         raw = (raw >> code.rotate_right) | (raw << (16 - code.rotate_right))
-    depth = raw.astype(np.float32) * np.float32(1.0 / code.scale)
+    depth = raw.astype(np.float32) * np.float32(1.0 / code.units(raw.dtype.kind == "f"))
     for value in code.invalid:
         depth[raw == value] = 0
     if raw.dtype.kind != "u":
@@ -92,6 +108,7 @@ def read_labels(path: Path, divide: int = 1) -> LabelMap:
 def read_confidence(path: Path, full: float) -> Float32[np.ndarray, "height width"]:
     """Confidence 0 to 1; `full` is the stored value that means 1."""
     raw = load(path)
+    raw = raw.reshape(_plane(raw.shape))
     if raw.ndim != 2 or raw.dtype.kind not in "uif":
         raise FrameError(f"{path} is {_kind(raw)}; confidence has one number per pixel")
     share = np.nan_to_num(raw.astype(np.float32) / np.float32(full), posinf=0.0, neginf=0.0)
@@ -105,6 +122,8 @@ def load(path: Path) -> Shaped[np.ndarray, "..."]:
             return np.asarray(np.load(path, allow_pickle=False))
         except (OSError, ValueError, EOFError) as error:
             raise FrameError(f"{path} cannot be read as .npy: {error}") from error
+    if path.suffix.lower() in optional_formats.EXR:
+        return optional_formats.plane(path)
     import cv2
 
     return decode(_bytes(path), str(path), cv2.IMREAD_UNCHANGED)
@@ -128,10 +147,13 @@ def image_size(path: Path) -> tuple[int, int]:
     """Width and height from the header alone."""
     if path.suffix.lower() == ".npy":
         try:
-            height, width = np.load(path, mmap_mode="r", allow_pickle=False).shape[:2]
+            shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+            height, width = _plane(shape)[:2]
         except (OSError, ValueError, EOFError) as error:
             raise FrameError(f"{path} cannot be read as .npy: {error}") from error
         return int(width), int(height)
+    if path.suffix.lower() in optional_formats.SUFFIXES:
+        return optional_formats.size(path)
     from PIL import Image as Pillow
 
     try:
@@ -148,6 +170,17 @@ def _bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise FrameError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _plane(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of an array of pixels without a last or first axis of length 1.
+
+    >>> _plane((120, 160, 1)), _plane((1, 120, 160)), _plane((120, 160, 3))
+    ((120, 160), (120, 160), (120, 160, 3))
+    """
+    if len(shape) != 3:
+        return shape
+    return shape[:2] if shape[2] == 1 else shape[1:] if shape[0] == 1 else shape
 
 
 def _kind(array: np.ndarray) -> str:

@@ -10,7 +10,8 @@ only.
 The default data parser moves and rescales the scene; to keep metres and axes:
 `ns-train METHOD --data FOLDER nerfstudio-data --orientation-method none --center-method none
 --auto-scale-poses False`. It reads only points and colours of `cloud.ply`; `labels/` (each frame's
-`label_path`) is for other programs. `mask_path` excludes pixels from training: those outside
+`label_path`) is for other programs. Views of a scan with splits are listed in `train_filenames`,
+`val_filenames` and `test_filenames`. `mask_path` excludes pixels from training: those outside
 --keep, and the borders after undistortion.
 """
 
@@ -39,9 +40,13 @@ ALL = "--orientation-method none --center-method none --auto-scale-poses False"
 def write(content: Content, folder: Path, tick: Tick) -> list[str]:
     """Write the dataset."""
     listed, intrinsics, cut, with_depth = [], [], 0, 0
+    splits: dict[str, list[str]] = {}
     for frame in frames(content, LIMITS, tick):
         frame.write_image(folder / "images")
         entry: dict[str, Any] = {"file_path": f"images/{frame.file}"}
+        if frame.view.split:
+            entry["split"] = frame.view.split
+            splits.setdefault(frame.view.split, []).append(entry["file_path"])
         labels = frame.labels(content.label_maps[frame.view.name])
         path = write_label_map(folder / "labels", frame.stem, labels)
         entry["label_path"] = f"labels/{path.name}"
@@ -83,9 +88,23 @@ def write(content: Content, folder: Path, tick: Tick) -> list[str]:
         top |= intrinsics[0]
     else:
         listed = [entry | values for entry, values in zip(listed, intrinsics, strict=True)]
+    top |= _lists(splits)
     with atomic(folder / "transforms.json") as part:
         part.write_text(json.dumps(top | {"frames": listed}, indent=1))
     return notes
+
+
+def _lists(splits: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The names of each split. nerfstudio's parser fails where it asks for one that is missing, so
+    a split without pictures gets those of another.
+    """
+    if not splits:
+        return {}
+    instead = {"train": ("val", "test"), "val": ("test", "train"), "test": ("val", "train")}
+    return {
+        f"{name}_filenames": next(splits[each] for each in (name, *others) if each in splits)
+        for name, others in instead.items()
+    }
 
 
 def camera_values(camera: Camera) -> dict[str, float]:

@@ -41,7 +41,7 @@ def open_scene(
     `views` and `stride` take some of the views, as `lift3d lift` does. InputError where nothing
     there can be read.
     """
-    return select(read_scene(Path(path), reader), views, stride)
+    return select(read_scene(_path(path), reader), views, stride)
 
 
 def backend(kind: str, name: str, **options: Any) -> Any:
@@ -73,9 +73,16 @@ def lift(
     """
     chosen = {kind: _settings(kind, value) for kind, value in settings.items()}
     path = scene if isinstance(scene, str | Path) else Path(scene.name)
-    config = LiftConfig(Path(path), Path(out), **chosen)
+    config = LiftConfig(_path(path), _path(out), **chosen)
     shown = for_terminal() if progress is True else (progress or None)
     return lifting.lift(config, scene if isinstance(scene, Scene) else None, shown)
+
+
+def _path(given: Path | str) -> Path:
+    """A path; InputError for an empty one, which would mean the current folder."""
+    if not str(given).strip():
+        raise InputError("the path is empty; give that of a scan, photos or a run")
+    return Path(given)
 
 
 def _settings(kind: str, value: Any) -> Any:

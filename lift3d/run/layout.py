@@ -6,6 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
+def run_of(path: Path) -> Path:
+    """The run folder in which a file of a run lies; for any other path, the path itself."""
+    above = path.parents[:2] if path.is_file() else ()
+    return next((each for each in above if Layout(each).record.is_file()), path)
+
+
 @dataclass(frozen=True)
 class Layout:
     """The paths in a run folder, whether they exist or not.

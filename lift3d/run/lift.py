@@ -14,6 +14,7 @@ import numpy as np
 from lift3d.association import Association, associate
 from lift3d.association.votes.classes import vote_classes, with_classes
 from lift3d.datasets import read_scene as open_scene
+from lift3d.datasets.depth_range import depth_range, scale_doubt
 from lift3d.datasets.selection import select
 from lift3d.evaluation.check import check, write_heat
 from lift3d.evaluation.scores import score
@@ -196,7 +197,8 @@ def _reconstruct(run: _Stages, source: Scene) -> Scene:
         own = run.files.reconstruction
         scene = run.config.reconstructor().reconstruct(source, progress=tick, folder=own)
         write_scene(run.folder.path, source, scene, tick)
-        return {"notes": list(scene.notes)}
+        doubt = scale_doubt(scene, depth_range(scene)) if source.has_dense_depth else None
+        return {"notes": list(scene.notes), "warnings": [doubt] if doubt else []}
 
     said = [*source.notes, *(text for each in source.skipped for text in (each.name, each.reason))]
     # Notes contain paths; they must not change the key when the scan is moved.

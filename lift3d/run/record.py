@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lift3d import __version__
+from lift3d.datasets.advice import near_path
 from lift3d.run.settings import LiftConfig, as_json
 from lift3d.run.stages import Record
 from lift3d.scene import Scene
@@ -71,7 +72,7 @@ def read_json(folder: Path, name: str) -> Any:
         there = "is not there" if not folder.exists() else f"has no {name}"
         raise InputError(
             f"{folder} {there}; expected the folder of a finished `lift3d lift` run "
-            "(to continue an interrupted one, run the same command again)"
+            f"(to continue an interrupted one, run the same command again){near_path(folder)}"
         ) from None
     except ValueError as error:
         raise InputError(f"{path} is damaged ({error}); lift again into this folder") from error

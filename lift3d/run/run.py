@@ -16,7 +16,7 @@ from lift3d.export.content import Options
 from lift3d.export.instances import Object
 from lift3d.export.ply import read_cloud
 from lift3d.run.correct import read_automatic
-from lift3d.run.layout import Layout
+from lift3d.run.layout import Layout, run_of
 from lift3d.run.objects import read_objects
 from lift3d.run.record import read_json
 from lift3d.run.scene_file import open_source, read_cameras, read_points, read_scene
@@ -52,11 +52,11 @@ class Run:
 
     @staticmethod
     def open(folder: Path | str, scan: Path | str | None = None) -> Run:
-        """The finished run in `folder`; InputError where there is none.
+        """The finished run in `folder`, or of a file in one; InputError where there is none.
 
         `scan` is the present path of the pictures, if they were moved.
         """
-        run = Run(Path(folder), None if scan is None else Path(scan))
+        run = Run(run_of(Path(folder)), None if scan is None else Path(scan))
         assert run.record is not None  # raises InputError where the run is not finished
         return run
 

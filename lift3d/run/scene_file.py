@@ -198,6 +198,7 @@ def _view(
         camera=_camera(entry["camera"]),
         depth_camera=None if own is None else _camera(own),
         sparse=bool(entry.get("sparse", False)),
+        split=str(entry.get("split", "")),
     )
     if depth in (None, SCAN):
         return view if depth else replace(view, load_depth=None, load_confidence=None)
@@ -215,6 +216,8 @@ def _entry(view: View, depth: str | None) -> dict[str, Any]:
         entry["depth_camera"] = _as_json(view.depth_camera)
     if view.sparse:
         entry["sparse"] = True
+    if view.split:
+        entry["split"] = view.split
     return entry
 
 
