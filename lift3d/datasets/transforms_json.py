@@ -17,6 +17,7 @@ from lift3d.datasets.images import SUFFIXES, DepthCode, image_size, read_color, 
 from lift3d.datasets.patterns import contents, natural
 from lift3d.datasets.photos import unique_names
 from lift3d.datasets.poses import fault
+from lift3d.datasets.vertices import vertex_colours
 from lift3d.geometry import orthonormal, transform
 from lift3d.scene import Camera, Depth, Points, Scene, Skipped, Transform, View, invert
 from lift3d.scene.errors import FrameError, InputError
@@ -213,9 +214,7 @@ def read_cloud(path: Path, moved: Transform) -> Points:
     except (PlyParseError, KeyError, ValueError, OSError) as error:
         raise InputError(f"{path} is not a PLY file with x y z: {error}") from error
     names = vertex.dtype.names
-    rgb = np.full((len(xyz), 3), 128, np.uint8)
-    if {"red", "green", "blue"} <= set(names):
-        rgb = np.stack([vertex[c] for c in ("red", "green", "blue")], 1).astype(np.uint8)
+    rgb = vertex_colours(vertex)
     normal = np.zeros((len(xyz), 3), np.float32)
     if {"nx", "ny", "nz"} <= set(names):
         normal = np.stack([vertex[c] for c in ("nx", "ny", "nz")], 1).astype(np.float32)

@@ -11,7 +11,7 @@ from jaxtyping import Float32, Int32
 
 from lift3d.datasets import read_scene
 from lift3d.datasets.scannet_surface import STRUCTURE
-from lift3d.evaluation.metrics.annotation import Annotation, read_annotation
+from lift3d.evaluation.metrics.annotation import Annotation, label_convention, read_annotation
 from lift3d.evaluation.metrics.classes import BENCHMARKS
 from lift3d.evaluation.metrics.scannetpp import is_scannetpp, read_scannetpp
 from lift3d.reconstruction.fusion import given_points
@@ -58,14 +58,16 @@ class Truth:
     def of_surface(surface: LabelledPoints, void_classes: tuple[int, ...]) -> Truth:
         """Every instance of the surface except those of `void_classes`.
 
-        If `void_classes` are those of nyu40 but labels exceed 40, the labels are ScanNet's raw ids
-        and the raw ids of wall, floor and ceiling are used.
+        If `void_classes` are those of nyu40 but the labels are ScanNet's raw ids
+        (`label_convention`), the raw ids of wall, floor and ceiling are used.
         """
         instance = surface.instance.copy()
         protocol = "class-agnostic, every true instance"
         if surface.semantic is not None and void_classes:
-            if void_classes == STRUCTURE and surface.semantic.max(initial=0) > 40:
-                void_classes = RAW_STRUCTURE
+            if void_classes == STRUCTURE:
+                names = surface.names or {}
+                convention, _ = label_convention(surface.semantic, surface.instance, names)
+                void_classes = RAW_STRUCTURE if convention == "raw" else STRUCTURE
             instance[np.isin(surface.semantic, void_classes)] = 0
             protocol += " but walls, floor and ceiling"
         xyz, semantic = surface.points.xyz, surface.semantic

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lift3d.datasets.vertices import vertex_colours
 from lift3d.export.content import Content, Format, Tick
 from lift3d.scene import LabelledPoints, Points
 from lift3d.scene.colours import label_colours
@@ -82,7 +83,7 @@ def read_cloud(path: Path) -> LabelledPoints:
 
     points = Points(
         stacked(XYZ, np.float32),
-        stacked(RGB, np.uint8),
+        vertex_colours(vertex),
         stacked(NORMAL, np.float32),
         np.array(vertex["confidence"], np.float32),
     )

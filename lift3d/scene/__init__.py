@@ -210,10 +210,11 @@ class Scene:
     ) -> Scene:
         """A scene of what is in memory.
 
-        `images` are (H, W, 3) uint8 RGB; `K` is 3x3, one for all views or one each, pixel (0, 0)
+        `images` are (H, W, 3) RGB, uint8 or as `eight_bit` takes them; `K` is 3x3, one for all views or one each, pixel (0, 0)
         being the centre of the top-left pixel; poses are 4x4, OpenCV axes; `depth` is (H, W) along
         z, 0 where missing, seen by the same cameras. InputError where the numbers differ.
         """
+        from lift3d.scene.colours import eight_bit
         from lift3d.scene.errors import InputError
 
         count, one_for_all = len(images), np.ndim(K[0]) == 1
@@ -236,7 +237,7 @@ class Scene:
                 View(
                     names[index] if names else f"{index:06d}",
                     Camera(matrix, width, height, pose),
-                    partial(_held, np.asarray(image, np.uint8)),
+                    partial(_held, eight_bit(np.asarray(image))),
                     load_depth=None if own is None else partial(_held, own),
                 )
             )
@@ -285,6 +286,8 @@ class LabelledPoints:
     """Share of the votes that the winning id got, 0 to 1; 0 where unlabelled."""
     semantic: Int32[np.ndarray, " points"] | None = None
     features: Float32[np.ndarray, "points channels"] | None = None
+    names: Mapping[int, str] | None = None
+    """Names of the objects, where the data set has them."""
 
     def __len__(self) -> int:
         return len(self.points)
