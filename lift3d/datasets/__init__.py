@@ -31,6 +31,7 @@ from lift3d.datasets.typed import checked
 from lift3d.datasets.video import Video
 from lift3d.scene import Origin, Scene
 from lift3d.scene.errors import InputError
+from lift3d.scene.local_origin import localised
 from lift3d.scene.protocols import Reader
 from lift3d.scene.registry import KINDS
 
@@ -96,7 +97,8 @@ def detect(path: Path) -> Reader:
 def read_scene(path: Path, reader: str | Reader | None = None) -> Scene:
     """The scene at `path`; the reader is detected, or given by name or as options.
 
-    `scene.source` names the reader; `scene.origin` has what is needed to read the scene again.
+    `scene.source` names the reader; `scene.origin` has what is needed to read the scene again. A
+    georeferenced scene is relative to a local origin, `scene.offset`.
     InputError where it cannot be read.
     """
     found: Reader
@@ -107,7 +109,7 @@ def read_scene(path: Path, reader: str | Reader | None = None) -> Scene:
     if not found.takes_words and not path.exists():
         raise InputError(f"{path} does not exist")
     name = READERS.name_of(type(found)) or ""
-    return replace(found.read(path), origin=Origin.of(path, name, found))
+    return localised(replace(found.read(path), origin=Origin.of(path, name, found)))
 
 
 def read_again(path: Path, reader: str | None, options: Mapping[str, Any]) -> Scene:

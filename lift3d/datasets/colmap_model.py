@@ -17,6 +17,7 @@ from lift3d.datasets.photos import SUFFIXES as PHOTOS
 from lift3d.datasets.photos import unique_names
 from lift3d.scene import Camera, Depth, Scene, Skipped, View
 from lift3d.scene.errors import FrameError, InputError, option_words
+from lift3d.scene.local_origin import camera_at
 from lift3d.scene.protocols import Reader
 
 PLACES = (".", "sparse", "sparse/0")
@@ -52,7 +53,10 @@ class ColmapModel(Reader):
         model = _model(path) if path.is_dir() else None
         if model is None:
             raise InputError(f"{path}: expected {self.expects}; found: {contents(path)}")
-        posed = colmap_scene.cameras(model)
+        unit, offset = colmap_scene.read_unit(model)
+        posed = {
+            name: camera_at(camera, offset) for name, camera in colmap_scene.cameras(model).items()
+        }
         images = sorted(posed, key=natural)
         if not images:
             raise InputError(f"{model} has no registered image; reconstruct it again")
@@ -81,9 +85,10 @@ class ColmapModel(Reader):
         elif others:
             notes.add(f"{len(others)} images are not registered in the COLMAP model")
         source = f"reader colmap at {path}"
-        metric = colmap_scene.read_unit(model) if self.metric is None else self.metric
+        metric = unit if self.metric is None else self.metric
         scene = finish(path, views, skipped, source, sorted(filter(None, notes)), bool(metric))
-        return replace(scene, load_points=partial(colmap_scene.load_points, model))
+        load_points = partial(colmap_scene.load_points, model, offset, scene.offset)
+        return replace(scene, load_points=load_points)
 
     def _images(self, path: Path, model: Path, names: list[str]) -> Path:
         """The folder that contains one of the first ten images."""

@@ -14,6 +14,7 @@ from lift3d.datasets.patterns import Files
 from lift3d.datasets.poses import fault, faults, world_from_camera
 from lift3d.scene import Scene, Skipped, Transform, View
 from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.local_origin import localised
 
 
 def complete(
@@ -86,7 +87,11 @@ def finish(
     metric: bool = True,
     name: str | None = None,
 ) -> Scene:
-    """The scene; InputError where too few frames are left."""
+    """The scene; InputError where too few frames are left.
+
+    Where the cameras are far from 0 the scene is relative to a local origin, `scene.offset`. A
+    cloud that the reader adds has to be read relative to it (`lift3d.scene.local_origin.local`).
+    """
     if 2 * len(skipped) > len(views) + len(skipped):
         reasons = Counter(frame.reason for frame in skipped).most_common(4)
         raise InputError(
@@ -101,7 +106,7 @@ def finish(
     twice = [n for n, count in Counter(view.name for view in views).items() if count > 1]
     if twice:
         raise InputError(f"{path}: more than one frame is called {twice[0]!r}; rename the files")
-    return Scene(
+    scene = Scene(
         name=name or path.resolve().name,
         views=tuple(views),
         metric=metric,
@@ -109,6 +114,7 @@ def finish(
         skipped=tuple(skipped),
         notes=tuple(note for note in notes if note),
     )
+    return localised(scene)
 
 
 def extrinsic(matrix: Transform | None, what: str) -> tuple[Transform, str | None]:

@@ -12,18 +12,21 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int, Int32, Int64
 
-from lift3d.datasets.vertices import vertex_colours
-from lift3d.scene import LabelledPoints, Points
+from lift3d.datasets.vertices import vertex_colours, vertex_places
+from lift3d.scene import NO_OFFSET, LabelledPoints, Offset, Points
 from lift3d.scene.errors import InputError
 
 STRUCTURE = (1, 2, 22)
 """Wall, floor and ceiling in nyu40: not objects, so scores ignore them."""
 
 
-def surface_loader(folder: Path, scene: str) -> Callable[[], LabelledPoints] | None:
+def surface_loader(
+    folder: Path, scene: str, offset: Offset = NO_OFFSET
+) -> Callable[[], LabelledPoints] | None:
     """A loader of the labelled surface; None where mesh, segments or aggregation are absent."""
     paths = annotation_files(folder, scene)
-    return partial(read_surface, *paths) if all(p.is_file() for p in paths[:3]) else None
+    there = all(path.is_file() for path in paths[:3])
+    return partial(read_surface, *paths, offset) if there else None
 
 
 def annotation_files(folder: Path, scene: str) -> tuple[Path, Path, Path, Path]:
@@ -36,7 +39,9 @@ def annotation_files(folder: Path, scene: str) -> tuple[Path, Path, Path, Path]:
     )
 
 
-def read_surface(mesh: Path, segments: Path, aggregation: Path, labels: Path) -> LabelledPoints:
+def read_surface(
+    mesh: Path, segments: Path, aggregation: Path, labels: Path, offset: Offset = NO_OFFSET
+) -> LabelledPoints:
     """Mesh vertices in file order; `instance` is ScanNet's objectId + 1, 0 = none
     (`object_groups`).
 
@@ -46,7 +51,7 @@ def read_surface(mesh: Path, segments: Path, aggregation: Path, labels: Path) ->
 
     ply = PlyData.read(mesh)
     vertex = ply["vertex"].data
-    xyz = np.stack([vertex[axis] for axis in "xyz"], axis=1).astype(np.float32)
+    xyz = vertex_places(mesh, vertex, offset)
     groups = object_groups(_json(aggregation), str(aggregation))
     instance = vertex_instances(_json(segments), groups, str(segments))
     if len(instance) != len(xyz):
@@ -65,6 +70,7 @@ def read_surface(mesh: Path, segments: Path, aggregation: Path, labels: Path) ->
         vertex_colours(vertex),
         vertex_normals(xyz, faces.astype(np.int64)),
         np.ones(len(xyz), np.float32),
+        offset,
     )
     names = {each.id: each.name for each in groups}
     score = (instance > 0).astype(np.float32)

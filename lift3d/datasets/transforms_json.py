@@ -17,10 +17,22 @@ from lift3d.datasets.images import SUFFIXES, DepthCode, image_size, read_color, 
 from lift3d.datasets.patterns import contents, natural
 from lift3d.datasets.photos import unique_names
 from lift3d.datasets.poses import fault
-from lift3d.datasets.vertices import vertex_colours
+from lift3d.datasets.vertices import check_steps, vertex_colours
 from lift3d.geometry import orthonormal, transform
-from lift3d.scene import Camera, Depth, Points, Scene, Skipped, Transform, View, invert
+from lift3d.scene import (
+    NO_OFFSET,
+    Camera,
+    Depth,
+    Offset,
+    Points,
+    Scene,
+    Skipped,
+    Transform,
+    View,
+    invert,
+)
 from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.local_origin import local
 from lift3d.scene.protocols import Reader
 
 FILE = "transforms.json"
@@ -84,14 +96,14 @@ class TransformsJson(Reader):
             return scene
         if not (file.parent / cloud).is_file():
             return replace(scene, notes=(*scene.notes, f"{cloud} is missing: going without"))
-        load = partial(read_cloud, file.parent / cloud, undo)
+        load = partial(read_cloud, file.parent / cloud, undo, scene.offset)
         return replace(scene, load_points=load)
 
     def _undo(self, content: Mapping[str, Any], file: Path) -> Transform:
         """The transform to apply to cameras and cloud."""
         rows = content.get("applied_transform")
         if not self.undo_applied_transform or rows is None:
-            return np.eye(4)
+            return _to_world(content, file)
         applied = _matrix(rows, f"{file}: applied_transform")
         reason = fault(applied)
         if reason:
@@ -201,8 +213,8 @@ def _sparse_depth(path: Path) -> Depth:
         raise FrameError(f"{path} cannot be read: {error}") from error
 
 
-def read_cloud(path: Path, moved: Transform) -> Points:
-    """The points of a PLY file, transformed by `moved`, with confidence 1.
+def read_cloud(path: Path, moved: Transform, offset: Offset = NO_OFFSET) -> Points:
+    """The points of a PLY file, transformed by `moved`, relative to `offset`, confidence 1.
 
     Missing colours are grey, missing normals 0.
     """
@@ -213,14 +225,15 @@ def read_cloud(path: Path, moved: Transform) -> Points:
         xyz = np.stack([vertex[axis] for axis in "xyz"], 1).astype(np.float64)
     except (PlyParseError, KeyError, ValueError, OSError) as error:
         raise InputError(f"{path} is not a PLY file with x y z: {error}") from error
+    check_steps(path, vertex, xyz)
     names = vertex.dtype.names
     rgb = vertex_colours(vertex)
     normal = np.zeros((len(xyz), 3), np.float32)
     if {"nx", "ny", "nz"} <= set(names):
         normal = np.stack([vertex[c] for c in ("nx", "ny", "nz")], 1).astype(np.float32)
         normal = (normal @ moved[:3, :3].T).astype(np.float32)
-    xyz32 = transform(moved, xyz).astype(np.float32)
-    return Points(xyz32, rgb, normal, np.ones(len(xyz), np.float32))
+    xyz32 = local(transform(moved, xyz), offset)
+    return Points(xyz32, rgb, normal, np.ones(len(xyz), np.float32), offset)
 
 
 def _content(file: Path) -> dict[str, Any]:
@@ -231,6 +244,18 @@ def _content(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get("frames"), list):
         raise InputError(f"{file} has no list of frames; expected nerfstudio's or instant-ngp's")
     return content
+
+
+def _to_world(content: Mapping[str, Any], file: Path) -> Transform:
+    """The transform that adds the local origin which `lift3d export` took off."""
+    moved = np.eye(4)
+    offset = content.get("offset")
+    if offset is not None:
+        try:
+            moved[:3, 3] = np.asarray(offset, np.float64).reshape(3)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{file}: offset is {offset!r}; expected three numbers") from error
+    return moved
 
 
 def _scale(content: Mapping[str, Any], file: Path) -> float:

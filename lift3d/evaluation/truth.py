@@ -15,8 +15,9 @@ from lift3d.evaluation.metrics.annotation import Annotation, label_convention, r
 from lift3d.evaluation.metrics.classes import BENCHMARKS
 from lift3d.evaluation.metrics.scannetpp import is_scannetpp, read_scannetpp
 from lift3d.reconstruction.fusion import given_points
-from lift3d.scene import LabelledPoints, Scene
+from lift3d.scene import NO_OFFSET, LabelledPoints, Offset, Scene
 from lift3d.scene.errors import InputError
+from lift3d.scene.local_origin import at_offset
 
 LABEL_PROPERTIES = ("instance", "label", "object_id", "objectId", "instance_id")
 MESH = "_vh_clean_2.ply"
@@ -103,12 +104,16 @@ class Truth:
 
 
 def read_truth(path: Path, cloud: LabelledPoints | None = None, table: Path | None = None) -> Truth:
-    """True ids on points, from a PLY, a list with one id per point of `cloud`, or a scan."""
+    """True ids on points, from a PLY, a list with one id per point of `cloud`, or a scan.
+
+    The source has world coordinates; the truth is relative to the local origin of `cloud`.
+    """
+    offset = NO_OFFSET if cloud is None else cloud.points.offset
     if path.is_dir() or not path.suffix:
-        return _scan(path, table)
+        return _scan(path, table, offset)
     semantic = None
     if path.suffix == ".ply":
-        points, ids = given_points(path), _property(path, LABEL_PROPERTIES)
+        points, ids = given_points(path, offset), _property(path, LABEL_PROPERTIES)
         semantic = _property(path, ("semantic",), needed=False)
     elif path.suffix in (".txt", ".npy") and cloud is not None:
         points, ids = cloud.points, read_ids(path)
@@ -143,15 +148,15 @@ def read_ids(path: Path) -> Int32[np.ndarray, " points"]:
     return _integers(ids, path)
 
 
-def _scan(path: Path, table: Path | None) -> Truth:
+def _scan(path: Path, table: Path | None, offset: Offset) -> Truth:
     """The truth of a ScanNet or ScanNet++ folder, or of any scan with a true surface."""
     name, other = scannet_scene(path), is_scannetpp(path)
     if name is not None:
-        return Truth.of_annotation(read_annotation(path, name, table))
+        return Truth.of_annotation(read_annotation(path, name, table, offset))
     if other is not None:
-        found = read_scannetpp(other)
+        found = read_scannetpp(other, offset)
         return Truth(found.points, found.instance, found.protocol, notes=found.notes)
-    scene = read_scene(path)
+    scene = at_offset(read_scene(path), offset)
     load: Callable[[], LabelledPoints] | None = scene.load_surface
     if load is None:
         raise InputError(

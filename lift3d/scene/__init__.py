@@ -25,6 +25,10 @@ Image: TypeAlias = UInt8[np.ndarray, "height width 3"]
 Depth: TypeAlias = Float32[np.ndarray, "height width"]
 LabelMap: TypeAlias = Int32[np.ndarray, "height width"]
 Transform: TypeAlias = Float64[np.ndarray, "4 4"]
+Offset: TypeAlias = tuple[float, float, float]
+"""World coordinates of a local origin (`lift3d.scene.local_origin`)."""
+
+NO_OFFSET: Offset = (0.0, 0.0, 0.0)
 
 DENSE = 1 << 20
 """Arrays of smaller ids are counted with `np.bincount`, others sorted. Chosen by hand for memory:
@@ -197,6 +201,9 @@ class Scene:
     """Semantic classes of the surface that scores ignore: walls, floor, ceiling."""
     origin: Origin | None = None
     """Where the scene was read from; None for a scene built in Python."""
+    offset: Offset = NO_OFFSET
+    """World coordinates of the local origin that cameras and clouds are relative to; zeros but in
+    georeferenced scenes."""
 
     @staticmethod
     def from_arrays(
@@ -210,12 +217,14 @@ class Scene:
     ) -> Scene:
         """A scene of what is in memory.
 
-        `images` are (H, W, 3) RGB, uint8 or as `eight_bit` takes them; `K` is 3x3, one for all views or one each, pixel (0, 0)
-        being the centre of the top-left pixel; poses are 4x4, OpenCV axes; `depth` is (H, W) along
-        z, 0 where missing, seen by the same cameras. InputError where the numbers differ.
+        `images` are (H, W, 3) RGB, uint8 or as `eight_bit` takes them; `K` is 3x3, one for all
+        views or one each, pixel (0, 0) being the centre of the top-left pixel; poses are 4x4,
+        OpenCV axes; `depth` is (H, W) along z, 0 where missing, seen by the same cameras.
+        InputError where the numbers differ.
         """
         from lift3d.scene.colours import eight_bit
         from lift3d.scene.errors import InputError
+        from lift3d.scene.local_origin import localised
 
         count, one_for_all = len(images), np.ndim(K[0]) == 1
         given: dict[str, Sequence[object] | None] = {
@@ -241,7 +250,7 @@ class Scene:
                     load_depth=None if own is None else partial(_held, own),
                 )
             )
-        return Scene(name, tuple(views), metric, f"{count} images in memory")
+        return localised(Scene(name, tuple(views), metric, f"{count} images in memory"))
 
     def __len__(self) -> int:
         return len(self.views)
@@ -258,7 +267,11 @@ class Scene:
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """Points in the world frame, in metres where the scene is metric."""
+    """Points in the world frame, in metres where the scene is metric.
+
+    In georeferenced scenes they are relative to a local origin, `offset`, because float32 cannot
+    hold such coordinates; `world` adds it.
+    """
 
     xyz: Float32[np.ndarray, "points 3"]
     rgb: UInt8[np.ndarray, "points 3"]
@@ -266,13 +279,21 @@ class Points:
     """Unit length, towards the cameras that saw the point; zeros where unknown."""
     confidence: Float32[np.ndarray, " points"]
     """Sum of the confidences of all observations of the point; one clear observation gives 1."""
+    offset: Offset = NO_OFFSET
+    """World coordinates of the local origin; zeros but in georeferenced scenes."""
 
     def __len__(self) -> int:
         return len(self.xyz)
 
+    @property
+    def world(self) -> Float64[np.ndarray, "points 3"]:
+        """World coordinates in double precision: `xyz` + `offset`."""
+        return self.xyz.astype(np.float64) + self.offset
+
     def take(self, index: np.ndarray) -> Points:
         """The points at `index` (positions or a boolean mask)."""
-        return Points(self.xyz[index], self.rgb[index], self.normal[index], self.confidence[index])
+        arrays = (self.xyz, self.rgb, self.normal, self.confidence)
+        return Points(*(each[index] for each in arrays), self.offset)
 
 
 @dataclass(frozen=True, eq=False)

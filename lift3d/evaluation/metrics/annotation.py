@@ -13,7 +13,7 @@ from jaxtyping import Int32, Int64
 from lift3d.datasets.scannet_surface import annotation_files, read_surface
 from lift3d.evaluation.metrics.classes import NYU40_NAMES, RAW_NAMES, Benchmark, Convention
 from lift3d.evaluation.metrics.scannet import INSTANCES_PER_LABEL
-from lift3d.scene import Points
+from lift3d.scene import NO_OFFSET, Offset, Points
 from lift3d.scene.errors import InputError
 
 TABLES = ("scannetv2-labels.combined.tsv", "scannet-labels.combined.tsv")
@@ -67,14 +67,17 @@ class Annotation:
         )
 
 
-def read_annotation(folder: Path, scene: str, table: Path | None = None) -> Annotation:
+def read_annotation(
+    folder: Path, scene: str, table: Path | None = None, offset: Offset = NO_OFFSET
+) -> Annotation:
     """The annotation of one scan. `table` defaults to the .tsv in the folder or above it.
 
     With the table, an object's class is that of the annotators' name, as in ScanNet's own export.
     Without it, classes come from the label mesh, with the convention of `label_convention`.
+    Points are relative to `offset`.
     """
     paths = annotation_files(folder, scene)
-    surface = read_surface(*paths)
+    surface = read_surface(*paths, offset)
     names = surface.names or {}
     table = table or find_table(folder)
     known = None if table is None else read_table(table)

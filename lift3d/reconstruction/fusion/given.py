@@ -8,19 +8,21 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
-from lift3d.datasets.vertices import columns, vertex_colours
-from lift3d.scene import Points
+from lift3d.datasets.vertices import check_steps, columns, vertex_colours
+from lift3d.scene import NO_OFFSET, Offset, Points
 from lift3d.scene.errors import InputError
 
 NORMALS = (("nx", "ny", "nz"), ("normal_x", "normal_y", "normal_z"))
 
 
-def given_points(path: Path) -> Points:
+def given_points(path: Path, offset: Offset = NO_OFFSET) -> Points:
     """Vertices of a PLY, in file order, so that labels can be written back to them.
 
     Normals come from the file, else from its faces (weighted by area), else they are zero.
     Colours of 16 bits or floats are scaled to 8 bits; without colours points are mid grey.
-    Every point has confidence 1. Raises InputError if the file is no PLY with vertices.
+    Every point has confidence 1. The file has world coordinates, the result is relative to
+    `offset`. Raises InputError if the file is no PLY with vertices, or if its coordinates are too
+    large for the float32 that they are stored in.
     """
     import plyfile
 
@@ -45,11 +47,14 @@ def given_points(path: Path) -> Points:
     if not np.isfinite(xyz).all():
         bad = int(np.flatnonzero(~np.isfinite(xyz).all(1))[0])
         raise InputError(f"{path}: vertex {bad} is not finite ({xyz[bad].tolist()}); remove it")
+    check_steps(path, vertex, xyz)
+    xyz = xyz - offset
     return Points(
         xyz.astype(np.float32),
         vertex_colours(vertex),
         _normals(path, ply, xyz, names),
         np.ones(len(xyz), np.float32),
+        offset,
     )
 
 
