@@ -131,7 +131,7 @@ def test_the_cloud_is_written_in_world_coordinates_and_read_back_exactly(tmp_pat
     for again in (read_cloud(tmp_path / "a.ply"), read_cloud(tmp_path / "a.ply", ORIGIN)):
         assert again.points.offset == ORIGIN
         np.testing.assert_allclose(again.points.xyz, cloud.points.xyz, rtol=0, atol=1e-9)
-    np.testing.assert_array_equal(cloud.points.take([3]).world, cloud.points.world[[3]])
+    np.testing.assert_array_equal(cloud.points.take(np.array([3])).world, cloud.points.world[[3]])
 
 
 def test_given_points_and_truth_are_in_world_coordinates(tmp_path):
