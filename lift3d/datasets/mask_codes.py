@@ -38,7 +38,7 @@ def from_run_lengths(code: Mapping[str, Any]) -> Bool[np.ndarray, "height width"
 def size_of(code: Mapping[str, Any]) -> tuple[int, int]:
     """Height and width of a run-length code."""
     height, width = (int(each) for each in code["size"])
-    if not (0 < height and 0 < width and height * width <= MOST_PIXELS):
+    if min(height, width) < 1 or height * width > MOST_PIXELS:
         raise ValueError(f"its size is {width}x{height}")
     return height, width
 

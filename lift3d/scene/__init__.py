@@ -207,7 +207,7 @@ class Scene:
 
     @staticmethod
     def from_arrays(
-        images: Sequence[Image],
+        images: Sequence[np.ndarray],
         K: np.ndarray | Sequence[np.ndarray],
         world_from_camera: Sequence[Transform],
         depth: Sequence[Depth] | None = None,
