@@ -96,6 +96,16 @@ def test_every_reader_of_ply_takes_every_type_of_colour(tmp_path, kind):
     assert np.array_equal(read_cloud(other, np.eye(4)).rgb, COLOURS)
 
 
+def test_splats_and_capital_names_have_colours_too(tmp_path):
+    path = coloured(tmp_path / "a.ply", "u1", ("Red", "Green", "Blue"))
+    assert np.array_equal(given_points(path).rgb, COLOURS)
+    vertex = np.zeros(2, [(name, "f4") for name in ("x", "y", "z", "f_dc_0", "f_dc_1", "f_dc_2")])
+    for channel in range(3):
+        vertex[f"f_dc_{channel}"] = (COLOURS[:, channel] / 255 - 0.5) / 0.28209479
+    PlyData([PlyElement.describe(vertex, "vertex")]).write(str(tmp_path / "b.ply"))
+    assert np.array_equal(given_points(tmp_path / "b.ply").rgb, COLOURS)
+
+
 @pytest.mark.parametrize("name", ["a.npy", "b.npy", "c.tif", "d.tif", "e.png", "f.tif"])
 def test_pictures_of_16_bits_and_floats_are_scaled(tmp_path, name):
     rgb = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)

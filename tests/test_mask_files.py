@@ -253,6 +253,9 @@ def test_a_cut_out_is_what_is_not_transparent(tmp_path):
 
 
 def test_masks_may_be_named_after_the_picture_and_lie_beside_it(tmp_path):
+    Image.fromarray(np.zeros((HEIGHT, WIDTH, 3), np.uint8)).save(tmp_path / "07.png")
+    with pytest.raises(FrameError, match="no masks for view 07"):  # the picture is no mask
+        segment(tmp_path, view("07", tmp_path / "07.png"))
     Image.fromarray(np.zeros((HEIGHT, WIDTH, 3), np.uint8)).save(tmp_path / "a.color.png")
     of = view("a", tmp_path / "a.color.png")
     for name in ("a.color.json", "a.color.png.json"):
@@ -261,6 +264,24 @@ def test_masks_may_be_named_after_the_picture_and_lie_beside_it(tmp_path):
         (tmp_path / name).unlink()
     with pytest.raises(FrameError, match="no masks for view a"):
         segment(tmp_path, of)
+
+
+def test_an_npz_may_have_one_mask_per_id(tmp_path):
+    np.savez(tmp_path / "a.npz", **{"7": CHAIR, "300": TABLE[None]})
+    masks = segment(tmp_path)
+    assert masks.ids.tolist() == [7, 300]
+    np.testing.assert_array_equal(masks.stack, STACK)
+
+
+def test_masks_may_lie_in_a_folder_labels_and_have_other_leading_zeros(tmp_path):
+    (tmp_path / "labels").mkdir()
+    np.save(tmp_path / "labels/007.npy", STACK)
+    assert len(segment(tmp_path, view("7"))) == 2
+    assert len(segment(tmp_path, view("0007"))) == 2
+    np.save(tmp_path / "labels/7.npy", STACK[:1])
+    assert len(segment(tmp_path, view("7"))) == 1
+    with pytest.raises(FrameError, match="no masks for view 0007"):  # either could be meant
+        segment(tmp_path, view("0007"))
 
 
 @pytest.mark.parametrize(
@@ -298,6 +319,7 @@ def test_what_cannot_be_read_says_why_with_the_name(tmp_path, name, content, mes
 @pytest.mark.parametrize(
     ("name", "message"),
     [
+        ("instances_predictions.pth", r"predictions\.pth: a torch file can run programs"),
         ("a.pkl", r"a\.pkl: a pickle can run programs, so it is not opened"),
         ("a.jpg", r"a\.jpg: JPEG changes ids along borders"),
         ("a.mat", r"a\.mat: \.mat is not read; save ids as \.npy or grey PNG"),

@@ -15,6 +15,8 @@ from lift3d.scene.local_origin import local
 XYZ = ("x", "y", "z")
 COARSEST = 0.001
 """Largest step between float32 coordinates, as a share of a cloud's extent. Chosen by hand."""
+HARMONICS, HARMONIC = ("f_dc_0", "f_dc_1", "f_dc_2"), 0.28209479177387814
+"""Colour of a splat: the harmonic of degree 0, and its constant."""
 COLOURS = (
     ("red", "green", "blue"),
     ("r", "g", "b"),
@@ -50,8 +52,14 @@ def check_steps(path: Path, vertex: np.ndarray, xyz: Float64[np.ndarray, "points
 
 
 def vertex_colours(vertex: np.ndarray) -> UInt8[np.ndarray, "points 3"]:
-    """Red, green and blue, 0 to 255, of 8- or 16-bit or float colours; mid grey without any."""
+    """Red, green and blue, 0 to 255, of 8- or 16-bit or float colours, or of splats; mid grey
+    without any.
+    """
+    known = {name.lower(): name for name in reversed(vertex.dtype.names or ())}
     for names in COLOURS:
-        if set(names) <= set(vertex.dtype.names or ()):
-            return eight_bit(np.stack([vertex[name] for name in names], axis=1))
+        if set(names) <= set(known):
+            return eight_bit(np.stack([vertex[known[name]] for name in names], axis=1))
+    if set(HARMONICS) <= set(known):
+        share = 0.5 + HARMONIC * columns(vertex, HARMONICS)
+        return eight_bit(np.clip(share, 0, 1))
     return np.full((len(vertex), 3), 128, np.uint8)

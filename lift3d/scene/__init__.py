@@ -292,8 +292,8 @@ class Points:
 
     def take(self, index: np.ndarray) -> Points:
         """The points at `index` (positions or a boolean mask)."""
-        arrays = (self.xyz, self.rgb, self.normal, self.confidence)
-        return Points(*(each[index] for each in arrays), self.offset)
+        xyz, rgb = self.xyz[index], self.rgb[index]
+        return Points(xyz, rgb, self.normal[index], self.confidence[index], self.offset)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,8 +14,11 @@ from lift3d.scene import Masks, Prompt, Scene, View
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.protocols import Segmenter, SegmenterConfig
 from lift3d.segmentation.answers import best_mask
-from lift3d.segmentation.mask_files import READERS, read_masks, unread
+from lift3d.segmentation.mask_files import READERS, UNREAD, read_masks, unread
 from lift3d.segmentation.mask_json import AllViews
+
+INSIDE = ("masks", "labels", "annotations")
+"""Folders that tools put masks into."""
 
 
 @dataclass(frozen=True)
@@ -100,15 +103,33 @@ class Folder(Segmenter):
 
     def _find(self, view: View) -> Path | str | None:
         """The view's file or folder, or its picture's name in the file of all views."""
-        if self._config.path.is_dir():
-            picture = _picture_of(view)
-            picture = picture and picture.resolve()
+        picture = _picture_of(view)
+        picture = picture and picture.resolve()
+        for home in self._homes:
             for name in _names(view):
                 for suffix in (*READERS, ""):
-                    path = self._config.path / f"{name}{suffix}"
+                    path = home / f"{name}{suffix}"
                     if (path.is_file() if suffix else path.is_dir()) and path.resolve() != picture:
                         return path
+        found = self._by_number.get(int(view.name)) if view.name.isdecimal() else None
+        if found is not None and found.resolve() != picture:
+            return found
         return None if self._whole is None else self._whole.name_of(list(_names(view)))
+
+    @cached_property
+    def _homes(self) -> list[Path]:
+        """The folder, and folders in it that tools put masks into."""
+        path = self._config.path
+        return [each for each in (path, *(path / name for name in INSIDE)) if each.is_dir()]
+
+    @cached_property
+    def _by_number(self) -> dict[int, Path]:
+        """Masks that are called by a number of their own, which may have other leading zeros."""
+        found: dict[int, list[Path]] = {}
+        for path in (each for home in self._homes for each in sorted(home.iterdir())):
+            if path.stem.isdecimal() and (path.suffix.lower() in READERS or path.is_dir()):
+                found.setdefault(int(path.stem), []).append(path)
+        return {number: paths[0] for number, paths in found.items() if len(paths) == 1}
 
     @cached_property
     def _whole(self) -> AllViews | None:
@@ -129,8 +150,10 @@ class Folder(Segmenter):
         """Why files that are there are not read; empty where none seems meant."""
         names = set(missing)
         for path in sorted(self._config.path.iterdir()):
-            if path.is_file() and path.stem in names and path.suffix.lower() not in READERS:
-                return unread(path.name, path.suffix)
+            suffix = path.suffix.lower()
+            meant = path.stem in names and suffix not in READERS
+            if path.is_file() and (meant or suffix in UNREAD):
+                return unread(path.name, suffix)
         return self._reason
 
 

@@ -72,7 +72,7 @@ def _binary(path: Path) -> Bool[np.ndarray, "height width"]:
 
     try:
         with Image.open(path) as image:
-            if image.mode == "RGBA" and image.getextrema()[3][0] == 0:
+            if image.mode == "RGBA" and image.getchannel("A").getextrema()[0] == 0:
                 return np.asarray(image)[..., 3] > 0
     except (OSError, SyntaxError, ValueError) as error:
         raise FrameError(f"{path} cannot be read as an image ({error})") from error
@@ -151,8 +151,18 @@ def _array(path: Path, camera: Camera) -> Masks:
             f"mask stack {path} cannot be read ({reason}); write it again, as an array of ids or "
             "a boolean stack (masks, height, width)"
         ) from error
+    if len(arrays) > 1 and all(name.isdigit() for name in arrays):  # one mask per id
+        masks = [fitted(_one_mask(each, path), path, camera) for each in arrays.values()]
+        return stacked(masks, [1.0] * len(masks), camera, [int(name) for name in arrays])
     name, scores = _named(arrays, path)
     return of_array(arrays[name], scores, path, camera)
+
+
+def _one_mask(array: np.ndarray, path: Path) -> np.ndarray:
+    mask = np.squeeze(array)
+    if mask.ndim != 2 or mask.dtype.kind not in "bui":
+        raise _no_masks(path, array)
+    return mask
 
 
 def _named(arrays: Mapping[str, np.ndarray], path: Path) -> tuple[str, np.ndarray | None]:
