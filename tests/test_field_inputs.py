@@ -150,6 +150,7 @@ def test_case_utm_gives_what_the_same_scan_at_0_gives(case, lifted):
     assert sum(max(counts[pairs[:, 0] == each]) for each in set(pairs[:, 0])) > 0.99 * len(both)
     places = [each.centre for each in far.objects]
     assert np.abs(np.array(places) - UTM).max() < 10
+    assert evaluate(far, far.files.cloud)["ap"] == pytest.approx(1)
     ply = PlyData.read(str(far.files.cloud))["vertex"].data
     np.testing.assert_allclose(ply["y"], far.cloud.points.world[:, 1], rtol=0, atol=1e-6)
 
@@ -266,6 +267,14 @@ def test_properties_of_other_programs_are_found(tmp_path, name, kind, note):
     assert truth.instance.tolist() == values
     assert truth.notes == note
     assert truth.semantic.tolist() == [4] * 6
+
+
+def test_label_is_the_class_where_objects_have_a_property_of_their_own(tmp_path):
+    both = [("label", "i4", [5, 5, 5, 7, 7, 7]), ("instance_id", "i4", [1, 1, 2, 3, 3, 3])]
+    truth = read_truth(truth_ply(tmp_path / "a.ply", both))
+    assert truth.instance.tolist() == [1, 1, 2, 3, 3, 3]
+    assert truth.semantic.tolist() == [5, 5, 5, 7, 7, 7]
+    assert read_truth(truth_ply(tmp_path / "b.ply", both[:1])).semantic is None
 
 
 def test_missing_values_of_cloudcompare_and_large_ids_are_no_surprise(tmp_path):

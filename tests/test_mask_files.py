@@ -252,6 +252,16 @@ def test_a_cut_out_is_what_is_not_transparent(tmp_path):
     np.testing.assert_array_equal(segment(tmp_path).stack, STACK[:1])
 
 
+def test_a_drawing_beside_the_masks_is_not_read(tmp_path):
+    colours = np.full((HEIGHT, WIDTH, 3), (9, 0, 0), np.uint8)
+    Image.fromarray(colours).save(tmp_path / "a.png")
+    assert segment(tmp_path).ids.tolist() == [9]
+    np.save(tmp_path / "a.npy", STACK)
+    assert len(segment(tmp_path)) == 2
+    Image.fromarray(CHAIR.astype(np.uint8)).save(tmp_path / "a.png")  # ids come first
+    assert len(segment(tmp_path)) == 1
+
+
 def test_masks_may_be_named_after_the_picture_and_lie_beside_it(tmp_path):
     Image.fromarray(np.zeros((HEIGHT, WIDTH, 3), np.uint8)).save(tmp_path / "07.png")
     with pytest.raises(FrameError, match="no masks for view 07"):  # the picture is no mask

@@ -25,7 +25,11 @@ OBJECTS = (
     *("label", "labels", "id"),
 )
 """Names of a property with true objects, as `_plain` gives them; the first found counts."""
-CLASSES = ("semantic", "semanticid", "semanticlabel", "class", "classid", "category", "categoryid")
+CLASSES = (
+    *("semantic", "semanticid", "semanticlabel", "class", "classid", "category", "categoryid"),
+    *("nyu40", "nyu40id", "classification", "label"),
+)
+"""The same with true classes; `label` where the objects have a property of their own."""
 NO_OBJECT = {
     *("", "none", "void", "background", "ignore", "unknown", "nan"),
     *("unlabelled", "unlabeled", "unannotated", "undefined"),
@@ -228,6 +232,7 @@ def _labels_of_ply(
         if objects is None:
             continue
         classes = _found(data, CLASSES)
+        classes = None if classes == objects else classes
         notes: tuple[str, ...] = ()
         if element == "face":
             corners = [np.asarray(each) for each in data[_corners(data, path)]]

@@ -14,7 +14,7 @@ from lift3d.scene import Masks, Prompt, Scene, View
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.protocols import Segmenter, SegmenterConfig
 from lift3d.segmentation.answers import best_mask
-from lift3d.segmentation.mask_files import READERS, UNREAD, read_masks, unread
+from lift3d.segmentation.mask_files import READERS, UNREAD, is_coloured, read_masks, unread
 from lift3d.segmentation.mask_json import AllViews
 
 INSIDE = ("masks", "labels", "annotations")
@@ -107,10 +107,11 @@ class Folder(Segmenter):
         picture = picture and picture.resolve()
         for home in self._homes:
             for name in _names(view):
-                for suffix in (*READERS, ""):
-                    path = home / f"{name}{suffix}"
-                    if (path.is_file() if suffix else path.is_dir()) and path.resolve() != picture:
-                        return path
+                files = (home / f"{name}{suffix}" for suffix in READERS)
+                there = [each for each in files if each.is_file() and each.resolve() != picture]
+                there += [home / name] * (home / name).is_dir()
+                if there:
+                    return min(there, key=is_coloured) if len(there) > 1 else there[0]
         found = self._by_number.get(int(view.name)) if view.name.isdecimal() else None
         if found is not None and found.resolve() != picture:
             return found

@@ -302,15 +302,28 @@ def _fits(size: tuple[int, ...], camera: Camera) -> bool:
 
 
 READERS: dict[str, Callable[[Path, Camera], Masks]] = {
-    ".npy": _array,
-    ".npz": _array,
-    ".json": _json,
     ".png": _picture,
     ".tif": _picture,
     ".tiff": _picture,
+    ".npy": _array,
+    ".npz": _array,
+    ".json": _json,
     ".txt": _text,
 }
-"""Suffix -> reader, in the order of search: SAM and labelme write JSON beside the pictures."""
+"""Suffix -> reader, in the order of search."""
+
+
+def is_coloured(path: Path) -> bool:
+    """Whether a file is a colour picture: perhaps a drawing of masks that lie beside it."""
+    from PIL import Image
+
+    if READERS.get(path.suffix.lower()) is not _picture:
+        return False
+    try:
+        with Image.open(path) as image:
+            return image.mode in ("RGB", "RGBA")
+    except (OSError, SyntaxError, ValueError):
+        return False
 
 
 def unread(name: str, suffix: str) -> str:
