@@ -13,7 +13,7 @@ from plyfile import PlyData, PlyElement
 from scipy.spatial import cKDTree
 
 from lift3d.datasets import read_scene
-from lift3d.datasets.images import read_color
+from lift3d.datasets.images import read_color, read_labels
 from lift3d.datasets.scannet_surface import object_groups, vertex_instances
 from lift3d.datasets.transforms_json import read_cloud
 from lift3d.evaluation.metrics.annotation import label_convention, read_annotation
@@ -24,7 +24,7 @@ from lift3d.run import api
 from lift3d.run.evaluating import evaluate
 from lift3d.scene import LabelledPoints, Points, Scene
 from lift3d.scene.colours import eight_bit
-from lift3d.scene.errors import InputError
+from lift3d.scene.errors import FrameError, InputError
 from lift3d.segmentation.folder import FolderConfig
 
 UTM = np.array([512345.25, 5403210.5, 312.75])
@@ -118,6 +118,14 @@ def test_pictures_of_16_bits_and_floats_are_scaled(tmp_path, name):
     else:
         assert cv2.imwrite(str(tmp_path / name), stored[..., ::-1])
     np.testing.assert_array_equal(read_color(tmp_path / name), rgb)
+
+
+def test_true_ids_of_a_scan_may_be_npy(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([[-1, 0], [600, 1200]]))
+    assert read_labels(tmp_path / "a.npy", 6).tolist() == [[0, 0], [100, 200]]
+    np.save(tmp_path / "b.npy", np.zeros((2, 2)))
+    with pytest.raises(FrameError, match=r"b\.npy is float64 \(2, 2\); expected whole ids"):
+        read_labels(tmp_path / "b.npy")
 
 
 def test_images_in_memory_may_be_floats():

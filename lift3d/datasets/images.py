@@ -94,6 +94,11 @@ def read_labels(path: Path, divide: int = 1) -> LabelMap:
     """A map of instance ids, 0 = none; stored values are divided by `divide`."""
     from lift3d.scene.labelmaps import read_label_map
 
+    if path.suffix.lower() == ".npy":
+        ids = load(path)
+        if ids.ndim != 2 or ids.dtype.kind not in "bui":
+            raise FrameError(f"{path} is {_kind(ids)}; expected whole ids (height, width)")
+        return (np.maximum(ids, 0) // divide).astype(np.int32)
     check_complete(_bytes(path), str(path))
     return (read_label_map(path) // divide).astype(np.int32)
 
