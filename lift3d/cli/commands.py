@@ -139,9 +139,10 @@ class Evaluate:
     folder: Positional[Path]
     """The run folder; or a submission to a benchmark: a folder with <scene>.txt files and masks."""
     truth: Path
-    """A PLY with the property `label` or `instance`, a .txt or .npy with one id per point of
-    the run's cloud, or a ScanNet or ScanNet++ scene folder with its annotation. For a
-    submission: a folder of <scene>.txt (label * 1000 + instance) or of ScanNet scans."""
+    """A PLY with true ids on its vertices or faces (instance, object_id, label, CloudCompare's
+    scalar_label), a .txt or .npy with one id or name per point of the run's cloud, or a ScanNet
+    or ScanNet++ scene folder with its annotation. For a submission: a folder of <scene>.txt
+    (label * 1000 + instance) or of ScanNet scans."""
     benchmark: Literal["scannet", "scannet200", "scannetpp"] = "scannet"
     """The benchmark whose class ids the run or the submission uses."""
     classes: Path | None = None

@@ -40,6 +40,7 @@ from lift3d.datasets.typed import checked
 from lift3d.datasets.video import Video
 from lift3d.scene import Origin, Scene
 from lift3d.scene.errors import InputError
+from lift3d.scene.local_origin import localised
 from lift3d.scene.protocols import Reader
 from lift3d.scene.registry import KINDS
 
@@ -127,8 +128,8 @@ def read_scene(path: Path, reader: str | Reader | None = None) -> Scene:
     """The scene at `path`; the reader is detected, or given by name or as options.
 
     A scan in a folder inside `path` is read where it is the only one there. `scene.source` names
-    the reader; `scene.origin` has what is needed to read the scene again. InputError where it
-    cannot be read.
+    the reader; `scene.origin` has what is needed to read the scene again. A georeferenced scene is
+    relative to a local origin, `scene.offset`. InputError where it cannot be read.
     """
     found: Reader
     if reader is None:
@@ -140,7 +141,7 @@ def read_scene(path: Path, reader: str | Reader | None = None) -> Scene:
     name = READERS.name_of(type(found)) or ""
     with folders_listed_once():
         place = _place(path, name, found)
-    scene = replace(found.read(place), origin=Origin.of(place, name, found))
+    scene = localised(replace(found.read(place), origin=Origin.of(place, name, found)))
     if place == path:
         return scene
     return replace(scene, notes=(f"the scan is in {place.relative_to(path)}/", *scene.notes))

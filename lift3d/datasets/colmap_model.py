@@ -19,6 +19,7 @@ from lift3d.datasets.photos import unique_names
 from lift3d.datasets.stored_names import Folders, renamed
 from lift3d.scene import Camera, Depth, Scene, Skipped, View
 from lift3d.scene.errors import FrameError, InputError, option_words
+from lift3d.scene.local_origin import camera_at
 from lift3d.scene.protocols import Reader
 
 PLACES = ("", "sparse", "colmap", "colmap/sparse", "distorted/sparse", "dense/sparse")
@@ -56,7 +57,10 @@ class ColmapModel(Reader):
         model = _model(path) if path.is_dir() else None
         if model is None:
             raise InputError(f"{path}: expected {self.expects}; found: {contents(path)}")
-        posed = colmap_scene.cameras(model)
+        unit, offset = colmap_scene.read_unit(model)
+        posed = {
+            name: camera_at(camera, offset) for name, camera in colmap_scene.cameras(model).items()
+        }
         images = sorted(posed, key=natural)
         if not images:
             raise InputError(f"{model} has no registered image; reconstruct it again")
@@ -87,9 +91,10 @@ class ColmapModel(Reader):
         elif others:
             notes.add(f"{len(others)} images are not registered in the COLMAP model")
         source = f"reader colmap at {path}"
-        metric = colmap_scene.read_unit(model) if self.metric is None else self.metric
+        metric = unit if self.metric is None else self.metric
         scene = finish(path, views, skipped, source, sorted(filter(None, notes)), bool(metric))
-        return replace(scene, load_points=partial(colmap_scene.load_points, model))
+        load_points = partial(colmap_scene.load_points, model, offset, scene.offset)
+        return replace(scene, load_points=load_points)
 
     def _images(self, path: Path, model: Path, names: list[str]) -> dict[str, Path]:
         """Image name -> picture; InputError where the folder of the pictures is not found."""

@@ -16,9 +16,20 @@ import numpy as np
 
 from lift3d.geometry import orthonormal
 from lift3d.geometry.visibility import projected_depth
-from lift3d.scene import Camera, Depth, Image, Points, Transform, View, invert
+from lift3d.scene import (
+    NO_OFFSET,
+    Camera,
+    Depth,
+    Image,
+    Offset,
+    Points,
+    Transform,
+    View,
+    invert,
+)
 from lift3d.scene.contents import signature
 from lift3d.scene.errors import FrameError, InputError, MissingExtra
+from lift3d.scene.local_origin import local
 from lift3d.scene.storage import atomic
 
 GUESS = 1.2
@@ -151,25 +162,35 @@ def _whole_names(model: Any, path: Path) -> None:
             model.images[number].name = name
 
 
-def write_unit(folder: Path, metric: bool) -> None:
-    """Write beside the existing model in `folder` whether one unit is a metre."""
+def write_unit(folder: Path, metric: bool, offset: Offset = NO_OFFSET) -> None:
+    """Write beside the existing model in `folder` whether one unit is a metre.
+
+    `offset`: the local origin that the model is relative to.
+    """
     content = {
         "about": "of this model as lift3d exported it; void once its images file has changed",
         "metric": metric,
+        **({} if offset == NO_OFFSET else {"offset": list(offset)}),
         "images": _hash(folder),
     }
     with atomic(folder / UNIT) as part:
         part.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def read_unit(folder: Path) -> bool | None:
-    """The scale from `write_unit` or the user; None without it, or where poses changed since."""
+def read_unit(folder: Path) -> tuple[bool | None, Offset]:
+    """The scale and the offset from `write_unit` or the user.
+
+    None and zeros without the file, or where poses changed since.
+    """
     try:
         content = json.loads((folder / UNIT).read_text())
         now = _hash(folder)
-        return bool(content["metric"]) if content.get("images", now) == now else None
+        if content.get("images", now) != now:
+            return None, NO_OFFSET
+        x, y, z = (float(each) for each in content.get("offset", NO_OFFSET))
+        return bool(content["metric"]), (x, y, z)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
+        return None, NO_OFFSET
 
 
 def _hash(folder: Path) -> str:
@@ -190,13 +211,17 @@ def cameras(folder: Path) -> dict[str, Camera]:
     return found
 
 
-def load_points(folder: Path) -> Points:
-    """The sparse points, by id, without normals; confidence is the number of observations."""
+def load_points(folder: Path, stored: Offset = NO_OFFSET, offset: Offset = NO_OFFSET) -> Points:
+    """The sparse points, by id, without normals; confidence is the number of observations.
+
+    The model is relative to the local origin `stored`, the result to `offset`.
+    """
     points = [point for _, point in sorted(open_model(folder).points3D.items())]
-    xyz = np.array([point.xyz for point in points], np.float32).reshape(-1, 3)
+    world = np.array([point.xyz for point in points], np.float64).reshape(-1, 3) + stored
+    xyz = local(world, offset)
     rgb = np.array([point.color for point in points], np.uint8).reshape(-1, 3)
     seen = np.array([point.track.length() for point in points], np.float32)
-    return Points(xyz, rgb, np.zeros_like(xyz), seen)
+    return Points(xyz, rgb, np.zeros_like(xyz), seen, offset)
 
 
 def load_depth(folder: Path, image: str, width: int, height: int) -> Depth:

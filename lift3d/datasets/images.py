@@ -16,12 +16,15 @@ from jaxtyping import Float32, Shaped
 from lift3d.datasets import optional_formats
 from lift3d.datasets.truncation import check_complete
 from lift3d.scene import Depth, Image, LabelMap
+from lift3d.scene.colours import eight_bit
 from lift3d.scene.errors import FrameError
 
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".pgm", ".ppm", ".npy"),
     *optional_formats.SUFFIXES,
 )
+TIFF = (b"II*\0", b"MM\0*")
+"""First bytes of a TIFF."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,9 @@ def read_color(path: Path) -> Image:
     """A colour image, RGB, as stored: an EXIF orientation is not applied."""
     if path.suffix.lower() == ".npy":
         image = load(path)
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise FrameError(f"{path} is {_kind(image)}; expected uint8 (height, width, 3)")
-        return image
+        if image.dtype.kind not in "uif" or image.ndim != 3 or image.shape[2] not in (3, 4):
+            raise FrameError(f"{path} is {_kind(image)}; expected colours, (height, width, 3)")
+        return np.ascontiguousarray(eight_bit(image[..., :3]))
     if path.suffix.lower() in optional_formats.SUFFIXES:
         return optional_formats.color(path)
     return decode_color(_bytes(path), str(path))
@@ -63,6 +66,12 @@ def decode_color(data: bytes, where: str) -> Image:
     """An encoded colour image; `where` names it in errors."""
     import cv2
 
+    if data[:4] in TIFF:  # OpenCV makes no 8-bit colour of float samples
+        stored = decode(data, where, cv2.IMREAD_UNCHANGED)
+        if stored.dtype.kind == "f":
+            if stored.ndim == 2:
+                stored = np.repeat(stored[..., None], 3, axis=2)
+            return np.ascontiguousarray(eight_bit(stored[..., 2::-1]))
     # K belongs to the stored pixels, so an EXIF orientation must not rotate them.
     image = decode(data, where, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
@@ -101,6 +110,11 @@ def read_labels(path: Path, divide: int = 1) -> LabelMap:
     """A map of instance ids, 0 = none; stored values are divided by `divide`."""
     from lift3d.scene.labelmaps import read_label_map
 
+    if path.suffix.lower() == ".npy":
+        ids = load(path)
+        if ids.ndim != 2 or ids.dtype.kind not in "bui":
+            raise FrameError(f"{path} is {_kind(ids)}; expected whole ids (height, width)")
+        return (np.maximum(ids, 0) // divide).astype(np.int32)
     check_complete(_bytes(path), str(path))
     return (read_label_map(path) // divide).astype(np.int32)
 

@@ -81,7 +81,7 @@ class ScanNetFolder(Reader):
                 )
             )
         scene = finish(path, views, skipped, f"reader scannet-folder at {path}", rig.notes)
-        surface = surface_loader(path, scene.name)
+        surface = surface_loader(path, scene.name, scene.offset)
         return dataclasses.replace(scene, load_surface=surface, void_classes=STRUCTURE)
 
 

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int, Int32
+from jaxtyping import Float32, Int, Int32, Int64
 
-from lift3d.scene import LabelledPoints, Points
+from lift3d.datasets.vertices import vertex_colours, vertex_places
+from lift3d.scene import NO_OFFSET, LabelledPoints, Offset, Points
 from lift3d.scene.errors import InputError
 
 STRUCTURE = (1, 2, 22)
 """Wall, floor and ceiling in nyu40: not objects, so scores ignore them."""
 
 
-def surface_loader(folder: Path, scene: str) -> Callable[[], LabelledPoints] | None:
+def surface_loader(
+    folder: Path, scene: str, offset: Offset = NO_OFFSET
+) -> Callable[[], LabelledPoints] | None:
     """A loader of the labelled surface; None where mesh, segments or aggregation are absent."""
     paths = annotation_files(folder, scene)
-    return partial(read_surface, *paths) if all(p.is_file() for p in paths[:3]) else None
+    there = all(path.is_file() for path in paths[:3])
+    return partial(read_surface, *paths, offset) if there else None
 
 
 def annotation_files(folder: Path, scene: str) -> tuple[Path, Path, Path, Path]:
@@ -34,8 +39,11 @@ def annotation_files(folder: Path, scene: str) -> tuple[Path, Path, Path, Path]:
     )
 
 
-def read_surface(mesh: Path, segments: Path, aggregation: Path, labels: Path) -> LabelledPoints:
-    """Mesh vertices in file order; `instance` is ScanNet's objectId + 1, 0 = none.
+def read_surface(
+    mesh: Path, segments: Path, aggregation: Path, labels: Path, offset: Offset = NO_OFFSET
+) -> LabelledPoints:
+    """Mesh vertices in file order; `instance` is ScanNet's objectId + 1, 0 = none
+    (`object_groups`).
 
     `semantic` is the `label` of the labels mesh (nyu40 in ScanNet v2) where that exists.
     """
@@ -43,9 +51,9 @@ def read_surface(mesh: Path, segments: Path, aggregation: Path, labels: Path) ->
 
     ply = PlyData.read(mesh)
     vertex = ply["vertex"].data
-    xyz = np.stack([vertex[axis] for axis in "xyz"], axis=1).astype(np.float32)
-    rgb = np.stack([vertex[channel] for channel in ("red", "green", "blue")], axis=1)
-    instance = vertex_instances(_json(segments), _json(aggregation), str(segments))
+    xyz = vertex_places(mesh, vertex, offset)
+    groups = object_groups(_json(aggregation), str(aggregation))
+    instance = vertex_instances(_json(segments), groups, str(segments))
     if len(instance) != len(xyz):
         raise InputError(
             f"{segments} has {len(instance)} entries but {mesh} has {len(xyz)} vertices; "
@@ -59,25 +67,67 @@ def read_surface(mesh: Path, segments: Path, aggregation: Path, labels: Path) ->
     faces = np.stack(ply["face"].data["vertex_indices"]) if "face" in ply else np.zeros((0, 3), int)
     points = Points(
         xyz,
-        rgb.astype(np.uint8),
+        vertex_colours(vertex),
         vertex_normals(xyz, faces.astype(np.int64)),
         np.ones(len(xyz), np.float32),
+        offset,
     )
-    return LabelledPoints(points, instance, (instance > 0).astype(np.float32), semantic)
+    names = {each.id: each.name for each in groups}
+    score = (instance > 0).astype(np.float32)
+    return LabelledPoints(points, instance, score, semantic, names=names)
 
 
-def vertex_instances(segments: Any, aggregation: Any, where: str) -> Int32[np.ndarray, " vertices"]:
-    """objectId + 1 per vertex, from the segment each vertex is in and each object's segments."""
+@dataclass(frozen=True, eq=False)
+class ObjectGroup:
+    """An object of the annotation."""
+
+    id: int
+    """objectId + 1, where no other object has it."""
+    name: str
+    segments: Int64[np.ndarray, " segments"]
+
+
+def object_groups(aggregation: Any, where: str) -> list[ObjectGroup]:
+    """The objects of an aggregation, each once; InputError where it is not ScanNet's.
+
+    Some aggregations list objects twice, and some count objectId from 0 again: of groups with
+    the same segments the first is kept, and an objectId that is in use is replaced by a new one.
+    """
+    try:
+        stored = [
+            (int(each["objectId"]) + 1, str(each["label"]).strip(), each["segments"])
+            for each in aggregation["segGroups"]
+        ]
+        unused = max((number for number, _, _ in stored), default=0) + 1
+        known: set[bytes] = set()
+        groups: dict[int, ObjectGroup] = {}
+        for number, name, segments in stored:
+            members = np.unique(np.asarray(segments, np.int64))
+            if members.tobytes() in known:
+                continue
+            known.add(members.tobytes())
+            if number in groups:
+                number, unused = unused, unused + 1
+            groups[number] = ObjectGroup(number, name, members)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{where} is not ScanNet's aggregation: {error!r}") from error
+    return list(groups.values())
+
+
+def vertex_instances(
+    segments: Any, groups: Iterable[ObjectGroup], where: str
+) -> Int32[np.ndarray, " vertices"]:
+    """Object per vertex, 0 = none, from the segment each vertex is in."""
     try:
         segment = np.asarray(segments["segIndices"], np.int64)
-        object_of = np.zeros(segment.max(initial=0) + 1, np.int32)
-        for group in aggregation["segGroups"]:
-            members = np.asarray(group["segments"], np.int64)
-            # An aggregation may have segments that a cropped mesh lacks.
-            object_of[members[members < len(object_of)]] = int(group["objectId"]) + 1
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{where} or its aggregation is not ScanNet's: {error!r}") from error
-    return object_of[segment]
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{where} is not ScanNet's list of segments: {error!r}") from error
+    known, of_vertex = np.unique(segment, return_inverse=True)
+    object_of = np.zeros(len(known), np.int32)
+    for group in groups:
+        # An aggregation may have segments that a cropped mesh lacks.
+        object_of[np.isin(known, group.segments)] = group.id
+    return object_of[of_vertex]
 
 
 def vertex_normals(

@@ -89,7 +89,7 @@ class Sens(Reader):
             [_lost(index), color_note, depth_note],
             name=file.stem,
         )
-        surface = surface_loader(file.parent, file.stem)
+        surface = surface_loader(file.parent, file.stem, scene.offset)
         return dataclasses.replace(scene, load_surface=surface, void_classes=STRUCTURE)
 
 

@@ -18,9 +18,22 @@ from lift3d.datasets.patterns import contents, natural
 from lift3d.datasets.photos import unique_names
 from lift3d.datasets.poses import fault
 from lift3d.datasets.stored_names import Folders, renamed
+from lift3d.datasets.vertices import check_steps, vertex_colours
 from lift3d.geometry import orthonormal, transform
-from lift3d.scene import Camera, Depth, Points, Scene, Skipped, Transform, View, invert
+from lift3d.scene import (
+    NO_OFFSET,
+    Camera,
+    Depth,
+    Offset,
+    Points,
+    Scene,
+    Skipped,
+    Transform,
+    View,
+    invert,
+)
 from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.local_origin import local
 from lift3d.scene.protocols import Reader
 
 FILE = "transforms.json"
@@ -101,7 +114,8 @@ class TransformsJson(Reader):
         stored = Folders([first.parent]).find(cloud)
         if stored is None:
             return replace(scene, notes=(*scene.notes, f"{cloud} is missing: going without"))
-        return replace(scene, load_points=partial(read_cloud, stored, undo))
+        load = partial(read_cloud, stored, undo, scene.offset)
+        return replace(scene, load_points=load)
 
     def _code(self, frame: _Frame) -> DepthCode:
         """How the depth of a frame is stored."""
@@ -119,7 +133,7 @@ class TransformsJson(Reader):
         """The transform to apply to cameras and cloud."""
         rows = content.get("applied_transform")
         if not self.undo_applied_transform or rows is None:
-            return np.eye(4)
+            return _to_world(content, file)
         applied = _matrix(rows, f"{file}: applied_transform")
         reason = fault(applied)
         if reason:
@@ -236,8 +250,8 @@ def _sparse_depth(path: Path) -> Depth:
         raise FrameError(f"{path} cannot be read: {error}") from error
 
 
-def read_cloud(path: Path, moved: Transform) -> Points:
-    """The points of a PLY file, transformed by `moved`, with confidence 1.
+def read_cloud(path: Path, moved: Transform, offset: Offset = NO_OFFSET) -> Points:
+    """The points of a PLY file, transformed by `moved`, relative to `offset`, confidence 1.
 
     Missing colours are grey, missing normals 0.
     """
@@ -248,16 +262,15 @@ def read_cloud(path: Path, moved: Transform) -> Points:
         xyz = np.stack([vertex[axis] for axis in "xyz"], 1).astype(np.float64)
     except (PlyParseError, KeyError, ValueError, OSError) as error:
         raise InputError(f"{path} is not a PLY file with x y z: {error}") from error
+    check_steps(path, vertex, xyz)
     names = vertex.dtype.names
-    rgb = np.full((len(xyz), 3), 128, np.uint8)
-    if {"red", "green", "blue"} <= set(names):
-        rgb = np.stack([vertex[c] for c in ("red", "green", "blue")], 1).astype(np.uint8)
+    rgb = vertex_colours(vertex)
     normal = np.zeros((len(xyz), 3), np.float32)
     if {"nx", "ny", "nz"} <= set(names):
         normal = np.stack([vertex[c] for c in ("nx", "ny", "nz")], 1).astype(np.float32)
         normal = (normal @ moved[:3, :3].T).astype(np.float32)
-    xyz32 = transform(moved, xyz).astype(np.float32)
-    return Points(xyz32, rgb, normal, np.ones(len(xyz), np.float32))
+    xyz32 = local(transform(moved, xyz), offset)
+    return Points(xyz32, rgb, normal, np.ones(len(xyz), np.float32), offset)
 
 
 def _content(file: Path) -> dict[str, Any]:
@@ -268,6 +281,18 @@ def _content(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get("frames"), list):
         raise InputError(f"{file} has no list of frames; expected nerfstudio's or instant-ngp's")
     return content
+
+
+def _to_world(content: Mapping[str, Any], file: Path) -> Transform:
+    """The transform that adds the local origin which `lift3d export` took off."""
+    moved = np.eye(4)
+    offset = content.get("offset")
+    if offset is not None:
+        try:
+            moved[:3, 3] = np.asarray(offset, np.float64).reshape(3)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{file}: offset is {offset!r}; expected three numbers") from error
+    return moved
 
 
 def _scale(content: Mapping[str, Any], file: Path) -> float:

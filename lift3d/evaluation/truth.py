@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,14 +12,29 @@ from jaxtyping import Float32, Int32
 
 from lift3d.datasets import read_scene
 from lift3d.datasets.scannet_surface import STRUCTURE
-from lift3d.evaluation.metrics.annotation import Annotation, read_annotation
+from lift3d.evaluation.metrics.annotation import Annotation, label_convention, read_annotation
 from lift3d.evaluation.metrics.classes import BENCHMARKS
 from lift3d.evaluation.metrics.scannetpp import is_scannetpp, read_scannetpp
 from lift3d.reconstruction.fusion import given_points
-from lift3d.scene import LabelledPoints, Scene
+from lift3d.scene import NO_OFFSET, LabelledPoints, Offset, Scene
 from lift3d.scene.errors import InputError
+from lift3d.scene.local_origin import at_offset
 
-LABEL_PROPERTIES = ("instance", "label", "object_id", "objectId", "instance_id")
+OBJECTS = (
+    *("instance", "instanceid", "instancelabel", "instances", "objectid", "object", "objid"),
+    *("label", "labels", "id"),
+)
+"""Names of a property with true objects, as `_plain` gives them; the first found counts."""
+CLASSES = (
+    *("semantic", "semanticid", "semanticlabel", "class", "classid", "category", "categoryid"),
+    *("nyu40", "nyu40id", "classification", "label"),
+)
+"""The same with true classes; `label` where the objects have a property of their own."""
+NO_OBJECT = {
+    *("", "none", "void", "background", "ignore", "unknown", "nan"),
+    *("unlabelled", "unlabeled", "unannotated", "undefined"),
+}
+"""Names that stand for no object."""
 MESH = "_vh_clean_2.ply"
 RAW_STRUCTURE = (1, 3, 41)
 """Raw ScanNet ids of wall, floor and ceiling."""
@@ -58,14 +74,16 @@ class Truth:
     def of_surface(surface: LabelledPoints, void_classes: tuple[int, ...]) -> Truth:
         """Every instance of the surface except those of `void_classes`.
 
-        If `void_classes` are those of nyu40 but labels exceed 40, the labels are ScanNet's raw ids
-        and the raw ids of wall, floor and ceiling are used.
+        If `void_classes` are those of nyu40 but the labels are ScanNet's raw ids
+        (`label_convention`), the raw ids of wall, floor and ceiling are used.
         """
         instance = surface.instance.copy()
         protocol = "class-agnostic, every true instance"
         if surface.semantic is not None and void_classes:
-            if void_classes == STRUCTURE and surface.semantic.max(initial=0) > 40:
-                void_classes = RAW_STRUCTURE
+            if void_classes == STRUCTURE:
+                names = surface.names or {}
+                convention, _ = label_convention(surface.semantic, surface.instance, names)
+                void_classes = RAW_STRUCTURE if convention == "raw" else STRUCTURE
             instance[np.isin(surface.semantic, void_classes)] = 0
             protocol += " but walls, floor and ceiling"
         xyz, semantic = surface.points.xyz, surface.semantic
@@ -101,15 +119,21 @@ class Truth:
 
 
 def read_truth(path: Path, cloud: LabelledPoints | None = None, table: Path | None = None) -> Truth:
-    """True ids on points, from a PLY, a list with one id per point of `cloud`, or a scan."""
+    """True ids on points, from a PLY, a list with one id per point of `cloud`, or a scan.
+
+    The source has world coordinates; the truth is relative to the local origin of `cloud`.
+    """
+    offset = NO_OFFSET if cloud is None else cloud.points.offset
     if path.is_dir() or not path.suffix:
-        return _scan(path, table)
-    semantic = None
-    if path.suffix == ".ply":
-        points, ids = given_points(path), _property(path, LABEL_PROPERTIES)
-        semantic = _property(path, ("semantic",), needed=False)
+        return _scan(path, table, offset)
+    semantic: Int32[np.ndarray, " vertices"] | None = None
+    notes: tuple[str, ...] = ()
+    if path.suffix.lower() == ".ply":
+        points = given_points(path, offset)
+        ids, semantic, notes = _labels_of_ply(path)
     elif path.suffix in (".txt", ".npy") and cloud is not None:
-        points, ids = cloud.points, read_ids(path)
+        points = cloud.points
+        ids, notes = _listed(path)
         if len(ids) != len(points):
             raise InputError(
                 f"{path} has {len(ids)} ids, but the run's cloud has {len(points)} points; "
@@ -118,10 +142,10 @@ def read_truth(path: Path, cloud: LabelledPoints | None = None, table: Path | No
             )
     else:
         raise InputError(f"{path}: truth is a .ply, .txt, .npy or a ScanNet scene folder")
-    assert ids is not None
     # Many datasets use negative ids for unlabelled points.
     ids = np.maximum(ids, 0)
-    return Truth(points.xyz, ids, "class-agnostic, every id above 0", semantic=semantic)
+    protocol = "class-agnostic, every id above 0"
+    return Truth(points.xyz, ids, protocol, semantic=semantic, notes=notes)
 
 
 def scannet_scene(path: Path) -> str | None:
@@ -136,20 +160,20 @@ def read_ids(path: Path) -> Int32[np.ndarray, " points"]:
         raise InputError(f"{path} does not exist")
     try:
         ids = np.load(path) if path.suffix == ".npy" else np.loadtxt(path, ndmin=1)
-    except ValueError as error:
+    except (ValueError, EOFError) as error:
         raise InputError(f"{path}: expected one integer per line ({error})") from error
     return _integers(ids, path)
 
 
-def _scan(path: Path, table: Path | None) -> Truth:
+def _scan(path: Path, table: Path | None, offset: Offset) -> Truth:
     """The truth of a ScanNet or ScanNet++ folder, or of any scan with a true surface."""
     name, other = scannet_scene(path), is_scannetpp(path)
     if name is not None:
-        return Truth.of_annotation(read_annotation(path, name, table))
+        return Truth.of_annotation(read_annotation(path, name, table, offset))
     if other is not None:
-        found = read_scannetpp(other)
+        found = read_scannetpp(other, offset)
         return Truth(found.points, found.instance, found.protocol, notes=found.notes)
-    scene = read_scene(path)
+    scene = at_offset(read_scene(path), offset)
     load: Callable[[], LabelledPoints] | None = scene.load_surface
     if load is None:
         raise InputError(
@@ -159,25 +183,127 @@ def _scan(path: Path, table: Path | None) -> Truth:
     return replace(Truth.of_surface(load(), scene.void_classes), scene=scene)
 
 
-def _property(
-    path: Path, names: tuple[str, ...], needed: bool = True
-) -> Int32[np.ndarray, " vertices"] | None:
-    """The first of the vertex properties `names` that a PLY has."""
+def _listed(path: Path) -> tuple[Int32[np.ndarray, " points"], tuple[str, ...]]:
+    """Ids from a list of numbers or of names, with notes."""
+    names = _names(path)
+    if names is None:
+        return read_ids(path), ()
+    known = sorted({name for name in names if name.lower() not in NO_OBJECT})
+    number = {name: index for index, name in enumerate(known, start=1)}
+    few = ", ".join(known[:5]) + ", ..." * (len(known) > 5)
+    note = f"{path.name}: {len(known)} names, each taken as one object ({few})"
+    return np.array([number.get(name, 0) for name in names], np.int32), (note,)
+
+
+def _names(path: Path) -> list[str] | None:
+    """One name per point; None where the file has numbers or cannot be read."""
+    try:
+        if path.suffix == ".npy":
+            stored = np.load(path, allow_pickle=False)
+            if stored.dtype.kind not in "US" or stored.ndim != 1:
+                return None
+            names = [str(name).strip() for name in stored.astype(str)]
+        else:
+            names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError, EOFError):
+        return None  # `read_ids` says what is wrong
+    return names if any(names) and not any(map(_is_number, names)) else None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.partition(" ")[0])
+    except ValueError:
+        return False
+    return text.lower() not in NO_OBJECT
+
+
+def _labels_of_ply(
+    path: Path,
+) -> tuple[Int32[np.ndarray, " vertices"], Int32[np.ndarray, " vertices"] | None, tuple[str, ...]]:
+    """True objects and classes of the vertices, with notes on where they are from."""
     from plyfile import PlyData
 
-    vertex = PlyData.read(str(path))["vertex"].data
-    for name in names:
-        if name in (vertex.dtype.names or ()):
-            return _integers(np.asarray(vertex[name]), path)
-    if not needed:
-        return None
+    ply = PlyData.read(str(path))
+    vertex = ply["vertex"].data
+    for element in ("vertex", "face"):
+        data: np.ndarray = ply[element].data if element in ply else np.zeros(0)
+        objects = _found(data, OBJECTS)
+        if objects is None:
+            continue
+        classes = _found(data, CLASSES)
+        classes = None if classes == objects else classes
+        notes: tuple[str, ...] = ()
+        if element == "face":
+            corners = [np.asarray(each) for each in data[_corners(data, path)]]
+            ids = _at_vertices(_integers(data[objects], path), corners, len(vertex))
+            notes = (f"{path.name}: {objects} of the faces, given to their vertices by majority",)
+        else:
+            ids = _integers(vertex[objects], path)
+            if _plain(objects) not in OBJECTS:
+                notes = (f"{path.name}: {objects} taken as the objects",)
+        if classes is None:
+            return ids, None, notes
+        semantic = _integers(data[classes], path)
+        if element == "face":
+            semantic = _at_vertices(semantic, corners, len(vertex))
+        return ids, semantic, notes
     raise InputError(
         f"{path}: vertices have {', '.join(vertex.dtype.names or ())}; expected their ids as one "
-        f"of {', '.join(names)}"
+        "of instance, object_id, label, on vertices or faces, also as CloudCompare's scalar_label"
     )
 
 
+def _plain(name: str) -> str:
+    """A property's name without CloudCompare's prefix, case and underscores.
+
+    >>> _plain("scalar_Instance_ID")
+    'instanceid'
+    """
+    return re.sub(r"[_ ]", "", name.lower().removeprefix("scalar_"))
+
+
+def _found(data: np.ndarray, names: tuple[str, ...]) -> str | None:
+    """The property with one of the names; for objects else the only scalar of CloudCompare."""
+    fields = data.dtype.names or ()
+    plain = {_plain(field): field for field in reversed(fields)}
+    known = next((plain[name] for name in names if name in plain), None)
+    scalars = [field for field in fields if field.lower().startswith("scalar_")]
+    if known is None and names is OBJECTS and len(scalars) == 1:
+        return scalars[0]
+    return known
+
+
+def _corners(face: np.ndarray, path: Path) -> str:
+    """The property with the vertices of each face."""
+    for name in ("vertex_indices", "vertex_index"):
+        if name in (face.dtype.names or ()):
+            return name
+    raise InputError(f"{path}: its faces have no vertex_indices, so their ids cannot be placed")
+
+
+def _at_vertices(
+    label: Int32[np.ndarray, " faces"], corners: list[np.ndarray], vertices: int
+) -> Int32[np.ndarray, " vertices"]:
+    """The most frequent label of the faces at each vertex, the smaller one of two; 0 without."""
+    known, index = np.unique(label, return_inverse=True)
+    kinds = max(len(known), 1)
+    vertex = np.concatenate([*corners, np.zeros(0, np.int64)]).astype(np.int64)
+    of_corner = np.repeat(index, [len(each) for each in corners])
+    pairs, counts = np.unique(vertex * kinds + of_corner, return_counts=True)
+    place, number = np.divmod(pairs, kinds)
+    order = np.lexsort((-number, counts))  # the best is written last
+    found = np.zeros(vertices, np.int32)
+    found[place[order]] = known[number[order]]
+    return found
+
+
 def _integers(ids: np.ndarray, path: Path) -> Int32[np.ndarray, " ids"]:
-    if ids.ndim != 1 or not np.array_equal(ids, np.round(ids)):
-        raise InputError(f"{path}: expected one integer per point, got shape {ids.shape}")
+    """Whole numbers as int32; NaN, CloudCompare's missing value, is 0."""
+    ids = np.nan_to_num(ids) if ids.dtype.kind == "f" else ids
+    if ids.ndim != 1 or ids.dtype.kind not in "buif" or not np.array_equal(ids, np.round(ids)):
+        raise InputError(f"{path}: expected one integer per point, got {ids.dtype} {ids.shape}")
+    if ids.size and not -(2**31) <= ids.min() <= ids.max() < 2**31:
+        known, index = np.unique(np.maximum(ids, 0), return_inverse=True)
+        return (index + (known[0] != 0)).astype(np.int32)
     return ids.astype(np.int32)

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Int32
 
 from lift3d.export.instances import Object
-from lift3d.scene import LabelledPoints, LabelMap, Scene
+from lift3d.scene import LabelledPoints, LabelMap, Offset, Scene
 from lift3d.scene.colours import Palette
 from lift3d.scene.errors import InputError
 
@@ -69,6 +69,11 @@ class Content:
         return self.views
 
     @property
+    def offset(self) -> Offset:
+        """World coordinates of the local origin of cloud and cameras."""
+        return self.cloud.points.offset
+
+    @property
     def ids(self) -> list[int]:
         """Every id above 0 on the cloud, ascending."""
         found = np.unique(self.cloud.instance)
@@ -106,6 +111,9 @@ class Format:
     """Raises InputError, before anything is written, if the format cannot hold the content."""
     pictures: bool = False
     """Whether the format needs the views."""
+    coordinates: Literal["local", "world", "none"] = "local"
+    """Of georeferenced scenes: `world`, in double precision, or `local`, relative to the local
+    origin, with `offset.json` beside the files; none: the format has no coordinates."""
 
 
 def small_ids(content: Content, where: str, most: int = 255) -> dict[int, int]:

@@ -43,7 +43,7 @@ def write_instances(
     confidence: Mapping[int, float],
     views: Mapping[int, int],
 ) -> None:
-    """Write one entry per id above 0, ascending.
+    """Write one entry per id above 0, ascending; places are world coordinates.
 
     `confidence`: confidence of each id, 0 to 1; `views`: number of views that see each id.
     """
@@ -72,10 +72,11 @@ def list_instances(
     for each in ids:
         index = members.get(each, order[:0])
         xyz = cloud.points.xyz[index]
+        offset = np.array(cloud.points.offset)
         box, centre = None, None
         if len(index):
-            box = {"min": _rounded(xyz.min(0)), "max": _rounded(xyz.max(0))}
-            centre = _rounded(np.median(xyz, axis=0))
+            box = {"min": _rounded(xyz.min(0) + offset), "max": _rounded(xyz.max(0) + offset)}
+            centre = _rounded(np.median(xyz, axis=0) + offset)
         entries.append(
             {
                 "id": each,

@@ -18,6 +18,7 @@ The default data parser moves and rescales the scene; to keep metres and axes:
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ import numpy as np
 from lift3d.export.content import Content, Format, Tick
 from lift3d.export.frames import Frame, Limits, check_frames, frames, write_png
 from lift3d.export.ply import write_cloud
-from lift3d.scene import Camera
+from lift3d.scene import NO_OFFSET, Camera
 from lift3d.scene.labelmaps import write_label_map
 from lift3d.scene.storage import atomic
 
@@ -69,7 +70,8 @@ def write(content: Content, folder: Path, tick: Tick) -> list[str]:
         entry["transform_matrix"] = (frame.camera.pose @ OPENGL).tolist()
         listed.append(entry)
         intrinsics.append(camera_values(frame.camera))
-    write_cloud(folder / "cloud.ply", content.cloud)
+    points = replace(content.cloud.points, offset=NO_OFFSET)  # nerfstudio reads float32
+    write_cloud(folder / "cloud.ply", replace(content.cloud, points=points))
     notes = [f"nerfstudio: to keep metres and axes, train with nerfstudio-data {ALL}"]
     if with_depth < len(listed):
         # nerfstudio's parser requires depth for all frames or for none.
@@ -84,6 +86,8 @@ def write(content: Content, folder: Path, tick: Tick) -> list[str]:
         notes.append(f"nerfstudio: {cut} pixels of depth beyond {FAR / 1000:g} are missing")
     top: dict[str, Any] = {"camera_model": "OPENCV", "ply_file_path": "cloud.ply"}
     top["metric"] = content.scene.metric  # for lift3d; nerfstudio ignores unknown keys
+    if content.offset != NO_OFFSET:
+        top["offset"] = list(content.offset)  # for lift3d, likewise
     if all(each == intrinsics[0] for each in intrinsics):
         top |= intrinsics[0]
     else:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lift3d.datasets import colmap_scene
-from lift3d.scene import Camera, Scene, Skipped, View
+from lift3d.scene import NO_OFFSET, Camera, Scene, Skipped, View
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.fingerprint import fingerprint, scene_fingerprint
 from lift3d.scene.protocols import ReconstructorConfig, Seeded
@@ -342,6 +342,7 @@ class _Work:
             self.scene,
             views=tuple(views),
             metric=False,
+            offset=NO_OFFSET,
             skipped=(*self.scene.skipped, *skipped),
             notes=(*self.scene.notes, *notes),
             load_points=partial(colmap_scene.load_points, model),

@@ -6,6 +6,7 @@ Each takes and gives the nouns of `lift3d.scene`; nothing is written unless a fo
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def fuse(scene: Scene, fusion: Choice = "voxel", voxel: float | None = None) -> 
     options = {} if voxel is None else {"voxel": voxel}
     config = backend("fusion", fusion, **options) if isinstance(fusion, str) else fusion
     points: Points = config.build().fuse(scene)
-    return points
+    return replace(points, offset=scene.offset)
 
 
 def segment(

@@ -16,11 +16,12 @@ import numpy as np
 
 from lift3d.evaluation.scores import at_vertices
 from lift3d.export.content import Content, Format, Options
+from lift3d.export.local_origin import write_offset
 from lift3d.export.registry import FORMATS
 from lift3d.reconstruction.fusion import given_points
 from lift3d.run.run import Run
 from lift3d.run.stages import alone_in
-from lift3d.scene import LabelledPoints
+from lift3d.scene import NO_OFFSET, LabelledPoints, Offset
 from lift3d.scene.contents import content
 from lift3d.scene.errors import InputError
 from lift3d.scene.labelmaps import renumber, renumbered
@@ -85,7 +86,7 @@ def _written(
                 progress.stage(f"export {each.name}") as tick,
                 staged_folder(out / each.name) as part,
             ):
-                notes = each.write(shown, part, tick)
+                notes = [*each.write(shown, part, tick), *_origin_note(part, each, shown.offset)]
                 written += _publish(part, home, each.name)
         except OSError as error:
             # NumPy reports a full disk only as "4096 requested and 12 written".
@@ -95,6 +96,17 @@ def _written(
         for note in notes:
             progress.log(note)
     return written
+
+
+def _origin_note(folder: Path, form: Format, offset: Offset) -> list[str]:
+    """Write the local origin beside a format that is relative to it; a note where it matters."""
+    if offset == NO_OFFSET or form.coordinates == "none":
+        return []
+    if form.coordinates == "world":
+        said = "world coordinates, far from 0, which programs of float32 cannot hold"
+    else:
+        said = write_offset(folder, offset)
+    return [f"{form.name}: {said}"]
 
 
 def _content(run: Run, pictures: bool, options: Options) -> Content:
@@ -110,7 +122,9 @@ def _content(run: Run, pictures: bool, options: Options) -> Content:
         objects = tuple(sorted(kept, key=lambda each: each.id))
     vertices = None
     if options.vertices is not None:
-        vertices = at_vertices(cloud, given_points(options.vertices).xyz, run.scene.metric)
+        vertices = at_vertices(
+            cloud, given_points(options.vertices, cloud.points.offset).xyz, run.scene.metric
+        )
 
     shown = Content(
         name=_file_name(run.name),

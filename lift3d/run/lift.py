@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from lift3d.scene.contents import remembered
 from lift3d.scene.errors import InputError
 from lift3d.scene.fingerprint import fingerprint, scene_fingerprint
 from lift3d.scene.labelmaps import LabelMaps, write_label_map
+from lift3d.scene.local_origin import localised
 from lift3d.scene.mask_sets import MaskSets, ViewMasks, flat, flat_maps, write_view_masks
 from lift3d.scene.prefetch import in_background, pictures_ahead, prefetch
 from lift3d.scene.progress import Progress, Quiet, Tick
@@ -122,7 +123,7 @@ def lift(
     if scene is None:
         config = config.with_reader()
         scene = open_scene(config.input, config.reader)
-    source = select(scene, config.views, config.stride)
+    source = select(localised(scene), config.views, config.stride)
     warnings = poses_unused(config, source)
     config = config.for_source(source)
     masks = _Masks(config, RunFolder(config.out))
@@ -215,7 +216,8 @@ def _fuse(run: _Stages, scene: Scene) -> Points:
 
     def work(tick: Tick) -> dict[str, Any]:
         if run.config.cloud is not None:
-            points, notes = given_points(run.config.cloud), [f"points of {run.config.cloud}"]
+            points = given_points(run.config.cloud, scene.offset)
+            notes = [f"points of {run.config.cloud}"]
         elif own is not None:
             points, notes = (
                 own(),
@@ -225,7 +227,7 @@ def _fuse(run: _Stages, scene: Scene) -> Points:
             fuser = run.config.fuser()
             points, notes = fuser.fuse(scene, progress=tick), list(fuser.notes)
             notes += [f"view {each.name} not fused: {each.reason}" for each in fuser.skipped]
-        write_points(run.files.points, points)
+        write_points(run.files.points, replace(points, offset=scene.offset))
         return {"points": len(points), "notes": notes}
 
     settings = [run.scene, run.config.fusion if run.config.cloud is None else run.config.cloud]
@@ -334,7 +336,7 @@ def _check(run: _Stages, scene: Scene) -> None:
     labels = LabelMaps(files.labels, [view.name for view in scene.views])
 
     def work(tick: Tick) -> dict[str, Any]:
-        cloud = read_cloud(files.cloud)
+        cloud = read_cloud(files.cloud, scene.offset)
         epsilon, pixels = config.epsilon, config.check_pixels
         found, printed = check(scene, cloud, labels, epsilon, pixels, config.tolerance, tick)
         if scene.load_surface is not None:

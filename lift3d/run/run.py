@@ -19,10 +19,16 @@ from lift3d.run.correct import read_automatic
 from lift3d.run.layout import Layout, run_of
 from lift3d.run.objects import read_objects
 from lift3d.run.record import read_json
-from lift3d.run.scene_file import open_source, read_cameras, read_points, read_scene
+from lift3d.run.scene_file import (
+    open_source,
+    read_cameras,
+    read_offset,
+    read_points,
+    read_scene,
+)
 from lift3d.run.stages import Record
 from lift3d.run.why import Why, explain
-from lift3d.scene import Camera, LabelledPoints, Points, Scene
+from lift3d.scene import Camera, LabelledPoints, Offset, Points, Scene
 from lift3d.scene.colours import Palette
 from lift3d.scene.errors import InputError, did_you_mean
 from lift3d.scene.labelmaps import LabelMaps, find_label_map, read_label_map
@@ -97,6 +103,13 @@ class Run:
         return read_cameras(self.folder)
 
     @cached_property
+    def offset(self) -> Offset:
+        """World coordinates of the local origin of cameras and clouds; zeros but in georeferenced
+        scenes.
+        """
+        return read_offset(self.folder)
+
+    @cached_property
     def scene(self) -> Scene:
         """The views as used. Pictures are read from the scan at first use; cameras, and depth that
         the reconstruction made, are in the run itself.
@@ -115,8 +128,8 @@ class Run:
 
     @cached_property
     def cloud(self) -> LabelledPoints:
-        """The labelled cloud."""
-        return read_cloud(self.files.cloud)
+        """The labelled cloud, relative to `offset` as cameras are; `points.world` adds it."""
+        return read_cloud(self.files.cloud, self.offset)
 
     @cached_property
     def labels(self) -> LabelMaps:

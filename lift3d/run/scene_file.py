@@ -3,7 +3,8 @@
 It has the cameras, the paths of depth maps, the views left out, and the source of the pictures.
 Poses are `world_from_camera`, OpenCV axes, 4x4 by rows; pixel (0, 0) is the centre of the
 top-left pixel. Numbers keep every digit, so they are read back exactly. Depth that the
-reconstruction made is in `depth/`; a sensor's depth stays in the scan.
+reconstruction made is in `depth/`; a sensor's depth stays in the scan. In georeferenced scenes
+poses are relative to a local origin: add `offset` for world coordinates.
 """
 
 from __future__ import annotations
@@ -22,10 +23,22 @@ from jaxtyping import Float32
 from lift3d.datasets import read_again
 from lift3d.run.layout import Layout
 from lift3d.run.stages import CONTENTS
-from lift3d.scene import Camera, Depth, Image, Origin, Points, Scene, Skipped, View
+from lift3d.scene import (
+    NO_OFFSET,
+    Camera,
+    Depth,
+    Image,
+    Offset,
+    Origin,
+    Points,
+    Scene,
+    Skipped,
+    View,
+)
 from lift3d.scene.contents import remembered
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.fingerprint import pictures
+from lift3d.scene.local_origin import at_offset
 from lift3d.scene.progress import Tick
 from lift3d.scene.storage import atomic, fresh_folder
 
@@ -58,7 +71,8 @@ def write_scene(folder: Path, source: Scene, made: Scene, tick: Tick) -> None:
         "metric": made.metric,
         "conventions": "world_from_camera by rows, OpenCV axes (x right, y down, z forward), "
         "pixel (0, 0) = centre of the top-left pixel; depth: a file of this folder, "
-        f"'{SCAN}' where the scan has it, or null",
+        f"'{SCAN}' where the scan has it, or null; world coordinates: translation + offset",
+        "offset": list(made.offset),
         "origin": _origin(source.origin, folder),
         "points": f"{layout.depth.name}/{POINTS}" if made.load_points is not None else None,
         "shown": dict(zip(given, pictures(source.views), strict=True)),
@@ -84,10 +98,13 @@ def read_scene(folder: Path, source: Scene | None = None) -> Scene:
         scan = _Scan(folder, content) if given is None else None
         views = tuple(_view(entry, folder, given, scan) for entry in content["views"])
         base = source or Scene(content["name"], (), content["metric"], content["source"])
+        offset = _offset(content)
+        base = at_offset(base, offset)
         points = content["points"]
         return replace(
             base,
             views=views,
+            offset=offset,
             metric=content["metric"],
             skipped=tuple(Skipped(each["name"], each["reason"]) for each in content["skipped"]),
             notes=tuple(content["notes"]),
@@ -103,6 +120,16 @@ def read_cameras(folder: Path) -> dict[str, Camera]:
     """View name -> colour camera, in view order; InputError where the file is damaged."""
     try:
         return {each["name"]: _camera(each["camera"]) for each in _content(folder)["views"]}
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise _damaged(folder, error) from error
+
+
+def read_offset(folder: Path) -> Offset:
+    """World coordinates of the run's local origin; InputError where the file is damaged."""
+    try:
+        return _offset(_content(folder))
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -145,7 +172,9 @@ def read_points(path: Path) -> Points:
     """Read the file of `write_points`; InputError where it is missing or damaged."""
     try:
         with np.load(path) as stored:
-            return Points(**stored)
+            arrays = dict(stored)
+            x, y, z = arrays.pop("offset", NO_OFFSET)
+            return Points(**arrays, offset=(float(x), float(y), float(z)))
     except (OSError, ValueError, TypeError, EOFError) as error:
         raise InputError(f"{path} cannot be read ({error}); remove it and lift again") from error
 
@@ -208,6 +237,11 @@ def _view(
         load_depth=partial(_stored, path, "depth"),
         load_confidence=partial(_stored, path, "confidence"),
     )
+
+
+def _offset(content: Mapping[str, Any]) -> Offset:
+    x, y, z = (float(each) for each in content.get("offset", NO_OFFSET))
+    return x, y, z
 
 
 def _entry(view: View, depth: str | None) -> dict[str, Any]:

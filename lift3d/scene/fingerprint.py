@@ -52,7 +52,7 @@ def scene_fingerprint(scene: Scene) -> str:
         ]
         for view in scene.views
     ]
-    return fingerprint([views, scene.metric, scene.load_points])
+    return fingerprint([views, scene.metric, scene.load_points, scene.offset])
 
 
 def pictures(views: Sequence[View]) -> list[str]:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int32
 
+from lift3d.datasets.vertices import vertex_places
+from lift3d.scene import NO_OFFSET, Offset
 from lift3d.scene.errors import InputError
 
 MESH, SEGMENTS, OBJECTS = "mesh_aligned_0.05.ply", "segments.json", "segments_anno.json"
@@ -37,8 +39,8 @@ def is_scannetpp(folder: Path) -> Path | None:
     return next((each for each in places if (each / OBJECTS).is_file()), None)
 
 
-def read_scannetpp(folder: Path) -> ScanNetPlusPlus:
-    """The truth of one scene, without classes.
+def read_scannetpp(folder: Path, offset: Offset = NO_OFFSET) -> ScanNetPlusPlus:
+    """The truth of one scene, without classes; points are relative to `offset`.
 
     A vertex of several objects is assigned to the smallest. The evaluated classes are read from
     `top100_instance.txt` in a folder above the scene; without that file, all objects except
@@ -47,7 +49,7 @@ def read_scannetpp(folder: Path) -> ScanNetPlusPlus:
     from plyfile import PlyData
 
     vertex = PlyData.read(str(folder / MESH))["vertex"].data
-    xyz = np.stack([vertex[axis] for axis in "xyz"], axis=1).astype(np.float32)
+    xyz = vertex_places(folder / MESH, vertex, offset)
     try:
         segment = np.asarray(_json(folder / SEGMENTS)["segIndices"], np.int64)
         groups = _json(folder / OBJECTS)["segGroups"]

@@ -6,25 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, UInt8
+from jaxtyping import Float32, Float64, Int64
 
-from lift3d.scene import Points
+from lift3d.datasets.vertices import check_steps, columns, vertex_colours
+from lift3d.scene import NO_OFFSET, Offset, Points
 from lift3d.scene.errors import InputError
 
 NORMALS = (("nx", "ny", "nz"), ("normal_x", "normal_y", "normal_z"))
-COLOURS = (
-    ("red", "green", "blue"),
-    ("r", "g", "b"),
-    ("diffuse_red", "diffuse_green", "diffuse_blue"),
-)
 
 
-def given_points(path: Path) -> Points:
+def given_points(path: Path, offset: Offset = NO_OFFSET) -> Points:
     """Vertices of a PLY, in file order, so that labels can be written back to them.
 
     Normals come from the file, else from its faces (weighted by area), else they are zero.
-    Colours between 0 and 1 are multiplied by 255; without colours points are mid grey.
-    Every point has confidence 1. Raises InputError if the file is no PLY with vertices.
+    Colours of 16 bits or floats are scaled to 8 bits; without colours points are mid grey.
+    Every point has confidence 1. The file has world coordinates, the result is relative to
+    `offset`. Raises InputError if the file is no PLY with vertices, or if its coordinates are too
+    large for the float32 that they are stored in.
     """
     import plyfile
 
@@ -45,31 +43,19 @@ def given_points(path: Path) -> Points:
         raise InputError(f"{path}: vertices have {', '.join(fields)}; expected x, y, z")
     if not len(vertex):
         raise InputError(f"{path} has 0 vertices; expected the points to label")
-    xyz = _columns(vertex, ("x", "y", "z"))
+    xyz = columns(vertex, ("x", "y", "z"))
     if not np.isfinite(xyz).all():
         bad = int(np.flatnonzero(~np.isfinite(xyz).all(1))[0])
         raise InputError(f"{path}: vertex {bad} is not finite ({xyz[bad].tolist()}); remove it")
+    check_steps(path, vertex, xyz)
+    xyz = xyz - offset
     return Points(
         xyz.astype(np.float32),
-        _rgb(vertex),
+        vertex_colours(vertex),
         _normals(path, ply, xyz, names),
         np.ones(len(xyz), np.float32),
+        offset,
     )
-
-
-def _columns(vertex: np.ndarray, names: tuple[str, ...]) -> Float64[np.ndarray, "points 3"]:
-    return np.stack([vertex[name].astype(np.float64) for name in names], axis=1)
-
-
-def _rgb(vertex: np.ndarray) -> UInt8[np.ndarray, "points 3"]:
-    for names in COLOURS:
-        if set(names) <= set(vertex.dtype.names or ()):
-            rgb = _columns(vertex, names)
-            kinds = {vertex.dtype[name].kind for name in names}
-            if kinds == {"f"} and np.nanmax(rgb, initial=0) <= 1:
-                rgb = rgb * 255
-            return np.clip(np.rint(np.nan_to_num(rgb)), 0, 255).astype(np.uint8)
-    return np.full((len(vertex), 3), 128, np.uint8)
 
 
 def _normals(
@@ -79,7 +65,7 @@ def _normals(
     normal = np.zeros((len(xyz), 3))
     for names in NORMALS:
         if set(names) <= set(vertex.dtype.names or ()):
-            normal = np.nan_to_num(_columns(vertex, names))
+            normal = np.nan_to_num(columns(vertex, names))
             break
     else:
         if "face" in elements:

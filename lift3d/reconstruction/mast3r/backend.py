@@ -23,7 +23,7 @@ from lift3d.networks.weights import find
 from lift3d.reconstruction.alignment import Aligned, Known, PairPrediction, align
 from lift3d.reconstruction.mast3r import Mast3rConfig
 from lift3d.reconstruction.pairs import PairsConfig
-from lift3d.scene import Camera, Depth, Matches, Scene, Skipped, View
+from lift3d.scene import NO_OFFSET, Camera, Depth, Matches, Scene, Skipped, View
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.fingerprint import fingerprint
 from lift3d.scene.sources import code_of
@@ -84,6 +84,7 @@ class Mast3rReconstruction:
             scene,
             views=tuple(kept),
             metric=metric,
+            offset=NO_OFFSET if self.config.poses == "estimate" else scene.offset,
             skipped=(*scene.skipped, *skipped),
             notes=(*scene.notes, *notes),
         )

@@ -35,7 +35,7 @@ def write_report(folder: Path, scene: Scene, run: Mapping[str, Any]) -> None:
     checked = json.loads(files.consistency.read_text())
     instances = json.loads(files.instances.read_text())
     palette = stored_colours(files.instances)
-    shown = pictures.sides(read_cloud(files.cloud), scene, palette)
+    shown = pictures.sides(read_cloud(files.cloud, scene.offset), scene, palette)
     pictures.write_sheet(files.picture, shown)
     best, thumbs = _coloured(files, scene, palette, views.thumbs_of(checked))
     cut_outs = objects.cut_outs(instances, scene, files.labels, best, palette, run["views"])
