@@ -14,6 +14,7 @@ from lift3d.export.content import Options
 from lift3d.run.batch.workers import Workers
 from lift3d.run.settings import AutoReader, AutoTracking, Choice, LiftConfig
 from lift3d.scene.errors import InputError
+from lift3d.scene.printing import to_stdout
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class View:
 
         view_run(Run.open(self.folder), screenshot=self.screenshot)
         if self.screenshot is not None:
-            print(self.screenshot)
+            to_stdout(self.screenshot)
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class Why:
         """Print the explanation."""
         from lift3d.run.run import Run
 
-        print(Run.open(self.folder).why(self.view, (self.x, self.y)))
+        to_stdout(Run.open(self.folder).why(self.view, (self.x, self.y)))
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ class Export(Options):
 
         run = Run.open(self.folder, self.scan)
         for path in export(run, self.to, self.out, self, for_terminal()):
-            print(path)
+            to_stdout(path)
 
 
 @dataclass(frozen=True)
@@ -219,12 +220,12 @@ class Weights:
                 raise InputError(
                     f"no name for {self.path}; give it: lift3d weights NAME --path FILE"
                 )
-            print(listing(self.folder))
+            to_stdout(listing(self.folder))
             return
         progress = for_terminal()
         with progress.stage(f"{known(self.name).name}, MB") as tick:
             file = fetch(self.name, tick, path=self.path, folder=self.folder, log=progress.log)
-        print(file)
+        to_stdout(file)
 
 
 @dataclass(frozen=True)

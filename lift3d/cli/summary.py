@@ -12,6 +12,7 @@ from rich.table import Table
 from lift3d.run.report.verdict import verdict
 from lift3d.run.run import Run
 from lift3d.scene import Camera, Scene
+from lift3d.scene.printing import plain_table
 
 
 def print_scene(scene: Scene) -> None:
@@ -122,7 +123,7 @@ def _add_numbers(table: Table, what: str, found: dict[str, Any], names: tuple[st
 
 
 def _table(title: str) -> Table:
-    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
+    table = plain_table(title, show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     return table

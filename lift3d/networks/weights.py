@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
@@ -18,6 +17,7 @@ from lift3d.networks.download import download
 from lift3d.scene.contents import signature
 from lift3d.scene.errors import InputError, did_you_mean
 from lift3d.scene.fingerprint import PUBLISHED
+from lift3d.scene.printing import to_stderr
 from lift3d.scene.storage import atomic
 
 MB = 1_000_000
@@ -142,11 +142,6 @@ def published(checkpoint: Checkpoint, folder: Path | None = None) -> str:
 
 
 PUBLISHED.update({name: partial(published, each) for name, each in KNOWN.items()})
-
-
-def to_stderr(line: str) -> None:
-    """Log a line to stderr."""
-    print(line, file=sys.stderr, flush=True)
 
 
 def fetch(

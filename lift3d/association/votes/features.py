@@ -14,6 +14,7 @@ from jaxtyping import Float32, Int64
 from lift3d.association.looks import Look, looks
 from lift3d.geometry.visibility import DepthTolerance
 from lift3d.scene import Points, Scene
+from lift3d.scene.compiled import compiled
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.storage import atomic
 
@@ -130,7 +131,7 @@ def _add_view(
     _add(sums, weight, seen.point, seen.row, seen.column, look.weight, maps, scale, height, width)
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 @no_type_check
 def _add(sums, weight, point, row, column, look, maps, scale, height, width):
     """A point comes once per view, so no two threads meet."""
