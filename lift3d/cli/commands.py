@@ -78,12 +78,15 @@ class Info:
 
     def run(self, command: Sequence[str]) -> None:
         """Print tables."""
-        from lift3d.cli.summary import print_run, print_scene
+        from lift3d.cli.summary import print_run, print_scene, print_unfinished
         from lift3d.datasets import read_scene
         from lift3d.run.layout import Layout
+        from lift3d.run.record import is_run
 
         if Layout(self.input).record.is_file():
             print_run(self.input)
+        elif is_run(self.input):
+            print_unfinished(self.input)
         else:
             found = None if isinstance(self.reader, AutoReader) else self.reader
             print_scene(read_scene(self.input, found))
@@ -103,8 +106,10 @@ class View:
         from lift3d.run.run import Run
         from lift3d.viewing.window import view_run
 
-        view_run(Run.open(self.folder), screenshot=self.screenshot)
+        run = Run.open(self.folder)
+        view_run(run, screenshot=self.screenshot)
         if self.screenshot is not None:
+            run.check_same()
             to_stdout(self.screenshot)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from lift3d.run.record import progress_of
 from lift3d.run.report.verdict import verdict
 from lift3d.run.run import Run
 from lift3d.scene import Camera, Scene
@@ -84,6 +85,14 @@ def print_run(folder: Path) -> None:
     for what, path in paths.items():
         if path.exists():
             table.add_row(what, str(path))
+    Console().print(table)
+
+
+def print_unfinished(folder: Path) -> None:
+    """Print how far a run has come that is interrupted or still going on."""
+    table = _table(str(folder))
+    table.add_row("state", f"a run that is not finished; {progress_of(folder)}")
+    table.add_row("next", "wait for its lift, or give the same command again to continue it")
     Console().print(table)
 
 

@@ -16,6 +16,7 @@ from lift3d.evaluation.truth import Truth, read_truth
 from lift3d.geometry.visibility import DepthTolerance
 from lift3d.run.run import Run
 from lift3d.scene import Camera, LabelMap
+from lift3d.scene.errors import system_words
 from lift3d.scene.labelmaps import LabelMaps, derived, true_label_maps
 from lift3d.scene.storage import atomic
 
@@ -50,8 +51,13 @@ def evaluate(
         "notes": [*known.notes, *notes],
         "consistency": run.consistency["printed"],
     }
-    with atomic(run.files.evaluation) as part:
-        part.write_text(json.dumps(found, indent=1))
+    run.check_same()
+    try:
+        with atomic(run.files.evaluation) as part:
+            part.write_text(json.dumps(found, indent=1))
+    except OSError as error:  # such as a read-only disk
+        note = f"the scores are not kept: {system_words(error)}: {run.files.evaluation}"
+        found["notes"] = [note, *found["notes"]]
     return found
 
 

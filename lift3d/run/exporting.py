@@ -86,9 +86,11 @@ def _written(
                 staged_folder(out / each.name) as part,
             ):
                 notes = each.write(shown, part, tick)
+                run.check_same()
                 written += _publish(part, home, each.name)
         except OSError as error:
-            what = f"{system_words(error)}; {each.name} is unchanged, formats named before it are complete"
+            what = f"{system_words(error)}; {each.name} is unchanged"
+            what += ", formats named before it are complete"
             raise OSError(error.errno or errno.EIO, what, error.filename or str(home)) from error
         for note in notes:
             progress.log(note)

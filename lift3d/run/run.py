@@ -214,6 +214,13 @@ class Run:
             None if automatic is None else read_label_map(automatic),
         )
 
+    def check_same(self) -> None:
+        """InputError where the run was lifted again with other results since it was opened."""
+        stages = self.record["stages"], read_json(self.folder, self.files.record.name)["stages"]
+        before, now = ([each["key"] for each in some] for some in stages)
+        if before != now:
+            raise InputError(f"{self.folder} was lifted again while it was read; start again")
+
     def evaluate(self, truth: Path | str, **options: Any) -> dict[str, Any]:
         """Score against ground truth and save `evaluation.json`; options: `evaluating.evaluate`."""
         from lift3d.run.evaluating import evaluate

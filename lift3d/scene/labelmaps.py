@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import TypeVar
 
@@ -187,8 +188,9 @@ def write_label_map(folder: Path, name: str, labels: LabelMap) -> Path:
     path = folder / f"{name}{'.tif' if wide else '.png'}"
     with atomic(path) as part:
         if wide:
-            with part.open("w+b") as file:  # libtiff takes only names that are UTF-8
-                Image.fromarray(labels).save(file, "TIFF", compression="tiff_lzw")
+            data = BytesIO()  # libtiff takes only names that are UTF-8
+            Image.fromarray(labels).save(data, "TIFF", compression="tiff_lzw")
+            part.write_bytes(data.getvalue())
         else:
             # Level 1: label maps are flat, so the size is near the best, and 5 times faster.
             Image.fromarray(labels.astype(np.uint16)).save(part, compress_level=1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -85,7 +86,11 @@ class _Printable(logging.Formatter):
         return printable(super().format(record))
 
 
+_format_warning = warnings.formatwarning
+
+
 def arrange_logs() -> None:
-    """Make log messages printable, in lift3d's own processes."""
+    """Make log messages and warnings printable, in lift3d's own processes."""
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(_Printable())
+    warnings.formatwarning = lambda *told, **more: printable(_format_warning(*told, **more))

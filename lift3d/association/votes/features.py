@@ -80,12 +80,13 @@ def _shifted(
 
 
 def _channels(scene: Scene, features: FeatureMaps) -> int:
+    why = "it has no views"
     for index in range(len(scene)):
         try:
             return features(index).shape[2]
-        except FrameError:
-            continue
-    raise InputError(f"{scene.name}: no view has features")
+        except FrameError as error:
+            why = str(error)
+    raise InputError(f"{scene.name}: no view has features ({why})")
 
 
 def _into(

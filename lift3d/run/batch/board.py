@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
 from lift3d.run.batch.overview import Row
+from lift3d.run.record import STAGES
 from lift3d.scene.printing import printable, to_console, to_stderr
 from lift3d.scene.progress import PATIENCE
 
-STAGES = ("reconstruct", "fuse", "track", "associate", "correct", "check", "report")
 Running = Callable[[], list[tuple[str, int]]]
 """Scans being lifted and the number of their finished stages."""
 

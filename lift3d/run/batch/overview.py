@@ -208,7 +208,7 @@ def _page(out: Path, rows: Sequence[Row]) -> str:
 
 def _linked(out: Path, row: Row) -> Markup:
     place = os.path.relpath(Layout(Path(row.folder)).report, out)
-    return element("a", row.scan, href=quote(Path(place).as_posix()))
+    return element("a", row.scan, href=quote(os.fsencode(place)))
 
 
 def _left_over(rows: Sequence[Row]) -> Markup:
