@@ -456,7 +456,7 @@ def test_without_a_home_the_message_says_what_to_set(monkeypatch, capsys):
     monkeypatch.setattr(weights.Path, "home", no_home)
     assert cli.main(["weights"]) == 2
     assert "set LIFT3D_WEIGHTS" in capsys.readouterr().err
-    with pytest.raises(InputError, match="no file '~nobody-known/x.pth'"):
+    with pytest.raises(InputError, match=r"no file '~nobody-known/x\.pth'"):
         weights.find("~nobody-known/x.pth")
 
 

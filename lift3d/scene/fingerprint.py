@@ -29,8 +29,9 @@ def fingerprint(value: object, code: bool = True) -> str:
     """A short hash of settings, arrays, paths and loaders.
 
     The hash of a path covers its content and suffix, not its location; that of a missing path
-    covers its text. A text with a path separator that names an existing file counts as a path. Published weights are hashed by their published digest. Dataclass fields with
-    `compare=False` are left out: they change no result.
+    covers its text. A text with a path separator that names an existing file counts as a path.
+    Published weights are hashed by their published digest. Dataclass fields with `compare=False`
+    are left out: they change no result.
 
     For a loader (a callable without arguments) that is a `partial` of a module's function the hash
     covers its arguments and, with `code`, the function's source. Any other loader, such as a
