@@ -248,7 +248,9 @@ def test_a_mask_that_cannot_be_read_is_named_with_the_reason(scan, masks, lift, 
     cut(masks, [3])
     assert lift(*with_masks(masks))[0] == 0
     warnings = read_json(tmp_path / "run", "run.json")["warnings"]
-    assert any("view 3 stays unlabelled" in each and str(masks / "3.png") in each for each in warnings)
+    assert any(
+        "view 3 stays unlabelled" in each and str(masks / "3.png") in each for each in warnings
+    )
 
 
 def test_where_no_mask_can_be_read_the_error_has_the_reason(scan, masks, lift):

@@ -162,7 +162,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _fail(status: int, message: str) -> int:
     try:
         from lift3d.scene.printing import printable  # late: it needs NumPy
+
+        message = printable(message)
     except (ImportError, MemoryError, OSError):
-        printable = ascii
-    print(f"lift3d: {printable(message)}", file=sys.stderr, flush=True)
+        message = ascii(message)
+    print(f"lift3d: {message}", file=sys.stderr, flush=True)
     return status

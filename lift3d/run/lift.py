@@ -255,11 +255,11 @@ def _track(run: _Stages, scene: Scene, masks: _Masks) -> None:
                 tick(number, len(scene))
         warnings = warnings_of(masks.skipped, "stays unlabelled")
         if len(empty) == len(scene):
-            lost = len(masks.skipped)
-            reason = f"; {lost} of them cannot be read ({warnings[0]})" if lost else ""
+            count = len(masks.skipped)
+            reason = f"; {count} of them cannot be read ({warnings[0]})" if count else ""
             raise InputError(
                 f"{scene.source}: segmentation found no mask in any of {len(scene)} views{reason}; "
-                + ("mend these files" if lost else "try another segmenter or change its settings")
+                + ("mend these files" if count else "try another segmenter or change its settings")
             )
         lost = {each.name for each in masks.skipped}
         empty = [name for name in empty if name not in lost]

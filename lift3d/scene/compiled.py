@@ -29,7 +29,7 @@ def compiled(**options: Any) -> Callable[[F], F]:
         cache = _cache(function)
         if cache is not None:
             made._cache = cache
-        return made  # type: ignore[no-any-return]
+        return made
 
     return decorate
 
