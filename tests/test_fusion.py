@@ -357,7 +357,7 @@ def test_the_voxel_is_chosen_from_the_scene_and_reported():
     # 2 m away: the middle of the wall is about 2.1 x 1.6 m, 2.6 m across.
     assert default_voxel(scene(view("a"))) == 0.01
     assert default_voxel(scene(view("a", partial(plain, 200.0)), metric=False)) == 1.0
-    with pytest.raises(InputError, match="no view with depth.*first: it is torn"):
+    with pytest.raises(InputError, match=r"no view with depth.*first: it is torn"):
         default_voxel(scene(view("a", torn)))
     fusion = VoxelConfig().build()
     fusion.fuse(scene(view("a")))

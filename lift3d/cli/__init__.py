@@ -5,6 +5,7 @@ that the list of commands appears at once.
 """
 
 import ast
+import contextlib
 import inspect
 import os
 import sys
@@ -17,7 +18,7 @@ import tyro
 from tyro.conf import subcommand
 
 from lift3d import __version__
-from lift3d.cli.streams import arrange_streams
+from lift3d.cli.streams import arrange_streams, shown_streams
 
 FINISHED_STAGES = "finished stages are kept; run the same command again to continue"
 START = ("lift3d demo --out out/demo", "lift3d lift SCAN --out out/scan", "lift3d lift --help")
@@ -126,7 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             arrange_threads()
             arrange_logs()
         _check_names(given)
-        command = _parse(given)
+        with shown_streams() if given[0] in COMMANDS else contextlib.nullcontext():
+            command = _parse(given)
         command.run(["lift3d", *given])
     except KeyboardInterrupt:
         return _fail(130, f"interrupted; {FINISHED_STAGES}")
