@@ -1,8 +1,8 @@
 """Files and folders that are either complete or absent, also after a kill or a power cut.
 
 Files are written under a temporary name, unique to the process and the call, and get their final
-name when they are complete and on the disk. A folder to be replaced is renamed until the new one is in
-place. Where a process was killed in between, `tidy` restores it and removes temporary files.
+name when they are complete and on the disk. A folder to be replaced is renamed until the new one is
+in place. Where a process was killed in between, `tidy` restores it and removes temporary files.
 """
 
 from __future__ import annotations
