@@ -107,6 +107,14 @@ def test_a_run_that_was_lifted_again_meanwhile_is_not_scored(here):
     assert not (here / "export").exists()
 
 
+@pytest.mark.parametrize("stages", [None, 3, [{}], ["key"]])
+def test_a_damaged_record_is_an_error_in_words(here, stages):
+    stored = json.loads((here / "run.json").read_text()) | {"stages": stages}
+    (here / "run.json").write_text(json.dumps(stored))
+    with pytest.raises(InputError, match="damaged"):
+        Run.open(here).check_same()
+
+
 def test_a_run_whose_lift_only_kept_everything_is_scored(here):
     run = Run.open(here)
     assert run.cloud
@@ -150,6 +158,15 @@ def test_a_run_on_a_read_only_disk_is_scored_and_says_that_scores_are_not_kept(r
     found = Run.open(read_only).evaluate(read_only / "cloud.ply")
     assert found["scores"]
     assert "the scores are not kept: Read-only file system" in found["notes"][0]
+
+
+def test_a_full_disk_is_no_reason_to_lose_scores_in_silence(here, monkeypatch):
+    def full(path):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(evaluating, "atomic", full)
+    with pytest.raises(OSError, match="No space"):
+        Run.open(here).evaluate(here / "cloud.ply")
 
 
 def test_a_changed_setting_on_a_read_only_disk_is_an_error(read_only):

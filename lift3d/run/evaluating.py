@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,7 +56,9 @@ def evaluate(
     try:
         with atomic(run.files.evaluation) as part:
             part.write_text(json.dumps(found, indent=1))
-    except OSError as error:  # such as a read-only disk
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
         note = f"the scores are not kept: {system_words(error)}: {run.files.evaluation}"
         found["notes"] = [note, *found["notes"]]
     return found
