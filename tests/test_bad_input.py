@@ -236,3 +236,28 @@ def test_a_folder_that_is_no_run(command, tmp_path, capsys):
         more = ["--screenshot", str(tmp_path / "x.png")]
     assert main([command, str(tmp_path), *more]) == 2
     assert str(tmp_path) in capsys.readouterr().err
+
+
+def cut(folder, names):
+    for name in names:
+        path = folder / f"{name}.png"
+        path.write_bytes(path.read_bytes()[:60])
+
+
+def test_a_mask_that_cannot_be_read_is_named_with_the_reason(scan, masks, lift, tmp_path):
+    cut(masks, [3])
+    assert lift(*with_masks(masks))[0] == 0
+    warnings = read_json(tmp_path / "run", "run.json")["warnings"]
+    assert any(
+        "view 3 stays unlabelled" in each and str(masks / "3.png") in each for each in warnings
+    )
+
+
+def test_where_no_mask_can_be_read_the_error_has_the_reason(scan, masks, lift):
+    cut(masks, range(8))
+    status, said = lift(*with_masks(masks))
+    assert status == 2
+    assert "8 of them cannot be read" in said
+    assert str(masks / "0.png") in said.splitlines()[-1]
+    assert "mend these files" in said
+    assert "another segmenter" not in said

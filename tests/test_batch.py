@@ -248,6 +248,9 @@ def test_two_scans_of_one_name_are_refused(tmp_path):
         planned([tmp_path / "a/scan", tmp_path / "b/scan"], settings)
     with pytest.raises(InputError, match="no scans"):
         planned([], settings)
+    for taken in ("batch.html", "batch.json", "Quarantine.json", ".batch", "/"):
+        with pytest.raises(InputError, match="rename the scan"):
+            planned([tmp_path / taken], settings)
 
 
 def test_the_folder_of_a_run_is_refused_for_a_batch(tmp_path):

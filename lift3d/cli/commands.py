@@ -14,6 +14,7 @@ from lift3d.export.content import Options
 from lift3d.run.batch.workers import Workers
 from lift3d.run.settings import AutoReader, AutoTracking, Choice, LiftConfig
 from lift3d.scene.errors import InputError
+from lift3d.scene.printing import to_stdout
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,16 @@ class Info:
 
     def run(self, command: Sequence[str]) -> None:
         """Print tables."""
-        from lift3d.cli.summary import print_run, print_scene
+        from lift3d.cli.summary import print_run, print_scene, print_unfinished
         from lift3d.datasets import read_scene
         from lift3d.run.layout import Layout, run_of
+        from lift3d.run.record import is_run
 
         folder = run_of(self.input)
         if Layout(folder).record.is_file():
             print_run(folder)
+        elif is_run(folder):
+            print_unfinished(folder)
         else:
             found = None if isinstance(self.reader, AutoReader) else self.reader
             print_scene(read_scene(self.input, found))
@@ -103,9 +107,11 @@ class View:
         from lift3d.run.run import Run
         from lift3d.viewing.window import view_run
 
-        view_run(Run.open(self.folder), screenshot=self.screenshot)
+        run = Run.open(self.folder)
+        view_run(run, screenshot=self.screenshot)
         if self.screenshot is not None:
-            print(self.screenshot)
+            run.check_same()
+            to_stdout(self.screenshot)
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,7 @@ class Why:
         """Print the explanation."""
         from lift3d.run.run import Run
 
-        print(Run.open(self.folder).why(self.view, (self.x, self.y)))
+        to_stdout(Run.open(self.folder).why(self.view, (self.x, self.y)))
 
 
 @dataclass(frozen=True)
@@ -193,7 +199,7 @@ class Export(Options):
 
         run = Run.open(self.folder, self.scan)
         for path in export(run, self.to, self.out, self, for_terminal()):
-            print(path)
+            to_stdout(path)
 
 
 @dataclass(frozen=True)
@@ -221,12 +227,12 @@ class Weights:
                 raise InputError(
                     f"no name for {self.path}; give it: lift3d weights NAME --path FILE"
                 )
-            print(listing(self.folder))
+            to_stdout(listing(self.folder))
             return
         progress = for_terminal()
         with progress.stage(f"{known(self.name).name}, MB") as tick:
             file = fetch(self.name, tick, path=self.path, folder=self.folder, log=progress.log)
-        print(file)
+        to_stdout(file)
 
 
 @dataclass(frozen=True)

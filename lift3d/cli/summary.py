@@ -11,9 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from lift3d.datasets.depth_range import DepthRange, depth_range, scale_doubt, stored_as
+from lift3d.run.record import progress_of
 from lift3d.run.report.verdict import verdict
 from lift3d.run.run import Run
 from lift3d.scene import Camera, Scene, Skipped
+from lift3d.scene.printing import plain_table
 
 NAMED = 12
 """Most frames that are named as left out for the same reason."""
@@ -103,6 +105,14 @@ def print_run(folder: Path) -> None:
     Console().print(table)
 
 
+def print_unfinished(folder: Path) -> None:
+    """Print how far a run has come that is interrupted or still going on."""
+    table = _table(str(folder))
+    table.add_row("state", f"a run that is not finished; {progress_of(folder)}")
+    table.add_row("next", "wait for its lift, or give the same command again to continue it")
+    Console().print(table)
+
+
 def print_evaluation(found: dict[str, Any]) -> None:
     """Print the scores against ground truth."""
     table = _table(found["truth"])
@@ -139,7 +149,7 @@ def _add_numbers(table: Table, what: str, found: dict[str, Any], names: tuple[st
 
 
 def _table(title: str) -> Table:
-    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
+    table = plain_table(title, show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     return table

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +19,7 @@ from lift3d.datasets.colmap_scene import centred_camera
 from lift3d.datasets.frames import finish
 from lift3d.scene import Image, Scene, View
 from lift3d.scene.errors import FrameError, InputError, option_words
+from lift3d.scene.printing import is_text, only_text
 from lift3d.scene.protocols import Reader
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
@@ -281,7 +284,8 @@ def _open(path: Path, upright: bool = True) -> Any:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     import cv2
 
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    with _utf8(path) as name:
+        capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
     if not upright:
         capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
     if not capture.isOpened():
@@ -290,6 +294,18 @@ def _open(path: Path, upright: bool = True) -> Any:
             "short or of a kind FFmpeg does not know; copy it again"
         )
     return capture
+
+
+@contextmanager
+def _utf8(path: Path) -> Iterator[str]:
+    """A name of the file that is UTF-8, for a while; OpenCV crashes on others."""
+    if is_text(path):
+        yield str(path)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder, f"video{only_text(path.suffix)}")
+        link.symlink_to(path.absolute())
+        yield str(link)
 
 
 def _frames(capture: Any) -> Iterator[np.ndarray]:

@@ -242,11 +242,11 @@ def _write_text(
     starts: Int64[np.ndarray, " starts"],
     pairs: Int32[np.ndarray, "observations 2"],
 ) -> None:
-    with atomic(folder / "cameras.txt") as part, part.open("w") as file:
+    with atomic(folder / "cameras.txt") as part, part.open("w", encoding="utf-8") as file:
         file.write("# CAMERA_ID, MODEL, WIDTH, HEIGHT, PARAMS[]\n")
         for (model, width, height, numbers), camera in cameras.items():
             file.write(f"{camera} {model} {width} {height} {_joined(numbers)}\n")
-    with atomic(folder / "images.txt") as part, part.open("w") as file:
+    with atomic(folder / "images.txt") as part, part.open("w", encoding="utf-8") as file:
         file.write("# IMAGE_ID, QW, QX, QY, QZ, TX, TY, TZ, CAMERA_ID, NAME\n")
         file.write("# POINTS2D[] as (X, Y, POINT3D_ID), on a line that may be empty\n")
         for number, (camera, each) in enumerate(zip(of_picture, pictures, strict=True), start=1):
@@ -254,7 +254,7 @@ def _write_text(
             file.write(f"{number} {_joined((*turn, *move))} {camera} {each.file}\n")
             seen = zip(each.xy.tolist(), (each.point + 1).tolist(), strict=True)
             file.write(" ".join(f"{x!r} {y!r} {point}" for (x, y), point in seen) + "\n")
-    with atomic(folder / "points3D.txt") as part, part.open("w") as file:
+    with atomic(folder / "points3D.txt") as part, part.open("w", encoding="utf-8") as file:
         file.write("# POINT3D_ID, X, Y, Z, R, G, B, ERROR, TRACK[] as (IMAGE_ID, POINT2D_IDX)\n")
         xyz, rgb = cloud.points.world.tolist(), cloud.points.rgb.tolist()
         for number, (place, colour) in enumerate(zip(xyz, rgb, strict=True)):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lift3d.scene.errors import InputError
+from lift3d.scene.printing import is_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +23,7 @@ def read_checkpoint(path: Path, advice: str, allowed: Sequence[type] = ()) -> An
     import torch
 
     try:
-        mapped = zipfile.is_zipfile(path)
+        mapped = zipfile.is_zipfile(path) and is_text(path)  # else torch cannot map it
         with torch.serialization.safe_globals(list(allowed)):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # torch.load may raise any exception for other files

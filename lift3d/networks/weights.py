@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
@@ -18,6 +17,7 @@ from lift3d.networks.download import download
 from lift3d.scene.contents import signature
 from lift3d.scene.errors import InputError, did_you_mean
 from lift3d.scene.fingerprint import PUBLISHED
+from lift3d.scene.printing import to_stderr
 from lift3d.scene.storage import atomic
 
 MB = 1_000_000
@@ -88,9 +88,23 @@ KNOWN = {checkpoint.name: checkpoint for checkpoint in _ALL}
 def cache_folder() -> Path:
     """$LIFT3D_WEIGHTS, else `lift3d` in the user's cache ($XDG_CACHE_HOME, else ~/.cache)."""
     if given := os.environ.get("LIFT3D_WEIGHTS"):
-        return Path(given).expanduser()
-    caches = os.environ.get("XDG_CACHE_HOME")
-    return (Path(caches) if caches else Path.home() / ".cache") / "lift3d"
+        return expanded(given)
+    if caches := os.environ.get("XDG_CACHE_HOME"):
+        return Path(caches) / "lift3d"
+    try:
+        return Path.home() / ".cache/lift3d"
+    except RuntimeError:  # as in a container whose user has no entry
+        raise InputError(
+            "this user has no home folder; set LIFT3D_WEIGHTS to the folder of the weights"
+        ) from None
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with `~` replaced by the home folder where there is one."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # no such user, or no home
+        return Path(path)
 
 
 def known(name: str) -> Checkpoint:
@@ -110,7 +124,7 @@ def find(name_or_path: str | Path, folder: Path | None = None) -> Path:
     """
     name = str(name_or_path)
     if name not in KNOWN:
-        path = Path(name).expanduser()
+        path = expanded(name)
         if path.exists():
             return path
         raise InputError(f"no file {name!r}, and {did_you_mean(name, KNOWN, 'checkpoint')}")
@@ -144,11 +158,6 @@ def published(checkpoint: Checkpoint, folder: Path | None = None) -> str:
 PUBLISHED.update({name: partial(published, each) for name, each in KNOWN.items()})
 
 
-def to_stderr(line: str) -> None:
-    """Log a line to stderr."""
-    print(line, file=sys.stderr, flush=True)
-
-
 def fetch(
     name: str,
     progress: Callable[[int, int], None] | None = None,
@@ -169,7 +178,7 @@ def fetch(
             progress(done // MB, checkpoint.size // MB)
 
     record = _record(checkpoint, folder)
-    place = _place(checkpoint, folder, record) if path is None else path.expanduser().resolve()
+    place = _place(checkpoint, folder, record) if path is None else expanded(path).resolve()
     log(f"{name}: licence {checkpoint.licence}; you accept it by fetching or using the file")
     if path is not None and not place.is_file():
         raise InputError(f"no file {path}; --path takes {checkpoint.file} as published")

@@ -188,8 +188,9 @@ class _Work:
             try:
                 if not (folder / file).is_file():
                     pixels = np.ascontiguousarray(view.image()[..., ::-1])
+                    _, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])
                     with atomic(folder / file) as part:
-                        cv2.imwrite(str(part), pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])
+                        part.write_bytes(data.tobytes())
                 files[view.name] = file
             except FrameError as error:
                 unreadable[view.name] = str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from lift3d.evaluation.truth import Truth, read_truth
 from lift3d.geometry.visibility import DepthTolerance
 from lift3d.run.run import Run
 from lift3d.scene import Camera, LabelMap
+from lift3d.scene.errors import system_words
 from lift3d.scene.labelmaps import LabelMaps, derived, true_label_maps
 from lift3d.scene.storage import atomic
 
@@ -50,8 +52,15 @@ def evaluate(
         "notes": [*known.notes, *notes],
         "consistency": run.consistency["printed"],
     }
-    with atomic(run.files.evaluation) as part:
-        part.write_text(json.dumps(found, indent=1))
+    run.check_same()
+    try:
+        with atomic(run.files.evaluation) as part:
+            part.write_text(json.dumps(found, indent=1))
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        note = f"the scores are not kept: {system_words(error)}: {run.files.evaluation}"
+        found["notes"] = [note, *found["notes"]]
     return found
 
 

@@ -23,7 +23,7 @@ from lift3d.run.run import Run
 from lift3d.run.stages import alone_in
 from lift3d.scene import NO_OFFSET, LabelledPoints, Offset
 from lift3d.scene.contents import content
-from lift3d.scene.errors import InputError
+from lift3d.scene.errors import InputError, system_words
 from lift3d.scene.labelmaps import renumber, renumbered
 from lift3d.scene.progress import Progress, Quiet
 from lift3d.scene.storage import atomic, replace_folder, staged_folder
@@ -87,11 +87,11 @@ def _written(
                 staged_folder(out / each.name) as part,
             ):
                 notes = [*each.write(shown, part, tick), *_origin_note(part, each, shown.offset)]
+                run.check_same()
                 written += _publish(part, home, each.name)
         except OSError as error:
-            # NumPy reports a full disk only as "4096 requested and 12 written".
-            what = error.strerror or f"writing failed, perhaps the disk is full ({error})"
-            what += f"; {each.name} is unchanged, formats named before it are complete"
+            what = f"{system_words(error)}; {each.name} is unchanged"
+            what += ", formats named before it are complete"
             raise OSError(error.errno or errno.EIO, what, error.filename or str(home)) from error
         for note in notes:
             progress.log(note)

@@ -51,7 +51,7 @@ def part_of(name: str, validation: float = 0.1, test: float = 0.1, seed: int = 0
     if min(validation, test) < 0 or validation + test > 1:
         raise InputError(f"shares {validation} and {test}; expected 0 or more, 1 or less together")
     place = re.sub(r"^(scene\d{4})_\d\d$", r"\1", name)
-    digest = hashlib.sha256(f"{seed} {place}".encode()).digest()
+    digest = hashlib.sha256(f"{seed} {place}".encode(errors="surrogatepass")).digest()
     draw = int.from_bytes(digest[:8], "big") / 2**64
     if draw < test:
         return "test"

@@ -37,7 +37,7 @@ from lift3d.run.stages import (
 )
 from lift3d.scene import LabelMap, Points, Scene, Skipped, View, ids_in
 from lift3d.scene.contents import remembered
-from lift3d.scene.errors import InputError
+from lift3d.scene.errors import InputError, system_words
 from lift3d.scene.fingerprint import fingerprint, scene_fingerprint
 from lift3d.scene.labelmaps import LabelMaps, write_label_map
 from lift3d.scene.local_origin import localised
@@ -72,7 +72,6 @@ class _Stages:
         """Run a stage unless it is finished; returns its result."""
 
         def shown() -> dict[str, Any]:
-            self.files.record.unlink(missing_ok=True)  # not finished any more
             with self.progress.stage(name) as tick:
                 return work(tick)
 
@@ -141,7 +140,13 @@ def lift(
         _report(run, used, command)
         if run.files.evaluation.exists() and not run.folder.records["correct"].reused:
             run.warn("evaluation.json has scores of the earlier labels; evaluate again")
-        write_run(config.out, _content(run, used, command))
+        try:
+            write_run(config.out, _content(run, used, command))
+        except OSError as error:
+            # A finished run on a disk that is read-only or full stays one.
+            if not (run.files.record.is_file() and run.folder.all_kept):
+                raise
+            run.progress.log(f"{run.files.record} stays as it was: {system_words(error)}")
         return Run(config.out, scene=used, records=run.folder.records)
 
 
@@ -254,10 +259,11 @@ def _track(run: _Stages, scene: Scene, masks: _Masks) -> None:
                 tick(number, len(scene))
         warnings = warnings_of(masks.skipped, "stays unlabelled")
         if len(empty) == len(scene):
-            reason = f" ({warnings[0]})" if warnings else ""
+            count = len(masks.skipped)
+            reason = f"; {count} of them cannot be read ({warnings[0]})" if count else ""
             raise InputError(
                 f"{scene.source}: segmentation found no mask in any of {len(scene)} views{reason}; "
-                "try another segmenter or change its settings"
+                + ("mend these files" if count else "try another segmenter or change its settings")
             )
         lost = {each.name for each in masks.skipped}
         empty = [name for name in empty if name not in lost]

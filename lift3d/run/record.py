@@ -14,12 +14,14 @@ from typing import Any
 from lift3d import __version__
 from lift3d.datasets.advice import near_path
 from lift3d.run.settings import LiftConfig, as_json
-from lift3d.run.stages import Record
+from lift3d.run.stages import RECORDS, Record, RunFolder
 from lift3d.scene import Scene
 from lift3d.scene.errors import InputError
 from lift3d.scene.storage import atomic
 
 RUN = "run.json"
+STAGES = ("reconstruct", "fuse", "track", "associate", "correct", "check", "report")
+"""The stages of a lift, in order."""
 LIBRARIES = (
     *("numpy", "scipy", "numba", "higra"),
     *("opencv-python-headless", "pillow", "open3d-cpu", "open3d", "plyfile"),
@@ -69,13 +71,29 @@ def read_json(folder: Path, name: str) -> Any:
     try:
         return json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError):
+        if name == RUN and is_run(folder):
+            raise InputError(
+                f"{folder} is a run that is not finished ({progress_of(folder)}); wait for its "
+                "lift, or give the same `lift3d lift` command again to continue it"
+            ) from None
         there = "is not there" if not folder.exists() else f"has no {name}"
         raise InputError(
-            f"{folder} {there}; expected the folder of a finished `lift3d lift` run "
-            f"(to continue an interrupted one, run the same command again){near_path(folder)}"
+            f"{folder} {there}; expected the folder of a finished `lift3d lift` run"
+            f"{near_path(folder)}"
         ) from None
     except ValueError as error:
         raise InputError(f"{path} is damaged ({error}); lift again into this folder") from error
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a lift has begun in the folder, finished or not."""
+    return (folder / RECORDS).is_dir()
+
+
+def progress_of(folder: Path) -> str:
+    """The finished stages of a run that is not finished, in words."""
+    done = [name for name in STAGES if RunFolder(folder).has(name)]
+    return f"finished stages: {', '.join(done) or 'none'}"
 
 
 def versions() -> dict[str, str]:

@@ -227,6 +227,12 @@ class Run:
             None if automatic is None else read_label_map(automatic),
         )
 
+    def check_same(self) -> None:
+        """InputError where the run was lifted again with other results since it was opened."""
+        now = read_json(self.folder, self.files.record.name)
+        if _keys(now) != _keys(self.record):
+            raise InputError(f"{self.folder} was lifted again while it was read; start again")
+
     def evaluate(self, truth: Path | str, **options: Any) -> dict[str, Any]:
         """Score against ground truth and save `evaluation.json`; options: `evaluating.evaluate`."""
         from lift3d.run.evaluating import evaluate
@@ -247,3 +253,11 @@ class Run:
         from lift3d.run.exporting import export
 
         return export(self, formats, None if to is None else Path(to), options, progress)
+
+
+def _keys(record: Any) -> list[str]:
+    """The keys of the stages in `run.json`, which change with their results."""
+    try:
+        return [str(each["key"]) for each in record["stages"]]
+    except (KeyError, TypeError):
+        raise InputError("run.json of this run is damaged; lift again") from None

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lift3d.run.layout import Layout
 from lift3d.scene.contents import combined, content, files_of
 from lift3d.scene.errors import POSIX_ONLY, InputError
 from lift3d.scene.fingerprint import classes_in, fingerprint
@@ -102,6 +103,7 @@ class RunFolder:
         written = self._names(outputs)
         record = self._finished(name, key, written)
         if record is None:
+            remove(Layout(self.path).record)  # not finished any more
             set_aside = self._set_aside(name, written)
             self._begin(name, written)
             began = time.perf_counter()
@@ -127,6 +129,11 @@ class RunFolder:
         self.records[name] = record
         self.on_stage(record)
         return record
+
+    @property
+    def all_kept(self) -> bool:
+        """Whether no stage had to run."""
+        return all(record.reused for record in self.records.values())
 
     def has(self, name: str) -> bool:
         """Whether the stage has finished before, with any settings."""
@@ -258,10 +265,16 @@ def alone_in(path: Path, lock: Path | None = None) -> Iterator[None]:
     """Lock the folder; InputError where another process has locked it.
 
     The lock (flock) is on a file in the run folder, or on `lock`; the system releases it when the
-    process exits. Unfinished changes of a killed process are cleaned up first.
+    process exits. Unfinished changes of a killed process are cleaned up first. A folder that
+    cannot be written needs neither.
     """
     lock = lock or path / RECORDS / "lock"
-    handle = os.open(lock, os.O_RDONLY if lock.is_dir() else os.O_WRONLY | os.O_CREAT, 0o666)
+    writable = os.access(path, os.W_OK)
+    mode = os.O_RDONLY if lock.is_dir() or not writable else os.O_WRONLY | os.O_CREAT
+    if not writable and not lock.exists():
+        yield
+        return
+    handle = os.open(lock, mode, 0o666)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -272,7 +285,7 @@ def alone_in(path: Path, lock: Path | None = None) -> Iterator[None]:
         except OSError:
             pass  # a file system without locks, such as some NFS: go on without one
         for each in (path, path / RECORDS, path / RECORDS / FILES):
-            if each.is_dir():
+            if writable and each.is_dir():
                 tidy(each)
         yield
     finally:

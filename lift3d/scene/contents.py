@@ -85,7 +85,7 @@ def remembered(file: Path, keep: bool = True) -> Iterator[None]:
     finally:
         used = dict(_used)
         if keep and used != before:
-            with atomic(file) as part:
+            with contextlib.suppress(OSError), atomic(file) as part:  # only for speed
                 part.write_text(json.dumps(used, indent=0))
         _known.clear()  # bounded memory in a process that handles many scans
         _used.clear()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import TypeVar
 
@@ -187,7 +188,9 @@ def write_label_map(folder: Path, name: str, labels: LabelMap) -> Path:
     path = folder / f"{name}{'.tif' if wide else '.png'}"
     with atomic(path) as part:
         if wide:
-            Image.fromarray(labels).save(part, compression="tiff_lzw")
+            data = BytesIO()  # libtiff takes only names that are UTF-8
+            Image.fromarray(labels).save(data, "TIFF", compression="tiff_lzw")
+            part.write_bytes(data.getvalue())
         else:
             # Level 1: label maps are flat, so the size is near the best, and 5 times faster.
             Image.fromarray(labels.astype(np.uint16)).save(part, compress_level=1)
@@ -241,8 +244,10 @@ def _grey(path: Path, mode: str) -> np.ndarray:
     """One channel of a colour file whose channels are equal."""
     import cv2
 
-    # OpenCV, because Pillow reduces 16-bit colour to 8 bits.
-    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if mode != "F" else None
+    # OpenCV, because Pillow reduces 16-bit colour to 8 bits. From memory, because OpenCV crashes on
+    # names that are not UTF-8.
+    data = np.fromfile(path, np.uint8)
+    pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if mode != "F" else None
     if pixels is None or not np.issubdtype(pixels.dtype, np.integer):
         raise InputError(
             f"label map {path} stores {mode} pixels; expected ids in a grey or palette PNG"

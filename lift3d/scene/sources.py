@@ -24,6 +24,7 @@ followed; the value and code of the chosen one are in the key of a stage."""
 RECORDING = (
     *("lift3d.run.stages", "lift3d.scene.storage", "lift3d.scene.progress", "lift3d.run.record"),
     *("lift3d.scene.fingerprint", "lift3d.scene.contents", "lift3d.scene.sources"),
+    *("lift3d.scene.printing", "lift3d.scene.compiled"),
 )
 """Modules that affect when and where a stage runs, not its result."""
 

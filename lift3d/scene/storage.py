@@ -1,14 +1,15 @@
 """Files and folders that are either complete or absent, also after a kill or a power cut.
 
-Files are written under a temporary name, unique to the process, and get their final name when
-they are complete and on the disk. A folder to be replaced is renamed until the new one is in
-place. Where a process was killed in between, `tidy` restores it and removes temporary files.
+Files are written under a temporary name, unique to the process and the call, and get their final
+name when they are complete and on the disk. A folder to be replaced is renamed until the new one is
+in place. Where a process was killed in between, `tidy` restores it and removes temporary files.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import errno
+import itertools
 import os
 import platform
 import re
@@ -33,7 +34,8 @@ THREADS = 8
 10.3 s one after the other, 0.35 s with 8 threads (ext4)."""
 FOREIGN_AGE = 24 * 3600.0
 """Seconds after which a temporary file of another machine counts as abandoned; chosen by hand."""
-_TEMPORARY = re.compile(r"\..+\.(\d+)-([0-9a-f]{8})\.part(\.\w+)?")
+_TEMPORARY = re.compile(r"\..+\.(\d+)-([0-9a-f]{8})(?:-\d+)?\.part(\.\w+)?")
+_numbers = itertools.count()
 _ASIDE = re.compile(r"\.(.+)\.old")
 
 
@@ -135,7 +137,8 @@ def remove(path: Path) -> None:
 
 
 def _temporary(path: Path, suffix: str = "") -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}-{_machine()}.part{suffix}")
+    number = next(_numbers)  # two threads may write to one path
+    return path.with_name(f".{path.name}.{os.getpid()}-{_machine()}-{number}.part{suffix}")
 
 
 def _aside(path: Path) -> Path:

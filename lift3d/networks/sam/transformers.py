@@ -8,6 +8,7 @@ from typing import Any
 
 from lift3d.networks import Precision
 from lift3d.networks.sam.embeddings import Embedding
+from lift3d.networks.weights import expanded
 from lift3d.scene import Image
 from lift3d.scene.errors import InputError
 
@@ -115,7 +116,7 @@ def load(checkpoint: str, local_files_only: bool) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoImageProcessor, AutoModelForMaskGeneration
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASK_GENERATION_MAPPING_NAMES
 
-    where = str(Path(checkpoint).expanduser())
+    where = str(expanded(checkpoint))
     source = where if Path(where).exists() else checkpoint
     options: dict[str, Any] = {"local_files_only": local_files_only}
     try:

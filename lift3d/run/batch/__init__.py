@@ -13,7 +13,7 @@ from typing import Any
 
 from lift3d.datasets.scannet_surface import annotation_files
 from lift3d.run.batch.board import Board, for_terminal
-from lift3d.run.batch.overview import Row, ScanState, write_overview
+from lift3d.run.batch.overview import PAGE, TABLE, Row, ScanState, write_overview
 from lift3d.run.batch.workers import Ended, Workers, run_all
 from lift3d.run.lift import lift
 from lift3d.run.record import RUN
@@ -103,7 +103,9 @@ def batch(
 
 
 def planned(scans: Iterable[Path], settings: LiftConfig) -> list[Job]:
-    """One job per scan, in the order given. InputError where two scans share a name."""
+    """One job per scan, in the order given. InputError where two scans share a name, or a name
+    is that of a file of the batch.
+    """
     jobs: dict[str, Job] = {}
     # Without the fields of the batch: a run's settings must not depend on the list of scans.
     settings = LiftConfig(
@@ -111,6 +113,11 @@ def planned(scans: Iterable[Path], settings: LiftConfig) -> list[Job]:
     )
     for scan in scans:
         name = scan_name(scan)
+        if name.lower() in ("", OWN, QUARANTINE, TABLE, PAGE):
+            raise InputError(
+                f"the run folder of {scan} would have the name {name!r}, which the batch needs for "
+                "itself; rename the scan"
+            )
         if name in jobs:
             raise InputError(
                 f"{scan} and {jobs[name].config.input} would both be lifted into "
