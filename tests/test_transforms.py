@@ -213,7 +213,7 @@ def test_errors_in_the_file_are_named(tmp_path, change, message):
 
 def test_a_file_that_is_not_json_is_refused(tmp_path):
     (tmp_path / "transforms.json").write_text("{frames")
-    with pytest.raises(InputError, match="is not readable JSON"):
+    with pytest.raises(InputError, match="cannot be read as JSON"):
         read_scene(tmp_path)
 
 

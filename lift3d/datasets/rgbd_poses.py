@@ -16,11 +16,11 @@ from lift3d.datasets.poses import (
     read_log,
     read_matrix,
     read_rows,
-    read_text,
     read_tum,
 )
 from lift3d.scene import Skipped
 from lift3d.scene.errors import InputError
+from lift3d.scene.guarded import load_text
 
 
 @runtime_checkable
@@ -104,7 +104,7 @@ def _rows(path: Path, index: Path | None, images: Files) -> Poses:
             )
         return dict(zip(images, rows, strict=True))
     row_of = {}
-    for number, line in enumerate(read_text(index).splitlines(), 1):
+    for number, line in enumerate(load_text(index).splitlines(), 1):
         words = line.partition("#")[0].split()
         if not words:
             continue
