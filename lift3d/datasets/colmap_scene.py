@@ -14,11 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from lift3d.datasets.colmap_files import ADVICE, check_model
 from lift3d.geometry import orthonormal
 from lift3d.geometry.visibility import projected_depth
 from lift3d.scene import Camera, Depth, Image, Points, Transform, View, invert
 from lift3d.scene.contents import signature
 from lift3d.scene.errors import FrameError, InputError, MissingExtra
+from lift3d.scene.guarded import reading
+from lift3d.scene.guarded.json_file import load_json
 from lift3d.scene.storage import atomic
 
 GUESS = 1.2
@@ -102,14 +105,9 @@ def open_model(folder: Path) -> Any:
 
 @lru_cache(maxsize=2)
 def _open(folder: Path, stamps: tuple[str | None, ...]) -> Any:
-    try:
+    check_model(folder)
+    with reading(folder, "a COLMAP model", advice=ADVICE):
         return pycolmap().Reconstruction(str(folder))
-    except (RuntimeError, ValueError, IndexError, OverflowError, MemoryError) as error:
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
-        raise InputError(
-            f"{folder} is not a COLMAP model that can be read ({reason}); "
-            "copy cameras, images and points3D (all .bin or all .txt) again"
-        ) from error
 
 
 def write_unit(folder: Path, metric: bool) -> None:
@@ -125,12 +123,12 @@ def write_unit(folder: Path, metric: bool) -> None:
 
 def read_unit(folder: Path) -> bool | None:
     """The scale from `write_unit` or the user; None without it, or where poses changed since."""
-    try:
-        content = json.loads((folder / UNIT).read_text())
-        now = _hash(folder)
-        return bool(content["metric"]) if content.get("images", now) == now else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    if not (folder / UNIT).is_file():
         return None
+    content = load_json(folder / UNIT, kind=dict)
+    now = _hash(folder)
+    metric = content.get("metric")
+    return bool(metric) if metric is not None and content.get("images", now) == now else None
 
 
 def _hash(folder: Path) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -20,6 +19,9 @@ from lift3d.datasets.poses import fault
 from lift3d.geometry import orthonormal, transform
 from lift3d.scene import Camera, Depth, Points, Scene, Skipped, Transform, View, invert
 from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.guarded.arrays import load_npz
+from lift3d.scene.guarded.json_file import finite, load_json, shown
+from lift3d.scene.guarded.ply import load_ply
 from lift3d.scene.protocols import Reader
 
 FILE = "transforms.json"
@@ -78,12 +80,13 @@ class TransformsJson(Reader):
             metric = bool(content.get("metric", dense))
         source = f"reader nerfstudio at {path}"
         scene = finish(path, views, [*skipped, *unusable], source, (), metric, _name(file))
-        cloud = content.get("ply_file_path")
-        if not cloud:
+        cloud = _path(file, content, "ply_file_path", str(file))
+        if cloud is None:
             return scene
-        if not (file.parent / cloud).is_file():
-            return replace(scene, notes=(*scene.notes, f"{cloud} is missing: going without"))
-        load = partial(read_cloud, file.parent / cloud, undo)
+        if not os.path.isfile(cloud):
+            missing = f"{content['ply_file_path']} is missing: going without"
+            return replace(scene, notes=(*scene.notes, missing))
+        load = partial(read_cloud, cloud, undo)
         return replace(scene, load_points=load)
 
     def _undo(self, content: Mapping[str, Any], file: Path) -> Transform:
@@ -108,17 +111,16 @@ class _Frame:
         self.values = {**content, **frame}
         self.stored = frame["file_path"]
         self.image = _image(file.parent, frame["file_path"])
-        stored = frame.get("depth_file_path")
-        self.depth = file.parent / stored if stored else None
-        points = frame.get("sparse_depth_path")
-        self.sparse = file.parent / points if points and not stored else None
+        self.depth = _path(file, frame, "depth_file_path", self.where)
+        points = _path(file, frame, "sparse_depth_path", self.where)
+        self.sparse = None if self.depth else points
         self.pose = _matrix(frame.get("transform_matrix"), f"{self.where}: transform_matrix")
 
     @property
     def lacking(self) -> str:
         """The missing file of the frame, as a reason; empty where none is missing."""
         for path in (self.image, self.depth, self.sparse):
-            if path is not None and not path.is_file():
+            if path is not None and not os.path.isfile(path):
                 return f"{path} is missing"
         return ""
 
@@ -129,7 +131,7 @@ class _Frame:
         depth_size, load_depth = size, None
         if self.sparse is not None:
             load_depth = partial(_sparse_depth, self.sparse)
-            depth_size = int(self.number("w", size[0])), int(self.number("h", size[1]))
+            depth_size = self.size(size)
         if self.depth is not None:
             load_depth = partial(read_depth, self.depth, code)
             depth_size = image_size(self.depth)
@@ -150,7 +152,7 @@ class _Frame:
                 f"{self.where}: camera_model {model!r} is not a pinhole's ({', '.join(PINHOLES)}); "
                 "undistort the images first"
             )
-        width, height = int(self.number("w", size[0])), int(self.number("h", size[1]))
+        width, height = self.size(size)
         fx = self.focal("fl_x", "camera_angle_x", width)
         fy = self.focal("fl_y", "camera_angle_y", height)
         fx, fy = fy if fx is None else fx, fx if fy is None else fy
@@ -183,21 +185,22 @@ class _Frame:
 
     def number(self, key: str, otherwise: int | float) -> float:
         """A number of the frame, else of the file, else `otherwise`."""
-        try:
-            return float(self.values.get(key, otherwise))
-        except (TypeError, ValueError) as error:
-            raise InputError(
-                f"{self.where}: {key} is {self.values[key]!r}; expected a number"
-            ) from error
+        return finite(self.values.get(key, otherwise), f"{self.where}: {key}")
+
+    def size(self, of: tuple[int, int]) -> tuple[int, int]:
+        """Width and height in the file, else those `of` the picture."""
+        width, height = int(self.number("w", of[0])), int(self.number("h", of[1]))
+        if min(width, height) < 1:
+            raise InputError(f"{self.where}: w and h are {width} and {height}; expected 1 or more")
+        return width, height
 
 
 def _sparse_depth(path: Path) -> Depth:
     """The sparse depth that `lift3d export` writes."""
-    try:
-        with np.load(path) as stored:
-            return np.asarray(stored["depth"], np.float32)
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise FrameError(f"{path} cannot be read: {error}") from error
+    depth = load_npz(path, ["depth"], FrameError).get("depth")
+    if depth is None or depth.ndim != 2 or depth.dtype.kind != "f":
+        raise FrameError(f"{path} holds no depth, one number per pixel; export the run again")
+    return depth.astype(np.float32)
 
 
 def read_cloud(path: Path, moved: Transform) -> Points:
@@ -205,30 +208,17 @@ def read_cloud(path: Path, moved: Transform) -> Points:
 
     Missing colours are grey, missing normals 0.
     """
-    from plyfile import PlyData, PlyParseError
-
-    try:
-        vertex = PlyData.read(str(path))["vertex"].data
-        xyz = np.stack([vertex[axis] for axis in "xyz"], 1).astype(np.float64)
-    except (PlyParseError, KeyError, ValueError, OSError) as error:
-        raise InputError(f"{path} is not a PLY file with x y z: {error}") from error
-    names = vertex.dtype.names
-    rgb = np.full((len(xyz), 3), 128, np.uint8)
-    if {"red", "green", "blue"} <= set(names):
-        rgb = np.stack([vertex[c] for c in ("red", "green", "blue")], 1).astype(np.uint8)
+    ply = load_ply(path)
+    xyz, stored = ply.xyz(), ply.normals()
     normal = np.zeros((len(xyz), 3), np.float32)
-    if {"nx", "ny", "nz"} <= set(names):
-        normal = np.stack([vertex[c] for c in ("nx", "ny", "nz")], 1).astype(np.float32)
-        normal = (normal @ moved[:3, :3].T).astype(np.float32)
+    if stored is not None:
+        normal = (stored.astype(np.float32) @ moved[:3, :3].T).astype(np.float32)
     xyz32 = transform(moved, xyz).astype(np.float32)
-    return Points(xyz32, rgb, normal, np.ones(len(xyz), np.float32))
+    return Points(xyz32, ply.rgb(), normal, np.ones(len(xyz), np.float32))
 
 
 def _content(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} is not readable JSON: {error}") from error
+    content = load_json(file)
     if not isinstance(content, dict) or not isinstance(content.get("frames"), list):
         raise InputError(f"{file} has no list of frames; expected nerfstudio's or instant-ngp's")
     return content
@@ -236,16 +226,16 @@ def _content(file: Path) -> dict[str, Any]:
 
 def _scale(content: Mapping[str, Any], file: Path) -> float:
     """The factor that nerfstudio applied to the camera positions; 1 without one."""
-    scale = content.get("applied_scale", 1.0)
-    if not isinstance(scale, int | float) or not np.isfinite(scale) or scale <= 0:
-        raise InputError(f"{file}: applied_scale is {scale!r}; expected a number above 0")
-    return float(scale)
+    scale = finite(content.get("applied_scale", 1.0), f"{file}: applied_scale")
+    if scale <= 0:
+        raise InputError(f"{file}: applied_scale is {scale:g}; expected a number above 0")
+    return scale
 
 
 def _matrix(rows: Any, where: str) -> Transform:
     try:
         matrix = np.array(rows, np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{where} is not a matrix of numbers") from error
     if matrix.shape == (3, 4):
         matrix = np.vstack([matrix, [0, 0, 0, 1]])
@@ -254,13 +244,23 @@ def _matrix(rows: Any, where: str) -> Transform:
     return matrix
 
 
+def _path(file: Path, values: Mapping[str, Any], key: str, where: str) -> Path | None:
+    """A path beside `file`; None where the key is absent or empty."""
+    stored = values.get(key)
+    if stored is None or stored == "":
+        return None
+    if not isinstance(stored, str):
+        raise InputError(f"{where}: {key} is {shown(stored)}; expected a path")
+    return file.parent / stored
+
+
 def _image(folder: Path, stored: str) -> Path:
     """The path of the image; instant-ngp and Blender omit the suffix."""
     path = folder / stored
-    if path.suffix.lower() in SUFFIXES or path.is_file():
+    if path.suffix.lower() in SUFFIXES or os.path.isfile(path) or not path.name:
         return path
     beside = (path.with_name(path.name + suffix) for suffix in SUFFIXES)
-    return next((each for each in beside if each.is_file()), path)
+    return next((each for each in beside if os.path.isfile(each)), path)
 
 
 def _name(file: Path) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Int32
 
 from lift3d.datasets import read_scene
+from lift3d.datasets.poses import numbers
 from lift3d.datasets.scannet_surface import STRUCTURE
 from lift3d.evaluation.metrics.annotation import Annotation, read_annotation
 from lift3d.evaluation.metrics.classes import BENCHMARKS
@@ -17,6 +18,9 @@ from lift3d.evaluation.metrics.scannetpp import is_scannetpp, read_scannetpp
 from lift3d.reconstruction.fusion import given_points
 from lift3d.scene import LabelledPoints, Scene
 from lift3d.scene.errors import InputError
+from lift3d.scene.guarded import load_text
+from lift3d.scene.guarded.arrays import load_npy
+from lift3d.scene.guarded.ply import load_ply, whole_numbers
 
 LABEL_PROPERTIES = ("instance", "label", "object_id", "objectId", "instance_id")
 MESH = "_vh_clean_2.ply"
@@ -134,10 +138,11 @@ def read_ids(path: Path) -> Int32[np.ndarray, " points"]:
     """Read ids from a text file with one integer per line, or from an .npy array."""
     if not path.is_file():
         raise InputError(f"{path} does not exist")
-    try:
-        ids = np.load(path) if path.suffix == ".npy" else np.loadtxt(path, ndmin=1)
-    except ValueError as error:
-        raise InputError(f"{path}: expected one integer per line ({error})") from error
+    if path.suffix == ".npy":
+        ids = load_npy(path)
+    else:
+        lines = (line.partition("#")[0] for line in load_text(path).splitlines())
+        ids = numbers("\n".join(lines), str(path))
     return _integers(ids, path)
 
 
@@ -163,21 +168,19 @@ def _property(
     path: Path, names: tuple[str, ...], needed: bool = True
 ) -> Int32[np.ndarray, " vertices"] | None:
     """The first of the vertex properties `names` that a PLY has."""
-    from plyfile import PlyData
-
-    vertex = PlyData.read(str(path))["vertex"].data
+    ply = load_ply(path)
     for name in names:
-        if name in (vertex.dtype.names or ()):
-            return _integers(np.asarray(vertex[name]), path)
+        if name in ply.names():
+            return ply.whole(name).astype(np.int32)
     if not needed:
         return None
     raise InputError(
-        f"{path}: vertices have {', '.join(vertex.dtype.names or ())}; expected their ids as one "
+        f"{path}: vertices have {', '.join(ply.names())}; expected their ids as one "
         f"of {', '.join(names)}"
     )
 
 
 def _integers(ids: np.ndarray, path: Path) -> Int32[np.ndarray, " ids"]:
-    if ids.ndim != 1 or not np.array_equal(ids, np.round(ids)):
+    if ids.ndim != 1:
         raise InputError(f"{path}: expected one integer per point, got shape {ids.shape}")
-    return ids.astype(np.int32)
+    return whole_numbers(ids, str(path)).astype(np.int32)

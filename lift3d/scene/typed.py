@@ -79,7 +79,7 @@ def arrays_fit(arrays: Mapping[str, np.ndarray], kind: type) -> None:
 def _as(value: Any, hint: Any, place: str = "") -> Any:
     """The value as the type `hint`, lists as tuples; WrongType where it has another type."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    wrong = WrongType(place, value, hint)
+    wrong: WrongType | None = None
     if hint is Any:
         return value
     if origin in (typing.Union, types.UnionType):
@@ -89,7 +89,7 @@ def _as(value: Any, hint: Any, place: str = "") -> Any:
             except WrongType as error:
                 # Of an object or list, say which part of it is wrong.
                 wrong = error if error.place != place else wrong
-        raise wrong
+        raise wrong or WrongType(place, value, hint)
     if typing.is_typeddict(hint):
         return _as_typed_dict(value, hint, place)
     if origin is dict and isinstance(value, dict):
@@ -101,7 +101,7 @@ def _as(value: Any, hint: Any, place: str = "") -> Any:
     if origin is tuple and isinstance(value, list | tuple):
         each = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
         if len(each) != len(value):
-            raise wrong
+            raise WrongType(place, value, hint)
         return tuple(
             _as(v, k, f"{place}[{i}]") for i, (v, k) in enumerate(zip(value, each, strict=True))
         )
@@ -120,7 +120,7 @@ def _as(value: Any, hint: Any, place: str = "") -> Any:
     else:
         fits = isinstance(hint, type) and origin is None and isinstance(value, hint)
     if not fits:
-        raise wrong
+        raise WrongType(place, value, hint)
     return value
 
 

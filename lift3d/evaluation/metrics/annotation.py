@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, Int64
 
-from lift3d.datasets.scannet_surface import annotation_files, read_surface
+from lift3d.datasets.scannet_surface import annotation_files, read_groups, read_surface
 from lift3d.evaluation.metrics.classes import NYU40_NAMES, RAW_NAMES, Benchmark, Convention
 from lift3d.evaluation.metrics.scannet import INSTANCES_PER_LABEL
 from lift3d.scene import Points
 from lift3d.scene.errors import InputError
+from lift3d.scene.guarded import load_text, reading
+from lift3d.scene.labelmaps import renumber
 
 TABLES = ("scannetv2-labels.combined.tsv", "scannet-labels.combined.tsv")
 NYU40_LAST = 40
@@ -127,7 +127,8 @@ def label_convention(
             continue
         own = label[instance == each]
         if len(own):
-            most = int(np.bincount(own.clip(0)).argmax())
+            found, counts = np.unique(own.clip(0), return_counts=True)
+            most = int(found[counts.argmax()])
             votes["nyu40"] += most == nyu40[name]
             votes["raw"] += most == raw[name]
     total = votes["nyu40"] + votes["raw"]
@@ -140,11 +141,9 @@ def label_convention(
 
 def object_names(aggregation: Path) -> dict[int, str]:
     """objectId + 1 -> the annotators' class name."""
-    try:
-        groups: Any = json.loads(aggregation.read_text(encoding="utf-8"))["segGroups"]
-        return {int(each["objectId"]) + 1: str(each["label"]).strip() for each in groups}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{aggregation} is not ScanNet's aggregation: {error!r}") from error
+    return {
+        each["objectId"] + 1: each.get("label", "").strip() for each in read_groups(aggregation)
+    }
 
 
 def find_table(folder: Path) -> Path | None:
@@ -157,11 +156,9 @@ def find_table(folder: Path) -> Path | None:
 
 def read_table(path: Path) -> LabelTable:
     """`raw_category` to `nyu40id` and `id`; rows without a number have no class."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
+    lines = load_text(path).splitlines()
+    with reading(path, "a label table"):
+        rows = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
     needed = {"raw_category", "nyu40id", "id"}
     if not rows or not needed <= rows[0].keys():
         raise InputError(f"{path}: expected tab-separated columns {', '.join(sorted(needed))}")
@@ -179,8 +176,4 @@ def read_table(path: Path) -> LabelTable:
 def _by_object(
     instance: Int32[np.ndarray, " vertices"], names: Mapping[int, str], ids: Mapping[str, int]
 ) -> Int32[np.ndarray, " vertices"]:
-    of_object = np.zeros(int(instance.max(initial=0)) + 1, np.int32)
-    for each, name in names.items():
-        if each < len(of_object):
-            of_object[each] = ids.get(name, 0)
-    return of_object[instance]
+    return renumber(instance, {each: ids.get(name, 0) for each, name in names.items()})

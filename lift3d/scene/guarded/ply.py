@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float32, Float64, Int64, Shaped, UInt8
 
 from lift3d.scene.errors import InputError
 from lift3d.scene.guarded import file_size, reading
@@ -19,6 +19,13 @@ _BYTES = {
     **dict.fromkeys(("double", "float64"), 8),
 }
 _LONGEST_HEADER = 1 << 20
+_FARTHEST = float(np.finfo(np.float32).max)
+NORMALS = (("nx", "ny", "nz"), ("normal_x", "normal_y", "normal_z"))
+COLOURS = (
+    ("red", "green", "blue"),
+    ("r", "g", "b"),
+    ("diffuse_red", "diffuse_green", "diffuse_blue"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,13 +67,101 @@ class Ply:
         """Properties of the vertices side by side, as `kind`."""
         return np.stack([self.column(name).astype(kind) for name in names], axis=1)
 
+    def first(self, choices: Collection[tuple[str, ...]]) -> tuple[str, ...] | None:
+        """The first of several sets of properties that the vertices have as a whole."""
+        return next((names for names in choices if set(names) <= set(self.names())), None)
 
-def load_ply(path: Path, expected: str = "a complete PLY mesh or cloud") -> Ply:
+    def xyz(self) -> Float64[np.ndarray, "vertices 3"]:
+        """The coordinates; InputError where one is absent or not finite."""
+        if not set("xyz") <= set(self.names()):
+            have = ", ".join(self.names()) or "nothing"
+            raise InputError(f"{self.path}: vertices have {have}; expected x, y, z")
+        xyz = self.columns("xyz")
+        usable = (np.abs(xyz) <= _FARTHEST).all(1)  # False for NaN
+        if not usable.all():
+            bad = int(np.flatnonzero(~usable)[0])
+            raise InputError(
+                f"{self.path}: vertex {bad} is not finite ({xyz[bad].tolist()}); remove it"
+            )
+        return xyz
+
+    def rgb(self) -> UInt8[np.ndarray, "vertices 3"]:
+        """The colours; those between 0 and 1 times 255; mid grey without colours."""
+        names = self.first(COLOURS)
+        if names is None:
+            return np.full((len(self.vertex), 3), 128, np.uint8)
+        rgb = self.columns(names)
+        kinds = {self.column(name).dtype.kind for name in names}
+        if kinds == {"f"} and np.nanmax(rgb, initial=0) <= 1:
+            rgb = rgb * 255
+        return np.clip(np.rint(np.nan_to_num(rgb)), 0, 255).astype(np.uint8)
+
+    def normals(self) -> Float64[np.ndarray, "vertices 3"] | None:
+        """The normals as stored, of any length; None where the vertices have none."""
+        names = self.first(NORMALS)
+        if names is None:
+            return None
+        return np.clip(np.nan_to_num(self.columns(names)), -_FARTHEST, _FARTHEST)
+
+    def triangles(self) -> Int64[np.ndarray, "triangles 3"]:
+        """The faces, polygons as triangle fans; InputError where one has no such vertex."""
+        names = self.names("face")
+        name = next((name for name in ("vertex_indices", "vertex_index") if name in names), None)
+        if name is None:
+            return np.zeros((0, 3), np.int64)
+        polygons = self.elements["face"][name]
+        if polygons.dtype.kind != "O" or any(each.dtype.kind not in "iu" for each in polygons):
+            raise InputError(f"{self.path}: {name} of the faces is not a list of whole numbers")
+        sizes = np.fromiter(map(len, polygons), np.int64, len(polygons))
+        fans = []
+        for size in np.unique(sizes[sizes >= 3]):
+            corner = np.stack(polygons[sizes == size]).astype(np.int64)
+            first = np.broadcast_to(corner[:, :1], (len(corner), size - 2))
+            fan = np.stack([first, corner[:, 1:-1], corner[:, 2:]], axis=-1)
+            fans.append(fan.transpose(1, 0, 2).reshape(-1, 3))
+        triangles = np.concatenate(fans) if fans else np.zeros((0, 3), np.int64)
+        wrong = (triangles < 0) | (triangles >= len(self.vertex))
+        if wrong.any():
+            raise InputError(
+                f"{self.path}: a face refers to vertex {triangles[wrong][0]}, but there are "
+                f"{len(self.vertex)} vertices; the mesh is damaged"
+            )
+        return triangles
+
+    def whole(self, name: str) -> Int64[np.ndarray, " vertices"]:
+        """A property of the vertices as ids; InputError where they are no numbers of 32 bits."""
+        return whole_numbers(self.column(name), f"{self.path}: {name} of the vertices")
+
+
+def whole_numbers(values: np.ndarray, where: str) -> Int64[np.ndarray, "..."]:
+    """Ids as integers; InputError where one has a fraction or does not fit into 32 bits.
+
+    >>> whole_numbers(np.array([1.0, 2.0]), "a.npy")
+    array([1, 2])
+    """
+    limits = np.iinfo(np.int32)
+    fits = values.dtype.kind in "biuf" and bool(
+        ((values >= limits.min) & (values <= limits.max) & (values == np.round(values))).all()
+    )
+    if not fits:
+        raise InputError(f"{where} holds {values.dtype} {values.shape}; expected whole numbers")
+    return values.astype(np.int64)
+
+
+def unit_normals(
+    normal: Float64[np.ndarray, "vertices 3"],
+) -> Float32[np.ndarray, "vertices 3"]:
+    """Normals scaled to length 1; those of length 0 stay."""
+    length = np.linalg.norm(normal, axis=1, keepdims=True)
+    return np.divide(normal, length, out=np.zeros_like(normal), where=length > 0).astype(np.float32)
+
+
+def load_ply(path: Path, expected: str = "PLY", advice: str = "") -> Ply:
     """The elements of a PLY file; InputError where it is damaged or not one."""
     import plyfile
 
     size = file_size(path)
-    with reading(path, expected):
+    with reading(path, expected, advice=advice):
         _check_counts(path, size)
         found = plyfile.PlyData.read(str(path))
         return Ply(path, {each.name: each.data for each in found.elements})
