@@ -36,6 +36,15 @@ def read_checkpoint(path: Path, advice: str, allowed: Sequence[type] = ()) -> An
         raise InputError(f"{path}: {why}. {advice}") from error
 
 
+def is_state(value: Any) -> bool:
+    """Whether it is a table from names to tensors."""
+    import torch
+
+    return isinstance(value, dict) and all(
+        isinstance(name, str) and torch.is_tensor(each) for name, each in value.items()
+    )
+
+
 def fit(
     state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path, advice: str
 ) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lift3d import __version__
+from lift3d.run.schema import read_run_file
 from lift3d.run.settings import LiftConfig, as_json
 from lift3d.run.stages import Record
 from lift3d.scene import Scene
@@ -64,17 +65,13 @@ def run_content(
 
 def read_json(folder: Path, name: str) -> Any:
     """The content of a JSON file of a run. InputError where the folder is no finished run."""
-    path = folder / name
-    try:
-        return json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError):
+    if not (folder / name).is_file():
         there = "is not there" if not folder.exists() else f"has no {name}"
         raise InputError(
             f"{folder} {there}; expected the folder of a finished `lift3d lift` run "
             "(to continue an interrupted one, run the same command again)"
-        ) from None
-    except ValueError as error:
-        raise InputError(f"{path} is damaged ({error}); lift again into this folder") from error
+        )
+    return read_run_file(folder / name)
 
 
 def versions() -> dict[str, str]:

@@ -17,6 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from pathlib import Path
 
+from lift3d.scene.errors import InputError
+from lift3d.scene.guarded.json_file import load_json
 from lift3d.scene.storage import atomic
 
 BLOCK = 1 << 22
@@ -74,9 +76,8 @@ def remembered(file: Path, keep: bool = True) -> Iterator[None]:
     Where `file` is missing or damaged, files are read again.
     """
     try:
-        before = json.loads(file.read_text())
-        before = {str(key): str(value) for key, value in before.items()}
-    except (OSError, ValueError, AttributeError):
+        before = {key: str(value) for key, value in load_json(file, kind=dict).items()}
+    except InputError:
         before = {}
     _known.update(before)
     _used.clear()

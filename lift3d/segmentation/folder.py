@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,6 +11,8 @@ import numpy as np
 
 from lift3d.scene import Camera, Masks, Prompt, Scene, View
 from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.guarded import UNPACKED
+from lift3d.scene.guarded.arrays import load_npy, load_npz
 from lift3d.scene.labelmaps import find_label_map, read_label_map
 from lift3d.scene.protocols import Segmenter, SegmenterConfig
 from lift3d.segmentation.answers import best_mask
@@ -76,18 +78,26 @@ class Folder(Segmenter):
                 shape = (0, view.camera.height, view.camera.width)
                 return Masks(np.zeros(shape, bool), np.zeros(0, np.float32), np.zeros(0, np.int32))
             raise FrameError(f"no masks for view {view.name} in {self._config.path}")
+        masks: Iterable[np.ndarray]
         if path.is_dir():
             files = sorted(path.glob("*.png"))
             if not files:
                 raise FrameError(f"{path} holds no PNG; write one binary mask per object")
-            masks = [_fitted(read_label_map(f), f, view.camera) for f in files]
+            count, masks = len(files), map(read_label_map, files)
         elif path.suffix in (".npy", ".npz"):
-            masks = [_fitted(mask, path, view.camera) for mask in _stack(path)]
+            masks = _stack(path)
+            count = len(masks)
         else:
             return Masks.from_label_map(_fitted(read_label_map(path), path, view.camera))
-        stack = np.zeros((len(masks), view.camera.height, view.camera.width), bool)
+        pixels = count * view.camera.height * view.camera.width
+        if pixels > max(UNPACKED, getattr(masks, "nbytes", 0)):
+            raise FrameError(
+                f"{path} has {count} masks, {pixels / 1e9:.1f} GB at the size of the image; "
+                "expected fewer"
+            )
+        stack = np.zeros((count, view.camera.height, view.camera.width), bool)
         for out, mask in zip(stack, masks, strict=True):
-            np.not_equal(mask, 0, out=out)
+            np.not_equal(_fitted(mask, path, view.camera), 0, out=out)
         ids = np.arange(1, len(stack) + 1, dtype=np.int32)
         return Masks(stack, np.ones(len(stack), np.float32), ids)
 
@@ -105,11 +115,13 @@ class Folder(Segmenter):
 
 
 def _stack(path: Path) -> np.ndarray:
-    try:
-        held = np.load(path, allow_pickle=False)
-        stack = held[held.files[0]] if path.suffix == ".npz" else held
-    except (OSError, ValueError, IndexError, EOFError) as error:
-        raise FrameError(f"mask stack {path} cannot be read ({error}); write it again") from error
+    if path.suffix == ".npz":
+        held = load_npz(path, error=FrameError)
+        if not held:
+            raise FrameError(f"mask stack {path} holds no array; write it again")
+        stack = next(iter(held.values()))
+    else:
+        stack = load_npy(path, FrameError)
     if stack.ndim != 3 or stack.dtype.kind not in "bui":
         raise FrameError(
             f"{path} holds {stack.dtype} {stack.shape}; expected a boolean stack "
@@ -121,6 +133,8 @@ def _stack(path: Path) -> np.ndarray:
 def _fitted(mask: np.ndarray, path: Path, camera: Camera) -> np.ndarray:
     """The mask resized to the image by nearest neighbour, which keeps ids."""
     height, width = mask.shape
+    if not mask.size:
+        raise FrameError(f"{path} holds masks of {width}x{height} pixels; write it again")
     if (width, height) == (camera.width, camera.height):
         return mask
     if abs(width * camera.height - height * camera.width) > max(camera.width, camera.height):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 from lift3d.networks import Precision
+from lift3d.networks.pretrained import pretrained, quiet
 from lift3d.networks.sam.embeddings import Embedding
 from lift3d.scene import Image
 from lift3d.scene.errors import InputError
@@ -115,34 +115,22 @@ def load(checkpoint: str, local_files_only: bool) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoImageProcessor, AutoModelForMaskGeneration
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASK_GENERATION_MAPPING_NAMES
 
-    where = str(Path(checkpoint).expanduser())
-    source = where if Path(where).exists() else checkpoint
-    options: dict[str, Any] = {"local_files_only": local_files_only}
-    try:
-        config = AutoConfig.from_pretrained(source, **options)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{checkpoint}: no model of transformers there ({_first_line(error)}); give a folder "
-            "with config.json and weights, or the name of one on the Hugging Face hub"
-        ) from error
+    config = pretrained(AutoConfig, checkpoint, local_files_only)
     known = MODEL_FOR_MASK_GENERATION_MAPPING_NAMES
     if config.model_type not in known:
         raise InputError(
             f"{checkpoint}: a {config.model_type!r} model, which is not prompted as SAM is "
             f"(known: {', '.join(sorted(known))})"
         )
-    try:
-        with _quiet():
-            model, report = AutoModelForMaskGeneration.from_pretrained(
-                source, **options, dtype=torch.float32, output_loading_info=True
-            )
-        processor = AutoImageProcessor.from_pretrained(source, **options)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"{checkpoint}: a {config.model_type} model that cannot be loaded "
-            f"({_first_line(error)}); download it again, with config.json, "
-            "preprocessor_config.json and the weights"
-        ) from error
+    with quiet():
+        model, report = pretrained(
+            AutoModelForMaskGeneration,
+            checkpoint,
+            local_files_only,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    processor = pretrained(AutoImageProcessor, checkpoint, local_files_only)
     missing, unused = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
     if missing:
         raise InputError(
@@ -153,28 +141,3 @@ def load(checkpoint: str, local_files_only: bool) -> tuple[Any, Any]:
         # Not an error: folders of video models also have a tracker's weights.
         log.warning("%s: %d weights are not used, such as %s", checkpoint, len(unused), unused[0])
     return model.eval().requires_grad_(False), processor
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
-def _quiet() -> Any:
-    """A context without transformers' progress bar and report while weights are read."""
-    import contextlib
-
-    from transformers.utils import logging
-
-    @contextlib.contextmanager
-    def quiet() -> Any:
-        before = logging.get_verbosity(), logging.is_progress_bar_enabled()
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-        try:
-            yield
-        finally:
-            logging.set_verbosity(before[0])
-            if before[1]:
-                logging.enable_progress_bar()
-
-    return quiet()

@@ -73,8 +73,9 @@ class Ply:
 
     def xyz(self) -> Float64[np.ndarray, "vertices 3"]:
         """The coordinates; InputError where one is absent or not finite."""
-        if not set("xyz") <= set(self.names()):
-            have = ", ".join(self.names()) or "nothing"
+        names = self.vertex.dtype.names or ()
+        if not set("xyz") <= set(names):
+            have = ", ".join(names) or "nothing"
             raise InputError(f"{self.path}: vertices have {have}; expected x, y, z")
         xyz = self.columns("xyz")
         usable = (np.abs(xyz) <= _FARTHEST).all(1)  # False for NaN
