@@ -89,7 +89,7 @@ def test_a_second_submission_leaves_nothing_of_the_first(tmp_path):
     ("line", "told"),
     [
         ("predicted_masks/s_000.txt 3", "expected `mask label confidence`"),
-        ("predicted_masks/s_000.txt chair 0.5", "label and confidence are numbers"),
+        ("predicted_masks/s_000.txt chair 0.5", "label and confidence: expected numbers"),
         ("../s_000.txt 3 0.5", "outside the submission"),
         ("/etc/passwd 3 0.5", "outside the submission"),
         ("predicted_masks/none.txt 3 0.5", "there is no such file"),

@@ -108,7 +108,7 @@ def _rows(path: Path, index: Path | None, images: Files) -> Poses:
         words = line.partition("#")[0].split()
         if not words:
             continue
-        if len(words) != 2 or not words[0].isdigit() or int(words[0]) >= len(rows):
+        if len(words) != 2 or not words[0].isdecimal() or int(words[0]) >= len(rows):
             raise InputError(
                 f"{index} line {number} is {line!r}; expected `row filename`, row below {len(rows)}"
             )

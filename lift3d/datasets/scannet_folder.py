@@ -102,7 +102,7 @@ def _layout(path: Path) -> tuple[str, str, str] | None:
     if all(any_match(path, pattern) for pattern in EXPORTED[:1] + EXPORTED[2:]):
         return EXPORTED
     posed = (collect(path, POSED_IMAGES[0]) and collect(path, POSED_IMAGES[2])) or {}
-    return POSED_IMAGES if any(key.isdigit() for key in posed) else None
+    return POSED_IMAGES if any(key.isdecimal() for key in posed) else None
 
 
 def _rig(path: Path, images: Files, depth: Files) -> _Rig:

@@ -98,7 +98,7 @@ def _file(path: Path) -> Path | None:
     """The .sens file at `path` or in it; None where there is not exactly one."""
     if path.is_file():
         return path if path.suffix == ".sens" else None
-    files = list(path.glob("*.sens")) if path.is_dir() else []
+    files = [file for file in path.glob("*.sens") if file.is_file()]
     return files[0] if len(files) == 1 else None
 
 

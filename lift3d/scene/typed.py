@@ -127,10 +127,13 @@ def _as(value: Any, hint: Any, place: str = "") -> Any:
 def _as_typed_dict(value: Any, hint: Any, place: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise WrongType(place, value, dict)
-    for name, kind in typing.get_type_hints(hint).items():
+    for name, kind in typing.get_type_hints(hint, include_extras=True).items():
+        # Not from __required_keys__: with postponed annotations it has all keys.
+        optional = typing.get_origin(kind) is typing.NotRequired
+        kind = typing.get_args(kind)[0] if optional else kind
         if name in value:
             _as(value[name], kind, f"{place}.{name}".lstrip("."))
-        elif name in hint.__required_keys__:
+        elif not optional:
             raise WrongType(f"{place}.{name}".lstrip("."), None, kind)
     return value
 

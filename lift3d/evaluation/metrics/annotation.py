@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,7 +167,7 @@ def read_table(path: Path) -> LabelTable:
         {
             (row["raw_category"] or "").strip(): int(row[column])
             for row in rows
-            if (row[column] or "").strip().isdigit()
+            if re.fullmatch(r"[0-9]{1,9}", (row[column] or "").strip())
         }
         for column in ("nyu40id", "id")
     )

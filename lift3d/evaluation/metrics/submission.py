@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from jaxtyping import Bool, Int
 
+from lift3d.datasets.poses import numbers
 from lift3d.evaluation.metrics.scannet import Prediction
 from lift3d.scene.errors import InputError
 from lift3d.scene.guarded import load_bytes, load_text, reading
@@ -108,7 +109,7 @@ def read_mask(path: Path, vertices: int) -> Bool[np.ndarray, " vertices"]:
             return from_run_lengths(code)
         mask = _from_text(content)
         if len(mask) != vertices:
-            raise ValueError(f"it has {len(mask)} vertices, the scene {vertices}")
+            raise ValueError(f"it has {len(mask)} entries, the scene {vertices} vertices")
     return mask
 
 
@@ -154,11 +155,10 @@ def _entry(listing: Path, number: int, words: Sequence[str]) -> tuple[Path, int,
         raise InputError(
             f"{where}: {words[0]} is outside the submission; give a path relative to it"
         )
-    try:
-        # The benchmark also accepts labels such as 5.0.
-        return path, int(float(words[1])), float(words[2])
-    except (ValueError, OverflowError) as error:
-        raise InputError(f"{where}: label and confidence are numbers ({error})") from error
+    label, confidence = numbers(" ".join(words[1:]), f"{where}: label and confidence")
+    if not (abs(label) <= np.iinfo(np.int32).max and np.isfinite(confidence)):
+        raise InputError(f"{where}: label {label:g} and confidence {confidence:g} are not usable")
+    return path, int(label), float(confidence)  # the benchmark also accepts labels such as 5.0
 
 
 def _from_text(content: bytes) -> Bool[np.ndarray, " vertices"]:
@@ -173,5 +173,5 @@ def _from_text(content: bytes) -> Bool[np.ndarray, " vertices"]:
 def _own_masks(folder: Path, scene: str) -> Iterable[Path]:
     """Masks of the scene, without those of scenes whose name has it as a prefix."""
     for path in (folder / MASKS).glob(f"{scene}_*"):
-        if path.suffix in SUFFIX.values() and path.stem.removeprefix(f"{scene}_").isdigit():
+        if path.suffix in SUFFIX.values() and path.stem.removeprefix(f"{scene}_").isdecimal():
             yield path
