@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from test_scannet_surface import annotate
 from tiny_scan import tiny_scan, write_rgbd_json, write_scannet, write_sens
 
 from lift3d.cli import main
@@ -236,3 +237,14 @@ def test_a_folder_that_is_no_run(command, tmp_path, capsys):
         more = ["--screenshot", str(tmp_path / "x.png")]
     assert main([command, str(tmp_path), *more]) == 2
     assert str(tmp_path) in capsys.readouterr().err
+
+
+def test_a_damaged_truth_of_the_scan_is_a_warning_and_costs_no_label(scan, masks, lift, tmp_path):
+    annotate(scan, "scan")
+    mesh = scan / "scan_vh_clean_2.ply"
+    mesh.write_bytes(mesh.read_bytes()[:-20])
+    status, said = lift(*with_masks(masks))
+    assert status == 0, said
+    warnings = read_json(tmp_path / "run", "run.json")["warnings"]
+    assert any("not scored" in each and "scan_vh_clean_2.ply" in each for each in warnings)
+    assert "truth" not in read_json(tmp_path / "run", "consistency.json")

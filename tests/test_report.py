@@ -19,6 +19,7 @@ from lift3d.run.report.numbers import explained
 from lift3d.run.report.objects import cut_outs, objects
 from lift3d.run.report.verdict import by_doubt, doubts, next_step, verdict
 from lift3d.run.report.views import order
+from lift3d.run.run import Run
 from lift3d.run.settings import LiftConfig
 from lift3d.scene.colours import label_colours
 from lift3d.scene.errors import FrameError

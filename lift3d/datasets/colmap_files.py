@@ -30,6 +30,8 @@ def check_model(folder: Path) -> None:
 
 
 def _check(data: bytes, walk: Callable[[bytes, int], int]) -> None:
+    if len(data) < 8:
+        raise ValueError(f"it has {len(data)} bytes")
     (count,) = struct.unpack_from("<Q", data)
     at = 8
     for number in range(count):

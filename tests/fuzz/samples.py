@@ -314,6 +314,66 @@ def lift(path: Path, changed: Path, rng: Rng) -> None:
     command(*words, "segmentation:folder", "--segmentation.path", path / "masks")
 
 
+def sam_folder(path: Path) -> None:
+    """A tiny SAM as on the Hugging Face hub."""
+    from test_sam import tiny_sam
+
+    model, processor = tiny_sam()
+    model.save_pretrained(path)
+    processor.save_pretrained(path)
+
+
+def read_sam_folder(path: Path, changed: Path, rng: Rng) -> None:
+    from lift3d.networks.sam.transformers import TransformersNetwork
+
+    network = TransformersNetwork(str(path), local_files_only=True, device="cpu")
+    network.encode(np.zeros((20, 30, 3), np.uint8))
+
+
+def sam_weights(path: Path) -> None:
+    """A tiny SAM as its authors publish it, and one that names its weights by numbers."""
+    import torch
+    from test_sam import TOY, authors_model
+
+    state = authors_model(TOY).state_dict()
+    torch.save(state, path / "names.pth")
+    torch.save({"model": dict(enumerate(state.values()))}, path / "numbers.pth")
+
+
+def read_sam_weights(path: Path, changed: Path, rng: Rng) -> None:
+    from lift3d.networks.sam.official import load
+
+    load(changed)
+
+
+def mast3r(path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+    from tiny_mast3r import write_checkpoint
+
+    from lift3d.networks.mast3r.checkpoint import parse_call
+
+    content = torch.load(write_checkpoint(path / "tiny.pth"), weights_only=False)
+    (path / "hub").mkdir()
+    options = parse_call(content["args"].model, path)
+    (path / "hub/config.json").write_text(json.dumps(options, default=str).replace("Infinity", "1"))
+    state = {name: each.clone() for name, each in content["model"].items()}
+    save_file(state, path / "hub/model.safetensors")
+
+
+def read_mast3r(path: Path, changed: Path, rng: Rng) -> None:
+    from lift3d.networks.mast3r.checkpoint import load
+
+    load(changed if changed.suffix == ".pth" else path / "hub")
+
+
+MODELS = {
+    "sam-hf": Sample(sam_folder, read_sam_folder, 2),
+    "sam-pth": Sample(sam_weights, read_sam_weights),
+    "mast3r": Sample(mast3r, read_mast3r),
+}
+"""They take torch and transformers, which are slow to start, so they have runs of their own."""
+
 SAMPLES = {
     "sens": Sample(lambda path: sens(path, color="jpeg", depth="zlib"), scans),
     "sens-raw": Sample(lambda path: sens(path, color="raw", depth="raw"), scans, 0.5),

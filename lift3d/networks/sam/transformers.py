@@ -6,10 +6,11 @@ import logging
 from typing import Any
 
 from lift3d.networks import Precision
-from lift3d.networks.pretrained import pretrained, quiet
+from lift3d.networks.pretrained import ADVICE, pretrained, quiet
 from lift3d.networks.sam.embeddings import Embedding
 from lift3d.scene import Image
 from lift3d.scene.errors import InputError
+from lift3d.scene.guarded import reading
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +34,10 @@ class TransformersNetwork:
         self.device = choose_device(device)
         model, self.processor = load(checkpoint, local_files_only)
         self.model = model.to(self.device)
-        self.side: int = model.prompt_encoder.input_image_size
-        grid: int = model.prompt_encoder.image_embedding_size[0]
-        self.mask_side = 4 * grid
+        self._checkpoint = checkpoint
+        with reading(checkpoint, "a model that is prompted as SAM is", advice=ADVICE):
+            self.side: int = model.prompt_encoder.input_image_size
+            self.mask_side: int = 4 * model.prompt_encoder.image_embedding_size[0]
         self._precision = precision
 
     def identity(self) -> str:
@@ -51,8 +53,12 @@ class TransformersNetwork:
 
         from lift3d.networks.device import encoder_precision
 
-        prepared = self.processor(image, return_tensors="pt")
-        with torch.inference_mode(), encoder_precision(self._precision, self.device):
+        with (
+            reading(self._checkpoint, "a model with its own image processor", advice=ADVICE),
+            torch.inference_mode(),
+            encoder_precision(self._precision, self.device),
+        ):
+            prepared = self.processor(image, return_tensors="pt")
             encoded = self.model.get_image_embeddings(prepared["pixel_values"].to(self.device))
         if isinstance(encoded, tuple):  # HQ-SAM, which uses the first of the encoder's inner layers
             tensors = {"image": encoded[0], "inner": encoded[1][0]}

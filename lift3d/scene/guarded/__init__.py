@@ -38,11 +38,11 @@ def reading(
         yield
     except (InputError, MissingExtra):
         raise
-    except MemoryError as fault:
-        raise error(f"{path} needs more memory than there is ({first_line(fault)})") from fault
     except TypeCheckError:  # in the tests, which check every argument: a mistake in our code
         raise
     except Exception as fault:
+        if isinstance(fault, MemoryError) or "OutOfMemory" in type(fault).__name__:  # torch's
+            raise error(f"{path} needs more memory than there is ({first_line(fault)})") from fault
         if isinstance(fault, OSError) and fault.strerror:
             raise error(f"{path} cannot be read: {fault.strerror}") from fault
         raise error(
@@ -50,12 +50,13 @@ def reading(
         ) from fault
 
 
-def file_size(path: Path, error: type[InputError] = InputError) -> int:
+def file_size(path: Path, error: type[InputError] = InputError, advice: str = "") -> int:
     """Bytes of a regular file; `error` for folders, pipes and devices, which have no end."""
     try:
         found = os.stat(path)
     except FileNotFoundError as fault:
-        raise error(f"{path} is missing: there is no such file") from fault
+        advice = f"; {advice}" if advice else ""
+        raise error(f"{path} is missing: there is no such file{advice}") from fault
     except (OSError, ValueError) as fault:  # ValueError: a zero byte in the path
         why = fault.strerror if isinstance(fault, OSError) else first_line(fault)
         raise error(f"{path} cannot be read: {why}") from fault
@@ -64,9 +65,9 @@ def file_size(path: Path, error: type[InputError] = InputError) -> int:
     return found.st_size
 
 
-def load_bytes(path: Path, error: type[InputError] = InputError) -> bytes:
+def load_bytes(path: Path, error: type[InputError] = InputError, advice: str = "") -> bytes:
     """The content of a regular file."""
-    file_size(path, error)
+    file_size(path, error, advice)
     with reading(path, "a file", error):
         return path.read_bytes()
 

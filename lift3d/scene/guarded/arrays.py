@@ -18,7 +18,7 @@ ADVICE = "write it again with np.save"
 
 def load_npy(path: Path, error: type[InputError] = InputError, advice: str = ADVICE) -> np.ndarray:
     """The array in an .npy file; `error` where it is damaged or not one."""
-    size = file_size(path, error)
+    size = file_size(path, error, advice)
     with reading(path, "an .npy array", error, advice), path.open("rb") as file:
         _declared(file, size)
         file.seek(0)
@@ -39,7 +39,7 @@ def load_npz(
     advice: str = ADVICE,
 ) -> dict[str, np.ndarray]:
     """The arrays of an .npz file, all or those of `names` that it has, in the order of the file."""
-    size = file_size(path, error)
+    size = file_size(path, error, advice)
     arrays = {}
     with reading(path, "an .npz of arrays", error, advice), zipfile.ZipFile(path) as archive:
         total = 0

@@ -16,7 +16,7 @@ def load_json(
     path: Path, error: type[InputError] = InputError, advice: str = "", kind: type = object
 ) -> Any:
     """The content of a JSON file; `error` where it is not JSON or its top is no `kind`."""
-    data = load_bytes(path, error)
+    data = load_bytes(path, error, advice)
     with reading(path, "JSON", error, advice):
         try:
             content = json.loads(data.decode("utf-8-sig"))

@@ -161,7 +161,7 @@ def load_ply(path: Path, expected: str = "PLY", advice: str = "") -> Ply:
     """The elements of a PLY file; InputError where it is damaged or not one."""
     import plyfile
 
-    size = file_size(path)
+    size = file_size(path, advice=advice)
     with reading(path, expected, advice=advice):
         _check_counts(path, size)
         found = plyfile.PlyData.read(str(path))
