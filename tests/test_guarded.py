@@ -3,13 +3,16 @@
 import io
 import json
 import os
+import re
 import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import lift3d
 from lift3d.association.surface import Surface
 from lift3d.scene.errors import FrameError, InputError, MissingExtra
 from lift3d.scene.guarded import load_bytes, pictures, reading
@@ -19,6 +22,17 @@ from lift3d.scene.guarded.pictures import check_pixels, opened_picture
 from lift3d.scene.guarded.ply import load_ply
 from lift3d.scene.storage import load_arrays
 
+BARE = {
+    r"json\.loads\(": ["scene/__init__.py"],  # what it has just written
+    r"np\.load\(": ["association/shape/joining.py", "association/votes/features.py"],  # its own
+    r"np\.(loadtxt|genfromtxt|fromfile|memmap)\(": [],
+    r"PlyData\.read\(": [],
+    r"Image\.open\(|imread\(": ["scene/labelmaps.py"],  # after Pillow has opened it
+    r"zlib\.decompress\(": [],
+    r"from_pretrained\(": ["networks/pretrained.py"],
+    r"torch\.load\(": ["export/distillation/training.py", "networks/checkpoint.py"],
+}
+"""Calls that believe what a file says, and the modules that may make them."""
 BINARY = "ply\nformat binary_little_endian 1.0\n"
 XYZ = "property float x\nproperty float y\nproperty float z\n"
 
@@ -201,3 +215,14 @@ def test_a_photo_of_180_megapixels_is_within_the_limit(shared_data):
     path = sorted(shared_data("fault_cases/photos_big").iterdir())
     with opened_picture(max(path, key=lambda each: each.stat().st_size)) as image:
         assert image.size == (15000, 12000)
+
+
+@pytest.mark.parametrize("call", BARE)
+def test_only_the_guarded_loaders_call_what_believes_a_file(call):
+    package = Path(lift3d.__file__).parent
+    found = [
+        path.relative_to(package).as_posix()
+        for path in sorted(package.rglob("*.py"))
+        if re.search(call, path.read_text()) and "guarded" not in path.parts
+    ]
+    assert found == BARE[call], "use lift3d.scene.guarded"

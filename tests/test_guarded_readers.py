@@ -18,6 +18,7 @@ from lift3d.datasets.colmap_files import check_model
 from lift3d.datasets.colmap_model import read_dense
 from lift3d.datasets.images import DepthCode
 from lift3d.datasets.patterns import collect
+from lift3d.datasets.poses import fault
 from lift3d.datasets.sens_file import load_depth
 from lift3d.evaluation.metrics.annotation import read_table
 from lift3d.evaluation.metrics.scannetpp import read_scannetpp
@@ -148,6 +149,32 @@ def test_counts_in_colmap_files_are_checked_before_pycolmap_believes_them(colmap
     path.write_bytes({"cut": data[:-3], "count": many, "four bytes": data[:4]}[damage])
     with pytest.raises(InputError, match=rf"{name}\.bin cannot be read as a file of a COLMAP"):
         check_model(colmap)
+
+
+@pytest.mark.parametrize(("at", "value"), [(24, float("nan")), (24, 1e200), (60, float("inf"))])
+def test_a_colmap_model_with_an_impossible_pose_is_refused(colmap, at, value):
+    """LAPACK may never return from a matrix that is not finite."""
+    path = colmap / "frames.bin"
+    data = bytearray(path.read_bytes())
+    data[8 + at : 16 + at] = struct.pack("<d", value)
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="copy cameras, images and points3D"):
+        read_scene(colmap.parent)
+
+
+def test_a_colmap_camera_without_pixels_is_refused(colmap):
+    path = colmap / "cameras.bin"
+    data = bytearray(path.read_bytes())
+    data[16:24] = bytes(8)
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="a camera is 0x60"):
+        read_scene(colmap.parent)
+
+
+def test_a_pose_whose_squares_overflow_is_no_rotation():
+    pose = np.eye(4)
+    pose[:2, :2] = [[1e200, 1e200], [-1e200, 1e200]]
+    assert fault(pose) is not None
 
 
 @pytest.mark.parametrize("header", [b"0&0&1&", b"9999999999&9999999999&1&", b"2&2&", b"2&x&1&"])

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from lift3d.datasets.colmap_files import ADVICE, check_model
+from lift3d.datasets.intrinsics import pinhole
+from lift3d.datasets.poses import fault
 from lift3d.geometry import orthonormal
 from lift3d.geometry.visibility import projected_depth
 from lift3d.scene import Camera, Depth, Image, Points, Transform, View, invert
@@ -83,17 +85,23 @@ def our_camera(camera: Any, where: str) -> Camera:
             f"NEW`, or in Python pycolmap.undistort_images('NEW', '{where}', 'IMAGES'); lift NEW"
         )
     fx, fy = (value["f"],) * 2 if "f" in value else (value["fx"], value["fy"])
-    K = np.array([[fx, 0.0, value["cx"] - 0.5], [0.0, fy, value["cy"] - 0.5], [0.0, 0.0, 1.0]])
+    K = pinhole((fx, fy, value["cx"] - 0.5, value["cy"] - 0.5), f"{where}: a camera")
+    width, height = int(camera.width), int(camera.height)
+    if min(width, height) < 1 or not np.isfinite(list(value.values())).all():
+        raise InputError(f"{where}: a camera is {width}x{height} {value}; {ADVICE}")
     lens = ("k1", "k2", "p1", "p2", "k3") if value.get("k3") else ("k1", "k2", "p1", "p2")
     coefficients = tuple(value.get(name, 0.0) for name in lens)
     distortion = coefficients if any(coefficients) else ()
-    return Camera(K, int(camera.width), int(camera.height), distortion=distortion)
+    return Camera(K, width, height, distortion=distortion)
 
 
-def world_from_camera(image: Any) -> Transform:
-    """The pose of a registered pycolmap image."""
+def world_from_camera(image: Any, where: str) -> Transform:
+    """The pose of a registered pycolmap image; InputError where it is not a pose."""
     camera_from_world = np.eye(4)
     camera_from_world[:3] = image.cam_from_world().matrix()
+    reason = fault(camera_from_world)
+    if reason:
+        raise InputError(f"{where}: image {image.name}: {reason}; {ADVICE}")
     return invert(orthonormal(camera_from_world))
 
 
@@ -145,7 +153,7 @@ def cameras(folder: Path) -> dict[str, Camera]:
     for number in sorted(model.reg_image_ids()):
         image = model.image(number)
         camera = our_camera(model.camera(image.camera_id), str(folder))
-        found[image.name] = camera.at(world_from_camera(image))
+        found[image.name] = camera.at(world_from_camera(image, str(folder)))
     return found
 
 
@@ -169,7 +177,8 @@ def load_depth(folder: Path, image: str, width: int, height: int) -> Depth:
         raise FrameError(f"{folder}: image {image} is not registered in this COLMAP model")
     ids = sorted({p.point3D_id for p in found.points2D if p.has_point3D()})
     xyz = np.array([model.point3D(i).xyz for i in ids], np.float64).reshape(-1, 3)
-    camera = our_camera(model.camera(found.camera_id), str(folder)).at(world_from_camera(found))
+    pose = world_from_camera(found, str(folder))
+    camera = our_camera(model.camera(found.camera_id), str(folder)).at(pose)
     return projected_depth(xyz, camera.resized(width, height))
 
 

@@ -107,16 +107,18 @@ def faults(stack: Float64[np.ndarray, "poses 4 4"]) -> list[str | None]:
     finite = np.isfinite(stack).all((1, 2))
     safe = np.where(finite[:, None, None], stack, np.eye(4))
     rotation = safe[:, :3, :3]
-    determinant = np.linalg.det(rotation)
-    skew = np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max((1, 2))
+    with np.errstate(over="ignore", invalid="ignore"):
+        determinant, whole = np.linalg.det(rotation), np.linalg.det(safe)
+        skew = np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max((1, 2))
     last_row = np.abs(safe[:, 3] - [0, 0, 0, 1]).max(1)
     # The first true reason is reported. Same tolerances as is_rigid, for all poses at once.
+    # Negated, so that NaN is a fault: numbers above 1e154 overflow when they are squared.
     reasons = (
         (~finite, "pose is not finite"),
-        (np.abs(np.linalg.det(safe)) < 1e-6, "pose is not invertible"),
-        (last_row > 1e-6, "the last row of the pose is not 0 0 0 1"),
-        (determinant < 0, "pose mirrors (determinant below 0)"),
-        (skew > 1e-2, "pose is not a rotation and a translation"),
+        (~(np.abs(whole) >= 1e-6), "pose is not invertible"),
+        (~(last_row <= 1e-6), "the last row of the pose is not 0 0 0 1"),
+        (~(determinant >= 0), "pose mirrors (determinant below 0)"),
+        (~(skew <= 1e-2), "pose is not a rotation and a translation"),
     )
     return [next((text for wrong, text in reasons if wrong[i]), None) for i in range(len(stack))]
 

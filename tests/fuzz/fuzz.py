@@ -24,6 +24,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -101,7 +102,7 @@ def forked(work: object) -> int:
         os._exit(status)
 
 
-def one(number: int, seed: int, home: Path, place: Path) -> str:
+def one(number: int, seed: int, home: Path, place: Path, say: Callable[[str], None] = print) -> str:
     """Read one input; what was done to it. Raises what the reader raises."""
     rng = np.random.default_rng([seed, number])
     weights = np.array([each.weight for each in SAMPLES.values()])
@@ -122,6 +123,7 @@ def one(number: int, seed: int, home: Path, place: Path) -> str:
         while changed.is_file() and not changed.is_symlink() and rng.random() < 0.2:
             done += ", " + mutate(changed, rng, files)
         caches = [f"{tempfile.gettempdir()}/{each}" for each in ("numba", "torchinductor_")]
+        say(done)
         allowed[:] = [str(place), *caches]
         SAMPLES[name].read(place / name, changed, rng)
     except (InputError, MissingExtra):
@@ -151,12 +153,12 @@ def child(numbers: list[int], seed: int, home: Path, place: Path, tell: int) -> 
         os.write(tell, len(data).to_bytes(4, "little") + data)
 
     for number in numbers:
-        say("begin", number)
+        say("begin", number, "?")
         os.ftruncate(output, 0)
         os.lseek(output, 0, os.SEEK_SET)
         fault = ""
         try:
-            done = one(number, seed, home, place)
+            done = one(number, seed, home, place, lambda done, n=number: say("begin", n, done))
         except BaseException as error:
             done = getattr(error, "__notes__", ["?"])[-1]
             shown = Path(f"/proc/self/fd/{output}").read_bytes()[-300:].decode(errors="replace")
@@ -175,7 +177,7 @@ class Worker:
         self.faults: list[tuple[int, str, str]] = []
         self.done: list[str] = []
         self.peak, self.hangs = 0, 0
-        self.process = 0
+        self.process, self.doing = 0, "?"
         self.start()
 
     def start(self) -> None:
@@ -199,14 +201,14 @@ class Worker:
             os.waitpid(self.process, 0)
             os.close(self.pipe)
             if self.number >= 0:
-                self.faults.append((self.number, "the process died", ""))
+                self.faults.append((self.number, self.doing, "the process died"))
                 self.numbers.remove(self.number)
             if self.numbers:
                 self.start()
         elif time.monotonic() - self.since > SECONDS * (1 if self.done else 5):
             if self.number >= 0:
                 self.hangs += 1
-                self.faults.append((self.number, f"took more than {SECONDS:.0f} s", ""))
+                self.faults.append((self.number, self.doing, f"took more than {SECONDS:.0f} s"))
                 self.numbers.remove(self.number)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.process, signal.SIGKILL)
@@ -217,7 +219,7 @@ class Worker:
     ) -> None:
         self.since = time.monotonic()
         if what == "begin":
-            self.number = number
+            self.number, self.doing = number, done
             return
         self.number = -1
         self.numbers.remove(number)
@@ -257,7 +259,7 @@ def fuzz(inputs: list[int], seed: int, workers: int) -> int:
     faults = sorted(fault for each in running for fault in each.faults)
     kinds: dict[str, list[tuple[int, str, str]]] = {}
     for fault in faults:
-        kinds.setdefault(signature(fault[2]) or fault[1], []).append(fault)
+        kinds.setdefault(signature(fault[2]), []).append(fault)
     for kind, several in sorted(kinds.items(), key=lambda item: -len(item[1])):
         print(f"\n{len(several)} x {kind}")
         for number, done, _ in several[:4]:

@@ -314,6 +314,17 @@ def lift(path: Path, changed: Path, rng: Rng) -> None:
     command(*words, "segmentation:folder", "--segmentation.path", path / "masks")
 
 
+def run_and_cloud(path: Path) -> None:
+    run(path)
+    cloud(path / "cloud.ply")
+
+
+def lift_cloud(path: Path, changed: Path, rng: Rng) -> None:
+    """Labels for the vertices of a damaged PLY."""
+    words = ("lift", path / "scan", "--out", path / "run", "--cloud", path / "cloud.ply")
+    command(*words, "segmentation:folder", "--segmentation.path", path / "masks")
+
+
 def sam_folder(path: Path) -> None:
     """A tiny SAM as on the Hugging Face hub."""
     from test_sam import tiny_sam
@@ -395,4 +406,5 @@ SAMPLES = {
     "pointcept": Sample(pointcept, read_pointcept, 0.5),
     "run": Sample(run, read_run, 3, "run/"),
     "lift": Sample(run, lift, 0.2),
+    "lift-cloud": Sample(run_and_cloud, lift_cloud, 0.1, "cloud"),
 }
