@@ -22,10 +22,12 @@ from lift3d.datasets.poses import fault
 from lift3d.datasets.sens_file import load_depth
 from lift3d.evaluation.metrics.annotation import read_table
 from lift3d.evaluation.metrics.scannetpp import read_scannetpp
+from lift3d.evaluation.metrics.submission import read_submission
 from lift3d.evaluation.truth import read_truth
 from lift3d.reconstruction.fusion import given_points
 from lift3d.run.run import Run
 from lift3d.scene import Camera, View
+from lift3d.scene.contents import content
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.labelmaps import write_label_map
 from lift3d.segmentation.folder import FolderConfig
@@ -127,6 +129,15 @@ def test_zlib_depth_is_unpacked_only_to_the_size_of_a_depth_map(tmp_path):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 10 << 20
+
+
+def test_a_link_to_itself_is_a_file_that_is_not_there(tmp_path):
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given/loop.txt").symlink_to("loop.txt")
+    (tmp_path / "given/s.txt").write_text("loop.txt 3 0.5\n")
+    assert len(content(tmp_path / "given")) == 1
+    with pytest.raises(InputError, match=r"loop\.txt cannot be read"):
+        read_submission(tmp_path / "given", "s", 3)
 
 
 @pytest.fixture

@@ -234,7 +234,8 @@ def _opened(folder: Path, content: Mapping[str, Any], scan: Path | None) -> Scen
                 f"{folder} was made from Python, of a scene without files; its pictures cannot be "
                 "opened again (if they are in files too, exports take --scan FOLDER)"
             )
-        beside = origin.get("relative") and (folder / origin["relative"]).resolve()
+        relative = origin.get("relative")
+        beside = Path(os.path.realpath(folder / relative)) if relative else None
         scan = Path(origin["path"])
         if not scan.exists() and beside and beside.exists():
             scan = beside  # moved together with the run

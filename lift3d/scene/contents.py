@@ -127,10 +127,17 @@ def _walk(
         for entry in entries:
             if entry.name.startswith(".") or entry.name.lower() in FOREIGN:
                 continue
-            if entry.is_dir():
+            if _is_folder(entry):
                 _walk(entry.path, f"{inside}{entry.name}/", found, (*above, here))
             else:
                 found[inside + entry.name] = entry.path
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, for example: counts as a file that is not there
+        return False
 
 
 def _digests(files: Iterable[str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ is text with 0 or 1 per vertex of the mesh (ScanNet), or JSON run lengths (ScanN
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -149,8 +150,8 @@ def _entry(listing: Path, number: int, words: Sequence[str]) -> tuple[Path, int,
     where = f"{listing}, line {number}"
     if len(words) != 3:
         raise InputError(f"{where}: expected `mask label confidence`, got {' '.join(words)!r}")
-    folder = listing.parent.resolve()
-    path = (folder / words[0]).resolve()
+    folder = Path(os.path.realpath(listing.parent))  # Path.resolve raises for a link to itself
+    path = Path(os.path.realpath(folder / words[0]))
     if not path.is_relative_to(folder):
         raise InputError(
             f"{where}: {words[0]} is outside the submission; give a path relative to it"
