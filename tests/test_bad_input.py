@@ -172,7 +172,10 @@ def test_a_mask_folder_that_is_not_there(scan, lift, tmp_path):
     [
         (["segmentation:sam", "--segmentation.checkpoint", "none.pth"], "none.pth"),
         (["segmentation:sam", "--segmentation.checkpoint", "vitt.pth"], "not a PyTorch checkpoint"),
-        (["segmentation:sam-hf", "--segmentation.checkpoint", "."], "cannot be read as a model of transformers"),
+        (
+            ["segmentation:sam-hf", "--segmentation.checkpoint", "."],
+            "cannot be read as a model of transformers",
+        ),
         (["tracking:mastsam", "matching:mast3r", "--matching.weights", "none.pth"], "none.pth"),
     ],
 )

@@ -1,6 +1,7 @@
 """Damaged inputs through the readers: what is wrong with which file, before memory is taken."""
 
 import json
+import os
 import struct
 import tracemalloc
 import zlib
@@ -310,6 +311,7 @@ def test_a_damaged_file_of_a_run_says_which_part_and_what_to_do(run, file, chang
 def test_a_folder_of_a_model_never_runs_its_code(tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
     pytest.importorskip("transformers")
+    from lift3d.networks.checkpoint import read_checkpoint
     from lift3d.networks.sam.official import load as load_weights
     from lift3d.networks.sam.transformers import load
 
@@ -326,6 +328,11 @@ def test_a_folder_of_a_model_never_runs_its_code(tmp_path, monkeypatch):
         (tmp_path / "model.safetensors").write_bytes(b"\7" * 30)
         with pytest.raises(InputError):
             load(str(tmp_path), local_files_only=True)
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    with pytest.raises(InputError, match=r"pipe\.safetensors is not a file"):
+        load(str(tmp_path), local_files_only=True)
+    with pytest.raises(InputError, match=r"pipe\.safetensors is not a file"):
+        read_checkpoint(tmp_path / "pipe.safetensors", "")
     torch.save({3: torch.zeros(2)}, tmp_path / "numbers.pth")
     with pytest.raises(InputError, match="other content than weights"):
         load_weights(tmp_path / "numbers.pth")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lift3d.scene.errors import InputError
+from lift3d.scene.guarded import file_size
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,6 +22,7 @@ def read_checkpoint(path: Path, advice: str, allowed: Sequence[type] = ()) -> An
     """
     import torch
 
+    file_size(path, advice=advice)  # a pipe would be waited for
     try:
         mapped = zipfile.is_zipfile(path)
         with torch.serialization.safe_globals(list(allowed)):

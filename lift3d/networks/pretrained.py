@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lift3d.scene.guarded import reading
+from lift3d.scene.guarded import file_size, reading
 
 ADVICE = (
     "give a folder with config.json, preprocessor_config.json and complete weights, or the name "
@@ -23,6 +23,9 @@ def pretrained(kind: Any, checkpoint: str, local_files_only: bool, **options: An
     """
     where = Path(checkpoint).expanduser()
     source = str(where) if where.exists() else checkpoint
+    for each in where.iterdir() if where.is_dir() else ():
+        if each.exists() and not each.is_dir():
+            file_size(each)  # a pipe would be waited for
     with reading(checkpoint, "a model of transformers", advice=ADVICE):
         return kind.from_pretrained(
             source, local_files_only=local_files_only, trust_remote_code=False, **options

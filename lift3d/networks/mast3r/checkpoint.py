@@ -19,7 +19,7 @@ from lift3d.networks.mast3r.network import Mast3r
 from lift3d.networks.mast3r.sizes import NetworkConfig
 from lift3d.networks.weights import MAST3R
 from lift3d.scene.errors import InputError
-from lift3d.scene.guarded import reading
+from lift3d.scene.guarded import file_size, reading
 from lift3d.scene.guarded.json_file import load_json, shown
 
 ADVICE = f"Expected the weights of MASt3R, such as {MAST3R} (.pth file or hub folder)"
@@ -223,6 +223,7 @@ def _read_folder(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
         raise InputError(f"{path}: no config.json with model.safetensors inside. {ADVICE}")
     config = load_json(path / "config.json", advice=ADVICE, kind=dict)
     again = "it may be cut short: compare its size with the source and download it again"
+    file_size(weights, advice=again)
     with reading(weights, "a safetensors file", advice=again):
         state = load_file(weights)
     if isinstance(config.get("model_kwargs"), dict):
