@@ -7,7 +7,7 @@ OUT ?= out/demo
 # System packages that Open3D needs.
 APT := libusb-1.0-0 libgl1 libegl1 libx11-6
 
-.PHONY: core demo test lint format install system nerfstudio clean
+.PHONY: core demo test fuzz lint format install system nerfstudio clean
 .DEFAULT_GOAL := install
 
 install: $(BIN)/.installed
@@ -48,6 +48,11 @@ lint: install
 
 test: lint
 	$(BIN)/pytest -q -n 2
+
+# Damaged inputs for every reader, more of them than `make test` tries.
+fuzz: install
+	$(BIN)/python tests/fuzz/fuzz.py --inputs 5000 --seeds 6
+	$(BIN)/python tests/fuzz/fuzz.py --inputs 1000 --models
 
 format: install
 	$(BIN)/ruff check --fix .

@@ -166,15 +166,19 @@ def test_case_utm_gives_what_the_same_scan_at_0_gives(case, lifted):
 # ScanNet's annotation
 
 
-def test_duplicate_groups_are_one_object_and_a_second_count_gets_new_ids():
+def test_duplicate_groups_are_one_object_and_a_second_count_gets_new_ids(tmp_path):
+    file, segments = tmp_path / "a.json", tmp_path / "b.json"
     listed = [(0, "wall", [1, 2]), (1, "chair", [3]), (7, "wall", [2, 1]), (1, "lamp", [4, 99])]
     content = [dict(zip(("objectId", "label", "segments"), each, strict=True)) for each in listed]
-    groups = object_groups({"segGroups": content}, "a.json")
+    file.write_text(json.dumps({"segGroups": content}))
+    segments.write_text(json.dumps({"segIndices": [1, 2, 3, 4, 10**12]}))
+    groups = object_groups(file)
     assert [(each.id, each.name) for each in groups] == [(1, "wall"), (2, "chair"), (9, "lamp")]
-    ids = vertex_instances({"segIndices": [1, 2, 3, 4, 10**12]}, groups, "b.json")
+    ids = vertex_instances(segments, groups)
     assert ids.tolist() == [1, 1, 2, 9, 0]
-    with pytest.raises(InputError, match=r"a\.json is not ScanNet's aggregation"):
-        object_groups({"segGroups": [{"objectId": 0}]}, "a.json")
+    file.write_text(json.dumps({"segGroups": [{"objectId": 0}]}))
+    with pytest.raises(InputError, match=r"a\.json is damaged .*segments"):
+        object_groups(file)
 
 
 def test_a_stray_id_does_not_make_labels_raw():

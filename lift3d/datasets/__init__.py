@@ -36,13 +36,13 @@ from lift3d.datasets.seven_scenes import SevenScenes
 from lift3d.datasets.stray_scanner import StrayScanner
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.datasets.transforms_json import TransformsJson
-from lift3d.datasets.typed import checked
 from lift3d.datasets.video import Video
 from lift3d.scene import Origin, Scene
 from lift3d.scene.errors import InputError
 from lift3d.scene.local_origin import localised
 from lift3d.scene.protocols import Reader
 from lift3d.scene.registry import KINDS
+from lift3d.scene.typed import checked
 
 log = logging.getLogger(__name__)
 

@@ -18,9 +18,10 @@ from lift3d.datasets.captures import Capture, Shot, from_corner
 from lift3d.datasets.images import DepthCode
 from lift3d.datasets.intrinsics import pinhole
 from lift3d.datasets.patterns import Files, any_match, collect, contents
-from lift3d.datasets.poses import nearest, numbers, read_text
+from lift3d.datasets.poses import nearest, numbers
 from lift3d.scene import Scene, Skipped, invert
 from lift3d.scene.errors import InputError
+from lift3d.scene.guarded import load_text
 from lift3d.scene.protocols import Reader
 
 TRAJECTORY = "lowres_wide.traj"
@@ -72,7 +73,7 @@ class ArkitScenes(Reader):
             lens = near["intrinsics"]
             assert lens is not None
             try:
-                values = numbers(read_text(lens), str(lens))
+                values = numbers(load_text(lens), str(lens))
                 K = from_corner(pinhole(values[2:], str(lens)))  # width, height, fx fy cx cy
             except InputError as error:
                 skipped.append(Skipped(name, str(error)))
@@ -118,7 +119,7 @@ def _trajectory(
     """Times, ascending, and world_from_camera."""
     import cv2
 
-    values = numbers(read_text(path), str(path))
+    values = numbers(load_text(path), str(path))
     if len(values) % 7 or not len(values):
         raise InputError(f"{path}: found {len(values)} numbers; a trajectory has 7 a line")
     table = values.reshape(-1, 7)

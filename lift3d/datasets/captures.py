@@ -7,7 +7,6 @@ steps. The readers of the apps only find and name the files.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -120,7 +119,7 @@ def numbers_of(
     """The list of numbers under a key, nested or flat; InputError where it is another."""
     try:
         values = np.array(content[key], np.float64).ravel()
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{where}: expected {count} numbers as {key} ({error!r})") from error
     if len(values) != count:
         raise InputError(f"{where}: {key} has {len(values)} numbers; expected {count}")
@@ -141,14 +140,3 @@ def intrinsics_of(
     """K of four numbers under their names, whose principal point is from the corner."""
     values = [float(numbers_of(content, key, 1, where)[0]) for key in keys]
     return from_corner(pinhole(tuple(values), str(where)))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """An object from a JSON file; InputError for anything else."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not readable JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds a {type(content).__name__}; expected an object")
-    return content

@@ -19,6 +19,7 @@ from lift3d.datasets.photos import unique_names
 from lift3d.datasets.stored_names import Folders, renamed
 from lift3d.scene import Camera, Depth, Scene, Skipped, View
 from lift3d.scene.errors import FrameError, InputError, option_words
+from lift3d.scene.guarded import file_size, load_bytes, reading
 from lift3d.scene.local_origin import camera_at
 from lift3d.scene.protocols import Reader
 
@@ -210,24 +211,22 @@ def _with_dense(view: View, stored: Path) -> View:
 def read_dense(path: Path) -> Depth:
     """A depth map of COLMAP's dense stereo: `width&height&1&`, then float32 row by row."""
     width, height, start = _dense_header(path)
-    values = np.frombuffer(path.read_bytes()[start:], "<f4")
-    if len(values) != width * height:
-        raise FrameError(
-            f"{path} holds {len(values)} depths, its header says {width}x{height}; run COLMAP's "
-            "dense stereo again"
-        )
+    values = np.frombuffer(load_bytes(path, FrameError), np.uint8, offset=start).view("<f4")
     depth = values.reshape(height, width).astype(np.float32)
     return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
 
 
 def _dense_header(path: Path) -> tuple[int, int, int]:
     """Width, height, and the offset of the data."""
-    with path.open("rb") as file:
-        words = file.read(64).split(b"&", 3)
-    try:
+    size = file_size(path, FrameError)
+    with reading(path, "a depth map of COLMAP's dense stereo", FrameError):
+        with path.open("rb") as file:
+            words = file.read(64).split(b"&", 3)
         width, height, channels = (int(word) for word in words[:3])
-    except ValueError as error:
-        raise FrameError(f"{path} is not a depth map of COLMAP's dense stereo") from error
-    if channels != 1:
-        raise FrameError(f"{path} has {channels} channels; a depth map has 1")
-    return width, height, sum(len(word) + 1 for word in words[:3])
+    start = sum(len(word) + 1 for word in words[:3])
+    if channels != 1 or min(width, height) < 1 or width * height * 4 != size - start:
+        raise FrameError(
+            f"{path} has {max(0, size - start)} bytes of depths, its header says {width}x{height}, "
+            f"{channels} a pixel; run COLMAP's dense stereo again"
+        )
+    return width, height, start

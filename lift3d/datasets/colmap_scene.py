@@ -14,6 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from lift3d.datasets.colmap_files import ADVICE, check_model
+from lift3d.datasets.intrinsics import pinhole
+from lift3d.datasets.poses import fault
 from lift3d.geometry import orthonormal
 from lift3d.geometry.visibility import projected_depth
 from lift3d.scene import (
@@ -29,6 +32,8 @@ from lift3d.scene import (
 )
 from lift3d.scene.contents import signature
 from lift3d.scene.errors import FrameError, InputError, MissingExtra
+from lift3d.scene.guarded import load_bytes, reading
+from lift3d.scene.guarded.json_file import finite, load_json, shown
 from lift3d.scene.local_origin import local
 from lift3d.scene.storage import atomic
 
@@ -91,17 +96,23 @@ def our_camera(camera: Any, where: str) -> Camera:
             f"NEW`, or in Python pycolmap.undistort_images('NEW', '{where}', 'IMAGES'); lift NEW"
         )
     fx, fy = (value["f"],) * 2 if "f" in value else (value["fx"], value["fy"])
-    K = np.array([[fx, 0.0, value["cx"] - 0.5], [0.0, fy, value["cy"] - 0.5], [0.0, 0.0, 1.0]])
+    K = pinhole((fx, fy, value["cx"] - 0.5, value["cy"] - 0.5), f"{where}: a camera")
+    width, height = int(camera.width), int(camera.height)
+    if min(width, height) < 1 or not np.isfinite(list(value.values())).all():
+        raise InputError(f"{where}: a camera is {width}x{height} {value}; {ADVICE}")
     lens = ("k1", "k2", "p1", "p2", "k3") if value.get("k3") else ("k1", "k2", "p1", "p2")
     coefficients = tuple(value.get(name, 0.0) for name in lens)
     distortion = coefficients if any(coefficients) else ()
-    return Camera(K, int(camera.width), int(camera.height), distortion=distortion)
+    return Camera(K, width, height, distortion=distortion)
 
 
-def world_from_camera(image: Any) -> Transform:
-    """The pose of a registered pycolmap image."""
+def world_from_camera(image: Any, where: str) -> Transform:
+    """The pose of a registered pycolmap image; InputError where it is not a pose."""
     camera_from_world = np.eye(4)
     camera_from_world[:3] = image.cam_from_world().matrix()
+    reason = fault(camera_from_world)
+    if reason:
+        raise InputError(f"{where}: image {image.name}: {reason}; {ADVICE}")
     return invert(orthonormal(camera_from_world))
 
 
@@ -113,17 +124,12 @@ def open_model(folder: Path) -> Any:
 
 @lru_cache(maxsize=2)
 def _open(folder: Path, stamps: tuple[str | None, ...]) -> Any:
-    try:
+    check_model(folder)
+    with reading(folder, "a COLMAP model", advice=ADVICE):
         model = pycolmap().Reconstruction(str(folder))
         if not is_model(folder, "bin"):
             _whole_names(model, folder / "images.txt")
         return model
-    except (RuntimeError, ValueError, IndexError, OverflowError, MemoryError) as error:
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
-        raise InputError(
-            f"{folder} is not a COLMAP model that can be read ({reason}); "
-            "copy cameras, images and points3D (all .bin or all .txt) again"
-        ) from error
 
 
 def is_model(folder: Path, suffix: str) -> bool:
@@ -136,7 +142,8 @@ def is_model(folder: Path, suffix: str) -> bool:
 def registered(folder: Path) -> int:
     """The number of registered images of the model, from the head of its images file."""
     if is_model(folder, "bin"):
-        with (folder / "images.bin").open("rb") as file:
+        path = folder / "images.bin"
+        with reading(path, "a file of a COLMAP model", advice=ADVICE), path.open("rb") as file:
             return int.from_bytes(file.read(8), "little")
     return len(_names(folder / "images.txt"))
 
@@ -144,12 +151,12 @@ def registered(folder: Path) -> int:
 def _names(path: Path) -> dict[int, str]:
     """Image id -> name from images.txt: the tenth word and all that follows, spaces included."""
     names = {}
-    lines = iter(path.read_text(encoding="utf-8", errors="surrogateescape").splitlines())
+    lines = iter(load_bytes(path).decode("utf-8", "surrogateescape").splitlines())
     for line in lines:
         words = line.split(maxsplit=9)
         if not words or words[0].startswith("#"):
             continue
-        if len(words) == 10 and words[0].isdigit():
+        if len(words) == 10 and words[0].isdecimal():
             names[int(words[0])] = words[9].strip()
         next(lines, None)  # the image's points; the line is there also where it has none
     return names
@@ -182,15 +189,18 @@ def read_unit(folder: Path) -> tuple[bool | None, Offset]:
 
     None and zeros without the file, or where poses changed since.
     """
-    try:
-        content = json.loads((folder / UNIT).read_text())
-        now = _hash(folder)
-        if content.get("images", now) != now:
-            return None, NO_OFFSET
-        x, y, z = (float(each) for each in content.get("offset", NO_OFFSET))
-        return bool(content["metric"]), (x, y, z)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    path = folder / UNIT
+    if not path.is_file():
         return None, NO_OFFSET
+    content = load_json(path, kind=dict)
+    now = _hash(folder)
+    if content.get("images", now) != now:
+        return None, NO_OFFSET
+    metric, offset = content.get("metric"), content.get("offset", NO_OFFSET)
+    if not isinstance(offset, list | tuple) or len(offset) != 3:
+        raise InputError(f"{path}: offset is {shown(offset)}; expected three numbers")
+    x, y, z = (finite(each, f"{path}: offset") for each in offset)
+    return None if metric is None else bool(metric), (x, y, z)
 
 
 def _hash(folder: Path) -> str:
@@ -207,7 +217,7 @@ def cameras(folder: Path) -> dict[str, Camera]:
     for number in sorted(model.reg_image_ids()):
         image = model.image(number)
         camera = our_camera(model.camera(image.camera_id), str(folder))
-        found[image.name] = camera.at(world_from_camera(image))
+        found[image.name] = camera.at(world_from_camera(image, str(folder)))
     return found
 
 
@@ -235,7 +245,8 @@ def load_depth(folder: Path, image: str, width: int, height: int) -> Depth:
         raise FrameError(f"{folder}: image {image} is not registered in this COLMAP model")
     ids = sorted({p.point3D_id for p in found.points2D if p.has_point3D()})
     xyz = np.array([model.point3D(i).xyz for i in ids], np.float64).reshape(-1, 3)
-    camera = our_camera(model.camera(found.camera_id), str(folder)).at(world_from_camera(found))
+    pose = world_from_camera(found, str(folder))
+    camera = our_camera(model.camera(found.camera_id), str(folder)).at(pose)
     return projected_depth(xyz, camera.resized(width, height))
 
 

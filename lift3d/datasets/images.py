@@ -18,6 +18,9 @@ from lift3d.datasets.truncation import check_complete
 from lift3d.scene import Depth, Image, LabelMap
 from lift3d.scene.colours import eight_bit
 from lift3d.scene.errors import FrameError
+from lift3d.scene.guarded import load_bytes, reading
+from lift3d.scene.guarded.arrays import load_npy, npy_shape
+from lift3d.scene.guarded.pictures import check_pixels, opened_picture
 
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".pgm", ".ppm", ".npy"),
@@ -59,7 +62,7 @@ def read_color(path: Path) -> Image:
         return np.ascontiguousarray(eight_bit(image[..., :3]))
     if path.suffix.lower() in optional_formats.SUFFIXES:
         return optional_formats.color(path)
-    return decode_color(_bytes(path), str(path))
+    return decode_color(load_bytes(path, FrameError), str(path))
 
 
 def decode_color(data: bytes, where: str) -> Image:
@@ -115,7 +118,7 @@ def read_labels(path: Path, divide: int = 1) -> LabelMap:
         if ids.ndim != 2 or ids.dtype.kind not in "bui":
             raise FrameError(f"{path} is {_kind(ids)}; expected whole ids (height, width)")
         return (np.maximum(ids, 0) // divide).astype(np.int32)
-    check_complete(_bytes(path), str(path))
+    check_complete(load_bytes(path, FrameError), str(path))
     return (read_label_map(path) // divide).astype(np.int32)
 
 
@@ -132,26 +135,22 @@ def read_confidence(path: Path, full: float) -> Float32[np.ndarray, "height widt
 def load(path: Path) -> Shaped[np.ndarray, "..."]:
     """An image or .npy file with its own dtype and channels (BGR where it has three)."""
     if path.suffix.lower() == ".npy":
-        try:
-            return np.asarray(np.load(path, allow_pickle=False))
-        except (OSError, ValueError, EOFError) as error:
-            raise FrameError(f"{path} cannot be read as .npy: {error}") from error
+        return load_npy(path, FrameError)
     if path.suffix.lower() in optional_formats.EXR:
         return optional_formats.plane(path)
     import cv2
 
-    return decode(_bytes(path), str(path), cv2.IMREAD_UNCHANGED)
+    return decode(load_bytes(path, FrameError), str(path), cv2.IMREAD_UNCHANGED)
 
 
 def decode(data: bytes, where: str, flags: int) -> Any:
-    """An array decoded by OpenCV, after a check that the data is complete."""
+    """An array decoded by OpenCV, after a check that the data is complete and not too large."""
     import cv2
 
     check_complete(data, where)
-    try:
+    check_pixels(data, where)
+    with reading(where, "a picture", FrameError):
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error as error:
-        raise FrameError(f"{where} cannot be decoded: {error}") from error
     if image is None:
         raise FrameError(f"{where} cannot be decoded as an image (found {len(data)} bytes)")
     return image
@@ -160,30 +159,14 @@ def decode(data: bytes, where: str, flags: int) -> Any:
 def image_size(path: Path) -> tuple[int, int]:
     """Width and height from the header alone."""
     if path.suffix.lower() == ".npy":
-        try:
-            shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
-            height, width = _plane(shape)[:2]
-        except (OSError, ValueError, EOFError) as error:
-            raise FrameError(f"{path} cannot be read as .npy: {error}") from error
-        return int(width), int(height)
+        shape = _plane(npy_shape(path, FrameError))
+        if len(shape) < 2 or 0 in shape:
+            raise FrameError(f"{path} is an array of {shape}; expected (height, width, ...)")
+        return shape[1], shape[0]
     if path.suffix.lower() in optional_formats.SUFFIXES:
         return optional_formats.size(path)
-    from PIL import Image as Pillow
-
-    try:
-        with Pillow.open(path) as image:
-            return int(image.width), int(image.height)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise FrameError(
-            f"{path} is not a readable image (found {path.stat().st_size} bytes)"
-        ) from error
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise FrameError(f"{path} cannot be read: {error.strerror}") from error
+    with opened_picture(path) as image:
+        return int(image.width), int(image.height)
 
 
 def _plane(shape: tuple[int, ...]) -> tuple[int, ...]:

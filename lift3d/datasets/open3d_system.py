@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from lift3d.datasets.captures import numbers_of, read_json
+from lift3d.datasets.captures import numbers_of
 from lift3d.datasets.patterns import any_match, contents
 from lift3d.datasets.rgbd_folder import RgbdFolder
 from lift3d.scene import Scene
 from lift3d.scene.errors import InputError
+from lift3d.scene.guarded.json_file import load_json
 from lift3d.scene.protocols import Reader
 
 COLOR = ("color", "image", "rgb")
@@ -63,7 +64,7 @@ class Open3dSystem(Reader):
 
 def _depth_scale(path: Path) -> float | None:
     """The units per metre that Open3D writes when it unpacks a recording; an L515 has 4000."""
-    content = read_json(path)
+    content = load_json(path, kind=dict)
     if content.get("depth_scale") is None:
         return None
     scale = float(numbers_of(content, "depth_scale", 1, path)[0])

@@ -45,7 +45,7 @@ def collect(root: Path, pattern: str) -> Files:
         if match is None or (any_image and os.path.splitext(relative)[1].lower() not in SUFFIXES):
             continue
         parts = [_without_suffix(part) for part in match.groups()]
-        key = "/".join(str(int(part)) if part.isdigit() else part for part in parts)
+        key = "/".join(str(int(part)) if part.isdecimal() else part for part in parts)
         found = Found(root / relative, _name(pattern, relative))
         if key in files:
             raise InputError(
@@ -104,7 +104,7 @@ def natural(key: str) -> tuple[int, float, list[tuple[int, int, str]]]:
         return 0, float(key), []
     except ValueError:
         parts = re.findall(r"\d+|\D+", key)
-        return 1, 0.0, [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts]
+        return 1, 0.0, [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts]
 
 
 def contents(root: Path) -> str:

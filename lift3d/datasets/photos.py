@@ -18,6 +18,7 @@ from lift3d.datasets.images import image_size, read_color
 from lift3d.datasets.patterns import contents, natural
 from lift3d.scene import Image, Scene, Skipped, View
 from lift3d.scene.errors import FrameError, InputError, option_words
+from lift3d.scene.guarded.pictures import opened_picture
 from lift3d.scene.protocols import Reader
 
 SUFFIXES = (
@@ -149,12 +150,10 @@ def _mode(path: Path) -> str:
     """
     if path.suffix.lower() in optional_formats.SUFFIXES:
         return "depth" if "depth" in path.stem.lower() else "RGB"
-    from PIL import Image as Pillow
-
     try:
-        with Pillow.open(path) as image:
+        with opened_picture(path) as image:
             mode = str(image.mode)
-    except (OSError, ValueError, SyntaxError):
+    except FrameError:
         return ""
     return "depth" if mode[0] in "IF" or "depth" in path.stem.lower() else mode
 
@@ -166,20 +165,13 @@ def _header(path: Path) -> tuple[int, int, int, float | None]:
     if path.suffix.lower() in optional_formats.HEIF:
         wide, high, tags = optional_formats.heif_header(path)  # rotated upright already
         return wide, high, 1, focal_pixels(tags.get_ifd(EXIF_FOLDER), wide, high)
-    from PIL import Image as Pillow
-
-    try:
-        with Pillow.open(path) as image:
-            width, height = int(image.width), int(image.height)
-            try:
-                exif = image.getexif()
-                more = exif.get_ifd(EXIF_FOLDER)
-            except (OSError, ValueError, SyntaxError, KeyError, TypeError):
-                return width, height, 1, None  # damaged EXIF; the picture may be fine
-    except (OSError, ValueError, SyntaxError) as error:
-        raise FrameError(
-            f"{path} is not a readable image (found {path.stat().st_size} bytes)"
-        ) from error
+    with opened_picture(path) as image:
+        width, height = int(image.width), int(image.height)
+        try:
+            exif = image.getexif()
+            more = exif.get_ifd(EXIF_FOLDER)
+        except Exception:  # Pillow raises many kinds of errors for damaged EXIF
+            return width, height, 1, None  # the picture may be fine
     orientation = exif.get(ORIENTATION, 1)
     if orientation not in range(1, 9):
         orientation = 1

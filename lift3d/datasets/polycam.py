@@ -11,12 +11,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from lift3d.datasets.captures import Capture, Shot, intrinsics_of, numbers_of, read_json, size_of
+from lift3d.datasets.captures import Capture, Shot, intrinsics_of, numbers_of, size_of
 from lift3d.datasets.frames import complete
 from lift3d.datasets.images import DepthCode
 from lift3d.datasets.patterns import any_match, collect, contents
 from lift3d.scene import Scene, Skipped, Transform
 from lift3d.scene.errors import InputError
+from lift3d.scene.guarded.json_file import load_json
 from lift3d.scene.protocols import Reader
 
 KEYS = [f"t_{row}{column}" for row in range(3) for column in range(4)]
@@ -59,7 +60,7 @@ class Polycam(Reader):
         for key in keys:
             file = cameras[key].path
             try:
-                content = read_json(file)
+                content = load_json(file, kind=dict)
                 shots.append(
                     Shot(
                         images[key].name,

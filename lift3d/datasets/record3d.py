@@ -17,13 +17,15 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from lift3d.datasets.captures import Capture, Shot, from_corner, numbers_of, read_json, size_of
+from lift3d.datasets.captures import Capture, Shot, from_corner, numbers_of, size_of
 from lift3d.datasets.images import DepthCode, to_metres
 from lift3d.datasets.intrinsics import Size, pinhole
 from lift3d.datasets.patterns import any_match, collect, contents
 from lift3d.datasets.poses import rotations_from_quaternions
 from lift3d.scene import Depth, Scene, Skipped
 from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.guarded import load_bytes, reading
+from lift3d.scene.guarded.json_file import load_json
 from lift3d.scene.protocols import Reader
 
 METADATA = ("metadata.json", "metadata")
@@ -53,7 +55,7 @@ class Record3d(Reader):
         if home is None:
             raise InputError(f"{path}: expected {self.expects}; found: {contents(path)}")
         file = next(home / name for name in METADATA if (home / name).is_file())
-        content = read_json(file)
+        content = load_json(file, kind=dict)
         poses, lenses = _poses(content, file), _lenses(content, file)
         size = size_of(content, ("w", "h"), file)
         own = any_match(home, "rgbd/*.jpg")
@@ -63,7 +65,7 @@ class Record3d(Reader):
         depth_size = _depth_size(home, content, file, size) if own else None
         shots, skipped = [], []
         for key, found in images.items():
-            if not key.isdigit() or int(key) >= len(poses):
+            if not key.isdecimal() or int(key) >= len(poses):
                 skipped.append(Skipped(found.name, f"{file.name} has no pose for it"))
                 continue
             if depth and key not in depth:
@@ -114,7 +116,7 @@ def _home(path: Path) -> Path | None:
 def _poses(content: dict[str, Any], file: Path) -> Float64[np.ndarray, "frames 4 4"]:
     try:
         rows = np.array(content["poses"], np.float64).reshape(-1, 7)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{file}: expected poses with 7 numbers each ({error!r})") from error
     poses = np.tile(np.eye(4), (len(rows), 1, 1))
     poses[:, :3, :3] = rotations_from_quaternions(rows[:, :4])
@@ -128,7 +130,7 @@ def _lenses(content: dict[str, Any], file: Path) -> list[Float64[np.ndarray, "3 
     if each:
         try:
             rows = np.array(each, np.float64).reshape(-1, 4)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{file}: perFrameIntrinsicCoeffs has not 4 numbers each") from error
         return [from_corner(pinhole(row, str(file))) for row in rows]
     K = numbers_of(content, "K", 9, file).reshape(3, 3)
@@ -175,9 +177,6 @@ def _lzfse(path: Path) -> bytes:
             f"{path} is compressed by LZFSE, which needs a library: pip install lzfse (or "
             "'lift3d[record3d]'), or export the recording as EXR"
         ) from error
-    try:
-        return bytes(lzfse.decompress(path.read_bytes()))
-    except OSError as error:
-        raise FrameError(f"{path} cannot be read: {error.strerror}") from error
-    except (lzfse.error, MemoryError) as error:
-        raise FrameError(f"{path} is damaged: {error}") from error
+    data = load_bytes(path, FrameError)
+    with reading(path, "data compressed by LZFSE", FrameError):
+        return bytes(lzfse.decompress(data))

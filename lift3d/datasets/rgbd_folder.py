@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,10 +13,11 @@ from lift3d.datasets.images import DepthCode, read_color, read_confidence, read_
 from lift3d.datasets.intrinsics import Size, fit, pinhole, read_intrinsics
 from lift3d.datasets.patterns import Files, any_match, collect, contents, near
 from lift3d.datasets.poses import rigid_option
-from lift3d.datasets.typed import checked
 from lift3d.scene import Camera, Scene, View, invert
 from lift3d.scene.errors import InputError, option_words
+from lift3d.scene.guarded.json_file import load_json
 from lift3d.scene.protocols import Reader
+from lift3d.scene.typed import checked
 
 OPTIONS = "rgbd.json"
 """A folder with this file is read with the options in it."""
@@ -203,10 +203,7 @@ class RgbdFolder(Reader):
 
 def from_file(path: Path) -> RgbdFolder:
     """Options from an `rgbd.json`: the fields of `RgbdFolder`, any subset of them."""
-    try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not readable JSON: {error}") from error
+    given = load_json(path)
     if isinstance(given, dict):
         for name in NAMES_FILES & given.keys():
             if isinstance(given[name], str):

@@ -17,11 +17,11 @@ from lift3d.datasets.poses import (
     read_log,
     read_matrix,
     read_rows,
-    read_text,
     read_tum,
 )
 from lift3d.scene import Skipped
 from lift3d.scene.errors import InputError
+from lift3d.scene.guarded import load_text
 
 
 @runtime_checkable
@@ -116,11 +116,11 @@ def _rows(path: Path, index: Path | None, images: Files) -> Poses:
             )
         return dict(zip(images, rows, strict=True))
     row_of = {}
-    for number, line in enumerate(read_text(index).splitlines(), 1):
+    for number, line in enumerate(load_text(index).splitlines(), 1):
         words = line.partition("#")[0].split()
         if not words:
             continue
-        if len(words) != 2 or not words[0].isdigit() or int(words[0]) >= len(rows):
+        if len(words) != 2 or not words[0].isdecimal() or int(words[0]) >= len(rows):
             raise InputError(
                 f"{index} line {number} is {line!r}; expected `row filename`, row below {len(rows)}"
             )

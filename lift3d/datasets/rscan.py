@@ -18,10 +18,11 @@ from lift3d.datasets.frames import complete, extrinsic, finish, first_size, pose
 from lift3d.datasets.images import DepthCode, read_color, read_depth
 from lift3d.datasets.intrinsics import Size, fit, pinhole
 from lift3d.datasets.patterns import any_match, collect, contents
-from lift3d.datasets.poses import matrix4, numbers, read_text
+from lift3d.datasets.poses import matrix4, numbers
 from lift3d.datasets.rgbd_poses import read_files
 from lift3d.scene import Camera, Scene, Transform, View
 from lift3d.scene.errors import InputError
+from lift3d.scene.guarded import load_text
 from lift3d.scene.protocols import Reader
 
 INFO = ("_info.txt", "info.txt")
@@ -103,7 +104,7 @@ def _home(path: Path) -> Path | None:
 
 def _facts(path: Path) -> dict[str, str]:
     """The lines `key = value`."""
-    pairs = (line.partition("=") for line in read_text(path).splitlines())
+    pairs = (line.partition("=") for line in load_text(path).splitlines())
     return {key.strip(): value.strip() for key, _, value in pairs if value.strip()}
 
 

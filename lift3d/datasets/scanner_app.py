@@ -13,12 +13,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from lift3d.datasets.captures import Capture, Shot, from_corner, numbers_of, read_json
+from lift3d.datasets.captures import Capture, Shot, from_corner, numbers_of
 from lift3d.datasets.images import DepthCode
 from lift3d.datasets.intrinsics import pinhole
 from lift3d.datasets.patterns import any_match, collect, contents
 from lift3d.scene import Scene, Skipped
 from lift3d.scene.errors import InputError
+from lift3d.scene.guarded.json_file import load_json
 from lift3d.scene.protocols import Reader
 
 IMAGES = ("frame_*.jpg", "frame_*.jpeg", "frame_*.png", "frame_*.heic")
@@ -59,7 +60,7 @@ class ScannerApp(Reader):
                 continue
             file = cameras[key].path
             try:
-                content = read_json(file)
+                content = load_json(file, kind=dict)
                 K = pinhole(numbers_of(content, LENS, 9, file), str(file))
                 pose = numbers_of(content, POSE, 16, file).reshape(4, 4)
             except InputError as error:

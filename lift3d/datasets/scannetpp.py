@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from lift3d.datasets.captures import Capture, Shot, from_corner, numbers_of, read_json
+from lift3d.datasets.captures import Capture, Shot, from_corner, numbers_of
 from lift3d.datasets.intrinsics import pinhole
 from lift3d.datasets.patterns import any_match, collect, contents
 from lift3d.datasets.transforms_json import TransformsJson
 from lift3d.scene import Scene, Skipped
 from lift3d.scene.errors import InputError, option_words
+from lift3d.scene.guarded.json_file import load_json
 from lift3d.scene.protocols import Reader
 
 IPHONE, IMU = "iphone", "pose_intrinsic_imu.json"
@@ -82,7 +83,7 @@ def _iphone(path: Path, home: Path) -> Scene:
     """The frames of the iPhone."""
     images, depth = collect(home, "rgb/*"), collect(home, "depth/*")
     file = home / IMU
-    cameras = read_json(file)
+    cameras = load_json(file, kind=dict)
     shots, skipped, raw = [], [], 0
     for key, found in images.items():
         camera = cameras.get(found.name)

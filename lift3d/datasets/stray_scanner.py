@@ -19,10 +19,11 @@ from lift3d.datasets.captures import Capture, Shot, from_corner
 from lift3d.datasets.images import DepthCode
 from lift3d.datasets.intrinsics import Size, pinhole
 from lift3d.datasets.patterns import collect, contents
-from lift3d.datasets.poses import numbers, read_text, rotations_from_quaternions
+from lift3d.datasets.poses import numbers, rotations_from_quaternions
 from lift3d.datasets.video import frame_at, frame_size
 from lift3d.scene import Scene, Skipped
 from lift3d.scene.errors import InputError
+from lift3d.scene.guarded import load_text, reading
 from lift3d.scene.protocols import Reader
 
 ODOMETRY, MATRIX = "odometry.csv", "camera_matrix.csv"
@@ -54,7 +55,7 @@ class StrayScanner(Reader):
         """The scene; InputError where a table cannot be read."""
         if not self.matches(path):
             raise InputError(f"{path}: expected {self.expects}; found: {contents(path)}")
-        K = pinhole(numbers(read_text(path / MATRIX), str(path / MATRIX)), str(path / MATRIX))
+        K = pinhole(numbers(load_text(path / MATRIX), str(path / MATRIX)), str(path / MATRIX))
         pictures, video = collect(path, "rgb/*"), _video(path)
         if video is None and not pictures:
             raise InputError(f"{path} has no {VIDEOS[0]} and no pictures in rgb/; copy it again")
@@ -117,7 +118,9 @@ def _video(path: Path) -> Path | None:
 
 def _rows(path: Path) -> list[_Row]:
     """The lines of odometry.csv. Old versions have neither a heading nor times and frames."""
-    lines = [[word.strip() for word in line] for line in csv.reader(read_text(path).splitlines())]
+    text = load_text(path)
+    with reading(path, "a table"):
+        lines = [[word.strip() for word in line] for line in csv.reader(text.splitlines())]
     lines = [line for line in lines if any(line)]
     heading = lines[0] if lines and not _is_number(lines[0][0]) else []
     body = lines[1:] if heading else lines

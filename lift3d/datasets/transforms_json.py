@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -18,7 +17,6 @@ from lift3d.datasets.patterns import contents, natural
 from lift3d.datasets.photos import unique_names
 from lift3d.datasets.poses import fault
 from lift3d.datasets.stored_names import Folders, renamed
-from lift3d.datasets.vertices import check_steps, vertex_colours
 from lift3d.geometry import orthonormal, transform
 from lift3d.scene import (
     NO_OFFSET,
@@ -33,6 +31,9 @@ from lift3d.scene import (
     invert,
 )
 from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.guarded.arrays import load_npz
+from lift3d.scene.guarded.json_file import finite, load_json, shown
+from lift3d.scene.guarded.ply import load_ply
 from lift3d.scene.local_origin import local
 from lift3d.scene.protocols import Reader
 
@@ -108,7 +109,7 @@ class TransformsJson(Reader):
             metric = bool(content.get("metric", dense))
         source = f"reader nerfstudio at {path}"
         scene = finish(path, views, [*skipped, *unusable], source, notes, metric, _name(first))
-        cloud = content.get("ply_file_path")
+        cloud = _text(content, "ply_file_path", str(first))
         if not cloud:
             return scene
         stored = Folders([first.parent]).find(cloud)
@@ -156,18 +157,18 @@ class _Frame:
         self.values = {**content, **frame}
         self.stored = frame["file_path"]
         self.image = file.parent / self.stored
-        stored = next((frame[key] for key in DEPTH_KEYS if frame.get(key)), None)
-        self.depth_name = str(stored or "")
-        self.depth = file.parent / self.depth_name if stored else None
-        points = frame.get("sparse_depth_path")
-        self.sparse = file.parent / points if points and not stored else None
+        stored = [_text(frame, key, self.where) for key in DEPTH_KEYS]
+        self.depth_name = next(filter(None, stored), "")
+        self.depth = file.parent / self.depth_name if self.depth_name else None
+        points = _text(frame, "sparse_depth_path", self.where)
+        self.sparse = file.parent / points if points and not self.depth else None
         self.pose = _matrix(frame.get("transform_matrix"), f"{self.where}: transform_matrix")
 
     @property
     def lacking(self) -> str:
         """The missing file of the frame, as a reason; empty where none is missing."""
         for path in (self.image, self.depth, self.sparse):
-            if path is not None and not path.is_file():
+            if path is not None and not os.path.isfile(path):
                 return f"{path} is missing"
         return ""
 
@@ -178,7 +179,7 @@ class _Frame:
         depth_size, load_depth = size, None
         if self.sparse is not None:
             load_depth = partial(_sparse_depth, self.sparse)
-            depth_size = int(self.number("w", size[0])), int(self.number("h", size[1]))
+            depth_size = self.size(size)
         if self.depth is not None:
             load_depth = partial(read_depth, self.depth, code)
             depth_size = image_size(self.depth)
@@ -200,7 +201,7 @@ class _Frame:
                 f"{self.where}: camera_model {model!r} is not a pinhole's ({', '.join(PINHOLES)}); "
                 "undistort the images first"
             )
-        width, height = int(self.number("w", size[0])), int(self.number("h", size[1]))
+        width, height = self.size(size)
         fx = self.focal("fl_x", "camera_angle_x", width)
         fy = self.focal("fl_y", "camera_angle_y", height)
         fx, fy = fy if fx is None else fx, fx if fy is None else fy
@@ -233,21 +234,22 @@ class _Frame:
 
     def number(self, key: str, otherwise: int | float) -> float:
         """A number of the frame, else of the file, else `otherwise`."""
-        try:
-            return float(self.values.get(key, otherwise))
-        except (TypeError, ValueError) as error:
-            raise InputError(
-                f"{self.where}: {key} is {self.values[key]!r}; expected a number"
-            ) from error
+        return finite(self.values.get(key, otherwise), f"{self.where}: {key}")
+
+    def size(self, of: tuple[int, int]) -> tuple[int, int]:
+        """Width and height in the file, else those `of` the picture."""
+        width, height = int(self.number("w", of[0])), int(self.number("h", of[1]))
+        if min(width, height) < 1:
+            raise InputError(f"{self.where}: w and h are {width} and {height}; expected 1 or more")
+        return width, height
 
 
 def _sparse_depth(path: Path) -> Depth:
     """The sparse depth that `lift3d export` writes."""
-    try:
-        with np.load(path) as stored:
-            return np.asarray(stored["depth"], np.float32)
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise FrameError(f"{path} cannot be read: {error}") from error
+    depth = load_npz(path, ["depth"], FrameError).get("depth")
+    if depth is None or depth.ndim != 2 or depth.dtype.kind != "f":
+        raise FrameError(f"{path} holds no depth, one number per pixel; export the run again")
+    return depth.astype(np.float32)
 
 
 def read_cloud(path: Path, moved: Transform, offset: Offset = NO_OFFSET) -> Points:
@@ -255,29 +257,17 @@ def read_cloud(path: Path, moved: Transform, offset: Offset = NO_OFFSET) -> Poin
 
     Missing colours are grey, missing normals 0.
     """
-    from plyfile import PlyData, PlyParseError
-
-    try:
-        vertex = PlyData.read(str(path))["vertex"].data
-        xyz = np.stack([vertex[axis] for axis in "xyz"], 1).astype(np.float64)
-    except (PlyParseError, KeyError, ValueError, OSError) as error:
-        raise InputError(f"{path} is not a PLY file with x y z: {error}") from error
-    check_steps(path, vertex, xyz)
-    names = vertex.dtype.names
-    rgb = vertex_colours(vertex)
+    ply = load_ply(path)
+    xyz, stored = ply.xyz(), ply.normals()
     normal = np.zeros((len(xyz), 3), np.float32)
-    if {"nx", "ny", "nz"} <= set(names):
-        normal = np.stack([vertex[c] for c in ("nx", "ny", "nz")], 1).astype(np.float32)
-        normal = (normal @ moved[:3, :3].T).astype(np.float32)
+    if stored is not None:
+        normal = (stored.astype(np.float32) @ moved[:3, :3].T).astype(np.float32)
     xyz32 = local(transform(moved, xyz), offset)
-    return Points(xyz32, rgb, normal, np.ones(len(xyz), np.float32), offset)
+    return Points(xyz32, ply.rgb(), normal, np.ones(len(xyz), np.float32), offset)
 
 
 def _content(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} is not readable JSON: {error}") from error
+    content = load_json(file)
     if not isinstance(content, dict) or not isinstance(content.get("frames"), list):
         raise InputError(f"{file} has no list of frames; expected nerfstudio's or instant-ngp's")
     return content
@@ -288,31 +278,46 @@ def _to_world(content: Mapping[str, Any], file: Path) -> Transform:
     moved = np.eye(4)
     offset = content.get("offset")
     if offset is not None:
-        try:
-            moved[:3, 3] = np.asarray(offset, np.float64).reshape(3)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{file}: offset is {offset!r}; expected three numbers") from error
+        if not isinstance(offset, list) or len(offset) != 3:
+            raise InputError(f"{file}: offset is {shown(offset)}; expected three numbers")
+        moved[:3, 3] = [finite(each, f"{file}: offset") for each in offset]
     return moved
 
 
 def _scale(content: Mapping[str, Any], file: Path) -> float:
     """The factor that nerfstudio applied to the camera positions; 1 without one."""
-    scale = content.get("applied_scale", 1.0)
-    if not isinstance(scale, int | float) or not np.isfinite(scale) or scale <= 0:
-        raise InputError(f"{file}: applied_scale is {scale!r}; expected a number above 0")
-    return float(scale)
+    scale = finite(content.get("applied_scale", 1.0), f"{file}: applied_scale")
+    if scale <= 0:
+        raise InputError(f"{file}: applied_scale is {scale:g}; expected a number above 0")
+    return scale
 
 
 def _matrix(rows: Any, where: str) -> Transform:
     try:
         matrix = np.array(rows, np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{where} is not a matrix of numbers") from error
     if matrix.shape == (3, 4):
         matrix = np.vstack([matrix, [0, 0, 0, 1]])
     if matrix.shape != (4, 4):
         raise InputError(f"{where} has shape {matrix.shape}; expected 4x4 or 3x4")
     return matrix
+
+
+def _text(values: Mapping[str, Any], key: str, where: str) -> str:
+    """A path that the file names; empty where the key is absent."""
+    stored = values.get(key)
+    if stored is None:
+        return ""
+    if not isinstance(stored, str):
+        raise InputError(f"{where}: {key} is {shown(stored)}; expected a path")
+    return stored
+
+
+def _list(content: Mapping[str, Any], key: str) -> list[Any]:
+    """A list of the file; empty where it is absent or something else."""
+    stored = content.get(key)
+    return stored if isinstance(stored, list) else []
 
 
 def _files(path: Path) -> dict[Path, str]:
@@ -331,11 +336,10 @@ def _frames(file: Path, content: Mapping[str, Any], split: str) -> list[_Frame]:
     listed = {
         name: part
         for part in SPLITS
-        for name in content.get(f"{part}_filenames") or ()
+        for name in _list(content, f"{part}_filenames")
         if isinstance(name, str)
     }
-    stored = content.get("test_frames")  # ScanNet++ keeps them apart
-    tests = stored if isinstance(stored, list) else []
+    tests = _list(content, "test_frames")  # ScanNet++ keeps them apart
     part = split or ("train" if tests else "")
     frames = [_Frame(file, content, each, i, part) for i, each in enumerate(content["frames"])]
     frames += [_Frame(file, content, each, i, "test") for i, each in enumerate(tests, len(frames))]
@@ -354,7 +358,7 @@ def _located(frames: Sequence[_Frame], homes: Sequence[Path]) -> list[str | None
             frame.depth = folders.find(frame.depth_name) or frame.depth
     notes = [renamed(pictures)]
     with_depth = [frame for frame in frames if frame.depth is not None]
-    if with_depth and not any(frame.depth.is_file() for frame in with_depth if frame.depth):
+    if with_depth and not any(os.path.isfile(frame.depth or "") for frame in with_depth):
         for frame in with_depth:
             frame.depth = None
         notes.append(f"no depth map that {frames[0].file.name} names is there: going without")

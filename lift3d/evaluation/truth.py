@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float32, Int32
 
 from lift3d.datasets import read_scene
+from lift3d.datasets.poses import numbers
 from lift3d.datasets.scannet_surface import STRUCTURE
 from lift3d.evaluation.metrics.annotation import Annotation, label_convention, read_annotation
 from lift3d.evaluation.metrics.classes import BENCHMARKS
@@ -18,6 +19,9 @@ from lift3d.evaluation.metrics.scannetpp import is_scannetpp, read_scannetpp
 from lift3d.reconstruction.fusion import given_points
 from lift3d.scene import NO_OFFSET, LabelledPoints, Offset, Scene
 from lift3d.scene.errors import InputError
+from lift3d.scene.guarded import load_text
+from lift3d.scene.guarded.arrays import load_npy
+from lift3d.scene.guarded.ply import Ply, load_ply, whole_numbers
 from lift3d.scene.local_origin import at_offset
 
 OBJECTS = (
@@ -158,10 +162,11 @@ def read_ids(path: Path) -> Int32[np.ndarray, " points"]:
     """Read ids from a text file with one integer per line, or from an .npy array."""
     if not path.is_file():
         raise InputError(f"{path} does not exist")
-    try:
-        ids = np.load(path) if path.suffix == ".npy" else np.loadtxt(path, ndmin=1)
-    except (ValueError, EOFError) as error:
-        raise InputError(f"{path}: expected one integer per line ({error})") from error
+    if path.suffix == ".npy":
+        ids = load_npy(path)
+    else:
+        lines = (line.partition("#")[0] for line in load_text(path).splitlines())
+        ids = numbers("\n".join(lines), str(path))
     return _integers(ids, path)
 
 
@@ -196,17 +201,14 @@ def _listed(path: Path) -> tuple[Int32[np.ndarray, " points"], tuple[str, ...]]:
 
 
 def _names(path: Path) -> list[str] | None:
-    """One name per point; None where the file has numbers or cannot be read."""
-    try:
-        if path.suffix == ".npy":
-            stored = np.load(path, allow_pickle=False)
-            if stored.dtype.kind not in "US" or stored.ndim != 1:
-                return None
-            names = [str(name).strip() for name in stored.astype(str)]
-        else:
-            names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError, EOFError):
-        return None  # `read_ids` says what is wrong
+    """One name per point; None where the file has numbers."""
+    if path.suffix == ".npy":
+        stored = load_npy(path)
+        if stored.dtype.kind not in "US" or stored.ndim != 1:
+            return None
+        names = [str(name).strip() for name in stored.astype(str)]
+    else:
+        names = [line.strip() for line in load_text(path).splitlines()]
     return names if any(names) and not any(map(_is_number, names)) else None
 
 
@@ -222,34 +224,23 @@ def _labels_of_ply(
     path: Path,
 ) -> tuple[Int32[np.ndarray, " vertices"], Int32[np.ndarray, " vertices"] | None, tuple[str, ...]]:
     """True objects and classes of the vertices, with notes on where they are from."""
-    from plyfile import PlyData
-
-    ply = PlyData.read(str(path))
-    vertex = ply["vertex"].data
+    ply = load_ply(path)
     for element in ("vertex", "face"):
-        data: np.ndarray = ply[element].data if element in ply else np.zeros(0)
-        objects = _found(data, OBJECTS)
+        objects = _found(ply.names(element), OBJECTS)
         if objects is None:
             continue
-        classes = _found(data, CLASSES)
+        classes = _found(ply.names(element), CLASSES)
         classes = None if classes == objects else classes
         notes: tuple[str, ...] = ()
         if element == "face":
-            corners = [np.asarray(each) for each in data[_corners(data, path)]]
-            ids = _at_vertices(_integers(data[objects], path), corners, len(vertex))
             notes = (f"{path.name}: {objects} of the faces, given to their vertices by majority",)
-        else:
-            ids = _integers(vertex[objects], path)
-            if _plain(objects) not in OBJECTS:
-                notes = (f"{path.name}: {objects} taken as the objects",)
-        if classes is None:
-            return ids, None, notes
-        semantic = _integers(data[classes], path)
-        if element == "face":
-            semantic = _at_vertices(semantic, corners, len(vertex))
-        return ids, semantic, notes
+        elif _plain(objects) not in OBJECTS:
+            notes = (f"{path.name}: {objects} taken as the objects",)
+        read = _of_faces if element == "face" else _of_vertices
+        semantic = None if classes is None else read(ply, classes)
+        return read(ply, objects), semantic, notes
     raise InputError(
-        f"{path}: vertices have {', '.join(vertex.dtype.names or ())}; expected their ids as one "
+        f"{path}: vertices have {', '.join(ply.names())}; expected their ids as one "
         "of instance, object_id, label, on vertices or faces, also as CloudCompare's scalar_label"
     )
 
@@ -263,9 +254,8 @@ def _plain(name: str) -> str:
     return re.sub(r"[_ ]", "", name.lower().removeprefix("scalar_"))
 
 
-def _found(data: np.ndarray, names: tuple[str, ...]) -> str | None:
+def _found(fields: Sequence[str], names: tuple[str, ...]) -> str | None:
     """The property with one of the names; for objects else the only scalar of CloudCompare."""
-    fields = data.dtype.names or ()
     plain = {_plain(field): field for field in reversed(fields)}
     known = next((plain[name] for name in names if name in plain), None)
     scalars = [field for field in fields if field.lower().startswith("scalar_")]
@@ -274,12 +264,18 @@ def _found(data: np.ndarray, names: tuple[str, ...]) -> str | None:
     return known
 
 
-def _corners(face: np.ndarray, path: Path) -> str:
-    """The property with the vertices of each face."""
-    for name in ("vertex_indices", "vertex_index"):
-        if name in (face.dtype.names or ()):
-            return name
-    raise InputError(f"{path}: its faces have no vertex_indices, so their ids cannot be placed")
+def _of_vertices(ply: Ply, name: str) -> Int32[np.ndarray, " vertices"]:
+    return _integers(ply.column(name), ply.path)
+
+
+def _of_faces(ply: Ply, name: str) -> Int32[np.ndarray, " vertices"]:
+    """Ids of the faces, given to their vertices."""
+    ids, polygons = _integers(ply.elements["face"][name], ply.path), ply.polygons()
+    if len(polygons) != len(ids):
+        raise InputError(
+            f"{ply.path}: its faces have no vertex_indices, so their ids cannot be placed"
+        )
+    return _at_vertices(ids, list(polygons), len(ply.vertex))
 
 
 def _at_vertices(
@@ -299,11 +295,14 @@ def _at_vertices(
 
 
 def _integers(ids: np.ndarray, path: Path) -> Int32[np.ndarray, " ids"]:
-    """Whole numbers as int32; NaN, CloudCompare's missing value, is 0."""
-    ids = np.nan_to_num(ids) if ids.dtype.kind == "f" else ids
-    if ids.ndim != 1 or ids.dtype.kind not in "buif" or not np.array_equal(ids, np.round(ids)):
-        raise InputError(f"{path}: expected one integer per point, got {ids.dtype} {ids.shape}")
-    if ids.size and not -(2**31) <= ids.min() <= ids.max() < 2**31:
-        known, index = np.unique(np.maximum(ids, 0), return_inverse=True)
-        return (index + (known[0] != 0)).astype(np.int32)
-    return ids.astype(np.int32)
+    """Whole numbers as int32, larger ones numbered anew; NaN (CloudCompare: missing) is 0."""
+    if ids.ndim != 1:
+        raise InputError(f"{path}: expected one integer per point, got shape {ids.shape}")
+    if ids.dtype.kind == "f":
+        ids = np.where(np.isnan(ids), 0, ids)
+    if ids.size and ids.dtype.kind in "uif" and bool((ids == np.round(ids)).all()):
+        low, high = float(ids.min()), float(ids.max())
+        if np.isfinite((low, high)).all() and not -(2**31) <= low <= high < 2**31:
+            known, index = np.unique(np.maximum(ids, 0), return_inverse=True)
+            return (index + (known[0] != 0)).astype(np.int32)
+    return whole_numbers(ids, str(path)).astype(np.int32)

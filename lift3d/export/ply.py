@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lift3d.datasets.vertices import vertex_colours, vertex_places
 from lift3d.export.content import Content, Format, Tick
 from lift3d.scene import NO_OFFSET, LabelledPoints, Offset, Points
 from lift3d.scene.colours import label_colours
 from lift3d.scene.errors import InputError
+from lift3d.scene.guarded.ply import load_ply
 from lift3d.scene.palette import distinct_colours
 from lift3d.scene.storage import atomic
 
@@ -75,40 +75,27 @@ def read_cloud(path: Path, offset: Offset | None = None) -> LabelledPoints:
 
     The points are relative to `offset`, by default to the local origin in the file's header.
     """
-    from plyfile import PlyData, PlyParseError
-
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected a cloud that lift3d has written")
-    try:
-        ply = PlyData.read(str(path))
-        vertex = ply["vertex"].data
-    except (PlyParseError, UnicodeDecodeError, ValueError, KeyError, EOFError) as error:
-        raise InputError(
-            f"{path} cannot be read as PLY ({error}); expected a cloud that lift3d has written: "
-            "remove it and run again"
-        ) from error
-    has = vertex.dtype.names or ()
+    ply = load_ply(path, "PLY that lift3d has written", "remove it and run again")
+    has = ply.names()
     missing = [name for name, _ in PROPERTIES if name not in has]
     if missing:
         raise InputError(
             f"{path} has no {', '.join(missing)} on its vertices (it has {', '.join(has)}); "
             "expected a cloud that lift3d has written"
         )
-
-    def stacked(names: tuple[str, ...], kind: type) -> np.ndarray:
-        return np.stack([vertex[name] for name in names], axis=1).astype(kind)
-
     if offset is None:
         offset = _offset(path, ply.comments)
     points = Points(
-        vertex_places(path, vertex, offset),
-        vertex_colours(vertex),
-        stacked(NORMAL, np.float32),
-        np.array(vertex["confidence"], np.float32),
+        ply.local(offset),
+        ply.rgb(),
+        ply.columns(NORMAL, np.float32),
+        ply.column("confidence").astype(np.float32),
         offset,
     )
-    semantic = np.array(vertex["semantic"], np.int32) if "semantic" in has else None
-    label, score = np.array(vertex["label"], np.int32), np.array(vertex["score"], np.float32)
+    semantic = ply.whole("semantic").astype(np.int32) if "semantic" in has else None
+    label, score = ply.whole("label").astype(np.int32), ply.column("score").astype(np.float32)
     return LabelledPoints(points, label, score, semantic)
 
 

@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from lift3d.networks.download import download
 from lift3d.scene.contents import signature
 from lift3d.scene.errors import InputError, did_you_mean
 from lift3d.scene.fingerprint import PUBLISHED
+from lift3d.scene.guarded.json_file import load_json
 from lift3d.scene.printing import to_stderr
 from lift3d.scene.storage import atomic
+from lift3d.scene.typed import conforming
 
 MB = 1_000_000
 SAM = "https://dl.fbaipublicfiles.com/segment_anything/"
@@ -315,19 +317,24 @@ def _record_path(checkpoint: Checkpoint, folder: Path) -> Path:
     return folder / f"{checkpoint.file}.json"
 
 
+class Record(TypedDict):
+    """What is remembered of a verified file."""
+
+    sha256: str
+    first: str
+    file: str
+    stat: str
+
+
 def _record(checkpoint: Checkpoint, folder: Path) -> dict[str, Any] | None:
     """The record of the last verification; None without one."""
     path = _record_path(checkpoint, folder)
-    try:
-        record = json.loads(path.read_text())
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except ValueError:
-        record = None
-    if isinstance(record, dict) and {"sha256", "first", "file", "stat"} <= record.keys():
-        return record
     # If a damaged record counted as absent, any file would be trusted as the first.
-    raise InputError(f"{path} is damaged; delete it if you trust the weights beside it")
+    trust = "delete it if you trust the weights beside it"
+    record: dict[str, Any] = conforming(load_json(path, advice=trust), Record, path, trust)
+    return record
 
 
 def _write_record(checkpoint: Checkpoint, path: Path, folder: Path, sha256: str) -> None:

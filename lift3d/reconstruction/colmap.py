@@ -21,6 +21,7 @@ from lift3d.datasets import colmap_scene
 from lift3d.scene import NO_OFFSET, Camera, Scene, Skipped, View
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.fingerprint import fingerprint, scene_fingerprint
+from lift3d.scene.guarded.json_file import load_json
 from lift3d.scene.protocols import ReconstructorConfig, Seeded
 from lift3d.scene.sources import code_of
 from lift3d.scene.storage import atomic
@@ -135,9 +136,9 @@ class _Work:
 
     def _finished(self) -> dict[str, Any] | None:
         try:
-            state = json.loads((self.folder / STATE).read_text(encoding="utf-8"))
-            same = state["key"] == self._key
-        except (OSError, ValueError, KeyError, TypeError):
+            state = load_json(self.folder / STATE, kind=dict)
+            same = state.get("key") == self._key
+        except InputError:
             same = False
         if not same:
             for name in (IMAGES, MODEL):

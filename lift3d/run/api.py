@@ -15,7 +15,6 @@ import numpy as np
 from lift3d import association
 from lift3d.datasets import read_scene
 from lift3d.datasets.selection import select
-from lift3d.datasets.typed import checked
 from lift3d.evaluation import truth as truths
 from lift3d.evaluation.consistency import Exclude, SceneConsistency, scene_consistency
 from lift3d.evaluation.scores import score
@@ -29,6 +28,7 @@ from lift3d.scene.errors import InputError, did_you_mean
 from lift3d.scene.mask_sets import ViewMasks
 from lift3d.scene.progress import Progress, for_terminal
 from lift3d.scene.registry import KINDS
+from lift3d.scene.typed import checked
 
 Choice = str | Any
 """A backend by name, or its settings (`backend` makes them)."""

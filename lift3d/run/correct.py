@@ -20,8 +20,10 @@ from lift3d.export.instances import write_instances
 from lift3d.export.ply import coloured_by_label, write_cloud
 from lift3d.run.layout import Automatic, Layout
 from lift3d.run.scene_file import read_points
+from lift3d.run.schema import read_run_file
 from lift3d.scene import LabelledPoints, Points
 from lift3d.scene.errors import InputError
+from lift3d.scene.guarded import load_text
 from lift3d.scene.labelmaps import find_label_map
 from lift3d.scene.progress import Tick
 from lift3d.scene.storage import atomic, fresh_folder, load_arrays, save_arrays
@@ -59,15 +61,14 @@ def read_automatic(
 ) -> tuple[LabelledPoints, dict[int, float], dict[int, int]]:
     """The automatic cloud, and each object's confidence and number of views, by id."""
     labels = load_arrays(automatic.cloud, Labels)
-    try:
-        objects = json.loads(automatic.objects.read_text())["objects"]
-        confidence = {int(each["id"]): float(each["confidence"]) for each in objects}
-        views = {int(each["id"]): int(each["views"]) for each in objects}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    objects = read_run_file(automatic.objects)["objects"]
+    confidence = {each["id"]: float(each["confidence"]) for each in objects}
+    views = {each["id"]: each["views"] for each in objects}
+    if len(labels.instance) != len(points):
         raise InputError(
-            f"{automatic.objects} cannot be read ({error!r}); remove {automatic.folder} and "
-            "lift again"
-        ) from error
+            f"{automatic.cloud} has labels of {len(labels.instance)} points, the cloud has "
+            f"{len(points)}; remove {automatic.folder} and lift again"
+        )
     cloud = LabelledPoints(points, labels.instance, labels.score, labels.semantic)
     return cloud, confidence, views
 
@@ -75,7 +76,7 @@ def read_automatic(
 def correct(folder: Path, names: Sequence[str], tick: Tick) -> dict[str, Any]:
     """Write the public results of the views `names`; returns the stage's result."""
     layout = Layout(folder)
-    if layout.edits.is_file() and layout.edits.read_text().strip():
+    if layout.edits.is_file() and load_text(layout.edits).strip():
         raise InputError(
             f"{layout.edits} holds edits, which this version of lift3d cannot apply; move the file "
             "away to see the automatic labels, or use a version that can"

@@ -24,9 +24,11 @@ from lift3d.run.stages import alone_in
 from lift3d.scene import NO_OFFSET, LabelledPoints, Offset
 from lift3d.scene.contents import content
 from lift3d.scene.errors import InputError, system_words
+from lift3d.scene.guarded.json_file import load_json
 from lift3d.scene.labelmaps import renumber, renumbered
 from lift3d.scene.progress import Progress, Quiet
 from lift3d.scene.storage import atomic, replace_folder, staged_folder
+from lift3d.scene.typed import conforming
 
 MARKER = ".lift3d-export.json"
 """File in an export's folder with a digest of each file that the export wrote there."""
@@ -193,9 +195,9 @@ def _check_free(home: Path, name: str) -> None:
 def _marked(home: Path) -> dict[str, list[str]]:
     """Files that exports have written here: path -> digests that the file may have."""
     try:
-        files = json.loads((home / MARKER).read_text())["files"]
-        return {str(path): list(digests) for path, digests in files.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        files = load_json(home / MARKER, kind=dict).get("files")
+        return dict(conforming(files, dict[str, list[str]], home / MARKER, ""))
+    except InputError:
         return {}
 
 

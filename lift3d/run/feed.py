@@ -26,6 +26,7 @@ from lift3d.run.run import Run
 from lift3d.scene import LabelledPoints, Points
 from lift3d.scene.contents import content
 from lift3d.scene.errors import InputError, MissingExtra
+from lift3d.scene.guarded.arrays import load_npy
 
 try:
     import torch
@@ -90,13 +91,12 @@ def _stored(path: Path) -> Path:
 
 def _pointcept(path: Path) -> LabelledPoints:
     names = ("coord", "color", "normal", "segment", "instance")
-    try:
-        xyz, rgb, normal, segment, instance = (np.load(path / f"{each}.npy") for each in names)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); export it again") from error
-    count = len(xyz)
-    if {len(rgb), len(normal), len(segment), len(instance)} != {count}:
-        raise InputError(f"{path}: its arrays differ in length; export it again")
+    again = "export it again"
+    found = [load_npy(path / f"{each}.npy", advice=again) for each in names]
+    count = len(found[0]) if found[0].ndim else 0
+    if [each.shape for each in found] != [(count, 3)] * 3 + [(count,)] * 2:
+        raise InputError(f"{path}: its arrays differ in length; {again}")
+    xyz, rgb, normal, segment, instance = found
     ones = np.ones(count, np.float32)
     points = Points(xyz.astype(np.float32), rgb.astype(np.uint8), normal.astype(np.float32), ones)
     ids, classes = (np.maximum(each, 0).astype(np.int32) for each in (instance, segment))

@@ -345,15 +345,21 @@ def _check(run: _Stages, scene: Scene) -> None:
         cloud = read_cloud(files.cloud, scene.offset)
         epsilon, pixels = config.epsilon, config.check_pixels
         found, printed = check(scene, cloud, labels, epsilon, pixels, config.tolerance, tick)
+        warnings = warnings_of(printed.skipped, "takes no part in the consistency")
         if scene.load_surface is not None:
-            truth = Truth.of_surface(scene.load_surface(), scene.void_classes)
-            found["truth"] = score(cloud, confidences(files.instances), truth, metric=scene.metric)
+            try:
+                truth = Truth.of_surface(scene.load_surface(), scene.void_classes)
+            except InputError as error:  # a damaged truth makes the labels no worse
+                warnings.append(f"the labels are not scored against the scan's truth: {error}")
+            else:
+                confidence = confidences(files.instances)
+                found["truth"] = score(cloud, confidence, truth, metric=scene.metric)
         with fresh_folder(files.heat) as part:
             for index, view in enumerate(scene.views):
                 write_heat(part / f"{view.name}.png", printed.heat_map(index))
         with atomic(files.consistency) as part:
             part.write_text(json.dumps(found, indent=1))
-        return {"warnings": warnings_of(printed.skipped, "takes no part in the consistency")}
+        return {"warnings": warnings}
 
     truth = [scene.load_surface, scene.void_classes]
     settings = [run.scene, config.epsilon, config.check_pixels, config.tolerance, truth]

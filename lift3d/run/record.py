@@ -13,6 +13,7 @@ from typing import Any
 
 from lift3d import __version__
 from lift3d.datasets.advice import near_path
+from lift3d.run.schema import read_run_file
 from lift3d.run.settings import LiftConfig, as_json
 from lift3d.run.stages import RECORDS, Record, RunFolder
 from lift3d.scene import Scene
@@ -68,21 +69,17 @@ def run_content(
 def read_json(folder: Path, name: str) -> Any:
     """The content of a JSON file of a run. InputError where the folder is no finished run."""
     path = folder / name
-    try:
-        return json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        if name == RUN and is_run(folder):
-            raise InputError(
-                f"{folder} is a run that is not finished ({progress_of(folder)}); wait for its "
-                "lift, or give the same `lift3d lift` command again to continue it"
-            ) from None
-        there = "is not there" if not folder.exists() else f"has no {name}"
+    if path.is_file():
+        return read_run_file(path)
+    if name == RUN and is_run(folder):
         raise InputError(
-            f"{folder} {there}; expected the folder of a finished `lift3d lift` run"
-            f"{near_path(folder)}"
-        ) from None
-    except ValueError as error:
-        raise InputError(f"{path} is damaged ({error}); lift again into this folder") from error
+            f"{folder} is a run that is not finished ({progress_of(folder)}); wait for its "
+            "lift, or give the same `lift3d lift` command again to continue it"
+        )
+    there = "is not there" if not folder.exists() else f"has no {name}"
+    raise InputError(
+        f"{folder} {there}; expected the folder of a finished `lift3d lift` run{near_path(folder)}"
+    )
 
 
 def is_run(folder: Path) -> bool:

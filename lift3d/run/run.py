@@ -33,7 +33,7 @@ from lift3d.scene.colours import Palette
 from lift3d.scene.errors import InputError, did_you_mean
 from lift3d.scene.labelmaps import LabelMaps, find_label_map, read_label_map
 from lift3d.scene.mask_sets import MaskSets
-from lift3d.scene.palette import stored_colours
+from lift3d.scene.palette import colours_of
 from lift3d.scene.progress import Progress
 
 
@@ -152,7 +152,7 @@ class Run:
     @cached_property
     def objects(self) -> tuple[Object, ...]:
         """The objects, by id."""
-        return read_objects(self.instances, self.files.instances)
+        return read_objects(self.instances)
 
     @cached_property
     def instances(self) -> dict[str, Any]:
@@ -163,7 +163,7 @@ class Run:
     @cached_property
     def palette(self) -> Palette:
         """The colour of each object, the same in every picture of the run."""
-        return stored_colours(self.files.instances)
+        return colours_of(self.instances["instances"], self.files.instances)
 
     @property
     def confidence(self) -> dict[int, float]:

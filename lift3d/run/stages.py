@@ -26,8 +26,10 @@ from lift3d.run.layout import Layout
 from lift3d.scene.contents import combined, content, files_of
 from lift3d.scene.errors import POSIX_ONLY, InputError
 from lift3d.scene.fingerprint import classes_in, fingerprint
+from lift3d.scene.guarded.json_file import load_json
 from lift3d.scene.sources import code_of
 from lift3d.scene.storage import atomic, remove, tidy
+from lift3d.scene.typed import checked, conforming
 
 try:
     import fcntl
@@ -66,10 +68,9 @@ class Record:
 
     @staticmethod
     def of_json(stored: Mapping[str, Any]) -> Record:
-        """From what `dataclasses.asdict` gave; KeyError or TypeError for anything else."""
+        """From what `dataclasses.asdict` gave; KeyError or InputError for anything else."""
         known = {each.name: stored[each.name] for each in dataclasses.fields(Record)}
-        lists = {name: tuple(stored[name]) for name in ("set_aside", "edited", "changed")}
-        return Record(**(known | lists))
+        return checked(Record, known, "the record of a stage")
 
 
 @dataclass
@@ -148,11 +149,9 @@ class RunFolder:
     def _replaced(self, name: str) -> Callable[[str], bool]:
         """Whether a killed stage had already replaced an output; always False without a kill."""
         try:
-            begun = dict(json.loads(self._begun_path(name).read_text()))
-        except FileNotFoundError:
-            return lambda output: False
-        except (OSError, ValueError, TypeError):
-            return lambda output: True
+            begun = load_json(self._begun_path(name), kind=dict)
+        except InputError:
+            return lambda output: self._begun_path(name).exists()
         return lambda output: begun.get(output) != self._inode(output)
 
     def _inode(self, output: str) -> int | None:
@@ -171,8 +170,9 @@ class RunFolder:
     def _changes(self, name: str, output: str) -> tuple[list[str], list[str]]:
         """The files of an output that were changed or added since the stage, and those missing."""
         try:
-            written = dict(json.loads(self._files_path(name).read_text())[output])
-        except (OSError, ValueError, TypeError, KeyError):
+            files = load_json(self._files_path(name), kind=dict)
+            written = conforming(files.get(output), dict[str, str], output, "")
+        except InputError:
             return [output], []  # not recorded: the output as a whole
         now = files_of(self.path / output)[0] or {}
         changed = [each for each, digest in now.items() if written.get(each) != digest]
@@ -194,8 +194,8 @@ class RunFolder:
 
     def _record(self, name: str) -> Record | None:
         try:
-            return Record.of_json(json.loads(self._record_path(name).read_text()))
-        except (OSError, ValueError, TypeError, KeyError):
+            return Record.of_json(load_json(self._record_path(name), kind=dict))
+        except (InputError, KeyError):
             return None  # never finished, damaged, or written by another version
 
     def _finished(self, name: str, key: str, outputs: Sequence[str]) -> Record | None:

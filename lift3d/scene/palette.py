@@ -7,15 +7,16 @@ hand on pictures of rooms; no score depends on them.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
 
 from lift3d.scene import LabelledPoints
 from lift3d.scene.colours import Palette, oklch
+from lift3d.scene.guarded import reading
 
 HUES, FIRST_HUE = 12, 255.0
 """Number of hues; the first one in degrees, a blue, for the largest object (mostly the floor)."""
@@ -93,10 +94,10 @@ def _cells(at: Float32[np.ndarray, "points 3"]) -> Int64[np.ndarray, " points"]:
     return np.floor(at).astype(np.int64) @ np.array([1, 1 << 20, 1 << 40])
 
 
-def stored_colours(path: Path) -> Palette:
-    """The colours in an `instances.json`."""
-    listed = json.loads(path.read_text())["instances"]
-    return {each["id"]: rgb_of(each["colour"]) for each in listed}
+def colours_of(listed: Iterable[Mapping[str, Any]], path: Path) -> Palette:
+    """The colours of the objects that an `instances.json` at `path` lists."""
+    with reading(path, "the objects of a run", advice="remove it and lift again"):
+        return {each["id"]: rgb_of(each["colour"]) for each in listed}
 
 
 def rgb_of(colour: str) -> tuple[int, int, int]:

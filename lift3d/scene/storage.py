@@ -21,11 +21,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
-from zipfile import BadZipFile
 
 import numpy as np
 
-from lift3d.scene.errors import InputError
+from lift3d.scene.guarded import reading
+from lift3d.scene.guarded.arrays import load_npz
+from lift3d.scene.typed import arrays_fit
 
 T = TypeVar("T")
 
@@ -34,6 +35,8 @@ THREADS = 8
 10.3 s one after the other, 0.35 s with 8 threads (ext4)."""
 FOREIGN_AGE = 24 * 3600.0
 """Seconds after which a temporary file of another machine counts as abandoned; chosen by hand."""
+DAMAGED = "remove it and lift again"
+"""What to do where a file of a run cannot be read."""
 _TEMPORARY = re.compile(r"\..+\.(\d+)-([0-9a-f]{8})(?:-\d+)?\.part(\.\w+)?")
 _numbers = itertools.count()
 _ASIDE = re.compile(r"\.(.+)\.old")
@@ -207,13 +210,11 @@ def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
 def load_arrays(path: Path, kind: type[T]) -> T:
     """The dataclass `kind` from an .npz of its fields; fields with a default may be absent.
 
-    Raises InputError where the file is missing, damaged or lacks a field.
+    Raises InputError where the file is missing or damaged, lacks a field, or where the type or the
+    shape of a field is another.
     """
     names = [each.name for each in dataclasses.fields(kind)]  # type: ignore[arg-type]
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            return kind(**{name: stored[name] for name in names if name in stored})
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; expected what a lift writes") from error
-    except (OSError, ValueError, TypeError, EOFError, BadZipFile, zlib.error) as error:
-        raise InputError(f"{path} cannot be read ({error}); remove it and lift again") from error
+    stored = load_npz(path, names, advice=DAMAGED)
+    with reading(path, "what a lift writes", advice=DAMAGED):
+        arrays_fit(stored, kind)
+        return kind(**stored)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int32
@@ -14,6 +13,10 @@ from lift3d.datasets.mask_codes import from_polygons
 from lift3d.datasets.patterns import natural
 from lift3d.scene import Camera, LabelMap, Masks
 from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.guarded import UNPACKED, load_bytes, load_text, reading
+from lift3d.scene.guarded.arrays import load_npy, load_npz
+from lift3d.scene.guarded.json_file import load_json
+from lift3d.scene.guarded.pictures import opened_picture
 from lift3d.scene.labelmaps import read_label_map
 
 MOST_COLOURS = 1000
@@ -22,6 +25,8 @@ BLENDED = 0.5
 """Share of colours with few pixels from which borders are taken to be blended. Chosen by hand."""
 FEW = 4
 """Pixels of a colour that may come from a blended border. Chosen by hand."""
+AGAIN = "write it again"
+"""What to do with a damaged file of masks."""
 UNREAD = {
     ".pkl": "a pickle can run programs, so it is not opened",
     ".pickle": "a pickle can run programs, so it is not opened",
@@ -50,32 +55,25 @@ def _folder(path: Path, camera: Camera) -> Masks:
     if not files and not table.is_file():
         raise FrameError(f"{path} holds no PNG; write one binary mask per object")
     quality = _qualities(table) if table.is_file() else {}
+    check_room(len(files), path, camera)
     masks = [fitted(_binary(file), file, camera) for file in files]
     return stacked(masks, [quality.get(file.stem, 1.0) for file in files], camera)
 
 
 def _qualities(table: Path) -> dict[str, float]:
     """The `predicted_iou` of each mask, by its id."""
-    try:
-        with table.open(encoding="utf-8", newline="") as file:
-            return {row["id"]: float(row["predicted_iou"]) for row in csv.DictReader(file)}
-    except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError, csv.Error) as error:
-        raise FrameError(
-            f"{table} is not the table of SAM's amg.py, with id and predicted_iou ({error!r}); "
-            "remove it to go without scores"
-        ) from error
+    text = load_text(table, FrameError)
+    expected = "the table of SAM's amg.py, with id and predicted_iou"
+    with reading(table, expected, FrameError, "remove it to go without scores"):
+        rows = csv.DictReader(text.splitlines())
+        return {row["id"]: float(row["predicted_iou"]) for row in rows}
 
 
 def _binary(path: Path) -> Bool[np.ndarray, "height width"]:
     """One mask: pixels that are not black; of a cut-out, pixels that are not transparent."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            if image.mode == "RGBA" and image.getchannel("A").getextrema()[0] == 0:
-                return np.asarray(image)[..., 3] > 0
-    except (OSError, SyntaxError, ValueError) as error:
-        raise FrameError(f"{path} cannot be read as an image ({error})") from error
+    with opened_picture(path) as image:
+        if image.mode == "RGBA" and image.getchannel("A").getextrema()[0] == 0:
+            return np.asarray(image)[..., 3] > 0
     return read_label_map(path) != 0
 
 
@@ -90,16 +88,11 @@ def read_ids(path: Path) -> LabelMap:
     The id of a colour is red + 256 green + 65536 blue, as in COCO's panoptic pictures, so that a
     colour has the same id in all views. Black and transparent pixels have no mask.
     """
-    from PIL import Image
-
-    mode, indices, palette = "", None, None
-    try:
-        with Image.open(path) as image:
-            mode = image.mode
-            if mode == "P":
-                indices, palette = np.asarray(image), image.getpalette("RGB")
-    except (OSError, SyntaxError, ValueError):
-        pass  # read_label_map says what is wrong
+    indices, palette = None, None
+    with opened_picture(path) as image:
+        mode = image.mode
+        if mode == "P":
+            indices, palette = np.asarray(image), image.getpalette("RGB")
     if indices is not None and palette:
         return _background_first(indices, np.array(palette).reshape(-1, 3))
     if mode in ("RGB", "RGBA"):
@@ -119,7 +112,10 @@ def _background_first(indices: np.ndarray, palette: np.ndarray) -> LabelMap:
 def _colour_ids(path: Path) -> LabelMap:
     import cv2
 
-    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    # From memory, because OpenCV crashes on names that are not UTF-8.
+    data = np.frombuffer(load_bytes(path, FrameError), np.uint8)
+    with reading(path, "a picture of masks", FrameError, AGAIN):
+        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.ndim != 3 or pixels.dtype != np.uint8:
         return read_label_map(path)
     blue, green, red = (pixels[..., channel].astype(np.int32) for channel in range(3))
@@ -142,16 +138,13 @@ def _colour_ids(path: Path) -> LabelMap:
 
 def _array(path: Path, camera: Camera) -> Masks:
     """A label map or a stack of masks in an .npy or .npz file."""
-    try:
-        held = np.load(path, allow_pickle=False)
-        arrays = {"": held} if isinstance(held, np.ndarray) else {n: held[n] for n in held.files}
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        reason = "it holds Python objects" if "pickle" in str(error) else str(error)
-        raise FrameError(
-            f"mask stack {path} cannot be read ({reason}); write it again, as an array of ids or "
-            "a boolean stack (masks, height, width)"
-        ) from error
-    if len(arrays) > 1 and all(name.isdigit() for name in arrays):  # one mask per id
+    advice = "write it again, as an array of ids or a boolean stack (masks, height, width)"
+    if path.suffix.lower() == ".npz":
+        arrays = load_npz(path, error=FrameError, advice=advice)
+    else:
+        arrays = {"": load_npy(path, FrameError, advice)}
+    if len(arrays) > 1 and all(name.isdecimal() for name in arrays):  # one mask per id
+        check_room(len(arrays), path, camera)
         masks = [fitted(_one_mask(each, path), path, camera) for each in arrays.values()]
         return stacked(masks, [1.0] * len(masks), camera, [int(name) for name in arrays])
     name, scores = _named(arrays, path)
@@ -202,6 +195,7 @@ def of_array(array: np.ndarray, scores: np.ndarray | None, path: Path, camera: C
         return Masks.from_label_map(fitted(_small_ids(array), path, camera))
     if not _fits(array.shape[1:], camera) and _fits(array.shape[:2], camera):
         array = np.moveaxis(array, 2, 0)
+    check_room(len(array), path, camera, array.nbytes)
     if array.dtype.kind == "f":
         array = array > (0.0 if array.size and np.nanmin(array) < 0 else 0.5)
     given = [1.0] * len(array)
@@ -227,9 +221,9 @@ def _small_ids(array: np.ndarray) -> Int32[np.ndarray, "own_height own_width"]:
 
 
 def _json(path: Path, camera: Camera) -> Masks:
-    from lift3d.segmentation.mask_json import read_json, view_masks_of
+    from lift3d.segmentation.mask_json import view_masks_of
 
-    return view_masks_of(read_json(path), path, camera)
+    return view_masks_of(load_json(path, FrameError, AGAIN), path, camera)
 
 
 def _text(path: Path, camera: Camera) -> Masks:
@@ -237,10 +231,8 @@ def _text(path: Path, camera: Camera) -> Masks:
     confidence at its end.
     """
     masks, scores = [], []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise FrameError(f"{path} cannot be read: {error}") from error
+    lines = load_text(path, FrameError).splitlines()
+    check_room(len(lines), path, camera)
     for number, line in enumerate(lines, start=1):
         words = line.split()
         if not words:
@@ -273,6 +265,16 @@ def stacked(
     quality: Float32[np.ndarray, " masks"] = np.array(scores, np.float32)
     numbers = np.arange(1, len(stack) + 1) if ids is None else np.array(ids)
     return Masks(stack, quality, numbers.astype(np.int32))
+
+
+def check_room(count: int, path: Path, camera: Camera, held: int = 0) -> None:
+    """FrameError where so many masks, of `held` bytes as stored, take too much memory."""
+    pixels = count * camera.height * camera.width
+    if pixels > max(UNPACKED, held):
+        raise FrameError(
+            f"{path} has {count} masks, {pixels / 1e9:.1f} GB at the size of the image; "
+            "expected fewer"
+        )
 
 
 def fitted(mask: np.ndarray, path: Path, camera: Camera) -> np.ndarray:
@@ -315,14 +317,12 @@ READERS: dict[str, Callable[[Path, Camera], Masks]] = {
 
 def is_coloured(path: Path) -> bool:
     """Whether a file is a colour picture: perhaps a drawing of masks that lie beside it."""
-    from PIL import Image
-
     if READERS.get(path.suffix.lower()) is not _picture:
         return False
     try:
-        with Image.open(path) as image:
+        with opened_picture(path) as image:
             return image.mode in ("RGB", "RGBA")
-    except (OSError, SyntaxError, ValueError):
+    except FrameError:
         return False
 
 

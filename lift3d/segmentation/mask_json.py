@@ -7,7 +7,6 @@ labelme's `{"shapes"}`) or of all views (COCO's `{"images", "annotations"}`, a l
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -18,21 +17,14 @@ import numpy as np
 from lift3d.datasets.mask_codes import from_polygons, from_run_lengths, size_of
 from lift3d.scene import Camera, Masks
 from lift3d.scene.errors import FrameError, InputError
-from lift3d.segmentation.mask_files import check_proportions, fitted, stacked
+from lift3d.scene.guarded.json_file import load_json
+from lift3d.segmentation.mask_files import AGAIN, check_proportions, check_room, fitted, stacked
 
 EXPECTED = (
     "expected SAM's or COCO's annotations with `segmentation`, or labelme's `shapes` (polygons)"
 )
 CORNERS = {"polygon", "rectangle"}
 """Shapes of labelme that are areas given by corners."""
-
-
-def read_json(path: Path) -> Any:
-    """The content of a file; FrameError where it is no JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise FrameError(f"{path} is not readable JSON ({error}); write it again") from error
 
 
 def view_masks_of(content: Any, path: Path, camera: Camera) -> Masks:
@@ -55,7 +47,7 @@ class AllViews:
     def __init__(self, path: Path) -> None:
         """InputError where the file is of another kind."""
         self.path = path
-        content = read_json(path)
+        content = load_json(path, FrameError, AGAIN)
         self._entries: dict[str, list[Any]] = {}
         self._size: dict[str, tuple[int, int] | None] = {}
         try:
@@ -112,6 +104,7 @@ def of_entries(entries: Any, size: tuple[int, int] | None, path: Path, camera: C
     """The masks of a list of annotations; `size` is height and width of their polygons."""
     if not isinstance(entries, list) or not all(isinstance(each, Mapping) for each in entries):
         raise InputError(f"{path} holds no list of masks; {EXPECTED}")
+    check_room(len(entries), path, camera)
     masks, scores = [], []
     for number, entry in enumerate(entries):
         try:
@@ -177,10 +170,11 @@ def _labelme(shapes: Any, size: tuple[int, int] | None, path: Path, camera: Came
             group = shape.get("group_id")
             key = f"shape {number}" if group is None else f"group {group}"
             groups.setdefault((key, str(shape["label"])), []).append(corners)
+        check_room(len(groups), path, camera)
         masks = [_drawn(polygons, size, path, camera) for polygons in groups.values()]
     except InputError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise FrameError(f"{path}: its shapes cannot be read ({error!r}); {EXPECTED}") from error
     return stacked(masks, [1.0] * len(masks), camera)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from lift3d.evaluation.metrics.classes import NYU40_NAMES, RAW_NAMES, Benchmark,
 from lift3d.evaluation.metrics.scannet import INSTANCES_PER_LABEL
 from lift3d.scene import NO_OFFSET, Offset, Points
 from lift3d.scene.errors import InputError
+from lift3d.scene.guarded import load_text, reading
+from lift3d.scene.labelmaps import renumber
 
 TABLES = ("scannetv2-labels.combined.tsv", "scannet-labels.combined.tsv")
 NYU40_LAST = 40
@@ -126,7 +129,8 @@ def label_convention(
     for each, name in names.items():
         own = label[instance == each]
         if len(own):
-            most = int(np.bincount(own.clip(0)).argmax())
+            found, counts = np.unique(own.clip(0), return_counts=True)
+            most = int(found[counts.argmax()])
             is_nyu40, is_raw = most == nyu40.get(name), most == raw.get(name)
             votes["nyu40"] += is_nyu40 and not is_raw
             votes["raw"] += is_raw and not is_nyu40
@@ -153,11 +157,9 @@ def find_table(folder: Path) -> Path | None:
 
 def read_table(path: Path) -> LabelTable:
     """`raw_category` to `nyu40id` and `id`; rows without a number have no class."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
+    lines = load_text(path).splitlines()
+    with reading(path, "a label table"):
+        rows = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
     needed = {"raw_category", "nyu40id", "id"}
     if not rows or not needed <= rows[0].keys():
         raise InputError(f"{path}: expected tab-separated columns {', '.join(sorted(needed))}")
@@ -165,7 +167,7 @@ def read_table(path: Path) -> LabelTable:
         {
             (row["raw_category"] or "").strip(): int(row[column])
             for row in rows
-            if (row[column] or "").strip().isdigit()
+            if re.fullmatch(r"[0-9]{1,9}", (row[column] or "").strip())
         }
         for column in ("nyu40id", "id")
     )
@@ -175,8 +177,4 @@ def read_table(path: Path) -> LabelTable:
 def _by_object(
     instance: Int32[np.ndarray, " vertices"], names: Mapping[int, str], ids: Mapping[str, int]
 ) -> Int32[np.ndarray, " vertices"]:
-    of_object = np.zeros(int(instance.max(initial=0)) + 1, np.int32)
-    for each, name in names.items():
-        if each < len(of_object):
-            of_object[each] = ids.get(name, 0)
-    return of_object[instance]
+    return renumber(instance, {each: ids.get(name, 0) for each, name in names.items()})

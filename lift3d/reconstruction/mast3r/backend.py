@@ -26,6 +26,8 @@ from lift3d.reconstruction.pairs import PairsConfig
 from lift3d.scene import NO_OFFSET, Camera, Depth, Matches, Scene, Skipped, View
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.fingerprint import fingerprint
+from lift3d.scene.guarded import load_text
+from lift3d.scene.guarded.json_file import load_json
 from lift3d.scene.sources import code_of
 from lift3d.scene.storage import atomic
 
@@ -304,9 +306,9 @@ def _listed(place: Path | None) -> list[Pair] | None:
     if place is None:
         return None
     try:
-        listed = json.loads((place.parent / PAIRS).read_text())
-        identity = (place / "identity.txt").read_text()
-    except (OSError, ValueError):
+        listed = load_json(place.parent / PAIRS, kind=dict)
+        identity = load_text(place / "identity.txt")
+    except InputError:
         return None
     if listed.get("identity") != identity:
         return None

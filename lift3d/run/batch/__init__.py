@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from lift3d.datasets.scannet_surface import annotation_files
 from lift3d.run.batch.board import Board, for_terminal
@@ -22,9 +22,11 @@ from lift3d.run.stages import RECORDS, alone_in, open_run
 from lift3d.scene.contents import remembered
 from lift3d.scene.errors import InputError
 from lift3d.scene.fingerprint import fingerprint
+from lift3d.scene.guarded.json_file import load_json
 from lift3d.scene.sources import package_code
 from lift3d.scene.storage import atomic
 from lift3d.scene.threads import arrange_threads
+from lift3d.scene.typed import conforming
 
 QUARANTINE = "quarantine.json"
 OWN = ".batch"
@@ -227,6 +229,17 @@ def _alone(out: Path) -> Iterator[None]:
         yield
 
 
+class Entry(TypedDict):
+    """A scan in `quarantine.json`."""
+
+    scan: str
+    input: str
+    folder: str
+    error: str
+    attempts: int
+    state: str
+
+
 def _entry(job: Job, row: Row) -> dict[str, Any]:
     kept = ("scan", "input", "folder", "error", "attempts")
     return {name: value for name, value in asdict(row).items() if name in kept} | {
@@ -235,12 +248,11 @@ def _entry(job: Job, row: Row) -> dict[str, Any]:
 
 
 def _read_quarantine(out: Path) -> dict[str, dict[str, Any]]:
-    try:
-        return {each["scan"]: each for each in json.loads((out / QUARANTINE).read_text())}
-    except FileNotFoundError:
+    path = out / QUARANTINE
+    if not path.exists():
         return {}
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{out / QUARANTINE} is damaged ({error!r}); remove it") from error
+    entries = conforming(load_json(path, advice="remove it"), list[Entry], path, "remove it")
+    return {each["scan"]: each for each in entries}
 
 
 def _write_quarantine(out: Path, entries: dict[str, dict[str, Any]]) -> None:

@@ -5,7 +5,6 @@ The report is one file with its pictures in it; it loads nothing and has no scri
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,10 @@ from lift3d.run.report.best_views import BestView, coloured_copies, update_best_
 from lift3d.run.report.markup import Markup, element, joined, zoom
 from lift3d.run.report.style import STYLE
 from lift3d.run.report.verdict import next_step, verdict
+from lift3d.run.schema import read_run_file
 from lift3d.scene import Scene
 from lift3d.scene.colours import Palette
-from lift3d.scene.palette import stored_colours
+from lift3d.scene.palette import colours_of
 from lift3d.scene.storage import atomic
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -32,9 +32,9 @@ def write_report(folder: Path, scene: Scene, run: Mapping[str, Any]) -> None:
     `scene`; for one that cannot be read the report has a message.
     """
     files = Layout(folder)
-    checked = json.loads(files.consistency.read_text())
-    instances = json.loads(files.instances.read_text())
-    palette = stored_colours(files.instances)
+    checked = read_run_file(files.consistency)
+    instances = read_run_file(files.instances)
+    palette = colours_of(instances["instances"], files.instances)
     shown = pictures.sides(read_cloud(files.cloud, scene.offset), scene, palette)
     pictures.write_sheet(files.picture, shown)
     best, thumbs = _coloured(files, scene, palette, views.thumbs_of(checked))
