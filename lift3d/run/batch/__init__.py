@@ -17,7 +17,7 @@ from lift3d.run.batch.overview import Row, ScanState, write_overview
 from lift3d.run.batch.workers import Ended, Workers, run_all
 from lift3d.run.lift import lift
 from lift3d.run.record import RUN
-from lift3d.run.settings import LiftConfig
+from lift3d.run.settings import LiftConfig, uses_network, without_extras
 from lift3d.run.stages import RECORDS, alone_in, open_run
 from lift3d.scene.contents import remembered
 from lift3d.scene.errors import InputError
@@ -106,9 +106,7 @@ def planned(scans: Iterable[Path], settings: LiftConfig) -> list[Job]:
     """One job per scan, in the order given. InputError where two scans share a name."""
     jobs: dict[str, Job] = {}
     # Without the fields of the batch: a run's settings must not depend on the list of scans.
-    settings = LiftConfig(
-        **{each.name: getattr(settings, each.name) for each in fields(LiftConfig)}
-    )
+    settings = without_extras(settings)
     for scan in scans:
         name = scan_name(scan)
         if name in jobs:
@@ -134,16 +132,6 @@ def scan_name(scan: Path) -> str:
     name = Path(os.path.abspath(scan)).name
     stem = Path(name).stem if scan.is_file() or scan.suffix == ".sens" else name
     return stem.replace(":", "_")
-
-
-def uses_network(settings: object) -> bool:
-    """Whether a chosen backend can use a GPU."""
-    parts = [getattr(settings, each.name) for each in fields(settings)]  # type: ignore[arg-type]
-    return any(
-        getattr(part, "device", "cpu") != "cpu" or uses_network(part)
-        for part in parts
-        if is_dataclass(part)
-    )
 
 
 def lift_one(config: LiftConfig, command: list[str], marker: Path) -> None:

@@ -1,0 +1,106 @@
+"""What a worker does: build what a job needs once, then answer one item after the other."""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from lift3d.scene.errors import InputError
+from lift3d.scene.threads import use_cores
+
+
+class CannotSend(InputError):
+    """Something cannot be sent to another process; the message says what and why."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A function of one item and of what `build` returns; both parts pickled."""
+
+    work: bytes
+    """A function (built, item) -> result."""
+    build: bytes
+    """A function without arguments; called once by each worker, to load a network for example."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back for one item."""
+
+    data: bytes = b""
+    """The pickled result or exception of the item; kept so until it is used."""
+    host: str = ""
+    attempts: int = 1
+    lost: str = ""
+    """Why there is no answer: how the worker ended in the last attempt; else empty."""
+
+    def value(self) -> Any:
+        """The result; an exception of the item is raised here."""
+        succeeded, found = pickle.loads(self.data)
+        if succeeded:
+            return found
+        raise found
+
+
+class Desk:
+    """The place in a worker where items are answered; it keeps what the last job has built."""
+
+    def __init__(self, cores: float) -> None:
+        self._cores = max(1, int(cores))
+        self._build = b""
+        self._built: Any = None
+
+    def answer(self, job: Job, item: bytes) -> bytes:
+        """The pickled result for a pickled item, or the exception. KeyboardInterrupt goes on."""
+        try:
+            use_cores(self._cores)  # numba counts its threads per thread
+            work = pickle.loads(job.work)
+            if job.build != self._build:
+                self._build, self._built = b"", None  # frees the memory of the last one first
+                self._built = pickle.loads(job.build)()
+                self._build = job.build
+            return _pickled((True, work(self._built, pickle.loads(item))))
+        except Exception as error:  # any: it is raised again where the answer is used
+            return _failed(error)
+
+
+def nothing() -> None:
+    """The `build` of a job that needs nothing."""
+
+
+def _failed(error: Exception) -> bytes:
+    error.add_note(f"in a worker:\n{''.join(traceback.format_exception(error))}")
+    try:
+        data = _pickled((False, error))
+        pickle.loads(data)
+    except Exception:  # an exception with arguments of its own, as some libraries have
+        plain = RuntimeError(f"{type(error).__name__}: {error}")
+        plain.add_note(error.__notes__[-1])
+        return _pickled((False, plain))
+    return data
+
+
+def _pickled(value: object) -> bytes:
+    return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+
+
+def sendable(
+    value: object, what: str, dumps: Callable[[object], bytes] = _pickled, by_value: bool = False
+) -> bytes:
+    """The pickled value; CannotSend where it cannot be pickled, or not loaded elsewhere.
+
+    `by_value`: whether `dumps` also packs the code of classes that no module has.
+    """
+    try:
+        data = dumps(value)
+    except Exception as error:  # any: classes may have a __reduce__ of their own
+        raise CannotSend(f"{what} cannot be sent to another process ({error})") from error
+    if not by_value and b"__main__" in data:
+        raise CannotSend(
+            f"{what} cannot be sent to another process: its class is in the script or notebook "
+            "that runs; move it into a module"
+        )
+    return data

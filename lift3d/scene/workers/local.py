@@ -1,0 +1,161 @@
+"""Worker processes of this machine. They need no network: each has a pipe to this process."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import Connection, Pipe, wait
+from pathlib import Path
+
+from lift3d.scene.errors import InputError
+from lift3d.scene.workers.crew import GRACE, Died, Done, Event, Ready, Share
+from lift3d.scene.workers.job import Job, sendable
+
+GB = 10**9
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+THREADS = (
+    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
+    *("NUMBA_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"),
+)
+"""Settings of the number of threads; libraries read them when they are loaded."""
+
+
+class LocalCrew:
+    """Workers that are processes of this machine."""
+
+    def __init__(self, share: Share) -> None:
+        self.share = share
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._pipes: dict[int, Connection] = {}
+
+    def most(self) -> int:
+        """As many workers as have room on the cores and GPUs and in the memory."""
+        return room(self.share, len(gpus()))
+
+    def start(self, worker: int) -> None:
+        """Start the process; it imports its libraries before it is ready."""
+        ours, theirs = Pipe()
+        handle = theirs.fileno()
+        module = f"{__package__}.process"
+        self._processes[worker] = subprocess.Popen(
+            [sys.executable, "-P", "-m", module, str(handle), str(self.share.cores)],
+            pass_fds=[handle],
+            stdin=subprocess.DEVNULL,
+            env=os.environ | self._environment(worker),
+        )
+        theirs.close()
+        self._pipes[worker] = ours
+
+    def give(self, worker: int, job: Job, items: Sequence[tuple[int, bytes]]) -> None:
+        """Send the items through the pipe."""
+        try:
+            for number, item in items:
+                self._pipes[worker].send((job, number, item))
+        except OSError:
+            pass  # it has died: `wait` finds that out, after its last answers
+
+    def wait(self, timeout: float) -> list[Event]:
+        """One event of each worker that has one."""
+        workers = {pipe: worker for worker, pipe in self._pipes.items()}
+        events: list[Event] = []
+        for pipe in wait(list(workers), timeout):
+            assert isinstance(pipe, Connection)
+            worker = workers[pipe]
+            try:
+                told = pipe.recv()
+            except (EOFError, OSError):
+                events.append(Died(worker, self._end(worker)))
+            else:
+                events.append(Ready(worker, "") if told is None else Done(worker, *told))
+        return events
+
+    def send(self, value: object, what: str) -> bytes:
+        """Pickled; classes must be in a module."""
+        return sendable(value, what)
+
+    def close(self, busy: Sequence[int]) -> None:
+        """Interrupt those at work, wait up to `GRACE` seconds, and kill."""
+        for worker in busy:
+            self._processes[worker].send_signal(signal.SIGINT)
+        until = time.monotonic() + GRACE
+        for worker in busy:
+            try:
+                self._processes[worker].wait(max(0.0, until - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                continue
+        for worker in list(self._processes):
+            self._processes[worker].kill()
+            self._end(worker)
+
+    def _end(self, worker: int) -> str:
+        """Forget a worker; returns how it ended."""
+        self._pipes.pop(worker).close()
+        process = self._processes.pop(worker)
+        try:
+            status = process.wait(GRACE)
+        except subprocess.TimeoutExpired:  # it closed its pipe and goes on
+            process.kill()
+            status = process.wait()
+        if status >= 0:
+            return f"exit status {status}"
+        return f"killed by {signal.Signals(-status).name}"
+
+    def _environment(self, worker: int) -> dict[str, str]:
+        cores = str(max(1, int(self.share.cores)))
+        own = dict.fromkeys(THREADS, cores) | {"PYTHONPATH": os.pathsep.join(map(_place, sys.path))}
+        known, each = gpus(), self.share.gpus
+        if each is not None and (known or each == 0):
+            first = int(worker * each) if each < 1 else worker * int(each)
+            chosen = [known[(first + more) % len(known)] for more in range(math.ceil(each))]
+            own[VISIBLE] = ",".join(chosen)
+        return own
+
+
+def gpus() -> list[str]:
+    """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them.
+
+    Found without a library: those load CUDA, which takes memory of each GPU.
+    """
+    given = os.environ.get(VISIBLE)
+    if given is not None:
+        return [each.strip() for each in given.split(",") if each.strip() not in ("", "-1")]
+    there = [each for each in Path("/dev").glob("nvidia*") if each.name[6:].isdecimal()]
+    return [str(index) for index in range(len(there))]
+
+
+def cores() -> int:
+    """The cores that this process may use; fewer in a worker."""
+    import numba
+
+    return int(numba.get_num_threads())
+
+
+def room(share: Share, graphics: int) -> int:
+    """How many workers with this share fit on this machine; InputError where none does."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GB
+    have = {"CPUs": (float(cores()), share.cores), "GPUs": (float(graphics), share.gpus or 0.0)}
+    have["GB"] = (memory, share.memory)
+    fits = min(int(there / each) for there, each in have.values() if each > 0)
+    if fits < 1:
+        raise InputError(no_room(share, [{what: there for what, (there, _) in have.items()}]))
+    return fits
+
+
+def no_room(share: Share, nodes: Sequence[dict[str, float]]) -> str:
+    """The error for a share that no node has; a node is its CPUs, GPUs and GB."""
+    have = "; ".join(
+        f"{each['CPUs']:g} CPUs, {each['GPUs']:g} GPUs, {each['GB']:.1f} GB" for each in nodes
+    )
+    return (
+        f"a worker needs {share.cores:g} CPUs, {share.gpus or 0:g} GPUs, {share.memory:g} GB, and "
+        f"no node has that (there are: {have}); lower --cpus, --gpus or --memory"
+    )
+
+
+def _place(entry: str) -> str:
+    return entry or os.getcwd()
