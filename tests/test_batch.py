@@ -1,4 +1,4 @@
-"""Many scans on Ray: none lost, none lifted twice, a broken one quarantined, workers killed."""
+"""Many scans: none lost, none lifted twice, a broken one quarantined, workers killed."""
 
 import json
 import os
@@ -29,24 +29,6 @@ from lift3d.scene.errors import InputError, MissingExtra
 ROOT = Path(__file__).resolve().parents[1]
 BROKEN, KILLED = "scan3", "scan5"
 NAMES = [f"scan{number}" for number in range(8)]
-
-
-@pytest.fixture(scope="module")
-def ray():
-    """A small Ray that most tests of this file share."""
-    ray = pytest.importorskip("ray")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init(
-            "local",
-            num_cpus=2,
-            include_dashboard=False,
-            object_store_memory=100 * 2**20,
-            log_to_driver=False,
-            logging_level="ERROR",
-        )
-        yield ray
-        ray.shutdown()
 
 
 class Recorder(LineBoard):
@@ -92,7 +74,7 @@ def kill_the_worker_of(out, name, killed):
 
 
 @pytest.fixture(scope="module")
-def eight(ray, tmp_path_factory):
+def eight(tmp_path_factory):
     """Eight scans, one of them broken; the worker of another is killed."""
     folder = tmp_path_factory.mktemp("batch")
     scans, out, killed = write_scans(folder / "scans"), folder / "out", {}
@@ -170,7 +152,7 @@ def test_the_same_batch_again_lifts_nothing_but_a_repaired_scan(eight):
     assert json.loads((out / "quarantine.json").read_text()) == []
 
 
-def test_every_task_ends_once_whether_it_fails_or_dies(ray):
+def test_every_task_ends_once_whether_it_fails_or_dies():
     tasks = {
         "good": partial(time.sleep, 0),
         "dies": partial(os._exit, 1),
@@ -192,12 +174,12 @@ def test_every_task_ends_once_whether_it_fails_or_dies(ray):
         "good too": "done",
     }
     assert (ends["dies"].attempts, ends["good"].attempts) == (2, 1)
-    assert "WorkerCrashedError" in ends["dies"].error
+    assert "exit status 1" in ends["dies"].error
     assert "ValueError" in ends["wrong"].error
     assert len(lines) == 1
 
 
-def test_needs_that_no_node_can_meet_are_refused_at_once(ray):
+def test_needs_that_no_node_can_meet_are_refused_at_once():
     for workers in (Workers(gpus=64.0), Workers(cpus=1e4), Workers(memory=1e6)):
         with pytest.raises(InputError, match="no node has that"):
             list(run_all({}, workers))
@@ -206,7 +188,7 @@ def test_needs_that_no_node_can_meet_are_refused_at_once(ray):
             list(run_all({}, wrong))
 
 
-def test_a_folder_in_use_is_not_the_scans_fault(ray, tmp_path):
+def test_a_folder_in_use_is_not_the_scans_fault(tmp_path):
     from lift3d.run.stages import alone_in, open_run
 
     scans = write_scans(tmp_path / "scans", ["a"])
@@ -220,7 +202,7 @@ def test_a_folder_in_use_is_not_the_scans_fault(ray, tmp_path):
 def test_without_ray_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtra, match=r"lift3d\[batch\]"):
-        list(run_all({}, Workers()))
+        list(run_all({}, Workers(address="auto")))
 
 
 def test_scan_and_mesh_stand_for_each_scans_own(tmp_path):

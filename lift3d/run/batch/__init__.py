@@ -1,4 +1,4 @@
-"""Lift many scans on Ray, one run folder each; scans that fail are quarantined, others go on."""
+"""Lift many scans, one run folder each; scans that fail are quarantined, others go on."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from lift3d.scene.errors import InputError
 from lift3d.scene.fingerprint import fingerprint
 from lift3d.scene.sources import package_code
 from lift3d.scene.storage import atomic
-from lift3d.scene.threads import arrange_threads
+from lift3d.scene.workers.local import gpus
+from lift3d.scene.workers.views import ViewWorkers
 
 QUARANTINE = "quarantine.json"
 OWN = ".batch"
@@ -79,12 +80,12 @@ def batch(
                 board.say(
                     f"{name}: skipped: it failed before and has not changed; --again tries it"
                 )
+        network = uses_network(settings)
         tasks = {
-            name: partial(lift_one, job.config, list(command), out / OWN / f"{name}.json")
+            name: partial(lift_one, job.config, list(command), out / OWN / f"{name}.json", network)
             for name, job in jobs.items()
             if rows[name].state == "not done"
         }
-        network = uses_network(settings)
         workers = workers or Workers()
         with board.shown(len(tasks), partial(_running, out / OWN, jobs)):
             try:
@@ -134,9 +135,13 @@ def scan_name(scan: Path) -> str:
     return stem.replace(":", "_")
 
 
-def lift_one(config: LiftConfig, command: list[str], marker: Path) -> None:
-    """Lift one scan, on a worker. The file `marker` exists while it runs and has the process id."""
-    arrange_threads()
+def lift_one(
+    config: LiftConfig, command: list[str], marker: Path, network: bool = False
+) -> None:
+    """Lift one scan, on a worker. The file `marker` exists while it runs and has the process id.
+
+    With a `network` the views are spread over the GPUs of the worker.
+    """
     try:
         with alone_in(open_run(config.out)):
             pass
@@ -145,7 +150,8 @@ def lift_one(config: LiftConfig, command: list[str], marker: Path) -> None:
     with atomic(marker) as part:
         part.write_text(json.dumps({"pid": os.getpid()}))
     try:
-        lift(config, command=command)
+        views = ViewWorkers(max(1, len(gpus())) if network else 1)
+        lift(config, command=command, workers=views)
     finally:
         marker.unlink(missing_ok=True)
 

@@ -16,7 +16,7 @@ from lift3d.scene.sources import package_code
 from lift3d.scene.threads import arrange_threads
 from lift3d.scene.workers.crew import GRACE, Died, Done, Event, Ready, Share
 from lift3d.scene.workers.job import Desk, Job, sendable
-from lift3d.scene.workers.local import GB, no_room
+from lift3d.scene.workers.local import GB, room
 
 KNOWN = 5.0
 """Seconds for which the list of the cluster's nodes is used; nodes may join and leave."""
@@ -190,18 +190,6 @@ def nodes(ray: Any) -> list[dict[str, float]]:
         }
         for each in found
     ]
-
-
-def room(there: Sequence[dict[str, float]], share: Share) -> int:
-    """How many workers with this share fit on the nodes; InputError where none does."""
-    wanted = {"CPUs": share.cores, "GPUs": share.gpus or 0.0, "GB": share.memory}
-    count = sum(
-        min((int(node[what] / each) for what, each in wanted.items() if each > 0), default=0)
-        for node in there
-    )
-    if count < 1:
-        raise InputError(no_room(share, there))
-    return count
 
 
 def _last_line(error: Exception) -> str:

@@ -6,7 +6,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from lift3d.scene.errors import InputError
 from lift3d.scene.workers.job import Answer, Job
@@ -60,6 +60,7 @@ class Share:
     """Gigabytes."""
 
 
+@runtime_checkable
 class Crew(Protocol):
     """Workers of one kind. Numbers of workers are the caller's; a dead one may be started again."""
 
@@ -94,7 +95,7 @@ class Staff:
     """The workers of a crew that are started, and the items that each has in hand."""
 
     def __init__(self, crew: Crew, most: int | None, say: Callable[[str], None]) -> None:
-        """`most`: how many workers; None is as many as there is room for."""
+        """`most`: start at most so many workers, where there is room for more."""
         self.crew = crew
         self.say = say
         self._most = most
@@ -106,8 +107,9 @@ class Staff:
         """Items in hand of each ready worker, in the order in which they are answered."""
 
     def size(self) -> int:
-        """The number of workers that are wanted at most."""
-        return self.crew.most() if self._most is None else self._most
+        """The number of workers there may be."""
+        room = self.crew.most()
+        return room if self._most is None else min(room, self._most)
 
     def grow(self, wanted: int) -> None:
         """Start workers until there are `wanted`, or as many as may be."""
@@ -215,7 +217,7 @@ class Round:
             return [(first, Answer(attempts=self._attempts[first], lost=died.reason))]
         self._waiting.extendleft(reversed(items))
         self._staff.say(
-            f"{self._names[first]}: its worker died ({died.reason}), attempt "
-            f"{self._attempts[first]}; trying again"
+            f"{self._names[first]}: its worker died, attempt {self._attempts[first]} "
+            f"({died.reason}); trying again"
         )
         return []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -28,14 +29,16 @@ THREADS = (
 class LocalCrew:
     """Workers that are processes of this machine."""
 
-    def __init__(self, share: Share) -> None:
+    def __init__(self, share: Share, count: int | None = None) -> None:
+        """`count` workers, or by default as many as have room."""
         self.share = share
+        self._count = count
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._pipes: dict[int, Connection] = {}
 
     def most(self) -> int:
-        """As many workers as have room on the cores and GPUs and in the memory."""
-        return room(self.share, len(gpus()))
+        """The given number, or as many workers as have room on this machine."""
+        return self._count or room([here()], self.share)
 
     def start(self, worker: int) -> None:
         """Start the process; it imports its libraries before it is ready."""
@@ -71,7 +74,7 @@ class LocalCrew:
             except (EOFError, OSError):
                 events.append(Died(worker, self._end(worker)))
             else:
-                events.append(Ready(worker, "") if told is None else Done(worker, *told))
+                events.append(Ready(worker, platform.node()) if told is None else Done(worker, *told))
         return events
 
     def send(self, value: object, what: str) -> bytes:
@@ -135,26 +138,27 @@ def cores() -> int:
     return int(numba.get_num_threads())
 
 
-def room(share: Share, graphics: int) -> int:
-    """How many workers with this share fit on this machine; InputError where none does."""
+def here() -> dict[str, float]:
+    """CPUs, GPUs and GB of this machine."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GB
-    have = {"CPUs": (float(cores()), share.cores), "GPUs": (float(graphics), share.gpus or 0.0)}
-    have["GB"] = (memory, share.memory)
-    fits = min(int(there / each) for there, each in have.values() if each > 0)
-    if fits < 1:
-        raise InputError(no_room(share, [{what: there for what, (there, _) in have.items()}]))
-    return fits
+    return {"CPUs": float(cores()), "GPUs": float(len(gpus())), "GB": memory}
 
 
-def no_room(share: Share, nodes: Sequence[dict[str, float]]) -> str:
-    """The error for a share that no node has; a node is its CPUs, GPUs and GB."""
-    have = "; ".join(
-        f"{each['CPUs']:g} CPUs, {each['GPUs']:g} GPUs, {each['GB']:.1f} GB" for each in nodes
+def room(nodes: Sequence[dict[str, float]], share: Share) -> int:
+    """How many workers with this share fit on the nodes; InputError where none does."""
+    wanted = {"CPUs": share.cores, "GPUs": share.gpus or 0.0, "GB": share.memory}
+    count = sum(
+        min((int(node[what] / each) for what, each in wanted.items() if each > 0), default=0)
+        for node in nodes
     )
-    return (
-        f"a worker needs {share.cores:g} CPUs, {share.gpus or 0:g} GPUs, {share.memory:g} GB, and "
-        f"no node has that (there are: {have}); lower --cpus, --gpus or --memory"
-    )
+    if count < 1:
+        have = "; ".join(", ".join(f"{have:.4g} {what}" for what, have in node.items()) for node in nodes)
+        needs = ", ".join(f"{each:g} {what}" for what, each in wanted.items())
+        raise InputError(
+            f"a worker needs {needs}, and no node has that (there are: {have}); lower --cpus, "
+            "--gpus or --memory"
+        )
+    return count
 
 
 def _place(entry: str) -> str:
