@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import secrets
 import signal
 import subprocess
 import sys
@@ -331,52 +330,6 @@ def test_ctrl_c_ends_the_workers_and_keeps_finished_stages(tmp_path):
     hidden = [path for path in out.rglob("*") if ".part" in path.name]
     assert not hidden, "a worker did not tidy up"
     assert json.loads((out / "batch.json").read_text())["states"]["not done"] >= 1
-
-
-@pytest.fixture
-def two_nodes(tmp_path):
-    """The address of a cluster of two nodes on this machine, and the environment to join it."""
-    pytest.importorskip("ray")
-    port = 20000 + os.getpid() % 20000
-    own = {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-    }
-    common = ["--num-cpus=1", "--object-store-memory=100000000", "--block"]
-    head = [f"--port={port}", "--head", "--include-dashboard=false"]
-    started = []
-    try:
-        for address, more in (
-            ("127.0.0.2", head),
-            ("127.0.0.3", [f"--address=127.0.0.2:{port}"]),
-        ):
-            log = tmp_path / f"{address}.log"
-            command = [str(Path(sys.executable).parent / "ray"), "start"]
-            with log.open("w") as file:
-                started.append(
-                    subprocess.Popen(
-                        [*command, f"--node-ip-address={address}", *more, *common],
-                        stdout=file,
-                        stderr=subprocess.STDOUT,
-                        env=os.environ | own,
-                    )
-                )
-            patience = time.monotonic() + 30
-            while "block forever" not in log.read_text():
-                if time.monotonic() > patience or started[-1].poll() is not None:
-                    last = (log.read_text().splitlines() or ["no output"])[-1]
-                    pytest.skip(f"the Ray node {address} did not start in 30 s: {last}")
-                time.sleep(0.2)
-        yield f"127.0.0.2:{port}", own
-    finally:
-        for process in reversed(started):
-            process.terminate()  # each node ends its own processes
-        for process in started:
-            try:
-                process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                process.kill()
 
 
 @pytest.mark.slow

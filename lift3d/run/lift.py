@@ -91,9 +91,10 @@ class _Stages:
             self.warn(f"{name} had to run again; its edited output was moved to {each}")
         return record.result
 
-    def pool(self, *settings: object) -> AbstractContextManager[Pool | None]:
+    def pool(self, settings: object, wanted: bool) -> AbstractContextManager[Pool | None]:
         """Workers for a stage with these settings; None where this process works alone."""
-        return opened(self.workers, any(map(uses_network, settings)), self.progress.log)
+        workers = self.workers if wanted else ViewWorkers()
+        return opened(workers, uses_network(settings), self.progress.log)
 
     def warn(self, warning: str) -> None:
         """Keep a warning for the report and show it."""
@@ -190,6 +191,11 @@ class _Masks:
         if self._segmenter is not None:
             self._segmenter.check(scene)
 
+    @staticmethod
+    def per_view(config: LiftConfig) -> bool:
+        """Whether a segmenter sees each view alone, so that workers can do it."""
+        return config.needs_segmenter and not config.sees_all_views
+
     def labels(
         self, config: LiftConfig, scene: Scene, views: Sequence[View], pool: Pool | None
     ) -> Iterator[ViewMasks]:
@@ -199,8 +205,7 @@ class _Masks:
         """
         self._build()
         segmenter = self._segmenter
-        if pool is not None and segmenter is not None and not config.sees_all_views:
-            assert isinstance(segmenter, Segmenter)
+        if pool is not None and isinstance(segmenter, Segmenter):
             try:
                 asks = config.tracking.asks
                 segmenter = spread(pool, config.segmentation.build, segmenter, views, asks)
@@ -224,7 +229,8 @@ def _reconstruct(run: _Stages, source: Scene) -> Scene:
     def work(tick: Tick) -> dict[str, Any]:
         own = run.files.reconstruction
         backend = run.config.reconstructor()
-        with run.pool(run.config.reconstruction) as pool:
+        spreads = isinstance(backend, TakesWorkers)
+        with run.pool(run.config.reconstruction, spreads) as pool:
             if pool is not None and isinstance(backend, TakesWorkers):
                 backend.take(pool)
             scene = backend.reconstruct(source, progress=tick, folder=own)
@@ -274,7 +280,7 @@ def _track(run: _Stages, scene: Scene, masks: _Masks) -> None:
             fresh_folder(run.files.masks) as part,
             pictures_ahead(scene) as pictured,
             in_background() as later,  # writes one while the next is tracked
-            run.pool(config.segmentation) as pool,
+            run.pool(config.segmentation, masks.per_view(config)) as pool,
         ):
             maps = masks.labels(config, pictured, scene.views, pool)
             for number, (view, found) in enumerate(zip(scene.views, maps, strict=True), start=1):

@@ -136,8 +136,10 @@ def share_of(
         return Share(workers.cpus, None, memory)
     if gpus is None:
         fitting = range(1, max(graphics) + 1)
-        gpus = max(k for k in fitting if k == 1 or sum(g // k for g in graphics) >= together)
+        fit = [k for k in fitting if k == 1 or sum(g // k for g in graphics) >= together]
+        gpus = float(max(fit))
     cores = workers.cpus * max(1.0, gpus)
-    places = [(node["CPUs"], int(node["GPUs"] / gpus)) for node in nodes if node["GPUs"] >= gpus > 0]
-    cores = max([workers.cpus, min([cores, *(cpus / count for cpus, count in places)])])
-    return Share(cores, gpus, memory)
+    for node in nodes:
+        if node["GPUs"] >= gpus > 1:
+            cores = min(cores, node["CPUs"] / int(node["GPUs"] / gpus))
+    return Share(max(cores, workers.cpus), gpus, memory)

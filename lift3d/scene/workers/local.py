@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 import platform
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from multiprocessing.connection import Connection, Pipe, wait
+from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any
 
 from lift3d.scene.errors import InputError
 from lift3d.scene.workers.crew import GRACE, Died, Done, Event, Ready, Share
@@ -35,6 +39,8 @@ class LocalCrew:
         self._count = count
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._pipes: dict[int, Connection] = {}
+        self._told: SimpleQueue[tuple[int, Any]] = SimpleQueue()
+        """Worker and what it sent; None where it has ended."""
 
     def most(self) -> int:
         """The given number, or as many workers as have room on this machine."""
@@ -53,6 +59,8 @@ class LocalCrew:
         )
         theirs.close()
         self._pipes[worker] = ours
+        # Read at once, so that no worker has to wait until its answer is used.
+        Thread(target=_read, args=(worker, ours, self._told), daemon=True).start()
 
     def give(self, worker: int, job: Job, items: Sequence[tuple[int, bytes]]) -> None:
         """Send the items through the pipe."""
@@ -63,19 +71,14 @@ class LocalCrew:
             pass  # it has died: `wait` finds that out, after its last answers
 
     def wait(self, timeout: float) -> list[Event]:
-        """One event of each worker that has one."""
-        workers = {pipe: worker for worker, pipe in self._pipes.items()}
+        """All events that are there."""
         events: list[Event] = []
-        for pipe in wait(list(workers), timeout):
-            assert isinstance(pipe, Connection)
-            worker = workers[pipe]
-            try:
-                told = pipe.recv()
-            except (EOFError, OSError):
-                events.append(Died(worker, self._end(worker)))
-            else:
-                events.append(Ready(worker, platform.node()) if told is None else Done(worker, *told))
-        return events
+        try:
+            events.append(self._event(*self._told.get(timeout=timeout)))
+            while True:
+                events.append(self._event(*self._told.get_nowait()))
+        except Empty:
+            return events
 
     def send(self, value: object, what: str) -> bytes:
         """Pickled; classes must be in a module."""
@@ -92,8 +95,20 @@ class LocalCrew:
             except subprocess.TimeoutExpired:
                 continue
         for worker in list(self._processes):
-            self._processes[worker].kill()
-            self._end(worker)
+            self._processes[worker].kill()  # which ends the thread that reads its pipe
+            self._processes[worker].wait()
+        left = len(self._processes)
+        while left:
+            worker, told = self._told.get()
+            if told is None:
+                self._end(worker)
+                left -= 1
+
+    def _event(self, worker: int, told: bytes | None) -> Event:
+        if told is None:
+            return Died(worker, self._end(worker))
+        found = pickle.loads(told)
+        return Ready(worker, platform.node()) if found is None else Done(worker, *found)
 
     def _end(self, worker: int) -> str:
         """Forget a worker; returns how it ended."""
@@ -117,6 +132,15 @@ class LocalCrew:
             chosen = [known[(first + more) % len(known)] for more in range(math.ceil(each))]
             own[VISIBLE] = ",".join(chosen)
         return own
+
+
+def _read(worker: int, pipe: Connection, told: SimpleQueue[tuple[int, Any]]) -> None:
+    """Pass on all that a worker sends, and None at its end."""
+    try:
+        while True:
+            told.put((worker, pipe.recv_bytes()))
+    except (EOFError, OSError):
+        told.put((worker, None))
 
 
 def gpus() -> list[str]:

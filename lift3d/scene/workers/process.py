@@ -10,7 +10,6 @@ import os
 import pickle
 import signal
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from threading import Thread
@@ -31,11 +30,11 @@ def main(handle: int, cores: float) -> None:
         Thread(target=_listen, args=(connection, given), daemon=True).start()
         arrange_threads()
         desk = Desk(cores)
-        with ThreadPoolExecutor(1) as sender:  # the next item is worked on meanwhile
-            sender.submit(connection.send, None)
-            while True:
-                job, number, item = given.get()
-                sender.submit(connection.send, (number, desk.answer(job, item)))
+        connection.send(None)
+        while True:
+            job, number, item = given.get()
+            # In this thread: an answer has left before the next item, which may end the process.
+            connection.send((number, desk.answer(job, item)))
     except KeyboardInterrupt:
         os._exit(128 + signal.SIGINT)
 

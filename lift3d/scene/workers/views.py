@@ -129,7 +129,7 @@ def _crew(settings: ViewWorkers, network: bool) -> Iterator[Crew]:
     if settings.address is None:
         count, known = settings.workers or 1, len(gpus())
         each = None if known < 2 else min(1.0, known / count)
-        yield LocalCrew(Share(max(1, cores() // count), each), count)
+        yield LocalCrew(Share(float(max(1, cores() // count)), each), count)
         return
     from lift3d.scene.workers.cluster import RayCrew, connected, nodes
 
