@@ -376,6 +376,16 @@ def test_an_image_is_encoded_once_for_all_prompts(segmenter, monkeypatch):
     assert len(calls) == 1
 
 
+def test_an_embedding_of_another_process_gives_the_same_masks(segmenter, monkeypatch):
+    image = picture(5)
+    wanted = segmenter.prompt(view(image), [points((40, 40))])
+    sent = pickle.loads(pickle.dumps(segmenter.prepared(view(image))))
+    monkeypatch.setattr(segmenter.network, "encode", None)  # not encoded again
+    here = view(image)
+    segmenter.use_prepared(here, sent)
+    assert np.array_equal(segmenter.prompt(here, [points((40, 40))]).stack, wanted.stack)
+
+
 def test_features_are_the_cached_embedding_without_its_padding(segmenter, monkeypatch):
     one = view(picture(11))
     whole = segmenter.network.encode(one.image())

@@ -162,7 +162,7 @@ def test_results_come_in_order_whoever_is_first(pool):
 
 
 def with_built(built, number):
-    return built, numba.get_num_threads(), os.environ["OMP_NUM_THREADS"]
+    return built, numba.get_num_threads(), os.environ["OPENBLAS_NUM_THREADS"]
 
 
 def test_each_worker_builds_once_and_keeps_to_its_cores(pool):
@@ -171,7 +171,7 @@ def test_each_worker_builds_once_and_keeps_to_its_cores(pool):
     first = list(pool.over(with_built, build, range(20), names))
     second = list(pool.over(with_built, build, range(20), names))
     assert len({built for built, _, _ in first + second}) == 2
-    assert {(threads, openmp) for _, threads, openmp in first} == {(1, "1")}
+    assert {(threads, blas) for _, threads, blas in first} == {(1, "1")}
 
 
 def visible(built, number):

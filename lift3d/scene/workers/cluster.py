@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import textwrap
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ from lift3d.scene.errors import InputError, MissingExtra
 from lift3d.scene.sources import package_code
 from lift3d.scene.threads import arrange_threads
 from lift3d.scene.workers.crew import GRACE, Died, Done, Event, Ready, Share
-from lift3d.scene.workers.job import Desk, Job, sendable
+from lift3d.scene.workers.job import Desk, Job, network_threads, sendable
 from lift3d.scene.workers.local import GB, room
 
 KNOWN = 5.0
@@ -80,7 +81,7 @@ class RayCrew:
         }
         if share.memory:
             options["memory"] = int(share.memory * GB)
-        actor = self._ray.remote(**options)(_actor(self._ray)).remote(share.cores)
+        actor = self._ray.remote(**options)(_actor(self._ray)).remote(share.cores, network_threads())
         self._workers[worker] = actor
         self._waiting[actor.ready.remote(os.getcwd(), package_code())] = (worker, None)
 
@@ -130,7 +131,7 @@ class RayCrew:
         except self._ray.exceptions.RayError as error:
             # Its process or node died, or Ray's memory monitor killed it.
             self._forget(worker)
-            return Died(worker, f"{type(error).__name__}: {_last_line(error)}")
+            return Died(worker, f"{type(error).__name__}: {_shortened(error)}")
         return Ready(worker, found) if item is None else Done(worker, item, found)
 
     def _forget(self, worker: int) -> None:
@@ -144,9 +145,9 @@ def _actor(ray: Any) -> type:
     """The class of a worker on a node."""
 
     class Worker:
-        def __init__(self, cores: float) -> None:
+        def __init__(self, cores: float, network_threads: int) -> None:
             arrange_threads()
-            self._desk = Desk(cores)
+            self._desk = Desk(cores, network_threads)
             self._thread: int | None = None
 
         def ready(self, folder: str, code: str) -> str:
@@ -192,9 +193,10 @@ def nodes(ray: Any) -> list[dict[str, float]]:
     ]
 
 
-def _last_line(error: Exception) -> str:
+def _shortened(error: Exception) -> str:
+    """The last line of Ray's message, and of that the beginning: it goes on with general advice."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+    return textwrap.shorten(lines[-1], 120, placeholder=" ...") if lines else ""
 
 
 def _ray() -> Any:

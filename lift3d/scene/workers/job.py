@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,8 +49,10 @@ class Answer:
 class Desk:
     """The place in a worker where items are answered; it keeps what the last job has built."""
 
-    def __init__(self, cores: float) -> None:
+    def __init__(self, cores: float, network_threads: int) -> None:
+        """`network_threads` is that of the process that hands out the items; 0: leave it."""
         self._cores = max(1, int(cores))
+        self._network_threads = network_threads
         self._build = b""
         self._built: Any = None
 
@@ -62,9 +65,23 @@ class Desk:
                 self._build, self._built = b"", None  # frees the memory of the last one first
                 self._built = pickle.loads(job.build)()
                 self._build = job.build
+                self._as_there()
             return _pickled((True, work(self._built, pickle.loads(item))))
         except Exception as error:  # any: it is raised again where the answer is used
             return _failed(error)
+
+
+    def _as_there(self) -> None:
+        """Let torch use as many threads as there: on a CPU its last digits depend on them."""
+        torch = sys.modules.get("torch")
+        if torch is not None and self._network_threads:
+            torch.set_num_threads(self._network_threads)
+
+
+def network_threads() -> int:
+    """The threads of torch in this process; 0 where it is not loaded."""
+    torch = sys.modules.get("torch")
+    return torch.get_num_threads() if torch is not None else 0
 
 
 def nothing() -> None:

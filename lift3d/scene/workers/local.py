@@ -19,15 +19,13 @@ from typing import Any
 
 from lift3d.scene.errors import InputError
 from lift3d.scene.workers.crew import GRACE, Died, Done, Event, Ready, Share
-from lift3d.scene.workers.job import Job, sendable
+from lift3d.scene.workers.job import Job, network_threads, sendable
 
 GB = 10**9
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-THREADS = (
-    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
-    *("NUMBA_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"),
-)
-"""Settings of the number of threads; libraries read them when they are loaded."""
+THREADS = ("NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+"""Settings of the number of threads; libraries read them when they are loaded. Not OpenMP's: torch
+uses it, and on a CPU its last digits depend on the number of its threads."""
 
 
 class LocalCrew:
@@ -50,9 +48,9 @@ class LocalCrew:
         """Start the process; it imports its libraries before it is ready."""
         ours, theirs = Pipe()
         handle = theirs.fileno()
-        module = f"{__package__}.process"
+        module, numbers = f"{__package__}.process", (handle, self.share.cores, network_threads())
         self._processes[worker] = subprocess.Popen(
-            [sys.executable, "-P", "-m", module, str(handle), str(self.share.cores)],
+            [sys.executable, "-P", "-m", module, *map(str, numbers)],
             pass_fds=[handle],
             stdin=subprocess.DEVNULL,
             env=os.environ | self._environment(worker),

@@ -1,4 +1,4 @@
-"""A worker process of this machine: `python -m lift3d.scene.workers.process HANDLE CORES`.
+"""A worker process of this machine: `python -m lift3d.scene.workers.process HANDLE CORES THREADS`.
 
 It gets items through a pipe and ends when the other end of the pipe is closed, so also when the
 process that started it was killed.
@@ -19,7 +19,7 @@ from lift3d.scene.threads import arrange_threads
 from lift3d.scene.workers.job import Desk
 
 
-def main(handle: int, cores: float) -> None:
+def main(handle: int, cores: float, network_threads: int) -> None:
     """Answer items until the pipe is closed."""
     # A shell that starts a command in the background has it ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -29,7 +29,7 @@ def main(handle: int, cores: float) -> None:
         given: SimpleQueue[Any] = SimpleQueue()
         Thread(target=_listen, args=(connection, given), daemon=True).start()
         arrange_threads()
-        desk = Desk(cores)
+        desk = Desk(cores, network_threads)
         connection.send(None)
         while True:
             job, number, item = given.get()
@@ -48,4 +48,4 @@ def _listen(connection: Connection, given: SimpleQueue[Any]) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), float(sys.argv[2]))
+    main(int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,158 @@
+"""One scan on several workers: seconds of its segmenting, the same bytes, nothing done twice.
+
+    python benchmarks/workers.py [--views 300] [--waits] [--no-ray]
+
+A stand-in segmenter takes 50 ms of a core for each picture; with --waits it waits instead, as a
+process does whose GPU works. One process, two processes, two with one killed, two Ray nodes on this
+machine, two with one worker killed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from slow_segmenter import SlowConfig, lines
+
+from lift3d.datasets.synthetic import SyntheticConfig
+from lift3d.run.lift import lift
+from lift3d.run.settings import LiftConfig
+from lift3d.scene.progress import Lines
+from lift3d.scene.workers.views import ViewWorkers
+
+RESULTS = Path(__file__).resolve().parent / "results"
+MADE = ("masks", "labels", "automatic", "cloud.ply", "instances.json", "consistency.json")
+
+
+def write_scan(folder: Path, views: int) -> Path:
+    """A synthetic room as a folder of pictures, depth and poses."""
+    scene = SyntheticConfig(views=views, width=160, height=120).read()
+    for name in ("color", "depth", "pose", "intrinsic"):
+        (folder / name).mkdir(parents=True)
+    K = np.eye(4)
+    K[:3, :3] = scene.views[0].camera.K
+    for kind in ("color", "depth"):
+        np.savetxt(folder / "intrinsic" / f"intrinsic_{kind}.txt", K)
+    for number, view in enumerate(scene.views):
+        depth = view.depth()
+        assert depth is not None
+        cv2.imwrite(str(folder / f"color/{number}.jpg"), view.image()[..., ::-1])
+        cv2.imwrite(str(folder / f"depth/{number}.png"), (depth * 1000).astype(np.uint16))
+        np.savetxt(folder / f"pose/{number}.txt", view.camera.pose)
+    return folder
+
+
+def digest(run: Path) -> str:
+    """One digest of all results."""
+    found = hashlib.sha256()
+    for root in (run / name for name in MADE):
+        for file in sorted(root.rglob("*")) if root.is_dir() else [root]:
+            if file.is_file():
+                found.update(str(file.relative_to(run)).encode() + file.read_bytes())
+    return found.hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def two_nodes(folder: Path) -> Iterator[str]:
+    """The address of a Ray cluster of two nodes on this machine, a core each."""
+    paths = [str(Path(__file__).parent), *filter(None, sys.path)]
+    os.environ |= {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "PYTHONPATH": os.pathsep.join(paths),
+    }
+    port = 20000 + os.getpid() % 20000
+    common = ["--num-cpus=1", "--object-store-memory=100000000", "--block"]
+    started = []
+    try:
+        for host, more in (
+            ("127.0.0.2", [f"--port={port}", "--head", "--include-dashboard=false"]),
+            ("127.0.0.3", [f"--address=127.0.0.2:{port}"]),
+        ):
+            log = folder / f"{host}.log"
+            command = [str(Path(sys.executable).parent / "ray"), "start"]
+            with log.open("w") as file:
+                started.append(
+                    subprocess.Popen(
+                        [*command, f"--node-ip-address={host}", *more, *common],
+                        stdout=file,
+                        stderr=subprocess.STDOUT,
+                    )
+                )
+            while "block forever" not in log.read_text():
+                if started[-1].poll() is not None:
+                    raise SystemExit(f"the Ray node {host} did not start: {log.read_text()}")
+                time.sleep(0.2)
+        yield f"127.0.0.2:{port}"
+    finally:
+        for process in reversed(started):
+            process.terminate()
+        for process in started:
+            process.wait()
+
+
+def measured(
+    name: str, scan: Path, folder: Path, settings: SlowConfig, workers: ViewWorkers
+) -> dict[str, object]:
+    """One run: seconds of the stage `track`, a digest, and how often views were done."""
+    print(name, file=sys.stderr, flush=True)
+    config = LiftConfig(scan, folder / name, segmentation=settings)
+    load = os.getloadavg()[0]
+    run = lift(config, None, Lines(), workers=workers)
+    done = Counter(line.split()[0] for line in lines(settings.log))
+    return {
+        "name": name,
+        "seconds": run.records["track"].seconds,
+        "digest": digest(folder / name),
+        "done twice": sorted(view for view, times in done.items() if times > 1),
+        "processes": len({line.split()[1] for line in lines(settings.log)}),
+        "load before": round(load, 2),
+    }
+
+
+def main() -> None:
+    """Measure, print, and write results/workers.json."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--views", type=int, default=300)
+    parser.add_argument("--waits", action="store_true")
+    parser.add_argument("--no-ray", action="store_true")
+    asked = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        scan = write_scan(folder / "scan", asked.views)
+        middle = str(asked.views // 2)
+        plan = [("alone", None, ""), ("two", 2, ""), ("two, one killed", 2, middle)]
+        for name, count, dies in plan:
+            settings = SlowConfig(folder / f"{name}.log", waits=asked.waits, dies=dies)
+            rows.append(measured(name, scan, folder, settings, ViewWorkers(count)))
+        if not asked.no_ray:
+            with two_nodes(folder) as address:
+                for name, dies in (("two nodes", ""), ("two nodes, one killed", middle)):
+                    settings = SlowConfig(folder / f"{name}.log", waits=asked.waits, dies=dies)
+                    workers = ViewWorkers(None, address)
+                    rows.append(measured(name, scan, folder, settings, workers))
+    assert len({row["digest"] for row in rows}) == 1, rows
+    for row in rows:
+        print(row)
+    RESULTS.mkdir(exist_ok=True)
+    name = "workers_waiting" if asked.waits else "workers"
+    (RESULTS / f"{name}.json").write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
