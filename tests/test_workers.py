@@ -253,7 +253,9 @@ def test_workers_end_with_the_process_that_started_them(tmp_path):
         "print(*(each.pid for each in crew._processes.values()), flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
     pids = [int(each) for each in found.stdout.split()]
     assert len(pids) == 2, found.stderr
     patience = time.monotonic() + 20

@@ -38,7 +38,7 @@ class Lift(ViewWorkers, LiftConfig):
 
 @dataclass(frozen=True)
 class Batch(LiftConfig, Workers):
-    """Lift many scans in parallel (on Ray), each into its own run folder.
+    """Lift many scans in parallel, here or on a Ray cluster, each into its own run folder.
 
     It takes the settings of `lift3d lift`, for all scans alike; `{scan}` in a path is replaced by
     the name of the scan. A scan that fails is listed with its error in quarantine.json and the

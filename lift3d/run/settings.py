@@ -334,9 +334,7 @@ def uses_network(settings: object) -> bool:
 
 def without_extras(settings: LiftConfig) -> LiftConfig:
     """The settings of a run alone, without the fields of a command, on which no run may depend."""
-    return LiftConfig(
-        **{each.name: getattr(settings, each.name) for each in fields(LiftConfig)}
-    )
+    return LiftConfig(**{each.name: getattr(settings, each.name) for each in fields(LiftConfig)})
 
 
 def as_json(value: Any) -> Any:

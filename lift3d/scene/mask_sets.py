@@ -168,7 +168,7 @@ class PackedMasks(Masks):
         return len(self.scores)
 
     @cached_property
-    def stack(self) -> Bool[np.ndarray, "masks height width"]:  # type: ignore[override]
+    def stack(self) -> Bool[np.ndarray, "masks height width"]:
         """The masks, one after the other."""
         return self.regions.masks().stack
 

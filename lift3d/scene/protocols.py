@@ -20,7 +20,6 @@ from jaxtyping import Float32
 from lift3d.scene import Masks, Matches, Points, Prompt, Scene, Skipped, View
 from lift3d.scene.mask_sets import ViewMasks
 
-
 Asked: TypeAlias = Literal["masks", "prompts", "features"]
 """What a tracker asks a segmenter about a view."""
 

@@ -26,7 +26,7 @@ def prefer_openmp() -> None:
 
 
 def use_cores(count: int) -> None:
-    """Limit the threads of numba and OpenCV in this thread; OpenMP is limited by the environment."""
+    """Limit the threads of numba, which counts them per thread, and of OpenCV."""
     import cv2
     import numba
 

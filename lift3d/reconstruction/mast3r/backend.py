@@ -235,7 +235,7 @@ class _Groups(Sequence["GroupTask"]):
     def __len__(self) -> int:
         return len(self._groups)
 
-    def __getitem__(self, number: Any) -> GroupTask:
+    def __getitem__(self, number: int) -> GroupTask:  # type: ignore[override]  # no slices
         pairs = list(self._groups[number])
         encoded = {index: self._encodings.one(index) for pair in pairs for index in pair}
         both = {order for pair in pairs for order in (pair, pair[::-1])}

@@ -135,9 +135,7 @@ def scan_name(scan: Path) -> str:
     return stem.replace(":", "_")
 
 
-def lift_one(
-    config: LiftConfig, command: list[str], marker: Path, network: bool = False
-) -> None:
+def lift_one(config: LiftConfig, command: list[str], marker: Path, network: bool = False) -> None:
     """Lift one scan, on a worker. The file `marker` exists while it runs and has the process id.
 
     With a `network` the views are spread over the GPUs of the worker.

@@ -81,7 +81,9 @@ class RayCrew:
         }
         if share.memory:
             options["memory"] = int(share.memory * GB)
-        actor = self._ray.remote(**options)(_actor(self._ray)).remote(share.cores, network_threads())
+        actor = self._ray.remote(**options)(_actor(self._ray)).remote(
+            share.cores, network_threads()
+        )
         self._workers[worker] = actor
         self._waiting[actor.ready.remote(os.getcwd(), package_code())] = (worker, None)
 

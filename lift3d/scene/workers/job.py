@@ -70,7 +70,6 @@ class Desk:
         except Exception as error:  # any: it is raised again where the answer is used
             return _failed(error)
 
-
     def _as_there(self) -> None:
         """Let torch use as many threads as there: on a CPU its last digits depend on them."""
         torch = sys.modules.get("torch")

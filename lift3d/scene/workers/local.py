@@ -174,7 +174,9 @@ def room(nodes: Sequence[dict[str, float]], share: Share) -> int:
         for node in nodes
     )
     if count < 1:
-        have = "; ".join(", ".join(f"{have:.4g} {what}" for what, have in node.items()) for node in nodes)
+        have = "; ".join(
+            ", ".join(f"{have:.4g} {what}" for what, have in node.items()) for node in nodes
+        )
         needs = ", ".join(f"{each:g} {what}" for what, each in wanted.items())
         raise InputError(
             f"a worker needs {needs}, and no node has that (there are: {have}); lower --cpus, "

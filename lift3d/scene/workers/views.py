@@ -71,9 +71,7 @@ class Pool:
             send(items[0], names[0])
         return self._in_order(job, items, names)
 
-    def _in_order(
-        self, job: Job, items: Sequence[Any], names: Sequence[str]
-    ) -> Iterator[Any]:
+    def _in_order(self, job: Job, items: Sequence[Any], names: Sequence[str]) -> Iterator[Any]:
         assert not any(self._staff.hands.values()), "another round is not finished"
         round_ = Round(self._staff, job, items, names, RUN)
         found: dict[int, Answer] = {}
