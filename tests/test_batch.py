@@ -332,6 +332,33 @@ def test_ctrl_c_ends_the_workers_and_keeps_finished_stages(tmp_path):
     assert json.loads((out / "batch.json").read_text())["states"]["not done"] >= 1
 
 
+def listening(pid):
+    """Whether a process has a socket that others can connect to, over TCP."""
+    lines = [Path(f"/proc/net/{kind}").read_text().splitlines() for kind in ("tcp", "tcp6")]
+    sockets = [line.split() for each in lines for line in each]
+    waiting = {f"socket:[{each[9]}]" for each in sockets if each[3] == "0A"}
+    handles = Path(f"/proc/{pid}/fd").iterdir()
+    return any(os.readlink(each) in waiting for each in handles)
+
+
+@pytest.mark.slow
+def test_a_batch_opens_no_port_and_a_killed_one_leaves_nothing_behind(tmp_path):
+    out = tmp_path / "out"
+    process = start(*write_scans(tmp_path / "scans", NAMES[:2]), "--out", out)
+    patience = time.monotonic() + 60
+    while not list(out.glob(".batch/[!.]*.json")) and time.monotonic() < patience:
+        time.sleep(0.05)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert children
+    assert not any(map(listening, [process.pid, *children]))
+    process.kill()
+    process.communicate()
+    patience = time.monotonic() + 20
+    while any(map(alive, children)) and time.monotonic() < patience:
+        time.sleep(0.05)
+    assert not any(map(alive, children))
+
+
 @pytest.mark.slow
 def test_two_nodes_share_the_scans(two_nodes, tmp_path):
     address, own = two_nodes
