@@ -75,7 +75,7 @@ class Crew(Protocol):
         ...
 
     def give(self, worker: int, job: Job, items: Sequence[tuple[int, bytes]]) -> None:
-        """Hand out items; for each a `Done` follows, in their order, or once `Died`."""
+        """Hand out items, to be done in their order; for each a `Done` follows, or once `Died`."""
         ...
 
     def wait(self, timeout: float) -> list[Event]:
@@ -176,7 +176,7 @@ class Round:
         self._hand_out(before)
         for event in staff.events(timeout):
             if isinstance(event, Done):
-                staff.hands[event.worker].popleft()
+                staff.hands[event.worker].remove(event.item)
                 answer = Answer(event.data, staff.host(event.worker))
                 answers.append((event.item, replace(answer, attempts=self._attempt(event.item))))
             elif isinstance(event, Died):
