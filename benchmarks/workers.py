@@ -1,10 +1,11 @@
-"""One scan on several workers: seconds of its segmenting, the same bytes, nothing done twice.
+"""One scan on several workers: seconds of its stage `track`, the same bytes, nothing done twice.
 
-    python benchmarks/workers.py [--views 300] [--waits] [--no-ray]
+    python benchmarks/workers.py [--views 300] [--milliseconds 50] [--waits] [--no-ray]
 
 A stand-in segmenter takes 50 ms of a core for each picture; with --waits it waits instead, as a
 process does whose GPU works. One process, two processes, two with one killed, two Ray nodes on this
-machine, two with one worker killed.
+machine, two with one worker killed. Starting the workers is part of the seconds. Each run ends
+after the stage: what follows reads only its masks (tests/test_workers.py compares whole runs).
 """
 
 from __future__ import annotations
@@ -30,11 +31,10 @@ from slow_segmenter import SlowConfig, lines
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.run.lift import lift
 from lift3d.run.settings import LiftConfig
-from lift3d.scene.progress import Lines
+from lift3d.scene.progress import Lines, Tick
 from lift3d.scene.workers.views import ViewWorkers
 
 RESULTS = Path(__file__).resolve().parent / "results"
-MADE = ("masks", "labels", "automatic", "cloud.ply", "instances.json", "consistency.json")
 
 
 def write_scan(folder: Path, views: int) -> Path:
@@ -56,13 +56,25 @@ def write_scan(folder: Path, views: int) -> Path:
 
 
 def digest(run: Path) -> str:
-    """One digest of all results."""
+    """One digest of all masks."""
     found = hashlib.sha256()
-    for root in (run / name for name in MADE):
-        for file in sorted(root.rglob("*")) if root.is_dir() else [root]:
-            if file.is_file():
-                found.update(str(file.relative_to(run)).encode() + file.read_bytes())
+    for file in sorted((run / "masks").iterdir()):
+        found.update(file.name.encode() + file.read_bytes())
     return found.hexdigest()[:16]
+
+
+class Enough(Exception):
+    """The stage has been measured."""
+
+
+class UntilTracked(Lines):
+    """Ends the run before the stage after `track`."""
+
+    def stage(self, name: str) -> contextlib.AbstractContextManager[Tick]:
+        """Lines, up to the stage."""
+        if name == "associate":
+            raise Enough
+        return super().stage(name)
 
 
 @contextlib.contextmanager
@@ -112,11 +124,13 @@ def measured(
     print(name, file=sys.stderr, flush=True)
     config = LiftConfig(scan, folder / name, segmentation=settings)
     load = os.getloadavg()[0]
-    run = lift(config, None, Lines(), workers=workers)
+    with contextlib.suppress(Enough):
+        lift(config, None, UntilTracked(), workers=workers)
+    record = json.loads((folder / name / ".stages/track.json").read_text())
     done = Counter(line.split()[0] for line in lines(settings.log))
     return {
         "name": name,
-        "seconds": run.records["track"].seconds,
+        "seconds": record["seconds"],
         "digest": digest(folder / name),
         "done twice": sorted(view for view, times in done.items() if times > 1),
         "processes": len({line.split()[1] for line in lines(settings.log)}),
@@ -128,22 +142,24 @@ def main() -> None:
     """Measure, print, and write results/workers.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--views", type=int, default=300)
+    parser.add_argument("--milliseconds", type=float, default=50.0)
     parser.add_argument("--waits", action="store_true")
     parser.add_argument("--no-ray", action="store_true")
     asked = parser.parse_args()
     rows = []
+    how = {"milliseconds": asked.milliseconds, "waits": asked.waits}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         scan = write_scan(folder / "scan", asked.views)
         middle = str(asked.views // 2)
         plan = [("alone", None, ""), ("two", 2, ""), ("two, one killed", 2, middle)]
         for name, count, dies in plan:
-            settings = SlowConfig(folder / f"{name}.log", waits=asked.waits, dies=dies)
+            settings = SlowConfig(folder / f"{name}.log", **how, dies=dies)
             rows.append(measured(name, scan, folder, settings, ViewWorkers(count)))
         if not asked.no_ray:
             with two_nodes(folder) as address:
                 for name, dies in (("two nodes", ""), ("two nodes, one killed", middle)):
-                    settings = SlowConfig(folder / f"{name}.log", waits=asked.waits, dies=dies)
+                    settings = SlowConfig(folder / f"{name}.log", **how, dies=dies)
                     workers = ViewWorkers(None, address)
                     rows.append(measured(name, scan, folder, settings, workers))
     assert len({row["digest"] for row in rows}) == 1, rows

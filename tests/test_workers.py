@@ -23,6 +23,7 @@ from lift3d.scene.errors import InputError
 from lift3d.scene.mask_sets import MaskSet, PackedMasks
 from lift3d.scene.progress import Quiet
 from lift3d.scene.workers.crew import Share
+from lift3d.scene.workers.job import CannotSend, sendable
 from lift3d.scene.workers.local import LocalCrew
 from lift3d.scene.workers.views import Pool, ViewWorkers
 from lift3d.segmentation.tracking.byocl import ByoclConfig
@@ -124,6 +125,14 @@ def test_a_segmenter_that_cannot_be_sent_works_in_this_process(scan, alone, tmp_
     assert made(run) == alone
     assert processes(settings.log) == {os.getpid()}
     assert any("cannot be sent to another process" in line for line in shown.lines)
+
+
+def test_a_path_with_the_name_of_a_script_can_be_sent():
+    own = type("Own", (), {"__module__": "__main__"})
+    assert sendable(Path("/usr/lib/python3/pytest/__main__.py"), "a path")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(CannotSend, match="into a module"):
+        patch.setattr(sys.modules["__main__"], "Own", own, raising=False)
+        sendable(own(), "it")
 
 
 def test_packed_masks_are_the_same_masks():

@@ -13,6 +13,10 @@ from lift3d.scene.errors import InputError
 from lift3d.scene.threads import use_cores
 
 
+OF_SCRIPT = pickle.SHORT_BINUNICODE + b"\x08__main__"
+"""The module's name in a pickled class of the script or notebook that runs."""
+
+
 class CannotSend(InputError):
     """Something cannot be sent to another process; the message says what and why."""
 
@@ -114,7 +118,7 @@ def sendable(
         data = dumps(value)
     except Exception as error:  # any: classes may have a __reduce__ of their own
         raise CannotSend(f"{what} cannot be sent to another process ({error})") from error
-    if not by_value and b"__main__" in data:
+    if not by_value and OF_SCRIPT in data:
         raise CannotSend(
             f"{what} cannot be sent to another process: its class is in the script or notebook "
             "that runs; move it into a module"
