@@ -127,11 +127,11 @@ def test_a_segmenter_that_cannot_be_sent_works_in_this_process(scan, alone, tmp_
     assert any("cannot be sent to another process" in line for line in shown.lines)
 
 
-def test_a_path_with_the_name_of_a_script_can_be_sent():
-    own = type("Own", (), {"__module__": "__main__"})
+def test_a_path_with_the_name_of_a_script_can_be_sent(monkeypatch):
     assert sendable(Path("/usr/lib/python3/pytest/__main__.py"), "a path")
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(CannotSend, match="into a module"):
-        patch.setattr(sys.modules["__main__"], "Own", own, raising=False)
+    own = type("Own", (), {"__module__": "__main__"})
+    monkeypatch.setattr(sys.modules["__main__"], "Own", own, raising=False)
+    with pytest.raises(CannotSend, match="into a module"):
         sendable(own(), "it")
 
 

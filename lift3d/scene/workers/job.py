@@ -12,7 +12,6 @@ from typing import Any
 from lift3d.scene.errors import InputError
 from lift3d.scene.threads import use_cores
 
-
 OF_SCRIPT = pickle.SHORT_BINUNICODE + b"\x08__main__"
 """The module's name in a pickled class of the script or notebook that runs."""
 
