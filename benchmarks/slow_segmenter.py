@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ class SlowConfig(SegmenterConfig):
     """Overlapping discs of random scores after some milliseconds of work."""
 
     log: Path = field(compare=False)
-    """A line per view: its name, the process, the node."""
+    """A line per view: its name, the process, the time."""
     milliseconds: float = field(default=50.0, compare=False)
     """Time of a view."""
     waits: bool = field(default=False, compare=False)
@@ -46,7 +45,7 @@ class Slow(Segmenter):
         view.image()
         first = view.name not in {line.split()[0] for line in lines(config.log)}
         with config.log.open("a") as file:
-            file.write(f"{view.name} {os.getpid()} {socket.gethostname()}\n")
+            file.write(f"{view.name} {os.getpid()} {time.time():.3f}\n")
         if view.name == config.dies and first:
             os.kill(os.getpid(), signal.SIGKILL)
         seconds = config.milliseconds / 1000

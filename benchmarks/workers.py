@@ -120,7 +120,10 @@ def two_nodes(folder: Path) -> Iterator[str]:
 def measured(
     name: str, scan: Path, folder: Path, settings: SlowConfig, workers: ViewWorkers
 ) -> dict[str, object]:
-    """One run: seconds of the stage `track`, a digest, and how often views were done."""
+    """One run: seconds of the stage `track`, a digest, and how often views were done.
+
+    At work: from the beginning of the first view to that of the last.
+    """
     print(name, file=sys.stderr, flush=True)
     config = LiftConfig(scan, folder / name, segmentation=settings)
     load = os.getloadavg()[0]
@@ -128,9 +131,11 @@ def measured(
         lift(config, None, UntilTracked(), workers=workers)
     record = json.loads((folder / name / ".stages/track.json").read_text())
     done = Counter(line.split()[0] for line in lines(settings.log))
+    begun = sorted(line.split()[2] for line in lines(settings.log))
     return {
         "name": name,
         "seconds": record["seconds"],
+        "seconds at work": round(float(begun[-1]) - float(begun[0]), 1),
         "digest": digest(folder / name),
         "done twice": sorted(view for view, times in done.items() if times > 1),
         "processes": len({line.split()[1] for line in lines(settings.log)}),
