@@ -12,13 +12,14 @@ from lift3d import segmentation
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.export.content import Options
 from lift3d.run.batch.workers import Workers
-from lift3d.run.settings import AutoReader, AutoTracking, Choice, LiftConfig
+from lift3d.run.settings import AutoReader, AutoTracking, Choice, LiftConfig, without_extras
 from lift3d.scene.errors import InputError
 from lift3d.scene.printing import to_stdout
+from lift3d.scene.workers.views import ViewWorkers
 
 
 @dataclass(frozen=True)
-class Lift(LiftConfig):
+class Lift(ViewWorkers, LiftConfig):
     """Lift a scan or photos to a point cloud whose points have object ids.
 
     Everything goes into one run folder: the labelled cloud, a label map per view, and report.html,
@@ -32,13 +33,13 @@ class Lift(LiftConfig):
         from lift3d.run.lift import lift
         from lift3d.scene.progress import for_terminal
 
-        lift(self, progress=for_terminal(), command=command)
+        lift(without_extras(self), progress=for_terminal(), command=command, workers=self)
         print_run(self.out)
 
 
 @dataclass(frozen=True)
 class Batch(LiftConfig, Workers):
-    """Lift many scans in parallel (on Ray), each into its own run folder.
+    """Lift many scans in parallel, here or on a Ray cluster, each into its own run folder.
 
     It takes the settings of `lift3d lift`, for all scans alike; `{scan}` in a path is replaced by
     the name of the scan. A scan that fails is listed with its error in quarantine.json and the
@@ -275,6 +276,8 @@ EXAMPLES: dict[type, tuple[str, ...]] = {
         "lift3d lift scans/scene0011_00.sens --out out/scene0011",
         "lift3d lift scans/kitchen --out out/kitchen --stride 4 --voxel 0.01",
         "lift3d lift photos --out out/photos",
+        "lift3d lift scans/kitchen --out out/kitchen --workers 4 \\",
+        "    segmentation:sam --segmentation.checkpoint sam_vit_b",
         "lift3d lift walk.mp4 --out out/walk reader:video --reader.focal 1400",
         "lift3d lift scans/kitchen --out out/kitchen \\",
         "    segmentation:folder --segmentation.path masks tracking:independent",

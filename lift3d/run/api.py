@@ -29,6 +29,7 @@ from lift3d.scene.mask_sets import ViewMasks
 from lift3d.scene.progress import Progress, for_terminal
 from lift3d.scene.registry import KINDS
 from lift3d.scene.typed import checked
+from lift3d.scene.workers.views import ViewWorkers
 
 Choice = str | Any
 """A backend by name, or its settings (`backend` makes them)."""
@@ -64,19 +65,23 @@ def lift(
     scene: Scene | Path | str,
     out: Path | str,
     progress: Progress | bool = False,
+    workers: int | None = None,
+    address: str | None = None,
     **settings: Any,
 ) -> Run:
     """Lift a scene, or what is at a path, into the run folder `out`: the same as `lift3d lift`.
 
     `settings` are the fields of `LiftConfig`; a backend is a name or its settings:
     `lift(scene, "out/a", segmentation="regions", voxel=0.02)`. `progress=True` shows bars. A run
-    that is there already goes on where it stopped; finished stages are not done again.
+    that is there already goes on where it stopped; finished stages are not done again. `workers`
+    processes, or those of the Ray cluster at `address`, share the work on single views.
     """
     chosen = {kind: _settings(kind, value) for kind, value in settings.items()}
     path = scene if isinstance(scene, str | Path) else Path(scene.name)
     config = LiftConfig(_path(path), _path(out), **chosen)
     shown = for_terminal() if progress is True else (progress or None)
-    return lifting.lift(config, scene if isinstance(scene, Scene) else None, shown)
+    given = scene if isinstance(scene, Scene) else None
+    return lifting.lift(config, given, shown, workers=ViewWorkers(workers, address))
 
 
 def _path(given: Path | str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,7 @@ from lift3d.run.record import run_content, write_run
 from lift3d.run.report import write_report
 from lift3d.run.run import Run
 from lift3d.run.scene_file import read_points, read_scene, write_points, write_scene
-from lift3d.run.settings import Automatic, LiftConfig, poses_unused
+from lift3d.run.settings import Automatic, LiftConfig, poses_unused, uses_network
 from lift3d.run.stages import (
     CONTENTS,
     RunFolder,
@@ -48,6 +49,9 @@ from lift3d.scene.protocols import Matcher, SceneSegmenter, Segmenter
 from lift3d.scene.skipping import warnings_of
 from lift3d.scene.sources import code_of
 from lift3d.scene.storage import atomic, fresh_folder
+from lift3d.scene.workers.job import CannotSend
+from lift3d.scene.workers.views import Pool, TakesWorkers, ViewWorkers, opened
+from lift3d.segmentation.spread import spread
 
 
 @dataclass
@@ -57,6 +61,8 @@ class _Stages:
     config: LiftConfig
     folder: RunFolder
     progress: Progress
+    workers: ViewWorkers
+    """Not part of any key: workers change no result."""
     warnings: list[str] = field(default_factory=list)
     scene: str = ""
     """Fingerprint of the views that are used."""
@@ -86,6 +92,11 @@ class _Stages:
             self.warn(f"{name} had to run again; its edited output was moved to {each}")
         return record.result
 
+    def pool(self, settings: object, wanted: bool) -> AbstractContextManager[Pool | None]:
+        """Workers for a stage with these settings; None where this process works alone."""
+        workers = self.workers if wanted else ViewWorkers()
+        return opened(workers, uses_network(settings), self.progress.log)
+
     def warn(self, warning: str) -> None:
         """Keep a warning for the report and show it."""
         self.warnings.append(warning)
@@ -112,13 +123,17 @@ def lift(
     scene: Scene | None = None,
     progress: Progress | None = None,
     command: Sequence[str] = (),
+    workers: ViewWorkers | None = None,
 ) -> Run:
     """Run every stage that is not finished yet in `config.out`.
 
     `scene` replaces the scene read from `config.input`; `command` is recorded in `run.json`.
+    `workers` share the work on single views; the result is the same with any number of them.
     Raises InputError for bad input or settings, OSError where the disk fails; finished stages
     are kept in both cases.
     """
+    workers = workers or ViewWorkers()
+    workers.check()
     if scene is None:
         config = config.with_reader()
         scene = open_scene(config.input, config.reader)
@@ -127,7 +142,7 @@ def lift(
     config = config.for_source(source)
     masks = _Masks(config, RunFolder(config.out))
     with alone_in(open_run(config.out)), remembered(config.out / CONTENTS):
-        run = _Stages(config, RunFolder(config.out), progress or Quiet(), warnings)
+        run = _Stages(config, RunFolder(config.out), progress or Quiet(), workers, warnings)
         used = _reconstruct(run, source)
         run.scene = scene_fingerprint(used)
         run.config = config.for_scene(used)  # now it is known whether there is depth
@@ -183,10 +198,29 @@ class _Masks:
         if self._segmenter is not None:
             self._segmenter.check(scene)
 
-    def labels(self, config: LiftConfig, scene: Scene) -> Iterator[ViewMasks]:
-        """Yield the masks of each view; `config` must be resolved."""
+    @staticmethod
+    def per_view(config: LiftConfig) -> bool:
+        """Whether a segmenter sees each view alone, so that workers can do it."""
+        return config.needs_segmenter and not config.sees_all_views
+
+    def labels(
+        self, config: LiftConfig, scene: Scene, views: Sequence[View], pool: Pool | None
+    ) -> Iterator[ViewMasks]:
+        """Yield the masks of each view; `config` must be resolved.
+
+        `views` are those of the scene, as they can be sent to workers.
+        """
         self._build()
-        built = config.scene_segmenter(self._segmenter, self._matcher)
+        segmenter = self._segmenter
+        if pool is not None and isinstance(segmenter, Segmenter):
+            try:
+                asks = config.tracking.asks
+                segmenter = spread(pool, config.segmentation.build, segmenter, views, asks)
+            except CannotSend as error:
+                pool.say(f"{error}; so this process segments all views itself")
+            else:
+                self._segmenter = None  # this process may not need it any more
+        built = config.scene_segmenter(segmenter, self._matcher)
         self._labelling = built
         return built.label(scene)
 
@@ -201,7 +235,12 @@ def _reconstruct(run: _Stages, source: Scene) -> Scene:
 
     def work(tick: Tick) -> dict[str, Any]:
         own = run.files.reconstruction
-        scene = run.config.reconstructor().reconstruct(source, progress=tick, folder=own)
+        backend = run.config.reconstructor()
+        spreads = isinstance(backend, TakesWorkers)
+        with run.pool(run.config.reconstruction, spreads) as pool:
+            if pool is not None and isinstance(backend, TakesWorkers):
+                backend.take(pool)
+            scene = backend.reconstruct(source, progress=tick, folder=own)
         write_scene(run.folder.path, source, scene, tick)
         doubt = scale_doubt(scene, depth_range(scene)) if source.has_dense_depth else None
         return {"notes": list(scene.notes), "warnings": [doubt] if doubt else []}
@@ -250,8 +289,9 @@ def _track(run: _Stages, scene: Scene, masks: _Masks) -> None:
             fresh_folder(run.files.masks) as part,
             pictures_ahead(scene) as pictured,
             in_background() as later,  # writes one while the next is tracked
+            run.pool(config.segmentation, masks.per_view(config)) as pool,
         ):
-            maps = masks.labels(config, pictured)
+            maps = masks.labels(config, pictured, scene.views, pool)
             for number, (view, found) in enumerate(zip(scene.views, maps, strict=True), start=1):
                 later(partial(write_view_masks, part, view.name, found))
                 if not flat(found).any():

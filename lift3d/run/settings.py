@@ -322,6 +322,21 @@ class LiftConfig:
         return Tracked(segmenter, lambda masks: self.tracking.build(masks, matcher))
 
 
+def uses_network(settings: object) -> bool:
+    """Whether a chosen backend can use a GPU."""
+    parts = [getattr(settings, each.name) for each in fields(settings)]  # type: ignore[arg-type]
+    return any(
+        getattr(part, "device", "cpu") != "cpu" or uses_network(part)
+        for part in parts
+        if is_dataclass(part)
+    )
+
+
+def without_extras(settings: LiftConfig) -> LiftConfig:
+    """The settings of a run alone, without the fields of a command, on which no run may depend."""
+    return LiftConfig(**{each.name: getattr(settings, each.name) for each in fields(LiftConfig)})
+
+
 def as_json(value: Any) -> Any:
     """Settings as JSON values; a backend's settings also have its name."""
     if is_dataclass(value) and not isinstance(value, type):
