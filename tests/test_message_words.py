@@ -26,6 +26,8 @@ OTHERS = {
     *("data", "orientation-method", "center-method", "auto-scale-poses"),
     # Open3D's run_system.py
     *("config", "make", "register", "refine", "integrate"),
+    # SAM's amg.py
+    "convert-to-rle",
     # ray start
     "head",
     # pipelines/distill_splat.py
