@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -128,6 +129,11 @@ class Session:
         self._palette: Palette = {}
         self.warnings: list[str] = []
         self.seen = lru_cache(VIEWS_KEPT)(self._seen)
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self._run.folder
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
