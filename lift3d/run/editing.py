@@ -338,12 +338,13 @@ class Session:
     def _xyz(self) -> np.ndarray:
         return self._now().state.cloud.points.xyz
 
-    def _properties_of(self, object_id: int) -> Properties:
-        self._check([object_id])
+    def _properties_of(self, object_id: int, on: int | None = None) -> Properties:
+        self._check([object_id], on)
         return self._now().state.objects[object_id]
 
-    def _check(self, ids: Sequence[int]) -> None:
-        """InputError where one of these is no object."""
+    def _check(self, ids: Sequence[int], on: int | None = None) -> None:
+        """InputError where one of these is no object, `Conflict` where one changed since `on`."""
+        self._refuse_conflict(set(ids), on)
         known = self._now().state.objects
         for each in ids:
             if each not in known:
