@@ -101,6 +101,9 @@ class Entry(TypedDict):
     colour: str
     centre: Corner | None
     bbox: Box | None
+    name: NotRequired[str]
+    edited: NotRequired[list[int]]
+    reviewed: NotRequired[bool]
 
 
 class InstancesFile(TypedDict):
@@ -109,6 +112,7 @@ class InstancesFile(TypedDict):
     points: int
     unlabelled: int
     instances: list[Entry]
+    edits: NotRequired[dict[str, int]]
 
 
 class Agreement(TypedDict):
@@ -188,6 +192,14 @@ class Scores(Score):
     semantic: NotRequired[Semantic]
 
 
+class Before(TypedDict):
+    """The check of the labels before corrections."""
+
+    printed: Printed
+    reprojection: Reprojection
+    truth: NotRequired[Scores]
+
+
 class ConsistencyFile(TypedDict):
     """`consistency.json`."""
 
@@ -196,6 +208,8 @@ class ConsistencyFile(TypedDict):
     foreground: dict[str, PerView]
     reprojection: Reprojection
     truth: NotRequired[Scores]
+    edits: NotRequired[dict[str, int]]
+    automatic: NotRequired[Before]
 
 
 class StoredCamera(TypedDict):

@@ -80,6 +80,8 @@ class RunFolder:
     path: Path
     on_stage: Callable[[Record], None] = lambda record: None
     records: dict[str, Record] = field(default_factory=dict)
+    stays_finished: bool = False
+    """Whether the run is finished and stays so while stages follow its edits."""
     _content: dict[str, str | None] = field(default_factory=dict)
     """Digests of outputs, as this process wrote or found them."""
 
@@ -104,7 +106,8 @@ class RunFolder:
         written = self._names(outputs)
         record = self._finished(name, key, written)
         if record is None:
-            remove(Layout(self.path).record)  # not finished any more
+            if not self.stays_finished:
+                remove(Layout(self.path).record)
             set_aside = self._set_aside(name, written)
             self._begin(name, written)
             began = time.perf_counter()

@@ -105,6 +105,8 @@ def _as(value: Any, hint: Any, place: str = "") -> Any:
         return tuple(
             _as(v, k, f"{place}[{i}]") for i, (v, k) in enumerate(zip(value, each, strict=True))
         )
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
+        return checked(hint, value, hint.__name__)
     if hint is Path and isinstance(value, str):
         fits, value = "\0" not in value, Path(value)
     elif origin is Literal:
