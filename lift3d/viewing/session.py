@@ -11,7 +11,7 @@ import threading
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, lru_cache
 from http import HTTPStatus
 from typing import Any
 
@@ -33,19 +33,23 @@ WIDE = 1 << 16
 """Labels from here on need 32 bits."""
 SMALL = 160
 """Longer side of a picture in the strip of views, in pixels."""
+PICTURES, SMALL_PICTURES = 64, 4096
+"""Pictures that are kept in memory, encoded."""
 BACKGROUND = 96
 """Grey level of a picture that cannot be read."""
 
 
 class Session:
-    """One open run. Requests are answered one at a time, since most need the same data."""
+    """One open run. What edits can change is asked one request at a time."""
 
     def __init__(self, run: Run, read_only: bool = False) -> None:
         self.run, self.read_only = run, read_only
         self.edits = run.edits
         self.events = Events()
         self.seen = Seen(run)
-        self._lock = threading.RLock()
+        self._lock, self._reading = threading.RLock(), threading.Lock()
+        self._whole = lru_cache(PICTURES)(self._make_whole)
+        self._small = lru_cache(SMALL_PICTURES)(self._make_small)
         self.troubles: list[str] = []
         self._closed = False
         self._pictures: dict[tuple[int, int], Answer] = {}
@@ -77,21 +81,23 @@ class Session:
     def routes(self) -> dict[str, Route]:
         """Method and path -> what answers it."""
         view = r"GET /view/(\d{1,6})"
-        found: dict[str, Route] = {
+        free: dict[str, Route] = {
             "GET /api/run": lambda asked: json_answer(self.describe()),
+            r"GET /cloud/(\d{1,4})": self.chunk,
+            r"GET /cloud/(\d{1,4})/scores": self.scores,
+            f"{view}/image": self.image,
+            f"{view}/heat": self.heat,
+        }
+        one_at_a_time: dict[str, Route] = {
             "GET /api/state": lambda asked: json_answer(self.state(asked.who)),
             "GET /api/place": self.place,
             "GET /api/at": self.at,
             "GET /api/views": self.views_of,
-            r"GET /cloud/(\d{1,4})": self.chunk,
-            r"GET /cloud/(\d{1,4})/scores": self.scores,
             "GET /cloud/changes": self.changes,
-            f"{view}/image": self.image,
             f"{view}/labels": self.labels,
-            f"{view}/heat": self.heat,
             r"GET /object/(\d{1,9})/picture": self.picture,
         }
-        return {key: self.alone(route) for key, route in found.items()}
+        return free | {key: self.alone(route) for key, route in one_at_a_time.items()}
 
     def alone(self, route: Route) -> Route:
         """A route that waits until no other is being answered."""
@@ -293,19 +299,23 @@ class Session:
     def _image(self, number: int) -> Image:
         """The picture of a view; InputError where its file cannot be read."""
         try:
-            return self.run.scene.views[number].image()
+            with self._reading:
+                return self.run.scene.views[number].image()
         except FrameError as error:
             raise InputError(str(error)) from error
 
     def image(self, asked: Request) -> Answer:
         """The picture of a view."""
         number, _ = self._view(asked)
-        image = self._image(number)
-        if "small" not in asked.query:
-            return _encoded(image, "jpeg", quality=92)
+        return self._small(number) if "small" in asked.query else self._whole(number)
+
+    def _make_whole(self, number: int) -> Answer:
+        return _encoded(self._image(number), "jpeg", quality=92)
+
+    def _make_small(self, number: int) -> Answer:
         from PIL import Image as Pillow
 
-        small = Pillow.fromarray(image)
+        small = Pillow.fromarray(self._image(number))
         small.thumbnail((SMALL, SMALL))
         return _encoded(np.asarray(small), "jpeg", quality=80)
 

@@ -23,7 +23,8 @@ export class Trouble extends Error {
 async function ask(address, options = {}) {
   let answer;
   try {
-    answer = await fetch(address, options);
+    const headers = { "X-Person": person, ...options.headers };
+    answer = await fetch(address, { ...options, headers });
   } catch {
     throw new Trouble(0, { error: "the server does not answer; what is listed as kept is on its disk" });
   }
@@ -47,7 +48,7 @@ export async function getPicture(address) {
 export async function post(address, content) {
   const answer = await ask(address, {
     method: "POST",
-    headers: { "Content-Type": "application/json", "X-Person": person },
+    headers: { "Content-Type": "application/json" },
     body: JSON.stringify(content),
   });
   return answer.json();

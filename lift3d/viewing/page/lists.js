@@ -1,5 +1,6 @@
 // The left side: what to look at, the objects, the history.
 // @ts-check
+import { person } from "./api.js";
 
 const byId = (id) => /** @type {any} */ (document.getElementById(id));
 
@@ -295,7 +296,7 @@ export class History {
       const row = element("li", "", { "data-n": each.n });
       const text = element("span", each.text);
       if (each.doubt) text.append(element("div", `in doubt: ${each.doubt}`, { class: "warn" }));
-      text.append(element("div", ""), element("small", `${each.n} · ${each.who} · ${time(each.at)}`));
+      text.append(element("div", ""), element("small", `${each.n} · ${each.who === person ? "you" : each.who} · ${time(each.at)}`));
       const undo = element("button", "", { title: "Undo this edit", "aria-label": `undo edit ${each.n}` });
       undo.append(icon("undo"));
       undo.addEventListener("click", () => this.app.act("undo", { n: each.n }));

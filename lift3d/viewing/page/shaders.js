@@ -146,7 +146,7 @@ void main() {
     else if (mode == 1) colour = base.rgb;
     else colour = heat(texelFetch(scores,
       ivec2(int(number % ${WIDTH}u), int(number / ${WIDTH}u)), 0).r) * base.a;
-    if (dimmed && !selected) colour = mix(ground, colour, 0.35);
+    if (dimmed && !selected) colour = mix(ground, colour, 0.45);
     if (selected) colour = mix(colour, vec3(1.0), 0.18);
     if (hovered) colour = mix(colour, vec3(1.0), 0.28);
   }
