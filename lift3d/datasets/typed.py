@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import types
 import typing
 from pathlib import Path
@@ -47,6 +48,8 @@ def _as(value: Any, hint: Any) -> Any:
     if origin is tuple and isinstance(value, list):
         each = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
         return tuple(_as(item, kind) for item, kind in zip(value, each, strict=True))
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
+        return checked(hint, value, hint.__name__)
     if hint is Path and isinstance(value, str):
         return Path(value)
     is_bool = isinstance(value, bool)

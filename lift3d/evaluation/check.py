@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,26 @@ def check(
         "foreground": {name: each.result.summary() for name, each in labelled.items()},
         "reprojection": {"splat": splat, **reprojected.summary()},
     }, printed
+
+
+BEFORE = ("printed", "reprojection", "truth")
+"""What is kept of the check of automatic labels, for "before and after"."""
+
+
+def write_check(path: Path, key: str, found: dict[str, Any]) -> None:
+    """Keep the numbers of a check under `key`, without those of single views."""
+    kept = {name: found[name] for name in BEFORE if name in found}
+    with atomic(path) as part:
+        part.write_text(json.dumps({"key": key, **kept}, indent=1))
+
+
+def read_check(path: Path, key: str) -> dict[str, Any] | None:
+    """What `write_check` kept under the same key; None where there is none."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found if found.pop("key") == key else None
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return None
 
 
 def write_heat(path: Path, disagreement: Float32[np.ndarray, "height width"]) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from lift3d.export.content import Content, Format, Tick
 from lift3d.scene import LabelledPoints, Points
-from lift3d.scene.colours import label_colours
+from lift3d.scene.colours import Palette, label_colours
 from lift3d.scene.errors import InputError
 from lift3d.scene.palette import distinct_colours
 from lift3d.scene.storage import atomic
@@ -91,9 +91,10 @@ def read_cloud(path: Path) -> LabelledPoints:
     return LabelledPoints(points, label, score, semantic)
 
 
-def coloured_by_label(cloud: LabelledPoints) -> Points:
-    """The points with the colours of their objects."""
-    colours = label_colours(cloud.instance, distinct_colours(cloud))
+def coloured_by_label(cloud: LabelledPoints, palette: Palette | None = None) -> Points:
+    """The points with the colours of their objects, by default those of `distinct_colours`."""
+    palette = distinct_colours(cloud) if palette is None else palette
+    colours = label_colours(cloud.instance, palette)
     return replace(cloud.points, rgb=colours)
 
 

@@ -103,9 +103,19 @@ class Layout:
         return self.folder / "edits.jsonl"
 
     @property
+    def edit_files(self) -> Path:
+        """Points and painted pixels of edits."""
+        return self.folder / "edits"
+
+    @property
     def consistency(self) -> Path:
         """H, reprojection, and scores where the scene has a truth."""
         return self.folder / "consistency.json"
+
+    @property
+    def automatic_check(self) -> Path:
+        """The numbers of the automatic labels, to compare corrected ones with."""
+        return self.folder / ".stages" / "automatic_check.json"
 
     @property
     def heat(self) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,28 +13,30 @@ import numpy as np
 
 from lift3d.association import Association, associate
 from lift3d.association.votes.classes import vote_classes, with_classes
+from lift3d.correction.history import Corrections
 from lift3d.datasets import read_scene as open_scene
 from lift3d.datasets.selection import select
-from lift3d.evaluation.check import check, write_heat
+from lift3d.evaluation.check import check, read_check, write_check, write_heat
+from lift3d.evaluation.consistency import SceneConsistency
 from lift3d.evaluation.scores import score
 from lift3d.evaluation.truth import Truth
 from lift3d.export.ply import read_cloud
 from lift3d.reconstruction.fusion import given_points
-from lift3d.run.correct import correct, write_automatic
+from lift3d.run.correct import correct, read_automatic, write_automatic
 from lift3d.run.layout import Layout
 from lift3d.run.objects import confidences
 from lift3d.run.record import run_content, write_run
 from lift3d.run.report import write_report
 from lift3d.run.run import Run
 from lift3d.run.scene_file import read_points, read_scene, write_points, write_scene
-from lift3d.run.settings import Automatic, LiftConfig, poses_unused
+from lift3d.run.settings import Automatic, LiftConfig, poses_unused, read_settings
 from lift3d.run.stages import (
     CONTENTS,
     RunFolder,
     alone_in,
     open_run,
 )
-from lift3d.scene import LabelMap, Points, Scene, Skipped, View, ids_in
+from lift3d.scene import LabelledPoints, LabelMap, Points, Scene, Skipped, View, ids_in
 from lift3d.scene.contents import remembered
 from lift3d.scene.errors import InputError
 from lift3d.scene.fingerprint import fingerprint, scene_fingerprint
@@ -58,6 +60,8 @@ class _Stages:
     warnings: list[str] = field(default_factory=list)
     scene: str = ""
     """Fingerprint of the views that are used."""
+    finished: bool = False
+    """Whether the run is finished, and stays so while a stage follows its edits."""
 
     def stage(
         self,
@@ -70,7 +74,8 @@ class _Stages:
         """Run a stage unless it is finished; returns its result."""
 
         def shown() -> dict[str, Any]:
-            self.files.record.unlink(missing_ok=True)  # not finished any more
+            if not self.finished:
+                self.files.record.unlink(missing_ok=True)  # not finished any more
             with self.progress.stage(name) as tick:
                 return work(tick)
 
@@ -320,10 +325,13 @@ def _correct(run: _Stages, scene: Scene) -> None:
     automatic = files.automatic
     reads = [files.points, automatic.labels, automatic.cloud, automatic.objects]
     names = [view.name for view in scene.views]
-    edits = files.edits if files.edits.exists() else None
-    run.stage(
-        "correct", [names, edits], reads, outputs, lambda tick: correct(files.folder, names, tick)
-    )
+    edits = [each for each in (files.edits, files.edit_files) if each.exists()]
+    tolerance = run.config.tolerance if edits else None
+
+    def work(tick: Tick) -> dict[str, Any]:
+        return correct(files.folder, scene.views, run.config.tolerance, tick)
+
+    run.stage("correct", [names, edits, tolerance], reads, outputs, work)
 
 
 def _check(run: _Stages, scene: Scene) -> None:
@@ -332,12 +340,15 @@ def _check(run: _Stages, scene: Scene) -> None:
     labels = LabelMaps(files.labels, [view.name for view in scene.views])
 
     def work(tick: Tick) -> dict[str, Any]:
-        cloud = read_cloud(files.cloud)
-        epsilon, pixels = config.epsilon, config.check_pixels
-        found, printed = check(scene, cloud, labels, epsilon, pixels, config.tolerance, tick)
-        if scene.load_surface is not None:
-            truth = Truth.of_surface(scene.load_surface(), scene.void_classes)
-            found["truth"] = score(cloud, confidences(files.instances), truth, metric=scene.metric)
+        cloud, confidence = read_cloud(files.cloud), confidences(files.instances)
+        found, printed = _checked(config, scene, cloud, confidence, labels, tick)
+        edits = Corrections.of_json(run.folder.records["correct"].result)
+        key = fingerprint([settings, code_of(check), files.automatic.labels, files.automatic.cloud])
+        if edits:
+            found["edits"] = edits.as_json()
+            found["automatic"] = _automatic_check(run, scene, key, tick)
+        else:
+            write_check(files.automatic_check, key, found)
         with fresh_folder(files.heat) as part:
             for index, view in enumerate(scene.views):
                 write_heat(part / f"{view.name}.png", printed.heat_map(index))
@@ -349,6 +360,35 @@ def _check(run: _Stages, scene: Scene) -> None:
     settings = [run.scene, config.epsilon, config.check_pixels, config.tolerance, truth]
     reads = [files.labels, files.cloud, files.instances]
     run.stage("check", settings, reads, [files.consistency, files.heat], work)
+
+
+def _checked(
+    config: LiftConfig,
+    scene: Scene,
+    cloud: LabelledPoints,
+    confidence: dict[int, float],
+    labels: LabelMaps,
+    tick: Tick,
+) -> tuple[dict[str, Any], SceneConsistency]:
+    """The content of `consistency.json` for these labels, and the printed H with its pixels."""
+    epsilon, pixels = config.epsilon, config.check_pixels
+    found, printed = check(scene, cloud, labels, epsilon, pixels, config.tolerance, tick)
+    if scene.load_surface is not None:
+        truth = Truth.of_surface(scene.load_surface(), scene.void_classes)
+        found["truth"] = score(cloud, confidence, truth, metric=scene.metric)
+    return found, printed
+
+
+def _automatic_check(run: _Stages, scene: Scene, key: str, tick: Tick) -> dict[str, Any]:
+    """The numbers of the automatic labels, by the same check; kept from before where they are."""
+    files = run.files
+    found = read_check(files.automatic_check, key)
+    if found is None:
+        cloud, confidence, _ = read_automatic(files.automatic, read_points(files.points))
+        labels = LabelMaps(files.automatic.labels, [view.name for view in scene.views])
+        found, _ = _checked(run.config, scene, cloud, confidence, labels, tick)
+        write_check(files.automatic_check, key, found)
+    return found
 
 
 def _report(run: _Stages, scene: Scene, command: Sequence[str]) -> None:
@@ -388,3 +428,58 @@ def _write_labels(
             for each in ids_in(labels).tolist():
                 views[each] = views.get(each, 0) + 1
     return views
+
+
+def rewrite(run: Run, progress: Progress | None = None) -> None:
+    """Bring the public results of a finished run up to its edits: the stage `correct` alone.
+
+    The scan is not needed. The caller holds the run's lock.
+    """
+    again = _again(run, progress)
+    _correct(again, run.scene)
+    _write_again(run, again)
+
+
+def finish(run: Run, progress: Progress | None = None) -> None:
+    """Bring a finished run up to its edits: the stages from `correct` on.
+
+    Raises InputError where the scan is missing, which `check` and the report need; the stage
+    `correct` is done nevertheless. The caller holds the run's lock.
+    """
+    again = _again(run, progress)
+    _correct(again, run.scene)
+    _write_again(run, again)
+    scene = run.whole_scene
+    with remembered(run.folder / CONTENTS):
+        again.scene = scene_fingerprint(scene)
+        _check(again, scene)
+        _report(again, scene, run.record["command"])
+    if run.files.evaluation.exists() and not again.folder.records["correct"].reused:
+        again.warn("evaluation.json has scores of the earlier labels; evaluate again")
+    _write_again(run, again)
+
+
+def _again(run: Run, progress: Progress | None) -> _Stages:
+    """The stages of a finished run, all finished; its warnings without those of the last three."""
+    records = {name: replace(each, reused=True) for name, each in run.records.items()}
+    redone = {
+        text
+        for name in ("correct", "check", "report")
+        if name in records
+        for text in records[name].result.get("warnings", [])
+    }
+    warnings = [each for each in run.warnings if each not in redone]
+    folder = RunFolder(run.folder, records=records)
+    return _Stages(
+        read_settings(run.settings), folder, progress or Quiet(), warnings, finished=True
+    )
+
+
+def _write_again(run: Run, again: _Stages) -> None:
+    """Write `run.json` with the stages that were done again."""
+    record = run.record
+    content = run_content(
+        again.config, run.scene, again.folder.records, record["command"], again.warnings
+    )
+    write_run(run.folder, {**record, **content, "settings": record["settings"]})
+    run.forget()

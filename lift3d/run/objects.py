@@ -40,4 +40,8 @@ def _object(entry: Mapping[str, Any]) -> Object:
         centre=None if entry["centre"] is None else tuple(entry["centre"]),
         low=None if box is None else tuple(box["min"]),
         high=None if box is None else tuple(box["max"]),
+        name=str(entry.get("name", "")),
+        class_name=str(entry.get("class", "")),
+        edited=tuple(int(each) for each in entry.get("edited", ())),
+        reviewed=bool(entry.get("reviewed", False)),
     )

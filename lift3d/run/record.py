@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lift3d import __version__
+from lift3d.correction.history import Corrections
 from lift3d.run.settings import LiftConfig, as_json
 from lift3d.run.stages import Record
 from lift3d.scene import Scene
@@ -40,8 +41,12 @@ def run_content(
     command: Sequence[str],
     warnings: Sequence[str],
 ) -> dict[str, Any]:
-    """The content of `run.json`: settings, versions, and time and memory per stage."""
+    """The content of `run.json`: settings, versions, and time and memory per stage.
+
+    `edits` is there where the results are corrected by hand.
+    """
     views = max(len(scene), 1)
+    edits = Corrections.of_json(records["correct"].result).as_json()
     stages = [
         asdict(record) | {"seconds_per_view": round(record.seconds / views, 4)}
         for record in records.values()
@@ -56,6 +61,7 @@ def run_content(
         "versions": versions(),
         "host": host(),
         "stages": stages,
+        **({"edits": edits} if edits else {}),
         "seconds": round(sum(record.seconds for record in records.values()), 3),
         "peak_memory_mb": max(record.peak_memory_mb for record in records.values()),
         "warnings": list(warnings),

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, SupportsFloat
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import numpy as np
 from jaxtyping import Int64
 
 from lift3d.association.assignments import Assignments
 from lift3d.association.surface import Surface
+from lift3d.correction.history import Corrections
 from lift3d.export.content import Options
 from lift3d.export.instances import Object
 from lift3d.export.ply import read_cloud
@@ -29,6 +30,9 @@ from lift3d.scene.labelmaps import LabelMaps, find_label_map, read_label_map
 from lift3d.scene.mask_sets import MaskSets
 from lift3d.scene.palette import stored_colours
 from lift3d.scene.progress import Progress
+
+if TYPE_CHECKING:
+    from lift3d.run.edits import Edits
 
 
 class Run:
@@ -191,6 +195,25 @@ class Run:
         if self.settings["association"]["trust_ids"]:
             return None
         raise InputError(f"{path} is missing; give the command of the lift again to have it made")
+
+    @cached_property
+    def edits(self) -> Edits:
+        """A person's corrections, and the methods that make them: `run.edits.merge([41, 37])`."""
+        from lift3d.run.edits import Edits
+
+        return Edits(self)
+
+    @property
+    def corrections(self) -> Corrections:
+        """How many edits the public results have; none for a run as the machine made it."""
+        return Corrections.of_json(self.instances.get("edits"))
+
+    def forget(self) -> None:
+        """Read everything that edits change anew at its next use."""
+        self._records = None
+        for name in ("record", "records", "cloud", "objects", "instances", "palette"):
+            vars(self).pop(name, None)
+        vars(self).pop("consistency", None)
 
     def why(self, view: str, xy: tuple[SupportsFloat, SupportsFloat]) -> Why:
         """Explain the label of the pixel `xy` (column, row) of a view; `print` the result.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -12,6 +13,7 @@ from tyro.conf import Positional
 from lift3d import reconstruction, segmentation
 from lift3d.association import AssociationConfig
 from lift3d.datasets import detect
+from lift3d.datasets.typed import checked
 from lift3d.geometry.scale import fitted
 from lift3d.geometry.visibility import DepthTolerance
 from lift3d.reconstruction import fusion
@@ -332,6 +334,21 @@ def as_json(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [as_json(each) for each in value]
     return value
+
+
+def read_settings(stored: Mapping[str, Any]) -> LiftConfig:
+    """The settings that `as_json` gave; InputError for those of an unknown backend or version."""
+    values: dict[str, Any] = {}
+    plain: dict[str, Any] = {}
+    for name, value in stored.items():
+        if name not in CHOICES:
+            plain[name] = value
+            continue
+        backend = str(value.get("backend"))
+        kind = AUTOMATIC[name] if backend == "auto" else KINDS[name].find(backend)
+        options = {each: own for each, own in value.items() if each != "backend"}
+        values[name] = checked(kind, options, f"settings of {name}")
+    return replace(checked(LiftConfig, plain, "settings"), **values)
 
 
 def _named(value: Any) -> dict[str, str]:

@@ -8,7 +8,7 @@ hand on pictures of rooms; no score depends on them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +34,14 @@ SOFT = 0.02
 """Squared difference in OKLab at which the similarity of two colours is 1/4."""
 
 
-def distinct_colours(cloud: LabelledPoints, ids: Iterable[int] = ()) -> Palette:
+def distinct_colours(
+    cloud: LabelledPoints,
+    ids: Iterable[int] = (),
+    kept: Mapping[int, tuple[int, int, int]] | None = None,
+) -> Palette:
     """A colour (red, green, blue) for each id above 0 of the cloud and of `ids`.
+
+    Ids in `kept` keep their colour, one that this function has given before.
 
     Greedy, the largest object first: each takes the colour of a fixed list that is least similar
     to those of its neighbours and, with less weight, to those of all other objects.
@@ -43,7 +49,8 @@ def distinct_colours(cloud: LabelledPoints, ids: Iterable[int] = ()) -> Palette:
     found, counts = np.unique(cloud.instance[cloud.instance > 0], return_counts=True)
     size = dict(zip(found.tolist(), counts.tolist(), strict=True))
     every = sorted({*size, *(each for each in ids if each > 0)})
-    order = sorted(every, key=lambda each: (-size.get(each, 0), each))
+    kept = kept or {}
+    order = sorted(every, key=lambda each: (each not in kept, -size.get(each, 0), each))
     near: dict[int, list[tuple[int, float]]] = {each: [] for each in every}
     for a, b, weight in neighbours(cloud):
         near[a].append((b, weight))
@@ -58,6 +65,8 @@ def distinct_colours(cloud: LabelledPoints, ids: Iterable[int] = ()) -> Palette:
                 cost = cost + weight * alike[taken[other]]
         # Rounded, so that equal costs stay equal whatever the order of the sum was.
         best = int(np.argmin(np.round(cost, 9)))
+        if each in kept and kept[each] in colours:
+            best = colours.index(kept[each])
         taken[each] = best
         everywhere += alike[best]
     return {each: colours[taken[each]] for each in every}
