@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int64
 from lift3d.run.editing import Conflict
 from lift3d.scene.errors import InputError
 from lift3d.viewing.server import Answer, Refused, Request, Route, json_answer
-from lift3d.viewing.session import Session
+from lift3d.viewing.looking import Looking
 
 PROPOSALS = 32
 """Proposals that are remembered until they are accepted."""
@@ -23,7 +23,7 @@ Body = Mapping[str, Any]
 class Changing:
     """The routes that change a session's run."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Looking) -> None:
         self.session, self.edits = session, session.edits
         self._proposals: dict[str, Any] = {}
         self._count = 0

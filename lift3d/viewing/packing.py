@@ -86,18 +86,19 @@ def pack(points: Points, seed: int = 0) -> Packed:
 def smoothed_normals(points: Points, side: float) -> Float32[np.ndarray, "points 3"]:
     """Normals with most of the noise averaged out, over cubes of `side`.
 
-    A normal against the mean of its cube, as on the other side of a thin board, is kept.
+    Normals that point to different sides, as those of a thin board do, are averaged apart.
     """
-    if not len(points) or not side > 0:
-        return points.normal
-    cell = np.floor((points.xyz - points.xyz.min(0)) / side).astype(np.int64)
-    cube = np.unique(cell @ np.array([1, 1 << 20, 1 << 40]), return_inverse=True)[1]
-    summed = np.stack([np.bincount(cube, points.normal[:, axis]) for axis in range(3)], 1)
-    mean = unit_vectors(summed)[cube]
     own = points.normal
-    agrees = (own * mean).sum(1) > 0.0
-    mixed = unit_vectors(own + MEAN * mean).astype(np.float32)
-    return np.where(agrees[:, None], mixed, own)
+    if not len(points) or not side > 0:
+        return own
+    cell = np.floor((points.xyz - points.xyz.min(0)) / side).astype(np.int64)
+    axis = np.abs(own).argmax(1)
+    towards = 2 * axis + (np.take_along_axis(own, axis[:, None], 1)[:, 0] > 0)
+    key = 6 * (cell @ np.array([1, 1 << 19, 1 << 38])) + towards
+    group = np.unique(key, return_inverse=True)[1]
+    summed = np.stack([np.bincount(group, own[:, each]) for each in range(3)], 1)
+    mean = unit_vectors(summed)[group]
+    return unit_vectors(own + MEAN * mean).astype(np.float32)
 
 
 def unit_vectors(vectors: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "points 3"]:

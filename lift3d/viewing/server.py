@@ -81,14 +81,14 @@ class Request:
     body: Mapping[str, Any]
     who: str
 
-    def number(self, name: str, low: float = float("-inf"), high: float = float("inf")) -> float:
+    def number(self, name: str, low: int, high: int) -> float:
         """A number of the query, from `low` to `high`; Refused where it is none."""
         try:
             value = float(self.query[name])
         except (KeyError, ValueError):
             raise Refused(HTTPStatus.BAD_REQUEST, f"?{name}= takes a number") from None
         if not low <= value <= high:
-            raise Refused(HTTPStatus.BAD_REQUEST, f"?{name}= is outside {low:g} to {high:g}")
+            raise Refused(HTTPStatus.BAD_REQUEST, f"?{name}= is outside {low} to {high}")
         return value
 
 
@@ -233,6 +233,11 @@ class Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
         except IndexError:
             self._refuse(HTTPStatus.NOT_FOUND, "there is no such thing in this run")
+        except (ConnectionError, TimeoutError):
+            raise  # the page was closed
+        except Exception as error:
+            self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, f"a fault in lift3d: {error!r}")
+            raise
 
     def _check_sender(self, method: str) -> None:
         host, origin = self.headers.get("Host", ""), self.headers.get("Origin")

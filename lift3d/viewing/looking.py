@@ -39,7 +39,7 @@ BACKGROUND = 96
 """Grey level of a picture that cannot be read."""
 
 
-class Session:
+class Looking:
     """One open run. What edits can change is asked one request at a time."""
 
     def __init__(self, run: Run, read_only: bool = False) -> None:
@@ -59,7 +59,7 @@ class Session:
         threading.Thread(target=self._prepare, daemon=True).start()
 
     def _prepare(self) -> None:
-        for work in (self.seen.fill, self.edits.prepare, self._measure):
+        for work in (self.seen.fill, self._measure):
             if self._closed:
                 return
             work()
@@ -250,7 +250,7 @@ class Session:
         ids = np.unique(self.edits.automatic)
         return int(np.count_nonzero(ids > 0))
 
-    def _doubtful(self, each: Doubtful) -> dict[str, Any]:
+    def _doubtful(self, each: Any) -> dict[str, Any]:
         """An entry of the queue; its view by number."""
         view = self.names.index(each.view) if each.view in self.run.cameras else None
         return {
