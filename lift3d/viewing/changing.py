@@ -141,7 +141,7 @@ class Changing:
     def save(self, asked: Request) -> Answer:
         """Write the public files: cloud, label maps, objects; then scores and report."""
         saved = self.edits.save()
-        text = "written: " + ", ".join(saved.stages)
+        text = "written: " + ", ".join(saved.done)
         if saved.waiting:
             text += f"; waiting: {', '.join(saved.waiting)} ({saved.reason})"
         self.session.events.send({"again": True, "who": asked.who, "person": asked.who})

@@ -26,6 +26,9 @@ export class Cloud {
     this.marked = false;
     this.dimmed = false;
     this.moving = false;
+    this.hides = false; // some objects are hidden
+    this.drawn = -1;
+    this.sampled = false;
     this.onDrawn = () => {};
     this.stats = { frames: 0, worst: 0, last: 0, points: 0 };
     this.perPoint = 2e-4; // milliseconds; measured while drawing
@@ -115,7 +118,9 @@ export class Cloud {
       if (places[i] > high) high = places[i];
     }
     this.uploadLabels(low, high + 1);
-    this.restart();
+    // Labels are looked up when the picture is composed; what is hidden depends on them earlier.
+    if (this.hides || !this.showUnlabelled) this.restart();
+    else this.wake();
   }
 
   uploadLabels(from, to) {
@@ -194,8 +199,16 @@ export class Cloud {
     return [low[0] + step[0] * at(0), low[1] + step[1] * at(1), low[2] + step[2] * at(2)];
   }
 
-  /** Draw everything again, from the first point on. */
+  /** Draw everything again, from the first point on: first a sample, then all. */
   restart() {
+    this.drawn = -1;
+    this.sampled = false;
+    this.wake();
+  }
+
+  /** The camera has come to rest: what was drawn last is the sample. */
+  rest() {
+    this.moving = false;
     this.drawn = -1;
     this.wake();
   }
@@ -209,9 +222,9 @@ export class Cloud {
     });
   }
 
-  /** While moving, a sample of the points at once; at rest, the others in slices. */
+  /** While moving, a sample of the points at once; at rest, all of them in slices. */
   frame() {
-    const { gl, canvas } = this;
+    const { canvas } = this;
     const ratio = Math.min(devicePixelRatio || 1, 2);
     const width = Math.max(1, Math.round(canvas.clientWidth * ratio));
     const height = Math.max(1, Math.round(canvas.clientHeight * ratio));
@@ -219,49 +232,69 @@ export class Cloud {
       canvas.width = width;
       canvas.height = height;
       this.drawn = -1;
+      this.sampled = false;
     }
     const began = performance.now();
-    const coarse = this.moving && this.fixed > 14 ? 2 : 1;
-    const target = this.target(
-      this.moving ? "moving" : "still",
-      Math.ceil(width / coarse),
-      Math.ceil(height / coarse),
-    );
-    gl.bindFramebuffer(gl.FRAMEBUFFER, target.frame);
-    gl.viewport(0, 0, target.width, target.height);
-    const afresh = this.moving || this.drawn < 0;
-    if (afresh) this.clear(target);
-    const left = this.moving ? Math.max(MOVING - this.fixed, 10) : RESTING;
-    const budget = Math.max(FEWEST, Math.floor(left / this.perPoint));
-    const first = afresh ? 0 : this.drawn;
-    const n = Math.min(this.count - first, budget);
-    // A sample gets larger squares, so that surfaces stay closed.
-    this.drawPoints(target, first, n, this.moving ? n : this.count);
-    if (!this.moving) this.drawn = first + n;
-    this.sync();
-    const points = performance.now() - began;
-    if (n > 5000) this.perPoint = 0.7 * this.perPoint + (0.3 * points) / n;
-    // The picture costs as much as many points where there is no graphics card: not every time.
-    const whole = this.moving || this.drawn >= this.count;
-    if (whole || afresh || began - this.composed > 6 * this.fixed) {
-      this.compose(target, width, height);
-      this.sync();
-      const picture = performance.now() - began - points;
-      this.fixed = 0.7 * this.fixed + 0.3 * Math.min(picture, 200) * (coarse === 2 ? 2 : 1);
-      this.composed = performance.now();
-    }
-    this.front = target;
-    this.measure(performance.now() - began, n);
+    if (this.moving || !this.sampled) {
+      this.sample(width, height);
+      this.sampled = this.count > 0;
+    } else if (this.drawn < this.count) this.slice(width, height, began);
+    else this.compose(this.front, width, height);
+    this.measure(performance.now() - began);
     this.onDrawn();
     if (!this.moving && this.drawn < this.count) this.wake();
   }
 
-  measure(milliseconds, points) {
+  /** As many points as there is time for, in larger squares so that surfaces stay closed. */
+  sample(width, height) {
+    const coarse = this.fixed > 14 ? 2 : 1;
+    const target = this.target("moving", Math.ceil(width / coarse), Math.ceil(height / coarse));
+    this.begin(target);
+    const n = Math.min(this.count, this.budget(Math.max(MOVING - this.fixed, 10)));
+    this.timed(n, () => this.drawPoints(target, 0, n, n));
+    this.show(target, width, height);
+  }
+
+  /** The next points of all; shown once there are enough of them. */
+  slice(width, height, began) {
+    const target = this.target("still", width, height);
+    const first = Math.max(0, this.drawn);
+    if (this.drawn < 0) this.begin(target);
+    else this.use(target);
+    const n = Math.min(this.count - first, this.budget(RESTING));
+    this.timed(n, () => this.drawPoints(target, first, n, this.count));
+    this.drawn = first + n;
+    // Without a graphics card the picture costs as much as many points: not every time.
+    const enough = this.drawn > 0.4 * this.count && began - this.composed > 6 * this.fixed;
+    if (enough || this.drawn >= this.count) this.show(target, width, height);
+  }
+
+  budget(milliseconds) {
+    return Math.max(FEWEST, Math.floor(milliseconds / this.perPoint));
+  }
+
+  timed(n, draw) {
+    const began = performance.now();
+    draw();
+    this.sync();
+    this.stats.points = n;
+    if (n > 5000) this.perPoint = 0.7 * this.perPoint + (0.3 * (performance.now() - began)) / n;
+  }
+
+  show(target, width, height) {
+    const began = performance.now();
+    this.front = target;
+    this.compose(target, width, height);
+    this.sync();
+    this.composed = performance.now();
+    this.fixed = 0.7 * this.fixed + 0.3 * Math.min(this.composed - began, 200);
+  }
+
+  measure(milliseconds) {
     const { stats } = this;
     stats.frames++;
     stats.last = milliseconds;
     stats.worst = Math.max(stats.worst, milliseconds);
-    stats.points = points;
   }
 
   /** Wait until the graphics card is done, so that times are true. */
@@ -297,8 +330,16 @@ export class Cloud {
     return this.targets[name];
   }
 
-  clear(target) {
+  use(target) {
     const { gl } = this;
+    gl.bindFramebuffer(gl.FRAMEBUFFER, target.frame);
+    gl.viewport(0, 0, target.width, target.height);
+  }
+
+  /** Empty a target but for the cameras. */
+  begin(target) {
+    const { gl } = this;
+    this.use(target);
     gl.clearColor(0, 0, 0, 0);
     gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
     if (!this.showCameras || !this.cameraArray) return;

@@ -57,7 +57,7 @@ export const known = (readOnly) =>
 /** `Ctrl+Shift+Z` of an event. */
 export function spelled(event) {
   const key = event.key.length === 1 ? event.key.toUpperCase() : event.key;
-  const named = { BACKSPACE: "Delete", Backspace: "Delete" }[key] ?? key;
+  const named = { Backspace: "Delete", Escape: "Esc" }[key] ?? key;
   const letter = /^[A-Z]$/.test(named) || named.length > 1;
   return [
     event.ctrlKey || event.metaKey ? "Ctrl+" : "",

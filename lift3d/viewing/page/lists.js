@@ -1,6 +1,7 @@
 // The left side: what to look at, the objects, the history.
 // @ts-check
 import { person } from "./api.js";
+import { thumbnails } from "./thumbnails.js";
 
 const byId = (id) => /** @type {any} */ (document.getElementById(id));
 
@@ -33,6 +34,7 @@ export class Objects {
     this.store = app.store;
     this.list = byId("objects");
     this.rows = new Map();
+    this.pictures = new Map();
     this.anchor = 0;
     byId("sort").addEventListener("change", () => this.fill());
     byId("search").addEventListener("input", () => this.fill());
@@ -83,10 +85,11 @@ export class Objects {
   row(each) {
     const { store } = this;
     const row = element("li", "", { role: "option", tabindex: "-1", "data-id": each.id });
-    const picture = element("img", "", { class: "cut", loading: "lazy", alt: "", draggable: "false" });
-    picture.src = `/object/${each.id}/picture?r=${each.changed}`;
+    const source = `/object/${each.id}/picture?r=${each.changed}`;
+    const picture = this.pictures.get(source) ?? element("img", "", { class: "cut", alt: "", draggable: "false" });
+    this.pictures.set(source, picture);
+    if (!picture.src) thumbnails.show(picture, source);
     picture.style.borderBottomColor = rgb(each.colour);
-    picture.addEventListener("error", () => picture.removeAttribute("src"));
     const text = element("div");
     text.style.minWidth = "0";
     const title = element("div", store.title(each.id), { class: "title" });
@@ -135,7 +138,7 @@ export class Objects {
       const ids = [...this.rows.keys()];
       const ends = [ids.indexOf(this.anchor), ids.indexOf(id)].sort((a, b) => a - b);
       store.select(ids.slice(ends[0], ends[1] + 1), "add");
-    } else if (event.ctrlKey || event.metaKey) store.select([id], store.selected.has(id) ? "take" : "add");
+    } else if (event.ctrlKey || event.metaKey || store.adding) store.select([id], store.selected.has(id) ? "take" : "add");
     else store.select([id]);
     this.anchor = id;
     this.app.selectedHere(id);
@@ -356,8 +359,8 @@ export class Strip {
   button(view) {
     const { name, agreement } = this.store.info.views[view];
     const made = element("button", "", { "data-view": view });
-    const picture = element("img", "", { loading: "lazy", alt: "", draggable: "false" });
-    picture.src = `/view/${view}/image?small=1`;
+    const picture = element("img", "", { alt: "", draggable: "false" });
+    thumbnails.show(picture, `/view/${view}/image?small=1`);
     const percent = agreement === null ? "" : ` ${(100 * agreement).toFixed(1)} %`;
     made.append(picture, element("span", `${name}${percent}`));
     made.addEventListener("click", () => this.app.picture.show(view));

@@ -9,6 +9,7 @@ import { Orbit } from "./orbit.js";
 import { Picture } from "./picture.js";
 import { onCloud, onPicture } from "./pointer.js";
 import { Store } from "./store.js";
+import { thumbnails } from "./thumbnails.js";
 import { Brush, Click, Lasso, Select, Split } from "./tools.js";
 
 const byId = (id) => /** @type {any} */ (document.getElementById(id));
@@ -201,7 +202,7 @@ class App {
       this.later();
     }, 250);
     try {
-      return await ask();
+      return await thumbnails.after(ask());
     } finally {
       clearTimeout(timer);
       this.store.busy = "";
@@ -228,6 +229,7 @@ class App {
     const hidden = [...store.hidden].sort().join();
     const changed = hidden !== this.hiddenBefore;
     this.hiddenBefore = hidden;
+    cloud.hides = store.hidden.size > 0;
     cloud.marked = store.selected.size > 0 || store.hovered > 0;
     cloud.dimmed = store.selected.size > 0;
     cloud.setPalette(store.palette(), changed);
@@ -340,7 +342,7 @@ class App {
       const n = state.edits.length;
       parts.push(n ? `${n} edit${n > 1 ? "s" : ""}, all kept` : "no edits");
       if (state.doubts) parts.push(`${state.doubts} in doubt`);
-      if (state.revision > state.written) parts.push("not yet written to the files (Ctrl+S)");
+      if (state.revision > state.written) parts.push("not yet saved to the files");
       else if (n) parts.push("files are up to date");
     }
     parts.push(...agreement(state.agreement));
@@ -516,6 +518,10 @@ class App {
         const button = pressed("through", store.through);
         button.textContent = store.through ? "through" : "surface";
         this.later();
+      },
+      adding: () => {
+        store.adding = !store.adding;
+        pressed("adding", store.adding);
       },
       rename: () => ids.length && this.rename(ids),
       delete: () => ids.length && this.act("delete", { ids, to: "unlabelled" }),

@@ -1,6 +1,7 @@
 // One view: its picture with the labels over it, linked with the cloud both ways.
 // @ts-check
 import { getBytes, getJson, getPicture } from "./api.js";
+import { thumbnails } from "./thumbnails.js";
 
 export class Picture {
   /**
@@ -58,7 +59,7 @@ export class Picture {
     const pen = parts.below.getContext("2d");
     const what = this.mode === "heat" ? "heat" : "image";
     try {
-      const bitmap = await getPicture(`/view/${number}/${what}`);
+      const bitmap = await thumbnails.after(getPicture(`/view/${number}/${what}`));
       if (number !== this.store.view) return;
       parts.trouble.hidden = true;
       pen.imageSmoothingEnabled = true;
@@ -78,7 +79,7 @@ export class Picture {
     const number = store.view;
     if (!store.info.views.length) return;
     try {
-      const { buffer, header } = await getBytes(`/view/${number}/labels`);
+      const { buffer, header } = await thumbnails.after(getBytes(`/view/${number}/labels`));
       if (number !== store.view) return;
       this.labels = new Uint32Array(buffer);
       this.revision = header("X-Revision");

@@ -23,8 +23,7 @@ export function onCloud(app) {
     cloud.moving = true;
     clearTimeout(settle);
     settle = setTimeout(() => {
-      cloud.moving = false;
-      cloud.restart();
+      cloud.rest();
     }, SETTLE);
     cloud.wake();
   };

@@ -18,6 +18,7 @@ export class Store extends EventTarget {
     this.view = 0;
     this.busy = "";
     this.through = false;
+    this.adding = false; // a tap adds to the selection: there is no Shift on a phone
     /** Colours of parts that are only proposed, by their temporary id. */
     this.preview = new Map();
   }

@@ -49,7 +49,8 @@ export class Select extends Tool {
   }
   take(id, event) {
     const { store } = this;
-    if (event.shiftKey) store.select([id], "add");
+    if (store.adding) store.select([id], store.selected.has(id) ? "take" : "add");
+    else if (event.shiftKey) store.select([id], "add");
     else if (event.ctrlKey || event.metaKey) store.select([id], "take");
     else store.select(id ? [id] : []);
     if (id) this.app.objects.reveal(id);
