@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro import MISSING
-from tyro.conf import Positional, Suppress
+from tyro.conf import Positional, Suppress, UseAppendAction
 
 from lift3d import segmentation
 from lift3d.datasets.synthetic import SyntheticConfig
@@ -149,6 +149,41 @@ class Why:
 
 
 @dataclass(frozen=True)
+class Edit:
+    """Correct a run: merge, split, name, delete objects and more; undo; list the edits.
+
+    Every edit is a line in edits.jsonl in the run folder. Automatic labels stay as they are, and a
+    later lift applies the edits again. docs/correcting.md describes each kind.
+    """
+
+    folder: Positional[Path]
+    """The run folder."""
+    verb: Positional[str]
+    """merge, split, name, class, delete, assign, paint, accept, lock, unlock, undo, redo, settle,
+    list, or save (consistency and report follow too)."""
+    words: Positional[tuple[str, ...]] = ()
+    """What it is for: ids of objects, a name, a view and a mask."""
+    at: UseAppendAction[tuple[str, ...]] = ()
+    """split: a place X,Y,Z on a thing, in the scene's world; once for each."""
+    plane: str | None = None
+    """split: what lies at A x + B y + C z + D >= 0 is split off; A,B,C,D."""
+    into: int | None = None
+    """merge: the id that stays [default: that of the largest]."""
+    neighbours: bool = False
+    """delete: the points go to the object that it touches most, and do not become unlabelled."""
+    who: str = ""
+    """Who makes the edit [default: the login name]."""
+
+    def run(self, command: Sequence[str]) -> None:
+        """Make the edit and print what changed."""
+        from lift3d.cli.editing import Asked, perform
+        from lift3d.run.run import Run
+
+        asked = Asked(self.words, self.at, self.plane, self.into, self.neighbours, self.who)
+        perform(Run.open(self.folder).edits, self.verb, asked, print)
+
+
+@dataclass(frozen=True)
 class Evaluate:
     """Score a run or a submission against ground truth: AP, PQ, and IoU where it has classes.
 
@@ -170,6 +205,8 @@ class Evaluate:
     """True ids of each picture, <view>.png; adds the PQ per picture and over all pictures."""
     table: Path | None = None
     """scannetv2-labels.combined.tsv [default: searched beside the scan and in parent folders]."""
+    automatic: bool = False
+    """Score the labels before corrections by hand."""
 
     def run(self, command: Sequence[str]) -> None:
         """Print the scores; for a run also write them to `evaluation.json` in its folder."""
@@ -179,12 +216,15 @@ class Evaluate:
         from lift3d.run.run import Run
 
         if is_submission(self.folder):
-            if self.classes is not None or self.views is not None:
-                raise InputError("--classes and --views are for runs, and this is a submission")
+            if self.classes is not None or self.views is not None or self.automatic:
+                raise InputError(
+                    "--classes, --views and --automatic are for runs, and this is a submission"
+                )
             found = evaluate_submission(self.folder, self.truth, self.benchmark, self.table)
         else:
             run = Run.open(self.folder)
-            found = evaluate(run, self.truth, self.benchmark, self.classes, self.views, self.table)
+            options = self.benchmark, self.classes, self.views, self.table, self.automatic
+            found = evaluate(run, self.truth, *options)
         print_evaluation(found)
 
 
@@ -309,6 +349,15 @@ EXAMPLES: dict[type, tuple[str, ...]] = {
         "lift3d view out/kitchen --screenshot kitchen.png",
     ),
     Why: ("lift3d why out/kitchen 000120 412 230",),
+    Edit: (
+        "lift3d edit out/kitchen merge 41 37",
+        "lift3d edit out/kitchen split 25 --at 1.2,0.4,0.9 --at 1.3,0.4,0.9",
+        "lift3d edit out/kitchen name 14 kitchen chair",
+        "lift3d edit out/kitchen delete 52 --neighbours",
+        "lift3d edit out/kitchen undo",
+        "lift3d edit out/kitchen list",
+        "lift3d edit out/kitchen save",
+    ),
     Evaluate: (
         "lift3d evaluate out/scene0011 --truth scans/scene0011_00",
         "lift3d evaluate out/kitchen --truth kitchen_truth.ply",

@@ -76,6 +76,8 @@ def print_run(folder: Path) -> None:
         f"{run['seconds']:.1f} = {run['seconds'] / max(run['views'], 1):.2f} a view ({per_view}); "
         f"peak memory {run['peak_memory_mb']:.0f} MB",
     )
+    if opened.corrections:
+        table.add_row("corrected", str(opened.corrections))
     for warning in run["warnings"][:6]:
         table.add_row("warning", warning)
     files = opened.files
@@ -91,7 +93,11 @@ def print_evaluation(found: dict[str, Any]) -> None:
     table = _table(found["truth"])
     if "submission" in found:
         table.add_row("submission", f"{found['submission']}; {found['scenes']} scenes")
+    if "labels" in found:
+        table.add_row("labels", found["labels"])
     _add_scores(table, found)
+    if "automatic" in found:
+        _add_numbers(table, "automatic", found["automatic"], ("ap", "ap50", "ap25"))
     if "consistency" in found:
         printed = found["consistency"]
         table.add_row(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import SupportsFloat
 
 import numpy as np
-from jaxtyping import Bool, Float, Int32, Int64
+from jaxtyping import Bool, Int32, Int64
+from numpy.typing import ArrayLike
 
 from lift3d.association.superpoints import surface_graph
 from lift3d.scene import Points
@@ -51,10 +53,8 @@ class SurfaceOf:
         self._cost = difference.astype(np.float64) + STEP * self._length / self.spacing
         self._tree = cKDTree(self.xyz) if len(index) else None
 
-    def by_clicks(
-        self, clicks: Float[np.ndarray, "clicks 3"], groups: Sequence[int] | None = None
-    ) -> Parts:
-        """Every point goes to the click that is nearest over the surface.
+    def by_clicks(self, clicks: ArrayLike, groups: Sequence[int] | None = None) -> Parts:
+        """Every point goes to the click, of (clicks, 3), that is nearest over the surface.
 
         The cost of a way is the difference of normals and colours along it. Clicks of one group
         make one part. InputError for fewer than two groups.
@@ -89,7 +89,7 @@ class SurfaceOf:
         owner[reached] = of_click[place[source[reached]]]
         return self._largest_first(self._filled(owner))
 
-    def by_plane(self, plane: Sequence[float]) -> Parts:
+    def by_plane(self, plane: Sequence[SupportsFloat]) -> Parts:
         """Points with a x + b y + c z + d >= 0 are split off; the others keep the id."""
         try:
             a, b, c, d = (float(each) for each in plane)
@@ -113,11 +113,6 @@ class SurfaceOf:
         sizes = np.bincount(owner, minlength=1)
         owner[(sizes < CRUMB * count)[owner] & (sizes < sizes.max())[owner]] = -1
         return self._largest_first(self._filled(owner))
-
-    def nearest_click(self, clicks: Float[np.ndarray, "clicks 3"]) -> np.ndarray:
-        """Index in the cloud of the object's point nearest to each click."""
-        assert self._tree is not None
-        return self.index[self._tree.query(np.asarray(clicks, np.float64).reshape(-1, 3))[1]]
 
     def _filled(self, owner: Int64[np.ndarray, " members"]) -> Int64[np.ndarray, " members"]:
         """-1 replaced by the owner of the nearest point that has one."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -128,6 +129,11 @@ class Session:
         self._palette: Palette = {}
         self.warnings: list[str] = []
         self.seen = lru_cache(VIEWS_KEPT)(self._seen)
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self._run.folder
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
@@ -332,12 +338,13 @@ class Session:
     def _xyz(self) -> np.ndarray:
         return self._now().state.cloud.points.xyz
 
-    def _properties_of(self, object_id: int) -> Properties:
-        self._check([object_id])
+    def _properties_of(self, object_id: int, on: int | None = None) -> Properties:
+        self._check([object_id], on)
         return self._now().state.objects[object_id]
 
-    def _check(self, ids: Sequence[int]) -> None:
-        """InputError where one of these is no object."""
+    def _check(self, ids: Sequence[int], on: int | None = None) -> None:
+        """InputError where one of these is no object, `Conflict` where one changed since `on`."""
+        self._refuse_conflict(set(ids), on)
         known = self._now().state.objects
         for each in ids:
             if each not in known:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -51,7 +51,7 @@ class Edits(Session):
         if len(ids) < 2:
             raise InputError("merging takes two or more objects")
         with self.writing():
-            self._check(ids)
+            self._check(ids, on)
             if into is None:
                 into = max(ids, key=lambda each: (len(self.points_of(each)), -each))
             if into not in ids:
@@ -71,6 +71,7 @@ class Edits(Session):
         `clicks` is (n, 3); with `groups`, a number per click, clicks of one number are one part.
         """
         with self.writing():
+            self._check([object_id], on)
             parts = self.parts(object_id, clicks, groups)
             told: dict[str, Any] = {"clicks": np.asarray(clicks, float).reshape(-1, 3).tolist()}
             if groups is not None:
@@ -78,28 +79,30 @@ class Edits(Session):
             return self._split(object_id, parts, {"tool": "clicks", **told}, who, on)
 
     def cut(
-        self, object_id: int, plane: Sequence[float], who: str = "", on: int | None = None
+        self, object_id: int, plane: Sequence[SupportsFloat], who: str = "", on: int | None = None
     ) -> Kept:
         """Split off what lies at a x + b y + c z + d >= 0."""
         with self.writing():
+            self._check([object_id], on)
             told = {"tool": "plane", "plane": [float(each) for each in plane]}
             return self._split(object_id, self.cut_parts(object_id, plane), told, who, on)
 
     def separate(self, object_id: int, who: str = "", on: int | None = None) -> Kept:
         """Divide an object into the parts that do not hang together."""
         with self.writing():
+            self._check([object_id], on)
             parts = self.separate_parts(object_id)
             return self._split(object_id, parts, {"tool": "connected"}, who, on)
 
     def name(self, object_id: int, name: str, who: str = "", on: int | None = None) -> Kept:
         """Name an object; an empty name takes the name away."""
-        return self._set("name", object_id, name, self._properties_of(object_id).name, who, on)
+        return self._set("name", object_id, name, self._properties_of(object_id, on).name, who, on)
 
     def classify(
         self, object_id: int, class_name: str | int, who: str = "", on: int | None = None
     ) -> Kept:
         """Give an object a class; a number is also the class of its points."""
-        now = self._properties_of(object_id).class_name
+        now = self._properties_of(object_id, on).class_name
         return self._set("class", object_id, str(class_name), now, who, on)
 
     def delete(
@@ -112,7 +115,7 @@ class Edits(Session):
             raise InputError(did_you_mean(to, ("unlabelled", "neighbours"), "way to delete"))
         ids = _different(ids)
         with self.writing():
-            self._check(ids)
+            self._check(ids, on)
             if to == "unlabelled":
                 return self._make("delete", ids, {"into": 0}, who=who, on=on)
             if len(ids) > 1:
@@ -257,7 +260,7 @@ class Edits(Session):
         with self._mutex:
             return self._surface_of(object_id).by_clicks(np.asarray(clicks, float), groups)
 
-    def cut_parts(self, object_id: int, plane: Sequence[float]) -> Parts:
+    def cut_parts(self, object_id: int, plane: Sequence[SupportsFloat]) -> Parts:
         """What `cut` would make."""
         with self._mutex:
             return self._surface_of(object_id).by_plane(plane)
@@ -388,7 +391,7 @@ class Edits(Session):
         """Points, and perhaps pixels, to an object, to a new one, or to none."""
         state = self._now().state
         if object_id:
-            self._check([object_id])
+            self._check([object_id], on)
         label = state.label[index]
         ids, counts = np.unique(label, return_counts=True)
         sources = [each for each in ids.tolist() if each and each != object_id]
@@ -430,7 +433,7 @@ class Edits(Session):
     ) -> Kept:
         ids = _different(ids)
         with self.writing():
-            some = [each for each in ids if changes(self._properties_of(each))]
+            some = [each for each in ids if changes(self._properties_of(each, on))]
             if not some:
                 raise InputError(f"{do}: nothing changes")
             return self._make(do, some, {}, who, on)

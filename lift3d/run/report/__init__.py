@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lift3d.correction.edits import EditFile
 from lift3d.export.ply import read_cloud
 from lift3d.run.layout import Layout
-from lift3d.run.report import numbers, objects, pictures, views
+from lift3d.run.report import corrections, numbers, objects, pictures, views
 from lift3d.run.report.best_views import BestView, coloured_copies, update_best_views
 from lift3d.run.report.markup import Markup, element, joined, zoom
 from lift3d.run.report.style import STYLE
@@ -47,6 +48,7 @@ def write_report(folder: Path, scene: Scene, run: Mapping[str, Any]) -> None:
         views.worst_views(scene, folder, checked, palette),
         objects.objects(instances, scene, cut_outs, run["views"]),
         views.all_views(checked, thumbs),
+        corrections.corrections(run, checked, EditFile(files.edits).read()),
         numbers.explained(run, checked, instances),
         numbers.warnings(run),
         numbers.cost(run),

@@ -6,6 +6,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lift3d.correction.history import Corrections
+
 Json = Mapping[str, Any]
 
 LOW_CONFIDENCE = 0.05
@@ -38,7 +40,9 @@ def doubts(entry: Json, points: int, views: int) -> dict[str, str]:
     Maps each field of the entry that is too low ("confidence", "points", "views") to the reason in
     words. `points` and `views` are the numbers of the cloud's points and the run's views.
     """
-    why = {}
+    why: dict[str, str] = {}
+    if entry.get("reviewed"):
+        return why
     if entry["points"] < FEW_POINTS * points:
         why["points"] = f"only {counted(entry['points'], 'point')}"
     if views > FEW_VIEWS and entry["views"] <= FEW_VIEWS:
@@ -98,6 +102,8 @@ def verdict(run: Json, checked: Json, instances: Json) -> str:
     else:
         parts[0] += ", none of them doubtful"
     parts += [*_agreement(checked), *_scores(checked.get("truth"))]
+    if run.get("edits"):
+        parts.append(f"corrected by hand: {Corrections.of_json(run['edits'])}")
     return "; ".join(parts) + "."
 
 
