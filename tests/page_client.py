@@ -7,7 +7,7 @@ import shutil
 from urllib.parse import urlsplit
 
 from lift3d.run.run import Run
-from lift3d.viewing.page import opened
+from lift3d.viewing.serving import opened
 
 
 class Client:

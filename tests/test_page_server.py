@@ -21,7 +21,7 @@ from lift3d.scene import Points
 from lift3d.scene.errors import InputError
 from lift3d.scene.labelmaps import read_label_map
 from lift3d.viewing import packing
-from lift3d.viewing.page import opened
+from lift3d.viewing.serving import opened
 from lift3d.viewing.server import MOST_BODY
 
 

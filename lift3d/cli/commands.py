@@ -123,7 +123,7 @@ class View:
             if self.screenshot is not None:
                 print(self.screenshot)
             return
-        from lift3d.viewing.page import serve
+        from lift3d.viewing.serving import serve
 
         serve(self.folder, self.host, self.port, self.read_only, self.browser)
 

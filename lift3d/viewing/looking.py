@@ -55,7 +55,8 @@ class Looking:
         self._pictures: dict[tuple[int, int], Answer] = {}
 
     def prepare(self) -> None:
-        """Do in the background what takes seconds: what every view sees, and H."""
+        """Pack the cloud; then do in the background what takes seconds: what every view sees, H."""
+        self.description = self.describe()
         threading.Thread(target=self._prepare, daemon=True).start()
 
     def _prepare(self) -> None:
@@ -82,7 +83,7 @@ class Looking:
         """Method and path -> what answers it."""
         view = r"GET /view/(\d{1,6})"
         free: dict[str, Route] = {
-            "GET /api/run": lambda asked: json_answer(self.describe()),
+            "GET /api/run": lambda asked: json_answer(self.description),
             r"GET /cloud/(\d{1,4})": self.chunk,
             r"GET /cloud/(\d{1,4})/scores": self.scores,
             f"{view}/image": self.image,
