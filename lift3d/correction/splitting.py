@@ -102,17 +102,20 @@ class SurfaceOf:
 
     def connected(self) -> Parts:
         """What hangs together over less than `APART` spacings; crumbs go to the nearest part."""
+        count, owner = len(self.index), self.components()
+        sizes = np.bincount(owner, minlength=1)
+        owner[(sizes < CRUMB * count)[owner] & (sizes < sizes.max())[owner]] = -1
+        return self._largest_first(self._filled(owner))
+
+    def components(self) -> Int64[np.ndarray, " members"]:
+        """The connected part of each point, from 0 in no particular order."""
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
 
         count = len(self.index)
         near = self._length <= APART * self.spacing
         graph = coo_array((np.ones(near.sum()), (self._a[near], self._b[near])), (count, count))
-        _, owner = connected_components(graph, directed=False)
-        owner = owner.astype(np.int64)
-        sizes = np.bincount(owner, minlength=1)
-        owner[(sizes < CRUMB * count)[owner] & (sizes < sizes.max())[owner]] = -1
-        return self._largest_first(self._filled(owner))
+        return connected_components(graph, directed=False)[1].astype(np.int64)
 
     def _filled(self, owner: Int64[np.ndarray, " members"]) -> Int64[np.ndarray, " members"]:
         """-1 replaced by the owner of the nearest point that has one."""

@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from lift3d.correction.maps import mask_of_points
-from lift3d.correction.splitting import Parts, SurfaceOf, touched_most
+from lift3d.correction.proposals import Proposal
+from lift3d.correction.splitting import Parts, touched_most
 from lift3d.correction.state import MOST_CONFIDENT, Properties
-from lift3d.run.editing import Kept, Saved, Session, user
+from lift3d.run.editing import Kept, Saved, user
+from lift3d.run.looking import Looking
 from lift3d.scene.errors import InputError, did_you_mean
 from lift3d.scene.progress import Progress
 
 if TYPE_CHECKING:
-    from lift3d.run.run import Run
+    pass
 
 NEW_CONFIDENCE = 0.5
 """Confidence of an object made of points that had none. Chosen by hand."""
-RIM = 2
-"""Pixels at the rim of a stroke whose points it does not take: masks bleed at borders."""
-SURFACES_KEPT = 4
-"""Surface graphs of objects that are kept in memory."""
 
 
-class Edits(Session):
+class Edits(Looking):
     """The corrections of a run: its objects now, and every way to change them.
 
     Ids are those of objects, points are indices in the run's cloud. A method that changes
@@ -36,12 +32,6 @@ class Edits(Session):
     or `save`. `who` is who does it, by default the login name; `on` the revision that was seen:
     where an object changed since, `Conflict` is raised.
     """
-
-    def __init__(self, run: Run) -> None:
-        super().__init__(run)
-        self._surface = lru_cache(SURFACES_KEPT)(self._make_surface)
-
-    # Edits.
 
     def merge(
         self, ids: Sequence[int], into: int | None = None, who: str = "", on: int | None = None
@@ -120,9 +110,7 @@ class Edits(Session):
                 return self._make("delete", ids, {"into": 0}, who=who, on=on)
             if len(ids) > 1:
                 raise InputError("delete one object at a time to its neighbours")
-            state = self._now().state
-            xyz = state.cloud.points.xyz
-            into = touched_most(xyz, state.label, ids, state.spacing())
+            into = self._touched(ids[0])
             if not into:
                 raise InputError(f"object {ids[0]} touches no other; delete it to unlabelled")
             self._check([into])
@@ -253,64 +241,28 @@ class Edits(Session):
                 raise InputError(str(left))
             return kept
 
-    # Previews: what an edit would do.
+    def segment(
+        self, proposal: Proposal, object_id: int | None = None, who: str = "", on: int | None = None
+    ) -> Kept:
+        """Give the points of a proposal to an object; None makes a new one."""
+        told = {"prompts": [dict(each) for each in proposal.prompts]}
+        score = proposal.score
+        return self.select(proposal.points, object_id, proposal.tool, who, on, score, told)
 
-    def parts(self, object_id: int, clicks: Any, groups: Sequence[int] | None = None) -> Parts:
-        """What `split` would make."""
-        with self._mutex:
-            return self._surface_of(object_id).by_clicks(np.asarray(clicks, float), groups)
+    def sweep(self, ids: Sequence[int], who: str = "", on: int | None = None) -> tuple[Kept, ...]:
+        """Send each of these objects to what it touches most: an edit each, the smallest first.
 
-    def cut_parts(self, object_id: int, plane: Sequence[SupportsFloat]) -> Parts:
-        """What `cut` would make."""
-        with self._mutex:
-            return self._surface_of(object_id).by_plane(plane)
-
-    def separate_parts(self, object_id: int) -> Parts:
-        """What `separate` would make."""
-        with self._mutex:
-            return self._surface_of(object_id).connected()
-
-    def under(
-        self, view: str, mask: Bool[np.ndarray, "height width"]
-    ) -> Int64[np.ndarray, " members"]:
-        """The points that a view sees under painted pixels, and superpoints of which these are
-        more than half of what the view sees. Points of locked objects are left out.
+        Those that touch nothing stay as they are; InputError where all of them do.
         """
-        import cv2
-
-        mask = self._pixels(view, mask)
-        seen = self.seen(view)
-        side = 2 * RIM + 1
-        core = cv2.erode(mask.astype(np.uint8), np.ones((side, side), np.uint8)) > 0
-        core = core if core.any() else mask
-        under = core[seen.row, seen.column]
-        index = seen.point[under].astype(np.int64)
-        surface = self._run.surface
-        if surface is not None and len(index):
-            piece = surface.superpoint
-            count = int(piece.max(initial=-1)) + 1
-            of_seen = piece[seen.point]
-            own = of_seen >= 0
-            looked = np.bincount(of_seen[own], minlength=count)
-            inside = np.bincount(of_seen[own & mask[seen.row, seen.column]], minlength=count)
-            full = 2 * inside > np.maximum(looked, 1)
-            more = np.flatnonzero(np.append(full, False)[piece])
-            index = np.union1d(index, more)
-        return self._unlocked(index)
-
-    def point_at(self, view: str, xy: tuple[float, float], near: float = 4.0) -> int | None:
-        """The point in front at a pixel (column, row), at most `near` pixels away; else None."""
-        seen = self.seen(view)
-        if not len(seen):
-            return None
-        away = np.hypot(seen.column - xy[0], seen.row - xy[1])
-        best = int(np.argmin(away))
-        return int(seen.point[best]) if away[best] <= near else None
-
-    def mask_in(self, view: str, points: Any) -> Bool[np.ndarray, "height width"]:
-        """The pixels of a view that show these points."""
-        shape = self._sizes[self.view(view).name]
-        return mask_of_points(self.seen(view), np.asarray(points), shape)
+        with self.writing():
+            self._check(_different(ids), on)
+            made = []
+            for each in sorted(_different(ids), key=lambda e: (len(self.points_of(e)), e)):
+                if self._touched(each):
+                    made.append(self.delete([each], "neighbours", who))
+            if not made:
+                raise InputError("none of these objects touches another")
+            return tuple(made)
 
     # The public files.
 
@@ -339,13 +291,10 @@ class Edits(Session):
 
     # Inside.
 
-    def _surface_of(self, object_id: int) -> SurfaceOf:
-        self._check([object_id])
-        return self._surface(object_id, self.revision)
-
-    def _make_surface(self, object_id: int, revision: int) -> SurfaceOf:
+    def _touched(self, object_id: int) -> int:
         state = self._now().state
-        return SurfaceOf(state.cloud.points, self.points_of(object_id), state.spacing())
+        xyz = state.cloud.points.xyz
+        return touched_most(xyz, state.label, [object_id], state.spacing())
 
     def _split(
         self, object_id: int, parts: Parts, told: dict[str, Any], who: str, on: int | None
@@ -450,19 +399,6 @@ class Edits(Session):
         if not len(index):
             raise InputError("all of these points are of locked objects; unlock them first")
         return index
-
-    def _pixels(self, view: str, mask: Any) -> Bool[np.ndarray, "height width"]:
-        """Painted pixels; InputError where they are of another size, or none."""
-        mask = np.asarray(mask) > 0
-        shape = self._sizes[self.view(view).name]
-        if mask.shape != shape:
-            raise InputError(
-                f"the painted pixels have shape {mask.shape}; view {view} has {shape[0]} rows and "
-                f"{shape[1]} columns"
-            )
-        if not mask.any():
-            raise InputError("no pixel is painted")
-        return mask
 
     def _no_edit(self, n: int, otherwise: str) -> str:
         """Why edit `n` cannot be turned; InputError where there is none, or it is no edit."""
