@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int64
 from lift3d.run.editing import Conflict
 from lift3d.scene.errors import InputError
 from lift3d.viewing.server import Answer, Refused, Request, Route, json_answer
-from lift3d.viewing.looking import Looking
+from lift3d.viewing.showing import Showing
 
 PROPOSALS = 32
 """Proposals that are remembered until they are accepted."""
@@ -23,7 +23,7 @@ Body = Mapping[str, Any]
 class Changing:
     """The routes that change a session's run."""
 
-    def __init__(self, session: Looking) -> None:
+    def __init__(self, session: Showing) -> None:
         self.session, self.edits = session, session.edits
         self._proposals: dict[str, Any] = {}
         self._count = 0
@@ -53,7 +53,9 @@ class Changing:
             kept = make(body)(**told)
         except Conflict as error:
             raise Refused(HTTPStatus.CONFLICT, str(error)) from error
-        text = str(kept.edit)
+        several = kept if isinstance(kept, tuple) else (kept,)
+        kept = several[-1]
+        text = str(kept.edit) + (f", and {len(several) - 1} more" if several[1:] else "")
         self.session.events.send(
             {"revision": kept.revision, "who": kept.edit.who, "person": asked.who, "text": text}
         )
@@ -93,12 +95,15 @@ class Changing:
 
     def _accepted(self, key: str) -> Callable[..., Any]:
         """The proposal of an entry of the queue."""
+        name, arguments = self._queued(key)
+        method = getattr(self.edits, name)
+        return lambda **told: method(**arguments, **told)
+
+    def _queued(self, key: str) -> tuple[str, Mapping[str, Any]]:
         found = next((each for each in self.edits.queue() if each.key == key), None)
         if found is None or found.proposal is None:
             raise InputError("that is not in the queue any more")
-        name, arguments = found.proposal
-        method = getattr(self.edits, name)
-        return lambda **told: method(**arguments, **told)
+        return found.proposal
 
     def preview(self, asked: Request) -> Answer:
         """The parts that an edit would make, each as places of points."""
@@ -108,6 +113,11 @@ class Changing:
             return json_answer({"parts": [self._part(edits.under(*self._painted(body)))]})
         if do == "split":
             parts = edits.parts(value(body, "id", int), clicks_of(body), body.get("groups"))
+        elif do == "proposal":
+            name, arguments = self._queued(value(body, "key", str))
+            if name != "split":
+                raise Refused(HTTPStatus.BAD_REQUEST, f"there is no preview of {name!r}")
+            parts = edits.parts(**arguments)
         elif do == "cut":
             parts = edits.cut_parts(value(body, "id", int), numbers(body, "plane", 4))
         elif do == "separate":

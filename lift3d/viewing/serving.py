@@ -13,7 +13,7 @@ from lift3d.run.run import Run
 from lift3d.run.stages import announced
 from lift3d.viewing.changing import Changing
 from lift3d.viewing.server import LOCAL, PageServer
-from lift3d.viewing.looking import Looking
+from lift3d.viewing.showing import Showing
 
 
 @contextlib.contextmanager
@@ -26,7 +26,7 @@ def opened(
     InputError where another process holds it, or where the address cannot be had.
     """
     with contextlib.ExitStack() as stack:
-        session = Looking(run, read_only)
+        session = Showing(run, read_only)
         if not read_only:
             stack.enter_context(session.edits.hold())
         routes = session.routes if read_only else {**session.routes, **Changing(session).routes}

@@ -187,6 +187,8 @@ export class Objects {
 
 const SIGNS = { several: "split", one: "merge", crumb: "delete", view: "eye", edit: "undo" };
 
+const ACCEPT = { merge: "merge", split: "split", sweep: "sweep up" };
+
 export class Queue {
   /** @param {any} app */
   constructor(app) {
@@ -221,7 +223,7 @@ export class Queue {
     reason.append(sign, ` ${each.reason}`);
     const choices = element("span", "", { class: "choices" });
     if (each.proposal) {
-      const yes = element("button", each.proposal, { title: "Accept the proposal (Enter)" });
+      const yes = element("button", ACCEPT[each.proposal] ?? each.proposal, { title: "Accept the proposal (Enter)" });
       yes.addEventListener("click", (event) => {
         event.stopPropagation();
         this.accept(each);
@@ -248,6 +250,7 @@ export class Queue {
       row.classList.toggle("current", row.dataset.key === each.key);
     this.list.querySelector(".current")?.scrollIntoView({ block: "nearest" });
     this.app.lookAt(each);
+    this.app.later();
   }
 
   next() {

@@ -2,13 +2,13 @@
 // @ts-check
 import { getBytes, getJson, listen, person, post } from "./api.js";
 import { Cloud } from "./cloud.js";
-import { add, project, unit } from "./geometry.js";
+import { add, project, unit, unpacked } from "./geometry.js";
 import { actionOf, known } from "./keys.js";
 import { History, Objects, Queue, Strip, element } from "./lists.js";
 import { Orbit } from "./orbit.js";
 import { Picture } from "./picture.js";
 import { onCloud, onPicture } from "./pointer.js";
-import { Store } from "./store.js";
+import { PARTS, Store } from "./store.js";
 import { thumbnails } from "./thumbnails.js";
 import { Brush, Click, Lasso, Select, Split } from "./tools.js";
 
@@ -50,6 +50,7 @@ class App {
     onPicture(this);
     this.store.on(["selection", "hidden", "hover", "state"], () => this.repaint());
     this.store.on(["selection", "state", "bar", "view"], () => this.later());
+    this.store.on(["selection"], () => this.toolName === "select" && this.clearPreview());
     this.store.on(["view"], () => {
       this.cloud.shownCamera = this.store.view;
       if (this.cloud.showCameras) this.cloud.restart();
@@ -373,26 +374,33 @@ class App {
 
   // Going somewhere.
 
-  frame(ids) {
+  /** Look at objects from the side from which the view sees them that shows them best. */
+  async frame(ids, view = null) {
     const boxes = ids.map((id) => this.store.objects.get(id)).filter((each) => each?.low);
-    if (!boxes.length) return;
+    if (!boxes.length) return view;
     const low = [0, 1, 2].map((axis) => Math.min(...boxes.map((each) => each.low[axis])));
     const high = [0, 1, 2].map((axis) => Math.max(...boxes.map((each) => each.high[axis])));
+    if (view === null) {
+      const found = await this.quietly(`/api/views?ids=${ids.join(",")}`);
+      view = found?.views[0]?.view ?? null;
+    }
     this.orbit.frame(low, high);
+    if (view !== null && this.info.views[view].pose) this.orbit.lookFrom(this.info.views[view].pose);
     this.moved();
+    return view;
   }
 
   /** An object was chosen in the list: show it in the cloud and in its best view. */
   async selectedHere(id) {
-    const each = this.store.objects.get(id);
-    if (each?.centre) this.turnTo(each.centre);
-    const found = await this.quietly(`/api/views?ids=${id}`);
-    if (found?.views.length) this.picture.show(found.views[0].view);
+    const view = await this.frame([id]);
+    if (view !== null) this.picture.show(view);
   }
 
-  /** Turn the cloud to a place, seen from where the shown view sees it. */
+  /** Turn the cloud to a place, seen from the side of the shown view. */
   turnTo(xyz) {
+    const { pose } = this.picture.view;
     this.orbit.aim(xyz);
+    if (pose) this.orbit.lookFrom(pose);
     this.moved();
   }
 
@@ -407,17 +415,18 @@ class App {
 
   /** Something of the queue: its objects, its view. */
   async lookAt(each) {
+    this.use("select");
     if (each.ids.length) {
       this.store.select(each.ids);
-      this.frame(each.ids);
       this.objects.reveal(each.ids[0]);
     }
-    let view = each.view;
-    if (view === null && each.ids.length) {
-      const found = await this.quietly(`/api/views?ids=${each.ids.join(",")}`);
-      view = found?.views[0]?.view ?? null;
-    }
+    const view = await this.frame(each.ids, each.view);
     if (view !== null) this.picture.show(view);
+    if (each.proposal !== "split") return;
+    const body = { do: "proposal", key: each.key };
+    const found = await this.working("splitting", () => post("/api/preview", body));
+    if (found && this.queue.current === each.key)
+      this.preview(found.parts.map((part) => unpacked(part.points)), PARTS);
   }
 
   rayAt(x, y) {

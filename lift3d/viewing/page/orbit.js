@@ -1,6 +1,6 @@
 // The camera of the cloud: it turns about a target, keeps upright, and zooms towards a place.
 // @ts-check
-import { acrossOf, add, cross, length, lookAlong, multiply, perspective, unit } from "./geometry.js";
+import { acrossOf, add, cross, dot, length, lookAlong, multiply, perspective, unit } from "./geometry.js";
 
 const TANGENT = Math.tan((25 * Math.PI) / 180); // of half the vertical angle of view
 const STEEPEST = (89 * Math.PI) / 180;
@@ -81,19 +81,13 @@ export class Orbit {
     this.distance = Math.max(0.5 * size / TANGENT, 0.05 * this.size) * (whole ? 0.92 : 1.1);
   }
 
-  /** Look at a place as a camera of the run does. @param {number[]} pose world_from_camera, rows */
-  lookAs(pose, place) {
-    const eye = [pose[3], pose[7], pose[11]];
-    const out = add(eye, place, -1);
-    this.distance = Math.max(length(out), 0.02 * this.size);
-    this.target = place;
+  /** Look from the side of a camera of the run, where one sees the face of things.
+   * @param {number[]} pose world_from_camera, row by row */
+  lookFrom(pose) {
+    const d = unit(add([pose[3], pose[7], pose[11]], this.target, -1));
     const [a, b] = this.across;
-    const d = unit(out);
-    const rise = d[0] * this.up[0] + d[1] * this.up[1] + d[2] * this.up[2];
-    this.pitch = Math.min(STEEPEST, Math.max(-STEEPEST, Math.asin(Math.min(1, Math.max(-1, rise)))));
-    this.yaw = Math.atan2(
-      d[0] * b[0] + d[1] * b[1] + d[2] * b[2],
-      d[0] * a[0] + d[1] * a[1] + d[2] * a[2],
-    );
+    const rise = Math.asin(Math.min(1, Math.max(-1, dot(d, this.up))));
+    this.pitch = Math.min(STEEPEST, Math.max(-STEEPEST, rise));
+    this.yaw = Math.atan2(dot(d, b), dot(d, a));
   }
 }

@@ -57,6 +57,9 @@ export class Select extends Tool {
   }
   get hint() {
     const n = this.store.selected.size;
+    const doubt = this.app.queue.shown;
+    if (doubt?.proposal && !this.store.info.readOnly && doubt.ids.every((id) => this.store.selected.has(id)))
+      return `${doubt.reason} · Enter: ${doubt.proposal} · Shift+N leaves it · N next`;
     if (!n) return "";
     const [one] = this.store.selected;
     const points = [...this.store.selected].reduce((sum, id) => sum + this.store.objects.get(id).points, 0);
@@ -75,7 +78,6 @@ export class Split extends Tool {
     this.target = this.store.selected.size === 1 ? [...this.store.selected][0] : 0;
     this.group = 0; // part that the next click belongs to; 0 is a new one
     this.counts = [];
-    if (this.target) this.app.frame([this.target]);
   }
   cloudClick(hit) {
     this.add(hit);

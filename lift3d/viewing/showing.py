@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from lift3d.correction.doubts import Doubtful
 from lift3d.geometry.rendering import camera_up, guess_up
 from lift3d.geometry.visibility import spacing
 from lift3d.run.report.pictures import cut_out, heat_picture
@@ -39,7 +40,7 @@ BACKGROUND = 96
 """Grey level of a picture that cannot be read."""
 
 
-class Looking:
+class Showing:
     """One open run. What edits can change is asked one request at a time."""
 
     def __init__(self, run: Run, read_only: bool = False) -> None:
@@ -251,7 +252,7 @@ class Looking:
         ids = np.unique(self.edits.automatic)
         return int(np.count_nonzero(ids > 0))
 
-    def _doubtful(self, each: Any) -> dict[str, Any]:
+    def _doubtful(self, each: Doubtful) -> dict[str, Any]:
         """An entry of the queue; its view by number."""
         view = self.names.index(each.view) if each.view in self.run.cameras else None
         return {
