@@ -7,7 +7,7 @@ OUT ?= out/demo
 # System packages that Open3D needs.
 APT := libusb-1.0-0 libgl1 libegl1 libx11-6
 
-.PHONY: core demo test lint format install system nerfstudio clean
+.PHONY: core demo test lint format install system chromium nerfstudio clean
 .DEFAULT_GOAL := install
 
 install: $(BIN)/.installed
@@ -46,8 +46,17 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint
+test: lint chromium
 	$(BIN)/pytest -q -n 2
+
+# For the tests of the page, which are skipped where it cannot be installed.
+chromium:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || { \
+	command -v dpkg >/dev/null && { [ "$$(id -u)" = 0 ] || sudo -n true 2>/dev/null; } && \
+	{ [ "$$(id -u)" = 0 ] && as_root= || as_root='sudo -n'; \
+	  $$as_root apt-get update -qq && $$as_root env DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -qq -y --no-install-recommends chromium >/dev/null; }; } || \
+	echo "the tests of the page are skipped; they need: apt-get install chromium" >&2
 
 format: install
 	$(BIN)/ruff check --fix .

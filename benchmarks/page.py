@@ -17,12 +17,9 @@ so every time is an upper bound; other jobs on the machine make it larger still.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -35,7 +32,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from page_browser import Page, chromium
-from page_client import Client, served
+from page_client import served
 
 from lift3d.run.correct import write_automatic
 from lift3d.run.layout import Layout
@@ -86,14 +83,18 @@ def opens(run: Path) -> str:
         page.on("request", lambda asked: hosts.add(asked.url.split("/")[2]))
         page.on(
             "response",
-            lambda got: sizes.append(int(got.headers.get("content-length", 0)))
-            if "/cloud/" in got.url or "/app/" in got.url
-            else None,
+            lambda got: (
+                sizes.append(int(got.headers.get("content-length", 0)))
+                if "/cloud/" in got.url or "/app/" in got.url
+                else None
+            ),
         )
         page.goto(client.server.address + "&test")
         times = []
-        for wanted in ("lift3d.cloud.front && lift3d.cloud.count > 0", "lift3d.ready && "
-                       "lift3d.cloud.drawn >= lift3d.cloud.count"):
+        for wanted in (
+            "lift3d.cloud.front && lift3d.cloud.count > 0",
+            "lift3d.ready && lift3d.cloud.drawn >= lift3d.cloud.count",
+        ):
             while not page.evaluate(f"Boolean(window.lift3d && {wanted})"):
                 time.sleep(0.02)
             times.append(time.perf_counter() - began)

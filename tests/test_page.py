@@ -224,8 +224,10 @@ def test_the_lasso_leaves_out_what_is_locked_or_hidden(page, run):
     page.press("t", "o")
     _, _, width, height = page.box("cloud")
     assert lasso(page, (2, 2, width - 2, height - 2)) > 0
-    kept = page.js("[...new Set([...lift3d.tool.taken].map((i) => lift3d.before.labels"
-                   "[lift3d.before.places.indexOf(i)]))]")
+    kept = page.js(
+        "[...new Set([...lift3d.tool.taken].map((i) => lift3d.before.labels"
+        "[lift3d.before.places.indexOf(i)]))]"
+    )
     assert locked not in kept
     assert hidden not in kept
     page.press("Escape")
@@ -326,7 +328,7 @@ def test_a_phone_gets_tabs_and_scrolls_nowhere_sideways(run, browser):
         assert page.js("document.documentElement.scrollWidth") <= 390
         page.page.tap('nav [data-tab="list"]')
         assert page.page.is_visible("#objects li")
-        first = '#objects li:nth-child({})'
+        first = "#objects li:nth-child({})"
         page.page.tap(first.format(1))
         page.until("lift3d.store.selected.size === 1")
         page.page.tap('nav [data-tab="cloud"]')

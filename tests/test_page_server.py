@@ -21,8 +21,8 @@ from lift3d.scene import Points
 from lift3d.scene.errors import InputError
 from lift3d.scene.labelmaps import read_label_map
 from lift3d.viewing import packing
-from lift3d.viewing.serving import opened
 from lift3d.viewing.server import MOST_BODY
+from lift3d.viewing.serving import opened
 
 
 @pytest.fixture(scope="module")
@@ -320,8 +320,9 @@ def test_an_unfinished_run_is_refused_with_the_reason(lifted, tmp_path):
 
 def test_a_port_that_is_taken_is_said_in_words(client, lifted, tmp_path):
     shutil.copytree(lifted, tmp_path / "run")
-    with pytest.raises(InputError, match="--port"), opened(
-        Run.open(tmp_path / "run"), port=client.port
+    with (
+        pytest.raises(InputError, match="--port"),
+        opened(Run.open(tmp_path / "run"), port=client.port),
     ):
         pass
 

@@ -216,7 +216,10 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self, method: str) -> None:
         try:
             path = urlsplit(self.path)
-            query = {name: values[-1] for name, values in parse_qs(path.query, keep_blank_values=True).items()}
+            query = {
+                name: values[-1]
+                for name, values in parse_qs(path.query, keep_blank_values=True).items()
+            }
             self._check_sender(method)
             if method == "GET" and path.path == "/" and "token" in query:
                 self._enter(query.pop("token"), query)

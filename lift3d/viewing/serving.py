@@ -65,4 +65,3 @@ def serve(
             webbrowser.open(server.address)
         with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait()
-
