@@ -46,7 +46,7 @@ class Changing:
         if make is None:
             raise Refused(HTTPStatus.BAD_REQUEST, f"there is no edit {body['do']!r}")
         on = body.get("on")
-        told = {"who": asked.who or "someone"}
+        told: dict[str, Any] = {"who": asked.who or "someone"}
         if isinstance(on, int) and body["do"] not in ("undo", "redo"):
             told["on"] = on
         try:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import webbrowser
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 
 from lift3d.run.run import Run
@@ -50,16 +49,16 @@ def serve(
     port: int = 0,
     read_only: bool = False,
     browser: bool = True,
-    log: Callable[[str], None] = partial(print, flush=True),
 ) -> None:
     """Print the address, open the browser, and answer until Ctrl+C."""
     with opened(Run.open(folder), host, port, read_only) as server:
-        log(server.address)
+        print(server.address, flush=True)
         if host not in LOCAL:
-            log(
+            print(
                 f"warning: everyone who reaches {host} and has this address can see the scene"
                 + ("" if read_only else " and change it")
-                + "; nothing is encrypted"
+                + "; nothing is encrypted",
+                flush=True,
             )
         if browser:
             webbrowser.open(server.address)
