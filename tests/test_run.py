@@ -367,5 +367,5 @@ def test_edits_that_this_version_cannot_apply_are_not_passed_over(tmp_path):
     masks = FolderConfig(path=tmp_path / "masks", ids="consistent")
     room = SyntheticConfig(views=5, width=64, height=48)
     config = LiftConfig(Path("synthetic"), folder, reader=room, voxel=0.08, segmentation=masks)
-    with pytest.raises(InputError, match=r"edits\.jsonl holds edits"):
+    with pytest.raises(InputError, match=r"edits\.jsonl, line 1 is no edit"):
         lift(config)

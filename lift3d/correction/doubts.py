@@ -21,6 +21,8 @@ all of them parts of objects; every true object that was found is above."""
 SURE = 0.5
 """An object with a lower confidence, or a lower IoU with its own pixels, is likely several things.
 Chosen by hand."""
+LAYOUT = 1.0
+"""Confidence of floors and walls, which are not joined with anything."""
 LARGE = 0.001
 """Least share of the points of an object that is looked at. Chosen by hand."""
 JOINED = (0.35, 0.5)
@@ -145,7 +147,7 @@ def _one(known: Known) -> Iterator[Doubtful]:
         if spans >= max(2, SPANNED * looks):
             chances[pair] = max(chances.get(pair, 0.0), 0.5 * spans / max(looks, 1))
     for (a, b), chance in chances.items():
-        if a not in free or b not in free:
+        if any(each not in free or free[each].confidence >= LAYOUT for each in (a, b)):
             continue
         smaller = float(min(sizes[a], sizes[b]))
         yield Doubtful(

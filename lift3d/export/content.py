@@ -11,6 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Int32
 
+from lift3d.correction.history import Corrections
 from lift3d.export.instances import Object
 from lift3d.scene import LabelledPoints, LabelMap, Scene
 from lift3d.scene.colours import Palette
@@ -41,6 +42,16 @@ class Options:
 
 
 @dataclass(frozen=True, eq=False)
+class Before:
+    """What a corrected run was before its corrections."""
+
+    cloud: LabelledPoints
+    label_maps: Mapping[str, LabelMap]
+    edits: bytes
+    """The content of `edits.jsonl`."""
+
+
+@dataclass(frozen=True, eq=False)
 class Content:
     """A finished run to export."""
 
@@ -59,7 +70,12 @@ class Content:
     colours: Palette = field(default_factory=dict)
     """Colours of the run's objects, as in its pictures."""
     objects: tuple[Object, ...] = ()
-    """The run's objects by id: points, views, confidence, colour, centre and box."""
+    """The run's objects by id: points, views, confidence, colour, centre, box; name, class and
+    edits of those that a person changed."""
+    corrections: Corrections = field(default_factory=lambda: Corrections(0, 0, 0))
+    """How many edits made these labels; none for labels as the machine found them."""
+    automatic: Before | None = None
+    """The labels before corrections; None for a run without any."""
 
     @property
     def scene(self) -> Scene:

@@ -269,7 +269,7 @@ class Edits(Looking):
     @property
     def written(self) -> int:
         """The revision that the public files have; smaller than `revision` before `write`."""
-        return int(self._run.records["correct"].result.get("lines", 0))
+        return self.revision - self._run.unwritten
 
     def write(self, progress: Progress | None = None) -> None:
         """Write the cloud, the label maps and the list of objects with all edits."""

@@ -15,6 +15,7 @@ from lift3d.evaluation.scores import Found, score
 from lift3d.evaluation.truth import Truth, read_truth
 from lift3d.geometry.visibility import DepthTolerance
 from lift3d.run.correct import read_automatic
+from lift3d.run.exporting import unwritten
 from lift3d.run.run import Run
 from lift3d.scene import Camera, LabelMap
 from lift3d.scene.labelmaps import LabelMaps, derived, true_label_maps
@@ -63,7 +64,7 @@ def evaluate(
         "truth": str(truth),
         **scores,
         "panoptic": [*scores["panoptic"], *pictures],
-        "notes": [*known.notes, *notes],
+        "notes": [*([unwritten(run)] if run.unwritten else []), *known.notes, *notes],
         "consistency": run.consistency["printed"],
     }
     with atomic(run.files.evaluation) as part:

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from lift3d.evaluation.metrics.classes import BENCHMARKS
 from lift3d.evaluation.scores import at_vertices
-from lift3d.export.content import Content, Format, Options
+from lift3d.export.content import Before, Content, Format, Options
+from lift3d.export.corrections import given
 from lift3d.export.registry import FORMATS
 from lift3d.reconstruction.fusion import given_points
 from lift3d.run.run import Run
@@ -23,12 +25,14 @@ from lift3d.run.stages import alone_in
 from lift3d.scene import LabelledPoints
 from lift3d.scene.contents import content
 from lift3d.scene.errors import InputError
-from lift3d.scene.labelmaps import renumber, renumbered
+from lift3d.scene.labelmaps import LabelMaps, renumber, renumbered
 from lift3d.scene.progress import Progress, Quiet
 from lift3d.scene.storage import atomic, replace_folder, staged_folder
 
 MARKER = ".lift3d-export.json"
 """File in an export's folder with a digest of each file that the export wrote there."""
+CORRECTED = "corrected.json"
+"""File in an export of a corrected run: its edits, and the objects that a person changed."""
 CACHES = ("sparse/0/points3D.ply",)
 """Files that other programs make from an export, in its folder; a new export removes them."""
 
@@ -72,6 +76,8 @@ def _written(
     progress: Progress,
 ) -> list[Path]:
     """Check all formats, then write them; returns the paths written."""
+    if run.unwritten:
+        progress.log(f"warning: {unwritten(run)}")
     for each in chosen:
         _check_free(_home(out, each.name), each.name)
     shown = _content(run, any(each.pictures for each in chosen), options)
@@ -86,6 +92,7 @@ def _written(
                 staged_folder(out / each.name) as part,
             ):
                 notes = each.write(shown, part, tick)
+                notes += _marked_as_corrected(shown, part, each.name)
                 written += _publish(part, home, each.name)
         except OSError as error:
             # NumPy reports a full disk only as "4096 requested and 12 written".
@@ -95,6 +102,27 @@ def _written(
         for note in notes:
             progress.log(note)
     return written
+
+
+def _marked_as_corrected(shown: Content, part: Path, name: str) -> list[str]:
+    """Write which objects a person changed beside the export, and say so; nothing without edits."""
+    made = shown.corrections
+    if not made:
+        return []
+    content = {"edits": made.as_json(), "objects": given(shown.objects)}
+    with atomic(part / CORRECTED) as file:
+        file.write_text(json.dumps(content, indent=1))
+    note = f"{name}: these labels are corrected by hand, {made} ({CORRECTED} lists the objects)"
+    benchmark = "; they are no result of the method: say so where you submit them"
+    return [note + (benchmark if name in BENCHMARKS else "")]
+
+
+def unwritten(run: Run) -> str:
+    """The warning about edits that the public files do not have."""
+    return (
+        f"edits.jsonl has {run.unwritten} lines that the files of {run.folder} do not have yet; "
+        f"write them first: lift3d edit {run.folder} save"
+    )
 
 
 def _content(run: Run, pictures: bool, options: Options) -> Content:
@@ -122,11 +150,20 @@ def _content(run: Run, pictures: bool, options: Options) -> Content:
         options=options,
         colours=colours,
         objects=objects,
+        corrections=run.corrections,
+        automatic=_before(run),
     )
     unknown = sorted(set(options.keep) - set(shown.all_ids)) if options.keep else []
     if unknown:
         raise InputError(f"{run.folder} has no object {', '.join(map(str, unknown))} to keep")
     return shown
+
+
+def _before(run: Run) -> Before | None:
+    if not run.corrections:
+        return None
+    maps = LabelMaps(run.files.automatic.labels, list(run.cameras))
+    return Before(run.automatic, maps, run.files.edits.read_bytes())
 
 
 def _kept(cloud: LabelledPoints, largest: int | None) -> dict[int, int] | None:

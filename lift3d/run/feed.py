@@ -10,8 +10,9 @@ Needs torch. Frames and units are the run's own; nothing here aligns the world w
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +22,7 @@ import numpy as np
 from jaxtyping import Float32, Int32, Int64
 
 from lift3d.export.ply import read_cloud
+from lift3d.run.exporting import CORRECTED
 from lift3d.run.layout import Layout
 from lift3d.run.run import Run
 from lift3d.scene import LabelledPoints, Points
@@ -80,6 +82,23 @@ def read_labelled(path: Path) -> LabelledPoints:
         f"{path} is no finished run (run.json), no scene of a pointcept export (coord.npy) and no "
         "PLY; give one of these"
     )
+
+
+def corrected_ids(path: Path) -> frozenset[int]:
+    """The objects that a person changed or accepted, of anything that `read_labelled` reads.
+
+    For an export, by the `corrected.json` in its folder; empty where there is none.
+    """
+    if Layout(path).record.is_file():
+        return frozenset(e.id for e in Run.open(path).objects if e.edited or e.reviewed)
+    home = path.parent if path.suffix == ".ply" else path.parent.parent  # train/SCENE
+    try:
+        listed = json.loads((home / CORRECTED).read_text())["objects"]
+        return frozenset(int(each["id"]) for each in listed)
+    except FileNotFoundError:
+        return frozenset()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{home / CORRECTED} is damaged ({error}); export again") from error
 
 
 def _stored(path: Path) -> Path:
@@ -160,6 +179,8 @@ class Sample(NamedTuple):
     point: torch.Tensor
     """int64 (points,): index of each point in the cloud."""
     name: str
+    corrected: torch.Tensor
+    """bool (points,): whether a person changed or accepted the point's object."""
 
 
 class Batch(NamedTuple):
@@ -174,11 +195,12 @@ class Batch(NamedTuple):
     offset: torch.Tensor
     """int64 (samples,): end of each sample, as in Pointcept."""
     names: tuple[str, ...]
+    corrected: torch.Tensor
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
     """Concatenate samples, for `DataLoader(collate_fn=collate)`."""
-    xyz, colour, normal, instance, semantic, point, names = zip(*samples, strict=True)
+    xyz, colour, normal, instance, semantic, point, names, corrected = zip(*samples, strict=True)
     return Batch(
         torch.cat(xyz),
         torch.cat(colour),
@@ -188,6 +210,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         torch.cat(point),
         torch.tensor([len(each) for each in xyz]).cumsum(0),
         names,
+        torch.cat(corrected),
     )
 
 
@@ -219,7 +242,7 @@ class LabelledClouds(Dataset[Sample]):
         rng = np.random.default_rng([config.seed, epoch, number])
         path = self.paths[number]
         cloud = _cloud(path, content(_stored(path))[0])
-        return drawn_sample(cloud, config, rng, self.names[number])
+        return drawn_sample(cloud, config, rng, self.names[number], corrected_ids(path))
 
 
 @lru_cache(maxsize=CLOUDS_KEPT)
@@ -232,9 +255,16 @@ def _cloud(path: Path, digest: str | None) -> LabelledPoints:
 
 
 def drawn_sample(
-    cloud: LabelledPoints, config: FeedConfig, rng: np.random.Generator, name: str = ""
+    cloud: LabelledPoints,
+    config: FeedConfig,
+    rng: np.random.Generator,
+    name: str = "",
+    corrected: Collection[int] = (),
 ) -> Sample:
-    """One sample of a cloud: augmented, reduced to voxels, cropped to `most` points."""
+    """One sample of a cloud: augmented, reduced to voxels, cropped to `most` points.
+
+    `corrected`: ids of objects that a person changed or accepted.
+    """
     up = "xyz".index(config.up)
     level = [axis for axis in range(3) if axis != up]
     xyz, normal = cloud.points.xyz.astype(np.float64), cloud.points.normal.astype(np.float64)
@@ -273,6 +303,7 @@ def drawn_sample(
         taken(semantic, np.int64),
         torch.from_numpy(index.astype(np.int64)),
         name,
+        torch.from_numpy(np.isin(cloud.instance[index], list(corrected))),
     )
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Int64
 
 from lift3d.association.assignments import Assignments
 from lift3d.association.surface import Surface
+from lift3d.correction.edits import EditFile
 from lift3d.correction.history import Corrections
 from lift3d.export.content import Options
 from lift3d.export.instances import Object
@@ -207,6 +208,12 @@ class Run:
     def corrections(self) -> Corrections:
         """How many edits the public results have; none for a run as the machine made it."""
         return Corrections.of_json(self.instances.get("edits"))
+
+    @property
+    def unwritten(self) -> int:
+        """Number of lines in `edits.jsonl` that the public files do not have yet."""
+        lines = len(EditFile(self.files.edits).read())
+        return max(0, lines - int(self.records["correct"].result.get("lines", 0)))
 
     def forget(self) -> None:
         """Read everything that edits change anew at its next use."""
