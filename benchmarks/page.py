@@ -17,6 +17,7 @@ so every time is an upper bound; other jobs on the machine make it larger. The l
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import sys
@@ -47,6 +48,9 @@ def relabelled(run: Path, points: Points, instance: np.ndarray) -> None:
     write_automatic(layout.automatic, cloud, dict.fromkeys(ids, 0.9), dict.fromkeys(ids, 3))
     for path in (layout.edits, layout.automatic.surface, layout.automatic.assignments):
         path.unlink(missing_ok=True)
+    record = json.loads(layout.record.read_text())
+    record["settings"]["association"]["trust_ids"] = True  # the surface was of another cloud
+    layout.record.write_text(json.dumps(record))
 
 
 def grown(run: Path, count: int) -> None:
@@ -191,7 +195,7 @@ def plant(run: Path) -> dict[str, Any]:
     own = np.flatnonzero(label == halved)
     half = own[xyz[own, 0] > np.median(xyz[own, 0])]
     label[half] = 900
-    small = [each for each in big[9:20] if 1500 < np.count_nonzero(label == each)]
+    small = [each for each in big[9:20] if np.count_nonzero(label == each) > 1500]
     first = small[0]
     middle = {each: np.median(xyz[label == each], axis=0) for each in small}
     second = min(small[1:], key=lambda e: float(((middle[e] - middle[first]) ** 2).sum()))
@@ -236,7 +240,7 @@ def person(run: Path) -> str:
             visit(a)
             page.select(a, b)
             page.edited(lambda: page.press("m"))
-            left = [each for each in (a, b) if (now.label == each).any()][0]
+            left = next(each for each in (a, b) if (now.label == each).any())
             told.append(f"one in two: 3 inputs (wanted 3), IoU {fits(left, a):.2f}")
 
             first, second = planted["glued"]

@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -348,6 +349,21 @@ def test_a_run_whose_pictures_are_gone_opens_and_says_so(tmp_path):
             assert client.ask(f"/object/{each['id']}/picture")[0] in (200, 404)
 
 
+def test_a_run_that_lacks_files_of_the_association_opens_without_a_queue(tmp_path):
+    from tiny_scan import tiny_scan, write_rgbd_json
+
+    from lift3d.run.lift import lift
+    from lift3d.run.settings import LiftConfig
+
+    write_rgbd_json(tmp_path / "scan", tiny_scan(views=4))
+    lift(LiftConfig(tmp_path / "scan", tmp_path / "run", voxel=0.1))
+    (tmp_path / "run/automatic/surface.npz").unlink()
+    with served(tmp_path / "run") as client:
+        state = client.get("/api/state")
+        assert state["queue"] == []
+        assert "surface.npz is missing" in state["noQueue"]
+
+
 def test_edits_reach_other_pages_and_the_disk(lifted, tmp_path):
     with served(lifted, tmp_path / "run") as one:
         two = Client(one.server, "u2")
@@ -390,3 +406,27 @@ def listening(client):
                     return json.loads(line[6:])
 
     return wait
+
+
+def test_every_module_of_the_page_is_javascript_that_imports_what_is_there():
+    folder = Path(packing.__file__).parent / "page"
+    exported = {
+        path.name: set(
+            re.findall(
+                r"^export (?:const|class|function|async function) (\w+)", path.read_text(), re.M
+            )
+        )
+        for path in folder.glob("*.js")
+    }
+    for path in folder.glob("*.js"):
+        for names, module in re.findall(
+            r'^import \{ (.*?) \} from "\./(.*?)";', path.read_text(), re.M
+        ):
+            assert set(names.split(", ")) <= exported[module], f"{path.name} from {module}"
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("needs node to check the syntax: apt-get install nodejs")
+    for path in folder.glob("*.js"):
+        command = [node, "--input-type=module", "--check"]
+        done = subprocess.run(command, input=path.read_text(), text=True, capture_output=True)
+        assert done.returncode == 0, done.stderr

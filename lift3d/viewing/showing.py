@@ -207,6 +207,7 @@ class Showing:
         palette = edits.palette
         doubts = {each.edit.n: each.reason for each in edits.doubts}
         agreement = edits.agreement()
+        queue, without = self._queue()
         return {
             "revision": edits.revision,
             "objects": [
@@ -241,10 +242,18 @@ class Showing:
             ],
             "undone": [each.n for each in edits.undone(who)],
             "doubts": len(doubts),
-            "queue": [self._doubtful(each) for each in edits.queue()],
+            "queue": [self._doubtful(each) for each in queue],
+            "noQueue": without,
             "agreement": None if agreement is None else asdict(agreement),
             "written": edits.written,
         }
+
+    def _queue(self) -> tuple[tuple[Doubtful, ...], str]:
+        """What is likely wrong; or nothing and the reason, where files of the run are missing."""
+        try:
+            return self.edits.queue(), ""
+        except InputError as error:
+            return (), str(error)
 
     @cached_property
     def automatic_objects(self) -> int:

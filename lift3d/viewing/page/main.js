@@ -2,17 +2,22 @@
 // @ts-check
 import { getBytes, getJson, listen, person, post } from "./api.js";
 import { Cloud } from "./cloud.js";
+import { ask, rename } from "./dialogs.js";
+import { all, byId, element, pressed } from "./elements.js";
 import { add, project, unit, unpacked } from "./geometry.js";
 import { actionOf, known } from "./keys.js";
-import { History, Objects, Queue, Strip, element } from "./lists.js";
+import { Objects } from "./objects.js";
 import { Orbit } from "./orbit.js";
 import { Picture } from "./picture.js";
+import { Brush, Lasso } from "./painting.js";
 import { onCloud, onPicture } from "./pointer.js";
+import { History, Queue } from "./queue.js";
 import { PARTS, Store } from "./store.js";
 import { thumbnails } from "./thumbnails.js";
-import { Brush, Click, Lasso, Select, Split } from "./tools.js";
+import { showStatus } from "./status.js";
+import { Strip } from "./strip.js";
+import { Click, Select, Split } from "./tools.js";
 
-const byId = (id) => /** @type {any} */ (document.getElementById(id));
 const MODES = ["labels", "colour", "score"];
 const AT_ONCE = 2; // chunks that are fetched at the same time
 
@@ -46,6 +51,9 @@ class App {
     };
     this.toolName = "select";
     this.before = null; // labels under a preview
+    this.dismissed = false; // the lines of the first run
+    this.named = () => {}; // what Enter does in the dialog of names
+    this.moved = () => {}; // the camera has moved; see pointer.js
     onCloud(this);
     onPicture(this);
     this.store.on(["selection", "hidden", "hover", "state"], () => this.repaint());
@@ -73,7 +81,7 @@ class App {
     byId("name").textContent = info.name;
     byId("name").title = info.folder;
     document.body.classList.toggle("read-only", info.readOnly);
-    if (info.cloud.low && info.cloud.box) this.orbit.frame(...info.cloud.box, true);
+    this.orbit.frame(info.cloud.box[0], info.cloud.box[1], true);
     this.setCameras();
     if (!info.cloud.points) this.trouble("the cloud of this run has no points");
     if (!info.views.length) this.picture.parts.name.textContent = "this run has no views";
@@ -178,7 +186,7 @@ class App {
     } catch (error) {
       if (error.status === 409) {
         await this.catchUp();
-        if (await this.ask(`${error.message} Do it all the same, on what is there now?`, ["Leave it", "Do it"]))
+        if (await ask(`${error.message} Do it all the same, on what is there now?`, ["Leave it", "Do it"]))
           return this.act(what, more, this.store.revision);
         return false;
       }
@@ -326,49 +334,14 @@ class App {
     this.asked = true;
     requestAnimationFrame(() => {
       this.asked = false;
-      this.line();
+      showStatus(this);
       this.drawMarks();
     });
   }
 
-  /** The line at the bottom: what is kept, what it is worth, who is here. */
-  line() {
-    const { store, info, cloud } = this;
-    const { state } = store;
-    byId("hint").textContent = store.busy || this.tool.hint;
-    const parts = [];
-    if (info.readOnly) parts.push("read only");
-    else if (!store.online) parts.push("⚠ the server is gone; what is listed as kept is on its disk");
-    else {
-      const n = state.edits.length;
-      parts.push(n ? `${n} edit${n > 1 ? "s" : ""}, all kept` : "no edits");
-      if (state.doubts) parts.push(`${state.doubts} in doubt`);
-      if (state.revision > state.written) parts.push("not yet saved to the files");
-      else if (n) parts.push("files are up to date");
-    }
-    parts.push(...agreement(state.agreement));
-    const objects = state.objects.length;
-    const found = state.automatic;
-    parts.push(found !== undefined && found !== objects ? `${found} → ${objects} objects` : `${objects} objects`);
-    const { points, sent } = info.cloud;
-    if (cloud.count < sent) parts.push(`${cloud.count.toLocaleString("en")} of ${sent.toLocaleString("en")} points`);
-    else if (sent < points) parts.push(`${compact(sent)} of ${compact(points)} points shown`);
-    else parts.push(`${compact(points)} points`);
-    if (store.hidden.size) parts.push(`${store.hidden.size} hidden`);
-    if (store.people > 1) parts.push(`${store.people} people here`);
-    byId("bar").textContent = parts.join(" · ");
-    byId("bar").classList.toggle("warn", !store.online);
-    byId("first").hidden = state.edits.length > 0 || this.dismissed || store.selected.size > 0;
-    const some = store.selected.size;
-    for (const [name, least] of [["merge", 2], ["rename", 1], ["delete", 1]])
-      document.querySelector(`[data-do="${name}"]`).disabled = some < least;
-    document.querySelector('[data-do="undo"]').disabled = !state.edits.length;
-    document.querySelector('[data-do="redo"]').disabled = !state.undone?.length;
-  }
-
   showTab(name) {
     document.body.dataset.tab = name;
-    for (const each of document.querySelectorAll("nav button"))
+    for (const each of all("nav button"))
       each.setAttribute("aria-pressed", String(each.dataset.tab === name));
   }
 
@@ -459,7 +432,7 @@ class App {
     if (this.info.readOnly && name !== "select") return;
     this.tool.stop();
     this.toolName = name;
-    for (const each of document.querySelectorAll("[data-tool]"))
+    for (const each of all("[data-tool]"))
       each.setAttribute("aria-pressed", String(each.dataset.tool === name));
     byId("middle").classList.toggle("crosshair", this.tool.cursor !== "");
     byId("frame").classList.toggle("crosshair", this.tool.cursor !== "");
@@ -484,9 +457,9 @@ class App {
   get actions() {
     const { store, cloud } = this;
     const ids = [...store.selected];
-    const switched = (name, field, text) => () => {
+    const switched = (name, field) => () => {
       cloud[field] = !cloud[field];
-      pressed(name, cloud[field], text);
+      pressed(name, cloud[field]);
       cloud.restart();
     };
     return {
@@ -498,7 +471,7 @@ class App {
       unlabelled: switched("unlabelled", "showUnlabelled"),
       frame: () => (ids.length ? this.frame(ids) : this.actions.home()),
       home: () => {
-        this.orbit.frame(...this.info.cloud.box, true);
+        this.orbit.frame(this.info.cloud.box[0], this.info.cloud.box[1], true);
         this.moved();
       },
       all: () => store.select([...store.objects.keys()].filter((id) => !store.hidden.has(id))),
@@ -532,7 +505,7 @@ class App {
         store.adding = !store.adding;
         pressed("adding", store.adding);
       },
-      rename: () => ids.length && this.rename(ids),
+      rename: () => ids.length && rename(this, ids),
       delete: () => ids.length && this.act("delete", { ids, to: "unlabelled" }),
       dissolve: () => ids.length && this.act("delete", { ids, to: "neighbours" }),
       accept: () => ids.length && this.act("accept", { ids }),
@@ -550,7 +523,7 @@ class App {
     const more = { ids };
     if (names.size > 1) {
       const choices = [...names];
-      const chosen = await this.ask("Both have names. Which is kept?", ["Cancel", ...choices]);
+      const chosen = await ask("Both have names. Which is kept?", ["Cancel", ...choices]);
       if (!chosen) return;
       const kept = choices[chosen - 1];
       more.into = ids.find((id) => this.store.objects.get(id).name === kept);
@@ -561,49 +534,6 @@ class App {
     }
   }
 
-  rename(ids) {
-    const dialog = byId("naming");
-    const [first] = ids;
-    const each = this.store.objects.get(first);
-    byId("naming-what").textContent = ids.length === 1 ? this.store.describe(first) : `${ids.length} objects`;
-    byId("naming-name").value = ids.length === 1 ? each.name : "";
-    byId("naming-class").value = each.class;
-    const classes = new Set(this.store.state.objects.map((one) => one.class).filter(Boolean));
-    byId("classes").replaceChildren(...[...classes].map((name) => element("option", "", { value: name })));
-    dialog.showModal();
-    byId("naming-name").select();
-    this.named = async () => {
-      dialog.close();
-      const name = byId("naming-name").value.trim();
-      const kind = byId("naming-class").value.trim();
-      for (const id of ids) {
-        const one = this.store.objects.get(id);
-        if (ids.length === 1 ? name !== one.name : name) await this.act("name", { id, name });
-        if (kind !== one.class) await this.act("classify", { id, class_name: kind });
-      }
-    };
-  }
-
-  /** A question; the number of the answer, 0 for Esc. @returns {Promise<number>} */
-  ask(text, choices) {
-    const dialog = byId("asking");
-    byId("asking-what").textContent = text;
-    return new Promise((answer) => {
-      const buttons = choices.map((each, i) => {
-        const button = element("button", each, i === choices.length - 1 ? { class: "main" } : {});
-        button.addEventListener("click", () => {
-          dialog.close();
-          answer(i);
-        });
-        return button;
-      });
-      byId("asking-choices").replaceChildren(...buttons);
-      dialog.addEventListener("cancel", () => answer(0), { once: true });
-      dialog.showModal();
-      buttons[buttons.length - 1].focus();
-    });
-  }
-
   async save() {
     const saved = await this.working("writing cloud, label maps and scores", () => post("/api/save", {}));
     if (!saved) return;
@@ -612,15 +542,15 @@ class App {
   }
 
   buttons() {
-    for (const each of document.querySelectorAll("[data-do]"))
+    for (const each of all("[data-do]"))
       each.addEventListener("click", () => this.actions[each.dataset.do]());
-    for (const each of document.querySelectorAll("[data-tool]"))
+    for (const each of all("[data-tool]"))
       each.addEventListener("click", () => this.use(each.dataset.tool));
-    for (const each of document.querySelectorAll("nav [data-tab]"))
+    for (const each of all("nav [data-tab]"))
       each.addEventListener("click", () => this.showTab(each.dataset.tab));
-    for (const each of document.querySelectorAll("[data-mode]"))
+    for (const each of all("[data-mode]"))
       each.addEventListener("click", () => {
-        for (const one of document.querySelectorAll("[data-mode]"))
+        for (const one of all("[data-mode]"))
           one.setAttribute("aria-pressed", String(one === each));
         this.picture.setMode(each.dataset.mode);
       });
@@ -677,24 +607,6 @@ class App {
 }
 
 const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
-const compact = (n) => (n < 10_000 ? String(n) : n < 1e6 ? `${Math.round(n / 1000)} k` : `${(n / 1e6).toFixed(1)} M`);
-
-function pressed(name, on) {
-  const button = document.querySelector(`header [data-do="${name}"]`);
-  button.setAttribute("aria-pressed", String(on));
-  return button;
-}
-
-/** `≈H 96.9 → 97.1 · H′ … · coverage …`, never H alone. */
-function agreement(found) {
-  if (!found) return [];
-  const percent = (value) => (value === null ? "–" : (100 * value).toFixed(1));
-  const both = (name) => {
-    const [a, b] = [percent(found.automatic[name]), percent(found.corrected[name])];
-    return a === b ? a : `${a} → ${b}`;
-  };
-  return [`≈H ${both("H")}`, `H′ ${both("H_prime")}`, `coverage ${both("coverage")} %`];
-}
 
 async function start() {
   try {

@@ -127,7 +127,7 @@ export class Picture {
     const colours = new Map();
     const some = store.selected.size > 0;
     const solid = this.mode === "labels" ? 110 : 0;
-    const abgr = ([r, g, b], a) => ((a << 24) | (b << 16) | (g << 8) | r) >>> 0;
+    const abgr = (rgb, a) => ((a << 24) | (rgb[2] << 16) | (rgb[1] << 8) | rgb[0]) >>> 0;
     const rim = new Map();
     for (const id of [...store.objects.keys(), 0]) {
       const marked = store.selected.has(id) || (id && store.hovered === id);
@@ -172,7 +172,8 @@ export class Picture {
   }
 
   /** The point in front at a pixel: {point, xyz, id}, or null. */
-  async pointAt([x, y]) {
+  async pointAt(pixel) {
+    const [x, y] = pixel;
     const found = await getJson(`/api/at?view=${this.store.view}&x=${x}&y=${y}`);
     return found.xyz ? found : null;
   }
@@ -227,7 +228,8 @@ export class Picture {
   }
 }
 
-function ring(pen, [x, y], radius, inner, outer) {
+function ring(pen, at, radius, inner, outer) {
+  const [x, y] = at;
   for (const [width, colour] of [[3, outer], [1.2, inner]]) {
     pen.lineWidth = width;
     pen.strokeStyle = colour;

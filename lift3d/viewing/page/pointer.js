@@ -86,7 +86,8 @@ export function onCloud(app) {
   canvas.addEventListener("pointerup", up);
   canvas.addEventListener("pointercancel", up);
 
-  function click([x, y], event) {
+  function click(here, event) {
+    const [x, y] = here;
     const hit = cloud.pick(x, y);
     if (hit?.camera !== undefined) return app.picture.show(hit.camera);
     app.tool.cloudClick(hit ?? { id: 0 }, event);

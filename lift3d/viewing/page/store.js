@@ -8,7 +8,7 @@ export class Store extends EventTarget {
     super();
     this.info = info;
     this.revision = 0;
-    this.state = { objects: [], edits: [], undone: [], doubts: 0, queue: [], agreement: null };
+    this.state = { objects: [], edits: [], undone: [], doubts: 0, queue: [], noQueue: "", agreement: null };
     /** @type {Map<number, any>} */ this.objects = new Map();
     /** @type {Set<number>} */ this.selected = new Set();
     /** @type {Set<number>} */ this.hidden = new Set();
