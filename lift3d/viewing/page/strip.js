@@ -49,7 +49,9 @@ export class Strip {
     const picture = element("img", "", { alt: "", draggable: "false" });
     thumbnails.show(picture, `/view/${view}/image?small=1`);
     const percent = agreement === null ? "" : ` ${(100 * agreement).toFixed(1)} %`;
-    made.append(picture, element("span", `${name}${percent}`));
+    const cut = element("span", "", { class: "cut" });
+    cut.append(picture);
+    made.append(cut, element("span", `${name}${percent}`));
     made.addEventListener("click", () => this.app.picture.show(view));
     return made;
   }
