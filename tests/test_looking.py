@@ -22,7 +22,7 @@ from lift3d.run.run import Run
 from lift3d.run.settings import LiftConfig
 from lift3d.scene import Masks
 from lift3d.scene.errors import InputError
-from lift3d.scene.labelmaps import read_label_map
+from lift3d.scene.labelmaps import read_label_map, write_label_map
 from lift3d.scene.protocols import Segmenter
 from lift3d.segmentation.simulated import SimulatedConfig
 
@@ -283,3 +283,38 @@ def test_exports_and_the_feed_mark_what_a_person_corrected(run, tmp_path, capsys
 
 def test_the_state_in_memory_counts_as_a_state(tmp_path):
     assert state_of(ROW).spacing() == pytest.approx(STEP, rel=0.01)
+
+
+def test_a_run_without_objects_and_one_without_points_can_be_opened_and_edited(run):
+    """Everything answers, and what needs an object says that there is none."""
+    from lift3d.run.correct import write_automatic
+    from lift3d.run.scene_file import write_points
+    from lift3d.scene import LabelledPoints
+
+    for points in (run.points, run.points.take(np.zeros(0, int))):
+        folder = run.folder
+        count = len(points)
+        write_points(folder / "points.npz", points)
+        nothing = LabelledPoints(points, np.zeros(count, np.int32), np.zeros(count, np.float32))
+        write_automatic(run.files.automatic, nothing, {}, {})
+        surface = Surface(
+            np.full(count, -1, np.int32), np.zeros((0, 2), np.int32), np.zeros(0, np.float32),
+            np.zeros((0, 2), np.int32), np.zeros(0, np.float32), np.zeros(0, np.int32),
+            np.zeros(0, np.int32),
+        )  # fmt: skip
+        surface.save(run.files.automatic.surface)
+        for path in run.files.automatic.labels.iterdir():
+            write_label_map(path.parent, path.stem, np.zeros((72, 96), np.int32))
+        (folder / "edits.jsonl").unlink(missing_ok=True)
+        edits = Run.open(folder).edits
+        assert edits.objects == ()
+        assert edits.palette == {}
+        assert not [each for each in edits.queue() if each.kind != "view"]
+        with pytest.raises(InputError, match="no object 1; it has none"):
+            edits.name(1, "chair")
+        mask = np.zeros((72, 96), bool)
+        mask[10:40, 10:60] = True
+        new = edits.paint("0001", mask).edit.new[0]
+        assert (edits.label_map("0001")[mask] == new).all()
+        edits.write()
+        assert [each.id for each in Run.open(folder).objects] == [new]

@@ -33,8 +33,10 @@ from lift3d.scene.storage import save_arrays
 if TYPE_CHECKING:
     from lift3d.run.run import Run
 
-VIEWS_KEPT = 32
+VIEWS_KEPT = 64
 """Views whose visible points are kept in memory."""
+CHANGES_KEPT = 200
+"""Changes that are kept in memory for `since`; older ones count as changes of all points."""
 
 
 class Conflict(InputError):
@@ -448,6 +450,7 @@ class Session:
             del self._log[remembered:]
             raise
         self._size = self._file.size()
+        del self._log[:-CHANGES_KEPT]
         return Kept(
             edit,
             edit.n,

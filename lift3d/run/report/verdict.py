@@ -6,13 +6,11 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lift3d.correction.doubts import LOW_CONFIDENCE
 from lift3d.correction.history import Corrections
 
 Json = Mapping[str, Any]
 
-LOW_CONFIDENCE = 0.05
-"""Objects with a lower confidence are doubtful. Chosen on the demo: 26 of its 67 objects are below,
-all of them parts of objects; every true object that was found is above."""
 FEW_POINTS = 0.0005
 """Share of the cloud's points; objects with fewer are doubtful, as they may be noise. Chosen by
 hand."""
