@@ -1,4 +1,4 @@
-"""The acceptance checks of the page, each with its number: python benchmarks/page.py RUN [CHECK...]
+"""The acceptance checks of the page: python benchmarks/page.py RUN [CHECK...] [--kills 100]
 
 RUN is a run of `lift3d demo`; it is copied, never changed. Chromium draws without a graphics card,
 so every time is an upper bound; other jobs on the machine make it larger. The load is printed.
@@ -17,7 +17,6 @@ so every time is an upper bound; other jobs on the machine make it larger. The l
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import sys
@@ -29,28 +28,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from page_browser import Page, chromium
-from page_client import served
+from page_client import relabelled, served
 from page_edits import clicks, copied, follows, killed, splits
 
-from lift3d.run.correct import write_automatic
-from lift3d.run.layout import Layout
 from lift3d.run.run import Run
-from lift3d.run.scene_file import write_points
-from lift3d.scene import LabelledPoints, Points
-
-
-def relabelled(run: Path, points: Points, instance: np.ndarray) -> None:
-    """Put another cloud into a run: what the page needs of it."""
-    layout = Layout(run)
-    cloud = LabelledPoints(points, instance, np.ones(len(points), np.float32))
-    ids = np.unique(instance[instance > 0]).tolist()
-    write_points(layout.points, points)
-    write_automatic(layout.automatic, cloud, dict.fromkeys(ids, 0.9), dict.fromkeys(ids, 3))
-    for path in (layout.edits, layout.automatic.surface, layout.automatic.assignments):
-        path.unlink(missing_ok=True)
-    record = json.loads(layout.record.read_text())
-    record["settings"]["association"]["trust_ids"] = True  # the surface was of another cloud
-    layout.record.write_text(json.dumps(record))
+from lift3d.scene import Points
 
 
 def grown(run: Path, count: int) -> None:
@@ -342,9 +324,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("checks", nargs="*", help=", ".join(CHECKS))
+    parser.add_argument("--kills", type=int, default=100)
     given = parser.parse_args()
     for name in given.checks or CHECKS:
-        found = CHECKS[name](given.run)
+        more = [given.kills] if name == "killed" else []
+        found = CHECKS[name](given.run, *more)
         print(f"{name:8s} {found} [load {os.getloadavg()[0]:.0f}]", flush=True)
 
 

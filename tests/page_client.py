@@ -6,7 +6,13 @@ import json
 import shutil
 from urllib.parse import urlsplit
 
+import numpy as np
+
+from lift3d.run.correct import write_automatic
+from lift3d.run.layout import Layout
 from lift3d.run.run import Run
+from lift3d.run.scene_file import write_points
+from lift3d.scene import LabelledPoints
 from lift3d.viewing.serving import opened
 
 
@@ -68,3 +74,17 @@ def served(run, to=None, **options):
         run = to
     with opened(Run.open(run), **options) as server:
         yield Client(server)
+
+
+def relabelled(run, points, instance):
+    """Put another cloud into a run: what the page needs of it."""
+    layout = Layout(run)
+    cloud = LabelledPoints(points, instance, np.ones(len(points), np.float32))
+    ids = np.unique(instance[instance > 0]).tolist()
+    write_points(layout.points, points)
+    write_automatic(layout.automatic, cloud, dict.fromkeys(ids, 0.9), dict.fromkeys(ids, 3))
+    for path in (layout.edits, layout.automatic.surface, layout.automatic.assignments):
+        path.unlink(missing_ok=True)
+    record = json.loads(layout.record.read_text())
+    record["settings"]["association"]["trust_ids"] = True  # the surface was of another cloud
+    layout.record.write_text(json.dumps(record))

@@ -6,10 +6,11 @@ import shutil
 import numpy as np
 import pytest
 from page_browser import Page, chromium
-from page_client import served
+from page_client import relabelled, served
 from tiny_export import lifted_run
 
 from lift3d.run.run import Run
+from lift3d.scene import Points
 from lift3d.scene.labelmaps import read_label_map
 
 
@@ -355,3 +356,37 @@ def test_the_list_is_reached_and_used_by_keyboard(page):
     assert keys > 25
     page.press("Escape")
     assert not page.js("document.getElementById('help').open")
+
+
+@pytest.mark.parametrize("kind", ["sparse", "no objects", "300 objects", "large ids"])
+def test_odd_runs_open_and_say_what_there_is(kind, run, browser):
+    cloud = Run.open(run).cloud
+    points, ids = cloud.points, cloud.instance.copy()
+    if kind == "sparse":  # as of photos: few points, no normals
+        few = np.arange(0, len(ids), 40)
+        points = Points(
+            points.xyz[few],
+            points.rgb[few],
+            np.zeros((len(few), 3), np.float32),
+            points.confidence[few],
+        )
+        ids = ids[few]
+    elif kind == "no objects":
+        ids[:] = 0
+    elif kind == "300 objects":
+        ids = (np.arange(len(ids)) * 300 // len(ids) + 1).astype(np.int32)
+    else:
+        ids[ids > 0] += 70_000
+    relabelled(run, points, ids)
+    expected = len(np.unique(ids[ids > 0]))
+    with served(run) as client:
+        page = Page(browser, client.server.address)
+        assert page.js("lift3d.store.objects.size") == expected
+        assert page.js("lift3d.cloud.count") == len(ids)
+        rows = page.js("document.querySelectorAll('#objects li[data-id]').length")
+        assert rows == expected
+        if expected:
+            page.select(large(page, 1, fewest=5)[0])
+        else:
+            assert "no objects" in page.js("document.getElementById('objects').textContent")
+        page.close()

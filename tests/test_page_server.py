@@ -18,12 +18,13 @@ from tiny_export import lifted_run
 
 from lift3d.run.run import Run
 from lift3d.run.stages import announced
-from lift3d.scene import Points
+from lift3d.scene import Masks, Points
 from lift3d.scene.errors import InputError
 from lift3d.scene.labelmaps import read_label_map
+from lift3d.scene.protocols import Segmenter
 from lift3d.viewing import packing
 from lift3d.viewing.server import MOST_BODY
-from lift3d.viewing.serving import opened
+from lift3d.viewing.serving import opened, promptable
 
 
 @pytest.fixture(scope="module")
@@ -388,6 +389,56 @@ def test_edits_reach_other_pages_and_the_disk(lifted, tmp_path):
         assert status == 422  # it is not theirs
         one.edit("undo")
         assert len(one.get("/api/state")["objects"]) == len(state["objects"])
+
+
+class OfLabels(Segmenter):
+    """A segmenter whose masks are the run's own: what the pixel of a prompt shows."""
+
+    def __init__(self, run):
+        self.labels = run.labels
+
+    def prompt(self, view, prompts):
+        labels = self.labels[view.name]
+        stack = []
+        for each in prompts:
+            column, row = each.xy[each.positive][0].astype(int)
+            stack.append(labels == labels[row, column])
+        return Masks(np.array(stack), np.ones(len(stack), np.float32))
+
+    def alternatives(self, view, prompt):
+        return self.prompt(view, [prompt])
+
+
+def test_a_click_in_a_picture_is_carried_to_other_views_step_by_step(lifted, tmp_path):
+    shutil.copytree(lifted, tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    with served(tmp_path / "run", segmenter=OfLabels(run)) as client:
+        assert client.get("/api/run")["clicks"]
+        labels = run.labels[next(iter(run.cameras))]
+        ids, counts = np.unique(labels[labels > 0], return_counts=True)
+        rows, columns = np.nonzero(labels == ids[np.argmax(counts)])
+        pixel = [int(columns[len(columns) // 2]), int(rows[len(rows) // 2])]
+        status, found = client.post("/api/propose", view=0, xy=[pixel], positive=[True])
+        assert status == 200, found
+        assert found["views"] == 1
+        while found["views"] < found["of"]:
+            before = found["views"]
+            status, found = client.post("/api/propose", more=found["key"])
+            assert (status, found["views"] > before) == (200, True), found
+        told = client.edit("segment", key=found["key"], id=None)
+        edit = json.loads((tmp_path / "run/edits.jsonl").read_text())
+        assert edit["tool"] == "segmenter"
+        assert told["n"] == 1
+        assert client.post("/api/propose", view=99, xy=[pixel], positive=[True])[0] == 404
+        assert client.post("/api/propose", view=0, xy=[[1]], positive=[True])[0] == 400
+        assert client.post("/api/propose", more="77")[0] == 422
+
+
+def test_regions_are_not_offered_for_clicks_in_pictures():
+    with pytest.raises(InputError, match="regions cannot"):
+        promptable("regions")
+    with pytest.raises(InputError, match="did you mean"):
+        promptable("samm")
 
 
 def listening(client):

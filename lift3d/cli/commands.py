@@ -107,6 +107,9 @@ class View:
     """Look only: no tools, no edits. Several can look at one run."""
     browser: bool = True
     """Open the browser."""
+    clicks: str | None = None
+    """Segmenter for one click in a picture, such as sam; it needs its weights (`lift3d weights`).
+    Without one, and for clicks in the cloud, the tree of joins answers."""
     window: bool = False
     """Open3D's window instead of the page: cloud by object, colour or score, and cameras."""
     screenshot: Path | None = None
@@ -125,7 +128,7 @@ class View:
             return
         from lift3d.viewing.serving import serve
 
-        serve(self.folder, self.host, self.port, self.read_only, self.browser)
+        serve(self.folder, self.host, self.port, self.read_only, self.browser, self.clicks)
 
 
 @dataclass(frozen=True)

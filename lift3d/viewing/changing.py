@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from lift3d.correction.proposals import Proposal
 from lift3d.run.editing import Conflict
 from lift3d.scene.errors import InputError
+from lift3d.scene.protocols import Segmenter
 from lift3d.viewing.server import Answer, Refused, Request, Route, json_answer
 from lift3d.viewing.showing import Showing
 
@@ -23,9 +26,12 @@ Body = Mapping[str, Any]
 class Changing:
     """The routes that change a session's run."""
 
-    def __init__(self, session: Showing) -> None:
-        self.session, self.edits = session, session.edits
-        self._proposals: dict[str, Any] = {}
+    def __init__(self, session: Showing, segmenter: Segmenter | None = None) -> None:
+        """`segmenter` answers clicks in pictures; without one the tree of joins does."""
+        self.session, self.edits, self.segmenter = session, session.edits, segmenter
+        self._proposals: dict[str, Proposal] = {}
+        self._growing: dict[str, Iterator[Proposal]] = {}
+        self._clicks = threading.Lock()
         self._count = 0
 
     @property
@@ -34,10 +40,10 @@ class Changing:
         found: dict[str, Route] = {
             "POST /api/edit": self.edit,
             "POST /api/preview": self.preview,
-            "POST /api/propose": self.propose,
             "POST /api/save": self.save,
         }
-        return {key: self.session.alone(route) for key, route in found.items()}
+        alone = {key: self.session.alone(route) for key, route in found.items()}
+        return {**alone, "POST /api/propose": self.propose}
 
     def edit(self, asked: Request) -> Answer:
         """Do one edit; it is on the disk when this is answered. 409 where its objects changed."""
@@ -129,24 +135,53 @@ class Changing:
         return json_answer({"parts": listed})
 
     def propose(self, asked: Request) -> Answer:
-        """An object from one click, by the tree of joins; accepted with the edit `segment`."""
-        body = asked.body
+        """An object from one click; accepted with the edit `segment`.
+
+        A segmenter goes on with other views each time that its proposal's key is asked for again.
+        Others need not wait for it.
+        """
+        with self._clicks:
+            body = asked.body
+            if "more" in body:
+                key = value(body, "more", str)
+                found = next(self._growing.get(key, iter(())), self._proposal({"key": key}))
+            else:
+                self._count += 1
+                key = str(self._count)
+                if self.segmenter is not None and "xy" in body:
+                    self._growing[key] = self._by_segmenter(body, self.segmenter)
+                    found = next(self._growing[key])
+                else:
+                    found = self._by_tree(body)
+            self._proposals[key] = found
+            for old in list(self._proposals)[:-PROPOSALS]:
+                del self._proposals[old]
+                self._growing.pop(old, None)
+        told = {"key": key, "level": found.level, "levels": found.levels, "score": found.score}
+        return json_answer(
+            {**told, "views": found.views, "of": found.of, **self._part(found.points)}
+        )
+
+    def _by_tree(self, body: Body) -> Proposal:
         order = self.session.packed.order
 
         def points(name: str) -> list[int]:
-            places = body.get(name) or []
-            return [int(order[self._place(each)]) for each in places]
+            return [int(order[self._place(each)]) for each in body.get(name) or []]
 
         seed = int(order[self._place(value(body, "point", int))])
-        level = optional(body, "level")
-        found = self.edits.propose_tree(seed, level, points("add"), points("remove"))
-        self._count += 1
-        key = str(self._count)
-        self._proposals[key] = found
-        for old in list(self._proposals)[:-PROPOSALS]:
-            del self._proposals[old]
-        told = {"key": key, "level": found.level, "levels": found.levels, "score": found.score}
-        return json_answer({**told, **self._part(found.points)})
+        return self.edits.propose_tree(
+            seed, optional(body, "level"), points("add"), points("remove")
+        )
+
+    def _by_segmenter(self, body: Body, segmenter: Segmenter) -> Iterator[Proposal]:
+        view = value(body, "view", int)
+        if not 0 <= view < len(self.session.names):
+            raise IndexError(view)
+        pixels = [numbers({"a pixel": each}, "a pixel", 2) for each in value(body, "xy", list)]
+        positive = [bool(each) for each in value(body, "positive", list)]
+        return self.edits.propose_click(
+            self.session.names[view], pixels, positive, segmenter, level=optional(body, "level")
+        )
 
     def save(self, asked: Request) -> Answer:
         """Write the public files: cloud, label maps, objects; then scores and report."""
@@ -198,7 +233,7 @@ class Changing:
             mask[start : start + length] = True
         return self.session.names[number], mask.reshape(camera.height, camera.width)
 
-    def _proposal(self, body: Body) -> Any:
+    def _proposal(self, body: Body) -> Proposal:
         key = value(body, "key", str)
         if key not in self._proposals:
             raise InputError("the proposal is too old; click again")

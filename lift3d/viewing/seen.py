@@ -14,6 +14,10 @@ from lift3d.geometry.visibility import Sightings
 from lift3d.run.report.best_views import CUT, Box
 from lift3d.run.run import Run
 
+MOST = 60_000_000
+"""Points of all views together that are kept: 700 MB. Of views that see more, an even part."""
+NEAR = 32
+"""Points around a place that stand for it in a view that does not see the very point."""
 BORDER = 3
 """An object with points this near to the border of a picture may be cut by it, in pixels."""
 
@@ -47,7 +51,7 @@ class Seen:
             if self._stopped:
                 return
             if self._sightings[number] is None:
-                self._sightings[number] = self._edits.seen(name)
+                self._sightings[number] = _part(self._edits.seen(name), MOST // len(self._names))
 
     def stop(self) -> None:
         """Look at no further view."""
@@ -107,29 +111,39 @@ class Seen:
 
     def views_of_point(self, point: int) -> list[tuple[int, int, int]]:
         """Views that see a point, with its column and row; the largest and squarest first."""
-        xyz = self._run.points.xyz[point].astype(np.float64)
-        normal = self._run.points.normal[point].astype(np.float64)
+        xyz = self._run.points.xyz
+        away = ((xyz - xyz[point]) ** 2).sum(1)
+        near = np.argpartition(away, min(NEAR, len(away) - 1))[:NEAR]
+        near = near[np.argsort(away[near], kind="stable")]
         found = []
         for view, sightings in enumerate(self._sightings):
-            if sightings is None:
+            if sightings is None or not len(sightings):
                 continue
-            place = int(np.searchsorted(sightings.point, point))
-            if place == len(sightings) or sightings.point[place] != point:
-                continue
-            column, row = int(sightings.column[place]), int(sightings.row[place])
-            camera = self._run.cameras[self._names[view]]
-            ray = camera.pose[:3, 3] - xyz
-            far = max(float(np.linalg.norm(ray)), 1e-9)
-            facing = float(normal @ ray) / far if normal.any() else 1.0
-            # Where it stands in the picture: 0 at the border, 1 in the middle.
-            inside = min(
-                2 * (column + 0.5) / camera.width,
-                2 * (row + 0.5) / camera.height,
-                2 - 2 * (column + 0.5) / camera.width,
-                2 - 2 * (row + 0.5) / camera.height,
-            )
-            focal = float(camera.K[0, 0]) / camera.width
-            worth = max(facing, 0.05) * (focal / far) ** 2 * min(1.0, 0.2 + 1.6 * inside)
-            found.append((worth, view, column, row))
+            places = np.minimum(np.searchsorted(sightings.point, near), len(sightings) - 1)
+            seen = np.flatnonzero(sightings.point[places] == near)
+            if len(seen):
+                place = places[seen[0]]
+                column, row = int(sightings.column[place]), int(sightings.row[place])
+                found.append((self._worth(view, point, column, row), view, column, row))
         found.sort(key=lambda each: (-each[0], each[1]))
         return [(view, column, row) for _, view, column, row in found]
+
+    def _worth(self, view: int, point: int, column: int, row: int) -> float:
+        """How well a view shows a point: near, from the front, away from the picture's border."""
+        camera = self._run.cameras[self._names[view]]
+        normal = self._run.points.normal[point].astype(np.float64)
+        ray = camera.pose[:3, 3] - self._run.points.xyz[point]
+        far = max(float(np.linalg.norm(ray)), 1e-9)
+        facing = float(normal @ ray) / far if normal.any() else 1.0
+        across, down = (column + 0.5) / camera.width, (row + 0.5) / camera.height
+        inside = 2 * min(across, down, 1 - across, 1 - down)
+        focal = float(camera.K[0, 0]) / camera.width
+        return max(facing, 0.05) * (focal / far) ** 2 * min(1.0, 0.2 + 1.6 * inside)
+
+
+def _part(sightings: Sightings, most: int) -> Sightings:
+    """At most so many points of a view, evenly chosen."""
+    step = -(-len(sightings) // max(most, 1))
+    if step <= 1:
+        return sightings
+    return Sightings(*(value[::step] for value in vars(sightings).values()))

@@ -43,8 +43,9 @@ BACKGROUND = 96
 class Showing:
     """One open run. What edits can change is asked one request at a time."""
 
-    def __init__(self, run: Run, read_only: bool = False) -> None:
-        self.run, self.read_only = run, read_only
+    def __init__(self, run: Run, read_only: bool = False, clicks: bool = False) -> None:
+        """`clicks`: whether a segmenter answers clicks in pictures."""
+        self.run, self.read_only, self.clicks = run, read_only, clicks
         self.edits = run.edits
         self.events = Events()
         self.seen = Seen(run)
@@ -176,6 +177,7 @@ class Showing:
             "up": guess_up(points, camera_up(self.cameras)).tolist(),
             "metric": bool(self.run.scene.metric),
             "readOnly": self.read_only,
+            "clicks": self.clicks,
             "warnings": list(self.run.warnings),
             "cloud": {
                 "points": len(points),

@@ -117,6 +117,7 @@ export function onCloud(app) {
   });
 
   canvas.addEventListener("dblclick", (event) => {
+    if (app.toolName !== "select") return; // two quick clicks are two clicks of the tool
     const hit = cloud.pick(...at(event));
     if (!hit?.xyz) return;
     orbit.aim(hit.xyz);
@@ -185,7 +186,7 @@ export function onPicture(app) {
     const id = picture.idAt(pixel);
     if (app.toolName === "select") app.tool.pictureClick({ id }, event);
     const place = await app.quiet(() => picture.pointAt(pixel));
-    if (app.toolName !== "select") app.tool.pictureClick({ id, ...(place ?? {}) }, event);
+    if (app.toolName !== "select") app.tool.pictureClick({ id, pixel, ...(place ?? {}) }, event);
     if (place) app.turnTo(place.xyz);
     app.later();
   });

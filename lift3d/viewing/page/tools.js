@@ -171,6 +171,7 @@ export class Click extends Tool {
     this.removed = [];
     this.level = null;
     this.found = null;
+    this.view = null; // the view that was clicked, for a segmenter
   }
   cloudClick(hit, event) {
     this.place(hit, event);
@@ -179,8 +180,14 @@ export class Click extends Tool {
     this.place(hit, event);
   }
   place(hit, event) {
-    if (!hit.xyz) return this.app.say("there is no point of the cloud at that place");
-    if (!this.seed) this.seed = hit;
+    // Where a segmenter is at hand, clicks in a picture are for it; else the point there counts.
+    const pixel = this.store.info.clicks ? hit.pixel : undefined;
+    if (!pixel && !hit.xyz) return this.app.say("there is no point of the cloud at that place");
+    if (!this.seed) {
+      this.view = pixel ? this.store.view : null;
+      this.seed = hit;
+    } else if (Boolean(pixel) !== (this.view !== null) || (pixel && this.view !== this.store.view))
+      return this.app.say("further clicks belong where the first was: Esc begins anew");
     else if (event.altKey) this.removed.push(hit);
     else this.added.push(hit);
     this.level = null;
@@ -191,24 +198,39 @@ export class Click extends Tool {
     this.level = null;
     this.show();
   }
+  get body() {
+    if (this.view === null)
+      return {
+        point: this.seed.point,
+        level: this.level,
+        add: this.added.map((each) => each.point),
+        remove: this.removed.map((each) => each.point),
+      };
+    const on = [this.seed, ...this.added];
+    const clicks = [...on, ...this.removed];
+    return {
+      view: this.view,
+      xy: clicks.map((each) => each.pixel),
+      positive: clicks.map((each) => on.includes(each)),
+      level: this.level,
+    };
+  }
   async show() {
     if (!this.seed) {
       this.found = null;
       return this.app.clearPreview();
     }
     const asked = (this.asked = {});
-    const found = await this.app.working("looking for the object", () =>
-      post("/api/propose", {
-        point: this.seed.point,
-        level: this.level,
-        add: this.added.map((each) => each.point),
-        remove: this.removed.map((each) => each.point),
-      }),
-    );
-    if (!found || asked !== this.asked) return;
-    this.found = found;
-    this.level = found.level;
-    this.app.preview([unpacked(found.points)], [[255, 190, 40]]);
+    const what = this.view === null ? "looking for the object" : "first look at this picture";
+    let body = this.body;
+    do {
+      const found = await this.app.working(what, () => post("/api/propose", body));
+      if (!found || asked !== this.asked) return;
+      this.found = found;
+      this.level = found.level;
+      this.app.preview([unpacked(found.points)], [[255, 190, 40]]);
+      body = { more: found.key };
+    } while (this.found.views < this.found.of);
   }
   key(event) {
     if (event.key !== "Tab" || !this.found) return false;
@@ -230,11 +252,13 @@ export class Click extends Tool {
   }
   get hint() {
     if (!this.found) return "click an object, in the cloud or in the picture";
-    const { count, level, levels } = this.found;
-    return `${count.toLocaleString("en")} points · Tab whole, Shift+Tab part (${level + 1} of ${levels}) · click adds, Alt+click takes away · Enter new object · Ctrl+Enter into the selected`;
+    const { count, level, levels, views, of } = this.found;
+    const seen = of ? `${views} of ${of} views · ` : "";
+    return `${seen}${count.toLocaleString("en")} points · Tab whole, Shift+Tab part (${level + 1} of ${levels}) · click adds, Alt+click takes away · Enter new object · Ctrl+Enter into the selected`;
   }
   get marks() {
     const of = (each, colour, text) => ({ xyz: each.xyz, colour, text });
+    if (this.view !== null) return [];
     return [
       ...(this.seed ? [of(this.seed, [255, 255, 255], "")] : []),
       ...this.added.map((each) => of(each, [90, 220, 120], "+")),
