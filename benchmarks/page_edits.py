@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -246,19 +246,15 @@ def killed(folder: Path, times: int = 100) -> str:
             started = Started(copy)
             client = started.client()
             told: list[int] = []
-            end = time.monotonic() + rng.uniform(0.05, 0.6)
-            pid = os.fork()  # kills while the parent waits for an answer
-            if pid == 0:
-                time.sleep(max(0, end - time.monotonic()))
-                os.kill(started.process.pid, signal.SIGKILL)
-                os._exit(0)
+            after = rng.randrange(1, 6)
             while True:
+                if len(told) == after:  # while one of the next edits is on its way
+                    threading.Timer(rng.uniform(0, 0.1), started.kill).start()
                 try:
                     name = f"thing {rng.randrange(10**6)}"
                     told.append(client.edit("name", id=rng.choice(ids), name=name)["n"])
                 except (OSError, HTTPException):
                     break
-            os.waitpid(pid, 0)
             started.process.wait()
             run = Run.open(copy)
             on_disk = [each.n for each in run.edits.all]

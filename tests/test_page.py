@@ -139,6 +139,10 @@ def test_split_by_two_clicks_shows_the_parts_first(page, run):
     assert "Enter splits" in page.hint
     assert lines(run) == []  # a preview is no edit
     shown = page.js("lift3d.tool.counts")
+    marks = page.js("lift3d.tool.marks.map((each) => [each.xyz, each.colour])")
+    for xyz, colour in marks:  # each click lies in a part of its own colour
+        x, y, _ = page.js(f"lift3d.cloud.where({xyz})")
+        assert page.js(f"lift3d.store.colour(lift3d.cloud.pick({x}, {y}).id)") == colour
     page.edited(lambda: page.press("Enter"))
     edit = lines(run)[0]
     assert edit["do"] == "split"

@@ -118,7 +118,8 @@ class Changing:
         if do == "paint":
             return json_answer({"parts": [self._part(edits.under(*self._painted(body)))]})
         if do == "split":
-            parts = edits.parts(value(body, "id", int), clicks_of(body), body.get("groups"))
+            clicks = clicks_of(body)
+            parts = edits.parts(value(body, "id", int), clicks, body.get("groups"))
         elif do == "proposal":
             name, arguments = self._queued(value(body, "key", str))
             if name != "split":
@@ -132,7 +133,13 @@ class Changing:
             raise Refused(HTTPStatus.BAD_REQUEST, f"there is no preview of {do!r}")
         numbers_of_parts = range(int(parts.part.max(initial=-1)) + 1)
         listed = [self._part(parts.index[parts.part == each]) for each in numbers_of_parts]
-        return json_answer({"parts": listed})
+        told: dict[str, Any] = {"parts": listed}
+        if do == "split":
+            # Parts are numbered by size: tell which part each click is in, for its colour.
+            xyz = self.session.run.points.xyz[parts.index]
+            nearest = [int(((xyz - click) ** 2).sum(1).argmin()) for click in np.array(clicks)]
+            told["of_click"] = parts.part[nearest].tolist()
+        return json_answer(told)
 
     def propose(self, asked: Request) -> Answer:
         """An object from one click; accepted with the edit `segment`.

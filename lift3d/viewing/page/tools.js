@@ -113,7 +113,12 @@ export class Split extends Tool {
     const found = await this.app.working("splitting", () => post("/api/preview", this.body));
     if (!found || asked !== this.asked) return;
     this.counts = found.parts.map((each) => each.count);
-    this.app.preview(found.parts.map((each) => unpacked(each.points)), PARTS);
+    // A part has the colour of the click in it.
+    const colours = found.parts.map((_, part) => {
+      const click = found.of_click?.indexOf(part) ?? -1;
+      return PARTS[(click < 0 ? part : this.clicks[click].group - 1) % PARTS.length];
+    });
+    this.app.preview(found.parts.map((each) => unpacked(each.points)), colours);
   }
   /** Shift+X: what does not hang together. */
   separate() {
