@@ -439,3 +439,20 @@ def test_settings_of_every_backend_are_read_back(tmp_path):
             stored = json.loads(json.dumps(as_json(chosen)))
             assert as_json(read_settings(stored)) == as_json(chosen), (kind, name)
     assert read_settings(json.loads(json.dumps(as_json(plain)))) == plain
+
+
+def test_a_name_needs_no_new_check(run):
+    run.edits.name(1, "floor")
+    assert run.edits.save().waiting == ()
+    assert run.records["check"].reused
+    assert not run.records["report"].reused
+    assert "floor" in (run.folder / "report.html").read_text()
+
+
+def test_edits_copied_into_another_run_of_the_scene_correct_it_too(run, lifted, tmp_path):
+    several(run)
+    other = tmp_path / "other"
+    shutil.copytree(lifted, other)
+    shutil.copy(run.folder / "edits.jsonl", other)
+    shutil.copytree(run.folder / "edits", other / "edits")
+    assert np.array_equal(Run.open(other).edits.label, run.edits.label)

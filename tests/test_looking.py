@@ -15,7 +15,7 @@ from lift3d.cli import main
 from lift3d.correction.doubts import Known, to_look_at
 from lift3d.correction.history import Doubt
 from lift3d.correction.joins import JoinTree, by_strength
-from lift3d.correction.state import Properties
+from lift3d.correction.state import Layer, Properties
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.run.lift import lift
 from lift3d.run.run import Run
@@ -144,6 +144,15 @@ def test_an_object_that_is_likely_several_is_divided_where_the_tree_joined_it():
     assert words["object_id"] == 1
     sides = sorted(each[0] < 0.38 for each in words["clicks"])
     assert sides == [False, True]
+
+
+def test_two_views_painted_against_each_other_are_listed():
+    first = Layer(3, "a", Path(), 1, np.arange(40))
+    second = Layer(5, "b", Path(), 2, np.arange(20, 60))
+    (found,) = to_look_at(known(ROW, layers=(first, second)))
+    assert (found.kind, found.edit, found.view) == ("edit", 5, "b")
+    assert "20 points otherwise than edit 3" in found.reason
+    assert not to_look_at(known(ROW, layers=(first, replace(second, id=1))))
 
 
 # On a run.

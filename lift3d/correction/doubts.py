@@ -13,7 +13,7 @@ from lift3d.association.assignments import Assignments
 from lift3d.association.surface import Surface
 from lift3d.correction.history import Doubt
 from lift3d.correction.joins import JoinTree
-from lift3d.correction.state import Properties
+from lift3d.correction.state import Layer, Properties
 
 LOW_CONFIDENCE = 0.05
 """Objects with a lower confidence are crumbs. Chosen on the demo: 26 of its 67 objects are below,
@@ -32,6 +32,8 @@ SPANNED = 0.3
 """Least share of the views with a mask over both objects, and of that mask in the second."""
 FAR_BELOW = 0.05
 """Views whose H is this far under the mean are listed. Chosen by hand."""
+CONFLICT = 0.3
+"""Share of the points of a stroke that another view paints otherwise, to be listed."""
 Kind = Literal["several", "one", "crumb", "view", "edit"]
 
 
@@ -41,7 +43,8 @@ class Doubtful:
 
     kind: Kind
     """`several`: an object that is likely more than one. `one`: two that are likely one. `crumb`:
-    objects with hardly any confidence. `view`: a view far under the mean H. `edit`: one in doubt.
+    objects with hardly any confidence. `view`: a view far under the mean H. `edit`: one in doubt,
+    or painted against another.
     """
     reason: str
     gain: float
@@ -62,6 +65,8 @@ class Known:
     label: Int32[np.ndarray, " points"]
     objects: Mapping[int, Properties]
     doubts: Sequence[Doubt] = ()
+    layers: Sequence[Layer] = ()
+    """Painted pixels, in order."""
     xyz: np.ndarray | None = None
     surface: Surface | None = None
     tree: JoinTree | None = None
@@ -74,7 +79,14 @@ class Known:
 
 def to_look_at(known: Known) -> tuple[Doubtful, ...]:
     """Everything doubtful that no person has accepted, the most worth first."""
-    found = [*_edits(known), *_several(known), *_one(known), *_crumbs(known), *_views(known)]
+    found = [
+        *_edits(known),
+        *_painted(known),
+        *_several(known),
+        *_one(known),
+        *_crumbs(known),
+        *_views(known),
+    ]
     return tuple(sorted(found, key=lambda each: (-each.gain, each.key)))
 
 
@@ -91,6 +103,26 @@ def _sizes(known: Known) -> Float64[np.ndarray, " ids"]:
 def _edits(known: Known) -> Iterator[Doubtful]:
     for each in known.doubts:
         yield Doubtful("edit", str(each), 1.0, f"edit:{each.edit.n}", edit=each.edit.n)
+
+
+def _painted(known: Known) -> Iterator[Doubtful]:
+    """Strokes of two views over the same points for two objects: the later one counts."""
+    for at, later in enumerate(known.layers):
+        for earlier in known.layers[:at]:
+            if later.view == earlier.view or later.id == earlier.id:
+                continue
+            smaller = max(min(len(later.index), len(earlier.index)), 1)
+            both = len(np.intersect1d(later.index, earlier.index))
+            if both > CONFLICT * smaller:
+                yield Doubtful(
+                    "edit",
+                    f"edit {later.n} in view {later.view} paints {both:,} points otherwise than "
+                    f"edit {earlier.n} in view {earlier.view}; the later one counts",
+                    0.5,
+                    f"painted:{earlier.n}-{later.n}",
+                    view=later.view,
+                    edit=later.n,
+                )
 
 
 def _several(known: Known) -> Iterator[Doubtful]:

@@ -338,9 +338,10 @@ def _check(run: _Stages, scene: Scene) -> None:
     """Measure how well views and cloud agree, and scores where the scene has ground truth."""
     config, files = run.config, run.files
     labels = LabelMaps(files.labels, [view.name for view in scene.views])
+    confidence = confidences(files.instances)
 
     def work(tick: Tick) -> dict[str, Any]:
-        cloud, confidence = read_cloud(files.cloud), confidences(files.instances)
+        cloud = read_cloud(files.cloud)
         found, printed = _checked(config, scene, cloud, confidence, labels, tick)
         edits = Corrections.of_json(run.folder.records["correct"].result)
         key = fingerprint([settings, code_of(check), files.automatic.labels, files.automatic.cloud])
@@ -358,8 +359,10 @@ def _check(run: _Stages, scene: Scene) -> None:
 
     truth = [scene.load_surface, scene.void_classes]
     settings = [run.scene, config.epsilon, config.check_pixels, config.tolerance, truth]
-    reads = [files.labels, files.cloud, files.instances]
-    run.stage("check", settings, reads, [files.consistency, files.heat], work)
+    # Not the whole list of objects: naming one changes no number.
+    ranking = sorted(confidence.items())
+    reads = [files.labels, files.cloud]
+    run.stage("check", [*settings, ranking], reads, [files.consistency, files.heat], work)
 
 
 def _checked(

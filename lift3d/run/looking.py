@@ -193,6 +193,7 @@ class Looking(Session):
                     state.label,
                     state.objects,
                     self.doubts,
+                    state.layers,
                     self._xyz,
                     run.surface,
                     self._tree,
