@@ -88,7 +88,7 @@ def fluid(run: Path) -> str:
         with copied(run) as copy:
             grown(copy, count)
             with served(copy, read_only=True) as client, chromium() as browser:
-                page = Page(browser, client.server.address)
+                page = Page(browser, client.server.address, patience=600)
                 left, top, width, height = page.box("cloud")
                 x, y = left + width / 2, top + height / 2
                 page.page.mouse.move(x, y)

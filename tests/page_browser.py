@@ -27,14 +27,14 @@ def chromium():
 class Page:
     """One open page, and what it is asked through `window.lift3d` (`?test`)."""
 
-    def __init__(self, browser, address, width=1280, height=800, **options):
+    def __init__(self, browser, address, width=1280, height=800, patience=60, **options):
         self.context = browser.new_context(viewport={"width": width, "height": height}, **options)
         self.page = self.context.new_page()
         self.troubles, self.hosts = [], set()
         self.page.on("pageerror", lambda error: self.troubles.append(str(error)))
         self.page.on("request", lambda asked: self.hosts.add(asked.url.split("/")[2]))
         self.page.goto(address + "&test")
-        self.until("window.lift3d?.ready && lift3d.cloud.drawn >= lift3d.cloud.count")
+        self.until("window.lift3d?.ready && lift3d.cloud.drawn >= lift3d.cloud.count", patience)
 
     def js(self, what):
         """The value of an expression."""

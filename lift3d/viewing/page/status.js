@@ -7,6 +7,7 @@ export function showStatus(app) {
   const { store, info, cloud } = app;
   const { state } = store;
   byId("hint").textContent = store.busy || app.tool.hint;
+  byId("hint").title = app.tool.hint; // where it is cut off
   const parts = [];
   if (info.readOnly) parts.push("read only");
   else if (!store.online) parts.push("⚠ the server is gone; what is listed as kept is on its disk");
