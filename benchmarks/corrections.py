@@ -205,6 +205,12 @@ def click(case: Case) -> None:
     )
 
 
+def half(xyz: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """The points of an object beyond the middle of its longest side."""
+    axis = int(np.argmax(np.ptp(xyz[own], axis=0)))
+    return own[xyz[own, axis] > (xyz[own, axis].min() + xyz[own, axis].max()) / 2]
+
+
 def random_edits(edits: Edits, count: int, seed: int) -> int:
     """Edits of random kinds on random objects; returns how many were refused."""
     rng = np.random.default_rng(seed)
@@ -226,7 +232,7 @@ def random_edits(edits: Edits, count: int, seed: int) -> int:
             elif kind == "name":
                 edits.name(a, f"thing {made}")
             elif kind == "select":
-                edits.select(own[xyz[own, 0] > np.median(xyz[own, 0])], b)
+                edits.select(half(xyz, own), b)
             else:
                 view = str(rng.choice(list(edits._sizes)))
                 mask = np.zeros(edits._sizes[view], bool)
@@ -314,7 +320,7 @@ def voxel(case: Case) -> None:
         keep(kept.edit.n, int(kept.edit.details["into"]))
     for each in large[16:21]:
         own = edits.points_of(each)
-        kept = edits.select(own[xyz[own, 2] > np.median(xyz[own, 2])])
+        kept = edits.select(half(xyz, own))
         keep(kept.edit.n, kept.edit.new[0])
     config = read_settings(run.settings)
     from dataclasses import replace

@@ -456,3 +456,15 @@ def test_edits_copied_into_another_run_of_the_scene_correct_it_too(run, lifted, 
     shutil.copy(run.folder / "edits.jsonl", other)
     shutil.copytree(run.folder / "edits", other / "edits")
     assert np.array_equal(Run.open(other).edits.label, run.edits.label)
+
+
+def test_a_stroke_on_the_seen_rim_of_a_large_piece_does_not_take_the_piece(run):
+    """A view may see only a corner of a wall: painting it must not take the wall."""
+    surface = run.surface
+    assert surface is not None
+    whole = replace(surface, superpoint=np.zeros_like(surface.superpoint))  # one piece is all
+    vars(run)["surface"] = whole
+    mask = np.ones((72, 96), bool)
+    seen = run.edits.seen("0002")
+    assert len(seen) < len(run.points) / 2
+    assert len(run.edits.under("0002", mask)) <= len(seen)

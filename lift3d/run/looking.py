@@ -24,8 +24,9 @@ from lift3d.scene.protocols import Segmenter
 if TYPE_CHECKING:
     from lift3d.run.run import Run
 
-RIM = 2
-"""Pixels at the rim of a stroke whose points it does not take: masks bleed at borders."""
+RIM = 2 / 640
+"""Share of the image's width at the rim of a stroke whose points it does not take, at least one
+pixel: strokes and depth are not exact at borders. Chosen by hand."""
 SURFACES_KEPT = 4
 """Surface graphs of objects that are kept in memory."""
 
@@ -56,14 +57,14 @@ class Looking(Session):
     def under(
         self, view: str, mask: Bool[np.ndarray, "height width"]
     ) -> Int64[np.ndarray, " members"]:
-        """The points that a view sees under painted pixels, and superpoints of which these are
-        more than half of what the view sees. Points of locked objects are left out.
+        """The points that a view sees under painted pixels, and the rest of superpoints of which
+        these are more than half. Points of locked objects are left out.
         """
         import cv2
 
         mask = self._pixels(view, mask)
         seen = self.seen(view)
-        side = 2 * RIM + 1
+        side = 2 * max(1, round(RIM * mask.shape[1])) + 1
         core = cv2.erode(mask.astype(np.uint8), np.ones((side, side), np.uint8)) > 0
         core = core if core.any() else mask
         under = core[seen.row, seen.column]
@@ -72,12 +73,10 @@ class Looking(Session):
         if surface is not None and len(index):
             piece = surface.superpoint
             count = int(piece.max(initial=-1)) + 1
-            of_seen = piece[seen.point]
-            own = of_seen >= 0
-            looked = np.bincount(of_seen[own], minlength=count)
-            inside = np.bincount(of_seen[own & mask[seen.row, seen.column]], minlength=count)
-            full = 2 * inside > np.maximum(looked, 1)
-            more = np.flatnonzero(np.append(full, False)[piece])
+            painted = piece[seen.point[mask[seen.row, seen.column]]]
+            inside = np.bincount(painted[painted >= 0], minlength=count)
+            size = np.bincount(piece[piece >= 0], minlength=count)
+            more = np.flatnonzero(np.append(2 * inside > size, False)[piece])
             index = np.union1d(index, more)
         return self._unlocked(index)
 
