@@ -13,7 +13,10 @@ FLAGS = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshad
 @contextlib.contextmanager
 def chromium():
     """A browser with software WebGL; skips where there is none."""
-    api = pytest.importorskip("playwright.sync_api", reason=INSTALL)
+    try:
+        from playwright import sync_api as api
+    except ImportError:
+        pytest.skip(INSTALL)
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     with api.sync_playwright() as playwright:
         try:
