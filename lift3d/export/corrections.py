@@ -4,7 +4,8 @@
 unlabelled), `decided` (True where a person changed the point's object or accepted it).
 `views/NAME.npz`: `automatic` and `corrected` label maps, of views in which they differ.
 `objects.json`: what a person gave each object, and the numbers of its edits. `edits.jsonl`: the
-edits, with the prompts of those made by a click. Ids mean the same in all of them.
+edits, with the prompts of those made by a click. Ids mean the same in all of them. Points are in
+the run's world; there are no cameras.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ FORMAT = Format(
         "`automatic corrected`, `objects.json`, `edits.jsonl`"
     ),
     frames="the run's world",
-    first_pixel="0, 0",
+    first_pixel="no cameras",
     limits="only of runs with edits",
     read_by="NumPy",
     write=write,
