@@ -96,23 +96,47 @@ class Info:
 
 @dataclass(frozen=True)
 class View:
-    """Show a run in 3D: its cloud by object, colour or score, and its cameras; keys switch."""
+    """Look at a run and correct it, on a page in the browser; or show it in a window.
+
+    The page is served on this machine only, to whoever has the address that is printed. Every edit
+    is kept at once in edits.jsonl in the run folder; the machine's own labels are never changed.
+    From another machine: ssh -L PORT:127.0.0.1:PORT, and the same address. Ctrl+C ends.
+    """
 
     folder: Positional[Path]
     """The run folder, or a file in it."""
+    port: int = 0
+    """Port of the page; 0 takes a free one."""
+    host: str = "127.0.0.1"
+    """Address to listen on; another one lets other machines in, and nothing is encrypted."""
+    read_only: bool = False
+    """Look only: no tools, no edits. Several can look at one run."""
+    browser: bool = True
+    """Open the browser."""
+    clicks: str | None = None
+    """Segmenter for one click in a picture, such as sam; it needs its weights (`lift3d weights`).
+    Without one, and for clicks in the cloud, the tree of joins answers."""
+    window: bool = False
+    """Open3D's window instead of the page: cloud by object, colour or score, and cameras."""
     screenshot: Path | None = None
-    """Write this picture (.png or .jpg) instead of opening a window; needs no display."""
+    """Write this picture (.png or .jpg) instead; needs neither browser nor display."""
 
     def run(self, command: Sequence[str]) -> None:
-        """Open the window or write the picture."""
+        """Serve the page, open the window, or write the picture."""
         from lift3d.run.run import Run
-        from lift3d.viewing.window import view_run
 
-        run = Run.open(self.folder)
-        view_run(run, screenshot=self.screenshot)
-        if self.screenshot is not None:
-            run.check_same()
-            to_stdout(self.screenshot)
+        if self.window or self.screenshot is not None:
+            from lift3d.viewing.window import view_run
+
+            run = Run.open(self.folder)
+            view_run(run, screenshot=self.screenshot)
+            if self.screenshot is not None:
+                run.check_same()
+                to_stdout(self.screenshot)
+            return
+        from lift3d.viewing.serving import serve
+
+        serve(self.folder, self.host, self.port, self.read_only, self.browser, self.clicks)
 
 
 @dataclass(frozen=True)
@@ -333,7 +357,11 @@ EXAMPLES: dict[type, tuple[str, ...]] = {
         "lift3d info scans/scene0011_00.sens",
         "lift3d info walk.mp4 reader:video --reader.max-frames 80",
     ),
-    View: ("lift3d view out/kitchen", "lift3d view out/kitchen --screenshot kitchen.png"),
+    View: (
+        "lift3d view out/kitchen",
+        "lift3d view out/kitchen --read-only --no-browser --port 8000",
+        "lift3d view out/kitchen --screenshot kitchen.png",
+    ),
     Why: ("lift3d why out/kitchen 000120 412 230",),
     Edit: (
         "lift3d edit out/kitchen merge 41 37",

@@ -40,6 +40,8 @@ except ImportError as error:
 RECORDS = ".stages"
 CONTENTS = f"{RECORDS}/contents"
 """Cache of digests of files that were read."""
+OPEN_AT = "open"
+"""Where the page of a run that is locked is served."""
 EDITED = "edited"
 FILES = "files"
 """Folder beside the records; it has the digest of each file of a stage's outputs."""
@@ -282,17 +284,41 @@ def alone_in(path: Path, lock: Path | None = None) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(
-                f"another lift3d is writing to {path}; wait for it or choose another --out"
-            ) from None
+            raise InputError(_taken(path)) from None
         except OSError:
             pass  # a file system without locks, such as some NFS: go on without one
+        if writable:
+            (path / RECORDS / OPEN_AT).unlink(missing_ok=True)  # of a killed one
         for each in (path, path / RECORDS, path / RECORDS / FILES):
             if writable and each.is_dir():
                 tidy(each)
         yield
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def announced(path: Path, address: str) -> Iterator[None]:
+    """Note where a run that is locked is open, for whoever finds it locked.
+
+    The address may hold a secret, so only the owner can read the note.
+    """
+    note = path / RECORDS / OPEN_AT
+    note.unlink(missing_ok=True)
+    with open(os.open(note, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(address)
+    try:
+        yield
+    finally:
+        note.unlink(missing_ok=True)
+
+
+def _taken(path: Path) -> str:
+    """Why a run cannot be locked, and where it is open."""
+    with contextlib.suppress(OSError):
+        address = (path / RECORDS / OPEN_AT).read_text()
+        return f"{path} is open in `lift3d view`, at {address} ; end that one (Ctrl+C) first"
+    return f"another lift3d is writing to {path}; wait for it or choose another --out"
 
 
 def peak_memory_mb() -> float:

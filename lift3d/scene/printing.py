@@ -52,8 +52,8 @@ def _code(found: re.Match[str]) -> str:
 
 
 def to_stdout(text: object) -> None:
-    """Print to stdout."""
-    print(printable(text))
+    """Print to stdout at once, also where it is a pipe."""
+    print(printable(text), flush=True)
 
 
 def to_stderr(text: object) -> None:
