@@ -37,7 +37,7 @@ QUALITY = ("quality", "<f4")
 SEMANTIC = ("semantic", "<i4")
 OFFSET = "lift3d offset"
 """Start of the comment with the local origin of a georeferenced scene."""
-COMMENT = "lift3d: label 0 = unlabelled, score = share of the votes, metres if the scan is metric"
+COMMENT = "lift3d: label 0 = unlabelled, score = how sure it is, metres if the scan is metric"
 
 
 def write_cloud(path: Path, cloud: LabelledPoints) -> None:
