@@ -3,14 +3,17 @@
 import json
 from functools import partial
 from pathlib import Path
+from unittest.mock import create_autospec
 
 import numpy as np
 import pytest
+import tiny_captures
 import tiny_scan as tiny
 from plyfile import PlyData, PlyElement
 from tiny_export import crooked
 from tiny_scan import tiny_scan
 
+from lift3d.cli.editing import VERBS, Asked
 from lift3d.datasets import read_scene
 from lift3d.evaluation.metrics.scannetpp import read_scannetpp
 from lift3d.evaluation.truth import read_truth
@@ -19,6 +22,7 @@ from lift3d.export.ply import read_cloud, write_cloud
 from lift3d.export.registry import FORMATS
 from lift3d.reconstruction.fusion import given_points
 from lift3d.run import api
+from lift3d.run.edits import Edits
 from lift3d.run.exporting import _origin_note
 from lift3d.run.scene_file import read_scene as reread
 from lift3d.run.scene_file import write_scene
@@ -75,6 +79,33 @@ def test_every_reader_subtracts_the_origin_in_double_precision(tmp_path):
         world = view.camera.pose[:3, 3] + scene.offset
         np.testing.assert_allclose(world, pose[:3, 3], rtol=0, atol=1e-2)  # read from 9 digits
     assert localised(scene) is scene
+
+
+@pytest.mark.parametrize("name", tiny_captures.CAPTURES)
+def test_captures_too(tmp_path, monkeypatch, name):
+    pytest.importorskip(tiny_captures.NEEDS.get(name, "numpy"))
+
+    def far(**options):
+        scan = tiny_scan(**options)
+        for pose in scan.poses:
+            pose[:3, 3] += UTM
+        return scan
+
+    monkeypatch.setattr(tiny_captures, "tiny_scan", far)
+    scan = tiny_captures.CAPTURES[name][0](tmp_path)
+    scene = read_scene(tmp_path)
+    assert np.abs(np.array(scene.offset) - UTM).max() < 1
+    for view, pose in zip(scene.views, scan.poses, strict=True):
+        world = view.camera.pose[:3, 3] + scene.offset
+        np.testing.assert_allclose(world, pose[:3, 3], rtol=0, atol=1e-2)
+
+
+def test_places_on_the_command_line_of_an_edit_are_in_the_world():
+    edits = create_autospec(Edits, instance=True, offset=(100.0, 200.0, 0.0))
+    VERBS["split"](edits, Asked(("3",), at=("101,202,3", "102,202,3")))
+    assert edits.split.call_args.args == (3, [[1.0, 2.0, 3.0], [2.0, 2.0, 3.0]])
+    VERBS["split"](edits, Asked(("3",), plane="1,0,2,-101"))
+    assert edits.cut.call_args.args[:2] == (3, [1.0, 0.0, 2.0, -1.0])
 
 
 def test_images_in_memory_too():
