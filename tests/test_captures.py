@@ -216,7 +216,9 @@ def test_a_file_of_a_run_stands_for_the_run(tmp_path):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_text("{}")
     for file in files[:3]:
-        assert Run.open(tmp_path / file).folder == tmp_path
+        assert run_of(tmp_path / file) == tmp_path
+        with pytest.raises(InputError, match=f"{tmp_path}/run.json is damaged"):
+            Run.open(tmp_path / file)
     assert run_of(tmp_path / files[3]) == tmp_path / files[3]  # an export can be lifted itself
     with pytest.raises(InputError, match="did you mean"):
         Run.open(f"{tmp_path}x")

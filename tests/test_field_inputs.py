@@ -316,7 +316,7 @@ def test_objects_may_be_listed_by_name(tmp_path, suffix):
     assert truth.instance.tolist() == [1, 2, 0, 2, 0, 1]
     assert "2 names, each taken as one object (office chair 1, table)" in truth.notes[0]
     (tmp_path / "mixed.txt").write_text("1\nchair\n3\n4\n5\n6\n")
-    with pytest.raises(InputError, match=r"mixed\.txt: expected one integer per line"):
+    with pytest.raises(InputError, match=r"mixed\.txt: expected numbers, found 'chair'"):
         read_truth(tmp_path / "mixed.txt", cloud)
 
 

@@ -23,11 +23,15 @@ from lift3d.scene.guarded.ply import load_ply
 from lift3d.scene.storage import load_arrays
 
 BARE = {
-    r"json\.loads\(": ["scene/__init__.py"],  # what it has just written
+    r"json\.loads\(": [
+        "correction/edits.py",  # line by line: each fault names its line
+        "scene/__init__.py",  # what it has just written
+        "viewing/server.py",  # no file: the body of a request
+    ],
     r"np\.load\(": ["association/shape/joining.py", "association/votes/features.py"],  # its own
     r"np\.(loadtxt|genfromtxt|fromfile|memmap)\(": [],
     r"PlyData\.read\(": [],
-    r"Image\.open\(|imread\(": ["scene/labelmaps.py"],  # after Pillow has opened it
+    r"Image\.open\(|Pillow\.open\(|imread\(": [],
     r"zlib\.decompress\(": [],
     r"from_pretrained\(": ["networks/pretrained.py"],
     r"torch\.load\(": ["export/distillation/training.py", "networks/checkpoint.py"],

@@ -27,7 +27,9 @@ def numbers(text: str, where: str) -> Float64[np.ndarray, " values"]:
     try:
         return np.array([np.nan if "#" in word else float(word) for word in words])
     except ValueError as error:
-        raise InputError(f"{where}: expected numbers, found {str(error)[-40:]}") from error
+        raise InputError(
+            f"{where}: expected numbers, found {str(error).rpartition(': ')[2]:.40}"
+        ) from error
 
 
 def matrix4(values: Float64[np.ndarray, " values"], where: str) -> Transform:

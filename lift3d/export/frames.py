@@ -23,6 +23,7 @@ from lift3d.geometry.lens import source_pixels
 from lift3d.geometry.visibility import projected_depth
 from lift3d.scene import Camera, Depth, Image, View
 from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.guarded.pictures import opened_picture
 from lift3d.scene.printing import only_text
 from lift3d.scene.storage import atomic
 
@@ -252,10 +253,5 @@ def _equal(a: Camera, b: Camera) -> bool:
 
 def _plain(path: Path) -> bool:
     """Whether a JPEG is RGB without EXIF rotation, which readers handle differently."""
-    from PIL import Image as Pillow
-
-    try:
-        with Pillow.open(path) as image:
-            return image.mode == "RGB" and image.getexif().get(0x0112, 1) == 1
-    except (OSError, ValueError, SyntaxError) as error:
-        raise FrameError(f"{path} cannot be read: {error}") from error
+    with opened_picture(path) as image:
+        return bool(image.mode == "RGB" and image.getexif().get(0x0112, 1) == 1)

@@ -282,6 +282,8 @@ def fitted(mask: np.ndarray, path: Path, camera: Camera) -> np.ndarray:
     height, width = mask.shape
     if (width, height) == (camera.width, camera.height):
         return mask
+    if not mask.size:
+        raise FrameError(f"{path} holds masks of {width}x{height} pixels; {AGAIN}")
     check_proportions((height, width), path, camera)
     rows = ((np.arange(camera.height) + 0.5) * height / camera.height).astype(int)
     columns = ((np.arange(camera.width) + 0.5) * width / camera.width).astype(int)
