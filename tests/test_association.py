@@ -240,6 +240,22 @@ def test_things_of_the_surface_stand_though_masks_say_otherwise():
     assert set(np.unique(result.relabel(0, scene.views[0], torn[0]))) <= {0, 1, 2, 3}
 
 
+def test_few_vertices_take_the_objects_of_a_denser_surface():
+    """Too few for pieces of surface by themselves; one far from the surface stays unlabelled."""
+    points = wall()
+    scene, maps = scan()
+    few = points.take(np.arange(0, len(points), 40))
+    few.xyz[0] += np.float32(9)
+    config, named = AssociationConfig(by_shape=True, points=1), by_name(scene, maps)
+    alone = associate(few, scene, named, config)
+    assert not found_equals_true(few, alone.cloud.instance)
+    result = associate(few, scene, named, config, surface=points)
+    whole = associate(points, scene, named, config).cloud.instance[::40]
+    assert result.cloud.instance[0] == 0
+    np.testing.assert_array_equal(result.cloud.instance[1:], whole[1:])
+    assert len(result.surface.superpoint) == len(few)
+
+
 def test_a_cloud_without_normals_has_no_things_and_says_why():
     points = wall()
     scene, maps = scan()

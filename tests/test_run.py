@@ -16,10 +16,12 @@ from lift3d.association.surface import Surface, majority
 from lift3d.cli import main
 from lift3d.datasets import read_scene
 from lift3d.datasets.synthetic import SyntheticConfig
+from lift3d.export.ply import write_cloud
 from lift3d.run.lift import lift
 from lift3d.run.run import Run
 from lift3d.run.settings import LiftConfig
 from lift3d.run.why import NEAR, MaskAt, Point, Why
+from lift3d.scene import LabelledPoints
 from lift3d.scene.errors import InputError
 from lift3d.scene.labelmaps import read_label_map, write_label_map
 from lift3d.segmentation.folder import FolderConfig
@@ -295,6 +297,23 @@ def test_the_tree_that_decided_by_shape_is_kept(tmp_path):
     for number, children in enumerate(surface.joins, start=leaves):
         assert children.max() < number  # a join is of nodes that were there
     assert surface.node.max() < leaves + len(surface.joins)
+
+
+def test_objects_of_vertices_far_apart_are_found_on_the_fused_surface(tmp_path):
+    """Also in a sparse subset of its points a fused cloud has the objects of the whole."""
+    config = LiftConfig(Path("synthetic:2"), tmp_path / "run", reader=ROOM, voxel=0.05)
+    fused = lift(config).cloud
+    cloud = tmp_path / "few.ply"
+    few = np.arange(0, len(fused.points), 9)
+    instance, score = fused.instance[few], fused.score[few]
+    write_cloud(cloud, LabelledPoints(fused.points.take(few), instance, score))
+    found = lift(replace(config, cloud=cloud, out=tmp_path / "few")).cloud
+    for each in np.unique(fused.instance[fused.instance > 0]):
+        true = fused.instance[few] == each
+        if true.sum() < config.association.points:
+            continue
+        best = max((true & (found.instance == i)).sum() for i in range(1, found.instance.max() + 1))
+        assert best > 0.9 * true.sum()
 
 
 def test_masks_that_came_to_nothing_say_why():

@@ -29,7 +29,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int32
+from jaxtyping import Float32, Float64, Int32, Int64
 
 from lift3d.association.anchors import choose_anchors
 from lift3d.association.assignments import KEPT, Assignments, assign
@@ -76,6 +76,9 @@ class Association:
 
 NO_VOTE = "has no vote"
 """Of a view whose depth cannot be read, in the warnings."""
+NEAR_SURFACE = 5
+"""Spacings of the surface within which a point takes its label. Chosen by hand: fused points are
+within 1 to 2 of a mesh of the same scan, and vertices that no view saw must stay unlabelled."""
 FEWEST = 200
 """Clouds of fewer points than this many times `points` ask for fewer per object."""
 
@@ -88,10 +91,13 @@ def associate(
     tolerance: DepthTolerance = DepthTolerance(),
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    surface: Points | None = None,
 ) -> Association:
     """Label `points` by the masks of all views, given by their names; each is read twice.
 
-    A view's masks are a label map, or a `MaskSet` where they overlap or have scores.
+    A view's masks are a label map, or a `MaskSet` where they overlap or have scores. With
+    `config.by_shape` objects are found on `surface`, a denser cloud of the same scene, if there is
+    one, and each point takes the label of the nearest point there.
 
     Raises InputError where a view has no label map, or one of another size than its image. Memory
     grows with the points and, by 20 kB each, with the views.
@@ -117,7 +123,8 @@ def associate(
     if config.by_shape:
         # Pieces of surface have one mask per view each: the smallest.
         label_maps = flat_maps(label_maps)
-        return _by_shape(points, gap, scene, label_maps, config, tolerance, step)
+        surface = points if surface is None else surface
+        return _by_shape(points, surface, scene, label_maps, config, tolerance, step)
     a, b, difference = surface_graph(points, 10)
     fine = superpoints(points, a, b, difference, scale=0.02, smallest=5, cell=10 * gap)
     coarse = superpoints(points, a, b, difference, scale=0.1, smallest=5, cell=250 * gap)
@@ -171,18 +178,21 @@ def _by_evidence(
 
 def _by_shape(
     points: Points,
-    gap: float,
+    surface: Points,
     scene: Scene,
     label_maps: Mapping[str, LabelMap],
     config: AssociationConfig,
     tolerance: DepthTolerance,
     step: Callable[[], None],
 ) -> Association:
-    """Objects by the shape of the surface; masks get their ids."""
-    shape = Shape(points, gap, [view.camera for view in scene.views], scene.metric)
+    """Objects by the shape of `surface`, brought to `points`; masks get their ids."""
+    gap = max(cloud_spacing(surface), 1e-9)
+    shape = Shape(surface, gap, [view.camera for view in scene.views], scene.metric)
     chosen = choose_anchors(points.xyz, config.anchors)
     seen = observe(points.take(chosen), scene, label_maps, tolerance, step, shape.add)
     found = shape.objects()
+    if surface is not points:
+        found = found.at(_nearest(points, surface, NEAR_SURFACE * gap))
     object_of, confidence = found.object, found.confidence
     label, rank = _by_size(object_of + 1, len(confidence), config.points)
     count = int(rank.max(initial=0))
@@ -199,11 +209,14 @@ def _by_shape(
     maps = derived(label_maps, voted)
     ballot = vote_labels(points, scene, maps, lambda done, of: step(), tolerance)
     same = np.arange(1, count + 1, dtype=np.int32)
-    cloud = LabelledPoints(points, label, _scores(ballot, label, same))
+    sure = {int(r): round(float(c), 6) for r, c in zip(rank, confidence, strict=True) if r > 0}
+    # Views rarely segment an object of many surfaces as a whole: votes alone rank objects badly.
+    each = np.array([0, *(sure[i] for i in range(1, count + 1))], np.float32)
+    cloud = LabelledPoints(points, label, _scores(ballot, label, same) * each[label])
     assignments = assign(seen, label[chosen], object_of[chosen] + 1)
     return Association(
         cloud,
-        {int(r): round(float(each), 6) for r, each in zip(rank, confidence, strict=True) if r > 0},
+        sure,
         *_account(
             seen,
             assignments,
@@ -217,6 +230,15 @@ def _by_shape(
         assignments,
         found.surface(label),
     )
+
+
+def _nearest(points: Points, surface: Points, reach: float) -> Int64[np.ndarray, " points"]:
+    """Index of the nearest point of `surface`, -1 where none is within `reach`."""
+    from scipy.spatial import cKDTree
+
+    tree = cKDTree(surface.xyz)
+    distance, near = tree.query(points.xyz, distance_upper_bound=reach, workers=-1)
+    return np.where(np.isfinite(distance), near, -1)
 
 
 def _primary(under: object) -> Int32[np.ndarray, " masks"]:

@@ -32,7 +32,7 @@ PROPERTIES = [
 ]
 QUALITY = ("quality", "<f4")
 SEMANTIC = ("semantic", "<i4")
-COMMENT = "lift3d: label 0 = unlabelled, score = share of the votes, metres if the scan is metric"
+COMMENT = "lift3d: label 0 = unlabelled, score = how sure it is, metres if the scan is metric"
 
 
 def write_cloud(path: Path, cloud: LabelledPoints) -> None:

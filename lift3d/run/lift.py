@@ -21,7 +21,9 @@ from lift3d.evaluation.consistency import SceneConsistency
 from lift3d.evaluation.scores import score
 from lift3d.evaluation.truth import Truth
 from lift3d.export.ply import read_cloud
+from lift3d.geometry.visibility import cloud_spacing
 from lift3d.reconstruction.fusion import given_points
+from lift3d.reconstruction.fusion.frames import default_voxel
 from lift3d.run.correct import correct, read_automatic, write_automatic
 from lift3d.run.layout import Layout
 from lift3d.run.objects import confidences
@@ -48,6 +50,12 @@ from lift3d.scene.protocols import Matcher, SceneSegmenter, Segmenter
 from lift3d.scene.skipping import warnings_of
 from lift3d.scene.sources import code_of
 from lift3d.scene.storage import atomic, fresh_folder
+
+SPARSE = 1.25
+"""Spacings of given vertices, in default voxels of the scene, above which objects are found on the
+fused surface instead. In a metric scene 1.9 cm. Fused is better on all of four scans given as
+vertices of decimated meshes, 2.6 to 2.9 cm apart (AP 0.37 against 0.60), and not better on the
+HoloLens kitchen, 1.6 cm apart."""
 
 
 @dataclass
@@ -288,6 +296,7 @@ def _associate(run: _Stages, scene: Scene, points: Points) -> None:
             config.tolerance,
             config.seed,
             tick,
+            _denser(config, scene, points),
         )
         views = _write_labels(automatic.labels, masks, scene, found)
         cloud = found.cloud
@@ -312,10 +321,21 @@ def _associate(run: _Stages, scene: Scene, points: Points) -> None:
         }
 
     settings = [run.scene, config.association, config.tolerance, config.seed, config.classes]
+    if config.cloud is not None and config.association.by_shape:
+        settings.append(config.fusion)  # of the denser surface
     outputs = [automatic.labels, automatic.cloud, automatic.objects]
     if not config.association.trust_ids:
         outputs += [automatic.assignments, automatic.surface]
     run.stage("associate", settings, [run.files.points, run.files.masks], outputs, work)
+
+
+def _denser(config: LiftConfig, scene: Scene, points: Points) -> Points | None:
+    """The surface on which objects are found, where the given vertices are too far apart for it."""
+    if config.cloud is None or not config.association.by_shape:
+        return None
+    if cloud_spacing(points) <= SPARSE * default_voxel(scene):
+        return None
+    return config.fuser().fuse(scene)
 
 
 def _correct(run: _Stages, scene: Scene) -> None:

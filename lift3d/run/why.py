@@ -26,7 +26,7 @@ class Point:
     object: int
     """Its object; 0 = none."""
     score: float
-    """Share of the votes for that object, 0 to 1."""
+    """The point's score in the cloud, 0 to 1."""
     superpoint: int
     """Its superpoint; -1 where it has none or the run has no surface graph."""
     distance: float
@@ -121,8 +121,8 @@ class Why:
             return f"cloud: no point is seen within {NEAR:.0f} px of this pixel"
         its = f"object {point.object}" if point.object else "no object"
         return (
-            f"cloud: point {point.index} of {its}; {point.score:.0%} of the votes of the views "
-            f"are for it (superpoint {point.superpoint}); nearest visible point, "
+            f"cloud: point {point.index} of {its}, score {point.score:.2f} "
+            f"(superpoint {point.superpoint}); nearest visible point, "
             f"{point.distance:.0f} px away, by the cloud alone without the depth map"
         )
 

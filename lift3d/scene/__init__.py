@@ -282,7 +282,8 @@ class LabelledPoints:
     instance: Int32[np.ndarray, " points"]
     """Object id, 0 = unlabelled."""
     score: Float32[np.ndarray, " points"]
-    """Share of the votes that the winning id got, 0 to 1; 0 where unlabelled."""
+    """How sure the id is, 0 to 1: its share of the votes, with `regions` times the object's
+    confidence; 0 where unlabelled."""
     semantic: Int32[np.ndarray, " points"] | None = None
     features: Float32[np.ndarray, "points channels"] | None = None
 

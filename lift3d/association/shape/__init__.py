@@ -1,12 +1,12 @@
 """Objects by the shape of the fused surface, for masks of surfaces.
 
-Floor and walls are removed (`layout`). The rest is cut into smooth pieces of one colour (`surfels`,
-`borders`), also along dark lines where two objects touch (`seams`). Neighbouring pieces are merged,
-the most probable pair first, to a hierarchy; of its nodes those are chosen that are most probably
-objects (`hierarchy`). Two classifiers trained on synthetic rooms (`joining`) rate pairs and nodes.
-Features of a pair: bends and steps along the border, colours, seams, extents, the width of the
-contact, and whether the views put both into one mask (`cues`, `agreement`). Features of a node: its
-extents and its border (`nodes`).
+Floor and walls are removed (`layout`), but for objects flush with them (`flush`). The rest is cut
+into smooth pieces of one colour (`surfels`, `borders`), also along dark lines where two objects
+touch (`seams`). Neighbouring pieces are merged, the most probable pair first, to a hierarchy; of
+its nodes those are chosen that are most probably objects (`hierarchy`). Two classifiers trained on
+synthetic rooms (`joining`) rate pairs and nodes. Features of a pair: bends and steps along the
+border, colours, seams, extents, the width of the contact, and whether the views put both into one
+mask (`cues`, `agreement`). Features of a node: its extents and its border (`nodes`).
 
 Finally, an object that touches neither floor nor wall and whose support is narrow merges with its
 support: a seat with its legs, leaves with their pot.
@@ -15,15 +15,18 @@ support: a seat with its legs, leaves with their pot.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int32, Int64
+from jaxtyping import Bool, Float32, Float64, Int32, Int64
 
 from lift3d.association.looks import Look
-from lift3d.association.shape.agreement import Agreement
+from lift3d.association.shape.agreement import Agreement, shares
 from lift3d.association.shape.borders import OBSERVED, OTHERS, OWN, SAME_MASK, Neighbours, borders
 from lift3d.association.shape.cues import cues
+from lift3d.association.shape.flush import patches, split
 from lift3d.association.shape.hierarchy import Hierarchy, build_hierarchy
 from lift3d.association.shape.joining import joining
 from lift3d.association.shape.layout import layout
@@ -85,6 +88,14 @@ class SurfaceObjects:
     node: Int32[np.ndarray, " pieces"]
     """Node of the tree that contains each piece in the result."""
 
+    def at(self, near: Int64[np.ndarray, " others"]) -> SurfaceObjects:
+        """The same objects at other points, each with its nearest point, -1 where none is near."""
+
+        def taken(index: Int32[np.ndarray, " points"]) -> Int32[np.ndarray, " others"]:
+            return np.where(near >= 0, index[near], -1).astype(np.int32)
+
+        return replace(self, object=taken(self.object), piece=taken(self.piece))
+
     def surface(self, label: Int32[np.ndarray, " points"]) -> Surface:
         """The pieces as superpoints, with the final objects `label`."""
         leaves = len(self.node)
@@ -97,6 +108,14 @@ class SurfaceObjects:
             self.node,
             majority(self.piece, label, leaves),
         )
+
+
+class _Cut(NamedTuple):
+    """The surface cut into pieces, and the borders of these with what the views say of them."""
+
+    piece: Int64[np.ndarray, " surfels"]
+    is_layout: Bool[np.ndarray, " pieces"]
+    borders: tuple[np.ndarray, np.ndarray, Float64[np.ndarray, "borders sums"]]
 
 
 class Shape:
@@ -120,18 +139,37 @@ class Shape:
         planes, plane = layout(surface, smooth, self.cell)
         difference = near.difference(COLOUR_WEIGHT, SEAM_WEIGHT)
         fine = felzenszwalb(near.a, near.b, difference, FINE_SCALE, SMALLEST, one_block)
-        piece = np.where(plane >= 0, len(surface) + plane, fine)
-        self.piece = np.unique(piece, return_inverse=True)[1].astype(np.int64)
-        count = int(self.piece.max(initial=-1)) + 1
-        self._is_layout = np.bincount(self.piece, plane >= 0, count) > 0
-        self._up = _up(cameras, [each.normal for each in planes])
-        self._borders = borders(surface, self.piece, near, self._up)
-        one, other, _ = self._borders
-        self._agreement = Agreement(_as_points(surface), self.piece, one, other)
+        self._patch, self._plane = patches(fine.astype(np.int64), plane)
+        self._up, self._near = _up(cameras, [each.normal for each in planes]), near
+        one, other, _ = borders(surface, self._patch, near, self._up)
+        self._agreement = Agreement(_as_points(surface), self._patch, one, other)
 
     def add(self, look: Look) -> None:
-        """Accumulate mask co-occurrence of pieces in one view; `look` may be of any points."""
+        """Accumulate mask co-occurrence of patches in one view; `look` may be of any points."""
         self._agreement.add(look)
+        self.__dict__.pop("_cut", None)
+
+    @cached_property
+    def _cut(self) -> _Cut:
+        """The pieces, by all views added so far."""
+        pairs, same, weight = self._agreement.counts()
+        of_patch, is_layout = split(self._patch, self._plane, self.surface.lab, pairs, same, weight)
+        piece = of_patch[self._patch]
+        one, other, sums = borders(self.surface, piece, self._near, self._up)
+        # What the views say of two pieces is what they say of their patches.
+        ends = np.sort(of_patch[pairs], axis=1)
+        across = ends[:, 0] != ends[:, 1]
+        key = ends[across] @ [len(is_layout), 1]
+        at = np.searchsorted(one * len(is_layout) + other, key)
+        share = shares(*(np.bincount(at, n[across], len(one)) * 1.0 for n in (same, weight)))
+        width = np.sqrt(np.minimum(sums[:, OWN], sums[:, OTHERS])) * ~np.isnan(share)
+        sums[:, SAME_MASK], sums[:, OBSERVED] = width * np.nan_to_num(share), width
+        return _Cut(piece, is_layout, (one, other, sums))
+
+    @property
+    def piece(self) -> Int64[np.ndarray, " surfels"]:
+        """Piece of each surfel, by all views added so far."""
+        return self._cut.piece
 
     def objects(self) -> SurfaceObjects:
         """Objects of the surface; each layout plane is one too."""
@@ -163,15 +201,8 @@ class Shape:
         self, kind: type[Pieces] = Pieces, probability: PairProbability = learned_probability
     ) -> Pieces:
         """The pieces before any merge, with the masks of all views added so far."""
-        one, other, sums = self._borders
-        share = self._agreement.shares()
-        sums = sums.copy()
-        width = np.sqrt(np.minimum(sums[:, OWN], sums[:, OTHERS])) * ~np.isnan(share)
-        sums[:, SAME_MASK], sums[:, OBSERVED] = width * np.nan_to_num(share), width
-        found = (one, other, sums)
-        return kind(
-            self.surface, self.cell, self.piece, self._is_layout, found, self._up, probability
-        )
+        piece, is_layout, found = self._cut
+        return kind(self.surface, self.cell, piece, is_layout, found, self._up, probability)
 
     def of_points(self, value: Int64[np.ndarray, " surfels"]) -> Int32[np.ndarray, " points"]:
         """Value of each point's surfel, of the nearest one for noise; -1 where none is near."""

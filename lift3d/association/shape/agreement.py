@@ -55,7 +55,17 @@ class Agreement:
         self._same += weight * (mask[one] == mask[other])
         self._weight += weight
 
-    def shares(self) -> Float64[np.ndarray, " pairs"]:
-        """Weighted share of views with both in one mask; NaN under `LEAST_WEIGHT`."""
-        known = self._weight >= LEAST_WEIGHT
-        return np.where(known, self._same / np.maximum(self._weight, 1e-9), np.nan)
+    def counts(
+        self,
+    ) -> tuple[
+        Int64[np.ndarray, "pairs 2"], Float64[np.ndarray, " pairs"], Float64[np.ndarray, " pairs"]
+    ]:
+        """The pairs; the weight of the views with both in one mask; that of all views."""
+        return np.stack([self._one, self._other], axis=1), self._same, self._weight
+
+
+def shares(
+    same: Float64[np.ndarray, " pairs"], weight: Float64[np.ndarray, " pairs"]
+) -> Float64[np.ndarray, " pairs"]:
+    """Weighted share of views with both in one mask; NaN under `LEAST_WEIGHT`."""
+    return np.where(weight >= LEAST_WEIGHT, same / np.maximum(weight, 1e-9), np.nan)
