@@ -313,6 +313,16 @@ def test_an_object_that_is_glued_to_another_now_is_in_doubt():
     assert "reaches far beyond it" in doubt.reason
 
 
+def test_an_object_that_is_half_or_twice_as_large_now_is_in_doubt():
+    where = {1: Place.of(block(0.0))}
+    for grown in (block(0.0)[::2], np.concatenate([block(0.0), block(0.0) + 0.02])):
+        (doubt,) = followed(
+            state_of(cloud(grown, *(block(x) for x in (1.0, 2.0, 3.0, 4.0)))),
+            edit(1, "name", (1,), base="old", where=where, name="box"),
+        ).doubts
+        assert "times its surface" in doubt.reason
+
+
 @pytest.mark.parametrize(
     ("labels", "reason"),
     [((0, 2), "no object is there"), ((2, 2), "in the place of two of its objects")],

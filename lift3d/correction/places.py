@@ -14,6 +14,9 @@ WITNESSES = 16
 AGREE = 0.7
 """Least share of witnesses in the found object, and of the found object's points near a witness.
 Chosen by hand; not tuned on data."""
+GROWN = 1.6
+"""Most by which the surface of the found object may differ, as a factor. Chosen by hand; not tuned
+on data."""
 SPACINGS = 2.0
 """Distance up to which two clouds have the same place, in spacings of the coarser one."""
 SAMPLE = 2000
@@ -29,6 +32,8 @@ class Place:
     witnesses: Float64[np.ndarray, "witnesses 3"]
     reach: float
     """Largest distance of the object's points to the nearest witness."""
+    points: int = 0
+    """Number of the object's points."""
 
     @staticmethod
     def of(xyz: Float32[np.ndarray, "members 3"]) -> Place:
@@ -45,12 +50,13 @@ class Place:
             if len(chosen) == WITNESSES or away[farthest] == 0:
                 break
             chosen.append(farthest)
-        return Place(some[chosen], float(np.sqrt(away.max())))
+        return Place(some[chosen], float(np.sqrt(away.max())), len(xyz))
 
     def as_json(self) -> dict[str, Any]:
         """As JSON values, with the digits of float32."""
         rounded = [[float(f"{v:.{DIGITS}g}") for v in each] for each in self.witnesses.tolist()]
-        return {"witnesses": rounded, "reach": float(f"{self.reach:.{DIGITS}g}")}
+        reach = float(f"{self.reach:.{DIGITS}g}")
+        return {"witnesses": rounded, "reach": reach, "points": self.points}
 
     @staticmethod
     def of_json(stored: Mapping[str, Any]) -> Place:
@@ -58,7 +64,7 @@ class Place:
         points = np.array(stored["witnesses"], np.float64).reshape(-1, 3)
         if not np.isfinite(points).all():
             raise ValueError("a witness is no place")
-        return Place(points, float(stored["reach"]))
+        return Place(points, float(stored["reach"]), int(stored.get("points", 0)))
 
 
 class Finder:
@@ -98,6 +104,10 @@ class Finder:
         inside = float(np.mean(away <= place.reach + same))
         if inside < AGREE:
             return 0, f"object {found} is there now and reaches far beyond it"
+        count = int((label == found).sum())
+        area = count * self.spacing**2 / max(place.points * spacing**2, 1e-30)
+        if place.points and not 1 / GROWN < area < GROWN:
+            return 0, f"object {found} is there now and has {area:.1f} times its surface"
         return found, ""
 
     def set_at(

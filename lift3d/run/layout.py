@@ -115,7 +115,7 @@ class Layout:
     @property
     def automatic_check(self) -> Path:
         """The numbers of the automatic labels, to compare corrected ones with."""
-        return self.folder / ".stages" / "automatic_check.json"
+        return self.folder / ".stages" / "checks" / "automatic.json"
 
     @property
     def heat(self) -> Path:
