@@ -304,6 +304,17 @@ def test_an_object_is_found_in_a_cloud_of_other_points():
     assert 9 not in history.state.objects
 
 
+def test_places_are_found_relative_to_another_local_origin():
+    far = cloud(block(4.0), block(5.0), labels=[9, 7])
+    far = replace(far, points=replace(far.points, offset=(5e5 - 4, 0.0, 0.0)))
+    where = {1: Place.of(block(0.0)), 2: Place.of(block(1.0))}
+    merged = edit(1, "merge", (1, 2), base="old", where=where, into=2)
+    history = followed(state_of(far), replace(merged, offset=(5e5, 0.0, 0.0)))
+    assert not history.doubts
+    assert history.state.label.tolist() == [7] * len(far)
+    assert followed(state_of(far), merged).doubts
+
+
 def test_an_object_that_is_glued_to_another_now_is_in_doubt():
     glued = cloud(np.concatenate([block(0.0), block(0.4), block(0.8)]), block(3.0))
     where = {1: Place.of(block(0.0))}

@@ -54,6 +54,8 @@ class Edit:
     """Files with its points or pixels, relative to the run folder, and their SHA-256."""
     details: Mapping[str, Any] = field(default_factory=dict)
     """What only this kind has, such as `name`, `into`, `clicks`, `view`, `of`."""
+    offset: tuple[float, ...] = ()
+    """Local origin that its places are relative to; empty for the world's own."""
 
     def line(self) -> dict[str, Any]:
         """The line as JSON values; empty fields are left out."""
@@ -74,6 +76,8 @@ class Edit:
             raise ValueError(did_you_mean(str(line["do"]), KINDS, "edit"))
         where = {int(each): Place.of_json(place) for each, place in line.get("where", {}).items()}
         details = {name: value for name, value in line.items() if name not in known}
+        if len(line.get("offset", ())) not in (0, 3):
+            raise ValueError("its offset is not three numbers")
         if line["do"] in OF_OTHERS:
             details["of"] = int(details["of"])
         return Edit(
@@ -83,6 +87,7 @@ class Edit:
             who=str(line["who"]),
             base=str(line["base"]),
             spacing=float(line.get("spacing", 0.0)),
+            offset=tuple(float(each) for each in line.get("offset", ())),
             ids=tuple(int(each) for each in line.get("ids", ())),
             new=tuple(int(each) for each in line.get("new", ())),
             points=int(line.get("points", 0)),

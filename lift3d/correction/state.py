@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Int32, Int64
+from jaxtyping import Float32, Float64, Int32, Int64
 
 from lift3d.correction.edits import Edit
 from lift3d.correction.places import AGREE, Finder, PointSet
 from lift3d.geometry.visibility import cloud_spacing
-from lift3d.scene import LabelledPoints
+from lift3d.scene import NO_OFFSET, LabelledPoints
 
 MOST_CONFIDENT = 0.9
 """Largest confidence of an object made by an edit. With 1 for all parts of 5 divided objects of the
@@ -228,10 +228,15 @@ class _Applying:
         place = source.where.get(each)
         if place is None:
             raise Unfit(f"object {each} is of another lift, and its place was not recorded")
-        found, reason = state.finder().object_at(place, source.spacing, state.label)
+        here = replace(place, witnesses=place.witnesses + self._moved(source))
+        found, reason = state.finder().object_at(here, source.spacing, state.label)
         if not found:
             raise Unfit(f"object {each} is not found: {reason}")
         return found
+
+    def _moved(self, edit: Edit) -> Float64[np.ndarray, "3"]:
+        """From the local origin of an edit to that of this cloud."""
+        return np.subtract(edit.offset or NO_OFFSET, self.state.cloud.points.offset)
 
     def target(self) -> int | None:
         """The object that points go to; 0 none, None a new one."""
@@ -255,7 +260,8 @@ class _Applying:
         if self.exact:
             inside = points.part > 0
             return points.index[inside], points.part[inside]
-        index, part, share = self.state.finder().set_at(points, self.edit.spacing)
+        here = replace(points, xyz=(points.xyz + self._moved(self.edit)).astype(np.float32))
+        index, part, share = self.state.finder().set_at(here, self.edit.spacing)
         if share < AGREE:
             raise Unfit(f"only {share:.0%} of its points have a point of this cloud near them")
         return index, part

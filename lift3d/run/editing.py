@@ -23,7 +23,7 @@ from lift3d.correction.state import Layer, Properties
 from lift3d.geometry.visibility import DepthTolerance, Sightings
 from lift3d.run.correct import automatic_map, open_history
 from lift3d.run.stages import alone_in
-from lift3d.scene import LabelledPoints, LabelMap, Offset, View
+from lift3d.scene import NO_OFFSET, LabelledPoints, LabelMap, Offset, View
 from lift3d.scene.colours import Palette
 from lift3d.scene.errors import InputError, did_you_mean
 from lift3d.scene.labelmaps import read_label_map
@@ -404,6 +404,7 @@ class Session:
                 who=who or user(),
                 base=state.base,
                 spacing=float(f"{state.spacing():.7g}"),
+                offset=() if self.offset == NO_OFFSET else self.offset,
                 ids=tuple(ids),
                 new=self._numbers(new),
                 points=0 if index is None else len(index),
