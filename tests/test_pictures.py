@@ -11,7 +11,7 @@ from tiny_captures import nerfcapture, open3d_system, views, write
 from tiny_scan import tiny_scan
 
 from lift3d import cli
-from lift3d.datasets import read_scene
+from lift3d.datasets import optional_formats, read_scene
 from lift3d.datasets.depth_range import depth_range, scale_doubt
 from lift3d.datasets.images import DepthCode, image_size, read_color, read_depth
 from lift3d.scene.errors import FrameError, InputError
@@ -79,7 +79,7 @@ def test_a_damaged_heic_is_a_frame_error_with_its_name(tmp_path):
     path = tmp_path / "x.heic"
     path.write_bytes(b"\0\0\0\x18ftypheic" + b"\0" * 99)
     for read in (read_color, image_size):
-        with pytest.raises(FrameError, match=r"x\.heic cannot be decoded"):
+        with pytest.raises(FrameError, match=r"x\.heic cannot be read as a picture"):
             read(path)
 
 
@@ -94,7 +94,7 @@ def test_a_truncated_exr_is_a_frame_error(tmp_path, capfd):
     path = tmp_path / "a.exr"
     exr(path, {"Z": np.random.default_rng(0).random((64, 64), np.float32)})
     path.write_bytes(path.read_bytes()[:-3000])
-    with pytest.raises(FrameError, match=r"a\.exr cannot be decoded"):
+    with pytest.raises(FrameError, match=r"a\.exr cannot be read as a picture"):
         read_depth(path, DepthCode())
     assert capfd.readouterr().out == ""
 
@@ -236,3 +236,12 @@ def test_a_recording_without_poses_gets_the_commands_that_make_them(tmp_path):
     (tmp_path / "scene/trajectory.log").unlink()
     with pytest.raises(InputError, match=r"run_system\.py --config config\.json --make"):
         read_scene(tmp_path)
+
+
+def test_a_huge_exr_is_refused_before_its_pixels_are_read(tmp_path, monkeypatch):
+    path = tmp_path / "a.exr"
+    exr(path, {"Z": np.ones((64, 64), np.float32)})
+    monkeypatch.setattr(optional_formats, "PIXELS", 1000)
+    monkeypatch.setattr(optional_formats, "_channels", None)
+    with pytest.raises(FrameError, match=r"a\.exr has more than 0 megapixels"):
+        optional_formats.plane(path)

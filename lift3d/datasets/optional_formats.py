@@ -17,6 +17,8 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from lift3d.scene.errors import FrameError
+from lift3d.scene.guarded import file_size, reading
+from lift3d.scene.guarded.pictures import PIXELS
 
 HEIF = (".heic", ".heif", ".hif")
 EXR = (".exr",)
@@ -28,12 +30,16 @@ T = TypeVar("T")
 
 
 def size(path: Path) -> tuple[int, int]:
-    """Width and height; decodes no pixels. FrameError where the file cannot be read."""
+    """Width and height; decodes no pixels. FrameError where the file cannot be read or is huge."""
     if path.suffix.lower() in HEIF:
         image = _guarded(path, lambda: _heif(path))
-        return int(image.size[0]), int(image.size[1])
-    low, high = _guarded(path, lambda: _exr(path, header_only=True).header()["dataWindow"])
-    return int(high[0] - low[0]) + 1, int(high[1] - low[1]) + 1
+        width, height = int(image.size[0]), int(image.size[1])
+    else:
+        low, high = _guarded(path, lambda: _exr(path, header_only=True).header()["dataWindow"])
+        width, height = int(high[0] - low[0]) + 1, int(high[1] - low[1]) + 1
+    if width * height > PIXELS:
+        raise FrameError(f"{path} has more than {PIXELS // 1_000_000} megapixels; save it smaller")
+    return width, height
 
 
 def heif_header(path: Path) -> tuple[int, int, Any]:
@@ -51,6 +57,7 @@ def color(path: Path) -> UInt8[np.ndarray, "height width 3"]:
 
     pillow-heif applies the rotation that a HEIC file names, and clears it from the EXIF data.
     """
+    size(path)
     if path.suffix.lower() in HEIF:
         pixels = _guarded(path, lambda: np.asarray(_heif(path).to_pillow().convert("RGB")))
         return np.ascontiguousarray(pixels)
@@ -68,6 +75,7 @@ def color(path: Path) -> UInt8[np.ndarray, "height width 3"]:
 
 def plane(path: Path) -> Float32[np.ndarray, "height width"]:
     """The numbers of an EXR file with one value a pixel, such as depth."""
+    size(path)
     planes = _channels(path)
     return planes[_main(planes)]
 
@@ -114,9 +122,6 @@ def _lacking(path: Path, library: str, extra: str) -> str:
 
 def _guarded(path: Path, work: Callable[[], T]) -> T:
     """The result of `work`; FrameError for whatever the library raises about a damaged file."""
-    try:
+    file_size(path, FrameError)
+    with reading(path, "a picture", FrameError):
         return work()
-    except FrameError:
-        raise
-    except Exception as error:  # the libraries raise bare RuntimeError, ValueError and others
-        raise FrameError(f"{path} cannot be decoded: {error}") from error
