@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import shutil
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import tiny_captures
 import tiny_scan as tiny
 from PIL import Image
 from plyfile import PlyData, PlyElement
@@ -118,6 +120,18 @@ def colmap(path: Path, text: bool = False) -> None:
             file.unlink()
 
 
+def capture(name: str) -> Callable[[Path], None]:
+    """A small capture of an app; photos instead where the library that it needs is absent."""
+
+    def make(path: Path) -> None:
+        needs = tiny_captures.NEEDS.get(name)
+        there = needs is None or importlib.util.find_spec(needs)
+        path.mkdir(exist_ok=True)
+        tiny_captures.CAPTURES[name][0](path) if there else photos(path)
+
+    return make
+
+
 def photos(path: Path) -> None:
     path.mkdir(exist_ok=True)
     for i, image in enumerate(tiny_scan().images):
@@ -223,12 +237,22 @@ def masks(path: Path) -> None:
     np.savez_compressed(path / "masks/4.npz", masks=stack)
     colour = np.repeat(given.instances[0][..., None], 3, 2).astype(np.uint8)
     Image.fromarray(colour).save(path / "masks/5.png")
+    shape = given.instances[0].shape
+    code = {"size": list(shape), "counts": [40, 60, shape[0] * shape[1] - 100]}
+    polygon = [[2.0, 2.0, 9.0, 2.0, 9.0, 9.0]]
+    listed = [{"segmentation": code, "predicted_iou": 0.9}, {"segmentation": polygon}]
+    (path / "masks/6.json").write_text(json.dumps(listed))
+    corners = np.array(polygon).reshape(-1, 2).tolist()
+    shape_of = {"label": "cup", "shape_type": "polygon", "points": corners, "group_id": None}
+    sizes = {"imageHeight": shape[0], "imageWidth": shape[1]}
+    (path / "masks/7.json").write_text(json.dumps({"shapes": [shape_of], **sizes}))
+    (path / "masks/8.txt").write_text("0 0.1 0.1 0.5 0.1 0.5 0.5 0.9\n")
 
 
 def read_masks(path: Path, changed: Path, rng: Rng) -> None:
     segmenter = FolderConfig(path / "masks", allow_missing=True).build()
     view = read_scene(path / "scan").views[0]
-    for name in map(str, range(6)):
+    for name in map(str, range(9)):
         with contextlib.suppress(InputError):
             segmenter.segment(type(view)(name, view.camera, view.load_image))
 
@@ -393,6 +417,7 @@ SAMPLES = {
     "nerfstudio": Sample(nerfstudio, scan, 2),
     "colmap": Sample(colmap, scan, 1.5),
     "colmap-text": Sample(lambda path: colmap(path, True), scan),
+    **{name: Sample(capture(name), scan, 0.4) for name in tiny_captures.CAPTURES},
     "photos": Sample(photos, scan),
     "davis": Sample(lambda path: write_davis(path, "480p/swan", mode="P") and None, scan, 0.5),
     "video": Sample(video, scans, 0.3),
