@@ -19,6 +19,7 @@ import numpy as np
 from lift3d.export.content import Content, Format, Tick
 from lift3d.export.instances import Object
 from lift3d.scene.errors import InputError
+from lift3d.scene.printing import only_text
 from lift3d.scene.storage import atomic
 
 
@@ -58,7 +59,7 @@ def write(content: Content, folder: Path, tick: Tick) -> list[str]:
         if np.array_equal(was, is_now):
             same += 1
         else:
-            with atomic(folder / "views" / f"{name}.npz") as part:
+            with atomic(folder / "views" / f"{only_text(name)}.npz") as part:
                 np.savez_compressed(part, automatic=was, corrected=is_now)
         tick(number, len(content.label_maps))
     with atomic(folder / "objects.json") as part:
