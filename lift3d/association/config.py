@@ -1,7 +1,7 @@
 """Settings of the association.
 
-`threshold`, `uncovered` and `views` were chosen on the HoloLens kitchen with damaged masks (two seeds
-each of three severities) and checked on other scans; the other defaults were chosen by hand.
+`threshold`, `uncovered` and `views` were chosen on the HoloLens kitchen with damaged masks (two
+seeds each of three severities) and checked on other scans; the other defaults were chosen by hand.
 """
 
 from __future__ import annotations
