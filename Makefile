@@ -7,7 +7,7 @@ OUT ?= out/demo
 # System packages that Open3D needs.
 APT := libusb-1.0-0 libgl1 libegl1 libx11-6
 
-.PHONY: core demo test lint format install system nerfstudio clean
+.PHONY: core demo test fuzz lint format install system chromium nerfstudio clean
 .DEFAULT_GOAL := install
 
 install: $(BIN)/.installed
@@ -22,7 +22,7 @@ $(BIN)/.core: pyproject.toml | system
 
 $(BIN)/.installed: pyproject.toml | system
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev,batch,colmap,export,mast3r,sam]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev,batch,colmap,export,exr,heic,mast3r,record3d,sam]'
 	touch $@
 
 # Linux with apt only; elsewhere Open3D needs no system packages.
@@ -46,8 +46,22 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint
+test: lint chromium
 	$(BIN)/pytest -q -n 2
+
+# Damaged inputs for every reader, more of them than `make test` tries.
+fuzz: install
+	$(BIN)/python tests/fuzz/fuzz.py --inputs 5000 --seeds 6
+	$(BIN)/python tests/fuzz/fuzz.py --inputs 1000 --models
+
+# For the tests of the page, which are skipped where it cannot be installed.
+chromium:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || { \
+	command -v dpkg >/dev/null && { [ "$$(id -u)" = 0 ] || sudo -n true 2>/dev/null; } && \
+	{ [ "$$(id -u)" = 0 ] && as_root= || as_root='sudo -n'; \
+	  $$as_root apt-get update -qq && $$as_root env DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -qq -y --no-install-recommends chromium >/dev/null; }; } || \
+	echo "the tests of the page are skipped; they need: apt-get install chromium" >&2
 
 format: install
 	$(BIN)/ruff check --fix .

@@ -36,12 +36,13 @@ from lift3d.export.distillation.gaussians import write_gaussians
 from lift3d.export.distillation.measuring import agreement, rendered_view
 from lift3d.export.distillation.rasterisers import for_device
 from lift3d.export.distillation.training import DistillConfig, Distilled, Picture, begin, distill
+from lift3d.export.local_origin import write_offset
 from lift3d.export.ply import read_cloud
 from lift3d.run.exporting import export
 from lift3d.run.record import host, versions
 from lift3d.run.run import Run
 from lift3d.run.stages import peak_memory_mb
-from lift3d.scene import Image, LabelMap, Scene, View
+from lift3d.scene import NO_OFFSET, Image, LabelMap, Scene, View
 from lift3d.scene.colours import label_colours
 from lift3d.scene.errors import InputError, MissingExtra
 from lift3d.scene.labelmaps import by_name, find_label_map, read_label_map, write_label_map
@@ -195,7 +196,7 @@ def run(options: Options) -> dict[str, Any]:
     """Export, fit, render, measure, write."""
     progress = for_terminal()
     scene, pictures, cloud_path = inputs(options)
-    cloud = read_cloud(cloud_path)
+    cloud = read_cloud(cloud_path, scene.offset)
     hold = options.hold_out
     learnt = [each for i, each in enumerate(pictures) if not (hold and i % hold == 0)]
     rasteriser = for_device(options.distill.device)
@@ -227,6 +228,8 @@ def run(options: Options) -> dict[str, Any]:
         "versions": versions(),
     }
     write_gaussians(options.out / "point_cloud.ply", made.model, options.label_property)
+    if scene.offset != NO_OFFSET:
+        progress.log(f"point_cloud.ply is {write_offset(options.out, scene.offset)}")
     for picture, (_, labels) in zip(pictures, drawn, strict=True):
         write_label_map(options.out / "labels", picture.name, labels)
     shown = [i for i in range(len(pictures)) if hold and i % hold == 0] or [0]

@@ -5,8 +5,9 @@ python pipelines/scannet.py SCANS... --out OUT [--address auto] [any setting of 
 SCANS are scene folders with their annotation: exported pictures and `<scene>_vh_clean_2.ply`, or
 folders that hold the .sens file.
 
-1. Each scan is lifted onto the vertices of its own mesh (`--cloud mesh`), on Ray, one run folder
-   per scan in OUT. Run the same command again to continue.
+1. Each scan is lifted onto the vertices of its own mesh (`--cloud mesh`), one run folder per scan
+   in OUT. Where scans are fewer than GPUs, the views of each are spread over several GPUs. Run the
+   same command again to continue.
 2. The instances are written to OUT/submission in the benchmark's format: per scan a list and a
    mask file for each instance.
 3. Instance AP over all scenes together is written to OUT/benchmark.json, each number with its

@@ -1,6 +1,10 @@
-"""Fixtures for all tests: the folders of the real scans, where they exist."""
+"""Fixtures for all tests: the folders of the real scans, where they exist, and a Ray cluster."""
 
 import os
+import secrets
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -21,3 +25,51 @@ def shared_data():
         return path
 
     return folder
+
+
+@pytest.fixture
+def two_nodes(tmp_path):
+    """The address of a cluster of two nodes on this machine, and the environment to join it."""
+    pytest.importorskip("ray")
+    port = 20000 + os.getpid() % 20000
+    own = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        # Modules of tests, on the nodes too.
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)]),
+    }
+    common = ["--num-cpus=1", "--object-store-memory=100000000", "--block"]
+    head = [f"--port={port}", "--head", "--include-dashboard=false"]
+    started = []
+    try:
+        for address, more in (
+            ("127.0.0.2", head),
+            ("127.0.0.3", [f"--address=127.0.0.2:{port}"]),
+        ):
+            log = tmp_path / f"{address}.log"
+            command = [str(Path(sys.executable).parent / "ray"), "start"]
+            with log.open("w") as file:
+                started.append(
+                    subprocess.Popen(
+                        [*command, f"--node-ip-address={address}", *more, *common],
+                        stdout=file,
+                        stderr=subprocess.STDOUT,
+                        env=os.environ | own,
+                    )
+                )
+            patience = time.monotonic() + 30
+            while "block forever" not in log.read_text():
+                if time.monotonic() > patience or started[-1].poll() is not None:
+                    last = (log.read_text().splitlines() or ["no output"])[-1]
+                    pytest.skip(f"the Ray node {address} did not start in 30 s: {last}")
+                time.sleep(0.2)
+        yield f"127.0.0.2:{port}", own
+    finally:
+        for process in reversed(started):
+            process.terminate()  # each node ends its own processes
+        for process in started:
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()

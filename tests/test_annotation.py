@@ -71,8 +71,9 @@ def test_the_table_gives_both_lists_of_classes(tmp_path):
     ("labels", "convention", "why"),
     [
         (NYU40, "nyu40", "1 of 1 objects have the nyu40 id"),
-        ((1, 2, 10, 13, 40), "raw", "1 of 1 objects have the raw id"),
-        (RAW, "raw", "it has the id 300"),
+        ((1, 2, 10, 13, 40), "raw", "2 of 2 objects have the raw id"),
+        (RAW, "raw", "2 of 2 objects have the raw id"),
+        ((1, 5, 5, 50, 40), "nyu40", "1 of 1 objects have the nyu40 id of their name; 20.0% of"),
     ],
 )
 def test_conventions_are_detected_without_a_table(tmp_path, labels, convention, why):

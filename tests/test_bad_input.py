@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from test_scannet_surface import annotate
 from tiny_scan import tiny_scan, write_rgbd_json, write_scannet, write_sens
 
 from lift3d.cli import main
@@ -171,7 +172,10 @@ def test_a_mask_folder_that_is_not_there(scan, lift, tmp_path):
     [
         (["segmentation:sam", "--segmentation.checkpoint", "none.pth"], "none.pth"),
         (["segmentation:sam", "--segmentation.checkpoint", "vitt.pth"], "not a PyTorch checkpoint"),
-        (["segmentation:sam-hf", "--segmentation.checkpoint", "."], "no model of transformers"),
+        (
+            ["segmentation:sam-hf", "--segmentation.checkpoint", "."],
+            "cannot be read as a model of transformers",
+        ),
         (["tracking:mastsam", "matching:mast3r", "--matching.weights", "none.pth"], "none.pth"),
     ],
 )
@@ -236,3 +240,39 @@ def test_a_folder_that_is_no_run(command, tmp_path, capsys):
         more = ["--screenshot", str(tmp_path / "x.png")]
     assert main([command, str(tmp_path), *more]) == 2
     assert str(tmp_path) in capsys.readouterr().err
+
+
+def cut(folder, names):
+    for name in names:
+        path = folder / f"{name}.png"
+        path.write_bytes(path.read_bytes()[:60])
+
+
+def test_a_mask_that_cannot_be_read_is_named_with_the_reason(scan, masks, lift, tmp_path):
+    cut(masks, [3])
+    assert lift(*with_masks(masks))[0] == 0
+    warnings = read_json(tmp_path / "run", "run.json")["warnings"]
+    assert any(
+        "view 3 stays unlabelled" in each and str(masks / "3.png") in each for each in warnings
+    )
+
+
+def test_where_no_mask_can_be_read_the_error_has_the_reason(scan, masks, lift):
+    cut(masks, range(8))
+    status, said = lift(*with_masks(masks))
+    assert status == 2
+    assert "8 of them cannot be read" in said
+    assert str(masks / "0.png") in said.splitlines()[-1]
+    assert "mend these files" in said
+    assert "another segmenter" not in said
+
+
+def test_a_damaged_truth_of_the_scan_is_a_warning_and_costs_no_label(scan, masks, lift, tmp_path):
+    annotate(scan, "scan")
+    mesh = scan / "scan_vh_clean_2.ply"
+    mesh.write_bytes(mesh.read_bytes()[:-20])
+    status, said = lift(*with_masks(masks))
+    assert status == 0, said
+    warnings = read_json(tmp_path / "run", "run.json")["warnings"]
+    assert any("not scored" in each and "scan_vh_clean_2.ply" in each for each in warnings)
+    assert "truth" not in read_json(tmp_path / "run", "consistency.json")

@@ -14,6 +14,7 @@ from lift3d import cli
 from lift3d.cli import commands
 from lift3d.export.ply import read_cloud
 from lift3d.run.settings import LiftConfig
+from lift3d.scene.errors import InputError, MissingExtra
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ["--scene.views", "6", "--scene.width", "80", "--scene.height", "60"]
@@ -282,3 +283,47 @@ def test_bars_are_for_terminals_and_lines_for_files(capsys):
     with for_terminal().stage("fuse") as tick:
         tick(1, 2)
     assert capsys.readouterr().err == "fuse ...\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (ImportError("x.so: failed to map segment"), 1, "library cannot be loaded (x.so: failed"),
+        (ModuleNotFoundError("No module named 'higra'", name="higra"), 1, "install lift3d again"),
+        (OSError("Could not find libllvmlite.so"), 1, "lift3d: Could not find libllvmlite.so;"),
+        (OSError("4096 requested and 12 written"), 1, "perhaps the disk is full (4096"),
+        (MissingExtra("pip install 'lift3d[batch]'"), 2, "lift3d: pip install 'lift3d[batch]'"),
+        (InputError("bad \x1b[31m"), 2, "lift3d: bad \\x1b[31m"),
+    ],
+)
+def test_a_failure_of_the_system_is_a_message(error, status, said, monkeypatch, capsys):
+    def fails(self, command):
+        raise error
+
+    monkeypatch.setattr(commands.Info, "run", fails)
+    assert cli.main(["info", "scan"]) == status
+    assert said in capsys.readouterr().err
+
+
+def test_a_bug_in_lift3d_is_a_traceback(monkeypatch):
+    def fails(self, command):
+        raise ImportError("cannot import name 'x'", name="lift3d.scene")
+
+    monkeypatch.setattr(commands.Info, "run", fails)
+    with pytest.raises(ImportError):
+        cli.main(["info", "scan"])
+
+
+def test_where_libraries_cannot_be_loaded_the_message_is_shown_all_the_same():
+    """NumPy is missing, which even our own errors need."""
+    code = "import sys; sys.modules['numpy'] = None; from lift3d.cli import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "info", "scan"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "a library cannot be loaded" in done.stderr
+    assert "Traceback" not in done.stderr

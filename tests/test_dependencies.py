@@ -24,7 +24,9 @@ EXTRAS = PROJECT["optional-dependencies"]
 IMPORTED_AS = {
     "open3d-cpu": "open3d",
     "opencv-python-headless": "cv2",
+    "openexr": "OpenEXR",
     "pillow": "PIL",
+    "pillow-heif": "pillow_heif",
     "pytest-xdist": "xdist",
     "rerun-sdk": "rerun",
     "scikit-image": "skimage",
@@ -60,7 +62,9 @@ def imported(folder):
                 continue
             for name in names:
                 found.setdefault(name.split(".")[0], path.relative_to(ROOT))
-    ours = {path.stem for each in (folder, "pipelines") for path in (ROOT / each).iterdir()}
+    ours = {
+        path.stem for each in (folder, "pipelines", "tests") for path in (ROOT / each).rglob("*")
+    }
     others = found.keys() - ours - ELSEWHERE - {"lift3d"} - sys.stdlib_module_names
     return {WITH.get(name, name): str(found[name]) for name in others}
 

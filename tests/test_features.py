@@ -182,6 +182,9 @@ def test_views_without_features_are_ignored(points, scene, caplog):
     assert f"view {scene.views[0].name} has no features" in caplog.text
     with pytest.raises(InputError, match="same network"):
         average_features(points, scene, lambda index: maps(index)[..., : 3 + index])
+    one = scene.with_views(scene.views[:1])
+    with pytest.raises(InputError, match=r"no view has features \(no features\)"):
+        average_features(points, one, some)
 
 
 def test_H_of_a_scene_that_agrees_and_of_one_that_does_not(scene):

@@ -76,6 +76,7 @@ def test_a_scene_stays_on_its_side_whatever_else_there_is():
     assert 0.16 < parts.count("validation") / 2000 < 0.24
     assert parts[7] == part_of("room7", 0.2, 0.1)
     assert parts != [part_of(f"room{i}", 0.2, 0.1, seed=1) for i in range(2000)]
+    assert part_of("k\udcfc", 0.2, 0.1) in ("test", "train", "validation")  # any name of a folder
 
 
 def test_a_cloud_that_is_written_again_is_read_again(tmp_path):

@@ -164,6 +164,20 @@ def test_a_setting_that_names_weights_counts_by_their_content(tmp_path, monkeypa
     assert fingerprint(Network(mode="auto")) == before
 
 
+def test_a_text_that_names_a_file_counts_by_its_content(tmp_path, monkeypatch):
+    """As plug-ins have them, in settings and in loaders."""
+    monkeypatch.chdir(tmp_path)
+    Path("made").mkdir()
+    seen = set()
+    for weights in ("one", "two"):
+        Path("made/model.pt").write_text(weights)
+        seen.add(fingerprint(Network(mode="made/model.pt")))
+        seen.add(fingerprint(partial(os.fspath, f"{tmp_path}/made/model.pt")))
+    assert len(seen) == 4
+    assert fingerprint(Network(mode="made/none.pt")) != fingerprint(Network(mode="made/no.pt"))
+    assert fingerprint("\ud800/x")
+
+
 def test_settings_that_name_weights_are_marked():
     from lift3d import reconstruction, segmentation
     from lift3d.segmentation import matching

@@ -98,7 +98,7 @@ def test_a_damaged_stack_is_a_bad_frame(tmp_path):
     (tmp_path / "a.npy").write_bytes(b"nothing")
     with pytest.raises(FrameError, match="write it again"):
         FolderConfig(tmp_path).build().segment(view())
-    np.save(tmp_path / "b.npy", np.zeros((3, 4), bool))
+    np.save(tmp_path / "b.npy", np.zeros(12, bool))
     with pytest.raises(FrameError, match="boolean stack"):
         FolderConfig(tmp_path).build().segment(view("b"))
 

@@ -31,6 +31,10 @@ def view(name, depth=None, camera=CAMERA, **more):
     return View(name, camera, painted, depth or partial(plain, 2.0), **more)
 
 
+def torn():
+    raise FrameError("it is torn")
+
+
 def scene(*views, metric=True):
     return Scene("test", views, metric, "test")
 
@@ -353,6 +357,8 @@ def test_the_voxel_is_chosen_from_the_scene_and_reported():
     # 2 m away: the middle of the wall is about 2.1 x 1.6 m, 2.6 m across.
     assert default_voxel(scene(view("a"))) == 0.01
     assert default_voxel(scene(view("a", partial(plain, 200.0)), metric=False)) == 1.0
+    with pytest.raises(InputError, match=r"no view with depth.*first: it is torn"):
+        default_voxel(scene(view("a", torn)))
     fusion = VoxelConfig().build()
     fusion.fuse(scene(view("a")))
     assert fusion.notes[0].startswith("voxel 0.01 m, chosen from the scene")

@@ -308,7 +308,7 @@ def test_damaged_folders_say_what_is_wrong(folder, tmp_path):
         load(folder)
     weights.write_bytes(whole)
     (folder / "config.json").write_text("{")
-    with pytest.raises(InputError, match="not JSON"):
+    with pytest.raises(InputError, match="cannot be read as JSON"):
         load(folder)
     with pytest.raises(InputError, match="no such checkpoint"):
         load(tmp_path / "nowhere.pth")

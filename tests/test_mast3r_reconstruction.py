@@ -21,6 +21,9 @@ from lift3d.run.lift import lift  # noqa: E402
 from lift3d.run.settings import KINDS, LiftConfig  # noqa: E402
 from lift3d.scene import Scene  # noqa: E402
 from lift3d.scene.errors import InputError  # noqa: E402
+from lift3d.scene.workers.crew import Share  # noqa: E402
+from lift3d.scene.workers.local import LocalCrew  # noqa: E402
+from lift3d.scene.workers.views import Pool  # noqa: E402
 from lift3d.segmentation.matching.mast3r import Mast3rMatcherConfig  # noqa: E402
 
 SIDE = 224
@@ -59,6 +62,20 @@ def test_every_picture_gets_a_camera_depth_and_confidence(reconstructed):
         assert np.allclose(view.camera.pose, view.geometry_camera.pose)
     assert "3 of 3 pictures aligned" in reconstructed.notes[-1]
     assert not reconstructed.metric  # the file's name does not contain `metric`
+
+
+def test_two_workers_give_the_same_cameras_and_depth(place, photos):
+    backend = config(place, batch=2).build()
+    alone = config(place, batch=2).build().reconstruct(photos)
+    pool = Pool(LocalCrew(Share(1.0), 2), 2, print)
+    try:
+        backend.take(pool)
+        spread = backend.reconstruct(photos)
+    finally:
+        pool.close()
+    for ours, theirs in zip(spread.views, alone.views, strict=True):
+        assert np.array_equal(ours.camera.pose, theirs.camera.pose)
+        assert np.array_equal(ours.depth(), theirs.depth())
 
 
 def test_known_intrinsics_reach_the_cameras_and_place_them(place, photos):

@@ -59,7 +59,7 @@ def test_bad_pairs_are_an_error_that_names_the_fault(tmp_path, text, message):
 
 
 def test_a_missing_file_and_invalid_numbers_are_refused(tmp_path):
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="there is no such file"):
         PairsConfig(file=tmp_path / "no").choose(NAMES)
     with pytest.raises(InputError, match="must be 1 or more"):
         PairsConfig(graph="window", window=0).choose(NAMES)

@@ -70,11 +70,13 @@ def test_neighbours_are_those_that_share_a_place():
 
 
 def test_a_run_keeps_its_colours_in_instances_json(tmp_path):
-    from lift3d.scene.palette import distinct_colours, stored_colours
+    from lift3d.run.schema import read_run_file
+    from lift3d.scene.palette import colours_of, distinct_colours
 
     cloud = patches(ALIKE)
     write_instances(tmp_path / "instances.json", cloud, dict.fromkeys(ALIKE, 1.0), {})
-    assert stored_colours(tmp_path / "instances.json") == distinct_colours(cloud)
+    path = tmp_path / "instances.json"
+    assert colours_of(read_run_file(path)["instances"], path) == distinct_colours(cloud)
 
 
 @pytest.mark.parametrize("ids", [[4], [4, 1 << 20]])

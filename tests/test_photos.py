@@ -99,7 +99,7 @@ def test_a_photo_that_is_not_an_image_is_skipped_and_named(tmp_path):
     scene = read_scene(tmp_path)
     assert [view.name for view in scene.views] == ["a", "c"]
     assert scene.skipped[0].name == "b"
-    assert "not a readable image" in scene.skipped[0].reason
+    assert "is not an image that can be read" in scene.skipped[0].reason
 
 
 def test_a_truncated_photo_is_refused_when_it_is_loaded(tmp_path):

@@ -256,7 +256,7 @@ def test_the_folders_own_options_are_checked_by_name_and_type(tmp_path):
         with pytest.raises(InputError, match=message):
             read_scene(tmp_path)
     file.write_text("{")
-    with pytest.raises(InputError, match="is not readable JSON"):
+    with pytest.raises(InputError, match="cannot be read as JSON"):
         read_scene(tmp_path)
 
 

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import tiny_scan as tiny
+from tiny_captures import CAPTURES, NEEDS
 from tiny_scan import COLOR_K, COLOR_SIZE, DEPTH_K, DEPTH_SIZE, tiny_scan
 
 from lift3d.datasets import READERS, detect, read_scene
@@ -140,6 +141,16 @@ def colmap(root):
     return Case(root, scan, "reader colmap", ColmapModel(metric=True))
 
 
+def capture(name):
+    def make(root):
+        if name in NEEDS:
+            pytest.importorskip(NEEDS[name])
+        write, source = CAPTURES[name]
+        return Case(root, write(root), source, lossy=True)
+
+    return make
+
+
 CASES = {
     "sens-jpeg-zlib": sens("jpeg", "zlib"),
     "sens-png-raw": sens("png", "raw"),
@@ -159,6 +170,7 @@ CASES = {
     "nerfstudio": nerfstudio,
     "nerfstudio-file": nerfstudio_file,
     "colmap": colmap,
+    **{name: capture(name) for name in CAPTURES},
 }
 
 

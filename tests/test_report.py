@@ -19,11 +19,11 @@ from lift3d.run.report.numbers import explained
 from lift3d.run.report.objects import cut_outs, objects
 from lift3d.run.report.verdict import by_doubt, doubts, next_step, verdict
 from lift3d.run.report.views import order
+from lift3d.run.run import Run
 from lift3d.run.settings import LiftConfig
 from lift3d.scene.colours import label_colours
 from lift3d.scene.errors import FrameError
 from lift3d.scene.labelmaps import read_label_map, write_label_map
-from lift3d.scene.palette import stored_colours
 from lift3d.segmentation.simulated import SimulatedConfig
 
 VOID = {"meta", "img", "br", "input", "line", "stop"}
@@ -255,7 +255,7 @@ def test_differences_between_counts_are_explained():
 
 
 def test_all_pictures_of_a_run_have_the_same_colours(run):
-    palette = stored_colours(run / "instances.json")
+    palette = Run.open(run).palette
     cloud = read_cloud(run / "cloud.ply")
     coloured = read_cloud(run / "cloud_labels.ply").points.rgb
     np.testing.assert_array_equal(coloured, label_colours(cloud.instance, palette))

@@ -227,7 +227,7 @@ def test_the_page_on_wrong_labels_quotes_what_the_program_prints():
     """Every quoted answer has the words of the code around its numbers and reasons."""
     page = (Path(__file__).resolve().parents[1] / "docs/wrong-labels.md").read_text()
     quotes = [line for block in QUOTED.findall(page) for line in block.splitlines()]
-    point = Point(1, 2, 0.7, 3, 1.0)
+    point = Point(1, 2, 0.7, 3, 1.0, (0.5, 1.0, 2.0))
     kept = MaskAt(1, 1.0, 1, REASONS[SMALL], 9, 0.5)
     of_two = replace(kept, second=4, second_share=0.4, divided=True)
     samples = [
@@ -386,5 +386,5 @@ def test_edits_that_this_version_cannot_apply_are_not_passed_over(tmp_path):
     masks = FolderConfig(path=tmp_path / "masks", ids="consistent")
     room = SyntheticConfig(views=5, width=64, height=48)
     config = LiftConfig(Path("synthetic"), folder, reader=room, voxel=0.08, segmentation=masks)
-    with pytest.raises(InputError, match=r"edits\.jsonl holds edits"):
+    with pytest.raises(InputError, match=r"edits\.jsonl, line 1 is no edit"):
         lift(config)

@@ -28,9 +28,13 @@ from lift3d.networks.sam.official import WIDTHS, _model, _renamed, load, sizes_o
 from lift3d.scene import Camera, Prompt, Scene, View
 from lift3d.scene.errors import FrameError, InputError, MissingExtra
 from lift3d.scene.protocols import Segmenter
+from lift3d.scene.workers.crew import Share
+from lift3d.scene.workers.local import LocalCrew
+from lift3d.scene.workers.views import Pool
 from lift3d.segmentation import BACKENDS
 from lift3d.segmentation.sam import SamConfig
 from lift3d.segmentation.sam_transformers import SamTransformersConfig
+from lift3d.segmentation.spread import spread
 from lift3d.segmentation.tracking.byocl import ByoclConfig
 
 WIDTH, HEIGHT = 160, 120
@@ -376,6 +380,34 @@ def test_an_image_is_encoded_once_for_all_prompts(segmenter, monkeypatch):
     assert len(calls) == 1
 
 
+def test_an_embedding_of_another_process_gives_the_same_masks(segmenter, monkeypatch):
+    image = picture(5)
+    wanted = segmenter.prompt(view(image), [points((40, 40))])
+    sent = pickle.loads(pickle.dumps(segmenter.prepared(view(image))))
+    monkeypatch.setattr(segmenter.network, "encode", None)  # not encoded again
+    here = view(image)
+    segmenter.use_prepared(here, sent)
+    assert np.array_equal(segmenter.prompt(here, [points((40, 40))]).stack, wanted.stack)
+
+
+def test_workers_give_the_same_masks_and_answers(sam_checkpoint):
+    settings = SamConfig(checkpoint=sam_checkpoint, device="cpu", automatic=EVERYTHING)
+    own, camera = settings.build(), Camera(np.eye(3), WIDTH, HEIGHT, np.eye(4))
+    views = [View(str(n), camera, functools.partial(picture, n)) for n in range(3)]
+    pool = Pool(LocalCrew(Share(1.0), 2), 2, print)
+    try:
+        asks = frozenset(("masks", "prompts"))
+        spread_out = spread(pool, settings.build, settings.build(), views, lambda number: asks)
+        for each in views:
+            ours, alone = spread_out.segment(each), own.segment(each)
+            assert np.array_equal(ours.stack, alone.stack)
+            assert np.array_equal(ours.scores, alone.scores)
+            ours = spread_out.prompt(each, [points((40, 40))])
+            assert np.array_equal(ours.stack, own.prompt(each, [points((40, 40))]).stack)
+    finally:
+        pool.close()
+
+
 def test_features_are_the_cached_embedding_without_its_padding(segmenter, monkeypatch):
     one = view(picture(11))
     whole = segmenter.network.encode(one.image())
@@ -681,9 +713,9 @@ def test_a_checkpoint_of_another_size_than_the_setting_is_refused(sam_checkpoint
 def test_a_folder_without_a_model_of_the_family_is_refused(folders, tmp_path):
     from transformers import ViTConfig
 
-    with pytest.raises(InputError, match="no model of transformers"):
+    with pytest.raises(InputError, match="cannot be read as a model of transformers"):
         family(tmp_path / "none")
-    with pytest.raises(InputError, match="no model of transformers"):
+    with pytest.raises(InputError, match="cannot be read as a model of transformers"):
         family(tmp_path)
     ViTConfig(hidden_size=32).save_pretrained(tmp_path / "vit")
     with pytest.raises(InputError, match=r"a 'vit' model.*sam2"):
@@ -691,7 +723,7 @@ def test_a_folder_without_a_model_of_the_family_is_refused(folders, tmp_path):
     bare = tmp_path / "bare"
     shutil.copytree(folders["sam2"], bare)
     (bare / "model.safetensors").unlink()
-    with pytest.raises(InputError, match="cannot be loaded"):
+    with pytest.raises(InputError, match="cannot be read as a model"):
         family(bare)
 
 

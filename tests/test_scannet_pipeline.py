@@ -63,7 +63,6 @@ def scans(tmp_path_factory):
 
 
 def run(scans, out, *more):
-    pytest.importorskip("ray")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "pipelines"))
         sys.modules.pop("scannet", None)

@@ -97,7 +97,7 @@ def test_a_damaged_frame_is_an_error_of_that_frame_only(path):
     )
     path.write_bytes(data)
     views = read_scene(path).views
-    with pytest.raises(FrameError, match="frame 1 depth is damaged"):
+    with pytest.raises(FrameError, match="frame 1 depth cannot be read as zlib"):
         views[1].depth()
     with pytest.raises(FrameError, match="frame 1 colour is a truncated JPEG"):
         views[1].image()

@@ -56,6 +56,12 @@ def test_the_same_view_gives_the_same_masks_and_another_seed_others(views):
     assert other.stack.shape != first[0].stack.shape or (other.stack != first[0].stack).any()
 
 
+def test_a_view_may_have_any_name(views):
+    """Also one that is not UTF-8, as the seed of a view is made from its name."""
+    view = replace(views[0], name="k\udcfc")
+    assert SimulatedConfig().build().segment(view).stack.shape[1:] == view.instances().shape
+
+
 @pytest.mark.parametrize("severity", SEVERITIES)
 def test_masks_never_overlap_and_none_is_empty(views, severity):
     for view in views:

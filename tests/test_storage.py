@@ -120,3 +120,11 @@ def test_a_folder_that_cannot_be_named_leaves_the_old_one(tmp_path, monkeypatch)
         replace_folder(part, tmp_path / "labels")
     assert names(tmp_path / "labels") == ["old"]
     assert names(tmp_path) == ["labels"]
+
+
+def test_two_threads_may_write_one_file(tmp_path):
+    with atomic(tmp_path / "a.json") as one, atomic(tmp_path / "a.json") as other:
+        one.write_text("one")
+        other.write_text("other")
+    assert names(tmp_path) == ["a.json"]
+    assert (tmp_path / "a.json").read_text() == "one"

@@ -33,7 +33,7 @@ def test_what_is_written_is_read_back(tmp_path, form):
     written = write_submission(tmp_path, "scene0011_00", given, form)
     assert all(path.is_file() for path in written)
     assert submitted_scenes(tmp_path) == ["scene0011_00"]
-    got = read_submission(tmp_path, "scene0011_00")
+    got = read_submission(tmp_path, "scene0011_00", len(given[0].mask))
     for one, other in zip(got, given, strict=True):
         assert np.array_equal(one.mask, other.mask)
         assert (one.label, one.confidence) == (other.label, other.confidence)
@@ -61,17 +61,18 @@ def test_foreign_masks_are_read_as_by_the_benchmark(tmp_path):
     path = tmp_path / "m.txt"
     for content in ("0\n1\n3\n0", "0\r\n1\r\n12\r\n0\r\n", "0\n-1\n1\n0\n"):
         path.write_bytes(content.encode())
-        assert read_mask(path).tolist() == [False, True, True, False]
+        assert read_mask(path, 4).tolist() == [False, True, True, False]
     path.write_text('{"length": 4, "counts": [2, 2]}')
-    assert read_mask(path).tolist() == [False, True, True, False]
+    assert read_mask(path, 4).tolist() == [False, True, True, False]
 
 
 def test_the_later_of_two_lines_for_a_mask_is_used(tmp_path):
     """The benchmark's script keeps its entries by file name."""
-    write_submission(tmp_path, "s", some_predictions(np.random.default_rng(2)))
+    three = some_predictions(np.random.default_rng(2))
+    write_submission(tmp_path, "s", three)
     with (tmp_path / "s.txt").open("a") as listing:
         listing.write("predicted_masks/s_000.txt 7.0 0.75\n")
-    got = read_submission(tmp_path, "s")
+    got = read_submission(tmp_path, "s", len(three[0].mask))
     assert [(each.label, each.confidence) for each in got] == [(7, 0.75), (3, 1), (3, 1 / 3)]
 
 
@@ -88,24 +89,33 @@ def test_a_second_submission_leaves_nothing_of_the_first(tmp_path):
     ("line", "told"),
     [
         ("predicted_masks/s_000.txt 3", "expected `mask label confidence`"),
-        ("predicted_masks/s_000.txt chair 0.5", "label and confidence are numbers"),
+        ("predicted_masks/s_000.txt chair 0.5", "label and confidence: expected numbers"),
         ("../s_000.txt 3 0.5", "outside the submission"),
         ("/etc/passwd 3 0.5", "outside the submission"),
-        ("predicted_masks/none.txt 3 0.5", "No such file"),
+        ("predicted_masks/none.txt 3 0.5", "there is no such file"),
     ],
 )
 def test_a_wrong_list_is_an_error_with_the_line(tmp_path, line, told):
     (tmp_path / "s.txt").write_text(f"{line}\n")
     with pytest.raises(InputError, match=told):
-        read_submission(tmp_path, "s")
+        read_submission(tmp_path, "s", 3)
 
 
-@pytest.mark.parametrize("content", ["a\nb\n", '{"length": 3}', '{"length": 3, "counts": "3 2"}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a\nb\n",
+        "1\n0\n",
+        '{"length": 100000000000, "counts": "1 2"}',
+        '{"length": 3}',
+        '{"length": 3, "counts": "3 2"}',
+    ],
+)
 def test_an_invalid_mask_is_an_error_that_explains_the_format(tmp_path, content):
     path = tmp_path / "m"
     path.write_text(content)
     with pytest.raises(InputError, match="one integer per vertex, or run lengths"):
-        read_mask(path)
+        read_mask(path, 3)
     with pytest.raises(InputError, match="has no <scene>"):
         submitted_scenes(tmp_path)
     with pytest.raises(InputError, match="without spaces"):

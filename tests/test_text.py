@@ -78,7 +78,7 @@ def test_a_mask_is_scored_by_the_picture_around_it(scorer):
 
 
 def test_a_model_that_is_not_a_clip_is_refused(tmp_path):
-    with pytest.raises(InputError, match="cannot be loaded"):
+    with pytest.raises(InputError, match="cannot be read as a model"):
         TextConfig(str(tmp_path), local_files_only=True).build()
 
 

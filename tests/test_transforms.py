@@ -186,7 +186,7 @@ def test_a_broken_cloud_is_named(tmp_path):
     tiny.write_transforms(tmp_path, tiny_scan(), ply_file_path="cloud.ply")
     (tmp_path / "cloud.ply").write_bytes(b"ply\nnothing")
     load = read_scene(tmp_path).load_points
-    with pytest.raises(InputError, match=r"cloud\.ply is not a PLY file"):
+    with pytest.raises(InputError, match=r"cloud\.ply cannot be read as PLY"):
         load()
 
 
@@ -213,7 +213,7 @@ def test_errors_in_the_file_are_named(tmp_path, change, message):
 
 def test_a_file_that_is_not_json_is_refused(tmp_path):
     (tmp_path / "transforms.json").write_text("{frames")
-    with pytest.raises(InputError, match="is not readable JSON"):
+    with pytest.raises(InputError, match="cannot be read as JSON"):
         read_scene(tmp_path)
 
 

@@ -32,6 +32,11 @@ class Handler(BaseHTTPRequestHandler):
         has = self.server
         asked = self.headers.get("Range")
         has.asked.append(asked)
+        if has.location:
+            self.send_response(302)
+            self.send_header("Location", has.location)
+            self.end_headers()
+            return
         if has.status:
             self.send_error(has.status.pop(0) if len(has.status) > 1 else has.status[0])
             return
@@ -46,7 +51,13 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{len(has.body) - 1}/{len(has.body)}")
         else:
             self.send_response(200)
-        self.send_header("Content-Length", str(len(has.body) - start))
+        if has.chunk is not None:
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(f"{has.chunk}\r\n".encode() + has.body)
+            self.close_connection = True
+            return
+        self.send_header("Content-Length", has.length or str(len(has.body) - start))
         if has.tag:
             self.send_header("ETag", has.tag)
         self.end_headers()
@@ -60,6 +71,7 @@ def server():
     serving = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     serving.body, serving.ranges, serving.minds_if_range = RIGHT, True, True
     serving.tag, serving.cuts, serving.status, serving.asked = '"1"', [], [], []
+    serving.location, serving.length, serving.chunk = None, None, None
     thread = threading.Thread(target=serving.serve_forever, args=(0.01,))
     thread.start()
     yield serving
@@ -144,26 +156,86 @@ def test_a_failed_download_keeps_its_part_for_the_next_command(published, cache)
 
 
 def test_a_reset_or_stalled_connection_is_retried(published, monkeypatch):
-    real, breaks = downloading.urllib.request.urlopen, [TimeoutError("timed out")]
+    """What came before is kept, to the byte."""
+    real, breaks, came = downloading._open, [TimeoutError("timed out")], []
 
-    def urlopen(request, timeout):
-        response = real(request, timeout=timeout)
+    def opened(url, headers):
+        response = real(url, headers)
         if breaks:
-            read, reads = response.read, [0]
+            read = response.read1
 
             def once(amount):
-                reads[0] += 1
-                if reads[0] == 3:
+                if len(came) == 2:
                     response.close()
                     raise breaks.pop()
-                return read(amount)
+                came.append(read(100_000))
+                return came[-1]
 
-            response.read = once
+            response.read1 = once
         return response
 
-    monkeypatch.setattr(downloading.urllib.request, "urlopen", urlopen)
+    monkeypatch.setattr(downloading, "_open", opened)
     assert weights.fetch("tiny").read_bytes() == RIGHT
-    assert published.asked == [None, f"bytes={2 * downloading.CHUNK}-"]
+    assert published.asked == [None, f"bytes={len(came[0] + came[1])}-"]
+    assert 0 < len(came[0] + came[1]) < downloading.CHUNK
+
+
+def test_a_dripping_connection_ends_after_some_retries(published, monkeypatch):
+    """With a clock that a test can turn; its part is kept."""
+    now = [0.0]
+    monkeypatch.setattr(downloading.time, "monotonic", lambda: now[0])
+    real = downloading._open
+
+    def opened(url, headers):
+        response = real(url, headers)
+        read = response.read1
+
+        def drip(amount):
+            now[0] += 7.0
+            return read(5)
+
+        response.read1 = drip
+        return response
+
+    monkeypatch.setattr(downloading, "_open", opened)
+    lines = []
+    with pytest.raises(InputError, match=r"only 25 bytes came in 35 s; 100 of 1,500,001 bytes"):
+        weights.fetch("tiny", log=lines.append)
+    assert sum("trying again at byte" in line for line in lines) == len(downloading.WAITS)
+
+
+def test_an_odd_content_length_is_not_believed(published):
+    published.length = "abc"
+    assert weights.fetch("tiny").read_bytes() == RIGHT
+
+
+@pytest.mark.parametrize("size", ["-5", "zz"])
+def test_an_odd_chunk_size_is_a_broken_connection(published, size):
+    """Or the bytes are the right ones all the same."""
+    published.chunk = size
+    assert cli.main(["weights", "tiny"]) in (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("to", "said"),
+    [
+        ("http://[::1", "cannot be read"),
+        ("ftp://127.0.0.1/tiny.pth", "no web address"),
+        ("file:///etc/hostname", "cannot fetch"),
+    ],
+)
+def test_a_redirect_that_is_no_web_address_is_an_error(published, to, said):
+    published.location = to
+    with pytest.raises(InputError, match=said):
+        weights.fetch("tiny")
+
+
+def test_what_a_server_says_does_not_act_on_the_terminal(published, capsys):
+    published.tag = '"\x1b]0;owned\x07"'
+    weights.fetch("tiny")
+    published.location = "ftp://127.0.0.1/\x1b[31m"
+    assert cli.main(["weights", "free"]) == 2
+    assert "\x1b" not in capsys.readouterr().err
 
 
 def test_a_server_without_ranges_sends_the_complete_file_again(published):
@@ -373,6 +445,19 @@ def test_the_folder_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert weights.cache_folder() == tmp_path / ".cache/lift3d"
+
+
+def test_without_a_home_the_message_says_what_to_set(monkeypatch, capsys):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("LIFT3D_WEIGHTS", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(weights.Path, "home", no_home)
+    assert cli.main(["weights"]) == 2
+    assert "set LIFT3D_WEIGHTS" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"no file '~nobody-known/x\.pth'"):
+        weights.find("~nobody-known/x.pth")
 
 
 def test_the_command_lists_what_is_known(capsys):

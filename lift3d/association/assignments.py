@@ -107,12 +107,9 @@ class Assignments:
                 continue
             box_rows, columns = boxes[each - rows.start]
             here = mask[box_rows, columns] == each
-            known = here & (shown[box_rows, columns] > 0)
+            known = np.where(here, shown[box_rows, columns], 0)
             if known.any():
-                nearest = ndimage.distance_transform_edt(
-                    ~known, return_distances=False, return_indices=True
-                )
-                result[box_rows, columns][here] = shown[box_rows, columns][tuple(nearest[:, here])]
+                result[box_rows, columns][here] = nearest_known(known, here)[0]
         return result
 
     def save(self, path: Path) -> None:
@@ -123,6 +120,20 @@ class Assignments:
     def load(path: Path) -> Assignments:
         """What `save` wrote; InputError where it is missing or damaged."""
         return load_arrays(path, Assignments)
+
+
+def nearest_known(
+    known: Int32[np.ndarray, "height width"], here: Bool[np.ndarray, "height width"]
+) -> tuple[Int32[np.ndarray, " chosen"], Int32[np.ndarray, "2 chosen"]]:
+    """Value, and row and column, of the nearest pixel above 0 for each pixel of `here`.
+
+    >>> nearest_known(np.int32([[7, 0, 0, 5]]), np.array([[False, True, True, False]]))[0]
+    array([7, 5], dtype=int32)
+    """
+    nearest = ndimage.distance_transform_edt(
+        known <= 0, return_distances=False, return_indices=True
+    )[:, here]
+    return known[tuple(nearest)], nearest
 
 
 def assign(

@@ -15,6 +15,7 @@ from lift3d.association.looks import Look, looks
 from lift3d.association.overlap import Overlap, regions_under_masks, together
 from lift3d.geometry.visibility import DepthTolerance
 from lift3d.scene import Points, Scene, Skipped
+from lift3d.scene.compiled import compiled
 from lift3d.scene.mask_sets import MaskSet, ViewMasks
 
 BLOCK = 512
@@ -229,7 +230,7 @@ def pair_agreement(
     return agree, total
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 @no_type_check
 def _count_pairs(
     start, anchor, region, anchors, a, b, half, indptr, masks, scores, confidence, agree, total

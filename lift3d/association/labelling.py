@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, no_type_check
 
-import numba
 import numpy as np
 from jaxtyping import Float32, Int32
 from scipy import sparse
@@ -16,6 +15,7 @@ from lift3d.association.looks import looks
 from lift3d.association.votes.ballot import Ballot
 from lift3d.geometry.visibility import DepthTolerance
 from lift3d.scene import DENSE, Points, Scene
+from lift3d.scene.compiled import compiled
 from lift3d.scene.mask_sets import ViewMasks
 
 
@@ -121,7 +121,7 @@ def mask_index(
     return np.where(known[at] == label, at + first, -1).astype(np.int32)
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _add(
     piece, label, mask, weight, indptr, indices, data,
@@ -152,7 +152,7 @@ def _add(
     return last, before, of, gain, entries
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _rows(last, before, of, gain, entries):
     """Values, columns and starts of a sparse matrix; columns ascend in each row."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import no_type_check
 
-import numba
 import numpy as np
 from jaxtyping import Float32, Int32
 
@@ -16,6 +15,7 @@ from lift3d.association.votes.weight import vote_weight
 from lift3d.geometry.scale import fitted
 from lift3d.geometry.visibility import DepthTolerance, Sightings, sightings
 from lift3d.scene import Points, Scene, Skipped, View
+from lift3d.scene.compiled import compiled
 from lift3d.scene.labelmaps import check_label_maps
 from lift3d.scene.mask_sets import MaskSet, ViewMasks, view_masks_of
 from lift3d.scene.prefetch import prefetch
@@ -98,7 +98,7 @@ def _look(
     return Look(index, view, masks, points, seen, _pick(labels, seen.row, seen.column), tolerance)
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _pick(labels, row, column):
     picked = np.empty(len(row), np.int32)

@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Float64, Int32
 from scipy import sparse
 
+from lift3d.scene.compiled import compiled
+
 
 def smooth(
     evidence: sparse.csr_array,
@@ -52,7 +54,7 @@ def _pattern(matrix: sparse.csr_array) -> sparse.csr_array:
     return sparse.csr_array(parts, matrix.shape)
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _spread(start, column, value, kept_start, kept_column, out):
     """Copy values to their places in a larger pattern; columns ascend in both."""
@@ -64,7 +66,7 @@ def _spread(start, column, value, kept_start, kept_column, out):
             out[at] = value[k]
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 @no_type_check
 def _round(start, column, energy, near_start, near, link, belief, others, objects, new, new_others):
     """One parallel update of all superpoints from the probabilities of the round before."""
@@ -96,7 +98,7 @@ def _round(start, column, energy, near_start, near, link, belief, others, object
             new[k] /= total
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _best(start, column, belief):
     best = np.full(len(start) - 1, -1, np.int32)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import no_type_check
 
-import numba
 import numpy as np
 from jaxtyping import Float64, Int32
 from scipy import sparse
 
+from lift3d.scene.compiled import compiled
 from lift3d.scene.mask_sets import MaskSet
 
 NESTED = 0.5
@@ -101,7 +101,7 @@ def regions_under_masks(
     return kept.astype(np.int32), masks.ids[known], scores
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def together(one, other, start, masks, scores, confidence):
     """Evidence of a view that two of its regions are one object.
@@ -131,7 +131,7 @@ def together(one, other, start, masks, scores, confidence):
     return evidence * (NESTED * nested + (1 - NESTED) * shared / all_scores)
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _together_all(first, start, masks, scores, confidence, found):
     for i in range(len(found)):

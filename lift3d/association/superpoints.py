@@ -14,6 +14,7 @@ from jaxtyping import Float32, Int32
 
 from lift3d.geometry.graphs import felzenszwalb
 from lift3d.scene import Points
+from lift3d.scene.compiled import compiled
 
 BLOCK = 1 << 20
 """Points per block, to bound memory; does not change the result."""
@@ -85,7 +86,7 @@ def lab(rgb: np.ndarray) -> Float32[np.ndarray, "points 3"]:
     return cv2.cvtColor(rgb[None].astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[0]
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 @no_type_check
 def _difference(normal, lab, a, b):
     out = np.empty(len(a), np.float32)

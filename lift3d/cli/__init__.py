@@ -5,11 +5,13 @@ that the list of commands appears at once.
 """
 
 import ast
+import contextlib
 import inspect
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import make_dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Union
 
@@ -17,6 +19,7 @@ import tyro
 from tyro.conf import subcommand
 
 from lift3d import __version__
+from lift3d.cli.streams import arrange_streams, shown_streams
 
 FINISHED_STAGES = "finished stages are kept; run the same command again to continue"
 START = ("lift3d demo --out out/demo", "lift3d lift SCAN --out out/scan", "lift3d lift --help")
@@ -95,9 +98,21 @@ def _check_names(given: list[str]) -> None:
     from lift3d.cli.choices import wrong_choice
     from lift3d.cli.options import wrong_option
 
-    wrong = wrong_choice(given) or wrong_option(_command(given[0]), given)
+    wrong = _empty(given) or wrong_choice(given) or wrong_option(_command(given[0]), given)
     if wrong is not None:
         raise InputError(wrong)
+
+
+def _empty(given: list[str]) -> str | None:
+    """The error for an empty word, such as that of an unset variable of the shell.
+
+    It would be read as the path of the current folder. Options of readers may be empty.
+    """
+    for before, word in pairwise(given):
+        if not word.strip() and not before.startswith("--reader."):
+            what = f"the value of `{before}`" if before.startswith("--") else "a path"
+            return f"{what} is empty; is a variable of the shell unset?"
+    return None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -111,18 +126,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from lift3d.scene.errors import POSIX_ONLY
 
         return _fail(2, POSIX_ONLY)
-    if not {"-h", "--help", "--version"} & set(given[:1]):
-        from lift3d.scene.threads import arrange_threads
-
-        arrange_threads()
+    arrange_streams()
     # tyro shows help for the words before --help: `lift --help segmentation:sam` must show SAM.
     given.sort(key=lambda word: word in ("-h", "--help"))
     if given == ["--version"]:
         print(f"lift3d {__version__}")
         return 0
     try:
+        if given[0] not in ("-h", "--help"):
+            from lift3d.scene.printing import arrange_logs
+            from lift3d.scene.threads import arrange_threads
+
+            arrange_threads()
+            arrange_logs()
         _check_names(given)
-        command = _parse(given)
+        with shown_streams() if given[0] in COMMANDS else contextlib.nullcontext():
+            command = _parse(given)
         command.run(["lift3d", *given])
     except KeyboardInterrupt:
         return _fail(130, f"interrupted; {FINISHED_STAGES}")
@@ -130,22 +149,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output has ended; the interpreter must not try to flush into it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:
-        where = f": {error.filename}" if error.filename else ""
-        # NumPy reports a full disk only as "4096 requested and 12 written".
-        what = error.strerror or f"writing failed, perhaps the disk is full ({error})"
-        return _fail(1, f"{what}{where}; {FINISHED_STAGES}")
     except MemoryError:
         return _fail(1, f"out of memory: use fewer views or a larger --voxel; {FINISHED_STAGES}")
-    except Exception as error:
-        from lift3d.scene.errors import InputError, MissingExtra  # late: it needs NumPy
-
-        if isinstance(error, InputError | MissingExtra):
+    except ImportError as error:
+        # NumPy, which InputError needs, may be the library that is missing.
+        if type(error).__name__ == "MissingExtra":
             return _fail(2, str(error))
+        if (error.name or "").startswith("lift3d"):
+            raise
+        return _fail(
+            1,
+            f"a library cannot be loaded ({error}); install lift3d again, or allow more memory "
+            "where it is limited (ulimit -v)",
+        )
+    except Exception as error:
+        from lift3d.scene.errors import InputError, system_words  # late: it needs NumPy
+
+        if isinstance(error, InputError):
+            return _fail(2, str(error))
+        if isinstance(error, OSError):
+            where = f": {error.filename}" if error.filename else ""
+            return _fail(1, f"{system_words(error)}{where}; {FINISHED_STAGES}")
         raise
     return 0
 
 
 def _fail(status: int, message: str) -> int:
-    print(f"lift3d: {message}", file=sys.stderr)
+    try:
+        from lift3d.scene.printing import printable  # late: it needs NumPy
+
+        message = printable(message)
+    except (ImportError, MemoryError, OSError):
+        message = ascii(message)
+    print(f"lift3d: {message}", file=sys.stderr, flush=True)
     return status

@@ -6,18 +6,20 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro import MISSING
-from tyro.conf import Positional, Suppress
+from tyro.conf import Positional, Suppress, UseAppendAction
 
 from lift3d import segmentation
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.export.content import Options
 from lift3d.run.batch.workers import Workers
-from lift3d.run.settings import AutoReader, AutoTracking, Choice, LiftConfig
+from lift3d.run.settings import AutoReader, AutoTracking, Choice, LiftConfig, without_extras
 from lift3d.scene.errors import InputError
+from lift3d.scene.printing import to_stdout
+from lift3d.scene.workers.views import ViewWorkers
 
 
 @dataclass(frozen=True)
-class Lift(LiftConfig):
+class Lift(ViewWorkers, LiftConfig):
     """Lift a scan or photos to a point cloud whose points have object ids.
 
     Everything goes into one run folder: the labelled cloud, a label map per view, and report.html,
@@ -31,13 +33,13 @@ class Lift(LiftConfig):
         from lift3d.run.lift import lift
         from lift3d.scene.progress import for_terminal
 
-        lift(self, progress=for_terminal(), command=command)
+        lift(without_extras(self), progress=for_terminal(), command=command, workers=self)
         print_run(self.out)
 
 
 @dataclass(frozen=True)
 class Batch(LiftConfig, Workers):
-    """Lift many scans in parallel (on Ray), each into its own run folder.
+    """Lift many scans in parallel, here or on a Ray cluster, each into its own run folder.
 
     It takes the settings of `lift3d lift`, for all scans alike; `{scan}` in a path is replaced by
     the name of the scan. A scan that fails is listed with its error in quarantine.json and the
@@ -77,12 +79,16 @@ class Info:
 
     def run(self, command: Sequence[str]) -> None:
         """Print tables."""
-        from lift3d.cli.summary import print_run, print_scene
+        from lift3d.cli.summary import print_run, print_scene, print_unfinished
         from lift3d.datasets import read_scene
-        from lift3d.run.layout import Layout
+        from lift3d.run.layout import Layout, run_of
+        from lift3d.run.record import is_run
 
-        if Layout(self.input).record.is_file():
-            print_run(self.input)
+        folder = run_of(self.input)
+        if Layout(folder).record.is_file():
+            print_run(folder)
+        elif is_run(folder):
+            print_unfinished(folder)
         else:
             found = None if isinstance(self.reader, AutoReader) else self.reader
             print_scene(read_scene(self.input, found))
@@ -90,21 +96,47 @@ class Info:
 
 @dataclass(frozen=True)
 class View:
-    """Show a run in 3D: its cloud by object, colour or score, and its cameras; keys switch."""
+    """Look at a run and correct it, on a page in the browser; or show it in a window.
+
+    The page is served on this machine only, to whoever has the address that is printed. Every edit
+    is kept at once in edits.jsonl in the run folder; the machine's own labels are never changed.
+    From another machine: ssh -L PORT:127.0.0.1:PORT, and the same address. Ctrl+C ends.
+    """
 
     folder: Positional[Path]
-    """The run folder."""
+    """The run folder, or a file in it."""
+    port: int = 0
+    """Port of the page; 0 takes a free one."""
+    host: str = "127.0.0.1"
+    """Address to listen on; another one lets other machines in, and nothing is encrypted."""
+    read_only: bool = False
+    """Look only: no tools, no edits. Several can look at one run."""
+    browser: bool = True
+    """Open the browser."""
+    clicks: str | None = None
+    """Segmenter for one click in a picture, such as sam; it needs its weights (`lift3d weights`).
+    Without one, and for clicks in the cloud, the tree of joins answers."""
+    window: bool = False
+    """Open3D's window instead of the page: cloud by object, colour or score, and cameras."""
     screenshot: Path | None = None
-    """Write this picture (.png or .jpg) instead of opening a window; needs no display."""
+    """Write this picture (.png or .jpg) instead; needs neither browser nor display."""
 
     def run(self, command: Sequence[str]) -> None:
-        """Open the window or write the picture."""
+        """Serve the page, open the window, or write the picture."""
         from lift3d.run.run import Run
-        from lift3d.viewing.window import view_run
 
-        view_run(Run.open(self.folder), screenshot=self.screenshot)
-        if self.screenshot is not None:
-            print(self.screenshot)
+        if self.window or self.screenshot is not None:
+            from lift3d.viewing.window import view_run
+
+            run = Run.open(self.folder)
+            view_run(run, screenshot=self.screenshot)
+            if self.screenshot is not None:
+                run.check_same()
+                to_stdout(self.screenshot)
+            return
+        from lift3d.viewing.serving import serve
+
+        serve(self.folder, self.host, self.port, self.read_only, self.browser, self.clicks)
 
 
 @dataclass(frozen=True)
@@ -124,7 +156,42 @@ class Why:
         """Print the explanation."""
         from lift3d.run.run import Run
 
-        print(Run.open(self.folder).why(self.view, (self.x, self.y)))
+        to_stdout(Run.open(self.folder).why(self.view, (self.x, self.y)))
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Correct a run: merge, split, name, delete objects and more; undo; list the edits.
+
+    Every edit is a line in edits.jsonl in the run folder. Automatic labels stay as they are, and a
+    later lift applies the edits again. docs/correcting.md describes each kind.
+    """
+
+    folder: Positional[Path]
+    """The run folder."""
+    verb: Positional[str]
+    """merge, split, name, class, delete, assign, paint, accept, lock, unlock, undo, redo, settle,
+    list, or save (consistency and report follow too)."""
+    words: Positional[tuple[str, ...]] = ()
+    """What it is for: ids of objects, a name, a view and a mask."""
+    at: UseAppendAction[tuple[str, ...]] = ()
+    """split: a place X,Y,Z on a thing, in the scene's world; once for each."""
+    plane: str | None = None
+    """split: what lies at A x + B y + C z + D >= 0 is split off; A,B,C,D."""
+    into: int | None = None
+    """merge: the id that stays [default: that of the largest]."""
+    neighbours: bool = False
+    """delete: the points go to the object that it touches most, and do not become unlabelled."""
+    who: str = ""
+    """Who makes the edit [default: the login name]."""
+
+    def run(self, command: Sequence[str]) -> None:
+        """Make the edit and print what changed."""
+        from lift3d.cli.editing import Asked, perform
+        from lift3d.run.run import Run
+
+        asked = Asked(self.words, self.at, self.plane, self.into, self.neighbours, self.who)
+        perform(Run.open(self.folder).edits, self.verb, asked, to_stdout)
 
 
 @dataclass(frozen=True)
@@ -138,9 +205,10 @@ class Evaluate:
     folder: Positional[Path]
     """The run folder; or a submission to a benchmark: a folder with <scene>.txt files and masks."""
     truth: Path
-    """A PLY with the property `label` or `instance`, a .txt or .npy with one id per point of
-    the run's cloud, or a ScanNet or ScanNet++ scene folder with its annotation. For a
-    submission: a folder of <scene>.txt (label * 1000 + instance) or of ScanNet scans."""
+    """A PLY with true ids on its vertices or faces (instance, object_id, label, CloudCompare's
+    scalar_label), a .txt or .npy with one id or name per point of the run's cloud, or a ScanNet
+    or ScanNet++ scene folder with its annotation. For a submission: a folder of <scene>.txt
+    (label * 1000 + instance) or of ScanNet scans."""
     benchmark: Literal["scannet", "scannet200", "scannetpp"] = "scannet"
     """The benchmark whose class ids the run or the submission uses."""
     classes: Path | None = None
@@ -149,6 +217,8 @@ class Evaluate:
     """True ids of each picture, <view>.png; adds the PQ per picture and over all pictures."""
     table: Path | None = None
     """scannetv2-labels.combined.tsv [default: searched beside the scan and in parent folders]."""
+    automatic: bool = False
+    """Score the labels before corrections by hand."""
 
     def run(self, command: Sequence[str]) -> None:
         """Print the scores; for a run also write them to `evaluation.json` in its folder."""
@@ -158,12 +228,15 @@ class Evaluate:
         from lift3d.run.run import Run
 
         if is_submission(self.folder):
-            if self.classes is not None or self.views is not None:
-                raise InputError("--classes and --views are for runs, and this is a submission")
+            if self.classes is not None or self.views is not None or self.automatic:
+                raise InputError(
+                    "--classes, --views and --automatic are for runs, and this is a submission"
+                )
             found = evaluate_submission(self.folder, self.truth, self.benchmark, self.table)
         else:
             run = Run.open(self.folder)
-            found = evaluate(run, self.truth, self.benchmark, self.classes, self.views, self.table)
+            options = self.benchmark, self.classes, self.views, self.table, self.automatic
+            found = evaluate(run, self.truth, *options)
         print_evaluation(found)
 
 
@@ -191,7 +264,7 @@ class Export(Options):
 
         run = Run.open(self.folder, self.scan)
         for path in export(run, self.to, self.out, self, for_terminal()):
-            print(path)
+            to_stdout(path)
 
 
 @dataclass(frozen=True)
@@ -219,12 +292,12 @@ class Weights:
                 raise InputError(
                     f"no name for {self.path}; give it: lift3d weights NAME --path FILE"
                 )
-            print(listing(self.folder))
+            to_stdout(listing(self.folder))
             return
         progress = for_terminal()
         with progress.stage(f"{known(self.name).name}, MB") as tick:
             file = fetch(self.name, tick, path=self.path, folder=self.folder, log=progress.log)
-        print(file)
+        to_stdout(file)
 
 
 @dataclass(frozen=True)
@@ -267,6 +340,8 @@ EXAMPLES: dict[type, tuple[str, ...]] = {
         "lift3d lift scans/scene0011_00.sens --out out/scene0011",
         "lift3d lift scans/kitchen --out out/kitchen --stride 4 --voxel 0.01",
         "lift3d lift photos --out out/photos",
+        "lift3d lift scans/kitchen --out out/kitchen --workers 4 \\",
+        "    segmentation:sam --segmentation.checkpoint sam_vit_b",
         "lift3d lift walk.mp4 --out out/walk reader:video --reader.focal 1400",
         "lift3d lift scans/kitchen --out out/kitchen \\",
         "    segmentation:folder --segmentation.path masks tracking:independent",
@@ -282,8 +357,21 @@ EXAMPLES: dict[type, tuple[str, ...]] = {
         "lift3d info scans/scene0011_00.sens",
         "lift3d info walk.mp4 reader:video --reader.max-frames 80",
     ),
-    View: ("lift3d view out/kitchen", "lift3d view out/kitchen --screenshot kitchen.png"),
+    View: (
+        "lift3d view out/kitchen",
+        "lift3d view out/kitchen --read-only --no-browser --port 8000",
+        "lift3d view out/kitchen --screenshot kitchen.png",
+    ),
     Why: ("lift3d why out/kitchen 000120 412 230",),
+    Edit: (
+        "lift3d edit out/kitchen merge 41 37",
+        "lift3d edit out/kitchen split 25 --at 1.2,0.4,0.9 --at 1.3,0.4,0.9",
+        "lift3d edit out/kitchen name 14 kitchen chair",
+        "lift3d edit out/kitchen delete 52 --neighbours",
+        "lift3d edit out/kitchen undo",
+        "lift3d edit out/kitchen list",
+        "lift3d edit out/kitchen save",
+    ),
     Evaluate: (
         "lift3d evaluate out/scene0011 --truth scans/scene0011_00",
         "lift3d evaluate out/kitchen --truth kitchen_truth.ply",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from lift3d.datasets.depth_range import DepthRange, depth_range, scale_doubt, stored_as
+from lift3d.run.record import progress_of
 from lift3d.run.report.verdict import verdict
 from lift3d.run.run import Run
-from lift3d.scene import Camera, Scene
+from lift3d.scene import Camera, Scene, Skipped
+from lift3d.scene.printing import plain_table
+
+NAMED = 12
+"""Most frames that are named as left out for the same reason."""
 
 
 def print_scene(scene: Scene) -> None:
@@ -22,8 +29,14 @@ def print_scene(scene: Scene) -> None:
     if scene.views:
         first, last = scene.views[0].name, scene.views[-1].name
         table.add_row("names", first if first == last else f"{first} to {last}")
+        splits = Counter(view.split for view in scene.views if view.split)
+        if splits:
+            table.add_row("splits", ", ".join(f"{n} {split}" for split, n in splits.items()))
         table.add_row("colour", _cameras([view.camera for view in scene.views]))
         table.add_row("depth", _depth(scene))
+        found = depth_range(scene)
+        if found is not None:
+            table.add_row("", _range(scene, found))
         table.add_row("extent", _extent(scene))
     table.add_row("unit", "metres" if scene.metric else "unknown")
     truth = [
@@ -31,11 +44,17 @@ def print_scene(scene: Scene) -> None:
         *(["labelled surface"] if scene.load_surface else []),
     ]
     table.add_row("truth", " and ".join(truth) or "none")
-    for reason, count in Counter(frame.reason for frame in scene.skipped).most_common(5):
-        first = next(frame.name for frame in scene.skipped if frame.reason == reason)
-        table.add_row("left out", f"{count} x {reason} (first: {first})")
+    reasons: dict[str, list[str]] = {}
+    for frame in scene.skipped:
+        reasons.setdefault(_kind(frame), []).append(frame.name)
+    for reason, names in sorted(reasons.items(), key=lambda each: -len(each[1]))[:5]:
+        few = ", ".join(names[:NAMED]) + ", ..." * (len(names) > NAMED)
+        table.add_row("left out", f"{len(names)} x {reason} ({few})")
     for note in scene.notes:
         table.add_row("note", note)
+    doubt = scale_doubt(scene, found) if scene.views else None
+    if doubt:
+        table.add_row("warning", doubt)
     Console().print(table)
 
 
@@ -76,6 +95,8 @@ def print_run(folder: Path) -> None:
         f"{run['seconds']:.1f} = {run['seconds'] / max(run['views'], 1):.2f} a view ({per_view}); "
         f"peak memory {run['peak_memory_mb']:.0f} MB",
     )
+    if opened.corrections:
+        table.add_row("corrected", str(opened.corrections))
     for warning in run["warnings"][:6]:
         table.add_row("warning", warning)
     files = opened.files
@@ -86,12 +107,24 @@ def print_run(folder: Path) -> None:
     Console().print(table)
 
 
+def print_unfinished(folder: Path) -> None:
+    """Print how far a run has come that is interrupted or still going on."""
+    table = _table(str(folder))
+    table.add_row("state", f"a run that is not finished; {progress_of(folder)}")
+    table.add_row("next", "wait for its lift, or give the same command again to continue it")
+    Console().print(table)
+
+
 def print_evaluation(found: dict[str, Any]) -> None:
     """Print the scores against ground truth."""
     table = _table(found["truth"])
     if "submission" in found:
         table.add_row("submission", f"{found['submission']}; {found['scenes']} scenes")
+    if "labels" in found:
+        table.add_row("labels", found["labels"])
     _add_scores(table, found)
+    if "automatic" in found:
+        _add_numbers(table, "automatic", found["automatic"], ("ap", "ap50", "ap25"))
     if "consistency" in found:
         printed = found["consistency"]
         table.add_row(
@@ -122,7 +155,7 @@ def _add_numbers(table: Table, what: str, found: dict[str, Any], names: tuple[st
 
 
 def _table(title: str) -> Table:
-    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
+    table = plain_table(title, show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     return table
@@ -148,6 +181,20 @@ def _depth(scene: Scene) -> str:
     if having[0].depth_camera is None:
         return f"{text}, registered to colour"
     return f"{text}, own camera: {_cameras([view.geometry_camera for view in having])}"
+
+
+def _kind(frame: Skipped) -> str:
+    """The reason without the path of the frame's own file, so that equal reasons count together."""
+    return re.sub(rf"\S*{re.escape(frame.name)}\S*", "...", frame.reason)
+
+
+def _range(scene: Scene, found: DepthRange) -> str:
+    """The range of depth, and how it is stored."""
+    unit = "m" if scene.metric else "units"
+    few = "" if found.views == len(scene) else f" in {found.views} of the views"
+    how = stored_as(next(view for view in scene.views if view.load_depth is not None))
+    stored = f"; {how}" if how else ""
+    return f"{found.low:.3g} to {found.high:.3g} {unit}, median {found.usual:.3g}{few}{stored}"
 
 
 def _extent(scene: Scene) -> str:

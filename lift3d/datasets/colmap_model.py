@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,17 +13,22 @@ import numpy as np
 from lift3d.datasets import colmap_scene
 from lift3d.datasets.frames import finish
 from lift3d.datasets.images import image_size, read_color
-from lift3d.datasets.patterns import contents, natural
+from lift3d.datasets.patterns import contents, find, names_in, natural
 from lift3d.datasets.photos import SUFFIXES as PHOTOS
 from lift3d.datasets.photos import unique_names
+from lift3d.datasets.stored_names import Folders, renamed
 from lift3d.scene import Camera, Depth, Scene, Skipped, View
 from lift3d.scene.errors import FrameError, InputError, option_words
+from lift3d.scene.guarded import file_size, load_bytes, reading
+from lift3d.scene.local_origin import camera_at
 from lift3d.scene.protocols import Reader
 
-PLACES = (".", "sparse", "sparse/0")
-"""Possible places of the model in the folder."""
-IMAGES = ("images", "../images", "../../images", ".")
-"""Possible places of the images, relative to the model or to the given folder."""
+PLACES = ("", "sparse", "colmap", "colmap/sparse", "distorted/sparse", "dense/sparse")
+"""Possible places of the model in the folder; in each, also in sub-folders called 0, 1, ..."""
+IMAGES = ("images", "input", "rgb", "color", "")
+"""Possible folders of the images, in the given folder, in the model's, or in one between."""
+NO_IMAGES = ("mask", "depth", "label", "seg", "normal", "sparse", "stereo")
+"""Words in the names of folders whose pictures are other ones of the same names."""
 DENSE = "stereo/depth_maps"
 
 
@@ -31,8 +37,8 @@ class ColmapModel(Reader):
     """cameras, images, points3D (.bin or .txt), and the images they were made from."""
 
     expects: ClassVar[str] = (
-        "cameras, images and points3D (.bin or .txt) here, in sparse/ or in sparse/0/, "
-        "beside images/"
+        "cameras, images and points3D (.bin or .txt) here, in sparse/, sparse/0/ or "
+        "colmap/sparse/0/, beside images/"
     )
 
     images: Path | None = None
@@ -52,17 +58,22 @@ class ColmapModel(Reader):
         model = _model(path) if path.is_dir() else None
         if model is None:
             raise InputError(f"{path}: expected {self.expects}; found: {contents(path)}")
-        posed = colmap_scene.cameras(model)
+        unit, offset = colmap_scene.read_unit(model)
+        posed = {
+            name: camera_at(camera, offset) for name, camera in colmap_scene.cameras(model).items()
+        }
         images = sorted(posed, key=natural)
         if not images:
             raise InputError(f"{model} has no registered image; reconstruct it again")
-        folder = self._images(path, model, images)
+        files = self._images(path, model, images)
         maps = _dense(path, model) if self.dense else None
-        views, skipped, notes = [], [], set()
+        views, skipped, notes = [], [], {_chosen(path, model), renamed(files)}
         for image, name in zip(images, unique_names(images), strict=True):
             try:
-                camera, note = _fitted(folder / image, posed[image])
-                load = partial(read_color, folder / image)
+                if image not in files:
+                    raise FrameError(f"the picture {image} is missing")
+                camera, note = _fitted(files[image], posed[image])
+                load = partial(read_color, files[image])
                 view = colmap_scene.posed_view(name, camera, load, model, image)
                 stored = maps / f"{image}.geometric.bin" if maps else None
                 if stored is not None and stored.is_file():
@@ -74,49 +85,92 @@ class ColmapModel(Reader):
             views.append(view)
         if maps and views and all(view.sparse for view in views):
             notes.add(f"{maps} has no depth map of these images: going with the sparse points")
-        others = _others(folder, images)
+        others = _others(files)
         # COLMAP often registers few of many images without a fault of the scan: then only a note.
         if 2 * (len(skipped) + len(others)) <= len(images) + len(others):
             skipped += [Skipped(o, "not registered in the COLMAP model") for o in others]
         elif others:
             notes.add(f"{len(others)} images are not registered in the COLMAP model")
         source = f"reader colmap at {path}"
-        metric = colmap_scene.read_unit(model) if self.metric is None else self.metric
+        metric = unit if self.metric is None else self.metric
         scene = finish(path, views, skipped, source, sorted(filter(None, notes)), bool(metric))
-        return replace(scene, load_points=partial(colmap_scene.load_points, model))
+        load_points = partial(colmap_scene.load_points, model, offset, scene.offset)
+        return replace(scene, load_points=load_points)
 
-    def _images(self, path: Path, model: Path, names: list[str]) -> Path:
-        """The folder that contains one of the first ten images."""
-        if self.images is not None:
-            homes = [self.images]
-        else:
-            homes = [base / place for base in (path, model) for place in IMAGES]
-        for home in homes:
-            if any((home / name).is_file() for name in names[:10]):
-                return home
+    def _images(self, path: Path, model: Path, names: list[str]) -> dict[str, Path]:
+        """Image name -> picture; InputError where the folder of the pictures is not found."""
+        homes = _homes(path, model) if self.images is None else [self.images]
+        tried = names[:10]
+        exact = [h for h in homes if any((h / name).is_file() for name in tried)]
+        for home in [*exact, *homes]:
+            folder = Folders([home])
+            if any(folder.find(name) for name in tried):
+                return folder.all(names)
         raise InputError(
-            f"{path}: {names[0]} of the COLMAP model is not in {', '.join(map(str, homes[:2]))}; "
+            f"{path}: {names[0]} of the COLMAP model is not in {path / 'images'}; "
             "put the images there, or name their folder with "
             f"{option_words('colmap', 'images', 'DIR')}"
         )
 
 
-def _model(path: Path) -> Path | None:
-    """The folder with the three files of a model."""
+def _homes(path: Path, model: Path) -> list[Path]:
+    """Folders that may hold the images, the likeliest first."""
+    between = [path, *(up for up in (model, *model.parents) if up.is_relative_to(path))]
+    homes = [find(base, place) for base in dict.fromkeys(between) for place in IMAGES]
+    # Given the model's own folder, the images are beside it or one folder up.
+    homes += [find(base, IMAGES[0]) for base in path.resolve().parents[:2]]
+    others = [name for name in names_in(path) if not any(w in name.lower() for w in NO_IMAGES)]
+    homes += [path / name for name in others]
+    return [home for home in dict.fromkeys(homes) if home is not None and home.is_dir()]
+
+
+def _models(path: Path) -> list[Path]:
+    """The folders with the three files of a model in the first of the possible places."""
     for place in PLACES:
-        folder = path / place
-        for suffix in ("bin", "txt"):
-            if all((folder / f"{n}.{suffix}").is_file() for n in ("cameras", "images", "points3D")):
-                return folder
-    return None
+        home = find(path, place)
+        if home is None:
+            continue
+        numbers = sorted((name for name in names_in(home) if name.isdecimal()), key=int)
+        folders = [home, *(home / name for name in numbers)]
+        models = [f for f in folders if any(colmap_scene.is_model(f, s) for s in ("bin", "txt"))]
+        if models:
+            return models
+    return []
 
 
-def _others(folder: Path, known: list[str]) -> list[str]:
-    """Images beside those of the model that COLMAP did not register."""
-    homes = {(folder / name).parent for name in known}
-    files = (file for home in homes if home.is_dir() for file in home.iterdir())
-    found = (f for f in files if f.suffix.lower() in PHOTOS and not f.name.startswith("."))
-    return sorted({f.relative_to(folder).as_posix() for f in found} - set(known), key=natural)
+def _model(path: Path) -> Path | None:
+    """The model with most registered images, of several the first; None without a model."""
+    return max(_models(path), key=colmap_scene.registered, default=None)
+
+
+def _chosen(path: Path, model: Path) -> str | None:
+    """A note that names the models that were not taken."""
+    counts = {each: colmap_scene.registered(each) for each in _models(path)}
+    if len(counts) < 2:
+        return None
+    others = ", ".join(
+        f"{each.relative_to(path)} with {count}" for each, count in counts.items() if each != model
+    )
+    return (
+        f"the model {model.relative_to(path)} is taken, which has most images ({counts[model]}); "
+        f"there is also {others}: give that folder to lift it instead"
+    )
+
+
+def _others(files: dict[str, Path]) -> list[str]:
+    """Pictures beside those of the model that COLMAP did not register."""
+    known = {(file.parent, file.name) for file in files.values()}
+    homes = {file.parent for file in files.values()}
+    found = [
+        file
+        for home in homes
+        for file in home.iterdir()
+        if file.suffix.lower() in PHOTOS
+        and not file.name.startswith(".")
+        and (file.parent, file.name) not in known
+    ]
+    top = Path(os.path.commonpath(homes))
+    return sorted((file.relative_to(top).as_posix() for file in found), key=natural)
 
 
 def _fitted(path: Path, camera: Camera) -> tuple[Camera, str | None]:
@@ -157,24 +211,22 @@ def _with_dense(view: View, stored: Path) -> View:
 def read_dense(path: Path) -> Depth:
     """A depth map of COLMAP's dense stereo: `width&height&1&`, then float32 row by row."""
     width, height, start = _dense_header(path)
-    values = np.frombuffer(path.read_bytes()[start:], "<f4")
-    if len(values) != width * height:
-        raise FrameError(
-            f"{path} holds {len(values)} depths, its header says {width}x{height}; run COLMAP's "
-            "dense stereo again"
-        )
+    values = np.frombuffer(load_bytes(path, FrameError), np.uint8, offset=start).view("<f4")
     depth = values.reshape(height, width).astype(np.float32)
     return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
 
 
 def _dense_header(path: Path) -> tuple[int, int, int]:
     """Width, height, and the offset of the data."""
-    with path.open("rb") as file:
-        words = file.read(64).split(b"&", 3)
-    try:
+    size = file_size(path, FrameError)
+    with reading(path, "a depth map of COLMAP's dense stereo", FrameError):
+        with path.open("rb") as file:
+            words = file.read(64).split(b"&", 3)
         width, height, channels = (int(word) for word in words[:3])
-    except ValueError as error:
-        raise FrameError(f"{path} is not a depth map of COLMAP's dense stereo") from error
-    if channels != 1:
-        raise FrameError(f"{path} has {channels} channels; a depth map has 1")
-    return width, height, sum(len(word) + 1 for word in words[:3])
+    start = sum(len(word) + 1 for word in words[:3])
+    if channels != 1 or min(width, height) < 1 or width * height * 4 != size - start:
+        raise FrameError(
+            f"{path} has {max(0, size - start)} bytes of depths, its header says {width}x{height}, "
+            f"{channels} a pixel; run COLMAP's dense stereo again"
+        )
+    return width, height, start

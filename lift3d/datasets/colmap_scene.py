@@ -14,11 +14,27 @@ from typing import Any
 
 import numpy as np
 
+from lift3d.datasets.colmap_files import ADVICE, check_model
+from lift3d.datasets.intrinsics import pinhole
+from lift3d.datasets.poses import fault
 from lift3d.geometry import orthonormal
 from lift3d.geometry.visibility import projected_depth
-from lift3d.scene import Camera, Depth, Image, Points, Transform, View, invert
+from lift3d.scene import (
+    NO_OFFSET,
+    Camera,
+    Depth,
+    Image,
+    Offset,
+    Points,
+    Transform,
+    View,
+    invert,
+)
 from lift3d.scene.contents import signature
 from lift3d.scene.errors import FrameError, InputError, MissingExtra
+from lift3d.scene.guarded import load_bytes, reading
+from lift3d.scene.guarded.json_file import finite, load_json, shown
+from lift3d.scene.local_origin import local
 from lift3d.scene.storage import atomic
 
 GUESS = 1.2
@@ -80,17 +96,23 @@ def our_camera(camera: Any, where: str) -> Camera:
             f"NEW`, or in Python pycolmap.undistort_images('NEW', '{where}', 'IMAGES'); lift NEW"
         )
     fx, fy = (value["f"],) * 2 if "f" in value else (value["fx"], value["fy"])
-    K = np.array([[fx, 0.0, value["cx"] - 0.5], [0.0, fy, value["cy"] - 0.5], [0.0, 0.0, 1.0]])
+    K = pinhole((fx, fy, value["cx"] - 0.5, value["cy"] - 0.5), f"{where}: a camera")
+    width, height = int(camera.width), int(camera.height)
+    if min(width, height) < 1 or not np.isfinite(list(value.values())).all():
+        raise InputError(f"{where}: a camera is {width}x{height} {value}; {ADVICE}")
     lens = ("k1", "k2", "p1", "p2", "k3") if value.get("k3") else ("k1", "k2", "p1", "p2")
     coefficients = tuple(value.get(name, 0.0) for name in lens)
     distortion = coefficients if any(coefficients) else ()
-    return Camera(K, int(camera.width), int(camera.height), distortion=distortion)
+    return Camera(K, width, height, distortion=distortion)
 
 
-def world_from_camera(image: Any) -> Transform:
-    """The pose of a registered pycolmap image."""
+def world_from_camera(image: Any, where: str) -> Transform:
+    """The pose of a registered pycolmap image; InputError where it is not a pose."""
     camera_from_world = np.eye(4)
     camera_from_world[:3] = image.cam_from_world().matrix()
+    reason = fault(camera_from_world)
+    if reason:
+        raise InputError(f"{where}: image {image.name}: {reason}; {ADVICE}")
     return invert(orthonormal(camera_from_world))
 
 
@@ -102,35 +124,83 @@ def open_model(folder: Path) -> Any:
 
 @lru_cache(maxsize=2)
 def _open(folder: Path, stamps: tuple[str | None, ...]) -> Any:
-    try:
-        return pycolmap().Reconstruction(str(folder))
-    except (RuntimeError, ValueError, IndexError, OverflowError, MemoryError) as error:
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
-        raise InputError(
-            f"{folder} is not a COLMAP model that can be read ({reason}); "
-            "copy cameras, images and points3D (all .bin or all .txt) again"
-        ) from error
+    check_model(folder)
+    with reading(folder, "a COLMAP model", advice=ADVICE):
+        model = pycolmap().Reconstruction(str(folder))
+        if not is_model(folder, "bin"):
+            _whole_names(model, folder / "images.txt")
+        return model
 
 
-def write_unit(folder: Path, metric: bool) -> None:
-    """Write beside the existing model in `folder` whether one unit is a metre."""
+def is_model(folder: Path, suffix: str) -> bool:
+    """Whether the folder has the three files of a model with this suffix, bin or txt."""
+    return all(
+        (folder / f"{name}.{suffix}").is_file() for name in ("cameras", "images", "points3D")
+    )
+
+
+def registered(folder: Path) -> int:
+    """The number of registered images of the model, from the head of its images file."""
+    if is_model(folder, "bin"):
+        path = folder / "images.bin"
+        with reading(path, "a file of a COLMAP model", advice=ADVICE), path.open("rb") as file:
+            return int.from_bytes(file.read(8), "little")
+    return len(_names(folder / "images.txt"))
+
+
+def _names(path: Path) -> dict[int, str]:
+    """Image id -> name from images.txt: the tenth word and all that follows, spaces included."""
+    names = {}
+    lines = iter(load_bytes(path).decode("utf-8", "surrogateescape").splitlines())
+    for line in lines:
+        words = line.split(maxsplit=9)
+        if not words or words[0].startswith("#"):
+            continue
+        if len(words) == 10 and words[0].isdecimal():
+            names[int(words[0])] = words[9].strip()
+        next(lines, None)  # the image's points; the line is there also where it has none
+    return names
+
+
+def _whole_names(model: Any, path: Path) -> None:
+    """Give the images their whole names: pycolmap ends a name at its first space."""
+    for number, name in _names(path).items():
+        if number in model.images and model.images[number].name != name:
+            model.images[number].name = name
+
+
+def write_unit(folder: Path, metric: bool, offset: Offset = NO_OFFSET) -> None:
+    """Write beside the existing model in `folder` whether one unit is a metre.
+
+    `offset`: the local origin that the model is relative to.
+    """
     content = {
         "about": "of this model as lift3d exported it; void once its images file has changed",
         "metric": metric,
+        **({} if offset == NO_OFFSET else {"offset": list(offset)}),
         "images": _hash(folder),
     }
     with atomic(folder / UNIT) as part:
         part.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def read_unit(folder: Path) -> bool | None:
-    """The scale from `write_unit` or the user; None without it, or where poses changed since."""
-    try:
-        content = json.loads((folder / UNIT).read_text())
-        now = _hash(folder)
-        return bool(content["metric"]) if content.get("images", now) == now else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
+def read_unit(folder: Path) -> tuple[bool | None, Offset]:
+    """The scale and the offset from `write_unit` or the user.
+
+    None and zeros without the file, or where poses changed since.
+    """
+    path = folder / UNIT
+    if not path.is_file():
+        return None, NO_OFFSET
+    content = load_json(path, kind=dict)
+    now = _hash(folder)
+    if content.get("images", now) != now:
+        return None, NO_OFFSET
+    metric, offset = content.get("metric"), content.get("offset", NO_OFFSET)
+    if not isinstance(offset, list | tuple) or len(offset) != 3:
+        raise InputError(f"{path}: offset is {shown(offset)}; expected three numbers")
+    x, y, z = (finite(each, f"{path}: offset") for each in offset)
+    return None if metric is None else bool(metric), (x, y, z)
 
 
 def _hash(folder: Path) -> str:
@@ -147,17 +217,21 @@ def cameras(folder: Path) -> dict[str, Camera]:
     for number in sorted(model.reg_image_ids()):
         image = model.image(number)
         camera = our_camera(model.camera(image.camera_id), str(folder))
-        found[image.name] = camera.at(world_from_camera(image))
+        found[image.name] = camera.at(world_from_camera(image, str(folder)))
     return found
 
 
-def load_points(folder: Path) -> Points:
-    """The sparse points, by id, without normals; confidence is the number of observations."""
+def load_points(folder: Path, stored: Offset = NO_OFFSET, offset: Offset = NO_OFFSET) -> Points:
+    """The sparse points, by id, without normals; confidence is the number of observations.
+
+    The model is relative to the local origin `stored`, the result to `offset`.
+    """
     points = [point for _, point in sorted(open_model(folder).points3D.items())]
-    xyz = np.array([point.xyz for point in points], np.float32).reshape(-1, 3)
+    world = np.array([point.xyz for point in points], np.float64).reshape(-1, 3) + stored
+    xyz = local(world, offset)
     rgb = np.array([point.color for point in points], np.uint8).reshape(-1, 3)
     seen = np.array([point.track.length() for point in points], np.float32)
-    return Points(xyz, rgb, np.zeros_like(xyz), seen)
+    return Points(xyz, rgb, np.zeros_like(xyz), seen, offset)
 
 
 def load_depth(folder: Path, image: str, width: int, height: int) -> Depth:
@@ -171,7 +245,8 @@ def load_depth(folder: Path, image: str, width: int, height: int) -> Depth:
         raise FrameError(f"{folder}: image {image} is not registered in this COLMAP model")
     ids = sorted({p.point3D_id for p in found.points2D if p.has_point3D()})
     xyz = np.array([model.point3D(i).xyz for i in ids], np.float64).reshape(-1, 3)
-    camera = our_camera(model.camera(found.camera_id), str(folder)).at(world_from_camera(found))
+    pose = world_from_camera(found, str(folder))
+    camera = our_camera(model.camera(found.camera_id), str(folder)).at(pose)
     return projected_depth(xyz, camera.resized(width, height))
 
 

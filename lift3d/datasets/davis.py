@@ -15,6 +15,7 @@ from lift3d.datasets.images import read_color, read_labels
 from lift3d.datasets.patterns import any_match, collect, contents
 from lift3d.scene import LabelMap, Scene, View
 from lift3d.scene.errors import InputError, did_you_mean
+from lift3d.scene.guarded.pictures import opened_picture
 from lift3d.scene.protocols import Reader
 
 IMAGES, TRUTH = "JPEGImages", "Annotations"
@@ -79,12 +80,10 @@ def read_annotation(path: Path) -> LabelMap:
     A mask of 2016 is black and white; white becomes id 1. A mask of 2017 (and of MOSE) has ids
     as palette indices; 255 is void and becomes 0.
     """
-    from PIL import Image
-
     labels = read_labels(path)
     white = labels == WHITE
     if white.any():
-        with Image.open(path) as image:
+        with opened_picture(path) as image:
             holds_ids = image.mode == "P"
         holds_ids = holds_ids or bool(((labels > 0) & ~white).any())
         labels = np.where(white, 0 if holds_ids else 1, labels).astype(np.int32)

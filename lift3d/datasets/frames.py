@@ -14,6 +14,7 @@ from lift3d.datasets.patterns import Files
 from lift3d.datasets.poses import fault, faults, world_from_camera
 from lift3d.scene import Scene, Skipped, Transform, View
 from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.local_origin import localised
 
 
 def complete(
@@ -85,8 +86,15 @@ def finish(
     notes: Sequence[str | None] = (),
     metric: bool = True,
     name: str | None = None,
+    excused: Sequence[Skipped] = (),
 ) -> Scene:
-    """The scene; InputError where too few frames are left."""
+    """The scene; InputError where too few frames are left.
+
+    More than half of the frames in `skipped` are too many. `excused` are left out for another
+    reason than a fault of the scan, such as a library that is not installed, in any number. Where
+    the cameras are far from 0 the scene is relative to a local origin, `scene.offset`. A cloud
+    that the reader adds has to be read relative to it (`lift3d.scene.local_origin.local`).
+    """
     if 2 * len(skipped) > len(views) + len(skipped):
         reasons = Counter(frame.reason for frame in skipped).most_common(4)
         raise InputError(
@@ -94,21 +102,24 @@ def finish(
             + "; ".join(f"{reason} ({count})" for reason, count in reasons)
         )
     if len(views) < 2:
+        lost = [f"{frame.name}: {frame.reason}" for frame in (*skipped, *excused)]
         raise InputError(
             f"{path}: found {len(views)} usable frame{'s' * (len(views) != 1)}; "
             "a scene needs at least 2 views of one place"
+            + "".join(f"\n  left out {each}" for each in lost[:3])
         )
     twice = [n for n, count in Counter(view.name for view in views).items() if count > 1]
     if twice:
         raise InputError(f"{path}: more than one frame is called {twice[0]!r}; rename the files")
-    return Scene(
+    scene = Scene(
         name=name or path.resolve().name,
         views=tuple(views),
         metric=metric,
         source=source,
-        skipped=tuple(skipped),
+        skipped=(*skipped, *excused),
         notes=tuple(note for note in notes if note),
     )
+    return localised(scene)
 
 
 def extrinsic(matrix: Transform | None, what: str) -> tuple[Transform, str | None]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Float64
 
-from lift3d.datasets.poses import numbers, read_headed, read_text
+from lift3d.datasets.poses import numbers, read_headed
 from lift3d.scene import Camera
 from lift3d.scene.errors import InputError
+from lift3d.scene.guarded import load_text, reading
+from lift3d.scene.guarded.json_file import load_json
 
 Size = tuple[int, int]
 """Width, height."""
@@ -53,19 +54,17 @@ def read_intrinsics(root: Path, spec: str) -> tuple[Float64[np.ndarray, "3 3"], 
         return pinhole(blocks[heading], f"{path} under {heading!r}"), None
     if path.suffix.lower() == ".json":
         return _from_json(path)
-    return pinhole(numbers(read_text(path), str(path)), str(path)), None
+    return pinhole(numbers(load_text(path), str(path)), str(path)), None
 
 
 def _from_json(path: Path) -> tuple[Float64[np.ndarray, "3 3"], Size | None]:
-    try:
-        content = json.loads(read_text(path))
+    content = load_json(path)
+    with reading(path, "Open3D's width, height, intrinsic_matrix"):
         # Open3D stores the matrix column by column.
         K = np.array(content["intrinsic_matrix"], np.float64).reshape(3, 3).T
         size = (int(content["width"]), int(content["height"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path}: expected Open3D's width, height, intrinsic_matrix ({error!r})"
-        ) from error
+        if min(size) < 1:
+            raise ValueError(f"width and height are {size}")
     return pinhole(K.ravel(), str(path)), size
 
 

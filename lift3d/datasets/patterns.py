@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,18 +32,20 @@ def collect(root: Path, pattern: str) -> Files:
     """The files under `root` that match, by key, numbers in numeric order (2 before 10).
 
     `frame-*.color.png` finds `frame-000007.color.png` with key "7", name "frame-000007".
-    A pattern that ends in a star finds images of any format. InputError where two files have the
+    A pattern that ends in a star finds images of any format. Capitals do not matter, nor does a
+    suffix that is there twice (`0007.png.png` is frame 7). InputError where two files have the
     same key.
     """
+    pattern = _slashes(pattern)
     matcher = _regex(pattern)
     any_image = pattern.endswith("*")
     files: Files = {}
-    for relative in glob.glob(pattern, root_dir=root):
-        relative = relative.replace("\\", "/")
+    for relative in _expand(root, pattern.split("/")):
         match = matcher.fullmatch(relative)
         if match is None or (any_image and os.path.splitext(relative)[1].lower() not in SUFFIXES):
             continue
-        key = "/".join(str(int(part)) if part.isdigit() else part for part in match.groups())
+        parts = [_without_suffix(part) for part in match.groups()]
+        key = "/".join(str(int(part)) if part.isdecimal() else part for part in parts)
         found = Found(root / relative, _name(pattern, relative))
         if key in files:
             raise InputError(
@@ -53,7 +57,41 @@ def collect(root: Path, pattern: str) -> Files:
 
 def any_match(root: Path, pattern: str) -> bool:
     """Whether the pattern (with or without stars) matches at least one file."""
-    return any(True for _ in glob.iglob(pattern, root_dir=root))
+    return any(True for _ in _expand(root, _slashes(pattern).split("/")))
+
+
+def find(root: Path, relative: str) -> Path | None:
+    """The file or folder of this relative path; capitals do not matter. None without one."""
+    if not relative:
+        return root if root.exists() else None
+    found = next(_expand(root, _slashes(relative).split("/")), None)
+    return None if found is None else root / found
+
+
+def names_in(folder: Path) -> list[str]:
+    """The names in a folder, sorted; none where there is no such folder."""
+    return list(_listed(folder).names)
+
+
+@contextmanager
+def folders_listed_once() -> Iterator[None]:
+    """In this block each folder is listed once, for many patterns tried on the same folders."""
+    token = _LISTED.set({})
+    try:
+        yield
+    finally:
+        _LISTED.reset(token)
+
+
+def near(root: Path, pattern: str) -> str:
+    """A hint for a pattern that matches nothing: the same with the suffix of the files there."""
+    folder, _, file = _slashes(pattern).rpartition("/")
+    stem, suffix = os.path.splitext(file)
+    if "*" in folder or stem != "*" or not (root / folder).is_dir():
+        return ""
+    there = Counter(each.suffix for each in (root / folder).iterdir() if each.suffix)
+    other = next((s for s, _ in there.most_common() if s.lower() in SUFFIXES and s != suffix), None)
+    return f"; did you mean {folder + '/' if folder else ''}*{other}?" if other else ""
 
 
 def natural(key: str) -> tuple[int, float, list[tuple[int, int, str]]]:
@@ -66,7 +104,7 @@ def natural(key: str) -> tuple[int, float, list[tuple[int, int, str]]]:
         return 0, float(key), []
     except ValueError:
         parts = re.findall(r"\d+|\D+", key)
-        return 1, 0.0, [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts]
+        return 1, 0.0, [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts]
 
 
 def contents(root: Path) -> str:
@@ -91,7 +129,66 @@ def _regex(pattern: str) -> re.Pattern[str]:
             "such as depth/*.png"
         )
     body = "([^/]*)".join(re.escape(piece) for piece in pattern.split("*"))
-    return re.compile(body + r"\.[^/.]+" if pattern.endswith("*") else body)
+    body += r"\.[^/.]+" if pattern.endswith("*") else ""
+    return re.compile(body, re.IGNORECASE)
+
+
+def _slashes(pattern: str) -> str:
+    """The pattern with the separators of Linux and macOS."""
+    return pattern.replace("\\", "/").removeprefix("./")
+
+
+class _Listing:
+    """The names in a folder; none where there is no such folder."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            self.names = sorted(name for name in os.listdir(folder) if "\n" not in name)
+        except OSError:
+            self.names = []
+        self.lower = [name.lower() for name in self.names]
+        self.text = "\n".join(self.lower)
+
+    def fitting(self, part: str) -> Iterator[str]:
+        """The names that match a part of a pattern; capitals do not matter."""
+        body = "[^\n]*".join(map(re.escape, part.lower().split("*")))
+        # One search over all names is much faster than one for each, and mostly finds nothing.
+        if not re.search(f"^{body}$", self.text, re.MULTILINE):
+            return
+        matcher = re.compile(body)
+        hidden = part.startswith(".")
+        for name, low in zip(self.names, self.lower, strict=True):
+            if matcher.fullmatch(low) and (hidden or not name.startswith(".")):
+                yield name
+
+
+_LISTED: ContextVar[dict[Path, _Listing] | None] = ContextVar("_LISTED", default=None)
+
+
+def _expand(folder: Path, parts: list[str], before: str = "") -> Iterator[str]:
+    """Paths relative to `folder` that match the parts of a pattern."""
+    part, *inner = parts
+    exact = "*" not in part and (folder / part).exists()
+    for name in [part] if exact else _listed(folder).fitting(part):
+        if not inner:
+            yield before + name
+        elif (folder / name).is_dir():
+            yield from _expand(folder / name, inner, f"{before}{name}/")
+
+
+def _listed(folder: Path) -> _Listing:
+    kept = _LISTED.get()
+    if kept is None:
+        return _Listing(folder)
+    if folder not in kept:
+        kept[folder] = _Listing(folder)
+    return kept[folder]
+
+
+def _without_suffix(name: str) -> str:
+    """The name without suffixes of pictures, which some programs write twice."""
+    stem, suffix = os.path.splitext(name)
+    return _without_suffix(stem) if stem and suffix.lower() in SUFFIXES else name
 
 
 def _name(pattern: str, relative: str) -> str:
@@ -100,8 +197,8 @@ def _name(pattern: str, relative: str) -> str:
     *folders, file = relative.split("/")
     words = [f for p, f in zip(pattern_folders, folders, strict=True) if "*" in p]
     if pattern_file.endswith("*"):
-        words.append(os.path.splitext(file)[0])
+        words.append(_without_suffix(os.path.splitext(file)[0]))
     elif "*" in pattern_file:
         tail = pattern_file.rpartition("*")[2]
-        words.append(file[: len(file) - len(tail)])
+        words.append(_without_suffix(file[: len(file) - len(tail)]))
     return "-".join(words)

@@ -11,19 +11,26 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from lift3d.datasets import optional_formats
 from lift3d.datasets.colmap_scene import centred_camera
 from lift3d.datasets.frames import finish
-from lift3d.datasets.images import read_color
+from lift3d.datasets.images import image_size, read_color
 from lift3d.datasets.patterns import contents, natural
 from lift3d.scene import Image, Scene, Skipped, View
 from lift3d.scene.errors import FrameError, InputError, option_words
+from lift3d.scene.guarded.pictures import opened_picture
 from lift3d.scene.protocols import Reader
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"),
+    *optional_formats.SUFFIXES,
+)
 FILM_DIAGONAL = 43.2666
 """Diagonal in millimetres of a 36 x 24 mm frame, the reference of EXIF's 35 mm equivalent."""
 MILLIMETRES = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
 """EXIF FocalPlaneResolutionUnit: inch, cm, mm, micrometre."""
+UNREAD = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2", ".orf", ".jxl", ".avif", ".gif")
+"""Pictures that are not read: camera raw and formats that few write."""
 ORIENTATION, EXIF_FOLDER = 0x0112, 0x8769
 FOCAL, FOCAL_35, PIXELS_X = 0x920A, 0xA405, 0xA002
 PLANE_X, PLANE_UNIT = 0xA20E, 0xA210
@@ -34,7 +41,9 @@ class Photos(Reader):
     """Photos of one place, of any sizes and orientations, without poses and depth."""
 
     guesses: ClassVar[bool] = True
-    expects: ClassVar[str] = "a folder with two or more photos (jpg, png, webp), no poses needed"
+    expects: ClassVar[str] = (
+        "a folder with two or more photos (jpg, png, webp, tif, heic, exr), no poses needed"
+    )
 
     focal: float | None = None
     """Focal length in pixels, for all photos; unset: EXIF, else a guess (1.2 longest sides)."""
@@ -51,12 +60,15 @@ class Photos(Reader):
         photos = _photos(path) if path.is_dir() else []
         if not photos:
             raise InputError(f"{path}: expected {self.expects}; found: {contents(path)}")
-        views, skipped, known = [], [], 0
+        views, known = [], 0
+        skipped: list[Skipped] = []
+        excused: list[Skipped] = []
         for photo, name in zip(photos, unique_names(p.name for p in photos), strict=True):
             try:
                 width, height, orientation, focal = _header(photo)
             except FrameError as error:
-                skipped.append(Skipped(name, str(error)))
+                optional = photo.suffix.lower() in optional_formats.SUFFIXES
+                (excused if optional else skipped).append(Skipped(name, str(error)))
                 continue
             if orientation >= 5:  # orientations 5 to 8 swap rows and columns
                 width, height = height, width
@@ -75,7 +87,14 @@ class Photos(Reader):
                 f"; {len(views) - known} guessed as 1.2 longest sides: give it in pixels with "
                 f"{option_words('photos', 'focal', 'N')}"
             )
-        return finish(path, views, skipped, f"reader photos at {path}", notes, metric=False)
+        unread = [each for each in sorted(path.iterdir()) if each.suffix.lower() in UNREAD]
+        if unread:
+            notes.append(
+                f"{len(unread)} files such as {unread[0].name} are left out, because "
+                f"{unread[0].suffix.lower()} is not read; convert them to JPEG to use them"
+            )
+        source = f"reader photos at {path}"
+        return finish(path, views, skipped, source, notes, metric=False, excused=excused)
 
     def _origin(self) -> str:
         return "EXIF" if self.focal is None else "--reader.focal"
@@ -129,32 +148,30 @@ def _mode(path: Path) -> str:
     "depth" for 16-bit or float images and names with "depth": the folder is then a scan without
     poses.
     """
-    from PIL import Image as Pillow
-
+    if path.suffix.lower() in optional_formats.SUFFIXES:
+        return "depth" if "depth" in path.stem.lower() else "RGB"
     try:
-        with Pillow.open(path) as image:
+        with opened_picture(path) as image:
             mode = str(image.mode)
-    except (OSError, ValueError, SyntaxError):
+    except FrameError:
         return ""
     return "depth" if mode[0] in "IF" or "depth" in path.stem.lower() else mode
 
 
 def _header(path: Path) -> tuple[int, int, int, float | None]:
     """Width and height as stored, EXIF orientation, and focal length in pixels where known."""
-    from PIL import Image as Pillow
-
-    try:
-        with Pillow.open(path) as image:
-            width, height = int(image.width), int(image.height)
-            try:
-                exif = image.getexif()
-                more = exif.get_ifd(EXIF_FOLDER)
-            except (OSError, ValueError, SyntaxError, KeyError, TypeError):
-                return width, height, 1, None  # damaged EXIF; the picture may be fine
-    except (OSError, ValueError, SyntaxError) as error:
-        raise FrameError(
-            f"{path} is not a readable image (found {path.stat().st_size} bytes)"
-        ) from error
+    if path.suffix.lower() in optional_formats.EXR:
+        return *image_size(path), 1, None
+    if path.suffix.lower() in optional_formats.HEIF:
+        wide, high, tags = optional_formats.heif_header(path)  # rotated upright already
+        return wide, high, 1, focal_pixels(tags.get_ifd(EXIF_FOLDER), wide, high)
+    with opened_picture(path) as image:
+        width, height = int(image.width), int(image.height)
+        try:
+            exif = image.getexif()
+            more = exif.get_ifd(EXIF_FOLDER)
+        except Exception:  # Pillow raises many kinds of errors for damaged EXIF
+            return width, height, 1, None  # the picture may be fine
     orientation = exif.get(ORIENTATION, 1)
     if orientation not in range(1, 9):
         orientation = 1

@@ -10,6 +10,7 @@ from jaxtyping import Float64
 
 from lift3d.scene import Transform
 from lift3d.scene.errors import InputError
+from lift3d.scene.guarded import load_text
 
 Poses = dict[str, Transform]
 """Frame key -> matrix as stored; conventions are applied afterwards."""
@@ -26,15 +27,9 @@ def numbers(text: str, where: str) -> Float64[np.ndarray, " values"]:
     try:
         return np.array([np.nan if "#" in word else float(word) for word in words])
     except ValueError as error:
-        raise InputError(f"{where}: expected numbers, found {str(error)[-40:]}") from error
-
-
-def read_text(path: Path) -> str:
-    """The text of a file; InputError where it cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+        raise InputError(
+            f"{where}: expected numbers, found {str(error).rpartition(': ')[2]:.40}"
+        ) from error
 
 
 def matrix4(values: Float64[np.ndarray, " values"], where: str) -> Transform:
@@ -48,12 +43,12 @@ def matrix4(values: Float64[np.ndarray, " values"], where: str) -> Transform:
 
 def read_matrix(path: Path) -> Transform:
     """One 4x4 (or 3x4) matrix in a text file."""
-    return matrix4(numbers(read_text(path), str(path)), str(path))
+    return matrix4(numbers(load_text(path), str(path)), str(path))
 
 
 def read_rows(path: Path) -> list[Transform]:
     """One flattened matrix per line; `#` starts a comment."""
-    lines = [line.partition("#")[0].strip() for line in read_text(path).splitlines()]
+    lines = [line.partition("#")[0].strip() for line in load_text(path).splitlines()]
     return [
         matrix4(numbers(line, f"{path} line {i + 1}"), f"{path} line {i + 1}")
         for i, line in enumerate(lines)
@@ -63,7 +58,7 @@ def read_rows(path: Path) -> list[Transform]:
 
 def read_log(path: Path) -> Poses:
     """Open3D's .log: three integers per pose (the first is the frame), then a 4x4 matrix."""
-    values = numbers(read_text(path), str(path))
+    values = numbers(load_text(path), str(path))
     if len(values) % 19 or not len(values):
         raise InputError(
             f"{path}: found {len(values)} numbers; an Open3D .log has 19 a pose (3 + 16)"
@@ -76,7 +71,7 @@ def read_log(path: Path) -> Poses:
 
 def read_headed(path: Path) -> dict[str, Float64[np.ndarray, " values"]]:
     """Numbers under `# heading` lines, by heading (as in the APC scans' cam.info.txt)."""
-    pieces = re.split(r"^#[ \t]*(.*)$", read_text(path), flags=re.MULTILINE)
+    pieces = re.split(r"^#[ \t]*(.*)$", load_text(path), flags=re.MULTILINE)
     blocks = {}
     for heading, body in zip(pieces[1::2], pieces[2::2], strict=True):
         if body.strip():
@@ -86,7 +81,7 @@ def read_headed(path: Path) -> dict[str, Float64[np.ndarray, " values"]]:
 
 def read_tum(path: Path) -> tuple[Float64[np.ndarray, " poses"], Float64[np.ndarray, "poses 4 4"]]:
     """TUM trajectory `time tx ty tz qx qy qz qw`: times ascending, and matrices."""
-    lines = (line.partition("#")[0] for line in read_text(path).splitlines())
+    lines = (line.partition("#")[0] for line in load_text(path).splitlines())
     values = numbers(" ".join(lines), str(path))
     if len(values) % 8 or not len(values):
         raise InputError(f"{path}: found {len(values)} numbers; a TUM trajectory has 8 a line")
@@ -114,16 +109,18 @@ def faults(stack: Float64[np.ndarray, "poses 4 4"]) -> list[str | None]:
     finite = np.isfinite(stack).all((1, 2))
     safe = np.where(finite[:, None, None], stack, np.eye(4))
     rotation = safe[:, :3, :3]
-    determinant = np.linalg.det(rotation)
-    skew = np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max((1, 2))
+    with np.errstate(over="ignore", invalid="ignore"):
+        determinant, whole = np.linalg.det(rotation), np.linalg.det(safe)
+        skew = np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max((1, 2))
     last_row = np.abs(safe[:, 3] - [0, 0, 0, 1]).max(1)
     # The first true reason is reported. Same tolerances as is_rigid, for all poses at once.
+    # Negated, so that NaN is a fault: numbers above 1e154 overflow when they are squared.
     reasons = (
         (~finite, "pose is not finite"),
-        (np.abs(np.linalg.det(safe)) < 1e-6, "pose is not invertible"),
-        (last_row > 1e-6, "the last row of the pose is not 0 0 0 1"),
-        (determinant < 0, "pose mirrors (determinant below 0)"),
-        (skew > 1e-2, "pose is not a rotation and a translation"),
+        (~(np.abs(whole) >= 1e-6), "pose is not invertible"),
+        (~(last_row <= 1e-6), "the last row of the pose is not 0 0 0 1"),
+        (~(determinant >= 0), "pose mirrors (determinant below 0)"),
+        (~(skew <= 1e-2), "pose is not a rotation and a translation"),
     )
     return [next((text for wrong, text in reasons if wrong[i]), None) for i in range(len(stack))]
 

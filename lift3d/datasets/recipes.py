@@ -59,7 +59,7 @@ class ApcShelf(RgbdFolder):
     poses: str = "cam.info.txt"
     pose_format: Literal["files", "rows", "log", "headed", "tum"] = "headed"
     intrinsics: str = "cam.info.txt#Color camera intrinsic matrix"
-    depth_scale: float = 10000.0
+    depth_scale: float | None = 10000.0
     depth_rotate_right: int = 3
     depth_max: float | None = 2.0
 
@@ -94,7 +94,7 @@ class Tum(RgbdFolder):
     poses: str = "groundtruth.txt"
     pose_format: Literal["files", "rows", "log", "headed", "tum"] = "tum"
     K: Numbers | None = (525.0, 525.0, 319.5, 239.5)
-    depth_scale: float = 5000.0
+    depth_scale: float | None = 5000.0
 
 
 @dataclass(frozen=True)
@@ -112,4 +112,4 @@ class Replica(RgbdFolder):
     poses: str = "traj.txt"
     pose_format: Literal["files", "rows", "log", "headed", "tum"] = "rows"
     K: Numbers | None = (600.0, 600.0, 599.5, 339.5)
-    depth_scale: float = 6553.5
+    depth_scale: float | None = 6553.5

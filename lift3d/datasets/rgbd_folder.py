@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,15 +11,20 @@ from lift3d.datasets import rgbd_poses
 from lift3d.datasets.frames import complete, finish, first_size, posed
 from lift3d.datasets.images import DepthCode, read_color, read_confidence, read_depth, read_labels
 from lift3d.datasets.intrinsics import Size, fit, pinhole, read_intrinsics
-from lift3d.datasets.patterns import Files, any_match, collect, contents
+from lift3d.datasets.patterns import Files, any_match, collect, contents, near
 from lift3d.datasets.poses import rigid_option
-from lift3d.datasets.typed import checked
 from lift3d.scene import Camera, Scene, View, invert
 from lift3d.scene.errors import InputError, option_words
+from lift3d.scene.guarded.json_file import load_json
 from lift3d.scene.protocols import Reader
+from lift3d.scene.typed import checked
 
 OPTIONS = "rgbd.json"
 """A folder with this file is read with the options in it."""
+NAMES_FILES = {
+    *("images", "depth", "confidence", "instances", "poses", "frame_index", "intrinsics"),
+}
+"""The options that name files; written on Windows, they have backslashes."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class RgbdFolder(Reader):
     images: str = "color/*"
     """Colour images."""
     depth: str = "depth/*"
-    """Depth maps along z: 16-bit PNG, float TIFF or .npy; empty where there are none."""
+    """Depth maps along z: 16-bit PNG, float TIFF, EXR or .npy; empty where there are none."""
     confidence: str = ""
     """Confidence maps of the depth."""
     instances: str = ""
@@ -71,8 +75,8 @@ class RgbdFolder(Reader):
     """fx fy cx cy of a separate depth camera; unset where depth is registered to colour."""
     depth_from_color: tuple[float, ...] = ()
     """4x4, row by row: from the colour to the depth camera's frame. Poses are those of colour."""
-    depth_scale: float = 1000.0
-    """Stored units per metre."""
+    depth_scale: float | None = None
+    """Stored units per metre; unset: 1000 for whole numbers, 1 for floating-point numbers."""
     depth_invalid: tuple[float, ...] = ()
     """Stored values that mean missing, besides 0 and NaN."""
     depth_rotate_right: int = 0
@@ -88,8 +92,9 @@ class RgbdFolder(Reader):
 
     def __post_init__(self) -> None:
         for option in ("depth_scale", "confidence_full", "instances_divide"):
-            if getattr(self, option) <= 0:
-                raise InputError(f"option {option} is {getattr(self, option)}; expected above 0")
+            value = getattr(self, option)
+            if value is not None and value <= 0:
+                raise InputError(f"option {option} is {value}; expected above 0")
 
     def matches(self, path: Path) -> bool:
         """Whether the files that these options need exist, except confidence and instances."""
@@ -158,7 +163,7 @@ class RgbdFolder(Reader):
         files = collect(path, pattern)
         if not files:
             raise InputError(
-                f"{path} has no {pattern} (found: {contents(path)}); "
+                f"{path} has no {pattern} (found: {contents(path)}){near(path, pattern)}; "
                 f"give the names of the files in {path / OPTIONS} or by options such as "
                 f"{option_words('rgbd', 'images', repr(pattern))}"
             )
@@ -198,10 +203,11 @@ class RgbdFolder(Reader):
 
 def from_file(path: Path) -> RgbdFolder:
     """Options from an `rgbd.json`: the fields of `RgbdFolder`, any subset of them."""
-    try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not readable JSON: {error}") from error
+    given = load_json(path)
+    if isinstance(given, dict):
+        for name in NAMES_FILES & given.keys():
+            if isinstance(given[name], str):
+                given[name] = given[name].replace("\\", "/")
     return checked(RgbdFolder, given, str(path))
 
 

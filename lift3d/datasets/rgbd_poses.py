@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from lift3d.datasets.patterns import Files, collect
+from lift3d.datasets.patterns import find as find_file
 from lift3d.datasets.poses import (
     Poses,
     matrix4,
@@ -16,11 +17,11 @@ from lift3d.datasets.poses import (
     read_log,
     read_matrix,
     read_rows,
-    read_text,
     read_tum,
 )
 from lift3d.scene import Skipped
 from lift3d.scene.errors import InputError
+from lift3d.scene.guarded import load_text
 
 
 @runtime_checkable
@@ -48,13 +49,13 @@ def find(options: PoseOptions, root: Path, images: Files) -> tuple[Poses, list[S
     """Frame key -> stored pose, and the images whose pose file cannot be read."""
     if options.pose_format == "files":
         return read_files(collect(root, options.poses), images)
-    path = root / options.poses
+    path = find_file(root, options.poses) or root / options.poses
     if not path.is_file():
         raise InputError(f"{path} is missing: the poses are expected there; copy the scan again")
     if options.pose_format == "rows":
         return _rows(path, root / options.frame_index if options.frame_index else None, images), []
     if options.pose_format == "log":
-        return read_log(path), []
+        return _log(path, images), []
     if options.pose_format == "headed":
         return _headed(path, images), []
     times, matrices = read_tum(path)
@@ -94,6 +95,17 @@ def seconds(key: str) -> float:
         ) from error
 
 
+def _log(path: Path, images: Files) -> Poses:
+    """By the number of the frame; by order where the pictures are numbered otherwise.
+
+    Open3D numbers the poses from 0, whatever the pictures are called.
+    """
+    poses = read_log(path)
+    if len(poses) == len(images) and not all(key in poses for key in images):
+        return dict(zip(images, poses.values(), strict=True))
+    return poses
+
+
 def _rows(path: Path, index: Path | None, images: Files) -> Poses:
     rows = read_rows(path)
     if index is None:
@@ -104,11 +116,11 @@ def _rows(path: Path, index: Path | None, images: Files) -> Poses:
             )
         return dict(zip(images, rows, strict=True))
     row_of = {}
-    for number, line in enumerate(read_text(index).splitlines(), 1):
+    for number, line in enumerate(load_text(index).splitlines(), 1):
         words = line.partition("#")[0].split()
         if not words:
             continue
-        if len(words) != 2 or not words[0].isdigit() or int(words[0]) >= len(rows):
+        if len(words) != 2 or not words[0].isdecimal() or int(words[0]) >= len(rows):
             raise InputError(
                 f"{index} line {number} is {line!r}; expected `row filename`, row below {len(rows)}"
             )

@@ -14,11 +14,12 @@ from lift3d.datasets.frames import complete, extrinsic, finish, first_size, pose
 from lift3d.datasets.images import DepthCode, read_color, read_depth
 from lift3d.datasets.intrinsics import fit, pinhole, read_intrinsics
 from lift3d.datasets.patterns import Files, any_match, collect, contents
-from lift3d.datasets.poses import numbers, read_matrix, read_text
+from lift3d.datasets.poses import numbers, read_matrix
 from lift3d.datasets.rgbd_poses import read_files
 from lift3d.datasets.scannet_surface import STRUCTURE, surface_loader
 from lift3d.scene import Camera, Scene, Transform, View
 from lift3d.scene.errors import InputError
+from lift3d.scene.guarded import load_text
 from lift3d.scene.protocols import Reader
 
 EXPORTED = ("color/*", "depth/*", "pose/*.txt")
@@ -81,7 +82,7 @@ class ScanNetFolder(Reader):
                 )
             )
         scene = finish(path, views, skipped, f"reader scannet-folder at {path}", rig.notes)
-        surface = surface_loader(path, scene.name)
+        surface = surface_loader(path, scene.name, scene.offset)
         return dataclasses.replace(scene, load_surface=surface, void_classes=STRUCTURE)
 
 
@@ -101,7 +102,7 @@ def _layout(path: Path) -> tuple[str, str, str] | None:
     if all(any_match(path, pattern) for pattern in EXPORTED[:1] + EXPORTED[2:]):
         return EXPORTED
     posed = (collect(path, POSED_IMAGES[0]) and collect(path, POSED_IMAGES[2])) or {}
-    return POSED_IMAGES if any(key.isdigit() for key in posed) else None
+    return POSED_IMAGES if any(key.isdecimal() for key in posed) else None
 
 
 def _rig(path: Path, images: Files, depth: Files) -> _Rig:
@@ -152,7 +153,7 @@ def _facts(path: Path) -> dict[str, float]:
     if not path.is_file():
         return {}
     facts = {}
-    for line in read_text(path).splitlines():
+    for line in load_text(path).splitlines():
         key, _, value = line.partition("=")
         words = value.split()
         if len(words) == 1:

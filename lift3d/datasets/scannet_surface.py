@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
-from jaxtyping import Float32, Int, Int32
+from jaxtyping import Float, Float32, Int, Int32, Int64
 
-from lift3d.scene import LabelledPoints, Points
+from lift3d.scene import NO_OFFSET, LabelledPoints, Offset, Points
 from lift3d.scene.errors import InputError
+from lift3d.scene.guarded import reading
+from lift3d.scene.guarded.json_file import load_json
+from lift3d.scene.guarded.ply import load_ply
+from lift3d.scene.typed import conforming
 
 STRUCTURE = (1, 2, 22)
 """Wall, floor and ceiling in nyu40: not objects, so scores ignore them."""
 
 
-def surface_loader(folder: Path, scene: str) -> Callable[[], LabelledPoints] | None:
+def surface_loader(
+    folder: Path, scene: str, offset: Offset = NO_OFFSET
+) -> Callable[[], LabelledPoints] | None:
     """A loader of the labelled surface; None where mesh, segments or aggregation are absent."""
     paths = annotation_files(folder, scene)
-    return partial(read_surface, *paths) if all(p.is_file() for p in paths[:3]) else None
+    there = all(path.is_file() for path in paths[:3])
+    return partial(read_surface, *paths, offset) if there else None
 
 
 def annotation_files(folder: Path, scene: str) -> tuple[Path, Path, Path, Path]:
@@ -34,18 +41,18 @@ def annotation_files(folder: Path, scene: str) -> tuple[Path, Path, Path, Path]:
     )
 
 
-def read_surface(mesh: Path, segments: Path, aggregation: Path, labels: Path) -> LabelledPoints:
-    """Mesh vertices in file order; `instance` is ScanNet's objectId + 1, 0 = none.
+def read_surface(
+    mesh: Path, segments: Path, aggregation: Path, labels: Path, offset: Offset = NO_OFFSET
+) -> LabelledPoints:
+    """Mesh vertices in file order; `instance` is ScanNet's objectId + 1, 0 = none
+    (`object_groups`).
 
     `semantic` is the `label` of the labels mesh (nyu40 in ScanNet v2) where that exists.
     """
-    from plyfile import PlyData
-
-    ply = PlyData.read(mesh)
-    vertex = ply["vertex"].data
-    xyz = np.stack([vertex[axis] for axis in "xyz"], axis=1).astype(np.float32)
-    rgb = np.stack([vertex[channel] for channel in ("red", "green", "blue")], axis=1)
-    instance = vertex_instances(_json(segments), _json(aggregation), str(segments))
+    ply = load_ply(mesh)
+    xyz = ply.local(offset)
+    groups = object_groups(aggregation)
+    instance = vertex_instances(segments, groups)
     if len(instance) != len(xyz):
         raise InputError(
             f"{segments} has {len(instance)} entries but {mesh} has {len(xyz)} vertices; "
@@ -53,35 +60,95 @@ def read_surface(mesh: Path, segments: Path, aggregation: Path, labels: Path) ->
         )
     semantic = None
     if labels.is_file():
-        semantic = np.asarray(PlyData.read(labels)["vertex"].data["label"]).astype(np.int32)
+        semantic = load_ply(labels).whole("label").astype(np.int32)
         if len(semantic) != len(xyz):
             raise InputError(f"{labels} has {len(semantic)} vertices but {mesh} has {len(xyz)}")
-    faces = np.stack(ply["face"].data["vertex_indices"]) if "face" in ply else np.zeros((0, 3), int)
-    points = Points(
-        xyz,
-        rgb.astype(np.uint8),
-        vertex_normals(xyz, faces.astype(np.int64)),
-        np.ones(len(xyz), np.float32),
-    )
-    return LabelledPoints(points, instance, (instance > 0).astype(np.float32), semantic)
+    normal = vertex_normals(xyz, ply.triangles())
+    points = Points(xyz, ply.rgb(), normal, np.ones(len(xyz), np.float32), offset)
+    names = {each.id: each.name for each in groups}
+    score = (instance > 0).astype(np.float32)
+    return LabelledPoints(points, instance, score, semantic, names=names)
 
 
-def vertex_instances(segments: Any, aggregation: Any, where: str) -> Int32[np.ndarray, " vertices"]:
-    """objectId + 1 per vertex, from the segment each vertex is in and each object's segments."""
-    try:
-        segment = np.asarray(segments["segIndices"], np.int64)
-        object_of = np.zeros(segment.max(initial=0) + 1, np.int32)
-        for group in aggregation["segGroups"]:
-            members = np.asarray(group["segments"], np.int64)
-            # An aggregation may have segments that a cropped mesh lacks.
-            object_of[members[members < len(object_of)]] = int(group["objectId"]) + 1
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{where} or its aggregation is not ScanNet's: {error!r}") from error
-    return object_of[segment]
+@dataclass(frozen=True, eq=False)
+class ObjectGroup:
+    """An object of the annotation."""
+
+    id: int
+    """objectId + 1, where no other object has it."""
+    name: str
+    segments: Int64[np.ndarray, " segments"]
+
+
+def object_groups(aggregation: Path) -> list[ObjectGroup]:
+    """The objects of an aggregation, each once; InputError where it is not ScanNet's.
+
+    Some aggregations list objects twice, and some count objectId from 0 again: of groups with
+    the same segments the first is kept, and an objectId that is in use is replaced by a new one.
+    """
+    stored = read_groups(aggregation)
+    unused = max((each["objectId"] + 1 for each in stored), default=0) + 1
+    known: set[bytes] = set()
+    groups: dict[int, ObjectGroup] = {}
+    for each in stored:
+        number, members = each["objectId"] + 1, np.unique(np.array(each["segments"], np.int64))
+        if members.tobytes() in known:
+            continue
+        known.add(members.tobytes())
+        if number in groups:
+            number, unused = unused, unused + 1
+        groups[number] = ObjectGroup(number, each.get("label", "").strip(), members)
+    return list(groups.values())
+
+
+def vertex_instances(
+    segments: Path, groups: Iterable[ObjectGroup]
+) -> Int32[np.ndarray, " vertices"]:
+    """Object per vertex, 0 = none, from the segment each vertex is in."""
+    known, of_vertex = np.unique(read_segments(segments), return_inverse=True)
+    object_of = np.zeros(len(known), np.int32)
+    for group in groups:
+        # An aggregation may have segments that a cropped mesh lacks.
+        object_of[np.isin(known, group.segments)] = group.id
+    return object_of[of_vertex]
+
+
+class Group(TypedDict):
+    """An object of an aggregation."""
+
+    objectId: int
+    label: NotRequired[str]
+    segments: list[int]
+
+
+class Aggregation(TypedDict):
+    """ScanNet's and ScanNet++'s file of objects."""
+
+    segGroups: list[Group]
+
+
+def read_segments(path: Path) -> Int64[np.ndarray, " vertices"]:
+    """The segment of each vertex, from ScanNet's `segIndices`."""
+    content = load_json(path, kind=dict)
+    with reading(path, "ScanNet's segments"):
+        segment = np.asarray(content["segIndices"])
+        if segment.ndim != 1 or (segment.size and segment.dtype.kind != "i"):
+            raise ValueError("segIndices is not a list of whole numbers")
+    return segment.astype(np.int64)
+
+
+def read_groups(path: Path) -> list[Group]:
+    """The objects of ScanNet's aggregation."""
+    content = conforming(load_json(path), Aggregation, path, "get it again")
+    groups: list[Group] = content["segGroups"]
+    for each in groups:
+        if not 0 <= each["objectId"] < np.iinfo(np.int32).max:
+            raise InputError(f"{path}: objectId {each['objectId']} is not a number of 32 bits")
+    return groups
 
 
 def vertex_normals(
-    xyz: Float32[np.ndarray, "vertices 3"], faces: Int[np.ndarray, "faces 3"]
+    xyz: Float[np.ndarray, "vertices 3"], faces: Int[np.ndarray, "faces 3"]
 ) -> Float32[np.ndarray, "vertices 3"]:
     """Mean of the faces' normals, weighted by area; zeros for a vertex without faces."""
     a, b, c = (xyz[faces[:, i]].astype(np.float64) for i in range(3))
@@ -95,10 +162,3 @@ def vertex_normals(
     )
     length = np.linalg.norm(total, axis=1, keepdims=True)
     return np.divide(total, length, out=np.zeros_like(total), where=length > 0).astype(np.float32)
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not readable JSON: {error}; get it again") from error

@@ -17,6 +17,7 @@ from lift3d.datasets.scannet_surface import STRUCTURE, surface_loader
 from lift3d.datasets.sens_file import SensIndex, load_color, load_depth, read_index
 from lift3d.scene import Camera, Scene, View
 from lift3d.scene.errors import InputError
+from lift3d.scene.guarded.pictures import PIXELS
 from lift3d.scene.protocols import Reader
 
 
@@ -89,7 +90,7 @@ class Sens(Reader):
             [_lost(index), color_note, depth_note],
             name=file.stem,
         )
-        surface = surface_loader(file.parent, file.stem)
+        surface = surface_loader(file.parent, file.stem, scene.offset)
         return dataclasses.replace(scene, load_surface=surface, void_classes=STRUCTURE)
 
 
@@ -97,7 +98,7 @@ def _file(path: Path) -> Path | None:
     """The .sens file at `path` or in it; None where there is not exactly one."""
     if path.is_file():
         return path if path.suffix == ".sens" else None
-    files = list(path.glob("*.sens")) if path.is_dir() else []
+    files = [file for file in path.glob("*.sens") if file.is_file()]
     return files[0] if len(files) == 1 else None
 
 
@@ -118,7 +119,10 @@ def _check(index: SensIndex) -> None:
             f"{index.path}: depth coded as {index.depth_code}; known: raw, zlib. Export it with "
             "the tool of its makers to a folder of images, which lift3d reads as well"
         )
-    if index.depth_shift <= 0:
+    for what, size in (("colour", index.color_size), ("depth", index.depth_size)):
+        if min(size) < 1 or size[0] * size[1] > PIXELS:
+            raise InputError(f"{index.path}: {what} is {size[0]}x{size[1]}; its header is damaged")
+    if not index.depth_shift > 0:
         raise InputError(f"{index.path}: depth shift is {index.depth_shift}, expected above 0")
 
 

@@ -20,6 +20,7 @@ from lift3d.datasets.images import DepthCode, decode_color, to_metres
 from lift3d.datasets.intrinsics import Size
 from lift3d.scene import Depth, Image
 from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.guarded import reading
 
 COLOR_CODES = {-1: "unknown", 0: "raw", 1: "png", 2: "jpeg"}
 DEPTH_CODES = {-1: "unknown", 0: "raw", 1: "zlib", 2: "occi"}
@@ -139,10 +140,12 @@ def load_depth(
     data = _payload(path, offset, size)
     where = f"{path} frame {frame} depth"
     if code == "zlib":
-        try:
-            data = zlib.decompress(data)
-        except zlib.error as error:
-            raise FrameError(f"{where} is damaged: {error}") from error
+        with reading(where, "zlib data", FrameError):
+            # One byte more than fits, so that a longer payload is noticed but not unpacked.
+            unpacked = zlib.decompressobj()
+            data = unpacked.decompress(data, wh[0] * wh[1] * 2 + 1)
+            if not unpacked.eof:
+                raise ValueError("it is cut short, or longer than a depth map")
     if len(data) != wh[0] * wh[1] * 2:
         raise FrameError(
             f"{where}: found {len(data)} bytes, {wh[0]}x{wh[1]} 16-bit depth has "

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,12 +19,15 @@ from lift3d.datasets.colmap_scene import centred_camera
 from lift3d.datasets.frames import finish
 from lift3d.scene import Image, Scene, View
 from lift3d.scene.errors import FrameError, InputError, option_words
+from lift3d.scene.printing import is_text, only_text
 from lift3d.scene.protocols import Reader
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
 FLOW_WIDTH, SHARP_WIDTH = 160, 640
 """Widths in pixels for motion and for sharpness; blur is visible only at the larger one. Chosen by
 hand."""
+HEAD = 1 << 18
+"""Bytes at the start of a Matroska file that hold its tags."""
 PARTS = 6
 """Motion is summed in this many parts along each side; chosen by hand."""
 NEAR = 100
@@ -45,8 +50,8 @@ class Video(Reader):
     """Focal length in pixels; unset: a guess (1.2 longest sides)."""
 
     def matches(self, path: Path) -> bool:
-        """Whether the file has the suffix of a video."""
-        return path.is_file() and path.suffix.lower() in SUFFIXES
+        """Whether the file has the suffix of a video, and is no recording of a depth sensor."""
+        return path.is_file() and path.suffix.lower() in SUFFIXES and not has_depth(path)
 
     def read(self, path: Path) -> Scene:
         """The scene. Decodes the complete video once; InputError where that fails."""
@@ -93,6 +98,14 @@ class Video(Reader):
             )
         source = f"reader video at {path}"
         return finish(path, views, (), source, notes, metric=False, name=path.stem)
+
+
+def has_depth(path: Path) -> bool:
+    """Whether the file is an Azure Kinect's recording, a Matroska file with a track of depth."""
+    if path.suffix.lower() != ".mkv":
+        return False
+    with path.open("rb") as file:
+        return b"K4A_" in file.read(HEAD)
 
 
 @dataclass(frozen=True)
@@ -198,23 +211,51 @@ def load_frame(path: Path, index: int, checksum: int) -> Image:
     raise FrameError(f"{path}: frame {index} is not as it was when the video was opened")
 
 
+def frame_at(path: Path, index: int) -> Image:
+    """A frame of a video by its number, RGB, as stored: a rotation in the file is not applied.
+
+    Nothing is sought, because a video of variable frame rate is sought by time. So frames in
+    their order are fast, and an earlier one starts again.
+    """
+    import cv2
+
+    reader = _reader(path, upright=False)
+    image = reader.frame(index, exact=index < reader.next, near=index + 1)
+    if image is None:
+        raise FrameError(f"{path} has no frame {index}: it ends before, or is cut short")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def frame_size(path: Path) -> tuple[int, int]:
+    """Width and height of a video's frames, as stored."""
+    import cv2
+
+    capture = _open(path, upright=False)
+    size = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+    capture.release()
+    return int(size[0]), int(size[1])
+
+
 class _Reader:
     """An open video and its position."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, upright: bool) -> None:
         self.path = path
+        self.upright = upright
         self.process = os.getpid()  # a fork must not share the file's position
-        self.capture = _open(path)
+        self.capture = _open(path, upright)
         self.next = 0
 
-    def frame(self, index: int, exact: bool) -> np.ndarray | None:
-        """The frame; `exact` decodes from the start instead of seeking."""
+    def frame(self, index: int, exact: bool, near: int = NEAR) -> np.ndarray | None:
+        """The frame; `exact` decodes from the start. Otherwise frames `near` ahead are reached by
+        decoding, others by seeking.
+        """
         import cv2
 
         if exact:
             self.capture.release()
-            self.capture, self.next = _open(self.path), 0
-        elif not 0 <= index - self.next < NEAR:
+            self.capture, self.next = _open(self.path, self.upright), 0
+        elif not 0 <= index - self.next < near:
             self.capture.set(cv2.CAP_PROP_POS_FRAMES, index)
             self.next = index
         while self.next < index:
@@ -229,26 +270,42 @@ class _Reader:
 _LOCAL = threading.local()
 
 
-def _reader(path: Path) -> _Reader:
+def _reader(path: Path, upright: bool = True) -> _Reader:
     """The open video of this thread; only the last one is kept open."""
     reader: _Reader | None = getattr(_LOCAL, "reader", None)
-    if reader is None or reader.path != path or reader.process != os.getpid():
-        reader = _LOCAL.reader = _Reader(path)
+    kept = reader is not None and (reader.path, reader.upright) == (path, upright)
+    if reader is None or not kept or reader.process != os.getpid():
+        reader = _LOCAL.reader = _Reader(path, upright)
     return reader
 
 
-def _open(path: Path) -> Any:
+def _open(path: Path, upright: bool = True) -> Any:
     # FFmpeg's own messages about a damaged file are off; our errors report it.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     import cv2
 
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    with _utf8(path) as name:
+        capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
+    if not upright:
+        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
     if not capture.isOpened():
         raise InputError(
             f"{path} cannot be opened as a video (found {path.stat().st_size} bytes): it is cut "
             "short or of a kind FFmpeg does not know; copy it again"
         )
     return capture
+
+
+@contextmanager
+def _utf8(path: Path) -> Iterator[str]:
+    """A name of the file that is UTF-8, for a while; OpenCV crashes on others."""
+    if is_text(path):
+        yield str(path)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder, f"video{only_text(path.suffix)}")
+        link.symlink_to(path.absolute())
+        yield str(link)
 
 
 def _frames(capture: Any) -> Iterator[np.ndarray]:

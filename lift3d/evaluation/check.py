@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from lift3d.evaluation.reprojection import reprojection_check
 from lift3d.geometry.visibility import DepthTolerance, spacing
 from lift3d.scene import LabelledPoints, LabelMap, Scene
 from lift3d.scene.colours import heat_colours
+from lift3d.scene.errors import InputError
+from lift3d.scene.guarded.json_file import load_json
 from lift3d.scene.labelmaps import derived
 from lift3d.scene.progress import Tick
 from lift3d.scene.storage import atomic
@@ -78,6 +81,26 @@ def check(
         "foreground": {name: each.result.summary() for name, each in labelled.items()},
         "reprojection": {"splat": splat, **reprojected.summary()},
     }, printed
+
+
+BEFORE = ("printed", "reprojection", "truth")
+"""What is kept of the check of automatic labels, for "before and after"."""
+
+
+def write_check(path: Path, key: str, found: dict[str, Any]) -> None:
+    """Keep the numbers of a check under `key`, without those of single views."""
+    kept = {name: found[name] for name in BEFORE if name in found}
+    with atomic(path) as part:
+        part.write_text(json.dumps({"key": key, **kept}, indent=1))
+
+
+def read_check(path: Path, key: str) -> dict[str, Any] | None:
+    """What `write_check` kept under the same key; None where there is none."""
+    try:
+        found: dict[str, Any] = load_json(path, kind=dict)
+    except InputError:
+        return None  # it is computed again
+    return found if found.pop("key", None) == key else None
 
 
 def write_heat(path: Path, disagreement: Float32[np.ndarray, "height width"]) -> None:

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, no_type_check
 
-import numba
 import numpy as np
 from jaxtyping import Float64, Int, Int32, Int64
 
 from lift3d.geometry.scale import fitted
 from lift3d.geometry.visibility import DepthTolerance, drop_misplaced, front_points
 from lift3d.scene import DENSE, LabelledPoints, LabelMap, Scene, View, ids_in
+from lift3d.scene.compiled import compiled
 from lift3d.scene.errors import InputError
 from lift3d.scene.labelmaps import check_label_maps, label_map_of
 from lift3d.scene.prefetch import THREADS, prefetch
@@ -217,7 +217,7 @@ def _compare(
     )
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 @no_type_check
 def _count(cloud, view, n):
     """Pixels of each id in the cloud, in the view and in both; and all pixels labelled in both."""

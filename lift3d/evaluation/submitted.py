@@ -48,12 +48,12 @@ def evaluate_submission(
     for scene in scenes:
         known = _truth(truth, scene, benchmark, table)
         notes += [f"{scene}: {note}" for note in known.notes]
-        listed = read_submission(folder, scene)
         if benchmark not in known.ids:
             raise InputError(
                 f"{truth}: the classes of {scene} are not known in the ids of {benchmark}; put "
                 "scannetv2-labels.combined.tsv beside the scans, or choose another --benchmark"
             )
+        listed = read_submission(folder, scene, len(known.ids[benchmark]))
         if not scores:
             scores = _scores(known, benchmark)
         elif scores.keys() - {"classes"} != known.ids.keys():

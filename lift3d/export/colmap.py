@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,8 +28,9 @@ from lift3d.export.frames import Frame, Limits, check_frames, frames, write_byte
 from lift3d.geometry import project
 from lift3d.geometry.lens import inside
 from lift3d.geometry.visibility import sightings
-from lift3d.scene import Camera, Depth, LabelledPoints
+from lift3d.scene import NO_OFFSET, Camera, Depth, LabelledPoints
 from lift3d.scene.labelmaps import write_label_map
+from lift3d.scene.local_origin import camera_at
 from lift3d.scene.storage import atomic
 
 LIMITS = Limits("colmap")
@@ -75,7 +76,7 @@ def write(content: Content, folder: Path, tick: Tick) -> list[str]:
             path = folder / "stereo/depth_maps" / f"{frame.file}.geometric.bin"
             write_bytes(path, dense_depth(depth))
         pictures.append(observed(content.cloud, frame))
-    write_model(folder / "sparse/0", content, pictures)
+    write_model(folder / "sparse/0", content, pictures, world=True)
     write_npy(folder / "labels.npy", content.cloud.instance)
     if any(each.camera.distortion for each in pictures):
         notes.append("colmap: cameras have lens distortion, which 3DGS cannot read: --undistort")
@@ -93,9 +94,22 @@ def observed(cloud: LabelledPoints, frame: Frame, most: int = OBSERVED) -> Obser
     return Observed(frame.file, frame.camera, seen[shown].astype(np.int32), xy[shown] + 0.5)
 
 
-def write_model(folder: Path, content: Content, pictures: Sequence[Observed]) -> None:
-    """Write cameras, images and points3D, all as binary or all as text."""
-    cloud = content.cloud
+def write_model(
+    folder: Path, content: Content, pictures: Sequence[Observed], world: bool = False
+) -> None:
+    """Write cameras, images and points3D, all as binary or all as text.
+
+    `world`: in world coordinates also where the scene is georeferenced. Else such a model is
+    relative to the local origin, which `lift3d.json` holds, for trainers that compute in float32.
+    """
+    cloud, stated = content.cloud, content.offset
+    if world:
+        pictures = [
+            replace(each, camera=camera_at(each.camera, content.offset)) for each in pictures
+        ]
+        stated = NO_OFFSET
+    else:
+        cloud = replace(cloud, points=replace(cloud.points, offset=NO_OFFSET))
     cameras = [_parameters(each.camera) for each in pictures]
     numbers = {each: number for number, each in enumerate(dict.fromkeys(cameras), start=1)}
     of_picture = [numbers[each] for each in cameras]
@@ -103,7 +117,7 @@ def write_model(folder: Path, content: Content, pictures: Sequence[Observed]) ->
     write = _write_text if content.options.text else _write_binary
     folder.mkdir(parents=True, exist_ok=True)
     write(folder, numbers, of_picture, pictures, cloud, *tracks)
-    write_unit(folder, content.scene.metric)
+    write_unit(folder, content.scene.metric, stated)
 
 
 _Parameters = tuple[str, int, int, tuple[float, ...]]
@@ -196,12 +210,13 @@ def _write_points(
 ) -> None:
     """Write each point followed by its track; bytes are placed by array operations."""
     file.write(struct.pack("<Q", len(cloud)))
+    xyz = cloud.points.world
     for first in range(0, len(cloud), chunk):
         part = slice(first, min(first + chunk, len(cloud)))
         begin = starts[part.start : part.stop + 1] - starts[part.start]
         rows = np.zeros(len(begin) - 1, POINT)
         rows["id"] = np.arange(part.start, part.stop) + 1
-        rows["xyz"], rows["rgb"] = cloud.points.xyz[part], cloud.points.rgb[part]
+        rows["xyz"], rows["rgb"] = xyz[part], cloud.points.rgb[part]
         rows["track"] = np.diff(begin)
         track = pairs[starts[part.start] : starts[part.stop]].astype("<i4")
         data = np.empty(rows.nbytes + track.nbytes, np.uint8)
@@ -227,11 +242,11 @@ def _write_text(
     starts: Int64[np.ndarray, " starts"],
     pairs: Int32[np.ndarray, "observations 2"],
 ) -> None:
-    with atomic(folder / "cameras.txt") as part, part.open("w") as file:
+    with atomic(folder / "cameras.txt") as part, part.open("w", encoding="utf-8") as file:
         file.write("# CAMERA_ID, MODEL, WIDTH, HEIGHT, PARAMS[]\n")
         for (model, width, height, numbers), camera in cameras.items():
             file.write(f"{camera} {model} {width} {height} {_joined(numbers)}\n")
-    with atomic(folder / "images.txt") as part, part.open("w") as file:
+    with atomic(folder / "images.txt") as part, part.open("w", encoding="utf-8") as file:
         file.write("# IMAGE_ID, QW, QX, QY, QZ, TX, TY, TZ, CAMERA_ID, NAME\n")
         file.write("# POINTS2D[] as (X, Y, POINT3D_ID), on a line that may be empty\n")
         for number, (camera, each) in enumerate(zip(of_picture, pictures, strict=True), start=1):
@@ -239,9 +254,9 @@ def _write_text(
             file.write(f"{number} {_joined((*turn, *move))} {camera} {each.file}\n")
             seen = zip(each.xy.tolist(), (each.point + 1).tolist(), strict=True)
             file.write(" ".join(f"{x!r} {y!r} {point}" for (x, y), point in seen) + "\n")
-    with atomic(folder / "points3D.txt") as part, part.open("w") as file:
+    with atomic(folder / "points3D.txt") as part, part.open("w", encoding="utf-8") as file:
         file.write("# POINT3D_ID, X, Y, Z, R, G, B, ERROR, TRACK[] as (IMAGE_ID, POINT2D_IDX)\n")
-        xyz, rgb = cloud.points.xyz.astype(np.float64).tolist(), cloud.points.rgb.tolist()
+        xyz, rgb = cloud.points.world.tolist(), cloud.points.rgb.tolist()
         for number, (place, colour) in enumerate(zip(xyz, rgb, strict=True)):
             track = pairs[starts[number] : starts[number + 1]].ravel().tolist()
             words = [number + 1, *map(repr, place), *colour, 0, *track]
@@ -265,6 +280,7 @@ FORMAT = Format(
     limits="PINHOLE, OPENCV, with k3 FULL_OPENCV",
     read_by="pycolmap 4.2, nerfstudio's COLMAP parser, 3DGS where undistorted, `lift3d lift`",
     write=write,
+    coordinates="world",
     check=lambda content: check_frames(content, LIMITS),
     pictures=True,
 )

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Int32
 
+from lift3d.correction.history import Corrections
 from lift3d.export.instances import Object
-from lift3d.scene import LabelledPoints, LabelMap, Scene
+from lift3d.scene import LabelledPoints, LabelMap, Offset, Scene
 from lift3d.scene.colours import Palette
 from lift3d.scene.errors import InputError
 
@@ -41,6 +42,16 @@ class Options:
 
 
 @dataclass(frozen=True, eq=False)
+class Before:
+    """What a corrected run was before its corrections."""
+
+    cloud: LabelledPoints
+    label_maps: Mapping[str, LabelMap]
+    edits: bytes
+    """The content of `edits.jsonl`."""
+
+
+@dataclass(frozen=True, eq=False)
 class Content:
     """A finished run to export."""
 
@@ -59,7 +70,12 @@ class Content:
     colours: Palette = field(default_factory=dict)
     """Colours of the run's objects, as in its pictures."""
     objects: tuple[Object, ...] = ()
-    """The run's objects by id: points, views, confidence, colour, centre and box."""
+    """The run's objects by id: points, views, confidence, colour, centre, box; name, class and
+    edits of those that a person changed."""
+    corrections: Corrections = field(default_factory=lambda: Corrections(0, 0, 0))
+    """How many edits made these labels; none for labels as the machine found them."""
+    automatic: Before | None = None
+    """The labels before corrections; None for a run without any."""
 
     @property
     def scene(self) -> Scene:
@@ -67,6 +83,11 @@ class Content:
         if self.views is None:
             raise ValueError("this format needs pictures: set `pictures` in its Format")
         return self.views
+
+    @property
+    def offset(self) -> Offset:
+        """World coordinates of the local origin of cloud and cameras."""
+        return self.cloud.points.offset
 
     @property
     def ids(self) -> list[int]:
@@ -106,6 +127,9 @@ class Format:
     """Raises InputError, before anything is written, if the format cannot hold the content."""
     pictures: bool = False
     """Whether the format needs the views."""
+    coordinates: Literal["local", "world", "none"] = "local"
+    """Of georeferenced scenes: `world`, in double precision, or `local`, relative to the local
+    origin, with `offset.json` beside the files; none: the format has no coordinates."""
 
 
 def small_ids(content: Content, where: str, most: int = 255) -> dict[int, int]:

@@ -23,6 +23,8 @@ from lift3d.geometry.lens import source_pixels
 from lift3d.geometry.visibility import projected_depth
 from lift3d.scene import Camera, Depth, Image, View
 from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.guarded.pictures import opened_picture
+from lift3d.scene.printing import only_text
 from lift3d.scene.storage import atomic
 
 
@@ -196,9 +198,11 @@ def frames(content: Content, limits: Limits, tick: Tick) -> Iterator[Frame]:
 
 
 def stems(content: Content) -> list[str]:
-    """A file stem per view: its name with `.` replaced by `_`, as some readers cut at a dot."""
+    """A file stem per view: its name with `_` for `.`, as some readers cut at a dot, and for what
+    is not text, as COLMAP and others read names as UTF-8.
+    """
     names = [view.name for view in content.scene.views]
-    replaced = [name.replace(".", "_") for name in names]
+    replaced = [only_text(name).replace(".", "_") for name in names]
     twice = [name for name, count in Counter(replaced).items() if count > 1]
     if twice:
         raise InputError(f"several views would have the name {twice[0]}; rename the pictures")
@@ -249,10 +253,5 @@ def _equal(a: Camera, b: Camera) -> bool:
 
 def _plain(path: Path) -> bool:
     """Whether a JPEG is RGB without EXIF rotation, which readers handle differently."""
-    from PIL import Image as Pillow
-
-    try:
-        with Pillow.open(path) as image:
-            return image.mode == "RGB" and image.getexif().get(0x0112, 1) == 1
-    except (OSError, ValueError, SyntaxError) as error:
-        raise FrameError(f"{path} cannot be read: {error}") from error
+    with opened_picture(path) as image:
+        return bool(image.mode == "RGB" and image.getexif().get(0x0112, 1) == 1)

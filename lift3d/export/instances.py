@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from lift3d.scene import LabelledPoints
+from lift3d.scene.colours import Palette
 from lift3d.scene.palette import distinct_colours
 from lift3d.scene.storage import atomic
 
@@ -35,6 +36,13 @@ class Object:
     low: tuple[float, float, float] | None
     """Corner of its box along the axes."""
     high: tuple[float, float, float] | None
+    name: str = ""
+    """Given by a person, as are the next three."""
+    class_name: str = ""
+    edited: tuple[int, ...] = ()
+    """Numbers of the edits that changed it; none for an object as the machine found it."""
+    reviewed: bool = False
+    """Whether a person accepted it as it is."""
 
 
 def write_instances(
@@ -42,22 +50,35 @@ def write_instances(
     cloud: LabelledPoints,
     confidence: Mapping[int, float],
     views: Mapping[int, int],
+    palette: Palette | None = None,
+    given: Mapping[int, Mapping[str, Any]] | None = None,
+    edits: Mapping[str, int] | None = None,
 ) -> None:
-    """Write one entry per id above 0, ascending.
+    """Write one entry per id above 0, ascending; places are world coordinates.
 
-    `confidence`: confidence of each id, 0 to 1; `views`: number of views that see each id.
+    `confidence`: confidence of each id, 0 to 1; `views`: number of views that see each id;
+    `palette`: colours, by default those of `distinct_colours`; `given`: what a person gave an id,
+    added to its entry; `edits`: number of edits, people and doubts, where there are edits.
     """
-    content = {
+    content: dict[str, Any] = {
         "points": len(cloud),
         "unlabelled": int(np.count_nonzero(cloud.instance <= 0)),
-        "instances": list_instances(cloud, confidence, views),
+        "instances": [
+            entry | dict((given or {}).get(entry["id"], {}))
+            for entry in list_instances(cloud, confidence, views, palette)
+        ],
     }
+    if edits:
+        content["edits"] = dict(edits)
     with atomic(path) as part:
         part.write_text(json.dumps(content, indent=1))
 
 
 def list_instances(
-    cloud: LabelledPoints, confidence: Mapping[int, float], views: Mapping[int, int]
+    cloud: LabelledPoints,
+    confidence: Mapping[int, float],
+    views: Mapping[int, int],
+    palette: Palette | None = None,
 ) -> list[dict[str, Any]]:
     """id, points, bbox, centre (median), views, score (mean), confidence, colour of each object.
 
@@ -67,15 +88,16 @@ def list_instances(
     found, starts = np.unique(cloud.instance[order], return_index=True)
     members = dict(zip(found.tolist(), np.split(order, starts[1:]), strict=False))
     ids = sorted({each for each in (*members, *confidence) if each > 0})
-    palette = distinct_colours(cloud, ids)
+    palette = distinct_colours(cloud, ids) if palette is None else palette
     entries = []
     for each in ids:
         index = members.get(each, order[:0])
         xyz = cloud.points.xyz[index]
+        offset = np.array(cloud.points.offset)
         box, centre = None, None
         if len(index):
-            box = {"min": _rounded(xyz.min(0)), "max": _rounded(xyz.max(0))}
-            centre = _rounded(np.median(xyz, axis=0))
+            box = {"min": _rounded(xyz.min(0) + offset), "max": _rounded(xyz.max(0) + offset)}
+            centre = _rounded(np.median(xyz, axis=0) + offset)
         entries.append(
             {
                 "id": each,

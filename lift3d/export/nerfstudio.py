@@ -10,13 +10,15 @@ only.
 The default data parser moves and rescales the scene; to keep metres and axes:
 `ns-train METHOD --data FOLDER nerfstudio-data --orientation-method none --center-method none
 --auto-scale-poses False`. It reads only points and colours of `cloud.ply`; `labels/` (each frame's
-`label_path`) is for other programs. `mask_path` excludes pixels from training: those outside
+`label_path`) is for other programs. Views of a scan with splits are listed in `train_filenames`,
+`val_filenames` and `test_filenames`. `mask_path` excludes pixels from training: those outside
 --keep, and the borders after undistortion.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ import numpy as np
 from lift3d.export.content import Content, Format, Tick
 from lift3d.export.frames import Frame, Limits, check_frames, frames, write_png
 from lift3d.export.ply import write_cloud
-from lift3d.scene import Camera
+from lift3d.scene import NO_OFFSET, Camera
 from lift3d.scene.labelmaps import write_label_map
 from lift3d.scene.storage import atomic
 
@@ -39,9 +41,13 @@ ALL = "--orientation-method none --center-method none --auto-scale-poses False"
 def write(content: Content, folder: Path, tick: Tick) -> list[str]:
     """Write the dataset."""
     listed, intrinsics, cut, with_depth = [], [], 0, 0
+    splits: dict[str, list[str]] = {}
     for frame in frames(content, LIMITS, tick):
         frame.write_image(folder / "images")
         entry: dict[str, Any] = {"file_path": f"images/{frame.file}"}
+        if frame.view.split:
+            entry["split"] = frame.view.split
+            splits.setdefault(frame.view.split, []).append(entry["file_path"])
         labels = frame.labels(content.label_maps[frame.view.name])
         path = write_label_map(folder / "labels", frame.stem, labels)
         entry["label_path"] = f"labels/{path.name}"
@@ -64,7 +70,8 @@ def write(content: Content, folder: Path, tick: Tick) -> list[str]:
         entry["transform_matrix"] = (frame.camera.pose @ OPENGL).tolist()
         listed.append(entry)
         intrinsics.append(camera_values(frame.camera))
-    write_cloud(folder / "cloud.ply", content.cloud)
+    points = replace(content.cloud.points, offset=NO_OFFSET)  # nerfstudio reads float32
+    write_cloud(folder / "cloud.ply", replace(content.cloud, points=points))
     notes = [f"nerfstudio: to keep metres and axes, train with nerfstudio-data {ALL}"]
     if with_depth < len(listed):
         # nerfstudio's parser requires depth for all frames or for none.
@@ -79,13 +86,29 @@ def write(content: Content, folder: Path, tick: Tick) -> list[str]:
         notes.append(f"nerfstudio: {cut} pixels of depth beyond {FAR / 1000:g} are missing")
     top: dict[str, Any] = {"camera_model": "OPENCV", "ply_file_path": "cloud.ply"}
     top["metric"] = content.scene.metric  # for lift3d; nerfstudio ignores unknown keys
+    if content.offset != NO_OFFSET:
+        top["offset"] = list(content.offset)  # for lift3d, likewise
     if all(each == intrinsics[0] for each in intrinsics):
         top |= intrinsics[0]
     else:
         listed = [entry | values for entry, values in zip(listed, intrinsics, strict=True)]
+    top |= _lists(splits)
     with atomic(folder / "transforms.json") as part:
         part.write_text(json.dumps(top | {"frames": listed}, indent=1))
     return notes
+
+
+def _lists(splits: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The names of each split. nerfstudio's parser fails where it asks for one that is missing, so
+    a split without pictures gets those of another.
+    """
+    if not splits:
+        return {}
+    instead = {"train": ("val", "test"), "val": ("test", "train"), "test": ("val", "train")}
+    return {
+        f"{name}_filenames": next(splits[each] for each in (name, *others) if each in splits)
+        for name, others in instead.items()
+    }
 
 
 def camera_values(camera: Camera) -> dict[str, float]:

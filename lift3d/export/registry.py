@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lift3d.export import (
     colmap,
+    corrections,
     gaussian_grouping,
     glb,
     nerfstudio,
@@ -25,7 +26,7 @@ FORMATS = KINDS["export"].built_in(
         module.FORMAT.name: module.FORMAT
         for module in (
             *(ply, nerfstudio, colmap, splat, gaussian_grouping, objectgs),
-            *(pointcept, scannet, scannetpp, npz, glb, rerun),
+            *(pointcept, scannet, scannetpp, npz, glb, rerun, corrections),
         )
     },
     Format,

@@ -30,5 +30,6 @@ FORMAT = Format(
     limits="one entry per vertex of the scored mesh",
     read_by="ScanNet's instance script",
     write=write,
+    coordinates="none",
     check=lambda content: predictions.check(content, "scannet"),
 )

@@ -31,5 +31,6 @@ FORMAT = Format(
     limits="the same",
     read_by="ScanNet++'s toolkit",
     write=write,
+    coordinates="none",
     check=lambda content: predictions.check(content, "scannetpp"),
 )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import no_type_check
 
-import numba
 import numpy as np
 from jaxtyping import Float32, Int32, Int64
+
+from lift3d.scene.compiled import compiled
 
 
 def felzenszwalb(
@@ -29,7 +30,7 @@ def felzenszwalb(
     return np.unique(root, return_inverse=True)[1].astype(np.int32)
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def find_root(parent, i):
     """The representative of node `i`: union-find with path halving (a numba kernel)."""
@@ -39,7 +40,7 @@ def find_root(parent, i):
     return i
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _segment(n, a, b, weight, order, scale, smallest, block):
     parent = np.arange(n)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import NamedTuple, no_type_check
 
-import numba
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int64, Real
 
 from lift3d.scene import Camera, Transform
+from lift3d.scene.compiled import compiled
 from lift3d.scene.errors import InputError
 
 NEAR = 1e-6
@@ -123,7 +123,7 @@ def _coefficients(distortion: tuple[float, ...]) -> Float64[np.ndarray, "5"]:
     return lens
 
 
-@numba.njit(cache=True, inline="always")
+@compiled(inline="always")
 @no_type_check
 def bend(lens, x, y):
     """Distorted normalised coordinates."""
@@ -134,7 +134,7 @@ def bend(lens, x, y):
     return bent_x, bent_y
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _bend_all(lens, xy):
     out = np.empty(xy.shape)
@@ -143,14 +143,14 @@ def _bend_all(lens, xy):
     return out
 
 
-@numba.njit(cache=True, inline="always")
+@compiled(inline="always")
 @no_type_check
 def is_bent(lens):
     """Whether any distortion coefficient is not 0."""
     return lens[0] != 0.0 or lens[1] != 0.0 or lens[2] != 0.0 or lens[3] != 0.0 or lens[4] != 0.0
 
 
-@numba.njit(cache=True, inline="always")
+@compiled(inline="always")
 @no_type_check
 def pixel(camera, px, py, pz):
     """Pixel x, y and depth z of a point; -1 -1 -1 where it is behind the camera."""
@@ -165,7 +165,7 @@ def pixel(camera, px, py, pz):
     return k[0] * x + k[4] * y + k[2], k[1] * y + k[3], z
 
 
-@numba.njit(cache=True, error_model="numpy", nogil=True)
+@compiled(error_model="numpy", nogil=True)
 @no_type_check
 def pixels(camera, xyz, out):
     """As `pixel` for a block of points: writes x, y, z to the rows of `out`.
@@ -200,14 +200,14 @@ def pixels(camera, xyz, out):
     return True
 
 
-@numba.njit(cache=True, inline="always")
+@compiled(inline="always")
 @no_type_check
 def within(x, y, z, width, height):
     """Whether a position is in front of the camera and in its image; False for NaN."""
     return (z > NEAR) & (x > -0.5) & (y > -0.5) & (x < width - 0.5) & (y < height - 0.5)
 
 
-@numba.njit(cache=True, inline="always")
+@compiled(inline="always")
 @no_type_check
 def cell(x, y):
     """Row and column of the pixel that contains a position."""

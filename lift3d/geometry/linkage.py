@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import no_type_check
 
-import numba
 import numpy as np
 from jaxtyping import Float64, Int32
 
 from lift3d.geometry.graphs import find_root
+from lift3d.scene.compiled import compiled
 
 PRIOR = 0.5
 """Pseudo-count for and against each pair (Jeffreys' prior), so that little evidence stays near
@@ -42,7 +42,7 @@ def agglomerate(
     return rank[cluster]
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _slot(keys, key):
     """Index of `key` in the open-addressing table, or of the slot to insert it."""
@@ -54,7 +54,7 @@ def _slot(keys, key):
     return at
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _table(size, a, b, alive, nodes):
     """A new table of the remaining edges, keyed by both ends."""
@@ -71,7 +71,7 @@ def _table(size, a, b, alive, nodes):
     return keys, values
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _push(heap_score, heap_edge, size, score, edge):
     """Insert into a binary heap: highest score first, of equal scores the smaller edge."""
@@ -85,7 +85,7 @@ def _push(heap_score, heap_edge, size, score, edge):
     heap_score[at], heap_edge[at] = score, edge
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _drop_top(heap_score, heap_edge, size):
     """Remove the first of `size` entries."""
@@ -109,7 +109,7 @@ def _drop_top(heap_score, heap_edge, size):
     heap_score[at], heap_edge[at] = score, edge
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _agglomerate(nodes, a, b, agree, total, threshold, prior):
     edges = len(a)

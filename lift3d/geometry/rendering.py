@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Float32, Float64, Int64, UInt8
 
 from lift3d.geometry.visibility import cloud_spacing, front_points
 from lift3d.scene import Camera, Image, Points
+from lift3d.scene.compiled import compiled
 
 Direction = Float64[np.ndarray, "3"]
 BACKGROUND = 255
@@ -297,7 +298,7 @@ def _cubes(
     return (at[:, 0] * ny + at[:, 1]) * nz + at[:, 2], (int(nx), int(ny), int(nz))
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 @no_type_check
 def _shade(index, z, xyz, normal, colours, eye, picture):
     """Colour times light: by the angle to the eye, and by eye-dome lighting (Boucheny 2009).

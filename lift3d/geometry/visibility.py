@@ -13,6 +13,7 @@ from jaxtyping import Float, Float32, Int32
 from lift3d.geometry import project
 from lift3d.geometry.lens import NEAR, cell, inside, nearest, pinhole, pixel, pixels, within
 from lift3d.scene import Camera, Depth, Points, View
+from lift3d.scene.compiled import compiled
 
 CHUNK = 1 << 14
 """Points per task of a thread; results do not depend on it."""
@@ -186,7 +187,7 @@ def cloud_spacing(points: Points) -> float:
     return known
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _inside(pixels, count, width, height, chosen):
     """Write to `chosen` which of the first `count` positions are in the image; return how many."""
@@ -198,7 +199,7 @@ def _inside(pixels, count, width, height, chosen):
     return found
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 @no_type_check
 def _see(
     xyz,
@@ -257,7 +258,7 @@ def _see(
     return counts, point, column, row, weight
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _pack(counts, point, column, row, weight):
     """The visible points of all chunks without the gaps between them."""
@@ -277,7 +278,7 @@ def _pack(counts, point, column, row, weight):
     return points, columns, rows, weights
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 @no_type_check
 def _splat(xyz, camera, splat, index, depth):
     """Draw every point into `index` and `depth`; the nearest is kept.
@@ -332,7 +333,7 @@ def _splat(xyz, camera, splat, index, depth):
                             index[v, u] = i
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 @no_type_check
 def _drop_at_pixels(front, z, depth, absolute, relative):
     for v in range(front.shape[0]):
@@ -342,7 +343,7 @@ def _drop_at_pixels(front, z, depth, absolute, relative):
                 front[v, u] = -1
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 @no_type_check
 def _drop_points(front, xyz, camera, depth, absolute, relative):
     """`drop_misplaced` with a separate depth camera: tested once per point, not per pixel."""

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lift3d.scene.errors import InputError
+from lift3d.scene.guarded import file_size
+from lift3d.scene.printing import is_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,8 +23,9 @@ def read_checkpoint(path: Path, advice: str, allowed: Sequence[type] = ()) -> An
     """
     import torch
 
+    file_size(path, advice=advice)  # a pipe would be waited for
     try:
-        mapped = zipfile.is_zipfile(path)
+        mapped = zipfile.is_zipfile(path) and is_text(path)  # else torch cannot map it
         with torch.serialization.safe_globals(list(allowed)):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # torch.load may raise any exception for other files
@@ -34,6 +37,15 @@ def read_checkpoint(path: Path, advice: str, allowed: Sequence[type] = ()) -> An
             "compare its size with the source and download it again"
         )
         raise InputError(f"{path}: {why}. {advice}") from error
+
+
+def is_state(value: Any) -> bool:
+    """Whether it is a table from names to tensors."""
+    import torch
+
+    return isinstance(value, dict) and all(
+        isinstance(name, str) and torch.is_tensor(each) for name, each in value.items()
+    )
 
 
 def fit(

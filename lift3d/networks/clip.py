@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from jaxtyping import Float32, Int32, UInt8
 
+from lift3d.networks.pretrained import pretrained
 from lift3d.scene import Image, LabelMap, Masks
 from lift3d.scene.errors import InputError, MissingExtra
 from lift3d.scene.fingerprint import NAMES_A_FILE
@@ -48,13 +49,14 @@ class TextConfig:
                 f"scoring by text needs {error.name}, which is not installed: "
                 "pip install 'lift3d[sam]'"
             ) from error
-        given = {"local_files_only": self.local_files_only}
-        try:
-            model = transformers.AutoModel.from_pretrained(self.checkpoint, **given)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(self.checkpoint, **given)
-            pictures = transformers.AutoImageProcessor.from_pretrained(self.checkpoint, **given)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{self.checkpoint} cannot be loaded: {error}") from error
+        model, tokenizer, pictures = (
+            pretrained(kind, self.checkpoint, self.local_files_only)
+            for kind in (
+                transformers.AutoModel,
+                transformers.AutoTokenizer,
+                transformers.AutoImageProcessor,
+            )
+        )
         if not (hasattr(model, "get_text_features") and hasattr(model, "get_image_features")):
             raise InputError(
                 f"{self.checkpoint} is a {type(model).__name__}; expected a CLIP or SigLIP, which "

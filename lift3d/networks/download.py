@@ -9,6 +9,7 @@ import re
 import shutil
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,13 +27,19 @@ TIMEOUT = 30.0
 WAITS = (1.0, 2.0, 4.0, 8.0)
 """Seconds before each retry; any received byte resets the retries. Chosen by hand."""
 CHUNK = 1 << 18
-"""Bytes read at a time; a broken connection loses at most one chunk."""
+"""Most bytes read at a time; what comes is written at once."""
+SLOWEST = 1000.0
+"""Bytes per second, over `TIMEOUT`, below which a connection counts as broken; chosen by hand."""
 RETRIED = (408, 425, 429, 500, 502, 503, 504)
 """HTTP status codes of temporary errors."""
 
 
 class _Broken(Exception):
     """A failure of the connection or server, not of the request: retry."""
+
+
+class _Slow(_Broken):
+    """Hardly any bytes come: they do not reset the retries."""
 
 
 class _Stale(_Broken):
@@ -61,7 +68,7 @@ def download(
                 if isinstance(broken, _Stale):
                     file.truncate(0)
                 have = _length(file)
-                if have > before:
+                if have > before and not isinstance(broken, _Slow):
                     waits = list(WAITS)
                 elif not waits:
                     raise InputError(
@@ -84,7 +91,7 @@ def _continue(
 ) -> None:
     """One connection: append to `file` until it is complete or the connection breaks."""
     have, validator = _length(file), _validator(part)
-    stored = validator.read_text() if validator.exists() else ""
+    stored = _tag(validator.read_text(errors="replace") if validator.exists() else "")
     headers = {"User-Agent": "lift3d", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
@@ -100,6 +107,7 @@ def _continue(
         tag = response.headers.get("ETag", "W/")
         if tag.startswith("W/"):  # a weak ETag does not guarantee the same bytes
             tag = response.headers.get("Last-Modified", "")
+        tag = _tag(tag)
         if start not in (0, have):
             raise InputError(f"{url} answers another range than was asked for")
         if start and stored and tag and tag != stored:
@@ -110,19 +118,41 @@ def _continue(
             file.truncate(0)
             validator.write_text(tag)
         _need_room(part, size - _length(file))
+        began, first = time.monotonic(), _length(file)
         for chunk in _chunks(response):
             file.write(chunk)
             file.flush()
             tick(_length(file))
             if _length(file) > size:
                 return  # the caller checks the size
+            seconds, more = time.monotonic() - began, _length(file) - first
+            if seconds > TIMEOUT:
+                if more < SLOWEST * seconds and _length(file) < size:
+                    raise _Slow(f"only {more:,} bytes came in {seconds:.0f} s")
+                began, first = time.monotonic(), _length(file)
     if _length(file) < size:
         raise _Broken("the connection ended too early")
 
 
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to other web addresses only; urllib would follow one to FTP."""
+
+    def redirect_request(
+        self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, to: str
+    ) -> Any:
+        """The request for the address that the server names."""
+        if urllib.parse.urlsplit(to).scheme not in ("http", "https"):
+            fp.close()
+            raise InputError(f"{req.full_url} leads to {to}, which is no web address")
+        return super().redirect_request(req, fp, code, msg, headers, to)
+
+
 def _open(url: str, headers: dict[str, str]) -> Any:
+    request = urllib.request.Request(url, headers=headers)
     try:
-        return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+        return urllib.request.build_opener(_Redirects).open(request, timeout=TIMEOUT)
+    except InputError:
+        raise
     except urllib.error.HTTPError as error:
         error.close()
         answer = f"the server answers {error.code} {error.reason}"
@@ -137,6 +167,11 @@ def _open(url: str, headers: dict[str, str]) -> Any:
         if isinstance(error.reason, FileNotFoundError):
             raise InputError(f"cannot fetch {url}: no such file") from None
         raise _Broken(f"no connection ({error.reason})") from None
+    except ValueError as error:
+        raise InputError(
+            f"cannot fetch {url}: what the server answers cannot be read ({error}); get the file "
+            "another way and give it with --path"
+        ) from None
     except (OSError, http.client.HTTPException) as error:
         raise _Broken(f"no connection ({error or type(error).__name__})") from None
 
@@ -145,25 +180,30 @@ def _range(response: Any) -> tuple[int, int | None]:
     """Offset of the first byte sent, and the size of the complete file where it is given."""
     if response.status == 206:
         match = re.fullmatch(
-            r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip()
+            r"bytes (\d{1,18})-\d+/(\d{1,18}|\*)", response.headers.get("Content-Range", "").strip()
         )
         if match is None:
             raise InputError(f"{response.url} sends a part of the file without a Content-Range")
         return int(match[1]), None if match[2] == "*" else int(match[2])
-    length = response.headers.get("Content-Length")
-    return 0, None if length is None else int(length)
+    length = response.headers.get("Content-Length", "").strip()
+    return 0, int(length) if re.fullmatch(r"\d{1,18}", length) else None
 
 
 def _chunks(response: Any) -> Iterator[bytes]:
     """The received chunks; errors of reading become `_Broken`, so that errors of writing differ."""
     while True:
         try:
-            chunk = response.read(CHUNK)
-        except (OSError, http.client.HTTPException) as error:
+            chunk = response.read1(CHUNK)
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise _Broken(f"the connection broke ({error or type(error).__name__})") from None
         if not chunk:
             return
         yield chunk
+
+
+def _tag(text: str) -> str:
+    """An ETag or date that can be stored and sent back; empty for anything else."""
+    return text if re.fullmatch(r"[\x20-\x7e]{1,200}", text) else ""
 
 
 def _need_room(part: Path, more: int) -> None:

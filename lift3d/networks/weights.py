@@ -6,19 +6,21 @@ import contextlib
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from lift3d.networks.download import download
 from lift3d.scene.contents import signature
 from lift3d.scene.errors import InputError, did_you_mean
 from lift3d.scene.fingerprint import PUBLISHED
+from lift3d.scene.guarded.json_file import load_json
+from lift3d.scene.printing import to_stderr
 from lift3d.scene.storage import atomic
+from lift3d.scene.typed import conforming
 
 MB = 1_000_000
 SAM = "https://dl.fbaipublicfiles.com/segment_anything/"
@@ -88,9 +90,23 @@ KNOWN = {checkpoint.name: checkpoint for checkpoint in _ALL}
 def cache_folder() -> Path:
     """$LIFT3D_WEIGHTS, else `lift3d` in the user's cache ($XDG_CACHE_HOME, else ~/.cache)."""
     if given := os.environ.get("LIFT3D_WEIGHTS"):
-        return Path(given).expanduser()
-    caches = os.environ.get("XDG_CACHE_HOME")
-    return (Path(caches) if caches else Path.home() / ".cache") / "lift3d"
+        return expanded(given)
+    if caches := os.environ.get("XDG_CACHE_HOME"):
+        return Path(caches) / "lift3d"
+    try:
+        return Path.home() / ".cache/lift3d"
+    except RuntimeError:  # as in a container whose user has no entry
+        raise InputError(
+            "this user has no home folder; set LIFT3D_WEIGHTS to the folder of the weights"
+        ) from None
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with `~` replaced by the home folder where there is one."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # no such user, or no home
+        return Path(path)
 
 
 def known(name: str) -> Checkpoint:
@@ -110,7 +126,7 @@ def find(name_or_path: str | Path, folder: Path | None = None) -> Path:
     """
     name = str(name_or_path)
     if name not in KNOWN:
-        path = Path(name).expanduser()
+        path = expanded(name)
         if path.exists():
             return path
         raise InputError(f"no file {name!r}, and {did_you_mean(name, KNOWN, 'checkpoint')}")
@@ -144,11 +160,6 @@ def published(checkpoint: Checkpoint, folder: Path | None = None) -> str:
 PUBLISHED.update({name: partial(published, each) for name, each in KNOWN.items()})
 
 
-def to_stderr(line: str) -> None:
-    """Log a line to stderr."""
-    print(line, file=sys.stderr, flush=True)
-
-
 def fetch(
     name: str,
     progress: Callable[[int, int], None] | None = None,
@@ -169,7 +180,7 @@ def fetch(
             progress(done // MB, checkpoint.size // MB)
 
     record = _record(checkpoint, folder)
-    place = _place(checkpoint, folder, record) if path is None else path.expanduser().resolve()
+    place = _place(checkpoint, folder, record) if path is None else expanded(path).resolve()
     log(f"{name}: licence {checkpoint.licence}; you accept it by fetching or using the file")
     if path is not None and not place.is_file():
         raise InputError(f"no file {path}; --path takes {checkpoint.file} as published")
@@ -306,19 +317,24 @@ def _record_path(checkpoint: Checkpoint, folder: Path) -> Path:
     return folder / f"{checkpoint.file}.json"
 
 
+class Record(TypedDict):
+    """What is remembered of a verified file."""
+
+    sha256: str
+    first: str
+    file: str
+    stat: str
+
+
 def _record(checkpoint: Checkpoint, folder: Path) -> dict[str, Any] | None:
     """The record of the last verification; None without one."""
     path = _record_path(checkpoint, folder)
-    try:
-        record = json.loads(path.read_text())
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except ValueError:
-        record = None
-    if isinstance(record, dict) and {"sha256", "first", "file", "stat"} <= record.keys():
-        return record
     # If a damaged record counted as absent, any file would be trusted as the first.
-    raise InputError(f"{path} is damaged; delete it if you trust the weights beside it")
+    trust = "delete it if you trust the weights beside it"
+    record: dict[str, Any] = conforming(load_json(path, advice=trust), Record, path, trust)
+    return record
 
 
 def _write_record(checkpoint: Checkpoint, path: Path, folder: Path, sha256: str) -> None:

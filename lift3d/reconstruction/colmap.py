@@ -18,9 +18,10 @@ from typing import Any, Literal
 import numpy as np
 
 from lift3d.datasets import colmap_scene
-from lift3d.scene import Camera, Scene, Skipped, View
+from lift3d.scene import NO_OFFSET, Camera, Scene, Skipped, View
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.fingerprint import fingerprint, scene_fingerprint
+from lift3d.scene.guarded.json_file import load_json
 from lift3d.scene.protocols import ReconstructorConfig, Seeded
 from lift3d.scene.sources import code_of
 from lift3d.scene.storage import atomic
@@ -135,9 +136,9 @@ class _Work:
 
     def _finished(self) -> dict[str, Any] | None:
         try:
-            state = json.loads((self.folder / STATE).read_text(encoding="utf-8"))
-            same = state["key"] == self._key
-        except (OSError, ValueError, KeyError, TypeError):
+            state = load_json(self.folder / STATE, kind=dict)
+            same = state.get("key") == self._key
+        except InputError:
             same = False
         if not same:
             for name in (IMAGES, MODEL):
@@ -188,8 +189,9 @@ class _Work:
             try:
                 if not (folder / file).is_file():
                     pixels = np.ascontiguousarray(view.image()[..., ::-1])
+                    _, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])
                     with atomic(folder / file) as part:
-                        cv2.imwrite(str(part), pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])
+                        part.write_bytes(data.tobytes())
                 files[view.name] = file
             except FrameError as error:
                 unreadable[view.name] = str(error)
@@ -342,6 +344,7 @@ class _Work:
             self.scene,
             views=tuple(views),
             metric=False,
+            offset=NO_OFFSET,
             skipped=(*self.scene.skipped, *skipped),
             notes=(*self.scene.notes, *notes),
             load_points=partial(colmap_scene.load_points, model),

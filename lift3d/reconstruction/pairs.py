@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from lift3d.scene.errors import InputError, did_you_mean
+from lift3d.scene.guarded import load_text
 
 Pair: TypeAlias = tuple[int, int]
 COMPLETE = 12
@@ -116,10 +117,7 @@ def _similar(features: Float32[np.ndarray, "pictures channels"], most: int) -> s
 
 def _from_file(path: Path, names: Sequence[str]) -> list[Pair]:
     index = {name: i for i, name in enumerate(names)}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error}); expected two names a line") from error
+    lines = load_text(path).splitlines()
     pairs = set()
     for number, line in enumerate(lines, start=1):
         words = line.split()

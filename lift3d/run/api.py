@@ -6,6 +6,7 @@ Each takes and gives the nouns of `lift3d.scene`; nothing is written unless a fo
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ import numpy as np
 from lift3d import association
 from lift3d.datasets import read_scene
 from lift3d.datasets.selection import select
-from lift3d.datasets.typed import checked
 from lift3d.evaluation import truth as truths
 from lift3d.evaluation.consistency import Exclude, SceneConsistency, scene_consistency
 from lift3d.evaluation.scores import score
@@ -28,6 +28,8 @@ from lift3d.scene.errors import InputError, did_you_mean
 from lift3d.scene.mask_sets import ViewMasks
 from lift3d.scene.progress import Progress, for_terminal
 from lift3d.scene.registry import KINDS
+from lift3d.scene.typed import checked
+from lift3d.scene.workers.views import ViewWorkers
 
 Choice = str | Any
 """A backend by name, or its settings (`backend` makes them)."""
@@ -41,7 +43,7 @@ def open_scene(
     `views` and `stride` take some of the views, as `lift3d lift` does. InputError where nothing
     there can be read.
     """
-    return select(read_scene(Path(path), reader), views, stride)
+    return select(read_scene(_path(path), reader), views, stride)
 
 
 def backend(kind: str, name: str, **options: Any) -> Any:
@@ -63,19 +65,30 @@ def lift(
     scene: Scene | Path | str,
     out: Path | str,
     progress: Progress | bool = False,
+    workers: int | None = None,
+    address: str | None = None,
     **settings: Any,
 ) -> Run:
     """Lift a scene, or what is at a path, into the run folder `out`: the same as `lift3d lift`.
 
     `settings` are the fields of `LiftConfig`; a backend is a name or its settings:
     `lift(scene, "out/a", segmentation="regions", voxel=0.02)`. `progress=True` shows bars. A run
-    that is there already goes on where it stopped; finished stages are not done again.
+    that is there already goes on where it stopped; finished stages are not done again. `workers`
+    processes, or those of the Ray cluster at `address`, share the work on single views.
     """
     chosen = {kind: _settings(kind, value) for kind, value in settings.items()}
     path = scene if isinstance(scene, str | Path) else Path(scene.name)
-    config = LiftConfig(Path(path), Path(out), **chosen)
+    config = LiftConfig(_path(path), _path(out), **chosen)
     shown = for_terminal() if progress is True else (progress or None)
-    return lifting.lift(config, scene if isinstance(scene, Scene) else None, shown)
+    given = scene if isinstance(scene, Scene) else None
+    return lifting.lift(config, given, shown, workers=ViewWorkers(workers, address))
+
+
+def _path(given: Path | str) -> Path:
+    """A path; InputError for an empty one, which would mean the current folder."""
+    if not str(given).strip():
+        raise InputError("the path is empty; give that of a scan, photos or a run")
+    return Path(given)
 
 
 def _settings(kind: str, value: Any) -> Any:
@@ -89,7 +102,7 @@ def fuse(scene: Scene, fusion: Choice = "voxel", voxel: float | None = None) -> 
     options = {} if voxel is None else {"voxel": voxel}
     config = backend("fusion", fusion, **options) if isinstance(fusion, str) else fusion
     points: Points = config.build().fuse(scene)
-    return points
+    return replace(points, offset=scene.offset)
 
 
 def segment(

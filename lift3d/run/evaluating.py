@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,8 +15,11 @@ from lift3d.evaluation.metrics.panoptic import views_quality
 from lift3d.evaluation.scores import Found, score
 from lift3d.evaluation.truth import Truth, read_truth
 from lift3d.geometry.visibility import DepthTolerance
+from lift3d.run.correct import read_automatic
+from lift3d.run.exporting import unwritten
 from lift3d.run.run import Run
 from lift3d.scene import Camera, LabelMap
+from lift3d.scene.errors import system_words
 from lift3d.scene.labelmaps import LabelMaps, derived, true_label_maps
 from lift3d.scene.storage import atomic
 
@@ -27,35 +31,57 @@ def evaluate(
     classes: Path | None = None,
     views: Path | None = None,
     table: Path | None = None,
+    automatic: bool = False,
 ) -> Found:
     """Scores of a run, also written to `evaluation.json` in its folder.
 
-    `classes`: a 2D labeller's class maps, voted onto the run's points in the ids of
-    `benchmark`. `views`: true ids per picture. `table`: ScanNet's label table.
+    Of a corrected run `labels` says so, and `automatic` has the scores before corrections; with
+    `automatic` only these are computed. `classes`: a 2D labeller's class maps, voted onto the run's
+    points in the ids of `benchmark`. `views`: true ids per picture. `table`: ScanNet's label table.
     """
-    cloud = run.cloud
+    edits = run.corrections
+    cloud, confidence, maps = run.cloud, run.confidence, run.files.labels
+    if automatic:
+        cloud, confidence, _ = read_automatic(run.files.automatic, run.points)
+        maps = run.files.automatic.labels
+    semantic = None
     if classes is not None:
         scene = run.whole_scene
         tolerance = DepthTolerance(**run.settings["tolerance"])
-        maps = LabelMaps.found(classes, [view.name for view in scene.views], "class map")
-        semantic, _ = vote_classes(cloud.points, scene, maps, tolerance)
+        voted = LabelMaps.found(classes, [view.name for view in scene.views], "class map")
+        semantic, _ = vote_classes(cloud.points, scene, voted, tolerance)
         cloud = with_classes(cloud, semantic)
     known = read_truth(truth, cloud, table)
-    scores = score(cloud, run.confidence, known, BENCHMARKS.get(benchmark), run.scene.metric)
-    pictures, notes = _views(run, known, views)
+    asked = known, BENCHMARKS.get(benchmark), run.scene.metric
+    scores = score(cloud, confidence, *asked)
+    pictures, notes = _views(run, maps, known, views)
+    before: Found = {}
+    if edits and not automatic:
+        was, ranking, _ = read_automatic(run.files.automatic, run.points)
+        was = was if semantic is None else with_classes(was, semantic)
+        before = {"automatic": score(was, ranking, *asked)}
     found = {
+        **({"labels": "automatic" if automatic else f"corrected: {edits}"} if edits else {}),
+        **before,
         "truth": str(truth),
         **scores,
         "panoptic": [*scores["panoptic"], *pictures],
-        "notes": [*known.notes, *notes],
+        "notes": [*([unwritten(run)] if run.unwritten else []), *known.notes, *notes],
         "consistency": run.consistency["printed"],
     }
-    with atomic(run.files.evaluation) as part:
-        part.write_text(json.dumps(found, indent=1))
+    run.check_same()
+    try:
+        with atomic(run.files.evaluation) as part:
+            part.write_text(json.dumps(found, indent=1))
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        note = f"the scores are not kept: {system_words(error)}: {run.files.evaluation}"
+        found["notes"] = [note, *found["notes"]]
     return found
 
 
-def _views(run: Run, truth: Truth, views: Path | None) -> tuple[list[Found], list[str]]:
+def _views(run: Run, maps: Path, truth: Truth, views: Path | None) -> tuple[list[Found], list[str]]:
     """PQ of each of the run's pictures and of all together, with notes where there is none."""
     cameras = run.cameras
     known: Mapping[str, LabelMap]
@@ -72,7 +98,7 @@ def _views(run: Run, truth: Truth, views: Path | None) -> tuple[list[Found], lis
         )
     else:
         return [], []
-    own = LabelMaps.found(run.files.labels, cameras)
+    own = LabelMaps.found(maps, cameras)
     pairs = ((known[name], own[name]) for name in own if name in known)
     return [each.summary() for each in views_quality(pairs, protocol)], []
 

@@ -14,21 +14,28 @@ from pathlib import Path
 
 import numpy as np
 
+from lift3d.evaluation.metrics.classes import BENCHMARKS
 from lift3d.evaluation.scores import at_vertices
-from lift3d.export.content import Content, Format, Options
+from lift3d.export.content import Before, Content, Format, Options
+from lift3d.export.corrections import given
+from lift3d.export.local_origin import write_offset
 from lift3d.export.registry import FORMATS
 from lift3d.reconstruction.fusion import given_points
 from lift3d.run.run import Run
 from lift3d.run.stages import alone_in
-from lift3d.scene import LabelledPoints
+from lift3d.scene import NO_OFFSET, LabelledPoints, Offset
 from lift3d.scene.contents import content
-from lift3d.scene.errors import InputError
-from lift3d.scene.labelmaps import renumber, renumbered
+from lift3d.scene.errors import InputError, system_words
+from lift3d.scene.guarded.json_file import load_json
+from lift3d.scene.labelmaps import LabelMaps, renumber, renumbered
 from lift3d.scene.progress import Progress, Quiet
 from lift3d.scene.storage import atomic, replace_folder, staged_folder
+from lift3d.scene.typed import conforming
 
 MARKER = ".lift3d-export.json"
 """File in an export's folder with a digest of each file that the export wrote there."""
+CORRECTED = "corrected.json"
+"""File in an export of a corrected run: its edits, and the objects that a person changed."""
 CACHES = ("sparse/0/points3D.ply",)
 """Files that other programs make from an export, in its folder; a new export removes them."""
 
@@ -72,6 +79,8 @@ def _written(
     progress: Progress,
 ) -> list[Path]:
     """Check all formats, then write them; returns the paths written."""
+    if run.unwritten:
+        progress.log(f"warning: {unwritten(run)}")
     for each in chosen:
         _check_free(_home(out, each.name), each.name)
     shown = _content(run, any(each.pictures for each in chosen), options)
@@ -85,16 +94,49 @@ def _written(
                 progress.stage(f"export {each.name}") as tick,
                 staged_folder(out / each.name) as part,
             ):
-                notes = each.write(shown, part, tick)
+                notes = [*each.write(shown, part, tick), *_origin_note(part, each, shown.offset)]
+                notes += _marked_as_corrected(shown, part, each.name)
+                run.check_same()
                 written += _publish(part, home, each.name)
         except OSError as error:
-            # NumPy reports a full disk only as "4096 requested and 12 written".
-            what = error.strerror or f"writing failed, perhaps the disk is full ({error})"
-            what += f"; {each.name} is unchanged, formats named before it are complete"
+            what = f"{system_words(error)}; {each.name} is unchanged"
+            what += ", formats named before it are complete"
             raise OSError(error.errno or errno.EIO, what, error.filename or str(home)) from error
         for note in notes:
             progress.log(note)
     return written
+
+
+def _origin_note(folder: Path, form: Format, offset: Offset) -> list[str]:
+    """Write the local origin beside a format that is relative to it; a note where it matters."""
+    if offset == NO_OFFSET or form.coordinates == "none":
+        return []
+    if form.coordinates == "world":
+        said = "world coordinates, far from 0, which programs of float32 cannot hold"
+    else:
+        said = write_offset(folder, offset)
+    return [f"{form.name}: {said}"]
+
+
+def _marked_as_corrected(shown: Content, part: Path, name: str) -> list[str]:
+    """Write which objects a person changed beside the export, and say so; nothing without edits."""
+    made = shown.corrections
+    if not made:
+        return []
+    content = {"edits": made.as_json(), "objects": given(shown.objects)}
+    with atomic(part / CORRECTED) as file:
+        file.write_text(json.dumps(content, indent=1))
+    note = f"{name}: these labels are corrected by hand, {made} ({CORRECTED} lists the objects)"
+    benchmark = "; they are no result of the method: say so where you submit them"
+    return [note + (benchmark if name in BENCHMARKS else "")]
+
+
+def unwritten(run: Run) -> str:
+    """The warning about edits that the public files do not have."""
+    return (
+        f"edits.jsonl has {run.unwritten} lines that the files of {run.folder} do not have yet; "
+        f"write them first: lift3d edit {run.folder} save"
+    )
 
 
 def _content(run: Run, pictures: bool, options: Options) -> Content:
@@ -110,7 +152,9 @@ def _content(run: Run, pictures: bool, options: Options) -> Content:
         objects = tuple(sorted(kept, key=lambda each: each.id))
     vertices = None
     if options.vertices is not None:
-        vertices = at_vertices(cloud, given_points(options.vertices).xyz, run.scene.metric)
+        vertices = at_vertices(
+            cloud, given_points(options.vertices, cloud.points.offset).xyz, run.scene.metric
+        )
 
     shown = Content(
         name=_file_name(run.name),
@@ -122,11 +166,20 @@ def _content(run: Run, pictures: bool, options: Options) -> Content:
         options=options,
         colours=colours,
         objects=objects,
+        corrections=run.corrections,
+        automatic=_before(run),
     )
     unknown = sorted(set(options.keep) - set(shown.all_ids)) if options.keep else []
     if unknown:
         raise InputError(f"{run.folder} has no object {', '.join(map(str, unknown))} to keep")
     return shown
+
+
+def _before(run: Run) -> Before | None:
+    if not run.corrections:
+        return None
+    maps = LabelMaps(run.files.automatic.labels, list(run.cameras))
+    return Before(run.automatic, maps, run.files.edits.read_bytes())
 
 
 def _kept(cloud: LabelledPoints, largest: int | None) -> dict[int, int] | None:
@@ -179,9 +232,9 @@ def _check_free(home: Path, name: str) -> None:
 def _marked(home: Path) -> dict[str, list[str]]:
     """Files that exports have written here: path -> digests that the file may have."""
     try:
-        files = json.loads((home / MARKER).read_text())["files"]
-        return {str(path): list(digests) for path, digests in files.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        files = load_json(home / MARKER, kind=dict).get("files")
+        return dict(conforming(files, dict[str, list[str]], home / MARKER, ""))
+    except InputError:
         return {}
 
 

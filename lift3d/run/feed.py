@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,11 +21,15 @@ import numpy as np
 from jaxtyping import Float32, Int32, Int64
 
 from lift3d.export.ply import read_cloud
+from lift3d.run.exporting import CORRECTED
 from lift3d.run.layout import Layout
 from lift3d.run.run import Run
 from lift3d.scene import LabelledPoints, Points
 from lift3d.scene.contents import content
 from lift3d.scene.errors import InputError, MissingExtra
+from lift3d.scene.guarded import reading
+from lift3d.scene.guarded.arrays import load_npy
+from lift3d.scene.guarded.json_file import load_json
 
 try:
     import torch
@@ -51,7 +55,7 @@ def part_of(name: str, validation: float = 0.1, test: float = 0.1, seed: int = 0
     if min(validation, test) < 0 or validation + test > 1:
         raise InputError(f"shares {validation} and {test}; expected 0 or more, 1 or less together")
     place = re.sub(r"^(scene\d{4})_\d\d$", r"\1", name)
-    digest = hashlib.sha256(f"{seed} {place}".encode()).digest()
+    digest = hashlib.sha256(f"{seed} {place}".encode(errors="surrogatepass")).digest()
     draw = int.from_bytes(digest[:8], "big") / 2**64
     if draw < test:
         return "test"
@@ -82,6 +86,22 @@ def read_labelled(path: Path) -> LabelledPoints:
     )
 
 
+def corrected_ids(path: Path) -> frozenset[int]:
+    """The objects that a person changed or accepted, of anything that `read_labelled` reads.
+
+    For an export, by the `corrected.json` in its folder; empty where there is none.
+    """
+    if Layout(path).record.is_file():
+        return frozenset(e.id for e in Run.open(path).objects if e.edited or e.reviewed)
+    home = path.parent if path.suffix == ".ply" else path.parent.parent  # train/SCENE
+    path = home / CORRECTED
+    if not path.is_file():
+        return frozenset()
+    content = load_json(path, advice="export again", kind=dict)
+    with reading(path, "a list of corrected objects", advice="export again"):
+        return frozenset(int(each["id"]) for each in content["objects"])
+
+
 def _stored(path: Path) -> Path:
     """The file or folder that `read_labelled` reads."""
     files = Layout(path)
@@ -90,13 +110,12 @@ def _stored(path: Path) -> Path:
 
 def _pointcept(path: Path) -> LabelledPoints:
     names = ("coord", "color", "normal", "segment", "instance")
-    try:
-        xyz, rgb, normal, segment, instance = (np.load(path / f"{each}.npy") for each in names)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); export it again") from error
-    count = len(xyz)
-    if {len(rgb), len(normal), len(segment), len(instance)} != {count}:
-        raise InputError(f"{path}: its arrays differ in length; export it again")
+    again = "export it again"
+    found = [load_npy(path / f"{each}.npy", advice=again) for each in names]
+    count = len(found[0]) if found[0].ndim else 0
+    if [each.shape for each in found] != [(count, 3)] * 3 + [(count,)] * 2:
+        raise InputError(f"{path}: its arrays differ in length; {again}")
+    xyz, rgb, normal, segment, instance = found
     ones = np.ones(count, np.float32)
     points = Points(xyz.astype(np.float32), rgb.astype(np.uint8), normal.astype(np.float32), ones)
     ids, classes = (np.maximum(each, 0).astype(np.int32) for each in (instance, segment))
@@ -160,6 +179,8 @@ class Sample(NamedTuple):
     point: torch.Tensor
     """int64 (points,): index of each point in the cloud."""
     name: str
+    corrected: torch.Tensor
+    """bool (points,): whether a person changed or accepted the point's object."""
 
 
 class Batch(NamedTuple):
@@ -174,11 +195,12 @@ class Batch(NamedTuple):
     offset: torch.Tensor
     """int64 (samples,): end of each sample, as in Pointcept."""
     names: tuple[str, ...]
+    corrected: torch.Tensor
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
     """Concatenate samples, for `DataLoader(collate_fn=collate)`."""
-    xyz, colour, normal, instance, semantic, point, names = zip(*samples, strict=True)
+    xyz, colour, normal, instance, semantic, point, names, corrected = zip(*samples, strict=True)
     return Batch(
         torch.cat(xyz),
         torch.cat(colour),
@@ -188,6 +210,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         torch.cat(point),
         torch.tensor([len(each) for each in xyz]).cumsum(0),
         names,
+        torch.cat(corrected),
     )
 
 
@@ -219,7 +242,7 @@ class LabelledClouds(Dataset[Sample]):
         rng = np.random.default_rng([config.seed, epoch, number])
         path = self.paths[number]
         cloud = _cloud(path, content(_stored(path))[0])
-        return drawn_sample(cloud, config, rng, self.names[number])
+        return drawn_sample(cloud, config, rng, self.names[number], corrected_ids(path))
 
 
 @lru_cache(maxsize=CLOUDS_KEPT)
@@ -232,9 +255,16 @@ def _cloud(path: Path, digest: str | None) -> LabelledPoints:
 
 
 def drawn_sample(
-    cloud: LabelledPoints, config: FeedConfig, rng: np.random.Generator, name: str = ""
+    cloud: LabelledPoints,
+    config: FeedConfig,
+    rng: np.random.Generator,
+    name: str = "",
+    corrected: Collection[int] = (),
 ) -> Sample:
-    """One sample of a cloud: augmented, reduced to voxels, cropped to `most` points."""
+    """One sample of a cloud: augmented, reduced to voxels, cropped to `most` points.
+
+    `corrected`: ids of objects that a person changed or accepted.
+    """
     up = "xyz".index(config.up)
     level = [axis for axis in range(3) if axis != up]
     xyz, normal = cloud.points.xyz.astype(np.float64), cloud.points.normal.astype(np.float64)
@@ -273,6 +303,7 @@ def drawn_sample(
         taken(semantic, np.int64),
         torch.from_numpy(index.astype(np.int64)),
         name,
+        torch.from_numpy(np.isin(cloud.instance[index], list(corrected))),
     )
 
 

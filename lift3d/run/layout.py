@@ -6,6 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
+def run_of(path: Path) -> Path:
+    """The run folder in which a file of a run lies; for any other path, the path itself."""
+    above = path.parents[:2] if path.is_file() else ()
+    return next((each for each in above if Layout(each).record.is_file()), path)
+
+
 @dataclass(frozen=True)
 class Layout:
     """The paths in a run folder, whether they exist or not.
@@ -103,9 +109,19 @@ class Layout:
         return self.folder / "edits.jsonl"
 
     @property
+    def edit_files(self) -> Path:
+        """Points and painted pixels of edits."""
+        return self.folder / "edits"
+
+    @property
     def consistency(self) -> Path:
         """H, reprojection, and scores where the scene has a truth."""
         return self.folder / "consistency.json"
+
+    @property
+    def automatic_check(self) -> Path:
+        """The numbers of the automatic labels, to compare corrected ones with."""
+        return self.folder / ".stages" / "checks" / "automatic.json"
 
     @property
     def heat(self) -> Path:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,34 +14,44 @@ import numpy as np
 
 from lift3d.association import Association, associate
 from lift3d.association.votes.classes import vote_classes, with_classes
+from lift3d.correction.history import Corrections
 from lift3d.datasets import read_scene as open_scene
+from lift3d.datasets.depth_range import depth_range, scale_doubt
 from lift3d.datasets.selection import select
-from lift3d.evaluation.check import check, write_heat
+from lift3d.evaluation.check import check, read_check, write_check, write_heat
+from lift3d.evaluation.consistency import SceneConsistency
 from lift3d.evaluation.scores import score
 from lift3d.evaluation.truth import Truth
 from lift3d.export.ply import read_cloud
 from lift3d.geometry.visibility import cloud_spacing
 from lift3d.reconstruction.fusion import given_points
 from lift3d.reconstruction.fusion.frames import default_voxel
-from lift3d.run.correct import correct, write_automatic
+from lift3d.run.correct import correct, read_automatic, write_automatic
 from lift3d.run.layout import Layout
 from lift3d.run.objects import confidences
 from lift3d.run.record import run_content, write_run
 from lift3d.run.report import write_report
 from lift3d.run.run import Run
 from lift3d.run.scene_file import read_points, read_scene, write_points, write_scene
-from lift3d.run.settings import Automatic, LiftConfig, poses_unused
+from lift3d.run.settings import (
+    Automatic,
+    LiftConfig,
+    poses_unused,
+    read_settings,
+    uses_network,
+)
 from lift3d.run.stages import (
     CONTENTS,
     RunFolder,
     alone_in,
     open_run,
 )
-from lift3d.scene import LabelMap, Points, Scene, Skipped, View, ids_in
+from lift3d.scene import LabelledPoints, LabelMap, Points, Scene, Skipped, View, ids_in
 from lift3d.scene.contents import remembered
-from lift3d.scene.errors import InputError
+from lift3d.scene.errors import InputError, system_words
 from lift3d.scene.fingerprint import fingerprint, scene_fingerprint
 from lift3d.scene.labelmaps import LabelMaps, write_label_map
+from lift3d.scene.local_origin import localised
 from lift3d.scene.mask_sets import MaskSets, ViewMasks, flat, flat_maps, write_view_masks
 from lift3d.scene.prefetch import in_background, pictures_ahead, prefetch
 from lift3d.scene.progress import Progress, Quiet, Tick
@@ -48,6 +59,9 @@ from lift3d.scene.protocols import Matcher, SceneSegmenter, Segmenter
 from lift3d.scene.skipping import warnings_of
 from lift3d.scene.sources import code_of
 from lift3d.scene.storage import atomic, fresh_folder
+from lift3d.scene.workers.job import CannotSend
+from lift3d.scene.workers.views import Pool, TakesWorkers, ViewWorkers, opened
+from lift3d.segmentation.spread import spread
 
 SPARSE = 1.25
 """Spacings of given vertices, in default voxels of the scene, above which objects are found on the
@@ -63,6 +77,8 @@ class _Stages:
     config: LiftConfig
     folder: RunFolder
     progress: Progress
+    workers: ViewWorkers
+    """Not part of any key: workers change no result."""
     warnings: list[str] = field(default_factory=list)
     scene: str = ""
     """Fingerprint of the views that are used."""
@@ -78,7 +94,6 @@ class _Stages:
         """Run a stage unless it is finished; returns its result."""
 
         def shown() -> dict[str, Any]:
-            self.files.record.unlink(missing_ok=True)  # not finished any more
             with self.progress.stage(name) as tick:
                 return work(tick)
 
@@ -92,6 +107,11 @@ class _Stages:
         for each in record.set_aside:
             self.warn(f"{name} had to run again; its edited output was moved to {each}")
         return record.result
+
+    def pool(self, settings: object, wanted: bool) -> AbstractContextManager[Pool | None]:
+        """Workers for a stage with these settings; None where this process works alone."""
+        workers = self.workers if wanted else ViewWorkers()
+        return opened(workers, uses_network(settings), self.progress.log)
 
     def warn(self, warning: str) -> None:
         """Keep a warning for the report and show it."""
@@ -119,22 +139,26 @@ def lift(
     scene: Scene | None = None,
     progress: Progress | None = None,
     command: Sequence[str] = (),
+    workers: ViewWorkers | None = None,
 ) -> Run:
     """Run every stage that is not finished yet in `config.out`.
 
     `scene` replaces the scene read from `config.input`; `command` is recorded in `run.json`.
+    `workers` share the work on single views; the result is the same with any number of them.
     Raises InputError for bad input or settings, OSError where the disk fails; finished stages
     are kept in both cases.
     """
+    workers = workers or ViewWorkers()
+    workers.check()
     if scene is None:
         config = config.with_reader()
         scene = open_scene(config.input, config.reader)
-    source = select(scene, config.views, config.stride)
+    source = select(localised(scene), config.views, config.stride)
     warnings = poses_unused(config, source)
     config = config.for_source(source)
     masks = _Masks(config, RunFolder(config.out))
     with alone_in(open_run(config.out)), remembered(config.out / CONTENTS):
-        run = _Stages(config, RunFolder(config.out), progress or Quiet(), warnings)
+        run = _Stages(config, RunFolder(config.out), progress or Quiet(), workers, warnings)
         used = _reconstruct(run, source)
         run.scene = scene_fingerprint(used)
         run.config = config.for_scene(used)  # now it is known whether there is depth
@@ -147,7 +171,13 @@ def lift(
         _report(run, used, command)
         if run.files.evaluation.exists() and not run.folder.records["correct"].reused:
             run.warn("evaluation.json has scores of the earlier labels; evaluate again")
-        write_run(config.out, _content(run, used, command))
+        try:
+            write_run(config.out, _content(run, used, command))
+        except OSError as error:
+            # A finished run on a disk that is read-only or full stays one.
+            if not (run.files.record.is_file() and run.folder.all_kept):
+                raise
+            run.progress.log(f"{run.files.record} stays as it was: {system_words(error)}")
         return Run(config.out, scene=used, records=run.folder.records)
 
 
@@ -184,10 +214,29 @@ class _Masks:
         if self._segmenter is not None:
             self._segmenter.check(scene)
 
-    def labels(self, config: LiftConfig, scene: Scene) -> Iterator[ViewMasks]:
-        """Yield the masks of each view; `config` must be resolved."""
+    @staticmethod
+    def per_view(config: LiftConfig) -> bool:
+        """Whether a segmenter sees each view alone, so that workers can do it."""
+        return config.needs_segmenter and not config.sees_all_views
+
+    def labels(
+        self, config: LiftConfig, scene: Scene, views: Sequence[View], pool: Pool | None
+    ) -> Iterator[ViewMasks]:
+        """Yield the masks of each view; `config` must be resolved.
+
+        `views` are those of the scene, as they can be sent to workers.
+        """
         self._build()
-        built = config.scene_segmenter(self._segmenter, self._matcher)
+        segmenter = self._segmenter
+        if pool is not None and isinstance(segmenter, Segmenter):
+            try:
+                asks = config.tracking.asks
+                segmenter = spread(pool, config.segmentation.build, segmenter, views, asks)
+            except CannotSend as error:
+                pool.say(f"{error}; so this process segments all views itself")
+            else:
+                self._segmenter = None  # this process may not need it any more
+        built = config.scene_segmenter(segmenter, self._matcher)
         self._labelling = built
         return built.label(scene)
 
@@ -202,9 +251,15 @@ def _reconstruct(run: _Stages, source: Scene) -> Scene:
 
     def work(tick: Tick) -> dict[str, Any]:
         own = run.files.reconstruction
-        scene = run.config.reconstructor().reconstruct(source, progress=tick, folder=own)
+        backend = run.config.reconstructor()
+        spreads = isinstance(backend, TakesWorkers)
+        with run.pool(run.config.reconstruction, spreads) as pool:
+            if pool is not None and isinstance(backend, TakesWorkers):
+                backend.take(pool)
+            scene = backend.reconstruct(source, progress=tick, folder=own)
         write_scene(run.folder.path, source, scene, tick)
-        return {"notes": list(scene.notes)}
+        doubt = scale_doubt(scene, depth_range(scene)) if source.has_dense_depth else None
+        return {"notes": list(scene.notes), "warnings": [doubt] if doubt else []}
 
     said = [*source.notes, *(text for each in source.skipped for text in (each.name, each.reason))]
     # Notes contain paths; they must not change the key when the scan is moved.
@@ -221,7 +276,8 @@ def _fuse(run: _Stages, scene: Scene) -> Points:
 
     def work(tick: Tick) -> dict[str, Any]:
         if run.config.cloud is not None:
-            points, notes = given_points(run.config.cloud), [f"points of {run.config.cloud}"]
+            points = given_points(run.config.cloud, scene.offset)
+            notes = [f"points of {run.config.cloud}"]
         elif own is not None:
             points, notes = (
                 own(),
@@ -231,7 +287,7 @@ def _fuse(run: _Stages, scene: Scene) -> Points:
             fuser = run.config.fuser()
             points, notes = fuser.fuse(scene, progress=tick), list(fuser.notes)
             notes += [f"view {each.name} not fused: {each.reason}" for each in fuser.skipped]
-        write_points(run.files.points, points)
+        write_points(run.files.points, replace(points, offset=scene.offset))
         return {"points": len(points), "notes": notes}
 
     settings = [run.scene, run.config.fusion if run.config.cloud is None else run.config.cloud]
@@ -249,8 +305,9 @@ def _track(run: _Stages, scene: Scene, masks: _Masks) -> None:
             fresh_folder(run.files.masks) as part,
             pictures_ahead(scene) as pictured,
             in_background() as later,  # writes one while the next is tracked
+            run.pool(config.segmentation, masks.per_view(config)) as pool,
         ):
-            maps = masks.labels(config, pictured)
+            maps = masks.labels(config, pictured, scene.views, pool)
             for number, (view, found) in enumerate(zip(scene.views, maps, strict=True), start=1):
                 later(partial(write_view_masks, part, view.name, found))
                 if not flat(found).any():
@@ -258,10 +315,11 @@ def _track(run: _Stages, scene: Scene, masks: _Masks) -> None:
                 tick(number, len(scene))
         warnings = warnings_of(masks.skipped, "stays unlabelled")
         if len(empty) == len(scene):
-            reason = f" ({warnings[0]})" if warnings else ""
+            count = len(masks.skipped)
+            reason = f"; {count} of them cannot be read ({warnings[0]})" if count else ""
             raise InputError(
                 f"{scene.source}: segmentation found no mask in any of {len(scene)} views{reason}; "
-                "try another segmenter or change its settings"
+                + ("mend these files" if count else "try another segmenter or change its settings")
             )
         lost = {each.name for each in masks.skipped}
         empty = [name for name in empty if name not in lost]
@@ -340,35 +398,80 @@ def _correct(run: _Stages, scene: Scene) -> None:
     automatic = files.automatic
     reads = [files.points, automatic.labels, automatic.cloud, automatic.objects]
     names = [view.name for view in scene.views]
-    edits = files.edits if files.edits.exists() else None
-    run.stage(
-        "correct", [names, edits], reads, outputs, lambda tick: correct(files.folder, names, tick)
-    )
+    edits = [each for each in (files.edits, files.edit_files) if each.exists()]
+    tolerance = run.config.tolerance if edits else None
+
+    def work(tick: Tick) -> dict[str, Any]:
+        return correct(files.folder, scene.views, run.config.tolerance, tick)
+
+    run.stage("correct", [names, edits, tolerance], reads, outputs, work)
 
 
 def _check(run: _Stages, scene: Scene) -> None:
     """Measure how well views and cloud agree, and scores where the scene has ground truth."""
     config, files = run.config, run.files
     labels = LabelMaps(files.labels, [view.name for view in scene.views])
+    confidence = confidences(files.instances)
 
     def work(tick: Tick) -> dict[str, Any]:
-        cloud = read_cloud(files.cloud)
-        epsilon, pixels = config.epsilon, config.check_pixels
-        found, printed = check(scene, cloud, labels, epsilon, pixels, config.tolerance, tick)
-        if scene.load_surface is not None:
-            truth = Truth.of_surface(scene.load_surface(), scene.void_classes)
-            found["truth"] = score(cloud, confidences(files.instances), truth, metric=scene.metric)
+        cloud = read_cloud(files.cloud, scene.offset)
+        found, printed, warnings = _checked(config, scene, cloud, confidence, labels, tick)
+        edits = Corrections.of_json(run.folder.records["correct"].result)
+        key = fingerprint([settings, code_of(check), files.automatic.labels, files.automatic.cloud])
+        if edits:
+            found["edits"] = edits.as_json()
+            found["automatic"] = _automatic_check(run, scene, key, tick)
+        else:
+            write_check(files.automatic_check, key, found)
         with fresh_folder(files.heat) as part:
             for index, view in enumerate(scene.views):
                 write_heat(part / f"{view.name}.png", printed.heat_map(index))
         with atomic(files.consistency) as part:
             part.write_text(json.dumps(found, indent=1))
-        return {"warnings": warnings_of(printed.skipped, "takes no part in the consistency")}
+        return {"warnings": warnings}
 
     truth = [scene.load_surface, scene.void_classes]
     settings = [run.scene, config.epsilon, config.check_pixels, config.tolerance, truth]
-    reads = [files.labels, files.cloud, files.instances]
-    run.stage("check", settings, reads, [files.consistency, files.heat], work)
+    # Not the whole list of objects: naming one changes no number.
+    ranking = sorted(confidence.items())
+    reads = [files.labels, files.cloud]
+    run.stage("check", [*settings, ranking], reads, [files.consistency, files.heat], work)
+
+
+def _checked(
+    config: LiftConfig,
+    scene: Scene,
+    cloud: LabelledPoints,
+    confidence: dict[int, float],
+    labels: LabelMaps,
+    tick: Tick,
+) -> tuple[dict[str, Any], SceneConsistency, list[str]]:
+    """The content of `consistency.json` for these labels, the printed H with its pixels, and
+    warnings.
+    """
+    epsilon, pixels = config.epsilon, config.check_pixels
+    found, printed = check(scene, cloud, labels, epsilon, pixels, config.tolerance, tick)
+    warnings = warnings_of(printed.skipped, "takes no part in the consistency")
+    if scene.load_surface is not None:
+        try:
+            truth = Truth.of_surface(scene.load_surface(), scene.void_classes)
+        except InputError as error:  # a damaged truth makes the labels no worse
+            warnings.append(f"the labels are not scored against the scan's truth: {error}")
+        else:
+            found["truth"] = score(cloud, confidence, truth, metric=scene.metric)
+    return found, printed, warnings
+
+
+def _automatic_check(run: _Stages, scene: Scene, key: str, tick: Tick) -> dict[str, Any]:
+    """The numbers of the automatic labels, by the same check; kept from before where they are."""
+    files = run.files
+    found = read_check(files.automatic_check, key)
+    if found is None:
+        cloud, confidence, _ = read_automatic(files.automatic, read_points(files.points))
+        labels = LabelMaps(files.automatic.labels, [view.name for view in scene.views])
+        found, *_ = _checked(run.config, scene, cloud, confidence, labels, tick)
+        write_check(files.automatic_check, key, found)
+    return found
 
 
 def _report(run: _Stages, scene: Scene, command: Sequence[str]) -> None:
@@ -408,3 +511,58 @@ def _write_labels(
             for each in ids_in(labels).tolist():
                 views[each] = views.get(each, 0) + 1
     return views
+
+
+def rewrite(run: Run, progress: Progress | None = None) -> None:
+    """Bring the public results of a finished run up to its edits: the stage `correct` alone.
+
+    The scan is not needed. The caller holds the run's lock.
+    """
+    again = _again(run, progress)
+    _correct(again, run.scene)
+    _write_again(run, again)
+
+
+def finish(run: Run, progress: Progress | None = None) -> None:
+    """Bring a finished run up to its edits: the stages from `correct` on.
+
+    Raises InputError where the scan is missing, which `check` and the report need; the stage
+    `correct` is done nevertheless. The caller holds the run's lock.
+    """
+    again = _again(run, progress)
+    _correct(again, run.scene)
+    _write_again(run, again)
+    scene = run.whole_scene
+    with remembered(run.folder / CONTENTS):
+        again.scene = scene_fingerprint(scene)
+        _check(again, scene)
+        _report(again, scene, run.record["command"])
+    if run.files.evaluation.exists() and not again.folder.records["correct"].reused:
+        again.warn("evaluation.json has scores of the earlier labels; evaluate again")
+    _write_again(run, again)
+
+
+def _again(run: Run, progress: Progress | None) -> _Stages:
+    """The stages of a finished run, all finished; its warnings without those of the last three."""
+    records = {name: replace(each, reused=True) for name, each in run.records.items()}
+    redone = {
+        text
+        for name in ("correct", "check", "report")
+        if name in records
+        for text in records[name].result.get("warnings", [])
+    }
+    warnings = [each for each in run.warnings if each not in redone]
+    folder = RunFolder(run.folder, records=records, stays_finished=True)
+    return _Stages(
+        read_settings(run.settings), folder, progress or Quiet(), ViewWorkers(), warnings
+    )
+
+
+def _write_again(run: Run, again: _Stages) -> None:
+    """Write `run.json` with the stages that were done again."""
+    record = run.record
+    content = run_content(
+        again.config, run.scene, again.folder.records, record["command"], again.warnings
+    )
+    write_run(run.folder, {**record, **content, "settings": record["settings"]})
+    run.forget()

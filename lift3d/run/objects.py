@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lift3d.export.instances import Object
-from lift3d.scene.errors import InputError
+from lift3d.run.schema import read_run_file
 
 
-def read_objects(content: Mapping[str, Any], path: Path) -> tuple[Object, ...]:
-    """Objects from the content of `instances.json`; InputError where it has another structure."""
-    try:
-        return tuple(_object(each) for each in content["instances"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is damaged ({error!r}); remove it and lift again") from error
+def read_objects(content: Mapping[str, Any]) -> tuple[Object, ...]:
+    """Objects from the content of `instances.json`."""
+    return tuple(_object(each) for each in content["instances"])
 
 
 def confidences(path: Path) -> dict[int, float]:
     """The confidence of each object, from `instances.json`."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); remove it and lift again") from error
-    return {each.id: each.confidence for each in read_objects(content, path)}
+    return {each.id: each.confidence for each in read_objects(read_run_file(path))}
 
 
 def _object(entry: Mapping[str, Any]) -> Object:
@@ -40,4 +32,8 @@ def _object(entry: Mapping[str, Any]) -> Object:
         centre=None if entry["centre"] is None else tuple(entry["centre"]),
         low=None if box is None else tuple(box["min"]),
         high=None if box is None else tuple(box["max"]),
+        name=str(entry.get("name", "")),
+        class_name=str(entry.get("class", "")),
+        edited=tuple(int(each) for each in entry.get("edited", ())),
+        reviewed=bool(entry.get("reviewed", False)),
     )

@@ -12,13 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from lift3d import __version__
+from lift3d.correction.history import Corrections
+from lift3d.datasets.advice import near_path
+from lift3d.run.schema import read_run_file
 from lift3d.run.settings import LiftConfig, as_json
-from lift3d.run.stages import Record
+from lift3d.run.stages import RECORDS, Record, RunFolder
 from lift3d.scene import Scene
 from lift3d.scene.errors import InputError
 from lift3d.scene.storage import atomic
 
 RUN = "run.json"
+STAGES = ("reconstruct", "fuse", "track", "associate", "correct", "check", "report")
+"""The stages of a lift, in order."""
 LIBRARIES = (
     *("numpy", "scipy", "numba", "higra"),
     *("opencv-python-headless", "pillow", "open3d-cpu", "open3d", "plyfile"),
@@ -40,8 +45,12 @@ def run_content(
     command: Sequence[str],
     warnings: Sequence[str],
 ) -> dict[str, Any]:
-    """The content of `run.json`: settings, versions, and time and memory per stage."""
+    """The content of `run.json`: settings, versions, and time and memory per stage.
+
+    `edits` is there where the results are corrected by hand.
+    """
     views = max(len(scene), 1)
+    edits = Corrections.of_json(records["correct"].result).as_json()
     stages = [
         asdict(record) | {"seconds_per_view": round(record.seconds / views, 4)}
         for record in records.values()
@@ -56,6 +65,7 @@ def run_content(
         "versions": versions(),
         "host": host(),
         "stages": stages,
+        **({"edits": edits} if edits else {}),
         "seconds": round(sum(record.seconds for record in records.values()), 3),
         "peak_memory_mb": max(record.peak_memory_mb for record in records.values()),
         "warnings": list(warnings),
@@ -65,16 +75,28 @@ def run_content(
 def read_json(folder: Path, name: str) -> Any:
     """The content of a JSON file of a run. InputError where the folder is no finished run."""
     path = folder / name
-    try:
-        return json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        there = "is not there" if not folder.exists() else f"has no {name}"
+    if path.is_file():
+        return read_run_file(path)
+    if name == RUN and is_run(folder):
         raise InputError(
-            f"{folder} {there}; expected the folder of a finished `lift3d lift` run "
-            "(to continue an interrupted one, run the same command again)"
-        ) from None
-    except ValueError as error:
-        raise InputError(f"{path} is damaged ({error}); lift again into this folder") from error
+            f"{folder} is a run that is not finished ({progress_of(folder)}); wait for its "
+            "lift, or give the same `lift3d lift` command again to continue it"
+        )
+    there = "is not there" if not folder.exists() else f"has no {name}"
+    raise InputError(
+        f"{folder} {there}; expected the folder of a finished `lift3d lift` run{near_path(folder)}"
+    )
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a lift has begun in the folder, finished or not."""
+    return (folder / RECORDS).is_dir()
+
+
+def progress_of(folder: Path) -> str:
+    """The finished stages of a run that is not finished, in words."""
+    done = [name for name in STAGES if RunFolder(folder).has(name)]
+    return f"finished stages: {', '.join(done) or 'none'}"
 
 
 def versions() -> dict[str, str]:

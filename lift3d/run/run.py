@@ -5,30 +5,41 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, SupportsFloat
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import numpy as np
 from jaxtyping import Int64
 
 from lift3d.association.assignments import Assignments
 from lift3d.association.surface import Surface
+from lift3d.correction.edits import EditFile
+from lift3d.correction.history import Corrections
 from lift3d.export.content import Options
 from lift3d.export.instances import Object
 from lift3d.export.ply import read_cloud
 from lift3d.run.correct import read_automatic
-from lift3d.run.layout import Layout
+from lift3d.run.layout import Layout, run_of
 from lift3d.run.objects import read_objects
 from lift3d.run.record import read_json
-from lift3d.run.scene_file import open_source, read_cameras, read_points, read_scene
+from lift3d.run.scene_file import (
+    open_source,
+    read_cameras,
+    read_offset,
+    read_points,
+    read_scene,
+)
 from lift3d.run.stages import Record
 from lift3d.run.why import Why, explain
-from lift3d.scene import Camera, LabelledPoints, Points, Scene
+from lift3d.scene import Camera, LabelledPoints, Offset, Points, Scene
 from lift3d.scene.colours import Palette
 from lift3d.scene.errors import InputError, did_you_mean
 from lift3d.scene.labelmaps import LabelMaps, find_label_map, read_label_map
 from lift3d.scene.mask_sets import MaskSets
-from lift3d.scene.palette import stored_colours
+from lift3d.scene.palette import colours_of
 from lift3d.scene.progress import Progress
+
+if TYPE_CHECKING:
+    from lift3d.run.edits import Edits
 
 
 class Run:
@@ -52,11 +63,11 @@ class Run:
 
     @staticmethod
     def open(folder: Path | str, scan: Path | str | None = None) -> Run:
-        """The finished run in `folder`; InputError where there is none.
+        """The finished run in `folder`, or of a file in one; InputError where there is none.
 
         `scan` is the present path of the pictures, if they were moved.
         """
-        run = Run(Path(folder), None if scan is None else Path(scan))
+        run = Run(run_of(Path(folder)), None if scan is None else Path(scan))
         assert run.record is not None  # raises InputError where the run is not finished
         return run
 
@@ -97,6 +108,13 @@ class Run:
         return read_cameras(self.folder)
 
     @cached_property
+    def offset(self) -> Offset:
+        """World coordinates of the local origin of cameras and clouds; zeros but in georeferenced
+        scenes.
+        """
+        return read_offset(self.folder)
+
+    @cached_property
     def scene(self) -> Scene:
         """The views as used. Pictures are read from the scan at first use; cameras, and depth that
         the reconstruction made, are in the run itself.
@@ -115,8 +133,8 @@ class Run:
 
     @cached_property
     def cloud(self) -> LabelledPoints:
-        """The labelled cloud."""
-        return read_cloud(self.files.cloud)
+        """The labelled cloud, relative to `offset` as cameras are; `points.world` adds it."""
+        return read_cloud(self.files.cloud, self.offset)
 
     @cached_property
     def labels(self) -> LabelMaps:
@@ -139,7 +157,7 @@ class Run:
     @cached_property
     def objects(self) -> tuple[Object, ...]:
         """The objects, by id."""
-        return read_objects(self.instances, self.files.instances)
+        return read_objects(self.instances)
 
     @cached_property
     def instances(self) -> dict[str, Any]:
@@ -150,7 +168,7 @@ class Run:
     @cached_property
     def palette(self) -> Palette:
         """The colour of each object, the same in every picture of the run."""
-        return stored_colours(self.files.instances)
+        return colours_of(self.instances["instances"], self.files.instances)
 
     @property
     def confidence(self) -> dict[int, float]:
@@ -192,6 +210,31 @@ class Run:
             return None
         raise InputError(f"{path} is missing; give the command of the lift again to have it made")
 
+    @cached_property
+    def edits(self) -> Edits:
+        """A person's corrections, and the methods that make them: `run.edits.merge([41, 37])`."""
+        from lift3d.run.edits import Edits
+
+        return Edits(self)
+
+    @property
+    def corrections(self) -> Corrections:
+        """How many edits the public results have; none for a run as the machine made it."""
+        return Corrections.of_json(self.instances.get("edits"))
+
+    @property
+    def unwritten(self) -> int:
+        """Number of lines in `edits.jsonl` that the public files do not have yet."""
+        lines = len(EditFile(self.files.edits).read())
+        return max(0, lines - int(self.records["correct"].result.get("lines", 0)))
+
+    def forget(self) -> None:
+        """Read everything that edits change anew at its next use."""
+        self._records = None
+        for name in ("record", "records", "cloud", "objects", "instances", "palette"):
+            vars(self).pop(name, None)
+        vars(self).pop("consistency", None)
+
     def why(self, view: str, xy: tuple[SupportsFloat, SupportsFloat]) -> Why:
         """Explain the label of the pixel `xy` (column, row) of a view; `print` the result.
 
@@ -214,6 +257,12 @@ class Run:
             None if automatic is None else read_label_map(automatic),
         )
 
+    def check_same(self) -> None:
+        """InputError where the run was lifted again with other results since it was opened."""
+        now = read_json(self.folder, self.files.record.name)
+        if _keys(now) != _keys(self.record):
+            raise InputError(f"{self.folder} was lifted again while it was read; start again")
+
     def evaluate(self, truth: Path | str, **options: Any) -> dict[str, Any]:
         """Score against ground truth and save `evaluation.json`; options: `evaluating.evaluate`."""
         from lift3d.run.evaluating import evaluate
@@ -234,3 +283,11 @@ class Run:
         from lift3d.run.exporting import export
 
         return export(self, formats, None if to is None else Path(to), options, progress)
+
+
+def _keys(record: Any) -> list[str]:
+    """The keys of the stages in `run.json`, which change with their results."""
+    try:
+        return [str(each["key"]) for each in record["stages"]]
+    except (KeyError, TypeError):
+        raise InputError("run.json of this run is damaged; lift again") from None

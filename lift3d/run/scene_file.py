@@ -3,7 +3,8 @@
 It has the cameras, the paths of depth maps, the views left out, and the source of the pictures.
 Poses are `world_from_camera`, OpenCV axes, 4x4 by rows; pixel (0, 0) is the centre of the
 top-left pixel. Numbers keep every digit, so they are read back exactly. Depth that the
-reconstruction made is in `depth/`; a sensor's depth stays in the scan.
+reconstruction made is in `depth/`; a sensor's depth stays in the scan. In georeferenced scenes
+poses are relative to a local origin: add `offset` for world coordinates.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,31 @@ from jaxtyping import Float32
 
 from lift3d.datasets import read_again
 from lift3d.run.layout import Layout
+from lift3d.run.schema import ADVICE, read_run_file
 from lift3d.run.stages import CONTENTS
-from lift3d.scene import Camera, Depth, Image, Origin, Points, Scene, Skipped, View
+from lift3d.scene import (
+    NO_OFFSET,
+    Camera,
+    Depth,
+    Image,
+    Offset,
+    Origin,
+    Points,
+    Scene,
+    Skipped,
+    View,
+)
 from lift3d.scene.contents import remembered
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.fingerprint import pictures
+from lift3d.scene.guarded import reading
+from lift3d.scene.guarded.arrays import load_npz
+from lift3d.scene.guarded.json_file import load_json
+from lift3d.scene.guarded.pictures import PIXELS
+from lift3d.scene.local_origin import at_offset
 from lift3d.scene.progress import Tick
-from lift3d.scene.storage import atomic, fresh_folder
+from lift3d.scene.storage import DAMAGED, atomic, fresh_folder
+from lift3d.scene.typed import arrays_fit
 
 FORMAT = 2
 """Version of the file's format; files of other versions are refused."""
@@ -58,7 +77,8 @@ def write_scene(folder: Path, source: Scene, made: Scene, tick: Tick) -> None:
         "metric": made.metric,
         "conventions": "world_from_camera by rows, OpenCV axes (x right, y down, z forward), "
         "pixel (0, 0) = centre of the top-left pixel; depth: a file of this folder, "
-        f"'{SCAN}' where the scan has it, or null",
+        f"'{SCAN}' where the scan has it, or null; world coordinates: translation + offset",
+        "offset": list(made.offset),
         "origin": _origin(source.origin, folder),
         "points": f"{layout.depth.name}/{POINTS}" if made.load_points is not None else None,
         "shown": dict(zip(given, pictures(source.views), strict=True)),
@@ -79,34 +99,30 @@ def read_scene(folder: Path, source: Scene | None = None) -> Scene:
     need no scan. Raises InputError where the file is damaged or the scan lacks a view.
     """
     content = _content(folder)
-    try:
-        given = None if source is None else {view.name: view for view in source.views}
-        scan = _Scan(folder, content) if given is None else None
-        views = tuple(_view(entry, folder, given, scan) for entry in content["views"])
-        base = source or Scene(content["name"], (), content["metric"], content["source"])
-        points = content["points"]
-        return replace(
-            base,
-            views=views,
-            metric=content["metric"],
-            skipped=tuple(Skipped(each["name"], each["reason"]) for each in content["skipped"]),
-            notes=tuple(content["notes"]),
-            load_points=partial(read_points, folder / points) if points else None,
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise _damaged(folder, error) from error
+    given = None if source is None else {view.name: view for view in source.views}
+    scan = _Scan(folder, content) if given is None else None
+    views = tuple(_view(entry, folder, given, scan) for entry in content["views"])
+    base = source or Scene(content["name"], (), content["metric"], content["source"])
+    offset, points = _offset(content), content["points"]
+    return replace(
+        at_offset(base, offset),
+        views=views,
+        offset=offset,
+        metric=content["metric"],
+        skipped=tuple(Skipped(each["name"], each["reason"]) for each in content["skipped"]),
+        notes=tuple(content["notes"]),
+        load_points=partial(read_points, folder / points) if points else None,
+    )
 
 
 def read_cameras(folder: Path) -> dict[str, Camera]:
     """View name -> colour camera, in view order; InputError where the file is damaged."""
-    try:
-        return {each["name"]: _camera(each["camera"]) for each in _content(folder)["views"]}
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise _damaged(folder, error) from error
+    return {each["name"]: _camera(each["camera"], folder) for each in _content(folder)["views"]}
+
+
+def read_offset(folder: Path) -> Offset:
+    """World coordinates of the run's local origin; InputError where the file is damaged."""
+    return _offset(_content(folder))
 
 
 def open_source(folder: Path, scan: Path | None = None) -> Scene:
@@ -143,11 +159,11 @@ def write_points(path: Path, points: Points) -> None:
 
 def read_points(path: Path) -> Points:
     """Read the file of `write_points`; InputError where it is missing or damaged."""
-    try:
-        with np.load(path) as stored:
-            return Points(**stored)
-    except (OSError, ValueError, TypeError, EOFError) as error:
-        raise InputError(f"{path} cannot be read ({error}); remove it and lift again") from error
+    stored = load_npz(path, [each.name for each in fields(Points)], advice=DAMAGED)
+    with reading(path, "what a lift writes", advice=DAMAGED):
+        x, y, z = map(float, stored.pop("offset", NO_OFFSET))
+        arrays_fit(stored, Points)
+        return Points(**stored, offset=(x, y, z))
 
 
 class _Scan:
@@ -181,7 +197,7 @@ def _view(
     """One view from its entry in `scene.json`, joined with the scan's view."""
     name, depth = entry["name"], entry["depth"]
     if scan is not None:
-        view = View(name, _camera(entry["camera"]), partial(_scan_image, scan, name))
+        view = View(name, _camera(entry["camera"], folder), partial(_scan_image, scan, name))
         if depth == SCAN:
             view = replace(view, load_depth=partial(_scan_depth, scan, name))
     else:
@@ -195,9 +211,10 @@ def _view(
     own = entry.get("depth_camera")
     view = replace(
         view,
-        camera=_camera(entry["camera"]),
-        depth_camera=None if own is None else _camera(own),
+        camera=_camera(entry["camera"], folder),
+        depth_camera=None if own is None else _camera(own, folder),
         sparse=bool(entry.get("sparse", False)),
+        split=str(entry.get("split", "")),
     )
     if depth in (None, SCAN):
         return view if depth else replace(view, load_depth=None, load_confidence=None)
@@ -209,12 +226,19 @@ def _view(
     )
 
 
+def _offset(content: Mapping[str, Any]) -> Offset:
+    x, y, z = (float(each) for each in content.get("offset", NO_OFFSET))
+    return x, y, z
+
+
 def _entry(view: View, depth: str | None) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": view.name, "camera": _as_json(view.camera), "depth": depth}
     if view.depth_camera is not None:
         entry["depth_camera"] = _as_json(view.depth_camera)
     if view.sparse:
         entry["sparse"] = True
+    if view.split:
+        entry["split"] = view.split
     return entry
 
 
@@ -243,7 +267,8 @@ def _opened(folder: Path, content: Mapping[str, Any], scan: Path | None) -> Scen
                 f"{folder} was made from Python, of a scene without files; its pictures cannot be "
                 "opened again (if they are in files too, exports take --scan FOLDER)"
             )
-        beside = origin["relative"] and (folder / origin["relative"]).resolve()
+        relative = origin.get("relative")
+        beside = Path(os.path.realpath(folder / relative)) if relative else None
         scan = Path(origin["path"])
         if not scan.exists() and beside and beside.exists():
             scan = beside  # moved together with the run
@@ -258,21 +283,13 @@ def _opened(folder: Path, content: Mapping[str, Any], scan: Path | None) -> Scen
 
 def _content(folder: Path) -> dict[str, Any]:
     path = Layout(folder).scene
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; expected a run's cameras") from error
-    except ValueError as error:
-        raise _damaged(folder, error) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected a run's cameras")
+    found = load_json(path, advice=ADVICE)
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise InputError(f"{path} is of another version of lift3d; lift again into {folder}")
+    content: dict[str, Any] = read_run_file(path)
     return content
-
-
-def _damaged(folder: Path, error: Exception) -> InputError:
-    return InputError(
-        f"{Layout(folder).scene} holds no cameras ({error!r}); remove it and run again"
-    )
 
 
 def _as_json(camera: Camera) -> dict[str, Any]:
@@ -286,15 +303,14 @@ def _as_json(camera: Camera) -> dict[str, Any]:
     }
 
 
-def _camera(stored: Mapping[str, Any]) -> Camera:
-    pose = stored["world_from_camera"]
-    return Camera(
-        np.array(stored["K"], np.float64).reshape(3, 3),
-        int(stored["width"]),
-        int(stored["height"]),
-        None if pose is None else np.array(pose, np.float64).reshape(4, 4),
-        tuple(float(value) for value in stored["distortion"]),
-    )
+def _camera(stored: Mapping[str, Any], folder: Path) -> Camera:
+    pose, width, height = stored["world_from_camera"], stored["width"], stored["height"]
+    with reading(Layout(folder).scene, "cameras", advice=ADVICE):
+        if min(width, height) < 1 or width * height > PIXELS:
+            raise ValueError(f"a picture of {width}x{height}")
+        K = np.array(stored["K"], np.float64).reshape(3, 3)
+        place = None if pose is None else np.array(pose, np.float64).reshape(4, 4)
+    return Camera(K, width, height, place, tuple(map(float, stored["distortion"])))
 
 
 def _write_depth(path: Path, view: View) -> None:
@@ -310,8 +326,7 @@ def _write_depth(path: Path, view: View) -> None:
 
 
 def _stored(path: Path, what: str) -> Depth | Float32[np.ndarray, "height width"]:
-    try:
-        with np.load(path) as stored:
-            return np.asarray(stored[what], np.float32)
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise FrameError(f"{path} cannot be read: {error}") from error
+    found = load_npz(path, [what], FrameError, DAMAGED).get(what)
+    if found is None or found.ndim != 2 or found.dtype.kind != "f":
+        raise FrameError(f"{path} holds no {what}, one number per pixel; {DAMAGED}")
+    return found.astype(np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -28,6 +29,7 @@ from lift3d.scene.protocols import (
     Segmenter,
 )
 from lift3d.scene.registry import KINDS
+from lift3d.scene.typed import checked
 from lift3d.segmentation import matching, tracking
 from lift3d.segmentation.tracked import Tracked
 
@@ -322,6 +324,21 @@ class LiftConfig:
         return Tracked(segmenter, lambda masks: self.tracking.build(masks, matcher))
 
 
+def uses_network(settings: object) -> bool:
+    """Whether a chosen backend can use a GPU."""
+    parts = [getattr(settings, each.name) for each in fields(settings)]  # type: ignore[arg-type]
+    return any(
+        getattr(part, "device", "cpu") != "cpu" or uses_network(part)
+        for part in parts
+        if is_dataclass(part)
+    )
+
+
+def without_extras(settings: LiftConfig) -> LiftConfig:
+    """The settings of a run alone, without the fields of a command, on which no run may depend."""
+    return LiftConfig(**{each.name: getattr(settings, each.name) for each in fields(LiftConfig)})
+
+
 def as_json(value: Any) -> Any:
     """Settings as JSON values; a backend's settings also have its name."""
     if is_dataclass(value) and not isinstance(value, type):
@@ -332,6 +349,21 @@ def as_json(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [as_json(each) for each in value]
     return value
+
+
+def read_settings(stored: Mapping[str, Any]) -> LiftConfig:
+    """The settings that `as_json` gave; InputError for those of an unknown backend or version."""
+    values: dict[str, Any] = {}
+    plain: dict[str, Any] = {}
+    for name, value in stored.items():
+        if name not in CHOICES:
+            plain[name] = value
+            continue
+        backend = str(value.get("backend"))
+        kind = AUTOMATIC[name] if backend == "auto" else KINDS[name].find(backend)
+        options = {each: own for each, own in value.items() if each != "backend"}
+        values[name] = checked(kind, options, f"settings of {name}")
+    return replace(checked(LiftConfig, plain, "settings"), **values)
 
 
 def _named(value: Any) -> dict[str, str]:

@@ -22,11 +22,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lift3d.run.layout import Layout
 from lift3d.scene.contents import combined, content, files_of
 from lift3d.scene.errors import POSIX_ONLY, InputError
 from lift3d.scene.fingerprint import classes_in, fingerprint
+from lift3d.scene.guarded.json_file import load_json
 from lift3d.scene.sources import code_of
 from lift3d.scene.storage import atomic, remove, tidy
+from lift3d.scene.typed import checked, conforming
 
 try:
     import fcntl
@@ -37,6 +40,8 @@ except ImportError as error:
 RECORDS = ".stages"
 CONTENTS = f"{RECORDS}/contents"
 """Cache of digests of files that were read."""
+OPEN_AT = "open"
+"""Where the page of a run that is locked is served."""
 EDITED = "edited"
 FILES = "files"
 """Folder beside the records; it has the digest of each file of a stage's outputs."""
@@ -65,10 +70,9 @@ class Record:
 
     @staticmethod
     def of_json(stored: Mapping[str, Any]) -> Record:
-        """From what `dataclasses.asdict` gave; KeyError or TypeError for anything else."""
+        """From what `dataclasses.asdict` gave; KeyError or InputError for anything else."""
         known = {each.name: stored[each.name] for each in dataclasses.fields(Record)}
-        lists = {name: tuple(stored[name]) for name in ("set_aside", "edited", "changed")}
-        return Record(**(known | lists))
+        return checked(Record, known, "the record of a stage")
 
 
 @dataclass
@@ -78,6 +82,8 @@ class RunFolder:
     path: Path
     on_stage: Callable[[Record], None] = lambda record: None
     records: dict[str, Record] = field(default_factory=dict)
+    stays_finished: bool = False
+    """Whether the run is finished and stays so while stages follow its edits."""
     _content: dict[str, str | None] = field(default_factory=dict)
     """Digests of outputs, as this process wrote or found them."""
 
@@ -102,6 +108,8 @@ class RunFolder:
         written = self._names(outputs)
         record = self._finished(name, key, written)
         if record is None:
+            if not self.stays_finished:
+                remove(Layout(self.path).record)
             set_aside = self._set_aside(name, written)
             self._begin(name, written)
             began = time.perf_counter()
@@ -128,6 +136,11 @@ class RunFolder:
         self.on_stage(record)
         return record
 
+    @property
+    def all_kept(self) -> bool:
+        """Whether no stage had to run."""
+        return all(record.reused for record in self.records.values())
+
     def has(self, name: str) -> bool:
         """Whether the stage has finished before, with any settings."""
         return self._record_path(name).is_file()
@@ -141,11 +154,9 @@ class RunFolder:
     def _replaced(self, name: str) -> Callable[[str], bool]:
         """Whether a killed stage had already replaced an output; always False without a kill."""
         try:
-            begun = dict(json.loads(self._begun_path(name).read_text()))
-        except FileNotFoundError:
-            return lambda output: False
-        except (OSError, ValueError, TypeError):
-            return lambda output: True
+            begun = load_json(self._begun_path(name), kind=dict)
+        except InputError:
+            return lambda output: self._begun_path(name).exists()
         return lambda output: begun.get(output) != self._inode(output)
 
     def _inode(self, output: str) -> int | None:
@@ -164,8 +175,9 @@ class RunFolder:
     def _changes(self, name: str, output: str) -> tuple[list[str], list[str]]:
         """The files of an output that were changed or added since the stage, and those missing."""
         try:
-            written = dict(json.loads(self._files_path(name).read_text())[output])
-        except (OSError, ValueError, TypeError, KeyError):
+            files = load_json(self._files_path(name), kind=dict)
+            written = conforming(files.get(output), dict[str, str], output, "")
+        except InputError:
             return [output], []  # not recorded: the output as a whole
         now = files_of(self.path / output)[0] or {}
         changed = [each for each, digest in now.items() if written.get(each) != digest]
@@ -187,8 +199,8 @@ class RunFolder:
 
     def _record(self, name: str) -> Record | None:
         try:
-            return Record.of_json(json.loads(self._record_path(name).read_text()))
-        except (OSError, ValueError, TypeError, KeyError):
+            return Record.of_json(load_json(self._record_path(name), kind=dict))
+        except (InputError, KeyError):
             return None  # never finished, damaged, or written by another version
 
     def _finished(self, name: str, key: str, outputs: Sequence[str]) -> Record | None:
@@ -258,25 +270,55 @@ def alone_in(path: Path, lock: Path | None = None) -> Iterator[None]:
     """Lock the folder; InputError where another process has locked it.
 
     The lock (flock) is on a file in the run folder, or on `lock`; the system releases it when the
-    process exits. Unfinished changes of a killed process are cleaned up first.
+    process exits. Unfinished changes of a killed process are cleaned up first. A folder that
+    cannot be written needs neither.
     """
     lock = lock or path / RECORDS / "lock"
-    handle = os.open(lock, os.O_RDONLY if lock.is_dir() else os.O_WRONLY | os.O_CREAT, 0o666)
+    writable = os.access(path, os.W_OK)
+    mode = os.O_RDONLY if lock.is_dir() or not writable else os.O_WRONLY | os.O_CREAT
+    if not writable and not lock.exists():
+        yield
+        return
+    handle = os.open(lock, mode, 0o666)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(
-                f"another lift3d is writing to {path}; wait for it or choose another --out"
-            ) from None
+            raise InputError(_taken(path)) from None
         except OSError:
             pass  # a file system without locks, such as some NFS: go on without one
+        if writable:
+            (path / RECORDS / OPEN_AT).unlink(missing_ok=True)  # of a killed one
         for each in (path, path / RECORDS, path / RECORDS / FILES):
-            if each.is_dir():
+            if writable and each.is_dir():
                 tidy(each)
         yield
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def announced(path: Path, address: str) -> Iterator[None]:
+    """Note where a run that is locked is open, for whoever finds it locked.
+
+    The address may hold a secret, so only the owner can read the note.
+    """
+    note = path / RECORDS / OPEN_AT
+    note.unlink(missing_ok=True)
+    with open(os.open(note, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(address)
+    try:
+        yield
+    finally:
+        note.unlink(missing_ok=True)
+
+
+def _taken(path: Path) -> str:
+    """Why a run cannot be locked, and where it is open."""
+    with contextlib.suppress(OSError):
+        address = (path / RECORDS / OPEN_AT).read_text()
+        return f"{path} is open in `lift3d view`, at {address} ; end that one (Ctrl+C) first"
+    return f"another lift3d is writing to {path}; wait for it or choose another --out"
 
 
 def peak_memory_mb() -> float:

@@ -31,6 +31,8 @@ class Point:
     """Its superpoint; -1 where it has none or the run has no surface graph."""
     distance: float
     """Distance of its image from the pixel, in pixels."""
+    place: tuple[float, float, float]
+    """World coordinates."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,8 @@ class Why:
         if self.has_depth is not None:
             lines.append(f"depth: {'measured' if self.has_depth else 'none'} at this pixel")
         lines.append(self._of_point())
+        if self.point is not None:
+            lines.append("place: {:.3f} {:.3f} {:.3f}".format(*self.point.place))
         return "\n".join(lines)
 
     def _of_point(self) -> str:
@@ -213,10 +217,12 @@ def _point(
     if distance[nearest] > NEAR:
         return None
     index = int(seen.point[nearest])
+    x, y, z = cloud.points.xyz[index].astype(np.float64) + cloud.points.offset
     return Point(
         index,
         int(cloud.instance[index]),
         float(cloud.score[index]),
         -1 if surface is None else int(surface.superpoint[index]),
         float(distance[nearest]),
+        (float(x), float(y), float(z)),
     )

@@ -25,6 +25,10 @@ Image: TypeAlias = UInt8[np.ndarray, "height width 3"]
 Depth: TypeAlias = Float32[np.ndarray, "height width"]
 LabelMap: TypeAlias = Int32[np.ndarray, "height width"]
 Transform: TypeAlias = Float64[np.ndarray, "4 4"]
+Offset: TypeAlias = tuple[float, float, float]
+"""World coordinates of a local origin (`lift3d.scene.local_origin`)."""
+
+NO_OFFSET: Offset = (0.0, 0.0, 0.0)
 
 DENSE = 1 << 20
 """Arrays of smaller ids are counted with `np.bincount`, others sorted. Chosen by hand for memory:
@@ -111,6 +115,8 @@ class View:
     sparse: bool = False
     """Depth is known only at the few pixels with a triangulated feature. It shows which points
     are visible; segmentation, matching and fusion need dense depth."""
+    split: str = ""
+    """Part of the data set that the picture belongs to: train, val, test; empty without splits."""
 
     def image(self) -> Image:
         """Colour (H, W, 3) RGB."""
@@ -197,10 +203,13 @@ class Scene:
     """Semantic classes of the surface that scores ignore: walls, floor, ceiling."""
     origin: Origin | None = None
     """Where the scene was read from; None for a scene built in Python."""
+    offset: Offset = NO_OFFSET
+    """World coordinates of the local origin that cameras and clouds are relative to; zeros but in
+    georeferenced scenes."""
 
     @staticmethod
     def from_arrays(
-        images: Sequence[Image],
+        images: Sequence[np.ndarray],
         K: np.ndarray | Sequence[np.ndarray],
         world_from_camera: Sequence[Transform],
         depth: Sequence[Depth] | None = None,
@@ -210,11 +219,14 @@ class Scene:
     ) -> Scene:
         """A scene of what is in memory.
 
-        `images` are (H, W, 3) uint8 RGB; `K` is 3x3, one for all views or one each, pixel (0, 0)
-        being the centre of the top-left pixel; poses are 4x4, OpenCV axes; `depth` is (H, W) along
-        z, 0 where missing, seen by the same cameras. InputError where the numbers differ.
+        `images` are (H, W, 3) RGB, uint8 or as `eight_bit` takes them; `K` is 3x3, one for all
+        views or one each, pixel (0, 0) being the centre of the top-left pixel; poses are 4x4,
+        OpenCV axes; `depth` is (H, W) along z, 0 where missing, seen by the same cameras.
+        InputError where the numbers differ.
         """
+        from lift3d.scene.colours import eight_bit
         from lift3d.scene.errors import InputError
+        from lift3d.scene.local_origin import localised
 
         count, one_for_all = len(images), np.ndim(K[0]) == 1
         given: dict[str, Sequence[object] | None] = {
@@ -236,11 +248,11 @@ class Scene:
                 View(
                     names[index] if names else f"{index:06d}",
                     Camera(matrix, width, height, pose),
-                    partial(_held, np.asarray(image, np.uint8)),
+                    partial(_held, eight_bit(np.asarray(image))),
                     load_depth=None if own is None else partial(_held, own),
                 )
             )
-        return Scene(name, tuple(views), metric, f"{count} images in memory")
+        return localised(Scene(name, tuple(views), metric, f"{count} images in memory"))
 
     def __len__(self) -> int:
         return len(self.views)
@@ -257,7 +269,11 @@ class Scene:
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """Points in the world frame, in metres where the scene is metric."""
+    """Points in the world frame, in metres where the scene is metric.
+
+    In georeferenced scenes they are relative to a local origin, `offset`, because float32 cannot
+    hold such coordinates; `world` adds it.
+    """
 
     xyz: Float32[np.ndarray, "points 3"]
     rgb: UInt8[np.ndarray, "points 3"]
@@ -265,13 +281,21 @@ class Points:
     """Unit length, towards the cameras that saw the point; zeros where unknown."""
     confidence: Float32[np.ndarray, " points"]
     """Sum of the confidences of all observations of the point; one clear observation gives 1."""
+    offset: Offset = NO_OFFSET
+    """World coordinates of the local origin; zeros but in georeferenced scenes."""
 
     def __len__(self) -> int:
         return len(self.xyz)
 
+    @property
+    def world(self) -> Float64[np.ndarray, "points 3"]:
+        """World coordinates in double precision: `xyz` + `offset`."""
+        return self.xyz.astype(np.float64) + self.offset
+
     def take(self, index: np.ndarray) -> Points:
         """The points at `index` (positions or a boolean mask)."""
-        return Points(self.xyz[index], self.rgb[index], self.normal[index], self.confidence[index])
+        xyz, rgb = self.xyz[index], self.rgb[index]
+        return Points(xyz, rgb, self.normal[index], self.confidence[index], self.offset)
 
 
 @dataclass(frozen=True, eq=False)
@@ -286,6 +310,8 @@ class LabelledPoints:
     confidence; 0 where unlabelled."""
     semantic: Int32[np.ndarray, " points"] | None = None
     features: Float32[np.ndarray, "points channels"] | None = None
+    names: Mapping[int, str] | None = None
+    """Names of the objects, where the data set has them."""
 
     def __len__(self) -> int:
         return len(self.points)

@@ -19,6 +19,8 @@ Palette: TypeAlias = Mapping[int, tuple[int, int, int]]
 UNLABELLED = (128, 128, 128)
 GOLDEN = 0.6180339887498949
 """Golden ratio: turns of the hue from one id to the next."""
+UNIT_LIMIT = 2.0
+"""Float colours up to this are stored from 0 to 1: a whole scene of 0 to 255 is not that dark."""
 TABLE_LIMIT = 1 << 16
 """Colours of smaller ids are looked up in one table; chosen by hand for memory."""
 
@@ -119,6 +121,32 @@ def _first_side(labels: LabelMap) -> np.ndarray:
     side[:, :-1] |= labels[:, 1:] != labels[:, :-1]
     side[:-1] |= labels[1:] != labels[:-1]
     return side
+
+
+def eight_bit(colours: np.ndarray) -> np.ndarray:
+    """Colours of any type and shape as uint8, by their largest value.
+
+    Floats up to 1 (some programs go a little beyond) are multiplied by 255. Values above 255 are
+    taken as 16 bits, above 65 535 as 32 bits, and scaled down. NaN is 0.
+
+    >>> eight_bit(np.array([0, 25700, 65535], np.uint16)).tolist()
+    [0, 100, 255]
+    >>> eight_bit(np.array([0.0, 0.5, 1.0])).tolist()
+    [0, 128, 255]
+    """
+    if colours.dtype == np.uint8:
+        return colours
+    if colours.dtype == bool:
+        return colours.astype(np.uint8) * np.uint8(255)
+    values = np.nan_to_num(colours.astype(np.float64), posinf=0.0, neginf=0.0)
+    largest = values.max(initial=0)
+    if colours.dtype.kind == "f" and largest <= UNIT_LIMIT:
+        values *= 255
+    elif largest > 65535:
+        values *= 255 / (2**32 - 1)
+    elif largest > 255:
+        values *= 255 / 65535
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
 def oklch(

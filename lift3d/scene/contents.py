@@ -17,6 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from pathlib import Path
 
+from lift3d.scene.errors import InputError
+from lift3d.scene.guarded.json_file import load_json
 from lift3d.scene.storage import atomic
 
 BLOCK = 1 << 22
@@ -74,9 +76,8 @@ def remembered(file: Path, keep: bool = True) -> Iterator[None]:
     Where `file` is missing or damaged, files are read again.
     """
     try:
-        before = json.loads(file.read_text())
-        before = {str(key): str(value) for key, value in before.items()}
-    except (OSError, ValueError, AttributeError):
+        before = {key: str(value) for key, value in load_json(file, kind=dict).items()}
+    except InputError:
         before = {}
     _known.update(before)
     _used.clear()
@@ -85,7 +86,7 @@ def remembered(file: Path, keep: bool = True) -> Iterator[None]:
     finally:
         used = dict(_used)
         if keep and used != before:
-            with atomic(file) as part:
+            with contextlib.suppress(OSError), atomic(file) as part:  # only for speed
                 part.write_text(json.dumps(used, indent=0))
         _known.clear()  # bounded memory in a process that handles many scans
         _used.clear()
@@ -126,10 +127,17 @@ def _walk(
         for entry in entries:
             if entry.name.startswith(".") or entry.name.lower() in FOREIGN:
                 continue
-            if entry.is_dir():
+            if _is_folder(entry):
                 _walk(entry.path, f"{inside}{entry.name}/", found, (*above, here))
             else:
                 found[inside + entry.name] = entry.path
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, for example: counts as a file that is not there
+        return False
 
 
 def _digests(files: Iterable[str]) -> dict[str, str]:

@@ -55,6 +55,17 @@ def open3d(what: str) -> Any:
     return open3d
 
 
+def system_words(error: OSError) -> str:
+    """What the system reports, such as a full disk.
+
+    >>> system_words(OSError("4096 requested and 12 written"))
+    'writing failed, perhaps the disk is full (4096 requested and 12 written)'
+    """
+    if error.strerror is None and "requested and" in str(error):  # NumPy's words for it
+        return f"writing failed, perhaps the disk is full ({error})"
+    return error.strerror or str(error)
+
+
 def did_you_mean(word: str, known: Iterable[str], what: str) -> str:
     """An error message for an unknown name, with the nearest known one.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
@@ -28,8 +29,9 @@ def fingerprint(value: object, code: bool = True) -> str:
     """A short hash of settings, arrays, paths and loaders.
 
     The hash of a path covers its content and suffix, not its location; that of a missing path
-    covers its text. Published weights are hashed by their published digest. Dataclass fields with
-    `compare=False` are left out: they change no result.
+    covers its text. A text with a path separator that names an existing file counts as a path.
+    Published weights are hashed by their published digest. Dataclass fields with `compare=False`
+    are left out: they change no result.
 
     For a loader (a callable without arguments) that is a `partial` of a module's function the hash
     covers its arguments and, with `code`, the function's source. Any other loader, such as a
@@ -52,7 +54,7 @@ def scene_fingerprint(scene: Scene) -> str:
         ]
         for view in scene.views
     ]
-    return fingerprint([views, scene.metric, scene.load_points])
+    return fingerprint([views, scene.metric, scene.load_points, scene.offset])
 
 
 def pictures(views: Sequence[View]) -> list[str]:
@@ -92,6 +94,8 @@ def _fingerprints(values: Sequence[object], code: bool) -> list[str]:
 
 def _pieces(value: Any, code: bool) -> Iterator[Any]:
     """Bytes to hash, and paths whose content is to be hashed."""
+    if isinstance(value, str) and os.sep in value and _exists(Path(value)):
+        value = Path(value)  # as settings and loaders of plug-ins may name files
     if isinstance(value, Path):
         yield from _path_pieces(value)
         return
@@ -134,7 +138,7 @@ def _path_pieces(path: Path) -> Iterator[Any]:
     if known is not None:
         yield known().encode()
     else:
-        yield path.expanduser() if _exists(path) else str(path).encode(errors="surrogateescape")
+        yield path.expanduser() if _exists(path) else str(path).encode(errors="surrogatepass")
     yield b";"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,6 +18,8 @@ from jaxtyping import Int32
 
 from lift3d.scene import LabelMap, Scene, View
 from lift3d.scene.errors import FrameError, InputError
+from lift3d.scene.guarded import load_bytes, reading
+from lift3d.scene.guarded.pictures import opened_picture
 from lift3d.scene.storage import atomic
 
 SUFFIXES = (".png", ".tif", ".tiff")
@@ -187,7 +190,9 @@ def write_label_map(folder: Path, name: str, labels: LabelMap) -> Path:
     path = folder / f"{name}{'.tif' if wide else '.png'}"
     with atomic(path) as part:
         if wide:
-            Image.fromarray(labels).save(part, compression="tiff_lzw")
+            data = BytesIO()  # libtiff takes only names that are UTF-8
+            Image.fromarray(labels).save(data, "TIFF", compression="tiff_lzw")
+            part.write_bytes(data.getvalue())
         else:
             # Level 1: label maps are flat, so the size is near the best, and 5 times faster.
             Image.fromarray(labels.astype(np.uint16)).save(part, compress_level=1)
@@ -214,22 +219,11 @@ def read_label_map(path: Path) -> LabelMap:
     image is accepted only where its channels are equal. Raises FrameError where the file is
     missing or damaged, InputError where it is not a label map.
     """
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image, warnings.catch_warnings():
-            # Pillow only warns of a truncated TIFF.
-            warnings.simplefilter("error")
-            values = np.asarray(image) if image.mode in _GREY else None
-            mode = image.mode
-    except FileNotFoundError as error:
-        raise FrameError(f"label map {path} is missing") from error
-    except UnidentifiedImageError as error:
-        raise FrameError(f"{path} is not an image that can be read; write it again") from error
-    except (OSError, SyntaxError, ValueError, Warning) as error:
-        raise FrameError(
-            f"label map {path} is truncated or damaged ({error}); write it again"
-        ) from error
+    with opened_picture(path, f"label map {path}") as image, warnings.catch_warnings():
+        # Pillow only warns of a truncated TIFF.
+        warnings.simplefilter("error")
+        values = np.asarray(image) if image.mode in _GREY else None
+        mode = image.mode
     labels = _grey(path, mode) if values is None else values
     labels = labels.astype(np.int32)
     if labels.size and labels.min() < 0:
@@ -241,8 +235,13 @@ def _grey(path: Path, mode: str) -> np.ndarray:
     """One channel of a colour file whose channels are equal."""
     import cv2
 
-    # OpenCV, because Pillow reduces 16-bit colour to 8 bits.
-    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if mode != "F" else None
+    # OpenCV, because Pillow reduces 16-bit colour to 8 bits. From memory, because OpenCV crashes on
+    # names that are not UTF-8.
+    pixels = None
+    if mode != "F":
+        data = np.frombuffer(load_bytes(path, FrameError), np.uint8)
+        with reading(path, "a label map", FrameError, "write it again"):
+            pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     if pixels is None or not np.issubdtype(pixels.dtype, np.integer):
         raise InputError(
             f"label map {path} stores {mode} pixels; expected ids in a grey or palette PNG"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import no_type_check
 
-import numba
 import numpy as np
 from jaxtyping import Bool, Int, Int32
 
 from lift3d.scene import LabelMap
+from lift3d.scene.compiled import compiled
 from lift3d.scene.overlap import mask_words, painting_order
 
 
@@ -30,7 +30,7 @@ def regions_between(
     return kept[region].reshape(shape), start, mask
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _regions(words, rows, order, pixels):
     """Region of each pixel; for each region the one below it (without its top mask) and that mask.
@@ -55,7 +55,7 @@ def _regions(words, rows, order, pixels):
     return region[:pixels], np.array(below), np.array(top)
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _chains(region, below, top):
     """Starts and masks of the regions that have pixels, topmost first, and their new numbers."""

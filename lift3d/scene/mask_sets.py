@@ -8,13 +8,13 @@ are nested (a part in a whole in a group).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Bool, Float32, Int32
 
 from lift3d.scene import LabelMap, Masks, View
 from lift3d.scene.errors import InputError
@@ -56,6 +56,8 @@ class MaskSet:
             ids = masks.ids
         if ids is None:
             ids = np.arange(1, len(masks) + 1, dtype=np.int32)
+        if isinstance(masks, PackedMasks) and (np.diff(ids) > 0).all():
+            return replace(masks.regions, ids=ids)
         known, index = np.unique(ids, return_inverse=True)
         scores = np.zeros(len(known), np.float32)
         np.maximum.at(scores, index, np.clip(np.nan_to_num(masks.scores), 0, 1))
@@ -146,6 +148,29 @@ class MaskSet:
     @staticmethod
     def _table(of_region: np.ndarray) -> Int32[np.ndarray, " regions_and_none"]:
         return np.append(0, of_region).astype(np.int32)
+
+
+class PackedMasks(Masks):
+    """Masks in the compact form of their regions, for other processes; they are the same masks.
+
+    The stack is made when it is first used. A `MaskSet` of them with ascending ids needs no stack.
+    """
+
+    regions: MaskSet
+    """The masks under the ids 1, 2, ... in their order."""
+
+    def __init__(self, masks: Masks) -> None:
+        order = np.arange(1, len(masks) + 1, dtype=np.int32)
+        regions = MaskSet.of(masks, order)
+        vars(self).update(regions=regions, scores=masks.scores, ids=masks.ids)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @cached_property
+    def stack(self) -> Bool[np.ndarray, "masks height width"]:
+        """The masks, one after the other."""
+        return self.regions.masks().stack
 
 
 ViewMasks: TypeAlias = LabelMap | MaskSet

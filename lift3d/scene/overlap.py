@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import no_type_check
 
-import numba
 import numpy as np
 from jaxtyping import Bool, Int32, Int64, UInt64
 
 from lift3d.scene import LabelMap
+from lift3d.scene.compiled import compiled
 
 
 def shared_pixels(
@@ -83,7 +83,7 @@ def connected_parts(labels: LabelMap) -> Int32[np.ndarray, "height width"]:
     return _connected_parts(labels)
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _connected_parts(labels):
     """Runs of each row, joined by union-find with those of the row above that they touch."""
@@ -154,7 +154,7 @@ def mask_words(
     return rows.view(np.uint64), rows
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _shared_pixels(words, rows):
     masks = len(rows)
@@ -194,7 +194,7 @@ def _shared_pixels(words, rows):
     return shared
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _paint(words, rows, ids, order, labels):
     for mask in order:

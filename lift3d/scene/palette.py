@@ -7,15 +7,16 @@ hand on pictures of rooms; no score depends on them.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
 
 from lift3d.scene import LabelledPoints
 from lift3d.scene.colours import Palette, oklch
+from lift3d.scene.guarded import reading
 
 HUES, FIRST_HUE = 12, 255.0
 """Number of hues; the first one in degrees, a blue, for the largest object (mostly the floor)."""
@@ -34,8 +35,14 @@ SOFT = 0.02
 """Squared difference in OKLab at which the similarity of two colours is 1/4."""
 
 
-def distinct_colours(cloud: LabelledPoints, ids: Iterable[int] = ()) -> Palette:
+def distinct_colours(
+    cloud: LabelledPoints,
+    ids: Iterable[int] = (),
+    kept: Mapping[int, tuple[int, int, int]] | None = None,
+) -> Palette:
     """A colour (red, green, blue) for each id above 0 of the cloud and of `ids`.
+
+    Ids in `kept` keep their colour, one that this function has given before.
 
     Greedy, the largest object first: each takes the colour of a fixed list that is least similar
     to those of its neighbours and, with less weight, to those of all other objects.
@@ -43,7 +50,8 @@ def distinct_colours(cloud: LabelledPoints, ids: Iterable[int] = ()) -> Palette:
     found, counts = np.unique(cloud.instance[cloud.instance > 0], return_counts=True)
     size = dict(zip(found.tolist(), counts.tolist(), strict=True))
     every = sorted({*size, *(each for each in ids if each > 0)})
-    order = sorted(every, key=lambda each: (-size.get(each, 0), each))
+    kept = kept or {}
+    order = sorted(every, key=lambda each: (each not in kept, -size.get(each, 0), each))
     near: dict[int, list[tuple[int, float]]] = {each: [] for each in every}
     for a, b, weight in neighbours(cloud):
         near[a].append((b, weight))
@@ -58,6 +66,8 @@ def distinct_colours(cloud: LabelledPoints, ids: Iterable[int] = ()) -> Palette:
                 cost = cost + weight * alike[taken[other]]
         # Rounded, so that equal costs stay equal whatever the order of the sum was.
         best = int(np.argmin(np.round(cost, 9)))
+        if each in kept and kept[each] in colours:
+            best = colours.index(kept[each])
         taken[each] = best
         everywhere += alike[best]
     return {each: colours[taken[each]] for each in every}
@@ -93,10 +103,10 @@ def _cells(at: Float32[np.ndarray, "points 3"]) -> Int64[np.ndarray, " points"]:
     return np.floor(at).astype(np.int64) @ np.array([1, 1 << 20, 1 << 40])
 
 
-def stored_colours(path: Path) -> Palette:
-    """The colours in an `instances.json`."""
-    listed = json.loads(path.read_text())["instances"]
-    return {each["id"]: rgb_of(each["colour"]) for each in listed}
+def colours_of(listed: Iterable[Mapping[str, Any]], path: Path) -> Palette:
+    """The colours of the objects that an `instances.json` at `path` lists."""
+    with reading(path, "the objects of a run", advice="remove it and lift again"):
+        return {each["id"]: rgb_of(each["colour"]) for each in listed}
 
 
 def rgb_of(colour: str) -> tuple[int, int, int]:

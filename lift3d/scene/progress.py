@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, runtime_checkable
 
+from lift3d.scene.printing import printable, to_console, to_stderr
+
 Tick = Callable[[int, int], None]
 """Called with the number of items done and the total."""
 
@@ -59,7 +61,7 @@ class Lines:
 
     def log(self, line: str) -> None:
         """Prints to stderr."""
-        print(line, file=sys.stderr, flush=True)
+        to_stderr(line)
 
 
 class Bars:
@@ -77,18 +79,18 @@ class Bars:
         from rich.progress import Progress as Drawing
 
         columns = (
-            TextColumn("{task.description:<12}"),
+            TextColumn("{task.description:<12}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
         )
         with Drawing(*columns, console=self.console, transient=True) as drawing:
-            task = drawing.add_task(name, total=None)
+            task = drawing.add_task(printable(name), total=None)
             yield lambda done, total: drawing.update(task, completed=done, total=total)
 
     def log(self, line: str) -> None:
         """Prints to stderr."""
-        self.console.print(line, highlight=False, markup=False)
+        to_console(self.console, line)
 
 
 def for_terminal() -> Bars | Lines:

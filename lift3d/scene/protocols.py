@@ -12,13 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
 
 from lift3d.scene import Masks, Matches, Points, Prompt, Scene, Skipped, View
 from lift3d.scene.mask_sets import ViewMasks
+
+Asked: TypeAlias = Literal["masks", "prompts", "features"]
+"""What a tracker asks a segmenter about a view."""
 
 
 @runtime_checkable
@@ -112,6 +115,22 @@ class HasFeatures(Protocol):
 
     def features(self, view: View) -> Float32[np.ndarray, "rows columns channels"]:
         """Features on a regular grid over the image; the same number of channels in all views."""
+        ...
+
+
+@runtime_checkable
+class CanPrepare(Protocol):
+    """A segmenter that works on a view once before it can be prompted, as SAM encodes it.
+
+    Another process does that work; without this the process that prompts does it all.
+    """
+
+    def prepared(self, view: View) -> Any:
+        """The result of that work, picklable."""
+        ...
+
+    def use_prepared(self, view: View, prepared: Any) -> None:
+        """Answer the next prompts for this view from the result."""
         ...
 
 
@@ -255,6 +274,13 @@ class TrackerConfig(BackendConfig):
     def needs_segmenter(self, segmentation: SegmenterConfig) -> bool:
         """Whether it uses the segmenter of these settings; built only then."""
         return True
+
+    def asks(self, number: int) -> frozenset[Asked]:
+        """What it will ask the segmenter about view `number`, so that workers can do it ahead.
+
+        A wrong answer changes no result: what is missing is done when it is asked for.
+        """
+        return frozenset(("masks", "prompts"))
 
     def check(self) -> None:
         """InputError where settings make no sense; called before long work begins."""

@@ -24,6 +24,9 @@ followed; the value and code of the chosen one are in the key of a stage."""
 RECORDING = (
     *("lift3d.run.stages", "lift3d.scene.storage", "lift3d.scene.progress", "lift3d.run.record"),
     *("lift3d.scene.fingerprint", "lift3d.scene.contents", "lift3d.scene.sources"),
+    *("lift3d.scene.printing", "lift3d.scene.compiled"),
+    *("lift3d.scene.workers.job", "lift3d.scene.workers.crew", "lift3d.scene.workers.views"),
+    *("lift3d.scene.workers.local", "lift3d.scene.workers.cluster", "lift3d.scene.threads"),
 )
 """Modules that affect when and where a stage runs, not its result."""
 

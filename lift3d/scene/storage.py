@@ -1,14 +1,15 @@
 """Files and folders that are either complete or absent, also after a kill or a power cut.
 
-Files are written under a temporary name, unique to the process, and get their final name when
-they are complete and on the disk. A folder to be replaced is renamed until the new one is in
-place. Where a process was killed in between, `tidy` restores it and removes temporary files.
+Files are written under a temporary name, unique to the process and the call, and get their final
+name when they are complete and on the disk. A folder to be replaced is renamed until the new one is
+in place. Where a process was killed in between, `tidy` restores it and removes temporary files.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import errno
+import itertools
 import os
 import platform
 import re
@@ -20,11 +21,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
-from zipfile import BadZipFile
 
 import numpy as np
 
-from lift3d.scene.errors import InputError
+from lift3d.scene.guarded import reading
+from lift3d.scene.guarded.arrays import load_npz
+from lift3d.scene.typed import arrays_fit
 
 T = TypeVar("T")
 
@@ -33,7 +35,10 @@ THREADS = 8
 10.3 s one after the other, 0.35 s with 8 threads (ext4)."""
 FOREIGN_AGE = 24 * 3600.0
 """Seconds after which a temporary file of another machine counts as abandoned; chosen by hand."""
-_TEMPORARY = re.compile(r"\..+\.(\d+)-([0-9a-f]{8})\.part(\.\w+)?")
+DAMAGED = "remove it and lift again"
+"""What to do where a file of a run cannot be read."""
+_TEMPORARY = re.compile(r"\..+\.(\d+)-([0-9a-f]{8})(?:-\d+)?\.part(\.\w+)?")
+_numbers = itertools.count()
 _ASIDE = re.compile(r"\.(.+)\.old")
 
 
@@ -135,7 +140,8 @@ def remove(path: Path) -> None:
 
 
 def _temporary(path: Path, suffix: str = "") -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}-{_machine()}.part{suffix}")
+    number = next(_numbers)  # two threads may write to one path
+    return path.with_name(f".{path.name}.{os.getpid()}-{_machine()}-{number}.part{suffix}")
 
 
 def _aside(path: Path) -> Path:
@@ -204,13 +210,11 @@ def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
 def load_arrays(path: Path, kind: type[T]) -> T:
     """The dataclass `kind` from an .npz of its fields; fields with a default may be absent.
 
-    Raises InputError where the file is missing, damaged or lacks a field.
+    Raises InputError where the file is missing or damaged, lacks a field, or where the type or the
+    shape of a field is another.
     """
     names = [each.name for each in dataclasses.fields(kind)]  # type: ignore[arg-type]
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            return kind(**{name: stored[name] for name in names if name in stored})
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; expected what a lift writes") from error
-    except (OSError, ValueError, TypeError, EOFError, BadZipFile, zlib.error) as error:
-        raise InputError(f"{path} cannot be read ({error}); remove it and lift again") from error
+    stored = load_npz(path, names, advice=DAMAGED)
+    with reading(path, "what a lift writes", advice=DAMAGED):
+        arrays_fit(stored, kind)
+        return kind(**stored)

@@ -23,3 +23,12 @@ def prefer_openmp() -> None:
     # Also where the variable is set: numba may have been imported before it was.
     layers = os.environ.get("NUMBA_THREADING_LAYER_PRIORITY", LAYERS).split()
     numba.config.THREADING_LAYER_PRIORITY = layers  # type: ignore[attr-defined]
+
+
+def use_cores(count: int) -> None:
+    """Limit the threads of numba, which counts them per thread, and of OpenCV."""
+    import cv2
+    import numba
+
+    numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+    cv2.setNumThreads(count)

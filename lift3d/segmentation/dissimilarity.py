@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import no_type_check
 
-import numba
 import numpy as np
 from jaxtyping import Float32, Int32
 
@@ -13,6 +12,7 @@ from lift3d.geometry import unproject
 from lift3d.geometry.lens import rays
 from lift3d.geometry.visibility import front_points
 from lift3d.scene import Camera, Depth, Image, View
+from lift3d.scene.compiled import compiled
 
 NARROW = 0.04
 """Depth holes are filled up to this distance from their border; a share of the picture's longer
@@ -141,7 +141,7 @@ def _difference(xyz: np.ndarray, depth: np.ndarray, axis: int, reach: int) -> np
     return tangent
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _edges(lab, xyz, normal, depth, colour, colour_alone, step, concave, convex):
     height, width = depth.shape

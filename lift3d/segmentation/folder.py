@@ -1,29 +1,36 @@
-"""Read existing masks: one file or folder per view, named after the view."""
+"""Read existing masks: one file or folder per view, named after the view, or one file for all."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from lift3d.scene import Camera, Masks, Prompt, Scene, View
+from lift3d.scene import Masks, Prompt, Scene, View
 from lift3d.scene.errors import FrameError, InputError
-from lift3d.scene.labelmaps import find_label_map, read_label_map
 from lift3d.scene.protocols import Segmenter, SegmenterConfig
 from lift3d.segmentation.answers import best_mask
+from lift3d.segmentation.mask_files import READERS, UNREAD, is_coloured, read_masks, unread
+from lift3d.segmentation.mask_json import AllViews
+
+INSIDE = ("masks", "labels", "annotations")
+"""Folders that tools put masks into."""
 
 
 @dataclass(frozen=True)
 class FolderConfig(SegmenterConfig):
-    """Existing masks: PATH/<view>.png with an id per pixel, <view>.npy or .npz with a stack
-    (masks, height, width), or a folder <view>/ with one binary PNG per mask.
+    """Existing masks, named after the view: ids in .png or .npy, a stack (masks, height, width) in
+    .npy or .npz, SAM's, COCO's or labelme's .json, ultralytics' .txt, or a folder <view>/ with one
+    PNG per mask. docs/masks.md has all.
     """
 
     path: Path
-    """The folder of masks. `lift3d info SCAN` prints the names of the views."""
+    """The folder of masks, or a COCO .json of all views. `lift3d info SCAN` prints the names of
+    the views."""
     ids: Literal["per-view", "consistent"] = "per-view"
     """`consistent`: equal ids in different views are the same object."""
     allow_missing: bool = False
@@ -36,10 +43,10 @@ class FolderConfig(SegmenterConfig):
 
     def build(self) -> Folder:
         """The segmenter; raises InputError if the folder does not exist."""
-        if not self.path.is_dir():
+        if not self.path.is_dir() and not (self.path.is_file() and self.path.suffix == ".json"):
             raise InputError(
                 f"{self.path} is not a folder; --segmentation.path expects the folder with the "
-                "masks, one <view>.png per view"
+                "masks, one <view>.png per view, or a COCO .json"
             )
         return Folder(self)
 
@@ -49,12 +56,19 @@ class Folder(Segmenter):
 
     def __init__(self, config: FolderConfig) -> None:
         self._config = config
+        self._reason = ""
+        """Why the only JSON file in the folder is not of all views."""
 
     def check(self, scene: Scene) -> None:
         """Raise InputError if views have no masks, before any work is done."""
-        missing = [view.name for view in scene.views if self._find(view.name) is None]
+        missing = [view.name for view in scene.views if self._find(view) is None]
         if not missing or (self._config.allow_missing and len(missing) < len(scene)):
             return
+        if self._config.path.is_file():
+            raise InputError(
+                f"{self._config.path} has no masks of {len(missing)} of {len(scene)} views "
+                f"({', '.join(missing[:3])}); its pictures have to be named after the views"
+            )
         held = [p for p in self._config.path.iterdir() if not p.name.startswith(".")]
         examples = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         found = ", ".join(sorted(p.name for p in held)[:3]) or "nothing"
@@ -63,6 +77,7 @@ class Folder(Segmenter):
             if len(missing) == len(scene)
             else "add them, or pass --segmentation.allow-missing if those views have no objects"
         )
+        hint = self._unread(missing) or hint
         raise InputError(
             f"{self._config.path} has masks for {len(scene) - len(missing)} of {len(scene)} views; "
             f"none for {examples} (found {len(held)} files: {found}); {hint}"
@@ -70,64 +85,90 @@ class Folder(Segmenter):
 
     def segment(self, view: View) -> Masks:
         """The masks of the view, with the ids of the files."""
-        path = self._find(view.name)
-        if path is None:
+        found = self._find(view)
+        if found is None:
             if self._config.allow_missing:
                 shape = (0, view.camera.height, view.camera.width)
                 return Masks(np.zeros(shape, bool), np.zeros(0, np.float32), np.zeros(0, np.int32))
             raise FrameError(f"no masks for view {view.name} in {self._config.path}")
-        if path.is_dir():
-            files = sorted(path.glob("*.png"))
-            if not files:
-                raise FrameError(f"{path} holds no PNG; write one binary mask per object")
-            masks = [_fitted(read_label_map(f), f, view.camera) for f in files]
-        elif path.suffix in (".npy", ".npz"):
-            masks = [_fitted(mask, path, view.camera) for mask in _stack(path)]
-        else:
-            return Masks.from_label_map(_fitted(read_label_map(path), path, view.camera))
-        stack = np.zeros((len(masks), view.camera.height, view.camera.width), bool)
-        for out, mask in zip(stack, masks, strict=True):
-            np.not_equal(mask, 0, out=out)
-        ids = np.arange(1, len(stack) + 1, dtype=np.int32)
-        return Masks(stack, np.ones(len(stack), np.float32), ids)
+        if isinstance(found, Path):
+            return read_masks(found, view.camera)
+        assert self._whole is not None
+        return self._whole.masks(found, view.camera)
 
     def prompt(self, view: View, prompts: Sequence[Prompt]) -> Masks:
         """For each prompt, the mask that classifies most of its points correctly."""
         masks = self.segment(view)
         return best_mask(masks, prompts)
 
-    def _find(self, name: str) -> Path | None:
-        labels = find_label_map(self._config.path, name)
-        if labels is not None:
-            return labels
-        others = [self._config.path / f"{name}{suffix}" for suffix in (".npy", ".npz", "")]
-        return next((path for path in others if path.exists()), None)
+    def _find(self, view: View) -> Path | str | None:
+        """The view's file or folder, or its picture's name in the file of all views."""
+        picture = _picture_of(view)
+        picture = picture and picture.resolve()
+        for home in self._homes:
+            for name in _names(view):
+                files = (home / f"{name}{suffix}" for suffix in READERS)
+                there = [each for each in files if each.is_file() and each.resolve() != picture]
+                there += [home / name] * (home / name).is_dir()
+                if there:
+                    return min(there, key=is_coloured) if len(there) > 1 else there[0]
+        found = self._by_number.get(int(view.name)) if view.name.isdecimal() else None
+        if found is not None and found.resolve() != picture:
+            return found
+        return None if self._whole is None else self._whole.name_of(list(_names(view)))
+
+    @cached_property
+    def _homes(self) -> list[Path]:
+        """The folder, and folders in it that tools put masks into."""
+        path = self._config.path
+        return [each for each in (path, *(path / name for name in INSIDE)) if each.is_dir()]
+
+    @cached_property
+    def _by_number(self) -> dict[int, Path]:
+        """Masks that are called by a number of their own, which may have other leading zeros."""
+        found: dict[int, list[Path]] = {}
+        for path in (each for home in self._homes for each in sorted(home.iterdir())):
+            if path.stem.isdecimal() and (path.suffix.lower() in READERS or path.is_dir()):
+                found.setdefault(int(path.stem), []).append(path)
+        return {number: paths[0] for number, paths in found.items() if len(paths) == 1}
+
+    @cached_property
+    def _whole(self) -> AllViews | None:
+        """The file of all views: `path` itself, or the only JSON file in the folder."""
+        path = self._config.path
+        if path.is_file():
+            return AllViews(path)
+        listed = [each for each in path.glob("*.json") if not each.name.startswith(".")]
+        if len(listed) != 1:
+            return None
+        try:
+            return AllViews(listed[0])
+        except InputError as error:
+            self._reason = str(error)
+            return None
+
+    def _unread(self, missing: Sequence[str]) -> str:
+        """Why files that are there are not read; empty where none seems meant."""
+        names = set(missing)
+        for path in sorted(self._config.path.iterdir()):
+            suffix = path.suffix.lower()
+            meant = path.stem in names and suffix not in READERS
+            if path.is_file() and (meant or suffix in UNREAD):
+                return unread(path.name, suffix)
+        return self._reason
 
 
-def _stack(path: Path) -> np.ndarray:
-    try:
-        held = np.load(path, allow_pickle=False)
-        stack = held[held.files[0]] if path.suffix == ".npz" else held
-    except (OSError, ValueError, IndexError, EOFError) as error:
-        raise FrameError(f"mask stack {path} cannot be read ({error}); write it again") from error
-    if stack.ndim != 3 or stack.dtype.kind not in "bui":
-        raise FrameError(
-            f"{path} holds {stack.dtype} {stack.shape}; expected a boolean stack "
-            "(masks, height, width)"
-        )
-    return stack
+def _names(view: View) -> Iterator[str]:
+    """Names of a view's masks: the view's own, and those of its picture, as tools use them."""
+    yield view.name
+    picture = _picture_of(view)
+    if picture is not None:
+        yield picture.stem
+        yield picture.name
 
 
-def _fitted(mask: np.ndarray, path: Path, camera: Camera) -> np.ndarray:
-    """The mask resized to the image by nearest neighbour, which keeps ids."""
-    height, width = mask.shape
-    if (width, height) == (camera.width, camera.height):
-        return mask
-    if abs(width * camera.height - height * camera.width) > max(camera.width, camera.height):
-        raise InputError(
-            f"{path} is {width}x{height}, its image {camera.width}x{camera.height}: the aspect "
-            "ratios differ, so the mask cannot be resized; create masks of the full image"
-        )
-    rows = ((np.arange(camera.height) + 0.5) * height / camera.height).astype(int)
-    columns = ((np.arange(camera.width) + 0.5) * width / camera.width).astype(int)
-    return mask[rows][:, columns]
+def _picture_of(view: View) -> Path | None:
+    """The file of the picture, where it has one of its own."""
+    load = view.load_image
+    path = load.args[0] if isinstance(load, partial) and load.args else None
+    return path if isinstance(path, Path) else None

@@ -93,6 +93,14 @@ class Regions(Segmenter):
         scores = np.array([np.clip(fit[each], 0, 1) for each in chosen], np.float32)
         return Masks(np.stack(stack) if stack else np.zeros(shape, bool), scores)
 
+    def prepared(self, view: View) -> Hierarchy:
+        """The view's tree."""
+        return self._hierarchy(view)
+
+    def use_prepared(self, view: View, prepared: Hierarchy) -> None:
+        """Keep the view's tree for prompts."""
+        self._cached = (view, prepared)
+
     def _hierarchy(self, view: View) -> Hierarchy:
         """The view's tree; the last tree is cached for prompts after `segment`."""
         if self._cached is None or self._cached[0] is not view:

@@ -91,7 +91,9 @@ class Simulated(Segmenter):
                 f"view {view.name} has no true instances to simulate masks from; "
                 "use a scene that has them (synthetic), or another segmenter"
             )
-        rng = np.random.default_rng([self._seed, zlib.crc32(view.name.encode())])
+        rng = np.random.default_rng(
+            [self._seed, zlib.crc32(view.name.encode(errors="surrogatepass"))]
+        )
         return Masks.from_label_map(damaged(truth, self._damage, rng))
 
     def prompt(self, view: View, prompts: Sequence[Prompt]) -> Masks:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import no_type_check
 
-import numba
 import numpy as np
 from jaxtyping import Float64, Int64
 
 from lift3d.association.shape.surfels import Surfels
+from lift3d.scene.compiled import compiled
 
 SUMS = 12
 """Sums over a piece, in cells: positions x y z; products xx yy zz xy xz yz; normals x y z."""
@@ -57,7 +57,7 @@ def meetings(
     return np.asarray(_meetings(one, size, other, other_size))
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _covariance(sums, size):
     x, y, z = sums[0] / size, sums[1] / size, sums[2] / size
@@ -71,7 +71,7 @@ def _covariance(sums, size):
     return out
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _eigenvalues(a):
     """Eigenvalues of a symmetric matrix, ascending (Smith 1961)."""
@@ -94,7 +94,7 @@ def _eigenvalues(a):
     return out
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _solids(sums, size):
     out = np.empty((len(size), 5))
@@ -107,7 +107,7 @@ def _solids(sums, size):
     return out
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _cross(a, b):
     return np.array(
@@ -115,7 +115,7 @@ def _cross(a, b):
     )
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _meetings(one, size, other, other_size):
     out = np.empty((len(size), 3))

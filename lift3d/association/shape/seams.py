@@ -11,6 +11,7 @@ from jaxtyping import Float64, Int32
 from lift3d.association.shape.surfels import Surfels
 from lift3d.association.superpoints import lab
 from lift3d.scene import Points
+from lift3d.scene.compiled import compiled
 
 REACH, AROUND = 2.8, 24
 """Radius of neighbours, in spacings of points or cells of surfels, and their maximum number. Chosen
@@ -85,7 +86,7 @@ def seams(
     return np.asarray(_between(a, b, surface.xyz, depth, across, near, cell))
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 @no_type_check
 def _lines(xyz, normal, light, near, start, spacing):
     """Deepest line and direction across it, for the points from `start` on."""
@@ -128,7 +129,7 @@ def _lines(xyz, normal, light, near, start, spacing):
     return depth, across
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 @no_type_check
 def _between(a, b, xyz, depth, across, near, cell):
     """Depth of the deepest line between or at two surfels."""

@@ -11,6 +11,7 @@ from jaxtyping import Float32, Float64, Int64
 
 from lift3d.association.superpoints import lab
 from lift3d.scene import Points
+from lift3d.scene.compiled import compiled
 
 NEAR = 2.25
 """Radius in cells of the neighbours whose plane a surfel moves onto. Chosen by hand; not tuned
@@ -111,7 +112,7 @@ def _averages(
     return xyz, normal, colour, total
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 @no_type_check
 def _onto_planes(xyz, normal, weight, near, distance):
     count = len(xyz)

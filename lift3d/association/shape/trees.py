@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import no_type_check
 
-import numba
 import numpy as np
 from jaxtyping import Float32, Float64, Int8, Int16, Int32
+
+from lift3d.scene.compiled import compiled
 
 LEAF, LEFT = 2, 1
 """Flags of a node: it is a leaf; rows with an unknown feature go left."""
@@ -56,7 +57,7 @@ class Trees:
         return np.asarray(1 / (1 + np.exp(-total - self.base)))
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _predict(features, feature, threshold, left, right, value, flags, root):
     out = np.zeros(len(features))

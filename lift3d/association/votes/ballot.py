@@ -12,6 +12,7 @@ from jaxtyping import Float32, Int32
 from lift3d.association.looks import looks
 from lift3d.geometry.visibility import DepthTolerance
 from lift3d.scene import Points, Scene, Skipped
+from lift3d.scene.compiled import compiled
 from lift3d.scene.errors import InputError
 from lift3d.scene.mask_sets import MaskSet, ViewMasks
 
@@ -123,7 +124,7 @@ def vote_labels(
     return ballot
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _ascends(point):
     strictly = True
@@ -132,7 +133,7 @@ def _ascends(point):
     return strictly
 
 
-@numba.njit(cache=True, inline="always")
+@compiled(inline="always")
 @no_type_check
 def _cast_one(p, label, weight, labels, weights, unlabelled):
     """One vote; 1 where it took over a slot, else 0."""
@@ -160,7 +161,7 @@ def _cast_one(p, label, weight, labels, weights, unlabelled):
     return 1
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _cast(point, label, weight, labels, weights, unlabelled):
     overflowed = 0
@@ -169,7 +170,7 @@ def _cast(point, label, weight, labels, weights, unlabelled):
     return overflowed
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 @no_type_check
 def _cast_parallel(point, label, weight, labels, weights, unlabelled):
     """As `_cast`; no point comes twice, so no two threads meet and the order does not matter."""
@@ -179,7 +180,7 @@ def _cast_parallel(point, label, weight, labels, weights, unlabelled):
     return overflowed
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 @no_type_check
 def _winners(labels, weights, unlabelled, min_share, background):
     points, slots = labels.shape
@@ -201,7 +202,7 @@ def _winners(labels, weights, unlabelled, min_share, background):
     return instance, score
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 @no_type_check
 def _top(labels, weights, top_labels, top_weights):
     points, slots = labels.shape

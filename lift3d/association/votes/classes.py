@@ -12,7 +12,7 @@ from lift3d.association.votes.ballot import vote_labels
 from lift3d.geometry.visibility import DepthTolerance
 from lift3d.scene import LabelledPoints, LabelMap, Points, Scene
 from lift3d.scene.errors import InputError
-from lift3d.scene.labelmaps import derived, resized_label_map
+from lift3d.scene.labelmaps import derived, renumber, resized_label_map
 
 
 def vote_classes(
@@ -44,9 +44,7 @@ def with_classes(
         raise InputError(f"{len(semantic)} classes for {len(cloud)} points")
     if whole_objects:
         found = classes_of_objects(cloud.instance, semantic)
-        table = np.zeros(int(cloud.instance.max(initial=0)) + 1, np.int32)
-        table[list(found)] = list(found.values())
-        of_object = table[cloud.instance]
+        of_object = renumber(cloud.instance, found)
         semantic = np.where(of_object > 0, of_object, semantic)
     return replace(cloud, semantic=semantic)
 

@@ -14,6 +14,7 @@ from jaxtyping import Float32, Int64
 from lift3d.association.looks import Look, looks
 from lift3d.geometry.visibility import DepthTolerance
 from lift3d.scene import Points, Scene
+from lift3d.scene.compiled import compiled
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.storage import atomic
 
@@ -79,12 +80,13 @@ def _shifted(
 
 
 def _channels(scene: Scene, features: FeatureMaps) -> int:
+    why = "it has no views"
     for index in range(len(scene)):
         try:
             return features(index).shape[2]
-        except FrameError:
-            continue
-    raise InputError(f"{scene.name}: no view has features")
+        except FrameError as error:
+            why = str(error)
+    raise InputError(f"{scene.name}: no view has features ({why})")
 
 
 def _into(
@@ -130,7 +132,7 @@ def _add_view(
     _add(sums, weight, seen.point, seen.row, seen.column, look.weight, maps, scale, height, width)
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 @no_type_check
 def _add(sums, weight, point, row, column, look, maps, scale, height, width):
     """A point comes once per view, so no two threads meet."""

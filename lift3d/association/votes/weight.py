@@ -11,6 +11,7 @@ from jaxtyping import Float32
 from lift3d.geometry.lens import pinhole
 from lift3d.geometry.visibility import Sightings
 from lift3d.scene import Camera, Points
+from lift3d.scene.compiled import compiled
 
 GRAZING = 0.05
 """Least cosine between the normal of a point and the ray to it (87 degrees and more), so that a
@@ -32,7 +33,7 @@ def vote_weight(points: Points, seen: Sightings, camera: Camera) -> Float32[np.n
     return weight
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 @no_type_check
 def _weigh(xyz, normal, point, confidence, pose, weight):
     # The camera's centre: -R^T t.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import no_type_check
 
-import numba
 import numpy as np
 from jaxtyping import Bool, Float32, Int32
 
 from lift3d.datasets.synthetic.world import CHECKER, CLOUDS, GRADIENT, GRAIN, STRIPES, World
+from lift3d.scene.compiled import compiled
 
 
 def albedo(
@@ -47,7 +47,7 @@ def lit(
     return np.clip(colour * (ambient + 0.55 * direct)[:, None], 0, 1).astype(np.float32)
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _lattice(i, j, k):
     """A repeatable random number in 0..1 for a lattice corner."""
@@ -56,7 +56,7 @@ def _lattice(i, j, k):
     return ((h ^ (h >> 16)) & 0xFFFF) / 65535.0
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _noise(u, v, seed):
     """Smooth value noise with one value per unit square."""
@@ -68,7 +68,7 @@ def _noise(u, v, seed):
     return low * (1 - b) + high * b
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _albedo(piece, xyz, normal, piece_from_world, colours, pattern, size):
     out = np.zeros((len(piece), 3), np.float32)

@@ -15,6 +15,7 @@ from lift3d import geometry
 from lift3d.datasets.synthetic import paint
 from lift3d.datasets.synthetic.world import World
 from lift3d.scene import Camera, Depth, LabelMap
+from lift3d.scene.compiled import compiled
 from lift3d.scene.errors import open3d
 
 SKY, NEAR_BY, BOUNCED = 12, 0.25, 0.75
@@ -151,7 +152,7 @@ def _directions() -> Float32[np.ndarray, "turns rays 3"]:
     return np.stack([radius * np.cos(angle), radius * np.sin(angle), up], -1).astype(np.float32)
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 @no_type_check
 def _about(start, normal, directions):
     """Rays from `start` in `directions` about the normal; the turn is a hash of the position."""

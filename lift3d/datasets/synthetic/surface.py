@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import no_type_check
 
-import numba
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
@@ -13,6 +12,7 @@ from lift3d.datasets.synthetic import paint
 from lift3d.datasets.synthetic.render import Caster
 from lift3d.datasets.synthetic.world import World
 from lift3d.scene import Camera, LabelledPoints, Points
+from lift3d.scene.compiled import compiled
 
 
 def visible_surface(
@@ -77,7 +77,7 @@ def _mark_seen(
     _mark(xyz, normal, camera_from_world, K.astype(np.float32), depth, seen)
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _mark(xyz, normal, rigid, K, depth, seen):
     height, width = depth.shape

@@ -7,12 +7,14 @@ from typing import no_type_check
 import numba
 import numpy as np
 
+from lift3d.scene.compiled import compiled
+
 DIGIT = 11
 """Bits per pass of the radix sort."""
 i4 = np.int32
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 @no_type_check
 def cell_keys(xyz, label, low, side, margin, bits):
     """The cell key of each pixel: a bit for labelled, then x, y and z with `bits` bits each.
@@ -29,7 +31,7 @@ def cell_keys(xyz, label, low, side, margin, bits):
     return keys
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def sort_keys(keys, bits):
     """Sorted keys and their original indices; a stable radix sort over the lowest `bits`."""

@@ -21,6 +21,7 @@ from lift3d.evaluation.consistency.scoring import Exclude
 from lift3d.geometry import project, unproject
 from lift3d.geometry.lens import inside, nearest
 from lift3d.scene import Scene, View
+from lift3d.scene.compiled import compiled
 from lift3d.scene.errors import FrameError, InputError
 
 log = logging.getLogger(__name__)
@@ -217,7 +218,7 @@ def _cosines(
     return own, other
 
 
-@numba.njit(cache=True, parallel=True, fastmath={"reassoc", "contract"})
+@compiled(parallel=True, fastmath={"reassoc", "contract"})
 @no_type_check
 def _sum(xyz, unit, view, order, cell_key, start, rows, epsilon, own, other):
     cells, channels = len(cell_key), unit.shape[1]
@@ -242,7 +243,7 @@ def _sum(xyz, unit, view, order, cell_key, start, rows, epsilon, own, other):
                         other[i, 1] += 1
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _within(xyz, p, q, epsilon):
     """The exact test; without fastmath, as the order of the sums is part of the definition."""

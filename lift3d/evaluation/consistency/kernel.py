@@ -17,6 +17,8 @@ from typing import no_type_check
 import numba
 import numpy as np
 
+from lift3d.scene.compiled import compiled
+
 DOUBT = 1e-5
 """Squared distances this close to the radius (in its units) are computed again in float64."""
 LANES = 64
@@ -26,7 +28,7 @@ FAR = np.float32(1e18)
 i4 = np.int32
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 @no_type_check
 def count(
     x, y, z, label, view, order, cell_key, start, bounds, rows, spans, kind, doubt, epsilon, out
@@ -107,13 +109,13 @@ def count(
                 out[i, 3] += o
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _tags(size):
     return np.empty((2, 2 * size + LANES), i4)
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _runs(cell_key, start, key, rows, spans, at, runs):
     """Write the runs of pixels around a cell to `runs`; returns the number of non-empty runs."""
@@ -134,7 +136,7 @@ def _runs(cell_key, start, key, rows, spans, at, runs):
     return found
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _total(runs, found):
     size = 0
@@ -143,7 +145,7 @@ def _total(runs, found):
     return size
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _fill(x, y, z, label, view, runs, found, cx, cy, cz, unit, near, tags):
     """Copy the runs into one buffer and pad it; returns the padded length."""
@@ -164,7 +166,7 @@ def _fill(x, y, z, label, view, runs, found, cx, cy, cz, unit, near, tags):
     return padded
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _one_label(labels, size):
     other = i4(0)
@@ -173,7 +175,7 @@ def _one_label(labels, size):
     return other == 0
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _pairs(nx, ny, nz, views, size, px, py, pz, doubt, view):
     """Counts of pixels certainly within the radius, of those in the view, and possibly within."""
@@ -190,7 +192,7 @@ def _pairs(nx, ny, nz, views, size, px, py, pz, doubt, view):
     return found, own, most
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _pairs_by_label(nx, ny, nz, labels, views, size, px, py, pz, doubt, label, view):
     """As `_pairs`, with labels: within, of those same label, same view, both; possibly within."""
@@ -210,7 +212,7 @@ def _pairs_by_label(nx, ny, nz, labels, views, size, px, py, pz, doubt, label, v
     return found, same, own, both, most
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _exactly(x, y, z, label, view, p, runs, found, epsilon):
     """The first four counts of `_pairs_by_label` in float64, by definition."""
@@ -227,7 +229,7 @@ def _exactly(x, y, z, label, view, p, runs, found, epsilon):
     return n, same, own, both
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _shift(source, begin, length, centre, unit, target, at):
     b, t = np.uint64(begin), np.uint64(at)
@@ -235,7 +237,7 @@ def _shift(source, begin, length, centre, unit, target, at):
         target[t + j] = (source[b + j] - centre) * unit
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _copy(source, begin, length, target, at):
     b, t = np.uint64(begin), np.uint64(at)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import csv
-import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, Int64
@@ -15,11 +14,15 @@ from jaxtyping import Int32, Int64
 from lift3d.datasets.scannet_surface import annotation_files, read_surface
 from lift3d.evaluation.metrics.classes import NYU40_NAMES, RAW_NAMES, Benchmark, Convention
 from lift3d.evaluation.metrics.scannet import INSTANCES_PER_LABEL
-from lift3d.scene import Points
+from lift3d.scene import NO_OFFSET, Offset, Points
 from lift3d.scene.errors import InputError
+from lift3d.scene.guarded import load_text, reading
+from lift3d.scene.labelmaps import renumber
 
 TABLES = ("scannetv2-labels.combined.tsv", "scannet-labels.combined.tsv")
 NYU40_LAST = 40
+RAW_SHARE = 0.1
+"""Share of labels above 40 from which labels without names are raw ids. Chosen by hand."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,15 +70,18 @@ class Annotation:
         )
 
 
-def read_annotation(folder: Path, scene: str, table: Path | None = None) -> Annotation:
+def read_annotation(
+    folder: Path, scene: str, table: Path | None = None, offset: Offset = NO_OFFSET
+) -> Annotation:
     """The annotation of one scan. `table` defaults to the .tsv in the folder or above it.
 
     With the table, an object's class is that of the annotators' name, as in ScanNet's own export.
     Without it, classes come from the label mesh, with the convention of `label_convention`.
+    Points are relative to `offset`.
     """
     paths = annotation_files(folder, scene)
-    surface = read_surface(*paths)
-    names = object_names(paths[2])
+    surface = read_surface(*paths, offset)
+    names = surface.names or {}
     table = table or find_table(folder)
     known = None if table is None else read_table(table)
     notes: list[str] = []
@@ -113,38 +119,32 @@ def label_convention(
 ) -> tuple[Convention, str]:
     """Whether labels are nyu40 or raw ids, and the reason.
 
-    Ids above 40 are raw. Else objects vote whose name has different ids in both lists: a chair is
-    5 in nyu40 and 2 among the raw ids. Without votes, nyu40.
+    Objects vote whose label is the id of their name in one list only: a chair is 5 in nyu40 and
+    2 among the raw ids. So a few stray ids decide nothing. Without votes it is raw where more
+    than `RAW_SHARE` of the labels are above 40, else nyu40.
     """
-    highest = int(label.max(initial=0))
-    if highest > NYU40_LAST:
-        return "raw", f"it has the id {highest}; nyu40 ends at {NYU40_LAST}"
     nyu40 = NYU40_NAMES if table is None else table.nyu40
     raw = RAW_NAMES if table is None else table.raw
     votes = {"nyu40": 0, "raw": 0}
     for each, name in names.items():
-        if name not in nyu40 or name not in raw or nyu40[name] == raw[name]:
-            continue
         own = label[instance == each]
         if len(own):
-            most = int(np.bincount(own.clip(0)).argmax())
-            votes["nyu40"] += most == nyu40[name]
-            votes["raw"] += most == raw[name]
+            found, counts = np.unique(own.clip(0), return_counts=True)
+            most = int(found[counts.argmax()])
+            is_nyu40, is_raw = most == nyu40.get(name), most == raw.get(name)
+            votes["nyu40"] += is_nyu40 and not is_raw
+            votes["raw"] += is_raw and not is_nyu40
     total = votes["nyu40"] + votes["raw"]
+    above = float(np.mean(label[label > 0] > NYU40_LAST)) if (label > 0).any() else 0.0
+    stray = f"; {above:.1%} of the labels are above {NYU40_LAST}" if above else ""
     if votes["raw"] > votes["nyu40"]:
         return "raw", f"{votes['raw']} of {total} objects have the raw id of their name"
     if total:
-        return "nyu40", f"{votes['nyu40']} of {total} objects have the nyu40 id of their name"
-    return "nyu40", "assumed: no object has an id of only one list"
-
-
-def object_names(aggregation: Path) -> dict[int, str]:
-    """objectId + 1 -> the annotators' class name."""
-    try:
-        groups: Any = json.loads(aggregation.read_text(encoding="utf-8"))["segGroups"]
-        return {int(each["objectId"]) + 1: str(each["label"]).strip() for each in groups}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{aggregation} is not ScanNet's aggregation: {error!r}") from error
+        why = f"{votes['nyu40']} of {total} objects have the nyu40 id of their name{stray}"
+        return "nyu40", why
+    if above > RAW_SHARE:
+        return "raw", f"{above:.0%} of the labels are above {NYU40_LAST}, where nyu40 ends"
+    return "nyu40", f"assumed: no object has an id of only one list{stray}"
 
 
 def find_table(folder: Path) -> Path | None:
@@ -157,11 +157,9 @@ def find_table(folder: Path) -> Path | None:
 
 def read_table(path: Path) -> LabelTable:
     """`raw_category` to `nyu40id` and `id`; rows without a number have no class."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
+    lines = load_text(path).splitlines()
+    with reading(path, "a label table"):
+        rows = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
     needed = {"raw_category", "nyu40id", "id"}
     if not rows or not needed <= rows[0].keys():
         raise InputError(f"{path}: expected tab-separated columns {', '.join(sorted(needed))}")
@@ -169,7 +167,7 @@ def read_table(path: Path) -> LabelTable:
         {
             (row["raw_category"] or "").strip(): int(row[column])
             for row in rows
-            if (row[column] or "").strip().isdigit()
+            if re.fullmatch(r"[0-9]{1,9}", (row[column] or "").strip())
         }
         for column in ("nyu40id", "id")
     )
@@ -179,8 +177,4 @@ def read_table(path: Path) -> LabelTable:
 def _by_object(
     instance: Int32[np.ndarray, " vertices"], names: Mapping[int, str], ids: Mapping[str, int]
 ) -> Int32[np.ndarray, " vertices"]:
-    of_object = np.zeros(int(instance.max(initial=0)) + 1, np.int32)
-    for each, name in names.items():
-        if each < len(of_object):
-            of_object[each] = ids.get(name, 0)
-    return of_object[instance]
+    return renumber(instance, {each: ids.get(name, 0) for each, name in names.items()})

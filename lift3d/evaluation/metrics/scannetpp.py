@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int32
 
+from lift3d.datasets.poses import numbers
+from lift3d.datasets.scannet_surface import read_groups, read_segments
+from lift3d.scene import NO_OFFSET, Offset
 from lift3d.scene.errors import InputError
+from lift3d.scene.guarded import load_text
+from lift3d.scene.guarded.ply import load_ply
 
 MESH, SEGMENTS, OBJECTS = "mesh_aligned_0.05.ply", "segments.json", "segments_anno.json"
 MASKED = "mesh_aligned_0.05_mask.txt"
@@ -37,27 +40,20 @@ def is_scannetpp(folder: Path) -> Path | None:
     return next((each for each in places if (each / OBJECTS).is_file()), None)
 
 
-def read_scannetpp(folder: Path) -> ScanNetPlusPlus:
-    """The truth of one scene, without classes.
+def read_scannetpp(folder: Path, offset: Offset = NO_OFFSET) -> ScanNetPlusPlus:
+    """The truth of one scene, without classes; points are relative to `offset`.
 
     A vertex of several objects is assigned to the smallest. The evaluated classes are read from
     `top100_instance.txt` in a folder above the scene; without that file, all objects except
     walls, floors and ceilings are evaluated.
     """
-    from plyfile import PlyData
-
-    vertex = PlyData.read(str(folder / MESH))["vertex"].data
-    xyz = np.stack([vertex[axis] for axis in "xyz"], axis=1).astype(np.float32)
-    try:
-        segment = np.asarray(_json(folder / SEGMENTS)["segIndices"], np.int64)
-        groups = _json(folder / OBJECTS)["segGroups"]
-        names = {number: str(each["label"]) for number, each in enumerate(groups, start=1)}
-        members = {
-            number: np.isin(segment, np.asarray(each["segments"], np.int64))
-            for number, each in enumerate(groups, start=1)
-        }
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{folder} has no valid ScanNet++ annotation: {error!r}") from error
+    xyz = load_ply(folder / MESH).local(offset)
+    segment = read_segments(folder / SEGMENTS)
+    groups = read_groups(folder / OBJECTS)
+    names = {number: each.get("label", "") for number, each in enumerate(groups, start=1)}
+    members = {
+        number: np.isin(segment, each["segments"]) for number, each in enumerate(groups, start=1)
+    }
     if len(segment) != len(xyz):
         raise InputError(f"{folder / SEGMENTS} has {len(segment)} entries, {MESH} {len(xyz)}")
     listed = _class_names(folder)
@@ -71,7 +67,10 @@ def read_scannetpp(folder: Path) -> ScanNetPlusPlus:
     instance[~np.isin(instance, list(evaluated))] = 0
     kept = np.ones(len(xyz), bool)
     if (folder / MASKED).is_file():
-        kept[np.loadtxt(folder / MASKED, np.int64, ndmin=1)] = False
+        masked = numbers(load_text(folder / MASKED), str(folder / MASKED))
+        if not np.isin(masked, np.arange(len(xyz))).all():
+            raise InputError(f"{folder / MASKED} names vertices that {MESH} has not")
+        kept[masked.astype(np.int64)] = False
         notes.append(f"{int((~kept).sum()):,} vertices left out by {MASKED}")
     protocol = (
         f"class-agnostic ScanNet++: {len(listed)} instance classes folded into one"
@@ -90,13 +89,6 @@ def _class_names(folder: Path) -> set[str]:
     for place in (here, *list(here.parents)[:4]):
         for name in CLASSES:
             if (place / name).is_file():
-                lines = (place / name).read_text(encoding="utf-8").splitlines()
+                lines = load_text(place / name).splitlines()
                 return {line.strip() for line in lines if line.strip()}
     return set()
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not readable JSON: {error}; download it again") from error

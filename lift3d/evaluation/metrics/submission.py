@@ -7,6 +7,7 @@ is text with 0 or 1 per vertex of the mesh (ScanNet), or JSON run lengths (ScanN
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -14,8 +15,11 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from jaxtyping import Bool, Int
 
+from lift3d.datasets.poses import numbers
 from lift3d.evaluation.metrics.scannet import Prediction
 from lift3d.scene.errors import InputError
+from lift3d.scene.guarded import load_bytes, load_text, reading
+from lift3d.scene.guarded.json_file import load_json, shown
 from lift3d.scene.storage import atomic
 
 MASKS = "predicted_masks"
@@ -78,39 +82,36 @@ def submitted_scenes(folder: Path) -> list[str]:
     return scenes
 
 
-def read_submission(folder: Path, scene: str) -> list[Prediction]:
-    """The instances of one scene in file order, with masks in either format.
+def read_submission(folder: Path, scene: str, vertices: int) -> list[Prediction]:
+    """The instances of one scene in file order, with masks of `vertices` in either format.
 
     As in the benchmark, a mask is all vertices that are not 0. If two lines name the same mask,
     the later label and confidence replace the first line's.
     """
     listing = folder / f"{scene}.txt"
-    try:
-        lines = listing.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{listing} cannot be read ({error}); expected a list of masks") from error
+    lines = load_text(listing).splitlines()
     stated: dict[Path, tuple[int, float]] = {}
     for number, line in enumerate(lines, start=1):
         if line.strip():
             path, label, confidence = _entry(listing, number, line.split())
             stated[path] = label, confidence
-    return [Prediction(read_mask(path), *each) for path, each in stated.items()]
+    return [Prediction(read_mask(path, vertices), *each) for path, each in stated.items()]
 
 
-def read_mask(path: Path) -> Bool[np.ndarray, " vertices"]:
-    """Read a mask file; its content decides the format."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"mask {path} cannot be read: {error.strerror}") from error
-    try:
+def read_mask(path: Path, vertices: int) -> Bool[np.ndarray, " vertices"]:
+    """Read a mask file of a scene with so many vertices; its content decides the format."""
+    content = load_bytes(path)
+    expected = "a mask: one integer per vertex, or run lengths as JSON"
+    with reading(path, expected, advice="write the submission again"):
         if content[:1] == b"{":
-            return from_run_lengths(json.loads(content))
-        return _from_text(content)
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"mask {path}: expected one integer per vertex, or run lengths as JSON ({error})"
-        ) from error
+            code = load_json(path)
+            if code["length"] != vertices:
+                raise ValueError(f"its length is {shown(code['length'])}, not {vertices}")
+            return from_run_lengths(code)
+        mask = _from_text(content)
+        if len(mask) != vertices:
+            raise ValueError(f"it has {len(mask)} entries, the scene {vertices} vertices")
+    return mask
 
 
 def run_lengths(mask: Bool[np.ndarray, " vertices"]) -> dict[str, Any]:
@@ -149,17 +150,16 @@ def _entry(listing: Path, number: int, words: Sequence[str]) -> tuple[Path, int,
     where = f"{listing}, line {number}"
     if len(words) != 3:
         raise InputError(f"{where}: expected `mask label confidence`, got {' '.join(words)!r}")
-    folder = listing.parent.resolve()
-    path = (folder / words[0]).resolve()
+    folder = Path(os.path.realpath(listing.parent))  # Path.resolve raises for a link to itself
+    path = Path(os.path.realpath(folder / words[0]))
     if not path.is_relative_to(folder):
         raise InputError(
             f"{where}: {words[0]} is outside the submission; give a path relative to it"
         )
-    try:
-        # The benchmark also accepts labels such as 5.0.
-        return path, int(float(words[1])), float(words[2])
-    except (ValueError, OverflowError) as error:
-        raise InputError(f"{where}: label and confidence are numbers ({error})") from error
+    label, confidence = numbers(" ".join(words[1:]), f"{where}: label and confidence")
+    if not (abs(label) <= np.iinfo(np.int32).max and np.isfinite(confidence)):
+        raise InputError(f"{where}: label {label:g} and confidence {confidence:g} are not usable")
+    return path, int(label), float(confidence)  # the benchmark also accepts labels such as 5.0
 
 
 def _from_text(content: bytes) -> Bool[np.ndarray, " vertices"]:
@@ -174,5 +174,5 @@ def _from_text(content: bytes) -> Bool[np.ndarray, " vertices"]:
 def _own_masks(folder: Path, scene: str) -> Iterable[Path]:
     """Masks of the scene, without those of scenes whose name has it as a prefix."""
     for path in (folder / MASKS).glob(f"{scene}_*"):
-        if path.suffix in SUFFIX.values() and path.stem.removeprefix(f"{scene}_").isdigit():
+        if path.suffix in SUFFIX.values() and path.stem.removeprefix(f"{scene}_").isdecimal():
             yield path

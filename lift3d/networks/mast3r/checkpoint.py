@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -15,11 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lift3d.networks.checkpoint import fit, read_checkpoint, shape
+from lift3d.networks.checkpoint import fit, is_state, read_checkpoint, shape
 from lift3d.networks.mast3r.network import Mast3r
 from lift3d.networks.mast3r.sizes import NetworkConfig
 from lift3d.networks.weights import MAST3R
 from lift3d.scene.errors import InputError
+from lift3d.scene.guarded import file_size, reading
+from lift3d.scene.guarded.json_file import load_json, shown
 
 ADVICE = f"Expected the weights of MASt3R, such as {MAST3R} (.pth file or hub folder)"
 
@@ -42,6 +43,8 @@ MODES: dict[str, Any] = {
     "two_confs": True,
 }
 """Options that this implementation has; checkpoints with other values are refused."""
+LARGEST = 65536
+"""Largest size of a network that is believed; those published are below 5000."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,9 @@ def parse_options(options: Mapping[str, Any], path: Path) -> NetworkConfig:
     sizes: dict[str, Any] = {
         ours: options[theirs] for theirs, ours in SIZES.items() if theirs in options
     }
-    dpt = options.get("dpt_override", {})
+    dpt = options.get("dpt_override") or {}
+    if not isinstance(dpt, dict):
+        raise InputError(f"{path}: dpt_override is {shown(dpt)}, expected a table. {ADVICE}")
     sizes |= {ours: _plain(dpt[theirs]) for theirs, ours in DPT_SIZES.items() if theirs in dpt}
     for name, value in sizes.items():
         numbers = value if name == "dpt_widths" else (value,)
@@ -112,11 +117,11 @@ def parse_options(options: Mapping[str, Any], path: Path) -> NetworkConfig:
         if (
             not isinstance(numbers, tuple)
             or len(numbers) != count
-            or not all(isinstance(number, int) and number > 0 for number in numbers)
+            or not all(isinstance(number, int) and 0 < number <= LARGEST for number in numbers)
         ):
             raise InputError(
-                f"{path}: {name} is {value!r}, expected {count} whole number"
-                f"{'s' * (count > 1)} above 0. {ADVICE}"
+                f"{path}: {name} is {shown(value)}, expected {count} whole number"
+                f"{'s' * (count > 1)} from 1 to {LARGEST}. {ADVICE}"
             )
     config = replace(NetworkConfig(), **sizes, descriptor_width=int(descriptors[1]))
     for side in ("encoder", "decoder"):
@@ -164,7 +169,7 @@ def fitted(state: Mapping[str, Tensor], model: Mast3r, path: Path) -> dict[str, 
 def _read_pth(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
     content = read_checkpoint(path, ADVICE, [argparse.Namespace])
     state = content.get("model") if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, dict) or not is_state(state):
         raise InputError(f"{path}: holds no 'model' with weights. {ADVICE}")
     text = getattr(content.get("args"), "model", None)
     if not isinstance(text, str):
@@ -204,7 +209,6 @@ def _literal(node: ast.expr) -> Any:
 
 
 def _read_folder(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     weights = next(
@@ -217,19 +221,11 @@ def _read_folder(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
     )
     if weights is None or not (path / "config.json").exists():
         raise InputError(f"{path}: no config.json with model.safetensors inside. {ADVICE}")
-    try:
-        config = json.loads((path / "config.json").read_text())
-    except ValueError as error:
-        raise InputError(f"{path / 'config.json'}: not JSON ({error}). {ADVICE}") from error
-    if not isinstance(config, dict):
-        raise InputError(f"{path / 'config.json'}: not a table of settings. {ADVICE}")
-    try:
+    config = load_json(path / "config.json", advice=ADVICE, kind=dict)
+    again = "it may be cut short: compare its size with the source and download it again"
+    file_size(weights, advice=again)
+    with reading(weights, "a safetensors file", advice=again):
         state = load_file(weights)
-    except (SafetensorError, OSError) as error:
-        raise InputError(
-            f"{weights}: not a safetensors file, or cut short ({error}); compare its size with the "
-            "source and download it again"
-        ) from error
     if isinstance(config.get("model_kwargs"), dict):
         config = {**config["model_kwargs"], "dpt_override": config.get("dpt_override") or {}}
     return config, state

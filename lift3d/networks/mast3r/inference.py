@@ -162,7 +162,7 @@ class Predictor:
             return list(_numpy(self.model.encode(pixels.to(self.device)).tokens))
 
         patch = self.model.config.patch
-        for group in _grouped(indices, sizes.__getitem__):
+        for group in grouped(indices, sizes.__getitem__):
             for index, tokens in self._in_batches(group, run, "encoding pictures"):
                 height, width = sizes[index]
                 encodings.put(index, tokens, height // patch, width // patch)
@@ -196,7 +196,7 @@ class Predictor:
                 for i in range(len(batch))
             ]
 
-        for group in _grouped(list(pairs), lambda pair: encodings.shape(*pair)):
+        for group in grouped(list(pairs), lambda pair: encodings.shape(*pair)):
             yield from self._in_batches(group, run, "decoding pairs")
 
     def _in_batches(
@@ -250,6 +250,10 @@ class Encodings:
         self.store.put((index,), {"tokens": tokens})
         self.shapes[index] = rows, columns
 
+    def one(self, index: int) -> tuple[np.ndarray, int, int]:
+        """The tokens of a picture, and their rows and columns."""
+        return self.store.get((index,))["tokens"], *self.shapes[index]
+
     def shape(self, *indices: int) -> tuple[tuple[int, int], ...]:
         """Rows and columns of tokens of each picture."""
         return tuple(self.shapes[index] for index in indices)
@@ -296,7 +300,7 @@ def _out_of_memory(error: Exception) -> bool:
     )
 
 
-def _grouped(items: list[T], kind: Callable[[T], object]) -> Iterator[list[T]]:
+def grouped(items: list[T], kind: Callable[[T], object]) -> Iterator[list[T]]:
     """Items grouped by kind, in their order."""
     groups: dict[object, list[T]] = {}
     for item in items:

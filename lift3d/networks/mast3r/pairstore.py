@@ -12,6 +12,7 @@ from typing import TypeAlias
 import numpy as np
 
 from lift3d.scene.errors import InputError
+from lift3d.scene.guarded.arrays import load_npy
 from lift3d.scene.storage import atomic
 
 Key: TypeAlias = tuple[int, ...]
@@ -120,9 +121,4 @@ class PairStore:
 
     @staticmethod
     def _read(path: Path) -> np.ndarray:
-        try:
-            return np.load(path)
-        except (OSError, ValueError, EOFError) as error:
-            raise InputError(
-                f"{path} is damaged ({error}); remove {path.parent} and run again"
-            ) from error
+        return load_npy(path, advice=f"remove {path.parent} and run again")

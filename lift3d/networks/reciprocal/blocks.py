@@ -12,6 +12,7 @@ import numba
 import numpy as np
 from jaxtyping import Float32, Int32
 
+from lift3d.scene.compiled import compiled
 from lift3d.scene.errors import InputError
 
 Descriptors: TypeAlias = Float32[np.ndarray, "height width channels"]
@@ -93,7 +94,7 @@ class Blocks:
         return found
 
 
-@numba.njit(cache=True, inline="always")
+@compiled(inline="always")
 @no_type_check
 def _pixel(large, small, p, height, width):
     """Row and column of a pixel of a block, clamped to the image."""
@@ -103,7 +104,7 @@ def _pixel(large, small, p, height, width):
     return min(row, height - 1), min(column, width - 1)
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _narrowest(values, axis):
     """Smallest cosine between the axis and the descriptors, rounded towards a wider cone."""
@@ -118,7 +119,7 @@ def _narrowest(values, axis):
     return max(least - 1e-6, -1.0)
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 @no_type_check
 def _cut(descriptors, values, axis, angle, small_axis, small_angle, off):
     """Fill the blocks; beyond the image border they repeat its pixels, which changes no result."""
@@ -158,7 +159,7 @@ def _cut(descriptors, values, axis, angle, small_axis, small_angle, off):
         angle[1, large] = np.sqrt(1.0 - cosine * cosine) + 1e-7
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _set_axis(mean):
     """Normalise the mean; where it is 0, any axis is valid."""
@@ -169,7 +170,7 @@ def _set_axis(mean):
         mean[0] = 1.0
 
 
-@numba.njit(cache=True, fastmath={"contract", "nnan", "nsz"})
+@compiled(fastmath={"contract", "nnan", "nsz"})
 @no_type_check
 def _products(query, matrix, out):
     """out = query @ matrix, eight channels at a time so that sums stay in registers."""
@@ -185,7 +186,7 @@ def _products(query, matrix, out):
             out[i] += low + high
 
 
-@numba.njit(cache=True, fastmath={"contract", "nnan", "nsz"})
+@compiled(fastmath={"contract", "nnan", "nsz"})
 @no_type_check
 def _sixteen(query, flat, start, out):
     """As `_products` with a matrix of 16 columns at `start` of a flat array.
@@ -207,7 +208,7 @@ def _sixteen(query, flat, start, out):
             out[i] += low + high
 
 
-@numba.njit(cache=True, fastmath={"contract", "nnan", "nsz"})
+@compiled(fastmath={"contract", "nnan", "nsz"})
 @no_type_check
 def _bound(products, cosine, sine, slack):
     """Replace cosines to the axes by upper bounds of the cosine to any direction in the cones."""
@@ -218,7 +219,7 @@ def _bound(products, cosine, sine, slack):
         products[i] = (np.float32(1.0) if t >= cosine[i] else edge) + slack
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _exact(query, flat, start):
     """Dot product with a column of a matrix of 16 columns, in double precision."""
@@ -228,7 +229,7 @@ def _exact(query, flat, start):
     return total
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _scan(query, large, flat, axes, angle, size, noise, slack, bound, product, best, pixel):
     """Best score and pixel after a search in one large block."""
@@ -258,7 +259,7 @@ def _scan(query, large, flat, axes, angle, size, noise, slack, bound, product, b
     return best, pixel
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 @no_type_check
 def _search(queries, flat, axis, angle, small_axes, small_angle, size, noise, slack, found):
     """Search sixteen queries at a time, so that they share the cached blocks."""

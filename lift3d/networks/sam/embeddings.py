@@ -7,7 +7,7 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,11 @@ class Embedding:
     padded: tuple[int, int] | None
     """Height and width of the image in the square's upper left corner, the rest being padding;
     None where the image was stretched to the full square."""
+
+    def on(self, device: Any) -> Embedding:
+        """The same embedding with its tensors on a device."""
+        tensors = {name: each.detach().to(device) for name, each in self.tensors.items()}
+        return replace(self, tensors=tensors)
 
     @property
     def fitted(self) -> tuple[int, int]:

@@ -167,6 +167,14 @@ class Promptable(Segmenter):
         )
         return np.array(grid[:rows, :columns], order="C")  # a copy: the embedding is cached
 
+    def prepared(self, view: View) -> Embedding:
+        """The view's embedding, in main memory."""
+        return self._embedding(view).on("cpu")
+
+    def use_prepared(self, view: View, prepared: Embedding) -> None:
+        """Keep the view's embedding for prompts."""
+        self._last = (view, prepared.on(self.network.device))
+
     def _embedding(self, view: View) -> Embedding:
         if self._last is None or self._last[0] is not view:
             self._last = (view, self._encoded(view.image()))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 from lift3d.networks import Precision
+from lift3d.networks.pretrained import ADVICE, pretrained, quiet
 from lift3d.networks.sam.embeddings import Embedding
 from lift3d.scene import Image
 from lift3d.scene.errors import InputError
+from lift3d.scene.guarded import reading
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +34,10 @@ class TransformersNetwork:
         self.device = choose_device(device)
         model, self.processor = load(checkpoint, local_files_only)
         self.model = model.to(self.device)
-        self.side: int = model.prompt_encoder.input_image_size
-        grid: int = model.prompt_encoder.image_embedding_size[0]
-        self.mask_side = 4 * grid
+        self._checkpoint = checkpoint
+        with reading(checkpoint, "a model that is prompted as SAM is", advice=ADVICE):
+            self.side: int = model.prompt_encoder.input_image_size
+            self.mask_side: int = 4 * model.prompt_encoder.image_embedding_size[0]
         self._precision = precision
 
     def identity(self) -> str:
@@ -51,8 +53,12 @@ class TransformersNetwork:
 
         from lift3d.networks.device import encoder_precision
 
-        prepared = self.processor(image, return_tensors="pt")
-        with torch.inference_mode(), encoder_precision(self._precision, self.device):
+        with (
+            reading(self._checkpoint, "a model with its own image processor", advice=ADVICE),
+            torch.inference_mode(),
+            encoder_precision(self._precision, self.device),
+        ):
+            prepared = self.processor(image, return_tensors="pt")
             encoded = self.model.get_image_embeddings(prepared["pixel_values"].to(self.device))
         if isinstance(encoded, tuple):  # HQ-SAM, which uses the first of the encoder's inner layers
             tensors = {"image": encoded[0], "inner": encoded[1][0]}
@@ -115,34 +121,22 @@ def load(checkpoint: str, local_files_only: bool) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoImageProcessor, AutoModelForMaskGeneration
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASK_GENERATION_MAPPING_NAMES
 
-    where = str(Path(checkpoint).expanduser())
-    source = where if Path(where).exists() else checkpoint
-    options: dict[str, Any] = {"local_files_only": local_files_only}
-    try:
-        config = AutoConfig.from_pretrained(source, **options)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{checkpoint}: no model of transformers there ({_first_line(error)}); give a folder "
-            "with config.json and weights, or the name of one on the Hugging Face hub"
-        ) from error
+    config = pretrained(AutoConfig, checkpoint, local_files_only)
     known = MODEL_FOR_MASK_GENERATION_MAPPING_NAMES
     if config.model_type not in known:
         raise InputError(
             f"{checkpoint}: a {config.model_type!r} model, which is not prompted as SAM is "
             f"(known: {', '.join(sorted(known))})"
         )
-    try:
-        with _quiet():
-            model, report = AutoModelForMaskGeneration.from_pretrained(
-                source, **options, dtype=torch.float32, output_loading_info=True
-            )
-        processor = AutoImageProcessor.from_pretrained(source, **options)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"{checkpoint}: a {config.model_type} model that cannot be loaded "
-            f"({_first_line(error)}); download it again, with config.json, "
-            "preprocessor_config.json and the weights"
-        ) from error
+    with quiet():
+        model, report = pretrained(
+            AutoModelForMaskGeneration,
+            checkpoint,
+            local_files_only,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    processor = pretrained(AutoImageProcessor, checkpoint, local_files_only)
     missing, unused = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
     if missing:
         raise InputError(
@@ -153,28 +147,3 @@ def load(checkpoint: str, local_files_only: bool) -> tuple[Any, Any]:
         # Not an error: folders of video models also have a tracker's weights.
         log.warning("%s: %d weights are not used, such as %s", checkpoint, len(unused), unused[0])
     return model.eval().requires_grad_(False), processor
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
-def _quiet() -> Any:
-    """A context without transformers' progress bar and report while weights are read."""
-    import contextlib
-
-    from transformers.utils import logging
-
-    @contextlib.contextmanager
-    def quiet() -> Any:
-        before = logging.get_verbosity(), logging.is_progress_bar_enabled()
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-        try:
-            yield
-        finally:
-            logging.set_verbosity(before[0])
-            if before[1]:
-                logging.enable_progress_bar()
-
-    return quiet()

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
 from lift3d.scene import Depth
+from lift3d.scene.compiled import compiled
 
 COARSE = 4
 """Scales and focal lengths are estimated on every n-th pixel."""
@@ -171,7 +172,7 @@ def _robust_mean(
     return mean, spread
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 @no_type_check
 def _average(depth, weight, scale, mean, spread):
     """Fill both maps; see `_robust_mean`."""

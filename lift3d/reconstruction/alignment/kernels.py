@@ -12,11 +12,13 @@ from typing import no_type_check
 import numba
 import numpy as np
 
+from lift3d.scene.compiled import compiled
+
 CHUNKS = 8
 """Cells are processed in this many pieces, so that sums do not depend on the number of threads."""
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _place(rotation, position, focal, scale, correction, cell, image, other, pixel, depth, k, out):
     """Fill `out` for observation `k`; see the module's docstring."""
@@ -36,7 +38,7 @@ def _place(rotation, position, focal, scale, correction, cell, image, other, pix
         )  # in the other's frame
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _jacobian(rotation, focal, i, j, out, target_x, target_y, jac, residual):
     """Both residuals and their derivatives by the image's 8, the other's 8 and the cell's value."""
@@ -67,7 +69,7 @@ def _jacobian(rotation, focal, i, j, out, target_x, target_y, jac, residual):
         jac[row, 16] = along
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _observation(
     rotation, position, focal, scale, correction,
@@ -82,7 +84,7 @@ def _observation(
     return weight[k] / (1 + square / width**2) ** 2
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 @no_type_check
 def distances(
     rotation, position, focal, scale, correction,
@@ -104,7 +106,7 @@ def distances(
             error[k] = np.hypot(f * out[9] - target[k, 0], f * out[10] - target[k, 1])
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 @no_type_check
 def normal_equations(
     rotation, position, focal, scale, correction,
@@ -180,7 +182,7 @@ def normal_equations(
                 place[observers[m]] = -1
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 @no_type_check
 def cell_steps(
     rotation, position, focal, scale, correction,

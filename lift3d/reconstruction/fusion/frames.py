@@ -68,16 +68,17 @@ def default_voxel(scene: Scene, sample: int = 16) -> float:
     around the middle 98 % of the surface, over `sample` views. Raises InputError if no view has
     depth.
     """
-    seen = []
+    seen, why = [], ""
     for view in scene.views[:: max(1, len(scene) // sample)]:
         try:
             frame = load_frame(view)
-        except FrameError:
+        except FrameError as error:
+            why = why or f" (first: {error})"
             continue
         seen.append(_coarse_surface(view.geometry_camera, frame.depth))
     if not seen or not sum(map(len, seen)):
         raise InputError(
-            f"{scene.source}: no view with depth, colour and pose to fuse; "
+            f"{scene.source}: no view with depth, colour and pose to fuse{why}; "
             "run a reconstruction backend first"
         )
     low, high = np.percentile(np.concatenate(seen), [1, 99], axis=0)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import NamedTuple, no_type_check
 
-import numba
 import numpy as np
 from jaxtyping import Float32, Int32, Int64
 
 from lift3d.geometry.lens import cell, pixel, within
+from lift3d.scene.compiled import compiled
 
 SUMS = 12
 """Per voxel: offset xyz, rgb, normal xyz, weight, weight with colour, confidence."""
@@ -59,14 +59,14 @@ class Rules(NamedTuple):
     stride: int
 
 
-@numba.njit(cache=True, inline="always")
+@compiled(inline="always")
 @no_type_check
 def _same_surface(a, b, edge, steps):
     """Whether two depths, `steps` pixels apart, may be on one surface; False for NaN and 0."""
     return a > 0.0 and b > 0.0 and abs(a - b) <= edge * steps * min(a, b)
 
 
-@numba.njit(cache=True, inline="always")
+@compiled(inline="always")
 @no_type_check
 def _difference(depth, ray_x, ray_y, v, u, down, right, edge):
     """Difference of the surface point along a pixel axis; (0, 0, 0) if unknown.
@@ -88,7 +88,7 @@ def _difference(depth, ray_x, ray_y, v, u, down, right, edge):
     return x, y, z1 - z0
 
 
-@numba.njit(cache=True, inline="always")
+@compiled(inline="always")
 @no_type_check
 def _find(table, key):
     """Position of `key` in the table, or of the free place where it belongs."""
@@ -101,7 +101,7 @@ def _find(table, key):
     return at
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _grow(full):
     """The table with doubled capacity, rehashed."""
@@ -122,7 +122,7 @@ def _grow(full):
     return Table(new_table, new_slot, new_keys, new_sums, new_views, count)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 @no_type_check
 def integrate(
     depth, confidence, image, ray, pose, focal, other_colour, colour, rules, number, full

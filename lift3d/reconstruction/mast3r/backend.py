@@ -5,16 +5,17 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
 
 from lift3d.networks.mast3r.checkpoint import CheckpointInfo, load
-from lift3d.networks.mast3r.inference import PredictorConfig
+from lift3d.networks.mast3r.inference import Encodings, Predictor, PredictorConfig, grouped
 from lift3d.networks.mast3r.network import Mast3r
 from lift3d.networks.mast3r.pairstore import PairStore
 from lift3d.networks.mast3r.preprocess import Prepared, prepare
@@ -23,11 +24,14 @@ from lift3d.networks.weights import find
 from lift3d.reconstruction.alignment import Aligned, Known, PairPrediction, align
 from lift3d.reconstruction.mast3r import Mast3rConfig
 from lift3d.reconstruction.pairs import PairsConfig
-from lift3d.scene import Camera, Depth, Matches, Scene, Skipped, View
+from lift3d.scene import NO_OFFSET, Camera, Depth, Matches, Scene, Skipped, View
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.fingerprint import fingerprint
+from lift3d.scene.guarded import load_text
+from lift3d.scene.guarded.json_file import load_json
 from lift3d.scene.sources import code_of
 from lift3d.scene.storage import atomic
+from lift3d.scene.workers.views import Pool
 
 TOGETHER = 8
 """Pairs predicted in both directions before they are matched and thinned; bounds memory."""
@@ -39,6 +43,12 @@ NEAR_SHARE = 0.03
 from their median position. Chosen by hand; not tuned on data."""
 PREDICTIONS, PAIRS = "predictions", "pairs.json"
 Pair = tuple[int, int]
+OneEncoded = tuple[np.ndarray, int, int]
+"""Tokens of a picture, their rows and columns."""
+Predicted = list[tuple[Pair, dict[str, np.ndarray]]]
+"""What to store of each ordered pair."""
+GroupTask = tuple[list[Pair], dict[int, OneEncoded], set[Pair], int]
+"""Pairs, the encodings of their pictures, which predictions stay dense, stride of the matches."""
 Tick = Callable[[int, int], None]
 
 
@@ -47,7 +57,13 @@ class Mast3rReconstruction:
 
     def __init__(self, config: Mast3rConfig) -> None:
         self.config = config
+        self.model: Mast3r | None
         self.model, self.info = load(find(config.weights))
+        self._pool: Pool | None = None
+
+    def take(self, pool: Pool) -> None:
+        """Encode pictures, and predict and match pairs, on these workers."""
+        self._pool, self.model = pool, None  # each worker loads its own
 
     def reconstruct(
         self, scene: Scene, progress: Tick | None = None, folder: Path | None = None
@@ -60,7 +76,12 @@ class Mast3rReconstruction:
         """
         views, images, skipped = self._prepared(scene)
         known = [self._known(scene, *each) for each in zip(views, images, strict=True)]
-        run = _Run(self.config, self.model, self.info, views, images, folder, progress)
+        network: _Here | _Spread
+        if self._pool is None:
+            network = _Here(self.config, self.model)
+        else:
+            network = _Spread(self.config, self._pool)
+        run = _Run(self.config, network, self.info, views, images, folder, progress)
         aligned = run.aligned(known)
         kept = []
         for index, (view, image) in enumerate(zip(views, images, strict=True)):
@@ -84,6 +105,7 @@ class Mast3rReconstruction:
             scene,
             views=tuple(kept),
             metric=metric,
+            offset=NO_OFFSET if self.config.poses == "estimate" else scene.offset,
             skipped=(*scene.skipped, *skipped),
             notes=(*scene.notes, *notes),
         )
@@ -142,12 +164,120 @@ def _near_position(scene: Scene) -> float:
     return max(NEAR_SHARE * float(np.median(apart)), 1e-9)
 
 
+def _predictor(config: Mast3rConfig, model: Mast3r | None = None) -> Predictor:
+    """The network, ready to run; loaded where it is not given."""
+    model = model or load(find(config.weights))[0]
+    return PredictorConfig(config.device, config.precision, config.batch).build(model)
+
+
+class _Here:
+    """The network in this process."""
+
+    def __init__(self, config: Mast3rConfig, model: Mast3r | None) -> None:
+        self.config = config
+        self.predictor = _predictor(config, model)
+
+    def encode(self, images: Sequence[Prepared], which: Iterable[int], tick: Tick) -> Encodings:
+        """The encodings of some of the images."""
+        return self.predictor.encode(images, which, tick)
+
+    def matched(
+        self, encodings: Encodings, groups: Sequence[Sequence[Pair]], dense: set[Pair]
+    ) -> Iterator[Predicted]:
+        """Of each group of pairs, what to store of both directions of each."""
+        for pairs in groups:
+            yield _predicted(self.predictor, encodings, pairs, dense, self.config.stride)
+
+
+class _Spread:
+    """The network in workers; each gets groups of pictures or pairs, as this process would."""
+
+    def __init__(self, config: Mast3rConfig, pool: Pool) -> None:
+        self.config, self._pool = config, pool
+        self._build = partial(_predictor, config)
+
+    def encode(self, images: Sequence[Prepared], which: Iterable[int], tick: Tick) -> Encodings:
+        """The encodings of some of the images."""
+        indices = list(dict.fromkeys(which))
+        encodings = Encodings(PairStore(memory_bytes=PredictorConfig().encodings_bytes))
+        batch = self.config.batch or TOGETHER
+        groups = [
+            group[first : first + batch]
+            for group in grouped(indices, lambda i: (images[i].height, images[i].width))
+            for first in range(0, len(group), batch)
+        ]
+        tasks = [[images[index] for index in group] for group in groups]
+        found = self._pool.over(_encoded, self._build, tasks, _named("pictures", groups))
+        for group, encoded in zip(groups, found, strict=True):
+            for index, one in zip(group, encoded, strict=True):
+                encodings.put(index, *one)
+                tick(len(encodings), len(indices))
+        return encodings
+
+    def matched(
+        self, encodings: Encodings, groups: Sequence[Sequence[Pair]], dense: set[Pair]
+    ) -> Iterator[Predicted]:
+        """Of each group of pairs, what to store of both directions of each."""
+        tasks = _Groups(encodings, groups, dense, self.config.stride)
+        return self._pool.over(_decoded, self._build, tasks, _named("pairs", groups))
+
+
+class _Groups(Sequence["GroupTask"]):
+    """Groups of pairs with the encodings of their pictures, which are read on access."""
+
+    def __init__(
+        self,
+        encodings: Encodings,
+        groups: Sequence[Sequence[Pair]],
+        dense: set[Pair],
+        stride: int,
+    ) -> None:
+        self._encodings, self._groups, self._dense = encodings, groups, dense
+        self._stride = stride
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def __getitem__(self, number: int) -> GroupTask:  # type: ignore[override]  # no slices
+        pairs = list(self._groups[number])
+        encoded = {index: self._encodings.one(index) for pair in pairs for index in pair}
+        both = {order for pair in pairs for order in (pair, pair[::-1])}
+        return pairs, encoded, both & self._dense, self._stride
+
+
+def _encoded(predictor: Predictor, images: Sequence[Prepared]) -> list[OneEncoded]:
+    """Encode some pictures, on a worker."""
+    encodings = predictor.encode(images, range(len(images)))
+    return [encodings.one(index) for index in range(len(images))]
+
+
+def _decoded(predictor: Predictor, task: GroupTask) -> Predicted:
+    """Predict and match some pairs, on a worker."""
+    pairs, encoded, dense, stride = task
+    encodings = Encodings(PairStore())
+    for index, one in encoded.items():
+        encodings.put(index, *one)
+    return _predicted(predictor, encodings, pairs, dense, stride)
+
+
+def _named(what: str, groups: Sequence[Sequence[Any]]) -> list[str]:
+    """A name for each group in messages.
+
+    >>> _named("pairs", [[3, 4], [5]])
+    ['pairs 1 to 2', 'pairs 3 to 3']
+    """
+    ends = list(itertools.accumulate(map(len, groups)))
+    return [
+        f"{what} {end - len(group) + 1} to {end}" for group, end in zip(groups, ends, strict=True)
+    ]
+
+
 @dataclass(frozen=True)
 class _Run:
     """One reconstruction: its pictures, folder and progress callback."""
 
     config: Mast3rConfig
-    model: Mast3r
+    network: _Here | _Spread
     info: CheckpointInfo
     views: list[View]
     images: list[Prepared]
@@ -179,13 +309,12 @@ class _Run:
     def _predict(self, store: PairStore, place: Path | None) -> list[Pair]:
         """Fill the store with both directions of every pair and its matches; returns the pairs."""
         config, names = self.config, [view.name for view in self.views]
-        predictor = PredictorConfig(config.device, config.precision, config.batch).build(self.model)
         encodings = None
         pairs = _listed(place)
         if pairs is None:
             features = None
             if config.pairs.uses_features(len(names)):
-                encodings = predictor.encode(self.images, range(len(names)), self._encoded)
+                encodings = self.network.encode(self.images, range(len(names)), self._encoded)
                 tokens = [encodings.store.get((i,))["tokens"] for i in range(len(names))]
                 features = np.stack([each.mean(0) for each in tokens]).astype(np.float32)
             pairs = config.pairs.choose(names, features)
@@ -194,48 +323,19 @@ class _Run:
                     part.write_text(json.dumps({"identity": self._identity, "pairs": pairs}))
         todo = [pair for pair in pairs if not (pair in store and pair[::-1] in store)]
         if todo and encodings is None:
-            encodings = predictor.encode(
+            encodings = self.network.encode(
                 self.images, itertools.chain.from_iterable(todo), self._encoded
             )
         dense = _dense(pairs, len(names), config.alignment.predictions_per_image)
         done = len(pairs) - len(todo)
-        for first in range(0, len(todo), TOGETHER):
-            some = todo[first : first + TOGETHER]
-            assert encodings is not None
-            both = [order for pair in some for order in (pair, pair[::-1])]
-            predicted = dict(predictor.decode(encodings, both))
-            for pair in some:
-                self._keep(store, pair, predicted, dense)
-                done += 1
-                self._report(len(names) + done, len(names) + len(pairs) + len(pairs))
+        groups = [todo[first : first + TOGETHER] for first in range(0, len(todo), TOGETHER)]
+        found = self.network.matched(encodings, groups, dense) if encodings else iter(())
+        for group, predicted in zip(groups, found, strict=True):
+            for order, arrays in predicted:
+                store.put(order, arrays)
+            done += len(group)
+            self._report(len(names) + done, len(names) + len(pairs) + len(pairs))
         return pairs
-
-    def _keep(
-        self,
-        store: PairStore,
-        pair: Pair,
-        predicted: dict[Pair, dict[str, np.ndarray]],
-        dense: set[Pair],
-    ) -> None:
-        """Match a pair and store what alignment needs; the matches are stored with (a, b)."""
-        there, back = predicted.pop(pair), predicted.pop(pair[::-1])
-        found = match_pair(
-            [
-                DescribedPair(
-                    there["desc_1"], there["desc_2"], there["desc_conf_1"], there["desc_conf_2"]
-                ),
-                DescribedPair(
-                    back["desc_2"], back["desc_1"], back["desc_conf_2"], back["desc_conf_1"]
-                ),
-            ],
-            self.config.stride,
-        )
-        matched = {"xy_a": found.xy_in_a, "xy_b": found.xy_in_b, "confidence": found.confidence}
-        for order, arrays, more in ((pair[::-1], back, {}), (pair, there, matched)):
-            thin = PairPrediction(
-                arrays["pts3d_1"], arrays["pts3d_2"], arrays["conf_1"], arrays["conf_2"]
-            ).condensed(order in dense)
-            store.put(order, _packed(thin) | more)
 
     @cached_property
     def _identity(self) -> str:
@@ -281,6 +381,42 @@ class _Stored(Mapping[Pair, PairPrediction]):
         return len(self._pairs)
 
 
+def _predicted(
+    predictor: Predictor,
+    encodings: Encodings,
+    pairs: Sequence[Pair],
+    dense: Set[Pair],
+    stride: int,
+) -> Predicted:
+    """Predict both directions of some pairs and match them; what alignment needs of each.
+
+    The matches are with (a, b), after (b, a).
+    """
+    both = [order for pair in pairs for order in (pair, pair[::-1])]
+    predicted = dict(predictor.decode(encodings, both))
+    kept = []
+    for pair in pairs:
+        there, back = predicted.pop(pair), predicted.pop(pair[::-1])
+        found = match_pair(
+            [
+                DescribedPair(
+                    there["desc_1"], there["desc_2"], there["desc_conf_1"], there["desc_conf_2"]
+                ),
+                DescribedPair(
+                    back["desc_2"], back["desc_1"], back["desc_conf_2"], back["desc_conf_1"]
+                ),
+            ],
+            stride,
+        )
+        matched = {"xy_a": found.xy_in_a, "xy_b": found.xy_in_b, "confidence": found.confidence}
+        for order, arrays, more in ((pair[::-1], back, {}), (pair, there, matched)):
+            thin = PairPrediction(
+                arrays["pts3d_1"], arrays["pts3d_2"], arrays["conf_1"], arrays["conf_2"]
+            ).condensed(order in dense)
+            kept.append((order, _packed(thin) | more))
+    return kept
+
+
 def _packed(thin: PairPrediction) -> dict[str, np.ndarray]:
     """Arrays to store. Half precision (0.05 %) is far finer than the network's accuracy."""
     largest = float(np.finfo(np.float16).max)
@@ -303,9 +439,9 @@ def _listed(place: Path | None) -> list[Pair] | None:
     if place is None:
         return None
     try:
-        listed = json.loads((place.parent / PAIRS).read_text())
-        identity = (place / "identity.txt").read_text()
-    except (OSError, ValueError):
+        listed = load_json(place.parent / PAIRS, kind=dict)
+        identity = load_text(place / "identity.txt")
+    except InputError:
         return None
     if listed.get("identity") != identity:
         return None

@@ -1,4 +1,4 @@
-"""Lift many scans on Ray, one run folder each; scans that fail are quarantined, others go on."""
+"""Lift many scans, one run folder each; scans that fail are quarantined, others go on."""
 
 from __future__ import annotations
 
@@ -9,22 +9,25 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from lift3d.datasets.scannet_surface import annotation_files
 from lift3d.run.batch.board import Board, for_terminal
-from lift3d.run.batch.overview import Row, ScanState, write_overview
+from lift3d.run.batch.overview import PAGE, TABLE, Row, ScanState, write_overview
 from lift3d.run.batch.workers import Ended, Workers, run_all
 from lift3d.run.lift import lift
 from lift3d.run.record import RUN
-from lift3d.run.settings import LiftConfig
+from lift3d.run.settings import LiftConfig, uses_network, without_extras
 from lift3d.run.stages import RECORDS, alone_in, open_run
 from lift3d.scene.contents import remembered
 from lift3d.scene.errors import InputError
 from lift3d.scene.fingerprint import fingerprint
+from lift3d.scene.guarded.json_file import load_json
 from lift3d.scene.sources import package_code
 from lift3d.scene.storage import atomic
-from lift3d.scene.threads import arrange_threads
+from lift3d.scene.typed import conforming
+from lift3d.scene.workers.local import gpus
+from lift3d.scene.workers.views import ViewWorkers
 
 QUARANTINE = "quarantine.json"
 OWN = ".batch"
@@ -79,12 +82,12 @@ def batch(
                 board.say(
                     f"{name}: skipped: it failed before and has not changed; --again tries it"
                 )
+        network = uses_network(settings)
         tasks = {
-            name: partial(lift_one, job.config, list(command), out / OWN / f"{name}.json")
+            name: partial(lift_one, job.config, list(command), out / OWN / f"{name}.json", network)
             for name, job in jobs.items()
             if rows[name].state == "not done"
         }
-        network = uses_network(settings)
         workers = workers or Workers()
         with board.shown(len(tasks), partial(_running, out / OWN, jobs)):
             try:
@@ -103,14 +106,19 @@ def batch(
 
 
 def planned(scans: Iterable[Path], settings: LiftConfig) -> list[Job]:
-    """One job per scan, in the order given. InputError where two scans share a name."""
+    """One job per scan, in the order given. InputError where two scans share a name, or a name
+    is that of a file of the batch.
+    """
     jobs: dict[str, Job] = {}
     # Without the fields of the batch: a run's settings must not depend on the list of scans.
-    settings = LiftConfig(
-        **{each.name: getattr(settings, each.name) for each in fields(LiftConfig)}
-    )
+    settings = without_extras(settings)
     for scan in scans:
         name = scan_name(scan)
+        if name.lower() in ("", OWN, QUARANTINE, TABLE, PAGE):
+            raise InputError(
+                f"the run folder of {scan} would have the name {name!r}, which the batch needs for "
+                "itself; rename the scan"
+            )
         if name in jobs:
             raise InputError(
                 f"{scan} and {jobs[name].config.input} would both be lifted into "
@@ -136,19 +144,11 @@ def scan_name(scan: Path) -> str:
     return stem.replace(":", "_")
 
 
-def uses_network(settings: object) -> bool:
-    """Whether a chosen backend can use a GPU."""
-    parts = [getattr(settings, each.name) for each in fields(settings)]  # type: ignore[arg-type]
-    return any(
-        getattr(part, "device", "cpu") != "cpu" or uses_network(part)
-        for part in parts
-        if is_dataclass(part)
-    )
+def lift_one(config: LiftConfig, command: list[str], marker: Path, network: bool = False) -> None:
+    """Lift one scan, on a worker. The file `marker` exists while it runs and has the process id.
 
-
-def lift_one(config: LiftConfig, command: list[str], marker: Path) -> None:
-    """Lift one scan, on a worker. The file `marker` exists while it runs and has the process id."""
-    arrange_threads()
+    With a `network` the views are spread over the GPUs of the worker.
+    """
     try:
         with alone_in(open_run(config.out)):
             pass
@@ -157,7 +157,8 @@ def lift_one(config: LiftConfig, command: list[str], marker: Path) -> None:
     with atomic(marker) as part:
         part.write_text(json.dumps({"pid": os.getpid()}))
     try:
-        lift(config, command=command)
+        views = ViewWorkers(max(1, len(gpus())) if network else 1)
+        lift(config, command=command, workers=views)
     finally:
         marker.unlink(missing_ok=True)
 
@@ -220,6 +221,17 @@ def _alone(out: Path) -> Iterator[None]:
         yield
 
 
+class Entry(TypedDict):
+    """A scan in `quarantine.json`."""
+
+    scan: str
+    input: str
+    folder: str
+    error: str
+    attempts: int
+    state: str
+
+
 def _entry(job: Job, row: Row) -> dict[str, Any]:
     kept = ("scan", "input", "folder", "error", "attempts")
     return {name: value for name, value in asdict(row).items() if name in kept} | {
@@ -228,12 +240,11 @@ def _entry(job: Job, row: Row) -> dict[str, Any]:
 
 
 def _read_quarantine(out: Path) -> dict[str, dict[str, Any]]:
-    try:
-        return {each["scan"]: each for each in json.loads((out / QUARANTINE).read_text())}
-    except FileNotFoundError:
+    path = out / QUARANTINE
+    if not path.exists():
         return {}
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{out / QUARANTINE} is damaged ({error!r}); remove it") from error
+    entries = conforming(load_json(path, advice="remove it"), list[Entry], path, "remove it")
+    return {each["scan"]: each for each in entries}
 
 
 def _write_quarantine(out: Path, entries: dict[str, dict[str, Any]]) -> None:

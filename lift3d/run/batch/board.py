@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
 from lift3d.run.batch.overview import Row
+from lift3d.run.record import STAGES
+from lift3d.scene.printing import printable, to_console, to_stderr
 from lift3d.scene.progress import PATIENCE
 
-STAGES = ("reconstruct", "fuse", "track", "associate", "correct", "check", "report")
 Running = Callable[[], list[tuple[str, int]]]
 """Scans being lifted and the number of their finished stages."""
 
@@ -53,7 +54,7 @@ class LineBoard:
     def say(self, line: str) -> None:
         """Print to stderr."""
         self.last_line = time.monotonic()
-        print(line, file=sys.stderr, flush=True)
+        to_stderr(line)
 
     def ended(self, row: Row) -> None:
         """Print the scan's row as one line."""
@@ -84,7 +85,7 @@ class BarBoard:
         from rich.progress import Progress as Drawing
 
         columns = (
-            TextColumn("{task.description:<32}"),
+            TextColumn("{task.description:<32}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -97,7 +98,7 @@ class BarBoard:
 
     def say(self, line: str) -> None:
         """Print above the bars."""
-        self.console.print(line, highlight=False, markup=False)
+        to_console(self.console, line)
 
     def ended(self, row: Row) -> None:
         """Print the scan's row as one line and advance the batch's bar."""
@@ -111,8 +112,8 @@ class BarBoard:
             self.drawing.remove_task(self.bars.pop(name))
         for name, done in now.items():
             if name not in self.bars:
-                self.bars[name] = self.drawing.add_task(name, total=len(STAGES))
-            text = f"  {name} · {stage(done)}"
+                self.bars[name] = self.drawing.add_task(printable(name), total=len(STAGES))
+            text = printable(f"  {name} · {stage(done)}")
             self.drawing.update(self.bars[name], completed=done, description=text)
 
 

@@ -12,7 +12,6 @@ from typing import Any, Literal, TypeAlias
 from urllib.parse import quote
 
 from rich.console import Console
-from rich.table import Table
 
 from lift3d.run.batch.workers import Ended
 from lift3d.run.layout import Layout
@@ -21,6 +20,7 @@ from lift3d.run.report.markup import Markup, element, joined, table
 from lift3d.run.report.style import STYLE
 from lift3d.run.run import Run
 from lift3d.run.settings import LiftConfig
+from lift3d.scene.printing import plain_table, to_console
 from lift3d.scene.storage import atomic
 
 TABLE, PAGE = "batch.json", "batch.html"
@@ -133,8 +133,7 @@ def means(rows: Sequence[Row]) -> dict[str, Any]:
 
 def print_overview(out: Path, rows: Sequence[Row]) -> None:
     """Print a line per scan, the means, and the path of the page."""
-    shown = Table(box=None, pad_edge=False, header_style="bold", title=str(out))
-    shown.title_justify = "left"
+    shown = plain_table(out, header_style="bold")
     for at, name in enumerate(HEAD):
         shown.add_column(name, justify="right" if at else "left", overflow="fold")
     for row in rows:
@@ -147,10 +146,10 @@ def print_overview(out: Path, rows: Sequence[Row]) -> None:
     console.print(shown)
     for row in rows:
         if row.state != "done":
-            console.print(row.in_words(), markup=False, highlight=False)
+            to_console(console, row.in_words())
     for protocol in sorted({row.protocol.partition(" (")[0] for row in rows if row.protocol}):
-        console.print(f"AP: {protocol}", markup=False, highlight=False)
-    console.print(tally(rows), str(out / PAGE), sep="; ", markup=False, highlight=False)
+        to_console(console, f"AP: {protocol}")
+    to_console(console, f"{tally(rows)}; {out / PAGE}")
 
 
 def tally(rows: Sequence[Row]) -> str:
@@ -209,7 +208,7 @@ def _page(out: Path, rows: Sequence[Row]) -> str:
 
 def _linked(out: Path, row: Row) -> Markup:
     place = os.path.relpath(Layout(Path(row.folder)).report, out)
-    return element("a", row.scan, href=quote(Path(place).as_posix()))
+    return element("a", row.scan, href=quote(os.fsencode(place)))
 
 
 def _left_over(rows: Sequence[Row]) -> Markup:

@@ -5,21 +5,22 @@ The report is one file with its pictures in it; it loads nothing and has no scri
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lift3d.correction.edits import EditFile
 from lift3d.export.ply import read_cloud
 from lift3d.run.layout import Layout
-from lift3d.run.report import numbers, objects, pictures, views
+from lift3d.run.report import corrections, numbers, objects, pictures, views
 from lift3d.run.report.best_views import BestView, coloured_copies, update_best_views
 from lift3d.run.report.markup import Markup, element, joined, zoom
 from lift3d.run.report.style import STYLE
 from lift3d.run.report.verdict import next_step, verdict
+from lift3d.run.schema import read_run_file
 from lift3d.scene import Scene
 from lift3d.scene.colours import Palette
-from lift3d.scene.palette import stored_colours
+from lift3d.scene.palette import colours_of
 from lift3d.scene.storage import atomic
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -32,10 +33,10 @@ def write_report(folder: Path, scene: Scene, run: Mapping[str, Any]) -> None:
     `scene`; for one that cannot be read the report has a message.
     """
     files = Layout(folder)
-    checked = json.loads(files.consistency.read_text())
-    instances = json.loads(files.instances.read_text())
-    palette = stored_colours(files.instances)
-    shown = pictures.sides(read_cloud(files.cloud), scene, palette)
+    checked = read_run_file(files.consistency)
+    instances = read_run_file(files.instances)
+    palette = colours_of(instances["instances"], files.instances)
+    shown = pictures.sides(read_cloud(files.cloud, scene.offset), scene, palette)
     pictures.write_sheet(files.picture, shown)
     best, thumbs = _coloured(files, scene, palette, views.thumbs_of(checked))
     cut_outs = objects.cut_outs(instances, scene, files.labels, best, palette, run["views"])
@@ -47,6 +48,7 @@ def write_report(folder: Path, scene: Scene, run: Mapping[str, Any]) -> None:
         views.worst_views(scene, folder, checked, palette),
         objects.objects(instances, scene, cut_outs, run["views"]),
         views.all_views(checked, thumbs),
+        corrections.corrections(run, checked, EditFile(files.edits).read()),
         numbers.explained(run, checked, instances),
         numbers.warnings(run),
         numbers.cost(run),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from html import escape
 
+from lift3d.scene.printing import printable
+
 VOID = {"img", "meta", "br", "input"}
 
 
@@ -18,7 +20,7 @@ def element(tag: str, *children: object, **attributes: object) -> Markup:
     '<td class="number">a &lt; b</td>'
     """
     names = {name.rstrip("_").replace("_", "-"): value for name, value in attributes.items()}
-    given = "".join(f' {name}="{escape(str(value))}"' for name, value in names.items())
+    given = "".join(f' {name}="{escape(printable(value))}"' for name, value in names.items())
     if tag in VOID:
         return Markup(f"<{tag}{given}>")
     return Markup(f"<{tag}{given}>{joined(*children)}</{tag}>")
@@ -26,7 +28,7 @@ def element(tag: str, *children: object, **attributes: object) -> Markup:
 
 def joined(*children: object) -> Markup:
     """The children concatenated, texts escaped."""
-    return Markup("".join(c if isinstance(c, Markup) else escape(str(c)) for c in children))
+    return Markup("".join(c if isinstance(c, Markup) else escape(printable(c)) for c in children))
 
 
 def table(

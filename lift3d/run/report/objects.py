@@ -88,6 +88,8 @@ def _card(
         size = " × ".join(f"{high - low:.2f}" for low, high in sides)
         lines.append(element("small", size + unit))
     name = f"object {each['id']}"
+    if each.get("name") or each.get("class"):
+        name += f": {each.get('name') or each['class']}"
     picture = cut_outs.get(each["id"])
     if picture is None or isinstance(picture, str):
         text = "in no view" if picture is None and not each["views"] else picture or ""

@@ -15,6 +15,7 @@ from lift3d.geometry.visibility import spacing
 from lift3d.run.report.best_views import Box
 from lift3d.scene import Image, LabelledPoints, LabelMap, Scene, View
 from lift3d.scene.colours import Palette, heat_colours, label_colours, overlay
+from lift3d.scene.guarded.pictures import opened_picture
 from lift3d.scene.labelmaps import find_label_map, read_label_map
 from lift3d.scene.storage import atomic
 
@@ -128,11 +129,9 @@ def _outline(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height
 
 def _heat(path: Path) -> UInt8[np.ndarray, "_ _"] | None:
     """The stored disagreement: 0 not compared; 1 to 255 for a share from none to all."""
-    from PIL import Image as Pillow
-
     if not path.is_file():
         return None
-    with Pillow.open(path) as stored:
+    with opened_picture(path) as stored:
         return np.array(stored)
 
 

@@ -6,11 +6,11 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lift3d.correction.doubts import LOW_CONFIDENCE
+from lift3d.correction.history import Corrections
+
 Json = Mapping[str, Any]
 
-LOW_CONFIDENCE = 0.05
-"""Objects with a lower confidence are doubtful. Chosen on the demo: 26 of its 67 objects are below,
-all of them parts of objects; every true object that was found is above."""
 FEW_POINTS = 0.0005
 """Share of the cloud's points; objects with fewer are doubtful, as they may be noise. Chosen by
 hand."""
@@ -38,7 +38,9 @@ def doubts(entry: Json, points: int, views: int) -> dict[str, str]:
     Maps each field of the entry that is too low ("confidence", "points", "views") to the reason in
     words. `points` and `views` are the numbers of the cloud's points and the run's views.
     """
-    why = {}
+    why: dict[str, str] = {}
+    if entry.get("reviewed"):
+        return why
     if entry["points"] < FEW_POINTS * points:
         why["points"] = f"only {counted(entry['points'], 'point')}"
     if views > FEW_VIEWS and entry["views"] <= FEW_VIEWS:
@@ -98,6 +100,8 @@ def verdict(run: Json, checked: Json, instances: Json) -> str:
     else:
         parts[0] += ", none of them doubtful"
     parts += [*_agreement(checked), *_scores(checked.get("truth"))]
+    if run.get("edits"):
+        parts.append(f"corrected by hand: {Corrections.of_json(run['edits'])}")
     return "; ".join(parts) + "."
 
 

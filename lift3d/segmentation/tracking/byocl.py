@@ -18,6 +18,7 @@ from lift3d.geometry import normals
 from lift3d.scene import LabelMap, Scene, Skipped, View
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.protocols import (
+    Asked,
     HasFeatures,
     Matcher,
     Seeded,
@@ -56,6 +57,10 @@ class ByoclConfig(Seeded, TrackerConfig):
     def needs_segmenter(self, segmentation: SegmenterConfig) -> bool:
         """Whether the segmenter has features; colour features need no segmenter."""
         return segmentation.gives_features
+
+    def asks(self, number: int) -> frozenset[Asked]:
+        """Features alone."""
+        return frozenset(("features",))
 
     def check(self) -> None:
         """Raise InputError if a number is too small."""

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import no_type_check
 
-import numba
 import numpy as np
 from jaxtyping import Float64, Int32, Int64
 
@@ -14,6 +13,7 @@ from lift3d.geometry import project, transform
 from lift3d.geometry.lens import inside, nearest, rays_at
 from lift3d.geometry.visibility import DepthTolerance
 from lift3d.scene import Camera, Depth, View
+from lift3d.scene.compiled import compiled
 from lift3d.segmentation.tracking.evidence import Evidence
 
 GRID = 25_000
@@ -110,7 +110,7 @@ def elect(labels: Int32[np.ndarray, "views places"]) -> Int32[np.ndarray, " plac
     return _elect(labels)
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _elect(labels):
     views, places = labels.shape

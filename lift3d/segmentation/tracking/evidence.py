@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import no_type_check
 
-import numba
 import numpy as np
 from jaxtyping import Bool, Float64, Int32, Int64
 
 from lift3d.scene import LabelMap, Matches
+from lift3d.scene.compiled import compiled
 
 DENSE = 0.03
 """Matches are dense up to this spacing, a share of the image's longer side. Chosen by hand; not
@@ -141,7 +141,7 @@ def steady(evidence: Evidence, factor: float) -> Bool[np.ndarray, " matches"]:
     return keep
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _agreement(flat, ids, pixel, label):
     """Intersection over union of each mask with its label, in matches."""
@@ -159,7 +159,7 @@ def _agreement(flat, ids, pixel, label):
     return found
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _steady(xy, motion, bounds, factor, least):
     """Fit each group of rows between two bounds and mark its inliers."""
@@ -200,7 +200,7 @@ def split(
     return stack
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _split(labels, row, stack):
     for pixel in range(len(labels)):

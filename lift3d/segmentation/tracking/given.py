@@ -9,7 +9,7 @@ from typing import ClassVar
 from lift3d.scene import Scene, Skipped
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.mask_sets import ViewMasks, view_masks
-from lift3d.scene.protocols import Matcher, Segmenter, TrackerConfig
+from lift3d.scene.protocols import Asked, Matcher, Segmenter, TrackerConfig
 from lift3d.scene.skipping import unlabelled
 
 
@@ -18,6 +18,10 @@ class GivenConfig(TrackerConfig):
     """Keep the ids of the masks: an id is the same object in every view."""
 
     keeps_ids: ClassVar[bool] = True
+
+    def asks(self, number: int) -> frozenset[Asked]:
+        """Masks alone."""
+        return frozenset(("masks",))
 
     def build(self, segmenter: Segmenter, matcher: Matcher | None = None) -> Given:
         """The tracker; it needs no matcher."""

@@ -10,13 +10,17 @@ import numpy as np
 from lift3d.scene import Scene, Skipped
 from lift3d.scene.errors import FrameError
 from lift3d.scene.mask_sets import ViewMasks, view_masks
-from lift3d.scene.protocols import Matcher, Segmenter, TrackerConfig
+from lift3d.scene.protocols import Asked, Matcher, Segmenter, TrackerConfig
 from lift3d.scene.skipping import unlabelled
 
 
 @dataclass(frozen=True)
 class IndependentConfig(TrackerConfig):
     """Automatic masks of each view; ids of different views are unrelated."""
+
+    def asks(self, number: int) -> frozenset[Asked]:
+        """Masks alone."""
+        return frozenset(("masks",))
 
     def build(self, segmenter: Segmenter, matcher: Matcher | None = None) -> Independent:
         """The tracker; it needs no matcher."""

@@ -21,7 +21,7 @@ from lift3d.geometry.visibility import DepthTolerance
 from lift3d.scene import LabelMap, Prompt, Scene, Skipped, View
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.overlap import connected_parts, groups, paint, shared_pixels
-from lift3d.scene.protocols import Matcher, Seeded, Segmenter, TrackerConfig
+from lift3d.scene.protocols import Asked, Matcher, Seeded, Segmenter, TrackerConfig
 from lift3d.scene.skipping import unlabelled
 from lift3d.segmentation.tracking import representatives
 from lift3d.segmentation.tracking.carrying import Places, Remembered, carry, places
@@ -131,6 +131,12 @@ class MastsamConfig(Seeded, TrackerConfig):
                 + ", ".join(f"{n} >= {least[n]} (got {getattr(options, n)})" for n in wrong)
                 + "; to start no new masks set initialise to False" * ("init_every" in wrong)
             )
+
+    def asks(self, number: int) -> frozenset[Asked]:
+        """Prompts, and masks where new ones may start."""
+        options = self.options
+        starts = number == 0 or (options.initialise and number % options.init_every == 0)
+        return frozenset(("masks", "prompts") if starts else ("prompts",))
 
     def for_scene(self, scene: Scene) -> MastsamConfig:
         """The settings with the tolerance scaled to the scene."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import no_type_check
 
-import numba
 import numpy as np
 from jaxtyping import Float64, Int32, Int64
 
 from lift3d.scene import LabelMap
+from lift3d.scene.compiled import compiled
 
 SAMPLE = 500
 """Pixels of a mask used by K-Means; more change the centres by less than a pixel."""
@@ -119,7 +119,7 @@ def _spread(size: int, sample: int) -> Int64[np.ndarray, " sample"]:
     return ((np.arange(sample) + golden) * (size / sample)).astype(np.int64)
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _by_label(flat, largest):
     """Pixels sorted by label (counting sort), and the start of each label's pixels."""
@@ -136,7 +136,7 @@ def _by_label(flat, largest):
     return pixels, bound
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _kmeans(xy, bounds, wanted, chance, rounds):
     """K-Means of each mask's pixels; the centres of all masks, concatenated."""
@@ -181,7 +181,7 @@ def _kmeans(xy, bounds, wanted, chance, rounds):
     return centres
 
 
-@numba.njit(cache=True)
+@compiled()
 @no_type_check
 def _snap(xy, owner, match_xy, match_owner, own):
     nearest = np.full(len(xy), -1)

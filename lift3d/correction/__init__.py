@@ -1,0 +1,1 @@
+"""A person's corrections: edits, their replay on the automatic labels, proposals, doubts."""

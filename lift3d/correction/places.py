@@ -1,0 +1,169 @@
+"""Where objects and sets of points lie, to find them again in another cloud of the same scene."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int32, Int64
+
+WITNESSES = 16
+"""Points that stand for an object."""
+AGREE = 0.7
+"""Least share of witnesses in the found object, and of the found object's points near a witness.
+Chosen by hand; not tuned on data."""
+GROWN = 1.6
+"""Most by which the surface of the found object may differ, as a factor. Chosen by hand; not tuned
+on data."""
+SPACINGS = 2.0
+"""Distance up to which two clouds have the same place, in spacings of the coarser one."""
+SAMPLE = 2000
+"""Points of an object that witnesses are chosen from."""
+DIGITS = 7
+"""Significant digits of stored coordinates: those of float32."""
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Witness points spread over an object."""
+
+    witnesses: Float64[np.ndarray, "witnesses 3"]
+    reach: float
+    """Largest distance of the object's points to the nearest witness."""
+    points: int = 0
+    """Number of the object's points."""
+
+    @staticmethod
+    def of(xyz: Float32[np.ndarray, "members 3"]) -> Place:
+        """Of an object's points; the same points give the same place."""
+        if not len(xyz):
+            return Place(np.zeros((0, 3)), 0.0)
+        some = xyz[np.linspace(0, len(xyz) - 1, min(len(xyz), SAMPLE)).astype(np.int64)]
+        some = some.astype(np.float64)
+        first = int(np.argmin(((some - np.median(some, axis=0)) ** 2).sum(1)))
+        chosen, away = [first], np.full(len(some), np.inf)
+        while True:  # farthest point sampling
+            away = np.minimum(away, ((some - some[chosen[-1]]) ** 2).sum(1))
+            farthest = int(np.argmax(away))
+            if len(chosen) == WITNESSES or away[farthest] == 0:
+                break
+            chosen.append(farthest)
+        return Place(some[chosen], float(np.sqrt(away.max())), len(xyz))
+
+    def as_json(self) -> dict[str, Any]:
+        """As JSON values, with the digits of float32."""
+        rounded = [[float(f"{v:.{DIGITS}g}") for v in each] for each in self.witnesses.tolist()]
+        reach = float(f"{self.reach:.{DIGITS}g}")
+        return {"witnesses": rounded, "reach": reach, "points": self.points}
+
+    @staticmethod
+    def of_json(stored: Mapping[str, Any]) -> Place:
+        """From what `as_json` gave; ValueError, KeyError or TypeError for anything else."""
+        points = np.array(stored["witnesses"], np.float64).reshape(-1, 3)
+        if not np.isfinite(points).all():
+            raise ValueError("a witness is no place")
+        return Place(points, float(stored["reach"]), int(stored.get("points", 0)))
+
+
+class Finder:
+    """Finds places in a labelled cloud."""
+
+    def __init__(self, xyz: Float32[np.ndarray, "points 3"], spacing: float) -> None:
+        from scipy.spatial import cKDTree
+
+        self._xyz, self.spacing = xyz, spacing
+        self._tree = cKDTree(xyz)
+
+    def object_at(
+        self, place: Place, spacing: float, label: Int32[np.ndarray, " points"]
+    ) -> tuple[int, str]:
+        """Id of the object that is now where `place` was, and ""; 0 and the reason where none is.
+
+        `spacing` is that of the cloud on which `place` was made. At least `AGREE` of the
+        witnesses lie in the object, and at least that share of its points near a witness: an
+        object that has grown into another is not the same.
+        """
+        from scipy.spatial import cKDTree
+
+        if not len(place.witnesses):
+            return 0, "it had no points"
+        same = SPACINGS * max(spacing, self.spacing)
+        distance, near = self._tree.query(place.witnesses, distance_upper_bound=same)
+        at = label[near[np.isfinite(distance)]]
+        ids, counts = np.unique(at[at > 0], return_counts=True)
+        if not len(ids):
+            return 0, "no object is there now"
+        found, share = int(ids[np.argmax(counts)]), counts.max() / len(place.witnesses)
+        if share < AGREE:
+            return 0, f"only {share:.0%} of its place is object {found} now"
+        own = np.flatnonzero(label == found)
+        own = own[np.linspace(0, len(own) - 1, min(len(own), SAMPLE)).astype(np.int64)]
+        away, _ = cKDTree(place.witnesses).query(self._xyz[own])
+        inside = float(np.mean(away <= place.reach + same))
+        if inside < AGREE:
+            return 0, f"object {found} is there now and reaches far beyond it"
+        count = int((label == found).sum())
+        area = count * self.spacing**2 / max(place.points * spacing**2, 1e-30)
+        if place.points and not 1 / GROWN < area < GROWN:
+            return 0, f"object {found} is there now and has {area:.1f} times its surface"
+        return found, ""
+
+    def set_at(
+        self, points: PointSet, spacing: float
+    ) -> tuple[Int64[np.ndarray, " found"], Int32[np.ndarray, " found"], float]:
+        """Points of this cloud that lie in a set of another, their parts, and the share of the
+        set's points that have one of them near.
+        """
+        from scipy.spatial import cKDTree
+
+        same = SPACINGS * max(spacing, self.spacing)
+        inside = points.part > 0
+        nothing = np.zeros(0, np.int64), np.zeros(0, np.int32), 0.0
+        if not inside.any() or not len(self._xyz):
+            return nothing
+        low, high = points.xyz[inside].min(0) - same, points.xyz[inside].max(0) + same
+        near = np.flatnonzero(((self._xyz >= low) & (self._xyz <= high)).all(1))
+        if not len(near):
+            return nothing
+        distance, of = cKDTree(points.xyz).query(self._xyz[near], distance_upper_bound=same)
+        some = np.isfinite(distance)
+        part = np.zeros(len(near), np.int32)
+        part[some] = points.part[of[some]]
+        taken = part > 0
+        away, _ = self._tree.query(points.xyz[inside], distance_upper_bound=same)
+        return near[taken], part[taken], float(np.mean(np.isfinite(away)))
+
+
+@dataclass(frozen=True, eq=False)
+class PointSet:
+    """The points of an edit, and those beside them that it leaves out."""
+
+    index: Int64[np.ndarray, " members"]
+    """Indices in the cloud that the edit was made on."""
+    part: Int32[np.ndarray, " members"]
+    """From 1: which part; 0 = outside, stored so that another cloud knows the border."""
+    xyz: Float32[np.ndarray, "members 3"]
+
+    @staticmethod
+    def of(
+        index: Int64[np.ndarray, " inside"],
+        part: Int32[np.ndarray, " inside"],
+        xyz: Float32[np.ndarray, "points 3"],
+        spacing: float,
+    ) -> PointSet:
+        """The points `index` with their parts, and the points of the cloud beside them."""
+        from scipy.spatial import cKDTree
+
+        if not len(index):
+            return PointSet(index, part, xyz[index])
+        reach = 2 * SPACINGS * spacing
+        low, high = xyz[index].min(0) - reach, xyz[index].max(0) + reach
+        around = np.flatnonzero(((xyz >= low) & (xyz <= high)).all(1))
+        outside = np.setdiff1d(around, index, assume_unique=False)
+        distance, _ = cKDTree(xyz[index]).query(xyz[outside], distance_upper_bound=reach)
+        border = outside[np.isfinite(distance)]
+        every = np.concatenate([index, border]).astype(np.int64)
+        parts = np.concatenate([part, np.zeros(len(border), np.int32)]).astype(np.int32)
+        return PointSet(every, parts, xyz[every])

@@ -1,0 +1,549 @@
+"""The edits of a run in memory and on the disk: how one is made, taken back, and kept."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Bool, Int32, Int64
+
+from lift3d.correction.edits import Edit, EditFile, remove_files
+from lift3d.correction.history import Corrections, Doubt, History, digest_of
+from lift3d.correction.maps import Fates, corrected_map, seen_by_cloud, write_pixels
+from lift3d.correction.places import Place, PointSet
+from lift3d.correction.state import Layer, Properties
+from lift3d.geometry.visibility import DepthTolerance, Sightings
+from lift3d.run.correct import automatic_map, open_history
+from lift3d.run.stages import alone_in
+from lift3d.scene import NO_OFFSET, LabelledPoints, LabelMap, Offset, View
+from lift3d.scene.colours import Palette
+from lift3d.scene.errors import InputError, did_you_mean
+from lift3d.scene.labelmaps import read_label_map
+from lift3d.scene.palette import distinct_colours
+from lift3d.scene.storage import save_arrays
+
+if TYPE_CHECKING:
+    from lift3d.run.run import Run
+
+VIEWS_KEPT = 64
+"""Views whose visible points are kept in memory."""
+CHANGES_KEPT = 200
+"""Changes that are kept in memory for `since`; older ones count as changes of all points."""
+
+
+class Conflict(InputError):
+    """An object of the edit was changed since the revision that the person saw."""
+
+    def __init__(self, message: str, ids: tuple[int, ...], edits: tuple[Edit, ...]) -> None:
+        super().__init__(message)
+        self.ids, self.edits = ids, edits
+
+
+@dataclass(frozen=True)
+class CorrectedObject:
+    """One object as the edits make it."""
+
+    id: int
+    points: int
+    name: str
+    class_name: str
+    confidence: float
+    edited: tuple[int, ...]
+    """Numbers of the edits that changed it."""
+    reviewed: bool
+    locked: bool
+    automatic: bool
+    """Whether the machine found it."""
+    centre: tuple[float, float, float] | None
+    low: tuple[float, float, float] | None
+    high: tuple[float, float, float] | None
+    views: int
+    """Number of automatic label maps with it; 0 for a new one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """What an edit, an undo or a redo has changed."""
+
+    edit: Edit
+    revision: int
+    index: Int64[np.ndarray, " changed"]
+    """Points whose label changed."""
+    before: Int32[np.ndarray, " changed"]
+    label: Int32[np.ndarray, " changed"]
+    objects: tuple[int, ...]
+    """Ids that appear, change or vanish."""
+    doubts: tuple[Doubt, ...]
+    """Edits that are in doubt since."""
+
+
+@dataclass(frozen=True, eq=False)
+class Update:
+    """What changed since a revision."""
+
+    index: Int64[np.ndarray, " changed"]
+    label: Int32[np.ndarray, " changed"]
+    objects: tuple[int, ...]
+    revision: int
+
+
+@dataclass(frozen=True)
+class Saved:
+    """The stages that were brought up to the edits, and those that wait, with the reason."""
+
+    done: tuple[str, ...]
+    waiting: tuple[str, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class _Diff:
+    """How labels and objects differ from an earlier time."""
+
+    index: Int64[np.ndarray, " changed"]
+    before: Int32[np.ndarray, " changed"]
+    objects: frozenset[int]
+    drawn: bool
+    """Whether pixels changed apart from the points."""
+
+
+class Session:
+    """The edits of a run: what is there now, and the making of a line."""
+
+    def __init__(self, run: Run) -> None:
+        self._run, self._files = run, run.files
+        self._file = EditFile(run.files.edits)
+        self._mutex = threading.RLock()
+        self._held, self._lock = 0, contextlib.ExitStack()
+        cameras = run.cameras
+        self._sizes = {name: (each.height, each.width) for name, each in cameras.items()}
+        self._history: History | None = None
+        self._size = -1
+        self._log: list[tuple[int, _Diff]] = []
+        self._palette: Palette = {}
+        self.warnings: list[str] = []
+        self.seen = lru_cache(VIEWS_KEPT)(self._seen)
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self._run.folder
+
+    @property
+    def offset(self) -> Offset:
+        """World coordinates of the run's local origin, which all places are relative to."""
+        return self._run.offset
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """Hold the run's lock; InputError where another process has it. May be nested.
+
+        Every method that writes holds it for its own duration; a server holds it while it runs.
+        """
+        with self._mutex:
+            if not self._held:
+                with contextlib.ExitStack() as stack:
+                    stack.enter_context(alone_in(self._run.folder))
+                    torn = self._file.repair()
+                    self.warnings += [] if torn is None else [torn]
+                    self._lock = stack.pop_all()
+            self._held += 1
+        try:
+            yield
+        finally:
+            with self._mutex:
+                self._held -= 1
+                if not self._held:
+                    self._lock.close()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Keep other threads and processes from changing the edits."""
+        with self._mutex, self.hold():
+            self._now()
+            yield
+
+    def _now(self) -> History:
+        """The history, after reading what other processes have added."""
+        with self._mutex:
+            if self._history is None:
+                self._history = open_history(self._files, self._sizes)
+            size = self._file.size()
+            if size != self._size:
+                self._follow(self._file.read())
+                self._size = size
+            return self._history
+
+    def _follow(self, edits: tuple[Edit, ...]) -> _Diff:
+        """Change the state to that of `edits`, and remember what differs."""
+        assert self._history is not None
+        state = self._history.state
+        label, objects = state.label.copy(), dict(state.objects)
+        drawn = _drawn(state.layers, state.whole)
+        self._history.follow(edits)
+        index = np.flatnonzero(label != state.label).astype(np.int64)
+        ids = objects.keys() | state.objects.keys()
+        changed = {each for each in ids if objects.get(each) != state.objects.get(each)}
+        changed |= set(label[index].tolist()) | set(state.label[index].tolist())
+        diff = _Diff(
+            index,
+            label[index],
+            frozenset(changed - {0}),
+            drawn != _drawn(state.layers, state.whole),
+        )
+        self._log.append((len(edits), diff))
+        return diff
+
+    # What is there now.
+
+    @property
+    def revision(self) -> int:
+        """Number of lines that were written: edits, undos and redos."""
+        return len(self._now().edits)
+
+    @property
+    def all(self) -> tuple[Edit, ...]:
+        """Every line, in order."""
+        return self._now().edits
+
+    @property
+    def active(self) -> tuple[Edit, ...]:
+        """The edits that count now, those in doubt too."""
+        return self._now().counting.active
+
+    @property
+    def doubts(self) -> tuple[Doubt, ...]:
+        """Edits that could not be applied, and why."""
+        return self._now().doubts
+
+    def undone(self, who: str = "") -> tuple[Edit, ...]:
+        """What `redo` brings back, the next one last."""
+        return self._now().counting.undone.get(who or user(), ())
+
+    def summary(self) -> Corrections:
+        """How many edits count, and of how many people."""
+        return self._now().summary
+
+    @property
+    def label(self) -> Int32[np.ndarray, " points"]:
+        """The label of each point now; not to be written to."""
+        return self._now().state.label
+
+    @property
+    def automatic(self) -> Int32[np.ndarray, " points"]:
+        """The label of each point before all edits."""
+        return self._now().state.cloud.instance
+
+    @property
+    def cloud(self) -> LabelledPoints:
+        """The corrected cloud."""
+        with self._mutex:
+            return self._now().state.corrected()
+
+    @property
+    def properties(self) -> dict[int, Properties]:
+        """Name, class, confidence and the rest of each object."""
+        with self._mutex:
+            return dict(self._now().state.objects)
+
+    @property
+    def objects(self) -> tuple[CorrectedObject, ...]:
+        """The objects now, by id."""
+        with self._mutex:
+            state = self._now().state
+            order = np.argsort(state.label, kind="stable")
+            ids, starts = np.unique(state.label[order], return_index=True)
+            members = dict(zip(ids.tolist(), np.split(order, starts[1:]), strict=False))
+            xyz = state.cloud.points.xyz
+            return tuple(
+                _described(each, own, xyz[members.get(each, order[:0])])
+                for each, own in sorted(state.objects.items())
+            )
+
+    def object(self, object_id: int) -> CorrectedObject:
+        """One object; InputError where there is none."""
+        with self._mutex:
+            own = self._properties_of(object_id)
+            return _described(object_id, own, self._xyz[self.label == object_id])
+
+    def points_of(self, object_id: int) -> Int64[np.ndarray, " members"]:
+        """Indices of the points of an object now."""
+        return np.flatnonzero(self.label == object_id).astype(np.int64)
+
+    @property
+    def palette(self) -> Palette:
+        """The colour of each object; an object keeps its colour, whatever is edited."""
+        with self._mutex:
+            state = self._now().state
+            if not self._palette:
+                self._palette = distinct_colours(state.cloud, state.whole)
+            if state.objects.keys() - self._palette.keys():
+                known = distinct_colours(state.corrected(), state.objects, self._palette)
+                self._palette = {**self._palette, **known}
+            return {each: self._palette[each] for each in state.objects}
+
+    def label_map(self, view: str) -> LabelMap:
+        """The label map of a view under all edits."""
+        with self._mutex:
+            state = self._now().state
+            automatic = read_label_map(automatic_map(self._files, self.view(view).name))
+            return corrected_map(
+                state, Fates.of(state), self.view(view), automatic, lambda: self.seen(view)
+            )
+
+    def since(self, revision: int) -> Update:
+        """Everything that changed after a revision, all at once.
+
+        For a revision from before this session all points count as changed.
+        """
+        with self._mutex:
+            history = self._now()
+            later = [diff for number, diff in self._log if number > revision]
+            first = min((number for number, _ in self._log), default=0)
+            label = history.state.label
+            index = np.unique(np.concatenate([np.zeros(0, np.int64), *(d.index for d in later)]))
+            if revision < first and revision < len(history.edits):
+                index = np.arange(len(label), dtype=np.int64)
+            return Update(
+                index, label[index], tuple(sorted(self.changed_since(revision))), len(history.edits)
+            )
+
+    def changed_since(self, revision: int) -> frozenset[int]:
+        """Objects that lines after a revision are about, those that came and went too."""
+        edits = self._now().edits
+        found: set[int] = set()
+        for each in edits[max(revision, 0) :]:
+            found |= touched(each)
+            if "of" in each.details:
+                found |= touched(edits[each.details["of"] - 1])
+        return frozenset(found)
+
+    def view(self, name: str) -> View:
+        """A view of the run; InputError for an unknown name."""
+        names = list(self._sizes)
+        if name not in self._sizes:
+            raise InputError(did_you_mean(name, names, "view"))
+        return self._run.scene.views[names.index(name)]
+
+    def _seen(self, view: str) -> Sightings:
+        return seen_by_cloud(self._run.points, self.view(view), self.tolerance)
+
+    @property
+    def tolerance(self) -> DepthTolerance:
+        """The run's tolerance of depth."""
+        return DepthTolerance(**self._run.settings["tolerance"])
+
+    @property
+    def _xyz(self) -> np.ndarray:
+        return self._now().state.cloud.points.xyz
+
+    def _properties_of(self, object_id: int, on: int | None = None) -> Properties:
+        self._check([object_id], on)
+        return self._now().state.objects[object_id]
+
+    def _check(self, ids: Sequence[int], on: int | None = None) -> None:
+        """InputError where one of these is no object, `Conflict` where one changed since `on`."""
+        self._refuse_conflict(set(ids), on)
+        known = self._now().state.objects
+        for each in ids:
+            if each not in known:
+                few = ", ".join(map(str, sorted(known)[:8])) + (" ..." if len(known) > 8 else "")
+                raise InputError(f"the run has no object {each}; it has {few or 'none'}")
+
+    # Making a line.
+
+    def _make(
+        self,
+        do: str,
+        ids: Sequence[int],
+        details: Mapping[str, Any],
+        who: str,
+        on: int | None,
+        new: int = 0,
+        index: Int64[np.ndarray, " members"] | None = None,
+        part: Int32[np.ndarray, " members"] | None = None,
+        pixels: Bool[np.ndarray, "height width"] | None = None,
+        allow_nothing: bool = False,
+    ) -> Kept:
+        """Make one edit; the caller is `writing`.
+
+        `new`: how many objects it makes; `index` and `part` (from 1): its points; `pixels`: what
+        was painted.
+        """
+        history = self._now()
+        state, n = history.state, len(history.edits) + 1
+        about = {*ids, *details.get("from", ())} | (
+            {details["into"]} if details.get("into") else set()
+        )
+        self._refuse_locked(do, about)
+        self._refuse_conflict(about, on)
+        placed = [each for each in (*ids, details.get("into") or 0) if each]
+        files: dict[str, str] = {}
+        try:
+            if index is not None and part is not None and len(index):
+                name = f"{self._files.edit_files.name}/{n:06d}.npz"
+                points = PointSet.of(index, part, self._xyz, state.spacing())
+                save_arrays(self._run.folder / name, vars(points))
+                files[name] = digest_of(self._run.folder / name)
+            if pixels is not None:
+                name = f"{self._files.edit_files.name}/{n:06d}.png"
+                write_pixels(self._run.folder / name, pixels)
+                files[name] = digest_of(self._run.folder / name)
+            edit = Edit(
+                n=n,
+                do=do,
+                at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                who=who or user(),
+                base=state.base,
+                spacing=float(f"{state.spacing():.7g}"),
+                offset=() if self.offset == NO_OFFSET else self.offset,
+                ids=tuple(ids),
+                new=self._numbers(new),
+                points=0 if index is None else len(index),
+                where={each: Place.of(self._xyz[state.label == each]) for each in placed},
+                files=files,
+                details=details,
+            )
+            return self._add(edit, allow_nothing)
+        except BaseException:
+            remove_files(self._run.folder, files)
+            raise
+
+    def _turn(self, do: str, n: int, who: str) -> Kept:
+        """Undo or redo edit `n`."""
+        history = self._now()
+        of = history.edits[n - 1]
+        if of.do not in ("lock", "unlock"):
+            self._refuse_locked(do, touched(of))
+        edit = Edit(
+            n=len(history.edits) + 1,
+            do=do,
+            at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            who=who,
+            base=history.state.base,
+            details={"of": n},
+        )
+        return self._add(edit, allow_nothing=True)
+
+    def _add(self, edit: Edit, allow_nothing: bool = False) -> Kept:
+        """Apply an edit, then write its line; neither where it cannot be applied or written."""
+        history = self._now()
+        edits, before = history.edits, {each.edit.n for each in history.doubts}
+        remembered = len(self._log)
+        diff = self._follow((*edits, edit))
+        doubts = tuple(each for each in history.doubts if each.edit.n not in before)
+        try:
+            for each in doubts:
+                if each.edit.n in (edit.n, edit.details.get("of")):
+                    raise InputError(f"{each.edit} cannot be applied: {each.reason}")
+                raise InputError(
+                    f"edit {each.edit.n} ({each.edit}) builds on edit {edit.details.get('of')}: "
+                    f"{each.reason} without it; undo edit {each.edit.n} first"
+                )
+            if not (allow_nothing or len(diff.index) or diff.objects or diff.drawn):
+                raise InputError(f"{edit}: nothing changes")
+            self._file.append(edit)
+        except BaseException:
+            self._follow(edits)
+            del self._log[remembered:]
+            raise
+        self._size = self._file.size()
+        del self._log[:-CHANGES_KEPT]
+        return Kept(
+            edit,
+            edit.n,
+            diff.index,
+            diff.before,
+            history.state.label[diff.index],
+            tuple(sorted(diff.objects)),
+            doubts,
+        )
+
+    def _numbers(self, count: int) -> tuple[int, ...]:
+        """Numbers for new objects that no object has ever had."""
+        history = self._now()
+        state = history.state
+        given = [
+            each + (0 if edit.base == state.base else state.largest)
+            for edit in history.edits
+            for each in edit.new
+        ]
+        first = max([state.largest, *state.objects, *given, 0]) + 1
+        return tuple(range(first, first + count))
+
+    def _refuse_locked(self, do: str, ids: set[int]) -> None:
+        if do in ("lock", "unlock", "accept"):
+            return
+        state = self._now().state
+        for each in sorted(ids & state.objects.keys()):
+            if state.objects[each].locked:
+                raise InputError(f"object {each} is locked; unlock it first")
+
+    def _refuse_conflict(self, ids: set[int], on: int | None) -> None:
+        if on is None:
+            return
+        changed = self.changed_since(on) & ids
+        if changed:
+            edits = tuple(each for each in self.all[on:] if touched(each) & changed)
+            by = ", ".join(f"edit {each.n} of {each.who} ({each})" for each in edits[:3])
+            raise Conflict(
+                f"object {min(changed)} was changed meanwhile: {by}; look at it again",
+                tuple(sorted(changed)),
+                edits,
+            )
+
+    def _unlocked(self, index: Int64[np.ndarray, " members"]) -> Int64[np.ndarray, " some"]:
+        """Those of the points that are not of a locked object."""
+        state = self._now().state
+        locked = [each for each, own in state.objects.items() if own.locked]
+        return index[~np.isin(state.label[index], locked)] if locked else index
+
+
+def touched(edit: Edit) -> set[int]:
+    """The objects that an edit is about."""
+    into = {edit.into} if edit.into else set()
+    return {*edit.ids, *edit.new, *(int(each) for each in edit.details.get("from", ()))} | into
+
+
+def user() -> str:
+    """The login name."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # no entry for the user, as in some containers
+        return "someone"
+
+
+def _drawn(layers: tuple[Layer, ...], whole: Mapping[int, int]) -> object:
+    return [(each.n, each.id) for each in layers], dict(whole)
+
+
+def _described(each: int, own: Properties, xyz: np.ndarray) -> CorrectedObject:
+    def place(at: Callable[..., Any]) -> tuple[float, float, float] | None:
+        if not len(xyz):
+            return None
+        x, y, z = (round(float(value), 4) for value in at(xyz, axis=0))
+        return x, y, z
+
+    return CorrectedObject(
+        each,
+        len(xyz),
+        own.name,
+        own.class_name,
+        own.confidence,
+        own.edited,
+        own.reviewed,
+        own.locked,
+        own.automatic,
+        place(np.median),
+        place(np.min),
+        place(np.max),
+        own.views,
+    )

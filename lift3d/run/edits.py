@@ -1,0 +1,418 @@
+"""Correct a run: every method is one edit, on the disk when it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, SupportsFloat
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from lift3d.correction.proposals import Proposal
+from lift3d.correction.splitting import Parts, touched_most
+from lift3d.correction.state import MOST_CONFIDENT, Properties
+from lift3d.run.editing import Kept, Saved, user
+from lift3d.run.looking import Looking
+from lift3d.scene.errors import InputError, did_you_mean
+from lift3d.scene.progress import Progress
+
+if TYPE_CHECKING:
+    pass
+
+NEW_CONFIDENCE = 0.5
+"""Confidence of an object made of points that had none. Chosen by hand."""
+
+
+class Edits(Looking):
+    """The corrections of a run: its objects now, and every way to change them.
+
+    Ids are those of objects, points are indices in the run's cloud. A method that changes
+    something returns what changed, after it is on the disk; one that would change nothing raises
+    InputError. Methods may be called from several threads. The public files follow with `write`
+    or `save`. `who` is who does it, by default the login name; `on` the revision that was seen:
+    where an object changed since, `Conflict` is raised.
+    """
+
+    def merge(
+        self, ids: Sequence[int], into: int | None = None, who: str = "", on: int | None = None
+    ) -> Kept:
+        """Make several objects one, by default under the id of the largest."""
+        ids = _different(ids)
+        if len(ids) < 2:
+            raise InputError("merging takes two or more objects")
+        with self.writing():
+            self._check(ids, on)
+            if into is None:
+                into = max(ids, key=lambda each: (len(self.points_of(each)), -each))
+            if into not in ids:
+                raise InputError(f"object {into} is not one of those to merge")
+            return self._make("merge", ids, {"into": into}, who=who, on=on)
+
+    def split(
+        self,
+        object_id: int,
+        clicks: Any,
+        groups: Sequence[int] | None = None,
+        who: str = "",
+        on: int | None = None,
+    ) -> Kept:
+        """Divide an object: each click, a place in the frame of `run.cloud`, is one part of it.
+
+        `clicks` is (n, 3); with `groups`, a number per click, clicks of one number are one part.
+        """
+        with self.writing():
+            self._check([object_id], on)
+            parts = self.parts(object_id, clicks, groups)
+            told: dict[str, Any] = {"clicks": np.asarray(clicks, float).reshape(-1, 3).tolist()}
+            if groups is not None:
+                told["groups"] = [int(each) for each in groups]
+            return self._split(object_id, parts, {"tool": "clicks", **told}, who, on)
+
+    def cut(
+        self, object_id: int, plane: Sequence[SupportsFloat], who: str = "", on: int | None = None
+    ) -> Kept:
+        """Split off what lies at a x + b y + c z + d >= 0."""
+        with self.writing():
+            self._check([object_id], on)
+            told = {"tool": "plane", "plane": [float(each) for each in plane]}
+            return self._split(object_id, self.cut_parts(object_id, plane), told, who, on)
+
+    def separate(self, object_id: int, who: str = "", on: int | None = None) -> Kept:
+        """Divide an object into the parts that do not hang together."""
+        with self.writing():
+            self._check([object_id], on)
+            parts = self.separate_parts(object_id)
+            return self._split(object_id, parts, {"tool": "connected"}, who, on)
+
+    def name(self, object_id: int, name: str, who: str = "", on: int | None = None) -> Kept:
+        """Name an object; an empty name takes the name away."""
+        return self._set("name", object_id, name, self._properties_of(object_id, on).name, who, on)
+
+    def classify(
+        self, object_id: int, class_name: str | int, who: str = "", on: int | None = None
+    ) -> Kept:
+        """Give an object a class; a number is also the class of its points."""
+        now = self._properties_of(object_id, on).class_name
+        return self._set("class", object_id, str(class_name), now, who, on)
+
+    def delete(
+        self, ids: Sequence[int], to: str = "unlabelled", who: str = "", on: int | None = None
+    ) -> Kept:
+        """Remove objects: their points become unlabelled, or (`to="neighbours"`) go to the object
+        that they touch most.
+        """
+        if to not in ("unlabelled", "neighbours"):
+            raise InputError(did_you_mean(to, ("unlabelled", "neighbours"), "way to delete"))
+        ids = _different(ids)
+        with self.writing():
+            self._check(ids, on)
+            if to == "unlabelled":
+                return self._make("delete", ids, {"into": 0}, who=who, on=on)
+            if len(ids) > 1:
+                raise InputError("delete one object at a time to its neighbours")
+            into = self._touched(ids[0])
+            if not into:
+                raise InputError(f"object {ids[0]} touches no other; delete it to unlabelled")
+            self._check([into])
+            return self._make("delete", ids, {"into": into}, who=who, on=on)
+
+    def paint(
+        self,
+        view: str,
+        mask: Bool[np.ndarray, "height width"],
+        object_id: int | None = None,
+        who: str = "",
+        on: int | None = None,
+        told: Mapping[str, Any] | None = None,
+    ) -> Kept:
+        """Give pixels of a view, and the points seen under them, to an object.
+
+        `object_id` None makes a new one, 0 erases. `told` is kept with the edit.
+        """
+        with self.writing():
+            mask = self._pixels(view, mask)
+            index = self.under(view, mask)
+            return self._paint("paint", view, mask, index, object_id, dict(told or {}), who, on)
+
+    def assign(
+        self,
+        view: str,
+        mask_id: int,
+        object_id: int | None = None,
+        who: str = "",
+        on: int | None = None,
+    ) -> Kept:
+        """Give a mask of the segmenter (`masks/VIEW.png`) to an object; None makes a new one."""
+        with self.writing():
+            self.view(view)
+            masks = self._run.masks[view]
+            mask = masks == mask_id
+            if mask_id <= 0 or not mask.any():
+                ids = np.unique(masks[masks > 0]).tolist()
+                known = ", ".join(map(str, ids)) or "none"
+                raise InputError(f"view {view} has no mask {mask_id}; it has {known}")
+            told = {"mask": int(mask_id)}
+            index = self.under(view, mask)
+            return self._paint("assign", view, mask, index, object_id, told, who, on)
+
+    def select(
+        self,
+        points: Any,
+        object_id: int | None = None,
+        tool: str = "lasso",
+        who: str = "",
+        on: int | None = None,
+        confidence: float | None = None,
+        told: Mapping[str, Any] | None = None,
+    ) -> Kept:
+        """Give points to an object; None makes a new one, 0 makes them unlabelled."""
+        with self.writing():
+            index = self._members(points)
+            details = {"tool": tool, **dict(told or {})}
+            return self._give("select", index, object_id, details, who, on, confidence)
+
+    def accept(self, ids: Sequence[int], who: str = "", on: int | None = None) -> Kept:
+        """Say that objects are right as they are."""
+        return self._mark("accept", ids, lambda own: not own.reviewed, who, on)
+
+    def lock(self, ids: Sequence[int], who: str = "", on: int | None = None) -> Kept:
+        """Keep objects from being changed by any edit."""
+        return self._mark("lock", ids, lambda own: not own.locked, who, on)
+
+    def unlock(self, ids: Sequence[int], who: str = "", on: int | None = None) -> Kept:
+        """Let locked objects be changed again."""
+        return self._mark("unlock", ids, lambda own: own.locked, who, on)
+
+    def undo(self, n: int | None = None, who: str = "") -> Kept:
+        """Take back edit `n`, by default the last one of `who`.
+
+        InputError where later edits build on it.
+        """
+        who = who or user()
+        with self.writing():
+            counting = self._now().counting
+            if n is None:
+                mine = counting.done.get(who, ())
+                if not mine:
+                    raise InputError(f"{who} has no edit to undo")
+                n = mine[-1].n
+            done = {each.n for each in (*counting.active, *counting.settled.values())}
+            if n not in done:
+                raise InputError(self._no_edit(n, "undone already"))
+            return self._turn("undo", n, who)
+
+    def redo(self, n: int | None = None, who: str = "") -> Kept:
+        """Make an undone edit count again, by default the one that `who` undid last."""
+        who = who or user()
+        with self.writing():
+            counting = self._now().counting
+            if n is None:
+                mine = counting.undone.get(who, ())
+                if not mine:
+                    raise InputError(f"{who} has nothing to redo")
+                n = mine[-1].n
+            done = {each.n for each in (*counting.active, *counting.settled.values())}
+            if n in done:
+                raise InputError(f"edit {n} counts already")
+            self._no_edit(n, "")
+            return self._turn("redo", n, who)
+
+    def settle(
+        self, n: int, ids: Sequence[int] | None = None, who: str = "", on: int | None = None
+    ) -> Kept:
+        """Apply an edit in doubt to the present objects `ids`, by default to those of its numbers.
+
+        To throw it away instead, undo it. InputError where it cannot be applied to them either.
+        """
+        with self.writing():
+            doubt = next((each for each in self.doubts if each.edit.n == n), None)
+            if doubt is None:
+                raise InputError(self._no_edit(n, "not in doubt"))
+            into = doubt.edit.into
+            about = doubt.edit.ids or ((into,) if into else ())
+            ids = about if ids is None else _different(ids)
+            if len(ids) != len(about):
+                raise InputError(f"edit {n} is about {len(about)} objects; give as many")
+            self._check(ids)
+            kept = self._make("settle", ids, {"of": n}, who=who, on=on, allow_nothing=True)
+            left = next((each for each in self.doubts if each.edit.n == n), None)
+            if left is not None:
+                self._turn("undo", kept.edit.n, who or user())
+                raise InputError(str(left))
+            return kept
+
+    def segment(
+        self, proposal: Proposal, object_id: int | None = None, who: str = "", on: int | None = None
+    ) -> Kept:
+        """Give the points of a proposal to an object; None makes a new one."""
+        told = {"prompts": [dict(each) for each in proposal.prompts]}
+        score = proposal.score
+        return self.select(proposal.points, object_id, proposal.tool, who, on, score, told)
+
+    def sweep(self, ids: Sequence[int], who: str = "", on: int | None = None) -> tuple[Kept, ...]:
+        """Send each of these objects to what it touches most: an edit each, the smallest first.
+
+        Those that touch nothing stay as they are; InputError where all of them do.
+        """
+        with self.writing():
+            self._check(_different(ids), on)
+            made = []
+            for each in sorted(_different(ids), key=lambda e: (len(self.points_of(e)), e)):
+                if self._touched(each):
+                    made.append(self.delete([each], "neighbours", who))
+            if not made:
+                raise InputError("none of these objects touches another")
+            return tuple(made)
+
+    # The public files.
+
+    @property
+    def written(self) -> int:
+        """The revision that the public files have; smaller than `revision` before `write`."""
+        return self.revision - self._run.unwritten
+
+    def write(self, progress: Progress | None = None) -> None:
+        """Write the cloud, the label maps and the list of objects with all edits."""
+        from lift3d.run.lift import rewrite
+
+        with self.writing():
+            rewrite(self._run, progress)
+
+    def save(self, progress: Progress | None = None) -> Saved:
+        """The same, and then consistency and report, which need the scan."""
+        from lift3d.run.lift import finish
+
+        with self.writing():
+            try:
+                finish(self._run, progress)
+            except InputError as error:
+                return Saved(("correct",), ("check", "report"), str(error))
+            return Saved(("correct", "check", "report"))
+
+    # Inside.
+
+    def _touched(self, object_id: int) -> int:
+        state = self._now().state
+        xyz = state.cloud.points.xyz
+        return touched_most(xyz, state.label, [object_id], state.spacing())
+
+    def _split(
+        self, object_id: int, parts: Parts, told: dict[str, Any], who: str, on: int | None
+    ) -> Kept:
+        moved = parts.part > 0
+        if not moved.any() or moved.all():
+            raise InputError(f"object {object_id} stays whole: nothing is split off")
+        return self._make(
+            "split",
+            [object_id],
+            told,
+            who,
+            on,
+            new=parts.count - 1,
+            index=parts.index[moved],
+            part=parts.part[moved],
+        )
+
+    def _paint(
+        self,
+        do: str,
+        view: str,
+        mask: Bool[np.ndarray, "height width"],
+        index: Int64[np.ndarray, " members"],
+        object_id: int | None,
+        told: dict[str, Any],
+        who: str,
+        on: int | None,
+    ) -> Kept:
+        return self._give(do, index, object_id, {"view": view, **told}, who, on, pixels=mask)
+
+    def _give(
+        self,
+        do: str,
+        index: Int64[np.ndarray, " members"],
+        object_id: int | None,
+        told: dict[str, Any],
+        who: str,
+        on: int | None,
+        confidence: float | None = None,
+        pixels: Bool[np.ndarray, "height width"] | None = None,
+    ) -> Kept:
+        """Points, and perhaps pixels, to an object, to a new one, or to none."""
+        state = self._now().state
+        if object_id:
+            self._check([object_id], on)
+        label = state.label[index]
+        ids, counts = np.unique(label, return_counts=True)
+        sources = [each for each in ids.tolist() if each and each != object_id]
+        details: dict[str, Any] = {**told, "from": sources}
+        if object_id is not None:
+            details["into"] = object_id
+        else:
+            if confidence is None:
+                parent = int(ids[np.argmax(counts)]) if len(ids) else 0
+                own = state.objects.get(parent, Properties(NEW_CONFIDENCE))
+                confidence = own.confidence
+            details["confidence"] = round(min(confidence, MOST_CONFIDENT), 6)
+        return self._make(
+            do,
+            [],
+            details,
+            who,
+            on,
+            new=1 if object_id is None else 0,
+            index=index,
+            part=np.ones(len(index), np.int32),
+            pixels=pixels,
+        )
+
+    def _set(self, do: str, object_id: int, value: str, now: str, who: str, on: int | None) -> Kept:
+        value = " ".join(value.split())
+        with self.writing():
+            if value == now:
+                raise InputError(f"object {object_id} has that {do} already; nothing changes")
+            return self._make(do, [object_id], {do: value}, who, on)
+
+    def _mark(
+        self,
+        do: str,
+        ids: Sequence[int],
+        changes: Callable[[Properties], bool],
+        who: str,
+        on: int | None,
+    ) -> Kept:
+        ids = _different(ids)
+        with self.writing():
+            some = [each for each in ids if changes(self._properties_of(each, on))]
+            if not some:
+                raise InputError(f"{do}: nothing changes")
+            return self._make(do, some, {}, who, on)
+
+    def _members(self, points: Any) -> Int64[np.ndarray, " members"]:
+        """Indices of points, ascending, without those of locked objects."""
+        index = np.unique(np.asarray(points).ravel())
+        count = len(self.label)
+        if not len(index):
+            raise InputError("no point is selected")
+        if index.dtype.kind not in "iu" or index[0] < 0 or index[-1] >= count:
+            raise InputError(f"points are indices from 0 to {count - 1}")
+        index = self._unlocked(index.astype(np.int64))
+        if not len(index):
+            raise InputError("all of these points are of locked objects; unlock them first")
+        return index
+
+    def _no_edit(self, n: int, otherwise: str) -> str:
+        """Why edit `n` cannot be turned; InputError where there is none, or it is no edit."""
+        edits = self._now().edits
+        if not 1 <= n <= len(edits):
+            raise InputError(f"there is no edit {n}; there are {len(edits)}")
+        if edits[n - 1].do in ("undo", "redo"):
+            raise InputError(
+                f"line {n} is no edit but its {edits[n - 1].do}; name the edit that it is about"
+            )
+        return f"edit {n} is {otherwise}"
+
+
+def _different(ids: Any) -> tuple[int, ...]:
+    """Ids as given, each once."""
+    ids = (ids,) if isinstance(ids, int) else ids
+    return tuple(dict.fromkeys(int(each) for each in ids))

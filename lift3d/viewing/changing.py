@@ -1,0 +1,284 @@
+"""What the page may do to a run: edits, previews of edits, proposals; the POST routes."""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from lift3d.correction.proposals import Proposal
+from lift3d.run.editing import Conflict
+from lift3d.scene.errors import InputError
+from lift3d.scene.protocols import Segmenter
+from lift3d.viewing.server import Answer, Refused, Request, Route, json_answer
+from lift3d.viewing.showing import Showing
+
+PROPOSALS = 32
+"""Proposals that are remembered until they are accepted."""
+Body = Mapping[str, Any]
+
+
+class Changing:
+    """The routes that change a session's run."""
+
+    def __init__(self, session: Showing, segmenter: Segmenter | None = None) -> None:
+        """`segmenter` answers clicks in pictures; without one the tree of joins does."""
+        self.session, self.edits, self.segmenter = session, session.edits, segmenter
+        self._proposals: dict[str, Proposal] = {}
+        self._growing: dict[str, Iterator[Proposal]] = {}
+        self._clicks = threading.Lock()
+        self._count = 0
+
+    @property
+    def routes(self) -> dict[str, Route]:
+        """Method and path -> what answers it."""
+        found: dict[str, Route] = {
+            "POST /api/edit": self.edit,
+            "POST /api/preview": self.preview,
+            "POST /api/save": self.save,
+        }
+        alone = {key: self.session.alone(route) for key, route in found.items()}
+        return {**alone, "POST /api/propose": self.propose}
+
+    def edit(self, asked: Request) -> Answer:
+        """Do one edit; it is on the disk when this is answered. 409 where its objects changed."""
+        body = asked.body
+        make = self._edits.get(value(body, "do", str))
+        if make is None:
+            raise Refused(HTTPStatus.BAD_REQUEST, f"there is no edit {body['do']!r}")
+        on = body.get("on")
+        told: dict[str, Any] = {"who": asked.who or "someone"}
+        if isinstance(on, int) and body["do"] not in ("undo", "redo"):
+            told["on"] = on
+        try:
+            kept = make(body)(**told)
+        except Conflict as error:
+            raise Refused(HTTPStatus.CONFLICT, str(error)) from error
+        several = kept if isinstance(kept, tuple) else (kept,)
+        kept = several[-1]
+        text = str(kept.edit) + (f", and {len(several) - 1} more" if several[1:] else "")
+        self.session.events.send(
+            {"revision": kept.revision, "who": kept.edit.who, "person": asked.who, "text": text}
+        )
+        return json_answer({"revision": kept.revision, "n": kept.edit.n, "text": text})
+
+    @property
+    def _edits(self) -> dict[str, Callable[[Body], Callable[..., Any]]]:
+        """Name of an edit -> from a body, a call that waits for `who` and `on`."""
+        edits = self.edits
+
+        def call(method: Callable[..., Any], *arguments: Any, **named: Any) -> Callable[..., Any]:
+            return lambda **told: method(*arguments, **named, **told)
+
+        return {
+            "merge": lambda b: call(edits.merge, ids_of(b), optional(b, "into")),
+            "split": lambda b: call(
+                edits.split, value(b, "id", int), clicks_of(b), b.get("groups")
+            ),
+            "cut": lambda b: call(edits.cut, value(b, "id", int), numbers(b, "plane", 4)),
+            "separate": lambda b: call(edits.separate, value(b, "id", int)),
+            "name": lambda b: call(edits.name, value(b, "id", int), value(b, "name", str)),
+            "classify": lambda b: call(
+                edits.classify, value(b, "id", int), value(b, "class_name", str)
+            ),
+            "delete": lambda b: call(edits.delete, ids_of(b), to=value(b, "to", str)),
+            "accept": lambda b: call(edits.accept, ids_of(b)),
+            "lock": lambda b: call(edits.lock, ids_of(b)),
+            "unlock": lambda b: call(edits.unlock, ids_of(b)),
+            "paint": lambda b: call(edits.paint, *self._painted(b), optional(b, "id")),
+            "select": lambda b: call(edits.select, self._points(b), optional(b, "id")),
+            "segment": lambda b: call(edits.segment, self._proposal(b), optional(b, "id")),
+            "accept_proposal": lambda b: self._accepted(value(b, "key", str)),
+            "undo": lambda b: call(edits.undo, optional(b, "n")),
+            "redo": lambda b: call(edits.redo, optional(b, "n")),
+            "settle": lambda b: call(edits.settle, value(b, "n", int), b.get("ids")),
+        }
+
+    def _accepted(self, key: str) -> Callable[..., Any]:
+        """The proposal of an entry of the queue."""
+        name, arguments = self._queued(key)
+        method = getattr(self.edits, name)
+        return lambda **told: method(**arguments, **told)
+
+    def _queued(self, key: str) -> tuple[str, Mapping[str, Any]]:
+        found = next((each for each in self.edits.queue() if each.key == key), None)
+        if found is None or found.proposal is None:
+            raise InputError("that is not in the queue any more")
+        return found.proposal
+
+    def preview(self, asked: Request) -> Answer:
+        """The parts that an edit would make, each as places of points."""
+        body, edits = asked.body, self.edits
+        do = value(body, "do", str)
+        if do == "paint":
+            return json_answer({"parts": [self._part(edits.under(*self._painted(body)))]})
+        if do == "split":
+            clicks = clicks_of(body)
+            parts = edits.parts(value(body, "id", int), clicks, body.get("groups"))
+        elif do == "proposal":
+            name, arguments = self._queued(value(body, "key", str))
+            if name != "split":
+                raise Refused(HTTPStatus.BAD_REQUEST, f"there is no preview of {name!r}")
+            parts = edits.parts(**arguments)
+        elif do == "cut":
+            parts = edits.cut_parts(value(body, "id", int), numbers(body, "plane", 4))
+        elif do == "separate":
+            parts = edits.separate_parts(value(body, "id", int))
+        else:
+            raise Refused(HTTPStatus.BAD_REQUEST, f"there is no preview of {do!r}")
+        numbers_of_parts = range(int(parts.part.max(initial=-1)) + 1)
+        listed = [self._part(parts.index[parts.part == each]) for each in numbers_of_parts]
+        told: dict[str, Any] = {"parts": listed}
+        if do == "split":
+            # Parts are numbered by size: tell which part each click is in, for its colour.
+            xyz = self.session.run.points.xyz[parts.index]
+            nearest = [int(((xyz - click) ** 2).sum(1).argmin()) for click in np.array(clicks)]
+            told["of_click"] = parts.part[nearest].tolist()
+        return json_answer(told)
+
+    def propose(self, asked: Request) -> Answer:
+        """An object from one click; accepted with the edit `segment`.
+
+        A segmenter goes on with other views each time that its proposal's key is asked for again.
+        Others need not wait for it.
+        """
+        with self._clicks:
+            body = asked.body
+            if "more" in body:
+                key = value(body, "more", str)
+                found = next(self._growing.get(key, iter(())), self._proposal({"key": key}))
+            else:
+                self._count += 1
+                key = str(self._count)
+                if self.segmenter is not None and "xy" in body:
+                    self._growing[key] = self._by_segmenter(body, self.segmenter)
+                    found = next(self._growing[key])
+                else:
+                    found = self._by_tree(body)
+            self._proposals[key] = found
+            for old in list(self._proposals)[:-PROPOSALS]:
+                del self._proposals[old]
+                self._growing.pop(old, None)
+        told = {"key": key, "level": found.level, "levels": found.levels, "score": found.score}
+        return json_answer(
+            {**told, "views": found.views, "of": found.of, **self._part(found.points)}
+        )
+
+    def _by_tree(self, body: Body) -> Proposal:
+        order = self.session.packed.order
+
+        def points(name: str) -> list[int]:
+            return [int(order[self._place(each)]) for each in body.get(name) or []]
+
+        seed = int(order[self._place(value(body, "point", int))])
+        return self.edits.propose_tree(
+            seed, optional(body, "level"), points("add"), points("remove")
+        )
+
+    def _by_segmenter(self, body: Body, segmenter: Segmenter) -> Iterator[Proposal]:
+        view = value(body, "view", int)
+        if not 0 <= view < len(self.session.names):
+            raise IndexError(view)
+        pixels = [numbers({"a pixel": each}, "a pixel", 2) for each in value(body, "xy", list)]
+        positive = [bool(each) for each in value(body, "positive", list)]
+        return self.edits.propose_click(
+            self.session.names[view], pixels, positive, segmenter, level=optional(body, "level")
+        )
+
+    def save(self, asked: Request) -> Answer:
+        """Write the public files: cloud, label maps, objects; then scores and report."""
+        saved = self.edits.save()
+        text = "written: " + ", ".join(saved.done)
+        if saved.waiting:
+            text += f"; waiting: {', '.join(saved.waiting)} ({saved.reason})"
+        self.session.events.send({"again": True, "who": asked.who, "person": asked.who})
+        return json_answer({"text": text})
+
+    # From what the page sends.
+
+    def _part(self, index: Int64[np.ndarray, " points"]) -> dict[str, Any]:
+        """Number of points, and the places of those that the page has."""
+        place = self.session.place_of[index]
+        sent = place[place >= 0].astype(np.uint32)
+        return {"count": len(index), "points": base64.b64encode(sent.tobytes()).decode()}
+
+    def _place(self, place: object) -> int:
+        if not isinstance(place, int) or not 0 <= place < len(self.session.packed.order):
+            raise Refused(HTTPStatus.BAD_REQUEST, "there is no such point")
+        return place
+
+    def _points(self, body: Body) -> Int64[np.ndarray, " points"]:
+        """Points of the cloud from base64 of uint32; those that the page lacks follow."""
+        try:
+            places = np.frombuffer(
+                base64.b64decode(value(body, "points", str), validate=True), np.uint32
+            ).astype(np.int64)
+        except ValueError:
+            raise Refused(HTTPStatus.BAD_REQUEST, "points are base64 of uint32") from None
+        if len(places) and places.max() >= len(self.session.packed.order):
+            raise Refused(HTTPStatus.BAD_REQUEST, "there is no such point")
+        return self.session.with_followers(places)
+
+    def _painted(self, body: Body) -> tuple[str, Bool[np.ndarray, "height width"]]:
+        """A view's name, and its painted pixels from runs [start, length, ...]."""
+        number = value(body, "view", int)
+        if not 0 <= number < len(self.session.names):
+            raise IndexError(number)
+        camera = self.session.cameras[number]
+        mask = np.zeros(camera.height * camera.width, bool)
+        runs = value(body, "runs", list)
+        if len(runs) % 2 or not all(isinstance(each, int) for each in runs):
+            raise Refused(HTTPStatus.BAD_REQUEST, "runs are pairs of a start and a length")
+        for start, length in zip(runs[::2], runs[1::2], strict=True):
+            if start < 0 or length < 0 or start + length > mask.size:
+                raise Refused(HTTPStatus.BAD_REQUEST, "a run is outside the picture")
+            mask[start : start + length] = True
+        return self.session.names[number], mask.reshape(camera.height, camera.width)
+
+    def _proposal(self, body: Body) -> Proposal:
+        key = value(body, "key", str)
+        if key not in self._proposals:
+            raise InputError("the proposal is too old; click again")
+        return self._proposals[key]
+
+
+def value(body: Body, name: str, kind: type) -> Any:
+    """A value of a request's body; Refused where it is missing or of another type."""
+    found = body.get(name)
+    if not isinstance(found, kind) or isinstance(found, bool):
+        raise Refused(HTTPStatus.BAD_REQUEST, f"the body lacks {name}, or it has another type")
+    return found
+
+
+def optional(body: Body, name: str) -> int | None:
+    """A whole number of a request's body, or None."""
+    return None if body.get(name) is None else int(value(body, name, int))
+
+
+def ids_of(body: Body) -> list[int]:
+    """The ids of objects."""
+    ids = value(body, "ids", list)
+    if not all(isinstance(each, int) for each in ids):
+        raise Refused(HTTPStatus.BAD_REQUEST, "ids are whole numbers")
+    return ids
+
+
+def numbers(body: Body, name: str, count: int) -> list[float]:
+    """So many finite numbers."""
+    found = value(body, name, list)
+    if len(found) != count or not all(
+        isinstance(each, int | float) and np.isfinite(each) for each in found
+    ):
+        raise Refused(HTTPStatus.BAD_REQUEST, f"{name} are {count} numbers")
+    return [float(each) for each in found]
+
+
+def clicks_of(body: Body) -> Sequence[list[float]]:
+    """Places of the world."""
+    clicks = value(body, "clicks", list)
+    return [numbers({"a click": each}, "a click", 3) for each in clicks]

@@ -1,0 +1,193 @@
+// Mouse and touch on the cloud and on the picture.
+// @ts-check
+
+const STILL = 4; // pixels that a click may move
+const SETTLE = 160; // milliseconds without movement after which everything is drawn
+
+/** @param {any} app */
+export function onCloud(app) {
+  const { cloud, orbit, store } = app;
+  const { canvas } = cloud;
+  const down = new Map(); // pointers that are pressed
+  let start = null;
+  let path = [];
+  let pinch = 0;
+  let settle = 0;
+  let hover = null;
+
+  const at = (event) => {
+    const box = canvas.getBoundingClientRect();
+    return [event.clientX - box.left, event.clientY - box.top];
+  };
+  const moved = () => {
+    cloud.moving = true;
+    clearTimeout(settle);
+    settle = setTimeout(() => {
+      cloud.rest();
+    }, SETTLE);
+    cloud.wake();
+  };
+  app.moved = moved;
+
+  canvas.addEventListener("contextmenu", (event) => event.preventDefault());
+  canvas.addEventListener("pointerdown", (event) => {
+    canvas.focus({ preventScroll: true });
+    canvas.setPointerCapture(event.pointerId);
+    down.set(event.pointerId, at(event));
+    const own = event.button === 0 && down.size === 1 && app.tool.takesDrag(event);
+    start = { at: at(event), button: event.button, far: false, own, shift: event.shiftKey };
+    path = [at(event)];
+    app.tip(null);
+  });
+
+  canvas.addEventListener("pointermove", (event) => {
+    const here = at(event);
+    const before = down.get(event.pointerId);
+    if (!before) {
+      if (event.pointerType === "mouse") point(here);
+      return;
+    }
+    down.set(event.pointerId, here);
+    if (down.size === 2) {
+      start.far = true;
+      const [a, b] = [...down.values()];
+      const apart = Math.hypot(a[0] - b[0], a[1] - b[1]);
+      if (pinch) orbit.zoom(pinch / apart, null);
+      orbit.pan((here[0] - before[0]) / 2, (here[1] - before[1]) / 2, canvas.clientHeight);
+      pinch = apart;
+      return moved();
+    }
+    if (!start.far && Math.hypot(here[0] - start.at[0], here[1] - start.at[1]) < STILL) return;
+    start.far = true;
+    if (start.own) {
+      path.push(here);
+      app.tool.drag(path, false, event);
+      return;
+    }
+    const dx = here[0] - before[0];
+    const dy = here[1] - before[1];
+    if (start.button === 2 || start.button === 1 || start.shift) orbit.pan(dx, dy, canvas.clientHeight);
+    else orbit.turn(dx, dy);
+    moved();
+  });
+
+  const up = (event) => {
+    if (!down.delete(event.pointerId)) return;
+    pinch = 0;
+    if (!start || down.size) return;
+    const { far, own, button } = start;
+    if (own && far) app.tool.drag(path, true, event);
+    else if (!far && event.type === "pointerup") {
+      if (button === 2) app.tool.undoClick();
+      else if (button === 0) click(at(event), event);
+    }
+    start = null;
+  };
+  canvas.addEventListener("pointerup", up);
+  canvas.addEventListener("pointercancel", up);
+
+  function click(here, event) {
+    const [x, y] = here;
+    const hit = cloud.pick(x, y);
+    if (hit?.camera !== undefined) return app.picture.show(hit.camera);
+    app.tool.cloudClick(hit ?? { id: 0 }, event);
+    if (hit) app.showPlace(hit.point);
+    app.later();
+  }
+
+  /** Name what is under the mouse; once a frame at most. */
+  function point(here) {
+    const waiting = hover !== null;
+    hover = here;
+    if (waiting) return;
+    requestAnimationFrame(() => {
+      const [x, y] = hover;
+      hover = null;
+      if (cloud.moving || down.size) return;
+      const hit = cloud.pick(x, y);
+      store.hover(hit?.id ?? 0);
+      if (hit?.camera !== undefined) app.tip(x, y, `view ${store.info.views[hit.camera].name}`);
+      else if (hit) app.tip(x, y, store.preview.has(hit.id) ? "proposed" : store.describe(hit.id));
+      else app.tip(null);
+    });
+  }
+  canvas.addEventListener("pointerleave", () => {
+    store.hover(0);
+    app.tip(null);
+  });
+
+  canvas.addEventListener("dblclick", (event) => {
+    if (app.toolName !== "select") return; // two quick clicks are two clicks of the tool
+    const hit = cloud.pick(...at(event));
+    if (!hit?.xyz) return;
+    orbit.aim(hit.xyz);
+    moved();
+  });
+
+  canvas.addEventListener(
+    "wheel",
+    (event) => {
+      event.preventDefault();
+      const hit = cloud.pick(...at(event));
+      orbit.zoom(Math.exp(Math.max(-240, Math.min(240, event.deltaY)) * 0.0015), hit?.xyz ?? null);
+      moved();
+    },
+    { passive: false },
+  );
+}
+
+/** @param {any} app */
+export function onPicture(app) {
+  const { picture, store } = app;
+  const { frame } = picture.parts;
+  let last = null;
+  let began = null;
+
+  frame.addEventListener("pointermove", (event) => {
+    const pixel = picture.pixel(event);
+    store.hover(picture.idAt(pixel));
+    if (app.tool.hoverPicture) {
+      app.tool.hoverPicture(pixel);
+      if (last && pixel) {
+        app.tool.paint(last, pixel, false);
+        last = pixel;
+      }
+    }
+    const box = document.getElementById("middle").getBoundingClientRect();
+    const id = picture.idAt(pixel);
+    if (pixel) app.tip(event.clientX - box.left, event.clientY - box.top, store.describe(id));
+    else app.tip(null);
+  });
+  frame.addEventListener("pointerleave", () => {
+    store.hover(0);
+    app.tip(null);
+    app.tool.hoverPicture?.(null);
+  });
+  frame.addEventListener("pointerdown", (event) => {
+    began = [event.clientX, event.clientY];
+    const pixel = picture.pixel(event);
+    if (event.button !== 0 || event.shiftKey || !app.tool.paint || !pixel) return;
+    frame.setPointerCapture(event.pointerId);
+    last = pixel;
+    app.tool.paint(pixel, pixel, false);
+  });
+  frame.addEventListener("pointerup", async (event) => {
+    const pixel = picture.pixel(event);
+    if (last) {
+      app.tool.paint(last, pixel ?? last, true);
+      last = null;
+      return;
+    }
+    if (!began || !pixel || Math.hypot(event.clientX - began[0], event.clientY - began[1]) >= STILL) return;
+    if (event.button === 2) return app.tool.undoClick();
+    if (event.button !== 0) return;
+    picture.mark = pixel;
+    picture.later();
+    const id = picture.idAt(pixel);
+    if (app.toolName === "select") app.tool.pictureClick({ id }, event);
+    const place = await app.quiet(() => picture.pointAt(pixel));
+    if (app.toolName !== "select") app.tool.pictureClick({ id, pixel, ...(place ?? {}) }, event);
+    if (place) app.turnTo(place.xyz);
+    app.later();
+  });
+}

@@ -1,0 +1,273 @@
+// Tools that are clicked: select, split, one click.
+// @ts-check
+import { post } from "./api.js";
+import { cross, dot, unit, unpacked } from "./geometry.js";
+import { PARTS } from "./store.js";
+import { Tool, line } from "./tool.js";
+
+export class Select extends Tool {
+  constructor(app) {
+    super(app);
+    this.cursor = "";
+  }
+  cloudClick(hit, event) {
+    this.take(hit.id, event);
+  }
+  pictureClick(hit, event) {
+    this.take(hit.id, event);
+  }
+  take(id, event) {
+    const { store } = this;
+    if (store.adding) store.select([id], store.selected.has(id) ? "take" : "add");
+    else if (event.shiftKey) store.select([id], "add");
+    else if (event.ctrlKey || event.metaKey) store.select([id], "take");
+    else store.select(id ? [id] : []);
+    if (id) this.app.objects.reveal(id);
+  }
+  get hint() {
+    const n = this.store.selected.size;
+    const doubt = this.app.queue.shown;
+    if (doubt?.proposal && !this.store.info.readOnly && doubt.ids.every((id) => this.store.selected.has(id)))
+      return `${doubt.reason} · Enter: ${doubt.proposal} · Shift+N leaves it · N next`;
+    if (!n) return "";
+    const [one] = this.store.selected;
+    const points = [...this.store.selected].reduce((sum, id) => sum + this.store.objects.get(id).points, 0);
+    if (n === 1) return this.store.describe(one);
+    return this.store.info.readOnly
+      ? `${n} objects, ${points.toLocaleString("en")} points`
+      : `${n} objects, ${points.toLocaleString("en")} points · M merges into ${this.app.largest()} · Esc`;
+  }
+}
+
+export class Split extends Tool {
+  start() {
+    this.clicks = [];
+    this.plane = null;
+    this.line = null;
+    this.target = this.store.selected.size === 1 ? [...this.store.selected][0] : 0;
+    this.group = 0; // part that the next click belongs to; 0 is a new one
+    this.counts = [];
+  }
+  cloudClick(hit) {
+    this.add(hit);
+  }
+  pictureClick(hit) {
+    this.add(hit);
+  }
+  add(hit) {
+    if (!hit.xyz) return this.app.say("there is no point of the cloud at that place");
+    if (!hit.id) return this.app.say("that point has no object; select it with the lasso");
+    if (!this.target || (!this.clicks.length && !this.plane)) {
+      this.target = hit.id;
+      this.store.select([hit.id]);
+    }
+    if (hit.id !== this.target && !this.store.preview.has(hit.id))
+      return this.app.say(`that is ${this.store.title(hit.id)}, not what is being split`);
+    const used = Math.max(0, ...this.clicks.map((each) => each.group));
+    this.clicks.push({ xyz: hit.xyz, group: this.group || used + 1 });
+    this.plane = null;
+    this.group = 0;
+    return this.show();
+  }
+  undoClick() {
+    if (this.line || this.plane) this.plane = this.line = null;
+    else this.clicks.pop();
+    this.show();
+  }
+  takesDrag(event) {
+    return event.altKey;
+  }
+  drag(points, done) {
+    this.line = [points[0], points[points.length - 1]];
+    this.app.later();
+    if (!done) return;
+    const [a, b] = this.line.map(([x, y]) => this.app.rayAt(x, y));
+    const eye = this.app.orbit.eye;
+    const normal = unit(cross(a, b));
+    this.plane = [...normal, -dot(normal, eye)];
+    this.clicks = [];
+    this.show();
+  }
+  get body() {
+    const id = this.target;
+    if (this.plane) return { do: "cut", id, plane: this.plane };
+    if (this.apart) return { do: "separate", id };
+    return {
+      do: "split",
+      id,
+      clicks: this.clicks.map((each) => each.xyz),
+      groups: this.clicks.map((each) => each.group),
+    };
+  }
+  get enough() {
+    const groups = new Set(this.clicks.map((each) => each.group));
+    return this.target && (this.plane || this.apart || groups.size >= 2);
+  }
+  async show() {
+    this.counts = [];
+    if (!this.enough) {
+      this.app.clearPreview();
+      return this.app.later();
+    }
+    const asked = (this.asked = {});
+    const found = await this.app.working("splitting", () => post("/api/preview", this.body));
+    if (!found || asked !== this.asked) return;
+    this.counts = found.parts.map((each) => each.count);
+    // A part has the colour of the click in it.
+    const colours = found.parts.map((_, part) => {
+      const click = found.of_click?.indexOf(part) ?? -1;
+      return PARTS[(click < 0 ? part : this.clicks[click].group - 1) % PARTS.length];
+    });
+    this.app.preview(found.parts.map((each) => unpacked(each.points)), colours);
+  }
+  /** Shift+X: what does not hang together. */
+  separate() {
+    if (!this.target) return this.app.say("select the object that is in pieces, then Shift+X");
+    this.apart = true;
+    return this.show();
+  }
+  stop() {
+    this.apart = false;
+    this.asked = null;
+    this.clicks = [];
+    super.stop();
+  }
+  key(event) {
+    if (/^[1-9]$/.test(event.key)) {
+      this.group = Number(event.key);
+      this.app.later();
+      return true;
+    }
+    return false;
+  }
+  async enter() {
+    if (!this.enough) return this.app.say("click each thing once; two at least");
+    const { do: what, ...more } = this.body;
+    if (await this.app.act(what, more)) this.app.use("select");
+  }
+  get hint() {
+    if (!this.target) return "click each thing in the glued object once";
+    const title = this.store.title(this.target);
+    if (this.counts.length)
+      return `${title} into ${this.counts.map((n) => n.toLocaleString("en")).join(" + ")} points · Enter splits · right click takes a click back · Esc leaves`;
+    if (this.group) return `the next click belongs to part ${this.group}`;
+    const n = this.clicks.length;
+    return `${title}: ${n ? `${n} click${n > 1 ? "s" : ""}, ` : ""}click each thing once · Alt+drag a straight cut · 1…9 another click for a part · Esc leaves`;
+  }
+  get marks() {
+    return this.clicks.map((each) => ({
+      xyz: each.xyz,
+      colour: PARTS[(each.group - 1) % PARTS.length],
+      text: String(each.group),
+    }));
+  }
+  draw(pen) {
+    if (!this.line) return;
+    pen.setLineDash([6, 4]);
+    line(pen, this.line, false);
+    pen.setLineDash([]);
+  }
+}
+
+export class Click extends Tool {
+  start() {
+    this.seed = null;
+    this.added = [];
+    this.removed = [];
+    this.level = null;
+    this.found = null;
+    this.view = null; // the view that was clicked, for a segmenter
+  }
+  cloudClick(hit, event) {
+    this.place(hit, event);
+  }
+  pictureClick(hit, event) {
+    this.place(hit, event);
+  }
+  place(hit, event) {
+    // Where a segmenter is at hand, clicks in a picture are for it; else the point there counts.
+    const pixel = this.store.info.clicks ? hit.pixel : undefined;
+    if (!pixel && !hit.xyz) return this.app.say("there is no point of the cloud at that place");
+    if (!this.seed) {
+      this.view = pixel ? this.store.view : null;
+      this.seed = hit;
+    } else if (Boolean(pixel) !== (this.view !== null) || (pixel && this.view !== this.store.view))
+      return this.app.say("further clicks belong where the first was: Esc begins anew");
+    else if (event.altKey) this.removed.push(hit);
+    else this.added.push(hit);
+    this.level = null;
+    return this.show();
+  }
+  undoClick() {
+    if (!(this.removed.pop() ?? this.added.pop())) this.seed = null;
+    this.level = null;
+    this.show();
+  }
+  get body() {
+    if (this.view === null)
+      return {
+        point: this.seed.point,
+        level: this.level,
+        add: this.added.map((each) => each.point),
+        remove: this.removed.map((each) => each.point),
+      };
+    const on = [this.seed, ...this.added];
+    const clicks = [...on, ...this.removed];
+    return {
+      view: this.view,
+      xy: clicks.map((each) => each.pixel),
+      positive: clicks.map((each) => on.includes(each)),
+      level: this.level,
+    };
+  }
+  async show() {
+    if (!this.seed) {
+      this.found = null;
+      return this.app.clearPreview();
+    }
+    const asked = (this.asked = {});
+    const what = this.view === null ? "looking for the object" : "first look at this picture";
+    let body = this.body;
+    do {
+      const found = await this.app.working(what, () => post("/api/propose", body));
+      if (!found || asked !== this.asked) return;
+      this.found = found;
+      this.level = found.level;
+      this.app.preview([unpacked(found.points)], [[255, 190, 40]]);
+      body = { more: found.key };
+    } while (this.found.views < this.found.of);
+  }
+  key(event) {
+    if (event.key !== "Tab" || !this.found) return false;
+    const step = event.shiftKey ? -1 : 1;
+    this.level = Math.min(this.found.levels - 1, Math.max(0, this.found.level + step));
+    this.show();
+    return true;
+  }
+  stop() {
+    this.asked = null;
+    super.stop();
+  }
+  async enter(event) {
+    if (!this.found) return this.app.say("click an object first");
+    const [one] = this.store.selected;
+    const id = event.ctrlKey || event.metaKey ? one : null;
+    if (id === undefined) return this.app.say("Ctrl+Enter adds to the selected object; none is selected");
+    if (await this.app.act("segment", { key: this.found.key, id })) this.app.use("select");
+  }
+  get hint() {
+    if (!this.found) return "click an object, in the cloud or in the picture";
+    const { count, level, levels, views, of } = this.found;
+    const seen = of ? `${views} of ${of} views · ` : "";
+    return `${seen}${count.toLocaleString("en")} points · Tab whole, Shift+Tab part (${level + 1} of ${levels}) · click adds, Alt+click takes away · Enter new object · Ctrl+Enter into the selected`;
+  }
+  get marks() {
+    const of = (each, colour, text) => ({ xyz: each.xyz, colour, text });
+    if (this.view !== null) return [];
+    return [
+      ...(this.seed ? [of(this.seed, [255, 255, 255], "")] : []),
+      ...this.added.map((each) => of(each, [90, 220, 120], "+")),
+      ...this.removed.map((each) => of(each, [255, 90, 80], "−")),
+    ];
+  }
+}

@@ -1,0 +1,401 @@
+"""The page in a browser: what a person does with mouse and keys is on the disk afterwards."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from page_browser import Page, chromium
+from page_client import relabelled, served
+from tiny_export import lifted_run
+
+from lift3d.run.run import Run
+from lift3d.scene import Points
+from lift3d.scene.labelmaps import read_label_map
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def lifted(tmp_path_factory, browser):
+    return lifted_run(tmp_path_factory.mktemp("page"), views=6, width=96, height=72)
+
+
+@pytest.fixture
+def run(lifted, tmp_path):
+    shutil.copytree(lifted, tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def page(run, browser):
+    """A page of a run of its own, 1280 x 800."""
+    with served(run) as client:
+        page = Page(browser, client.server.address)
+        yield page
+        page.close()
+
+
+def lines(run):
+    """The edits on the disk."""
+    path = run / "edits.jsonl"
+    return [json.loads(each) for each in path.read_text().splitlines()] if path.exists() else []
+
+
+def large(page, count, fewest=60):
+    """The objects that the cloud shows best: so many ids."""
+    page.drawn()
+    shown = page.js(
+        """(() => { const c = lift3d.cloud, n = {};
+           const d = c.numbersIn(0, 0, c.canvas.clientWidth, c.canvas.clientHeight).data;
+           for (let i = 0; i < d.length; i += 4) if (d[i + 3] === 1) {
+             const id = c.labels[d[i] | d[i+1] << 8 | d[i+2] << 16]; n[id] = (n[id] ?? 0) + 1; }
+           return Object.entries(n); })()"""
+    )
+    ranked = sorted(((int(i), n) for i, n in shown if int(i)), key=lambda pair: -pair[1])
+    assert len(ranked) >= count
+    assert ranked[count - 1][1] >= fewest
+    return [each for each, _ in ranked[:count]]
+
+
+def test_it_shows_every_point_and_object_and_asks_no_other_host(page, run):
+    cloud = Run.open(run).cloud
+    assert page.js("lift3d.cloud.count") == len(cloud)
+    assert page.js("document.querySelectorAll('#objects li').length") == len(Run.open(run).objects)
+    assert len(page.hosts) == 1
+    assert page.js("document.getElementById('first').hidden") is False
+    shown = np.array(page.js("[...lift3d.cloud.labels]"))[: len(cloud)]
+    assert np.bincount(shown).tolist() == np.bincount(cloud.instance).tolist()
+
+
+def test_the_object_under_the_mouse_is_named_and_selected_where_it_is_clicked(page):
+    for each in large(page, 4):
+        at = page.spot(each)
+        page.page.mouse.move(*at)
+        page.until(f"lift3d.store.hovered === {each}")
+        assert page.js("document.getElementById('tip').textContent").startswith(f"{each} · ")
+        page.click(at)
+        page.until(f"lift3d.store.selected.has({each}) && lift3d.store.selected.size === 1")
+    page.press("Escape")
+    assert page.selected == []
+
+
+def test_clicks_in_a_picture_select_what_its_label_map_says(page, run):
+    names = list(Run.open(run).cameras)
+    for view in (0, 3):
+        page.view(view)
+        labels = read_label_map(run / f"labels/{names[view]}.png")
+        for pixel in ((10, 8), (48, 36), (80, 60), (30, 65)):
+            expected = int(labels[pixel[1], pixel[0]])
+            page.press("Escape")
+            page.click(page.in_picture(pixel))
+            if expected:
+                page.until(f"lift3d.store.selected.has({expected})")
+
+
+def test_two_clicks_and_m_merge_and_undo_and_redo_follow(page, run):
+    before = page.js("lift3d.store.objects.size")
+    a, b = large(page, 2)
+    page.select(a, b)
+    page.edited(lambda: page.press("m"))
+    assert page.js("lift3d.store.objects.size") == before - 1
+    assert [each["do"] for each in lines(run)] == ["merge"]
+    assert "1 edit, all kept" in page.js("document.getElementById('bar').textContent")
+    page.edited(lambda: page.press("Control+z"))
+    assert page.js("lift3d.store.objects.size") == before
+    page.edited(lambda: page.press("Control+Shift+Z"))
+    assert page.js("lift3d.store.objects.size") == before - 1
+    page.press("Control+s")
+    page.until("lift3d.store.state.written >= lift3d.store.revision")
+    written = Run.open(run)
+    kept = lines(run)[0]["into"]
+    gone = b if kept == a else a
+    assert gone not in written.cloud.instance
+    assert not any((labels == gone).any() for labels in written.labels.values())
+    automatic = written.automatic.instance
+    assert set(automatic[written.cloud.instance == kept].tolist()) == {a, b}
+
+
+def test_split_by_two_clicks_shows_the_parts_first(page, run):
+    largest = large(page, 1)[0]
+    height = page.box("cloud")[3]
+    page.select(largest)
+    page.press("x")
+    page.drawn()
+    assert page.box("cloud")[3] == height  # what is said must not move what is clicked
+    places = page.js(
+        f"""(() => {{ const c = lift3d.cloud, w = c.canvas.clientWidth, h = c.canvas.clientHeight;
+            const all = []; for (let y = 6; y < h; y += 6) for (let x = 6; x < w; x += 6)
+              if (c.pick(x, y)?.id === {largest}) all.push([x, y]);
+            return [all[0], all[all.length - 1]]; }})()"""
+    )
+    left, top, _, _ = page.box("cloud")
+    for x, y in places:
+        page.click((left + x, top + y))
+        page.until("!lift3d.store.busy")
+    page.until("lift3d.tool.counts?.length === 2")
+    assert "Enter splits" in page.hint
+    assert lines(run) == []  # a preview is no edit
+    shown = page.js("lift3d.tool.counts")
+    marks = page.js("lift3d.tool.marks.map((each) => [each.xyz, each.colour])")
+    for xyz, colour in marks:  # each click lies in a part of its own colour
+        x, y, _ = page.js(f"lift3d.cloud.where({xyz})")
+        assert page.js(f"lift3d.store.colour(lift3d.cloud.pick({x}, {y}).id)") == colour
+    page.edited(lambda: page.press("Enter"))
+    edit = lines(run)[0]
+    assert edit["do"] == "split"
+    assert edit["points"] == shown[1]
+    page.until("lift3d.toolName === 'select'")
+
+
+def test_escape_leaves_a_split_as_it_was(page, run):
+    largest = large(page, 1)[0]
+    before = page.js("[...lift3d.cloud.labels]")
+    page.select(largest)
+    page.press("x")
+    page.click(page.spot(largest))
+    page.click(page.spot(largest, margin=8))
+    page.press("Escape")
+    assert page.js("[...lift3d.cloud.labels]") == before
+    assert lines(run) == []
+
+
+def test_a_name_and_a_class_are_typed(page, run):
+    each = large(page, 1)[0]
+    page.select(each)
+    page.press("r")
+    page.page.keyboard.type('<b>"chair"</b>')
+    page.press("Tab")
+    page.page.keyboard.type("seat")
+    page.press("Enter")
+    page.until(f"lift3d.store.objects.get({each}).class === 'seat'")
+    named = page.js(f"lift3d.store.objects.get({each}).name")
+    assert named == '<b>"chair"</b>'
+    row = page.js(f"document.querySelector('#objects li[data-id=\"{each}\"] .title').innerHTML")
+    assert "&lt;b&gt;" in row  # shown as text, never as HTML
+    assert {edit["do"] for edit in lines(run)} == {"name", "class"}
+
+
+def test_delete_makes_points_unlabelled(page, run):
+    each = large(page, 1)[0]
+    count = page.js(f"lift3d.store.objects.get({each}).points")
+    unlabelled = "lift3d.cloud.labels.subarray(0, lift3d.cloud.count).filter((id) => !id).length"
+    before = page.js(unlabelled)
+    page.select(each)
+    page.edited(lambda: page.press("Delete"))
+    assert lines(run)[0]["do"] == "delete"
+    assert not page.js(f"lift3d.store.objects.has({each})")
+    assert page.js(unlabelled) == before + count
+
+
+def lasso(page, box):
+    """Draw a rectangle in the cloud with the mouse; left, top, right, bottom in it."""
+    left, top, _, _ = page.box("cloud")
+    corners = [(box[0], box[1]), (box[2], box[1]), (box[2], box[3]), (box[0], box[3])]
+    page.page.mouse.move(left + corners[0][0], top + corners[0][1])
+    page.page.mouse.down()
+    for x, y in [*corners[1:], corners[0]]:
+        page.page.mouse.move(left + x, top + y, steps=4)
+    page.page.mouse.up()
+    return page.js("lift3d.tool.taken.size")
+
+
+def test_the_lasso_takes_the_surface_or_everything_behind_it(page, run):
+    _, _, width, height = page.box("cloud")
+    box = (0.3 * width, 0.3 * height, 0.7 * width, 0.7 * height)
+    page.press("k")  # near walls are drawn, so that much is behind something
+    page.drawn()
+    page.press("o")
+    surface = lasso(page, box)
+    assert surface > 20
+    page.press("t")
+    through = lasso(page, box)
+    assert through > surface
+    page.edited(lambda: page.press("Enter"))
+    edit = lines(run)[0]
+    assert edit["do"] == "select"
+    assert edit["points"] == through
+
+
+def test_the_lasso_leaves_out_what_is_locked_or_hidden(page, run):
+    locked, hidden = large(page, 2)
+    page.select(hidden)
+    page.press("h")
+    page.until(f"lift3d.store.hidden.has({hidden})")
+    row = f'#objects li[data-id="{locked}"] .row-buttons button:nth-child(2)'
+    page.edited(lambda: page.page.click(row))
+    page.press("t", "o")
+    _, _, width, height = page.box("cloud")
+    assert lasso(page, (2, 2, width - 2, height - 2)) > 0
+    kept = page.js(
+        "[...new Set([...lift3d.tool.taken].map((i) => lift3d.before.labels"
+        "[lift3d.before.places.indexOf(i)]))]"
+    )
+    assert locked not in kept
+    assert hidden not in kept
+    page.press("Escape")
+    page.select(locked)
+    page.press("Delete")
+    page.until("document.getElementById('trouble').textContent.includes('lock')")
+    assert [edit["do"] for edit in lines(run)] == ["lock"]
+
+
+def test_the_brush_paints_a_new_object_into_picture_and_cloud(page, run):
+    page.view(2)
+    page.press("b")
+    page.press("]", "]")
+    page.page.mouse.move(*page.in_picture((30, 30)))
+    page.page.mouse.down()
+    page.page.mouse.move(*page.in_picture((60, 40)), steps=5)
+    page.page.mouse.up()
+    page.until("lift3d.tool.count > 0 && !lift3d.store.busy")
+    painted = np.array(page.js("[...lift3d.picture.painted]")) > 0
+    assert painted.sum() > 300
+    assert lines(run) == []
+    page.edited(lambda: page.press("Enter"))
+    edit = lines(run)[0]
+    assert edit["do"] == "paint"
+    (new,) = edit["new"]
+    page.until(f"lift3d.picture.labels.includes({new})")
+    labels = np.array(page.js("[...lift3d.picture.labels]"))
+    assert (labels[painted] == new).all()
+    # Outside only what shows points that went along.
+    assert np.count_nonzero(labels[~painted] == new) < 0.2 * painted.sum()
+
+
+def test_hide_isolate_and_show_all(page):
+    a, b = large(page, 2)
+    page.select(a)
+    page.press("h")
+    page.drawn()
+    assert a not in large(page, 1)
+    page.press("Shift+H")
+    page.drawn()
+    page.select(b)
+    page.press("i")
+    page.until("lift3d.store.hidden.size > 0")
+    assert large(page, 1) == [b]
+
+
+def test_two_browsers_see_each_others_edits(run, browser):
+    with served(run) as client:
+        one, two = (Page(browser, client.server.address) for _ in range(2))
+        two.until("lift3d.store.people === 2")
+        a, b = large(one, 2)
+        one.select(a, b)
+        one.edited(lambda: one.press("m"))
+        two.until("lift3d.store.revision === 1", seconds=10)
+        assert two.js("lift3d.store.objects.size") == one.js("lift3d.store.objects.size")
+        two.press("Control+z")
+        two.until("document.getElementById('trouble').textContent.includes('undo')")
+        one.close()
+        two.close()
+
+
+def test_an_edit_of_what_another_has_changed_asks_first(run, browser):
+    with served(run) as client:
+        page = Page(browser, client.server.address)
+        a = large(page, 1)[0]
+        page.select(a)
+        page.js("lift3d.catchUp = async () => {}")  # as if the news had not arrived yet
+        client.who = "u-other"
+        client.edit("name", id=a, name="theirs")
+        page.press("Delete")
+        page.until("document.getElementById('asking').open")
+        page.press("Escape")
+        assert [edit["do"] for edit in lines(run)] == ["name"]
+        page.close()
+
+
+def test_the_page_says_that_its_server_is_gone(run, browser):
+    with served(run) as client:
+        page = Page(browser, client.server.address)
+        page.context.set_offline(True)
+        page.press("Control+z")
+        page.js("lift3d.act('undo')")
+        page.until("document.getElementById('trouble').textContent.includes('does not answer')")
+        page.close()
+
+
+def test_a_read_only_page_has_no_tools(lifted, browser):
+    with served(lifted, read_only=True) as client:
+        page = Page(browser, client.server.address)
+        page.select(large(page, 1)[0])
+        page.press("x", "Delete", "m")
+        assert page.js("lift3d.toolName") == "select"
+        assert not page.page.is_visible('[data-tool="split"]')
+        assert "read only" in page.js("document.getElementById('bar').textContent")
+        page.close()
+
+
+def test_a_phone_gets_tabs_and_scrolls_nowhere_sideways(run, browser):
+    with served(run) as client:
+        page = Page(browser, client.server.address, 390, 780, has_touch=True)
+        assert page.js("document.documentElement.scrollWidth") <= 390
+        page.page.tap('nav [data-tab="list"]')
+        assert page.page.is_visible("#objects li")
+        first = "#objects li:nth-child({})"
+        page.page.tap(first.format(1))
+        page.until("lift3d.store.selected.size === 1")
+        page.page.tap('nav [data-tab="cloud"]')
+        page.drawn()
+        assert page.page.is_visible("#cloud")
+        assert not page.page.is_visible('[data-tool="brush"]')
+        page.edited(lambda: page.page.tap('[data-do="delete"]'))
+        page.edited(lambda: page.page.tap('[data-do="undo"]'))
+        assert [edit["do"] for edit in lines(run)] == ["delete", "undo"]
+        page.close()
+
+
+def test_the_list_is_reached_and_used_by_keyboard(page):
+    page.press("/")
+    assert page.js("document.activeElement.id") == "search"
+    page.press("Enter")
+    first = page.js("Number(document.activeElement.dataset.id)")
+    page.press("ArrowDown", "Enter")
+    assert len(page.selected) == 1
+    assert page.selected != [first]
+    page.press("Escape", "?")
+    assert page.js("document.getElementById('help').open")
+    keys = page.js("document.querySelectorAll('#keys kbd').length")
+    assert keys > 25
+    page.press("Escape")
+    assert not page.js("document.getElementById('help').open")
+
+
+@pytest.mark.parametrize("kind", ["sparse", "no objects", "300 objects", "large ids"])
+def test_odd_runs_open_and_say_what_there_is(kind, run, browser):
+    cloud = Run.open(run).cloud
+    points, ids = cloud.points, cloud.instance.copy()
+    if kind == "sparse":  # as of photos: few points, no normals
+        few = np.arange(0, len(ids), 40)
+        points = Points(
+            points.xyz[few],
+            points.rgb[few],
+            np.zeros((len(few), 3), np.float32),
+            points.confidence[few],
+        )
+        ids = ids[few]
+    elif kind == "no objects":
+        ids[:] = 0
+    elif kind == "300 objects":
+        ids = (np.arange(len(ids)) * 300 // len(ids) + 1).astype(np.int32)
+    else:
+        ids[ids > 0] += 70_000
+    relabelled(run, points, ids)
+    expected = len(np.unique(ids[ids > 0]))
+    with served(run) as client:
+        page = Page(browser, client.server.address)
+        assert page.js("lift3d.store.objects.size") == expected
+        assert page.js("lift3d.cloud.count") == len(ids)
+        rows = page.js("document.querySelectorAll('#objects li[data-id]').length")
+        assert rows == expected
+        if expected:
+            page.select(large(page, 1, fewest=5)[0])
+        else:
+            assert "no objects" in page.js("document.getElementById('objects').textContent")
+        page.close()
