@@ -23,7 +23,7 @@ from lift3d.geometry import project
 from lift3d.geometry.visibility import projected_depth
 from lift3d.run.exporting import export
 from lift3d.run.run import Run
-from lift3d.scene.errors import FrameError
+from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.labelmaps import read_label_map
 
 NO_TICK = lambda done, total: None  # noqa: E731
@@ -37,9 +37,9 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def out(run, tmp_path_factory):
-    """Every format that needs no extra, at once."""
+    """Every format that needs neither an extra nor corrections, at once."""
     folder = tmp_path_factory.mktemp("exported")
-    names = [name for name in FORMATS if name != "rerun"]
+    names = [name for name in FORMATS if name not in ("rerun", "corrections")]
     written = export(Run.open(run), names, folder)
     # `ply` is in the folder itself; its object files are listed as one entry.
     assert {p.name for p in written} == {*names, "cloud.ply", "objects"} - {"ply"}
@@ -113,6 +113,9 @@ def test_a_model_moved_since_the_export_is_not_metric(tmp_path):
     (tmp_path / "sparse/0/lift3d.json").write_text('{"metric": true}')  # set by the user
     assert read_scene(tmp_path).metric
     (tmp_path / "sparse/0/lift3d.json").write_text("[]")
+    with pytest.raises(InputError, match=r"lift3d\.json .*holds a list"):
+        read_scene(tmp_path)
+    (tmp_path / "sparse/0/lift3d.json").unlink()
     assert not read_scene(tmp_path).metric
     assert read_scene(tmp_path, ColmapModel(metric=True)).metric
 

@@ -202,7 +202,7 @@ def test_a_run_that_was_started_again_and_failed_does_not_count_as_finished(
     monkeypatch.setattr(lifting, "write_automatic", full)
     with pytest.raises(OSError, match="No space"):
         lift(dataclasses.replace(config, out=tmp_path / "run", seed=1), scene)
-    with pytest.raises(InputError, match=r"has no run\.json"):
+    with pytest.raises(InputError, match="is a run that is not finished"):
         read_json(tmp_path / "run", "run.json")
 
 

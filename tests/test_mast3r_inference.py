@@ -266,5 +266,5 @@ def test_half_written_entries_do_not_count_and_damaged_ones_say_so(tmp_path):
     PairStore(tmp_path).put((0, 1), {"a": np.zeros(100)})
     file = tmp_path / "0-1" / "a.npy"
     file.write_bytes(file.read_bytes()[:300])
-    with pytest.raises(InputError, match=r"a\.npy is damaged.*remove .*0-1 and run again"):
+    with pytest.raises(InputError, match=r"a\.npy cannot be read.*remove .*0-1 and run again"):
         PairStore(tmp_path).get((0, 1))

@@ -123,11 +123,18 @@ def test_pictures_are_taken_at_an_angle_to_the_walls_however_the_world_is_turned
     assert abs(abs(ahead[0]) - abs(ahead[1])) < 0.02
 
 
+def list_objects(folder, *colours):
+    """Write the instances.json of objects 1, 2, ... with these colours."""
+    rest = {"points": 1, "views": 1, "confidence": 1.0, "score": 1.0, "centre": None, "bbox": None}
+    listed = [{"id": i, "colour": each, **rest} for i, each in enumerate(colours, start=1)]
+    content = {"points": len(listed), "unlabelled": 0, "instances": listed}
+    (folder / "instances.json").write_text(json.dumps(content))
+
+
 def test_the_screenshot_has_the_colours_of_the_run(tmp_path):
     cloud = floor_and_box()
     write_cloud(tmp_path / "cloud.ply", cloud)
-    listed = {"instances": [{"id": 1, "colour": "#0000ff"}, {"id": 2, "colour": "#ff0000"}]}
-    (tmp_path / "instances.json").write_text(json.dumps(listed))
+    list_objects(tmp_path, "#0000ff", "#ff0000")
     empty = Scene("room", (), True, "test")
     write_scene(tmp_path, empty, empty, lambda done, total: None)
     view_run(Run(tmp_path), screenshot=tmp_path / "picture.png", width=400)
@@ -182,8 +189,7 @@ def test_a_screenshot_needs_no_display(tmp_path, monkeypatch):
     write_cloud(tmp_path / "cloud.ply", floor_and_box())
     empty = Scene("room", (), True, "test")
     write_scene(tmp_path, empty, empty, lambda done, total: None)
-    listed = {"instances": [{"id": 1, "colour": "#0000ff"}, {"id": 2, "colour": "#ff0000"}]}
-    (tmp_path / "instances.json").write_text(json.dumps(listed))
+    list_objects(tmp_path, "#0000ff", "#ff0000")
     view_run(Run(tmp_path), screenshot=tmp_path / "picture.png", width=400)
     with Image.open(tmp_path / "picture.png") as picture:
         assert picture.size == (400, 300)

@@ -23,6 +23,8 @@ _BYTES = {
 }
 _LONGEST_HEADER = 1 << 20
 _FARTHEST = float(np.finfo(np.float32).max)
+FARTHEST = 1e12
+"""Largest coordinate: the square of more would leave float32 or the indices of cells."""
 COARSEST = 0.001
 """Largest step between float32 coordinates, as a share of a cloud's extent. Chosen by hand."""
 NORMALS = (("nx", "ny", "nz"), ("normal_x", "normal_y", "normal_z"))
@@ -92,6 +94,12 @@ class Ply:
             bad = int(np.flatnonzero(~usable)[0])
             raise InputError(
                 f"{self.path}: vertex {bad} is not finite ({xyz[bad].tolist()}); remove it"
+            )
+        far = np.flatnonzero((np.abs(xyz) > FARTHEST).any(1))
+        if len(far):
+            raise InputError(
+                f"{self.path}: vertex {far[0]} is at {xyz[far[0]].tolist()}, "
+                "farther than any scan; remove it"
             )
         self._check_steps(xyz)
         return xyz
