@@ -336,3 +336,12 @@ def test_a_folder_of_a_model_never_runs_its_code(tmp_path, monkeypatch):
     torch.save({3: torch.zeros(2)}, tmp_path / "numbers.pth")
     with pytest.raises(InputError, match="other content than weights"):
         load_weights(tmp_path / "numbers.pth")
+
+
+def test_a_vertex_farther_than_any_scan_is_refused(tmp_path):
+    """Its square leaves float32, in every later step."""
+    vertex = np.zeros(3, [(name, "f8") for name in "xyz"])
+    vertex["y"][1] = 1e30
+    PlyData([PlyElement.describe(vertex, "vertex")]).write(str(tmp_path / "far.ply"))
+    with pytest.raises(InputError, match=r"far\.ply: vertex 1 is at .*farther than any scan"):
+        given_points(tmp_path / "far.ply")
