@@ -104,7 +104,7 @@ def test_two_clicks_and_m_merge_and_undo_and_redo_follow(page, run):
     page.edited(lambda: page.press("m"))
     assert page.js("lift3d.store.objects.size") == before - 1
     assert [each["do"] for each in lines(run)] == ["merge"]
-    assert "1 edit, all kept" in page.js("document.getElementById('bar').textContent")
+    page.until("document.getElementById('bar').textContent.includes('1 edit, all kept')")
     page.edited(lambda: page.press("Control+z"))
     assert page.js("lift3d.store.objects.size") == before
     page.edited(lambda: page.press("Control+Shift+Z"))
@@ -328,7 +328,7 @@ def test_a_read_only_page_has_no_tools(lifted, browser):
         page.press("x", "Delete", "m")
         assert page.js("lift3d.toolName") == "select"
         assert not page.page.is_visible('[data-tool="split"]')
-        assert "read only" in page.js("document.getElementById('bar').textContent")
+        page.until("document.getElementById('bar').textContent.includes('read only')")
         page.close()
 
 

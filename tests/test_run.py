@@ -327,7 +327,7 @@ def test_masks_that_came_to_nothing_say_why():
         name: labels if name == names[-1] else np.where(labels == 3, 0, labels).astype(np.int32)
         for name, labels in zip(names, maps, strict=True)
     }
-    found = associate(points, scene, lost).assignments
+    found = associate(points, scene, lost, AssociationConfig(views=2)).assignments
     row = found.row(len(names) - 1, 3)
     assert row is not None
     assert (found.object[row], found.reason[row]) == (0, UNCONFIRMED)
