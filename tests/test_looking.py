@@ -133,6 +133,17 @@ def test_neighbours_that_were_nearly_joined_are_proposed_as_one():
     assert [(each.kind, each.proposal) for each in found] == [("one", ("merge", {"ids": (2, 3)}))]
 
 
+def test_floor_and_walls_are_proposed_with_nothing_also_where_an_edit_changed_their_confidence():
+    floor = block(0.0, side=24)
+    stands = np.stack([floor[:, 0], floor[:, 1] * 0 + 0.3, 0.02 + floor[:, 1]], 1)
+    room = cloud(floor, stands[:300], stands[300:])
+    pieces = np.repeat(np.int32([0, 1, 2]), [len(floor), 300, len(stands) - 300])
+    edges, strength = np.int32([[0, 1], [1, 2]]), np.float32([0.45, 0.45])
+    surface = replace(TREE, superpoint=pieces, edges=edges, strength=strength)
+    found = to_look_at(known(room, surface=surface))
+    assert [each.ids for each in found] == [(2, 3)]  # what stands in the middle
+
+
 def test_an_object_that_is_likely_several_is_divided_where_the_tree_joined_it():
     pieces = np.repeat(np.int32([0, 1, 2, 3]), 64)
     surface = replace(TREE, superpoint=pieces)

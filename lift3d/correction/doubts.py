@@ -21,8 +21,12 @@ all of them parts of objects; every true object that was found is above."""
 SURE = 0.5
 """An object with a lower confidence, or a lower IoU with its own pixels, is likely several things.
 Chosen by hand."""
-LAYOUT = 1.0
-"""Confidence of floors and walls, which are not joined with anything."""
+LAYOUT_SHARE, LAYOUT_SIDE, LAYOUT_FLAT, LAYOUT_BEHIND = 0.02, 0.25, 0.9, 0.03
+"""Floor and walls: least share of all points; least length, of that of the scene; least share of
+their points on one plane; most of all points behind it. On the demo and a HoloLens scan these are
+the planes that the association found, a door and a rug. Chosen by hand."""
+THICKNESS = 0.03
+"""Half the thickness of such a plane, as a share of its length."""
 LARGE = 0.001
 """Least share of the points of an object that is looked at. Chosen by hand."""
 JOINED = (0.35, 0.5)
@@ -30,6 +34,8 @@ JOINED = (0.35, 0.5)
 they are joined by themselves."""
 SPANNED = 0.3
 """Least share of the views with a mask over both objects, and of that mask in the second."""
+SAMPLE = 20_000
+"""Points of an object and of the scene that tell whether it is floor or wall."""
 FAR_BELOW = 0.05
 """Views whose H is this far under the mean are listed. Chosen by hand."""
 CONFLICT = 0.3
@@ -174,12 +180,12 @@ def _division(known: Known, each: int) -> tuple[str, Mapping[str, Any]] | None:
 def _one(known: Known) -> Iterator[Doubtful]:
     """Neighbours that nearly became one object, and those that masks span."""
     sizes, free = _sizes(known), _open(known)
-    chances = _joined(known)
+    chances, layout = _joined(known), _layout(known)
     for pair, (spans, looks) in _spanned(known).items():
         if spans >= max(2, SPANNED * looks):
             chances[pair] = max(chances.get(pair, 0.0), 0.5 * spans / max(looks, 1))
     for (a, b), chance in chances.items():
-        if any(each not in free or free[each].confidence >= LAYOUT for each in (a, b)):
+        if {a, b} & layout or not {a, b} <= free.keys():
             continue
         smaller = float(min(sizes[a], sizes[b]))
         yield Doubtful(
@@ -190,6 +196,35 @@ def _one(known: Known) -> Iterator[Doubtful]:
             (a, b),
             proposal=("merge", {"ids": (a, b)}),
         )
+
+
+def _layout(known: Known) -> set[int]:
+    """Floor and walls, whole or in parts: large planes with all of the scene on one side.
+
+    By where their points are: their confidence may have changed by an edit.
+    """
+    if known.xyz is None or not len(known.xyz):
+        return set()
+    scene = known.xyz[:: max(1, len(known.xyz) // SAMPLE)].astype(np.float64)
+    length = float(np.ptp(np.percentile(scene, [5, 95], axis=0), axis=0).max())
+    found = set()
+    for each in np.flatnonzero(_sizes(known) >= LAYOUT_SHARE).tolist():
+        own = known.xyz[known.label == each]
+        own = own[:: max(1, len(own) // SAMPLE)].astype(np.float64)
+        middle = np.median(own, axis=0)
+        axes = np.linalg.svd(own - middle, full_matrices=False)[2]
+        low, high = np.percentile((own - middle) @ axes[:2].T, [5, 95], axis=0)
+        side = float((high - low).max())
+        if side < LAYOUT_SIDE * length:
+            continue
+        thick = THICKNESS * side
+        height = (own - middle) @ axes[2]
+        level = np.median(height)
+        away = (scene - middle) @ axes[2] - level
+        behind = min(np.mean(away < -thick), np.mean(away > thick))
+        if np.mean(np.abs(height - level) <= thick) >= LAYOUT_FLAT and behind < LAYOUT_BEHIND:
+            found.add(each)
+    return found - {0}
 
 
 def _joined(known: Known) -> dict[tuple[int, int], float]:
