@@ -403,6 +403,7 @@ def test_clicks_divide_along_a_change_of_colour_and_of_normal():
         ([[0, 0, 0], [0.001, 0, 0]], None, "further apart"),
         ([[0, 0, 0], [np.nan, 0, 0]], None, "no place"),
         ([[0, 0, 0], [0.3, 0, 0]], [1], "one each"),
+        ([[0, 0, 0], [1.3, 0, 0]], None, "1.3, 0, 0 is 0.95 from the object, which lies between 0"),
     ],
 )
 def test_clicks_that_make_no_parts_are_refused(clicks, groups, message):

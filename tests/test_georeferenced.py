@@ -1,20 +1,22 @@
 """Scenes far from 0: a local origin inside, world coordinates in what is written."""
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from unittest.mock import create_autospec
 
 import numpy as np
 import pytest
 import tiny_captures
 import tiny_scan as tiny
+from page_client import served
 from plyfile import PlyData, PlyElement
 from tiny_export import crooked
 from tiny_scan import tiny_scan
 
-from lift3d.cli.editing import VERBS, Asked
+from lift3d.cli import main
 from lift3d.datasets import read_scene
+from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.evaluation.metrics.scannetpp import read_scannetpp
 from lift3d.evaluation.truth import read_truth
 from lift3d.export.content import Content
@@ -22,13 +24,15 @@ from lift3d.export.ply import read_cloud, write_cloud
 from lift3d.export.registry import FORMATS
 from lift3d.reconstruction.fusion import given_points
 from lift3d.run import api
-from lift3d.run.edits import Edits
 from lift3d.run.exporting import _origin_note
+from lift3d.run.lift import lift
 from lift3d.run.scene_file import read_scene as reread
 from lift3d.run.scene_file import write_scene
+from lift3d.run.settings import LiftConfig
 from lift3d.scene import NO_OFFSET, Camera, LabelledPoints, Points, Scene, View
 from lift3d.scene.errors import InputError
 from lift3d.scene.local_origin import chosen_offset, local, localised
+from lift3d.segmentation.simulated import SimulatedConfig
 
 UTM = np.array([512345.25, 5403210.5, 312.75])
 ORIGIN = (512345.0, 5403211.0, 313.0)
@@ -100,12 +104,48 @@ def test_captures_too(tmp_path, monkeypatch, name):
         np.testing.assert_allclose(world, pose[:3, 3], rtol=0, atol=1e-2)
 
 
-def test_places_on_the_command_line_of_an_edit_are_in_the_world():
-    edits = create_autospec(Edits, instance=True, offset=(100.0, 200.0, 0.0))
-    VERBS["split"](edits, Asked(("3",), at=("101,202,3", "102,202,3")))
-    assert edits.split.call_args.args == (3, [[1.0, 2.0, 3.0], [2.0, 2.0, 3.0]])
-    VERBS["split"](edits, Asked(("3",), plane="1,0,2,-101"))
-    assert edits.cut.call_args.args[:2] == (3, [1.0, 0.0, 2.0, -1.0])
+def test_places_of_edits_are_in_the_world_for_people_and_local_inside(tmp_path, capsys):
+    scene = SyntheticConfig(views=4, width=64, height=48).read()
+    scene = replace(scene, offset=ORIGIN, load_surface=None)
+    config = LiftConfig(
+        Path("synthetic"), tmp_path / "run", voxel=0.08, segmentation=SimulatedConfig()
+    )
+    run = lift(config, scene)
+    listed = {each.id: each for each in run.objects}
+    for each in run.edits.objects:
+        own = listed[each.id]
+        for place in ("centre", "low", "high"):
+            assert getattr(each, place) == pytest.approx(getattr(own, place), abs=1e-3)
+    largest = max(run.edits.objects, key=lambda each: each.points).id
+    local = run.points.xyz[run.edits.points_of(largest)].astype(float)
+    local = local[[local[:, 0].argmin(), local[:, 0].argmax()]]
+    plane = [1.0, 0.0, 0.0, -float(local[:, 0].mean())]  # of the page
+    parts, halves = (
+        run.edits.parts(largest, local + ORIGIN),
+        run.edits.cut_parts(largest, [1, 0, 0, plane[3] - ORIGIN[0]]),
+    )
+    with served(run.folder) as client:
+        for each in client.get("/api/state")["objects"]:
+            assert np.all(np.abs(each["low"]) < 20)  # what the page draws with
+        for body, made in (
+            ({"do": "split", "clicks": local.tolist()}, parts),
+            ({"do": "cut", "plane": plane}, halves),
+        ):
+            status, told = client.post("/api/preview", id=largest, **body)
+            assert status == 200, told
+            counts = np.bincount(made.part).tolist()
+            assert [each["count"] for each in told["parts"]] == counts
+
+    def split(places):
+        words = [word for each in places for word in ("--at", ",".join(map(str, each)))]
+        return main(["edit", str(run.folder), "split", str(largest), *words])
+
+    assert split(local.tolist()) == 2
+    assert "from the object, which lies between 51234" in capsys.readouterr().err
+    assert split((local + ORIGIN).tolist()) == 0
+    (line,) = (run.folder / "edits.jsonl").read_text().splitlines()
+    assert json.loads(line)["offset"] == list(ORIGIN)
+    np.testing.assert_allclose(json.loads(line)["clicks"], local, rtol=0, atol=1e-6)
 
 
 def test_images_in_memory_too():

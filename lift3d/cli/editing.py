@@ -66,14 +66,11 @@ def _split(edits: Edits, asked: Asked) -> Any:
         raise InputError("split takes one object, and --at X,Y,Z for each thing in it")
     each = asked.first()
     if asked.plane is not None:
-        *normal, constant = _numbers(asked.plane, 4, "--plane", "1,0,0,-2.5")
-        constant += sum(n * far for n, far in zip(normal, edits.offset, strict=True))
-        return edits.cut(each, [*normal, constant], asked.who)
+        return edits.cut(each, _numbers(asked.plane, 4, "--plane", "1,0,0,-2.5"), asked.who)
     if not asked.at:
         return edits.separate(each, asked.who)
     clicks = [_numbers(text, 3, "--at", "1.2,0.4,0.9") for text in asked.at]
-    local = [[a - far for a, far in zip(at, edits.offset, strict=True)] for at in clicks]
-    return edits.split(each, local, who=asked.who)
+    return edits.split(each, clicks, who=asked.who)
 
 
 def _name(edits: Edits, asked: Asked) -> Any:

@@ -14,6 +14,7 @@ from lift3d.association.surface import Surface
 from lift3d.correction.history import Doubt
 from lift3d.correction.joins import JoinTree
 from lift3d.correction.state import Layer, Properties
+from lift3d.scene import NO_OFFSET, Offset
 
 LOW_CONFIDENCE = 0.05
 """Objects with a lower confidence are crumbs. Chosen on the demo: 26 of its 67 objects are below,
@@ -74,6 +75,8 @@ class Known:
     layers: Sequence[Layer] = ()
     """Painted pixels, in order."""
     xyz: np.ndarray | None = None
+    offset: Offset = NO_OFFSET
+    """World coordinates of the local origin of `xyz`."""
     surface: Surface | None = None
     tree: JoinTree | None = None
     assignments: Assignments | None = None
@@ -157,7 +160,7 @@ def _several(known: Known) -> Iterator[Doubtful]:
 
 
 def _division(known: Known, each: int) -> tuple[str, Mapping[str, Any]] | None:
-    """Clicks on the two parts that the tree of joins last put together."""
+    """Clicks, in the world, on the two parts that the tree of joins last put together."""
     tree, xyz = known.tree, known.xyz
     if tree is None or xyz is None:
         return None
@@ -172,7 +175,8 @@ def _division(known: Known, each: int) -> tuple[str, Mapping[str, Any]] | None:
         clicks = []
         for part in parts:
             middle = np.median(xyz[part], axis=0)
-            clicks.append(xyz[part[np.argmin(((xyz[part] - middle) ** 2).sum(1))]].tolist())
+            most = xyz[part[np.argmin(((xyz[part] - middle) ** 2).sum(1))]]
+            clicks.append((most.astype(np.float64) + known.offset).tolist())
         return "split", {"object_id": each, "clicks": clicks}
     return None
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import SupportsFloat
 
 import numpy as np
-from jaxtyping import Bool, Int32, Int64
+from jaxtyping import Bool, Float64, Int32, Int64
 from numpy.typing import ArrayLike
 
 from lift3d.association.superpoints import surface_graph
@@ -23,6 +23,9 @@ APART = 4.0
 """Points further than this many spacings from each other do not hang together. Chosen by hand."""
 CRUMB = 0.01
 """Parts with a smaller share of the points stay with the nearest larger part. Chosen by hand."""
+BESIDE = 0.5
+"""Clicks further than this from all points of the object, as a share of its box's diagonal, are not
+meant for it: the middle of a hollow thing is nearer. Chosen by hand."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,14 +43,17 @@ class Parts:
 
 
 class SurfaceOf:
-    """The surface graph of one object; made once for several sets of clicks."""
+    """The surface graph of one object; made once for several sets of clicks.
+
+    Clicks and planes are in the world.
+    """
 
     def __init__(self, points: Points, index: Int64[np.ndarray, " members"], spacing: float):
         from scipy.spatial import cKDTree
 
         self.index, self.spacing = index, max(spacing, 1e-9)
         own = points.take(index)
-        self.xyz = own.xyz.astype(np.float64)
+        self.xyz, self.offset = own.xyz.astype(np.float64), points.offset
         self._a, self._b, difference = surface_graph(own, NEIGHBOURS)
         self._length = np.linalg.norm(self.xyz[self._a] - self.xyz[self._b], axis=1)
         self._cost = difference.astype(np.float64) + STEP * self._length / self.spacing
@@ -57,7 +63,7 @@ class SurfaceOf:
         """Every point goes to the click, of (clicks, 3), that is nearest over the surface.
 
         The cost of a way is the difference of normals and colours along it. Clicks of one group
-        make one part. InputError for fewer than two groups.
+        make one part. InputError for fewer than two groups, and for a click far from the object.
         """
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import dijkstra
@@ -72,7 +78,8 @@ class SurfaceOf:
             raise InputError(
                 "one click gives one part; click each thing once, so that there are two or more"
             )
-        _, seeds = self._tree.query(clicks)
+        away, seeds = self._tree.query(clicks - self.offset)
+        self._refuse_far(clicks, away)
         seeds, first = np.unique(seeds, return_index=True)
         of_click = of_click[first]
         if len(np.unique(of_click)) < 2:
@@ -97,8 +104,25 @@ class SurfaceOf:
             raise InputError(f"plane is {plane!r}; expected four numbers a, b, c, d") from error
         if not np.isfinite([a, b, c, d]).all() or not (a or b or c):
             raise InputError(f"{plane} is no plane; expected a x + b y + c z + d = 0")
+        d += float(np.dot([a, b, c], self.offset))
         side = (self.xyz @ [a, b, c] + d >= 0).astype(np.int32)
         return Parts(self.index, side)
+
+    def _refuse_far(
+        self, clicks: Float64[np.ndarray, "clicks 3"], away: Float64[np.ndarray, " clicks"]
+    ) -> None:
+        """InputError where a click cannot be meant for this object."""
+        low, high = self.xyz.min(0), self.xyz.max(0)
+        worst = int(np.argmax(away))
+        if away[worst] > BESIDE * np.linalg.norm(high - low) + APART * self.spacing:
+            place, first, last = (
+                ", ".join(f"{value:.10g}" for value in np.round(each, 3))
+                for each in (clicks[worst], low + self.offset, high + self.offset)
+            )
+            raise InputError(
+                f"the click {place} is {away[worst]:.3g} from the object, which lies between "
+                f"{first} and {last}; click places on it"
+            )
 
     def connected(self) -> Parts:
         """What hangs together over less than `APART` spacings; crumbs go to the nearest part."""

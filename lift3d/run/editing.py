@@ -63,6 +63,7 @@ class CorrectedObject:
     automatic: bool
     """Whether the machine found it."""
     centre: tuple[float, float, float] | None
+    """Median of its points in the world, as in `instances.json`; None without points."""
     low: tuple[float, float, float] | None
     high: tuple[float, float, float] | None
     views: int
@@ -139,7 +140,7 @@ class Session:
 
     @property
     def offset(self) -> Offset:
-        """World coordinates of the run's local origin, which all places are relative to."""
+        """World coordinates of the run's local origin, which stored places are relative to."""
         return self._run.offset
 
     @contextlib.contextmanager
@@ -264,7 +265,7 @@ class Session:
             members = dict(zip(ids.tolist(), np.split(order, starts[1:]), strict=False))
             xyz = state.cloud.points.xyz
             return tuple(
-                _described(each, own, xyz[members.get(each, order[:0])])
+                _described(each, own, xyz[members.get(each, order[:0])], self.offset)
                 for each, own in sorted(state.objects.items())
             )
 
@@ -272,7 +273,7 @@ class Session:
         """One object; InputError where there is none."""
         with self._mutex:
             own = self._properties_of(object_id)
-            return _described(object_id, own, self._xyz[self.label == object_id])
+            return _described(object_id, own, self._xyz[self.label == object_id], self.offset)
 
     def points_of(self, object_id: int) -> Int64[np.ndarray, " members"]:
         """Indices of the points of an object now."""
@@ -525,11 +526,11 @@ def _drawn(layers: tuple[Layer, ...], whole: Mapping[int, int]) -> object:
     return [(each.n, each.id) for each in layers], dict(whole)
 
 
-def _described(each: int, own: Properties, xyz: np.ndarray) -> CorrectedObject:
+def _described(each: int, own: Properties, xyz: np.ndarray, offset: Offset) -> CorrectedObject:
     def place(at: Callable[..., Any]) -> tuple[float, float, float] | None:
         if not len(xyz):
             return None
-        x, y, z = (round(float(value), 4) for value in at(xyz, axis=0))
+        x, y, z = (round(float(value), 4) for value in at(xyz, axis=0) + np.array(offset))
         return x, y, z
 
     return CorrectedObject(

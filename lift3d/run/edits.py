@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, SupportsFloat
+from typing import Any, SupportsFloat
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -16,9 +16,6 @@ from lift3d.run.looking import Looking
 from lift3d.scene.errors import InputError, did_you_mean
 from lift3d.scene.progress import Progress
 
-if TYPE_CHECKING:
-    pass
-
 NEW_CONFIDENCE = 0.5
 """Confidence of an object made of points that had none. Chosen by hand."""
 
@@ -26,7 +23,8 @@ NEW_CONFIDENCE = 0.5
 class Edits(Looking):
     """The corrections of a run: its objects now, and every way to change them.
 
-    Ids are those of objects, points are indices in the run's cloud. A method that changes
+    Ids are those of objects, points are indices in the run's cloud, places are in the world (as in
+    `instances.json` and `run.cloud.points.world`). A method that changes
     something returns what changed, after it is on the disk; one that would change nothing raises
     InputError. Methods may be called from several threads. The public files follow with `write`
     or `save`. `who` is who does it, by default the login name; `on` the revision that was seen:
@@ -56,14 +54,15 @@ class Edits(Looking):
         who: str = "",
         on: int | None = None,
     ) -> Kept:
-        """Divide an object: each click, a place in the frame of `run.cloud`, is one part of it.
+        """Divide an object: each click, a place on it, is one part of it.
 
         `clicks` is (n, 3); with `groups`, a number per click, clicks of one number are one part.
         """
         with self.writing():
             self._check([object_id], on)
             parts = self.parts(object_id, clicks, groups)
-            told: dict[str, Any] = {"clicks": np.asarray(clicks, float).reshape(-1, 3).tolist()}
+            local = np.asarray(clicks, np.float64).reshape(-1, 3) - self.offset
+            told: dict[str, Any] = {"clicks": local.tolist()}
             if groups is not None:
                 told["groups"] = [int(each) for each in groups]
             return self._split(object_id, parts, {"tool": "clicks", **told}, who, on)
@@ -74,8 +73,10 @@ class Edits(Looking):
         """Split off what lies at a x + b y + c z + d >= 0."""
         with self.writing():
             self._check([object_id], on)
-            told = {"tool": "plane", "plane": [float(each) for each in plane]}
-            return self._split(object_id, self.cut_parts(object_id, plane), told, who, on)
+            parts = self.cut_parts(object_id, plane)
+            *normal, constant = (float(each) for each in plane)
+            told = {"tool": "plane", "plane": [*normal, constant + np.dot(normal, self.offset)]}
+            return self._split(object_id, parts, told, who, on)
 
     def separate(self, object_id: int, who: str = "", on: int | None = None) -> Kept:
         """Divide an object into the parts that do not hang together."""

@@ -194,6 +194,7 @@ class Looking(Session):
                     self.doubts,
                     state.layers,
                     self._xyz,
+                    self.offset,
                     run.surface,
                     self._tree,
                     run.assignments,

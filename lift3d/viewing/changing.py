@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from lift3d.correction.proposals import Proposal
 from lift3d.run.editing import Conflict
@@ -78,9 +78,9 @@ class Changing:
         return {
             "merge": lambda b: call(edits.merge, ids_of(b), optional(b, "into")),
             "split": lambda b: call(
-                edits.split, value(b, "id", int), clicks_of(b), b.get("groups")
+                edits.split, value(b, "id", int), self._clicked(b), b.get("groups")
             ),
-            "cut": lambda b: call(edits.cut, value(b, "id", int), numbers(b, "plane", 4)),
+            "cut": lambda b: call(edits.cut, value(b, "id", int), self._plane(b)),
             "separate": lambda b: call(edits.separate, value(b, "id", int)),
             "name": lambda b: call(edits.name, value(b, "id", int), value(b, "name", str)),
             "classify": lambda b: call(
@@ -118,7 +118,7 @@ class Changing:
         if do == "paint":
             return json_answer({"parts": [self._part(edits.under(*self._painted(body)))]})
         if do == "split":
-            clicks = clicks_of(body)
+            clicks = self._clicked(body)
             parts = edits.parts(value(body, "id", int), clicks, body.get("groups"))
         elif do == "proposal":
             name, arguments = self._queued(value(body, "key", str))
@@ -126,7 +126,7 @@ class Changing:
                 raise Refused(HTTPStatus.BAD_REQUEST, f"there is no preview of {name!r}")
             parts = edits.parts(**arguments)
         elif do == "cut":
-            parts = edits.cut_parts(value(body, "id", int), numbers(body, "plane", 4))
+            parts = edits.cut_parts(value(body, "id", int), self._plane(body))
         elif do == "separate":
             parts = edits.separate_parts(value(body, "id", int))
         else:
@@ -136,8 +136,8 @@ class Changing:
         told: dict[str, Any] = {"parts": listed}
         if do == "split":
             # Parts are numbered by size: tell which part each click is in, for its colour.
-            xyz = self.session.run.points.xyz[parts.index]
-            nearest = [int(((xyz - click) ** 2).sum(1).argmin()) for click in np.array(clicks)]
+            xyz = self.session.run.points.take(parts.index).world
+            nearest = [int(((xyz - click) ** 2).sum(1).argmin()) for click in clicks]
             told["of_click"] = parts.part[nearest].tolist()
         return json_answer(told)
 
@@ -240,6 +240,16 @@ class Changing:
             mask[start : start + length] = True
         return self.session.names[number], mask.reshape(camera.height, camera.width)
 
+    def _clicked(self, body: Body) -> Float64[np.ndarray, "clicks 3"]:
+        """Places of the world, from places of the page."""
+        clicks = [numbers({"a click": each}, "a click", 3) for each in value(body, "clicks", list)]
+        return np.array(clicks).reshape(-1, 3) + self.edits.offset
+
+    def _plane(self, body: Body) -> list[float]:
+        """A plane of the world, from one of the page."""
+        *normal, constant = numbers(body, "plane", 4)
+        return [*normal, constant - float(np.dot(normal, self.edits.offset))]
+
     def _proposal(self, body: Body) -> Proposal:
         key = value(body, "key", str)
         if key not in self._proposals:
@@ -276,9 +286,3 @@ def numbers(body: Body, name: str, count: int) -> list[float]:
     ):
         raise Refused(HTTPStatus.BAD_REQUEST, f"{name} are {count} numbers")
     return [float(each) for each in found]
-
-
-def clicks_of(body: Body) -> Sequence[list[float]]:
-    """Places of the world."""
-    clicks = value(body, "clicks", list)
-    return [numbers({"a click": each}, "a click", 3) for each in clicks]

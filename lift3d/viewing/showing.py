@@ -1,7 +1,9 @@
 """What the page asks about one run, and what it may do to it: the routes of the server.
 
 Points have two numbers: the index in the cloud, and the place in the order in which they are sent
-(`packing`). The page knows only the second; everything here changes from one to the other.
+(`packing`). The page knows only the second; everything here changes from one to the other. Places
+are in the world in a run's edits, and relative to its local origin in the page, which draws in
+float32.
 """
 
 from __future__ import annotations
@@ -222,9 +224,8 @@ class Showing:
                     "views": each.views,
                     "confidence": round(each.confidence, 4),
                     "colour": palette[each.id],
-                    "centre": each.centre,
-                    "low": each.low,
-                    "high": each.high,
+                    "low": self._local(each.low),
+                    "high": self._local(each.high),
                     "edited": bool(each.edited),
                     "changed": max(each.edited, default=0),
                     "reviewed": each.reviewed,
@@ -250,6 +251,10 @@ class Showing:
             "agreement": None if agreement is None else asdict(agreement),
             "written": edits.written,
         }
+
+    def _local(self, place: tuple[float, float, float] | None) -> list[float] | None:
+        """A place of the world as the page has it: relative to the run's local origin."""
+        return None if place is None else np.subtract(place, self.run.offset).tolist()
 
     def _queue(self) -> tuple[tuple[Doubtful, ...], str]:
         """What is likely wrong; or nothing and the reason, where files of the run are missing."""
