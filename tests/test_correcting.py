@@ -331,19 +331,23 @@ def test_another_voxel_finds_the_objects_or_lists_the_edit(run):
     assert not back.edits.doubts
 
 
-def test_a_missing_or_changed_file_of_points_is_a_doubt_that_says_so(run):
+@pytest.mark.parametrize("name", ["000001.npz", "000001.png"])
+def test_a_missing_or_changed_file_of_an_edit_is_a_doubt_that_says_so(run, name):
     edits = run.edits
     a = by_size(edits)[0].id
-    edits.split(a, ends(run, a))
+    mask = np.zeros((72, 96), bool)
+    mask[30:50, 40:64] = True
+    edits.paint("0002", mask)
     edits.name(a, "floor")
-    file = run.folder / "edits/000001.npz"
+    file = run.folder / "edits" / name
     stored = file.read_bytes()
     file.unlink()
     again = Run.open(run.folder).edits
-    assert "000001.npz is missing" in str(again.doubts[0])
+    assert f"{name} is missing; put it back" in str(again.doubts[0])
     assert again.object(a).name == "floor"
     file.write_bytes(stored[:-50])
     assert "was changed" in str(Run.open(run.folder).edits.doubts[0])
+    assert main(["edit", str(run.folder), "save"]) == 0
     file.write_bytes(stored)
     assert not Run.open(run.folder).edits.doubts
 

@@ -16,6 +16,7 @@ from lift3d.correction.history import Corrections, History, objects_of
 from lift3d.correction.places import Finder, Place, PointSet
 from lift3d.correction.splitting import SurfaceOf, touched_most
 from lift3d.correction.state import State
+from lift3d.correction.stored import Unfit
 from lift3d.scene import LabelledPoints, Points
 from lift3d.scene.errors import InputError
 
@@ -45,7 +46,7 @@ def state_of(labelled, sets=None, base="b", confidence=0.8):
 
     def points(edit):
         if sets is None or edit.n not in sets:
-            raise state_module.Unfit("no points")
+            raise Unfit("no points")
         return sets[edit.n]
 
     return State(labelled, base, Path("."), objects, points, {}, max(ids, default=0))

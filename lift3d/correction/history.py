@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lift3d.correction.edits import Counting, Edit
-from lift3d.correction.places import PointSet
-from lift3d.correction.state import Properties, Replay, State, Unfit
+from lift3d.correction.state import Properties, Replay, State
 from lift3d.scene import LabelledPoints
-from lift3d.scene.errors import InputError
-from lift3d.scene.storage import load_arrays
 
 
 @dataclass(frozen=True)
@@ -96,35 +91,3 @@ def objects_of(
         for each in sorted(ids)
         if each > 0
     }
-
-
-class StoredSets:
-    """The point sets of edits, read from the run folder and kept."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._known: dict[str, PointSet] = {}
-
-    def __call__(self, edit: Edit) -> PointSet:
-        """The points of an edit; `Unfit` where its file is missing, damaged or another."""
-        name = next((each for each in edit.files if each.endswith(".npz")), None)
-        if name is None:
-            raise Unfit("its points were not recorded")
-        digest = edit.files[name]
-        if digest not in self._known:
-            path = self._folder / name
-            if not path.is_file():
-                raise Unfit(f"its file {name} is missing; put it back")
-            if digest_of(path) != digest:
-                raise Unfit(f"its file {name} was changed since; put back the one it was made with")
-            try:
-                self._known[digest] = load_arrays(path, PointSet)
-            except InputError as error:
-                raise Unfit(str(error)) from error
-        return self._known[digest]
-
-
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,6 +11,7 @@ from jaxtyping import Float32, Float64, Int32, Int64
 
 from lift3d.correction.edits import Edit
 from lift3d.correction.places import AGREE, Finder, PointSet
+from lift3d.correction.stored import PIXELS, Unfit, stored
 from lift3d.geometry.visibility import cloud_spacing
 from lift3d.scene import NO_OFFSET, LabelledPoints
 
@@ -19,10 +20,6 @@ MOST_CONFIDENT = 0.9
 demo AP fell from 0.752 to 0.655; with that of the parent it rose to 0.777."""
 KEPT_BYTES = 256 << 20
 """Memory for what is needed to take edits back; older ones are taken back by replaying all."""
-
-
-class Unfit(Exception):
-    """An edit cannot be applied; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -345,15 +342,13 @@ def _paint(on: _Applying) -> Moves:
     name = str(on.edit.details.get("view"))
     if name not in on.state.views:
         raise Unfit(f"view {name} is not in this run")
-    pixels = next((each for each in on.edit.files if each.endswith(".png")), None)
-    if pixels is None or not (on.state.folder / pixels).is_file():
-        raise Unfit(f"its painted pixels ({pixels}) are missing")
+    pixels = stored(on.state.folder, on.edit, PIXELS)
     index, label = _select(on) if on.edit.points else (NONE[0], NONE[1])
     into = on.target() if not len(index) else int(label[0])
     if into is None:
         (into,) = on.new_ids()
         on.made([into], float(on.edit.details.get("confidence", 0.5)))
-    layer = Layer(on.edit.n, name, on.state.folder / pixels, into, index)
+    layer = Layer(on.edit.n, name, pixels, into, index)
     on.state.layers = (*on.state.layers, layer)
     return index, label
 

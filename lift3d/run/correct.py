@@ -18,9 +18,10 @@ import numpy as np
 from jaxtyping import Float32, Int32
 
 from lift3d.correction.edits import EditFile
-from lift3d.correction.history import History, StoredSets, objects_of
+from lift3d.correction.history import History, objects_of
 from lift3d.correction.maps import Fates, corrected_map, seen_by_cloud
 from lift3d.correction.state import Properties, State
+from lift3d.correction.stored import StoredSets
 from lift3d.export.instances import write_instances
 from lift3d.export.ply import coloured_by_label, write_cloud
 from lift3d.geometry.visibility import DepthTolerance

@@ -16,10 +16,11 @@ import numpy as np
 from jaxtyping import Bool, Int32, Int64
 
 from lift3d.correction.edits import Edit, EditFile, remove_files
-from lift3d.correction.history import Corrections, Doubt, History, digest_of
+from lift3d.correction.history import Corrections, Doubt, History
 from lift3d.correction.maps import Fates, corrected_map, seen_by_cloud, write_pixels
 from lift3d.correction.places import Place, PointSet
 from lift3d.correction.state import Layer, Properties
+from lift3d.correction.stored import digest_of
 from lift3d.geometry.visibility import DepthTolerance, Sightings
 from lift3d.run.correct import automatic_map, open_history
 from lift3d.run.stages import alone_in
