@@ -389,6 +389,11 @@ def test_the_command_edits_and_lists(run, capsys):
         (("assign", "0001"), "VIEW MASK OBJECT"),
         (("assign", "9001", "1"), "unknown view"),
         (("undo", "4"), "no edit 4"),
+        (("undo", "1", "2"), "one edit at a time"),
+        (("delete", "1", "--into", "2"), "--into is an option of merge, not of delete"),
+        (("merge", "1", "2", "--at", "1,2,3"), "--at is an option of split, not of merge"),
+        (("list", "--neighbours"), "--neighbours is an option of delete, not of list"),
+        (("paint", "0001", "nowhere.png", "1"), "give a black and white picture"),
         (("list", "1"), "takes no more words"),
     ],
 )

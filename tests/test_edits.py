@@ -131,7 +131,8 @@ def test_a_full_disk_leaves_no_part_of_a_line(tmp_path, monkeypatch):
     ("line", "message"),
     [
         ("{]", "line 2 is no edit"),
-        ('"text"', "line 2 is no edit"),
+        ('"text"', "line 2 is no edit .it is no JSON object"),
+        ("{}", "line 2 is no edit .it lacks 'do'"),
         ('{"n": 2, "do": "mrege", "at": "", "who": "", "base": ""}', "did you mean 'merge'"),
         ('{"n": 4, "do": "merge", "at": "", "who": "", "base": ""}', "lines were removed"),
         ('{"n": 2, "do": "undo", "at": "", "who": "", "base": "", "of": 9}', "about edit 9"),
@@ -145,6 +146,12 @@ def test_a_damaged_line_is_named(tmp_path, line, message):
         text.write(line + "\n")
     with pytest.raises(InputError, match=message):
         file.read()
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "edits.jsonl").mkdir()
+    with pytest.raises(InputError, match=r"edits.jsonl cannot be read \(Is a directory\)"):
+        EditFile(tmp_path / "edits.jsonl").read()
 
 
 def test_undo_takes_the_own_last_edit_and_a_new_edit_ends_redo():

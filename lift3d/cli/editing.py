@@ -45,6 +45,13 @@ class Asked:
         return _number(self.words[place], what)
 
 
+def _turned(asked: Asked) -> int | None:
+    """The number of the edit to undo or redo; None for the last one."""
+    if len(asked.words) > 1:
+        raise InputError("one edit at a time: give one number, or none for your last edit")
+    return asked.optional(0, "an edit")
+
+
 def _number(word: str, what: str) -> int:
     if not word.isdecimal():
         raise InputError(f"{word!r} is no number of {what}")
@@ -91,7 +98,7 @@ def _assign(edits: Edits, asked: Asked) -> Any:
 def _paint(edits: Edits, asked: Asked) -> Any:
     if len(asked.words) not in (2, 3):
         raise InputError("expected: paint VIEW PICTURE.png OBJECT; OBJECT is an id or `new`")
-    pixels = read_pixels(Path(asked.words[1]))
+    pixels = read_pixels(Path(asked.words[1]), "give a black and white picture of the view's size")
     return edits.paint(asked.words[0], pixels, asked.optional(2, "an object"), asked.who)
 
 
@@ -116,13 +123,19 @@ VERBS: Mapping[str, Callable[[Edits, Asked], Any]] = {
     "accept": lambda edits, asked: edits.accept(asked.ids(), asked.who),
     "lock": lambda edits, asked: edits.lock(asked.ids(), asked.who),
     "unlock": lambda edits, asked: edits.unlock(asked.ids(), asked.who),
-    "undo": lambda edits, asked: edits.undo(asked.optional(0, "an edit"), asked.who),
-    "redo": lambda edits, asked: edits.redo(asked.optional(0, "an edit"), asked.who),
+    "undo": lambda edits, asked: edits.undo(_turned(asked), asked.who),
+    "redo": lambda edits, asked: edits.redo(_turned(asked), asked.who),
     "settle": _settle,
 }
 """Each kind of edit by its word."""
 OTHERS = ("list", "save")
 """Words that make no edit."""
+OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "merge": ("into",),
+    "split": ("at", "plane"),
+    "delete": ("neighbours",),
+}
+"""Options of single kinds."""
 
 
 def perform(edits: Edits, verb: str, asked: Asked, log: Callable[[str], None]) -> None:
@@ -131,6 +144,10 @@ def perform(edits: Edits, verb: str, asked: Asked, log: Callable[[str], None]) -
         raise InputError(did_you_mean(verb, [*VERBS, *OTHERS], "edit"))
     if verb in OTHERS and asked.words:
         raise InputError(f"{verb} takes no more words, and there is {' '.join(asked.words)}")
+    for option in sorted({each for own in OPTIONS.values() for each in own}):
+        if getattr(asked, option) not in (None, False, ()) and option not in OPTIONS.get(verb, ()):
+            of = next(kind for kind, own in OPTIONS.items() if option in own)
+            raise InputError(f"--{option} is an option of {of}, not of {verb}")
     if verb == "list":
         for line in listing(edits):
             log(line)

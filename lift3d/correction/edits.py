@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lift3d.correction.places import Place
-from lift3d.scene.errors import InputError, did_you_mean
+from lift3d.scene.errors import InputError, did_you_mean, system_words
 from lift3d.scene.storage import remove
 
 KINDS = (
@@ -210,6 +210,8 @@ class EditFile:
             text = self.path.read_bytes()
         except FileNotFoundError:
             return b"", b""
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be read ({system_words(error)})") from error
         cut = text.rfind(b"\n") + 1
         whole, rest = text[:cut], text[cut:]
         if rest.strip() and _complete(rest):  # edited by hand: only the end of the line is missing
@@ -234,12 +236,16 @@ def _parsed(text: bytes, path: Path) -> tuple[Edit, ...]:
         if not line.strip():
             continue
         try:
-            edit = Edit.of_line(json.loads(line))
+            content = json.loads(line)
+            if not isinstance(content, dict):
+                raise TypeError("it is no JSON object")
+            edit = Edit.of_line(content)
         except (
             *(ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError),
         ) as error:
+            why = f"it lacks {error}" if isinstance(error, KeyError) else error
             raise InputError(
-                f"{path}, line {number} is no edit ({error}); correct or remove that line, or use "
+                f"{path}, line {number} is no edit ({why}); correct or remove that line, or use "
                 "a newer lift3d"
             ) from error
         if edit.n != len(found) + 1:

@@ -160,13 +160,15 @@ def write_pixels(path: Path, pixels: Bool[np.ndarray, "height width"]) -> None:
         Image.fromarray(pixels).save(part, optimize=True)
 
 
-def read_pixels(path: Path) -> Bool[np.ndarray, "height width"]:
-    """What `write_pixels` wrote; InputError where it is missing or damaged."""
+def read_pixels(
+    path: Path, advice: str = "put it back, or undo the edit that it belongs to"
+) -> Bool[np.ndarray, "height width"]:
+    """What `write_pixels` wrote; InputError with `advice` where it is missing or damaged."""
     try:
         with opened_picture(path, error=InputError) as image:
             return np.asarray(image.convert("L")) > 0
     except InputError as error:
-        raise InputError(f"{error}; put it back, or undo the edit that it belongs to") from error
+        raise InputError(f"{error}; {advice}") from error
 
 
 def mask_of_points(

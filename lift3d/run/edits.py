@@ -274,14 +274,14 @@ class Edits(Looking):
 
     def write(self, progress: Progress | None = None) -> None:
         """Write the cloud, the label maps and the list of objects with all edits."""
-        from lift3d.run.lift import rewrite
+        from lift3d.run.finishing import rewrite
 
         with self.writing():
             rewrite(self._run, progress)
 
     def save(self, progress: Progress | None = None) -> Saved:
         """The same, and then consistency and report, which need the scan."""
-        from lift3d.run.lift import finish
+        from lift3d.run.finishing import finish
 
         with self.writing():
             try:
