@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lift3d.datasets.depth_range import DepthRange, depth_range, scale_doubt, stored_as
+from lift3d.reconstruction.registration import registration_doubt
 from lift3d.run.record import progress_of
 from lift3d.run.report.verdict import verdict
 from lift3d.run.run import Run
@@ -52,9 +53,10 @@ def print_scene(scene: Scene) -> None:
         table.add_row("left out", f"{len(names)} x {reason} ({few})")
     for note in scene.notes:
         table.add_row("note", note)
-    doubt = scale_doubt(scene, found) if scene.views else None
-    if doubt:
-        table.add_row("warning", doubt)
+    if scene.views:
+        for doubt in (scale_doubt(scene, found), registration_doubt(scene)):
+            if doubt:
+                table.add_row("warning", doubt)
     Console().print(table)
 
 

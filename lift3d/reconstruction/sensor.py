@@ -8,12 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32
 
 from lift3d.geometry import is_rigid
 from lift3d.geometry.visibility import spacing, unhidden_depth
+from lift3d.reconstruction.registration import checked_registration
 from lift3d.scene import Scene, Skipped, View
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.prefetch import prefetch
@@ -28,6 +30,15 @@ class SensorConfig(ReconstructorConfig):
     """Frames with depth at less than this share of their pixels are skipped."""
     threads: int = 2
     """Frames decoded in parallel."""
+    registration: Literal["auto", "mend", "tell", "off"] = "auto"
+    """Colour that lies beside its depth: `mend` fits the colour camera, `tell` only warns; `auto`
+    tells for masks that are given, because they may fit the depth, and mends otherwise."""
+
+    def for_masks(self, given: bool) -> SensorConfig:
+        """With `auto` replaced."""
+        if self.registration != "auto":
+            return self
+        return replace(self, registration="tell" if given else "mend")
 
     def build(self) -> Sensor:
         """The reconstructor with these settings."""
@@ -68,7 +79,7 @@ class Sensor:
             kept = _by_cloud(kept, scene.load_points().xyz)
         result = replace(scene, views=tuple(kept), skipped=(*scene.skipped, *skipped))
         _check_enough_is_left(result)
-        return result
+        return checked_registration(result, self.config.registration)
 
     def _reason(self, view: View) -> str | None:
         """Why this frame is unusable; None if it is usable."""

@@ -104,7 +104,8 @@ def _reconstruct(run: Stages, source: Scene) -> Scene:
             scene = backend.reconstruct(source, progress=tick, folder=own)
         write_scene(run.folder.path, source, scene, tick)
         doubt = scale_doubt(scene, depth_range(scene)) if source.has_dense_depth else None
-        return {"notes": list(scene.notes), "warnings": [doubt] if doubt else []}
+        warnings = [*scene.warnings, *([doubt] if doubt else [])]
+        return {"notes": list(scene.notes), "warnings": warnings}
 
     said = [*source.notes, *(text for each in source.skipped for text in (each.name, each.reason))]
     # Notes contain paths; they must not change the key when the scan is moved.

@@ -211,6 +211,8 @@ class LiftConfig:
                 f"tracking:{backend_name('tracking', self.tracking)}"
             )
         config = self._chosen(("reconstruction",), source)
+        own = config.reconstruction.for_masks(self.segmentation.made_elsewhere)
+        config = replace(config, reconstruction=own)
         if self.voxel is None:
             return config
         return replace(config, fusion=replace(config.fusion, voxel=self.voxel))

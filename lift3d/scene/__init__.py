@@ -194,6 +194,8 @@ class Scene:
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
     """Remarks of the reader for the user: resized colour, frames lost to truncation, ..."""
+    warnings: tuple[str, ...] = ()
+    """Doubts about the scan that may spoil its result."""
     load_surface: Callable[[], LabelledPoints] | None = None
     """The true labelled surface, where the data set has one."""
     load_points: Callable[[], Points] | None = None

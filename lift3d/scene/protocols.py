@@ -207,6 +207,10 @@ class Seeded(BackendConfig):
 class ReconstructorConfig(BackendConfig):
     """Settings of a `Reconstructor`."""
 
+    def for_masks(self, given: bool) -> ReconstructorConfig:
+        """These settings where masks are given rather than made from the pictures, or not."""
+        return self
+
     def build(self) -> Reconstructor:
         """InputError where settings make no sense, MissingExtra without its libraries."""
         raise NotImplementedError(f"{type(self).__name__}.build")
@@ -234,6 +238,8 @@ class MatcherConfig(BackendConfig):
 class SegmentationConfig(BackendConfig):
     """Where masks come from: settings of a `Segmenter` or of a `SceneSegmenter`."""
 
+    made_elsewhere: ClassVar[bool] = False
+    """Whether the masks were there before; what pictures they were made on is then unknown."""
     masks_are_surfaces: ClassVar[bool] = False
     """Whether a mask is a patch of surface rather than an object. With dense depth, objects are
     then found by the shape of the fused surface (`association.by_shape`)."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -27,6 +27,8 @@ class FolderConfig(SegmenterConfig):
     .npy or .npz, SAM's, COCO's or labelme's .json, ultralytics' .txt, or a folder <view>/ with one
     PNG per mask. docs/masks.md has all.
     """
+
+    made_elsewhere: ClassVar[bool] = True
 
     path: Path
     """The folder of masks, or a COCO .json of all views. `lift3d info SCAN` prints the names of
