@@ -14,7 +14,7 @@ from scipy import sparse
 from lift3d.association.looks import Look, looks
 from lift3d.association.overlap import Overlap, regions_under_masks, together
 from lift3d.geometry.visibility import DepthTolerance
-from lift3d.scene import Points, Scene, Skipped
+from lift3d.scene import Points, Scene, Skipped, distinct
 from lift3d.scene.compiled import compiled
 from lift3d.scene.mask_sets import MaskSet, ViewMasks
 
@@ -201,7 +201,7 @@ def pair_graph(
         source = np.broadcast_to(np.arange(len(xyz))[:, None], target.shape)
         low, high = np.minimum(source, target), np.maximum(source, target)
         keys.append((low * len(xyz) + high)[low != high])
-    unique = np.unique(np.concatenate(keys))
+    unique = distinct(np.concatenate(keys))
     return (unique // len(xyz)).astype(np.int32), (unique % len(xyz)).astype(np.int32)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from lift3d.scene import Camera, Scene, View
+from lift3d.scene import Camera, Scene, View, distinct
 from lift3d.scene.errors import FrameError, InputError
 
 GRID = (12, 16)
@@ -124,7 +124,7 @@ def _cells(
     world = in_camera @ camera.pose[:3, :3].T + camera.pose[:3, 3]
     middle = 1 << 20  # 21 bits per axis
     cell = np.clip(np.floor(world / edge) + middle, 0, 2 * middle - 1).astype(np.int64)
-    return np.unique((cell[:, 0] << 42) | (cell[:, 1] << 21) | cell[:, 2])
+    return distinct((cell[:, 0] << 42) | (cell[:, 1] << 21) | cell[:, 2])
 
 
 def _centres(size: int, count: int) -> Float64[np.ndarray, " count"]:

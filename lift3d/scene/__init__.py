@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, Int32, UInt8
+from jaxtyping import Bool, Float, Float32, Float64, Int, Int32, UInt8
 
 Image: TypeAlias = UInt8[np.ndarray, "height width 3"]
 Depth: TypeAlias = Float32[np.ndarray, "height width"]
@@ -333,8 +333,19 @@ def ids_in(labels: Int32[np.ndarray, "*shape"]) -> Int32[np.ndarray, " ids"]:
     if labels.size and labels.min() >= 0 and labels.max() < DENSE:  # much faster than sorting
         found = np.flatnonzero(np.bincount(labels.ravel()))
     else:
-        found = np.unique(labels)
+        found = distinct(labels.ravel())
     return found[found > 0].astype(np.int32)
+
+
+def distinct(values: Int[np.ndarray, " values"]) -> Int[np.ndarray, " distinct"]:
+    """The values that occur, ascending: `np.unique`, without the hash table of NumPy 2.3 and later,
+    which takes a hundred times as long for a million different values.
+
+    >>> distinct(np.array([3, 1, 3])).tolist()
+    [1, 3]
+    """
+    ordered = np.sort(values)
+    return ordered[np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]]
 
 
 @dataclass(frozen=True, eq=False)

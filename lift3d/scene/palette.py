@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
 
-from lift3d.scene import LabelledPoints
+from lift3d.scene import LabelledPoints, distinct
 from lift3d.scene.colours import Palette, oklch
 from lift3d.scene.guarded import reading
 
@@ -86,7 +86,7 @@ def neighbours(cloud: LabelledPoints) -> list[tuple[int, int, float]]:
         return []
     low = xyz.min(0)
     size = float((xyz.max(0) - low).max()) / CELLS or 1.0
-    while len(np.unique(_cells((xyz - low) / size))) > max(1, len(ids) // POINTS_IN_CELL):
+    while len(distinct(_cells((xyz - low) / size))) > max(1, len(ids) // POINTS_IN_CELL):
         size *= 1.5
     touching: dict[tuple[int, int], int] = {}
     cells_of: dict[int, int] = {}
@@ -129,7 +129,7 @@ def _count_pairs(
     known, which = np.unique(ids, return_inverse=True)
     _, where = np.unique(cell, return_inverse=True)
     # One row per cell and id in it; the rows of a cell are consecutive, ids ascending.
-    place, each = np.divmod(np.unique(where * len(known) + which), len(known))
+    place, each = np.divmod(distinct(where * len(known) + which), len(known))
     for instance, count in zip(known.tolist(), np.bincount(each).tolist(), strict=True):
         cells_of[instance] = cells_of.get(instance, 0) + count
     for step in range(1, len(place)):  # each row with the next, the one after it, ...

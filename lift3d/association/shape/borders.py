@@ -7,6 +7,7 @@ from jaxtyping import Float32, Float64, Int32, Int64
 
 from lift3d.association.shape.seams import seams
 from lift3d.association.shape.surfels import Surfels
+from lift3d.scene import distinct
 
 NEIGHBOURS = 14
 REACH = 2.1
@@ -57,7 +58,7 @@ class Neighbours:
         a, b = np.repeat(np.arange(count), nearest), near.ravel()
         inside = (b < count) & (a != b)
         low, high = np.minimum(a, b)[inside], np.maximum(a, b)[inside]
-        key = np.unique(low * count + high)
+        key = distinct(low * count + high)
         a, b = key // count, key % count
         cosine = (normal[a] * normal[b]).sum(1)
         # The two sides of a thin board are not neighbours.

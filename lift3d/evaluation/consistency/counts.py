@@ -10,6 +10,7 @@ from jaxtyping import Float32, Float64, Int32, Int64
 
 from lift3d.evaluation.consistency.cells import cell_keys, sort_keys
 from lift3d.evaluation.consistency.kernel import DOUBT, count
+from lift3d.scene import distinct
 from lift3d.scene.errors import InputError
 
 AXIS_BITS = 20
@@ -152,7 +153,7 @@ def _reach(
     drawn = key[(key.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(58) == 0]
     if len(drawn) == 0:
         return 1
-    crowd = len(drawn) / len(np.unique(drawn))
+    crowd = len(drawn) / len(distinct(drawn))
     return int(np.clip(np.sqrt(crowd / CROWD), 1, 8))  # pixels on surfaces grow quadratically
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Float32, Int32, Int64
 
 from lift3d.networks.reciprocal.blocks import Blocks
 from lift3d.networks.reciprocal.windows import Window, window_pairs
-from lift3d.scene import Matches
+from lift3d.scene import Matches, distinct
 from lift3d.scene.errors import InputError
 
 __all__ = [
@@ -148,10 +148,10 @@ class Search:
         for _ in range(rounds):
             again = back(forth(here))
             settled.append(here[again == here])
-            here = np.unique(again[again != here])
+            here = distinct(again[again != here])
             if not len(here):
                 break
-        return np.unique(np.concatenate(settled)) if settled else here[:0]
+        return distinct(np.concatenate(settled)) if settled else here[:0]
 
     def _to_b(self, pixels: Int64[np.ndarray, " pixels"]) -> Int64[np.ndarray, " pixels"]:
         known, guess, back = self.b_of_a, self._guess_b, self._guess_a
@@ -171,7 +171,7 @@ def _cached_nearest(
     guess_back: Int32[np.ndarray, " target_area"],
 ) -> Int64[np.ndarray, " pixels"]:
     """The nearest neighbour of each pixel, searched where `known` is -1."""
-    new = np.unique(pixels[known[pixels] < 0])
+    new = distinct(pixels[known[pixels] < 0])
     if len(new):
         # Sorted by cells of 32x32, because neighbouring pixels need the same blocks.
         row, column = new // source.width, new % source.width
