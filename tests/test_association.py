@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from lift3d.association import AssociationConfig, associate
+from lift3d.association import AssociationConfig, _usual, associate
 from lift3d.association.anchors import choose_anchors
 from lift3d.association.clusters import confirmed, cover
 from lift3d.association.evidence import Observations, Packed, observe, pair_agreement
@@ -369,3 +369,10 @@ def test_an_edge_to_a_point_without_normal_is_as_different_either_way_round(orde
     rgb = np.full((2, 3), 90, np.uint8)
     _, _, difference = surface_graph(Points(xyz, rgb, normal, np.ones(2, np.float32)), 1)
     assert difference.tolist() == [0.0]
+
+
+def test_background_is_relative_to_how_complete_the_masks_of_an_object_are():
+    share = np.float32([0.3, 0.3, 0.15, 1.0, 0.3])
+    label = np.int32([1, 1, 1, 2, 2])
+    size = np.array([5, 5, 2, 9, 1])
+    assert _usual(share, label, size).tolist() == pytest.approx([0.3, 0.3, 0.3, 1.0, 1.0])

@@ -272,7 +272,8 @@ def _decide(
     across = one != other
     link = np.exp(-difference[across].astype(np.float64) / 0.1)
     label = smooth(energy, one[across], other[across], link, rounds=30) + np.int32(1)
-    background = evidence.labelled < config.covered * evidence.looked
+    share = evidence.labelled / np.maximum(evidence.looked, 1e-9)
+    background = share < config.covered * _usual(share, label, size)
     label[background | (entries == 0)] = 0
     # A superpoint may hold two objects of one colour in one plane: where nearly all looks at a
     # point agree, they are right and the superpoint is wrong.
@@ -280,6 +281,23 @@ def _decide(
     looked = evidence.ballot.looked
     sure = (weight[:, 0] >= config.consensus * looked) & (looked > 0)
     return np.where(sure, voted[:, 0], np.where(looked > 0, label[piece], 0)).astype(np.int32)
+
+
+def _usual(
+    share: Float32[np.ndarray, " pieces"],
+    label: Int32[np.ndarray, " pieces"],
+    size: Int64[np.ndarray, " pieces"],
+) -> Float64[np.ndarray, " pieces"]:
+    """Median of `share` over the points of each piece's object: how complete its masks are."""
+    order = np.lexsort((share, label))
+    mass = np.cumsum(size[order])
+    known, first = np.unique(label[order], return_index=True)
+    before = np.append(0, mass)[first]
+    after = np.append(before[1:], mass[-1:])
+    middle = order[np.searchsorted(mass, before + (after - before) / 2)]
+    usual = np.zeros(int(label.max(initial=0)) + 1)
+    usual[known] = share[middle]
+    return usual[label]
 
 
 def _by_size(

@@ -1,7 +1,8 @@
 """Settings of the association.
 
-`threshold`, `uncovered` and `views` were chosen on the HoloLens kitchen with damaged masks (two
-seeds each of three severities) and checked on the living room; the others were chosen by hand.
+`threshold`, `uncovered`, `views`, `covered` and `consensus` were chosen on the HoloLens kitchen
+with damaged masks (two or three seeds of three severities) and checked on the living room and on a
+mesh of the kitchen; the others were chosen by hand.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ class AssociationConfig:
     views: int = 1
     """Minimum number of views with a mask of IoU 0.5 with the object; if fewer views see it, all of
     them."""
-    covered: float = 0.2
-    """Minimum share of observations under a mask; a point with less is unlabelled background."""
-    consensus: float = 0.8
+    covered: float = 0.35
+    """Minimum share of observations under a mask, as a part of the median of the object; a point
+    with less is unlabelled background."""
+    consensus: float = 0.7
     """A point belongs to an object that at least this share of its observations has, also when its
     superpoint belongs to another."""
     anchors: int = 60_000
