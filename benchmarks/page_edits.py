@@ -81,6 +81,7 @@ def splits(folder: Path) -> str:
         confidence = {each.id: each.confidence for each in edits.objects}
         before = overlaps(edits.label, objects)
         first = score(edits.cloud, confidence, truth)
+        edits.prepare_split()  # as the page's server does in the background
         glued: dict[int, list[int]] = {}
         for each, index in objects.items():
             ids, counts = np.unique(edits.label[index], return_counts=True)

@@ -51,9 +51,12 @@ class Page:
             time.sleep(0.03)
         return found
 
-    def drawn(self):
-        """Wait until all points are drawn and nothing moves."""
-        self.until("!lift3d.cloud.moving && lift3d.cloud.drawn >= lift3d.cloud.count")
+    def settled(self):
+        """Wait until every request is answered, all points are drawn and nothing moves."""
+        self.until(
+            "!lift3d.requests.open && !lift3d.store.busy && !lift3d.cloud.moving"
+            " && lift3d.cloud.drawn >= lift3d.cloud.count"
+        )
 
     @property
     def said(self):
@@ -85,7 +88,7 @@ class Page:
 
     def spot(self, id_, margin=3):
         """A pixel of the window where the cloud shows an object, away from its rim."""
-        self.drawn()
+        self.settled()
         self.until(f"lift3d.cloud.labels.includes({id_})")
         left, top, _, _ = self.box("cloud")
         found = self.js(
@@ -125,7 +128,7 @@ class Page:
         before = self.revision
         then()
         self.until(f"lift3d.store.revision > {before}")
-        self.until("!lift3d.store.busy")
+        self.settled()
 
     def in_picture(self, pixel):
         """The place in the window of a pixel of the shown view."""
@@ -135,6 +138,7 @@ class Page:
 
     def view(self, number):
         """Show a view and wait for its labels."""
+        self.settled()  # the answer to an earlier click would show another view
         self.js(f"lift3d.picture.show({number})")
         self.until(f"lift3d.store.view === {number} && lift3d.picture.labels?.length > 0")
 

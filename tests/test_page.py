@@ -48,10 +48,10 @@ def lines(run):
 
 def large(page, count, fewest=60):
     """The objects that the cloud shows best: so many ids."""
-    page.drawn()
+    page.settled()
     shown = page.js(
         """(() => { const c = lift3d.cloud, n = {};
-           const d = c.numbersIn(0, 0, c.canvas.clientWidth, c.canvas.clientHeight).data;
+           const d = c.picking.numbersIn(0, 0, c.canvas.clientWidth, c.canvas.clientHeight).data;
            for (let i = 0; i < d.length; i += 4) if (d[i + 3] === 1) {
              const id = c.labels[d[i] | d[i+1] << 8 | d[i+2] << 16]; n[id] = (n[id] ?? 0) + 1; }
            return Object.entries(n); })()"""
@@ -67,7 +67,7 @@ def test_it_shows_every_point_and_object_and_asks_no_other_host(page, run):
     assert page.js("lift3d.cloud.count") == len(cloud)
     assert page.js("document.querySelectorAll('#objects li').length") == len(Run.open(run).objects)
     assert len(page.hosts) == 1
-    assert page.js("document.getElementById('first').hidden") is False
+    page.until("!document.getElementById('first').hidden")
     shown = np.array(page.js("[...lift3d.cloud.labels]"))[: len(cloud)]
     assert np.bincount(shown).tolist() == np.bincount(cloud.instance).tolist()
 
@@ -125,7 +125,7 @@ def test_split_by_two_clicks_shows_the_parts_first(page, run):
     height = page.box("cloud")[3]
     page.select(largest)
     page.press("x")
-    page.drawn()
+    page.settled()
     assert page.box("cloud")[3] == height  # what is said must not move what is clicked
     places = page.js(
         f"""(() => {{ const c = lift3d.cloud, w = c.canvas.clientWidth, h = c.canvas.clientHeight;
@@ -136,7 +136,7 @@ def test_split_by_two_clicks_shows_the_parts_first(page, run):
     left, top, _, _ = page.box("cloud")
     for x, y in places:
         page.click((left + x, top + y))
-        page.until("!lift3d.store.busy")
+        page.settled()
     page.until("lift3d.tool.counts?.length === 2")
     page.until("document.body.textContent.includes('Enter splits')")
     assert lines(run) == []  # a preview is no edit
@@ -208,7 +208,7 @@ def test_the_lasso_takes_the_surface_or_everything_behind_it(page, run):
     _, _, width, height = page.box("cloud")
     box = (0.3 * width, 0.3 * height, 0.7 * width, 0.7 * height)
     page.press("k")  # near walls are drawn, so that much is behind something
-    page.drawn()
+    page.settled()
     page.press("o")
     surface = lasso(page, box)
     assert surface > 20
@@ -252,7 +252,8 @@ def test_the_brush_paints_a_new_object_into_picture_and_cloud(page, run):
     page.page.mouse.down()
     page.page.mouse.move(*page.in_picture((60, 40)), steps=5)
     page.page.mouse.up()
-    page.until("lift3d.tool.count > 0 && !lift3d.store.busy")
+    page.until("lift3d.tool.count > 0")
+    page.settled()
     painted = np.array(page.js("[...lift3d.picture.painted]")) > 0
     assert painted.sum() > 300
     assert lines(run) == []
@@ -271,10 +272,10 @@ def test_hide_isolate_and_show_all(page):
     a, b = large(page, 2)
     page.select(a)
     page.press("h")
-    page.drawn()
+    page.settled()
     assert a not in large(page, 1)
     page.press("Shift+H")
-    page.drawn()
+    page.settled()
     page.select(b)
     page.press("i")
     page.until("lift3d.store.hidden.size > 0")
@@ -342,7 +343,7 @@ def test_a_phone_gets_tabs_and_scrolls_nowhere_sideways(run, browser):
         page.page.tap(first.format(1))
         page.until("lift3d.store.selected.size === 1")
         page.page.tap('nav [data-tab="cloud"]')
-        page.drawn()
+        page.settled()
         assert page.page.is_visible("#cloud")
         assert not page.page.is_visible('[data-tool="brush"]')
         page.edited(lambda: page.page.tap('[data-do="delete"]'))

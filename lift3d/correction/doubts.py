@@ -164,12 +164,14 @@ def _division(known: Known, each: int) -> tuple[str, Mapping[str, Any]] | None:
     tree, xyz = known.tree, known.xyz
     if tree is None or xyz is None:
         return None
-    own = np.flatnonzero(known.label == each)
+    of_object = known.label == each
+    own = np.flatnonzero(of_object)
     nodes = [node for point in own[:: max(1, len(own) // 20)] for node in tree.path(int(point))]
     for node in sorted(set(nodes), key=lambda node: -len(tree.points_of(node))):
         if node not in tree.children:
             continue
-        parts = [np.intersect1d(tree.points_of(child), own) for child in tree.children[node]]
+        inside = (tree.points_of(child) for child in tree.children[node])
+        parts = [points[of_object[points]] for points in inside]
         if min(map(len, parts)) < 0.05 * len(own):
             continue
         clicks = []

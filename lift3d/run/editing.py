@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -48,6 +48,31 @@ class Conflict(InputError):
         self.ids, self.edits = ids, edits
 
 
+Corner = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How many points an object has, and where they are, in the world."""
+
+    points: int
+    centre: Corner | None = None
+    low: Corner | None = None
+    high: Corner | None = None
+
+    @staticmethod
+    def of(xyz: np.ndarray, offset: Offset) -> Extent:
+        """Of points relative to a local origin."""
+        if not len(xyz):
+            return Extent(0)
+
+        def place(at: Callable[..., Any]) -> Corner:
+            x, y, z = (round(float(value), 4) for value in at(xyz, axis=0) + np.array(offset))
+            return x, y, z
+
+        return Extent(len(xyz), place(np.median), place(np.min), place(np.max))
+
+
 @dataclass(frozen=True)
 class CorrectedObject:
     """One object as the edits make it."""
@@ -63,10 +88,10 @@ class CorrectedObject:
     locked: bool
     automatic: bool
     """Whether the machine found it."""
-    centre: tuple[float, float, float] | None
+    centre: Corner | None
     """Median of its points in the world, as in `instances.json`; None without points."""
-    low: tuple[float, float, float] | None
-    high: tuple[float, float, float] | None
+    low: Corner | None
+    high: Corner | None
     views: int
     """Number of automatic label maps with it; 0 for a new one."""
 
@@ -131,6 +156,7 @@ class Session:
         self._size = -1
         self._log: list[tuple[int, _Diff]] = []
         self._palette: Palette = {}
+        self._extents: dict[int, Extent] = {}
         self.warnings: list[str] = []
         self.seen = lru_cache(VIEWS_KEPT)(self._seen)
 
@@ -194,7 +220,10 @@ class Session:
         index = np.flatnonzero(label != state.label).astype(np.int64)
         ids = objects.keys() | state.objects.keys()
         changed = {each for each in ids if objects.get(each) != state.objects.get(each)}
-        changed |= set(label[index].tolist()) | set(state.label[index].tolist())
+        moved = set(label[index].tolist()) | set(state.label[index].tolist())
+        changed |= moved
+        for each in moved:
+            self._extents.pop(each, None)
         diff = _Diff(
             index,
             label[index],
@@ -260,21 +289,31 @@ class Session:
     def objects(self) -> tuple[CorrectedObject, ...]:
         """The objects now, by id."""
         with self._mutex:
-            state = self._now().state
-            order = np.argsort(state.label, kind="stable")
-            ids, starts = np.unique(state.label[order], return_index=True)
-            members = dict(zip(ids.tolist(), np.split(order, starts[1:]), strict=False))
-            xyz = state.cloud.points.xyz
+            objects = self._now().state.objects
+            self._measure(objects.keys() - self._extents.keys())
             return tuple(
-                _described(each, own, xyz[members.get(each, order[:0])], self.offset)
-                for each, own in sorted(state.objects.items())
+                _described(each, own, self._extents[each])
+                for each, own in sorted(objects.items())
             )
 
     def object(self, object_id: int) -> CorrectedObject:
         """One object; InputError where there is none."""
         with self._mutex:
             own = self._properties_of(object_id)
-            return _described(object_id, own, self._xyz[self.label == object_id], self.offset)
+            self._measure({object_id} - self._extents.keys())
+            return _described(object_id, own, self._extents[object_id])
+
+    def _measure(self, ids: Set[int]) -> None:
+        """Find the extents of objects; an edit forgets those of the objects that it changes."""
+        if not ids:
+            return
+        label = self.label
+        some = np.flatnonzero(np.isin(label, list(ids)))
+        order = some[np.argsort(label[some], kind="stable")]
+        ends = np.searchsorted(label[order], sorted(ids), side="right")
+        starts = np.searchsorted(label[order], sorted(ids), side="left")
+        for each, start, end in zip(sorted(ids), starts, ends, strict=True):
+            self._extents[each] = Extent.of(self._xyz[order[start:end]], self.offset)
 
     def points_of(self, object_id: int) -> Int64[np.ndarray, " members"]:
         """Indices of the points of an object now."""
@@ -527,16 +566,10 @@ def _drawn(layers: tuple[Layer, ...], whole: Mapping[int, int]) -> object:
     return [(each.n, each.id) for each in layers], dict(whole)
 
 
-def _described(each: int, own: Properties, xyz: np.ndarray, offset: Offset) -> CorrectedObject:
-    def place(at: Callable[..., Any]) -> tuple[float, float, float] | None:
-        if not len(xyz):
-            return None
-        x, y, z = (round(float(value), 4) for value in at(xyz, axis=0) + np.array(offset))
-        return x, y, z
-
+def _described(each: int, own: Properties, extent: Extent) -> CorrectedObject:
     return CorrectedObject(
         each,
-        len(xyz),
+        extent.points,
         own.name,
         own.class_name,
         own.confidence,
@@ -544,8 +577,8 @@ def _described(each: int, own: Properties, xyz: np.ndarray, offset: Offset) -> C
         own.reviewed,
         own.locked,
         own.automatic,
-        place(np.median),
-        place(np.min),
-        place(np.max),
+        extent.centre,
+        extent.low,
+        extent.high,
         own.views,
     )

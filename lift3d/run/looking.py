@@ -44,6 +44,15 @@ class Looking(Session):
         with self._mutex:
             return self._surface_of(object_id).by_clicks(np.asarray(clicks, float), groups)
 
+    def prepare_split(self, object_id: int | None = None) -> None:
+        """Do what the first split would wait for, or the first one of an object."""
+        with self._mutex:
+            if object_id is not None:
+                self._surface_of(object_id)
+                return
+            state = self._now().state
+            SurfaceOf(state.cloud.points, np.arange(min(2, len(state.label))), state.spacing())
+
     def cut_parts(self, object_id: int, plane: Sequence[SupportsFloat]) -> Parts:
         """What `cut` would make."""
         with self._mutex:

@@ -86,12 +86,14 @@ def neighbours(cloud: LabelledPoints) -> list[tuple[int, int, float]]:
         return []
     low = xyz.min(0)
     size = float((xyz.max(0) - low).max()) / CELLS or 1.0
+    known = np.flatnonzero(np.bincount(ids))
+    which = np.searchsorted(known, ids)
     while len(distinct(_cells((xyz - low) / size))) > max(1, len(ids) // POINTS_IN_CELL):
         size *= 1.5
     touching: dict[tuple[int, int], int] = {}
     cells_of: dict[int, int] = {}
     for shift in (0.0, 0.5):
-        _count_pairs(_cells((xyz - low) / size + shift), ids, touching, cells_of)
+        _count_pairs(_cells((xyz - low) / size + shift), which, known, touching, cells_of)
     return [
         (a, b, 0.3 + 0.7 * min(1.0, count / min(cells_of[a], cells_of[b])))
         for (a, b), count in sorted(touching.items())
@@ -99,8 +101,10 @@ def neighbours(cloud: LabelledPoints) -> list[tuple[int, int, float]]:
 
 
 def _cells(at: Float32[np.ndarray, "points 3"]) -> Int64[np.ndarray, " points"]:
-    """One number for each cell; `at` is in units of cells and not negative."""
-    return np.floor(at).astype(np.int64) @ np.array([1, 1 << 20, 1 << 40])
+    """One number for each cell; `at` is in units of cells, from 0 to `CELLS` + 1."""
+    x, y, z = at.astype(np.int64).T
+    side = CELLS + 2
+    return x + side * (y + side * z)
 
 
 def colours_of(listed: Iterable[Mapping[str, Any]], path: Path) -> Palette:
@@ -121,15 +125,17 @@ def rgb_of(colour: str) -> tuple[int, int, int]:
 
 def _count_pairs(
     cell: Int64[np.ndarray, " points"],
-    ids: Int32[np.ndarray, " points"],
+    which: Int64[np.ndarray, " points"],
+    known: Int64[np.ndarray, " ids"],
     touching: dict[tuple[int, int], int],
     cells_of: dict[int, int],
 ) -> None:
-    """Add the number of cells that each pair of ids shares, and the cells of each id."""
-    known, which = np.unique(ids, return_inverse=True)
-    _, where = np.unique(cell, return_inverse=True)
+    """Add the number of cells that each pair of ids shares, and the cells of each id.
+
+    `which` is the place of each point's id in `known`.
+    """
     # One row per cell and id in it; the rows of a cell are consecutive, ids ascending.
-    place, each = np.divmod(distinct(where * len(known) + which), len(known))
+    place, each = np.divmod(distinct(cell * len(known) + which), len(known))
     for instance, count in zip(known.tolist(), np.bincount(each).tolist(), strict=True):
         cells_of[instance] = cells_of.get(instance, 0) + count
     for step in range(1, len(place)):  # each row with the next, the one after it, ...

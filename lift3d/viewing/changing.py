@@ -117,6 +117,9 @@ class Changing:
         do = value(body, "do", str)
         if do == "paint":
             return json_answer({"parts": [self._part(edits.under(*self._painted(body)))]})
+        if do == "prepare":
+            edits.prepare_split(value(body, "id", int))
+            return json_answer({"parts": []})
         if do == "split":
             clicks = self._clicked(body)
             parts = edits.parts(value(body, "id", int), clicks, body.get("groups"))

@@ -6,12 +6,12 @@ cloud: the page shows the first chunk at once and draws fewer points while somet
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float, Float32, Int8, Int32, Int64
 
-from lift3d.geometry.visibility import spacing
+from lift3d.geometry.visibility import cloud_spacing
 from lift3d.scene import Points
 
 CHUNK = 1 << 18
@@ -38,6 +38,7 @@ class Packed:
     points: Points
     normal: Float32[np.ndarray, "points 3"]
     """Normals of all points, smoothed: by them the page leaves out what faces away."""
+    _fixed: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
 
     @property
     def chunks(self) -> int:
@@ -50,19 +51,27 @@ class Packed:
         `instance` has the label of each point of the whole cloud; labels have 32 bits where they
         are `wide` and 16 otherwise. Raises IndexError where there is no such chunk.
         """
+        index = self._index(number)
+        xyz, rest = self.fixed(number)
+        label = np.maximum(instance[index], 0).astype(np.uint32 if wide else np.uint16)
+        return b"".join((xyz, label.tobytes(), rest))
+
+    def fixed(self, number: int) -> tuple[bytes, bytes]:
+        """What no edit changes of a chunk: positions; colours and normals. Made once."""
+        if number not in self._fixed:
+            index = self._index(number)
+            xyz = self.points.xyz[index]
+            if self.step is not None:
+                xyz = np.rint((xyz - self.low) / self.step).clip(0, 65535).astype(np.uint16)
+            normal = packed_normals(self.normal[index])
+            rest = self.points.rgb[index].tobytes() + normal.tobytes()
+            self._fixed[number] = xyz.tobytes(), rest
+        return self._fixed[number]
+
+    def _index(self, number: int) -> Int64[np.ndarray, " chunk"]:
         if not 0 <= number < self.chunks:
             raise IndexError(number)
-        index = self.order[number * CHUNK : (number + 1) * CHUNK]
-        xyz = self.points.xyz[index]
-        if self.step is not None:
-            xyz = np.rint((xyz - self.low) / self.step).clip(0, 65535).astype(np.uint16)
-        parts = (
-            xyz,
-            np.maximum(instance[index], 0).astype(np.uint32 if wide else np.uint16),
-            self.points.rgb[index],
-            packed_normals(self.normal[index]),
-        )
-        return b"".join(np.ascontiguousarray(each).tobytes() for each in parts)
+        return self.order[number * CHUNK : (number + 1) * CHUNK]
 
 
 def pack(points: Points, seed: int = 0) -> Packed:
@@ -77,7 +86,7 @@ def pack(points: Points, seed: int = 0) -> Packed:
         return Packed(order, zero, zero + 1, points, points.normal)
     low, high = points.xyz.min(0), points.xyz.max(0)
     step = np.maximum((high - low) / 65535, np.finfo(np.float32).tiny).astype(np.float32)
-    between = spacing(points.xyz)
+    between = cloud_spacing(points)
     fine = step.max() < 0.5 * between
     normal = smoothed_normals(points, SMOOTH * between)
     return Packed(order, low, step if fine else None, points, normal)

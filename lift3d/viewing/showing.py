@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import threading
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import cached_property, lru_cache
 from http import HTTPStatus
@@ -22,7 +22,7 @@ from jaxtyping import Float32, Int64
 
 from lift3d.correction.doubts import Doubtful
 from lift3d.geometry.rendering import camera_up, guess_up
-from lift3d.geometry.visibility import spacing
+from lift3d.geometry.visibility import cloud_spacing
 from lift3d.run.report.pictures import cut_out, heat_picture
 from lift3d.run.report.verdict import view_agreement
 from lift3d.run.run import Run
@@ -39,6 +39,8 @@ SMALL = 160
 """Longer side of a picture in the strip of views, in pixels."""
 PICTURES, SMALL_PICTURES = 64, 4096
 """Pictures that are kept in memory, encoded."""
+PATIENCE = 5.0, 20.0
+"""Seconds that work in the background waits for a page to ask for the cloud, and then to draw it."""
 BACKGROUND = 96
 """Grey level of a picture that cannot be read."""
 
@@ -57,30 +59,42 @@ class Showing:
         self._small = lru_cache(SMALL_PICTURES)(self._make_small)
         self.troubles: list[str] = []
         self._closed = False
+        self._asked, self._drawn = threading.Event(), threading.Event()
         self._pictures: dict[tuple[int, int], Answer] = {}
 
     def prepare(self) -> None:
-        """Pack the cloud; then do in the background what takes seconds: what every view sees, H."""
+        """Pack the cloud; then do in the background what takes seconds: what every view sees, H.
+
+        The background waits until a page has drawn the cloud, so as not to slow it down.
+        """
         self.description = self.describe()
         threading.Thread(target=self._prepare, daemon=True).start()
 
     def _prepare(self) -> None:
-        for work in (self.seen.fill, self._measure):
+        edits = self.edits
+        for number in range(self.packed.chunks):  # all this before a browser has started
+            self.packed.fixed(number)
+        self._quietly(self.state)
+        if self._asked.wait(PATIENCE[0]):
+            self._drawn.wait(PATIENCE[1])
+        for work in (edits.prepare_split, self.seen.fill, edits.prepare_agreement):
             if self._closed:
                 return
-            work()
+            self._quietly(work)
             self.events.send({"again": True})
 
-    def _measure(self) -> None:
-        """Measure H; without the scan there is none to show."""
+    def _quietly(self, work: Callable[[], object]) -> None:
+        """Do something in advance. What fails, as H without the scan, is not shown."""
         try:
-            self.edits.prepare_agreement()
+            work()
         except InputError as error:
             self.troubles.append(str(error))
 
     def close(self) -> None:
         """Stop working in the background."""
         self._closed = True
+        self._asked.set()
+        self._drawn.set()
         self.seen.stop()
 
     @property
@@ -89,6 +103,7 @@ class Showing:
         view = r"GET /view/(\d{1,6})"
         free: dict[str, Route] = {
             "GET /api/run": lambda asked: json_answer(self.description),
+            "GET /api/drawn": self.drawn,
             r"GET /cloud/(\d{1,4})": self.chunk,
             r"GET /cloud/(\d{1,4})/scores": self.scores,
             f"{view}/image": self.image,
@@ -190,7 +205,7 @@ class Showing:
                 "low": packed.low.tolist(),
                 "box": _core(points.xyz),
                 "step": None if packed.step is None else packed.step.tolist(),
-                "spacing": float(spacing(points.xyz)) if len(points) > 1 else 1.0,
+                "spacing": cloud_spacing(points) if len(points) > 1 else 1.0,
                 "normals": bool((np.abs(points.normal[:1000]).sum(1) > 0.5).any()),
             },
         }
@@ -284,10 +299,16 @@ class Showing:
 
     def chunk(self, asked: Request) -> Answer:
         """A chunk of the cloud with its present labels."""
+        self._asked.set()
         label = self.edits.label
         wide = bool(len(label)) and int(label.max()) >= WIDE
         headers = {"X-Revision": str(self.edits.revision), "X-Wide": str(int(wide))}
         return Answer(self.packed.chunk(asked.numbers[0], label, wide), headers=headers)
+
+    def drawn(self, asked: Request) -> Answer:
+        """A page shows the whole cloud: what takes long may begin."""
+        self._drawn.set()
+        return json_answer({})
 
     def scores(self, asked: Request) -> Answer:
         """The score of each point of a chunk, 0 to 254; 255 unlabelled."""

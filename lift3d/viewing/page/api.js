@@ -20,6 +20,18 @@ export class Trouble extends Error {
   }
 }
 
+/** Requests that are not answered yet; tests wait until there is none. */
+export const requests = { open: 0 };
+
+async function counted(work) {
+  requests.open++;
+  try {
+    return await work();
+  } finally {
+    requests.open--;
+  }
+}
+
 async function ask(address, options = {}) {
   let answer;
   try {
@@ -33,25 +45,29 @@ async function ask(address, options = {}) {
   throw new Trouble(answer.status, content);
 }
 
-export const getJson = async (address) => (await ask(address)).json();
+export const getJson = (address) => counted(async () => (await ask(address)).json());
 
 /** An array of bytes, and the headers that come with it. */
-export async function getBytes(address) {
-  const answer = await ask(address);
-  return { buffer: await answer.arrayBuffer(), header: (name) => Number(answer.headers.get(name)) };
-}
-
-export async function getPicture(address) {
-  return createImageBitmap(await (await ask(address)).blob());
-}
-
-export async function post(address, content) {
-  const answer = await ask(address, {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify(content),
+export function getBytes(address) {
+  return counted(async () => {
+    const answer = await ask(address);
+    return { buffer: await answer.arrayBuffer(), header: (name) => Number(answer.headers.get(name)) };
   });
-  return answer.json();
+}
+
+export function getPicture(address) {
+  return counted(async () => createImageBitmap(await (await ask(address)).blob()));
+}
+
+export function post(address, content) {
+  return counted(async () => {
+    const answer = await ask(address, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(content),
+    });
+    return answer.json();
+  });
 }
 
 /** Hear what others do. @param {(told: any) => void} hear @param {(there: boolean) => void} state */

@@ -1,11 +1,13 @@
 // The cloud: points in the memory of the graphics card, drawn with a budget, picked by number.
 // @ts-check
 import { project } from "./geometry.js";
+import { program, texture } from "./gl.js";
+import { Picking } from "./picking.js";
 import * as S from "./shaders.js";
 
 const MOVING = 33; // milliseconds that a frame may take while something moves
-const RESTING = 45; // ... and a slice of the rest
-const FEWEST = 20_000;
+const RESTING = 60; // ... and a slice of the rest
+const FEWEST = { moving: 20_000, still: 60_000 }; // fewer hardly take less time
 
 export class Cloud {
   /**
@@ -31,8 +33,9 @@ export class Cloud {
     this.sampled = false;
     this.onDrawn = () => {};
     this.stats = { frames: 0, worst: 0, last: 0, points: 0 };
-    this.perPoint = 2e-4; // milliseconds; measured while drawing
-    this.fixed = 8;
+    // Milliseconds, measured while drawing: of a point, and of the picture made from what was drawn.
+    this.perPoint = { moving: 5e-4, still: 5e-4 };
+    this.composing = { moving: 8, still: 8 };
     this.composed = 0;
     const gl = canvas.getContext("webgl2", { antialias: false, alpha: false, depth: false });
     if (!gl) throw new Error("this browser has no WebGL2; the list and the pictures still work");
@@ -40,8 +43,9 @@ export class Cloud {
     this.allocate();
     this.points = program(gl, S.POINTS_VERTEX, S.POINTS_FRAGMENT);
     this.lines = program(gl, S.LINES_VERTEX, S.LINES_FRAGMENT);
-    this.screen = program(gl, S.SCREEN_VERTEX, S.SCREEN_FRAGMENT);
-    this.targets = { still: null, moving: null };
+    this.screens = new Map(); // programs by what they show
+    this.targets = { still: null, moving: null, screen: null };
+    this.picking = new Picking(this);
     this.theme();
     this.restart();
   }
@@ -64,10 +68,12 @@ export class Cloud {
       gl.vertexAttribPointer(place, size, type, normalised, 0, 0);
       return made;
     };
-    const kind = this.exact ? gl.FLOAT : gl.UNSIGNED_SHORT;
+    // Three values are stored as four: others are converted anew, all of them, after each chunk.
     this.buffers = {
-      xyz: attribute(0, this.exact ? 12 : 6, 3, kind, false),
-      rgb: attribute(1, 3, 3, gl.UNSIGNED_BYTE, true),
+      xyz: this.exact
+        ? attribute(0, 12, 3, gl.FLOAT, false)
+        : attribute(0, 8, 4, gl.UNSIGNED_SHORT, true),
+      rgb: attribute(1, 4, 4, gl.UNSIGNED_BYTE, true),
       normal: attribute(2, 2, 2, gl.BYTE, false),
     };
     this.labelTexture = texture(gl, 0, gl.R32UI, S.WIDTH, rows);
@@ -99,11 +105,13 @@ export class Cloud {
       gl.bindBuffer(gl.ARRAY_BUFFER, this.buffers[which]);
       gl.bufferSubData(gl.ARRAY_BUFFER, offset, data);
     };
-    put("xyz", first * (this.exact ? 12 : 6), xyz);
-    put("rgb", 3 * first, rgb);
+    if (this.exact) put("xyz", 12 * first, xyz);
+    else put("xyz", 8 * first, fours(xyz));
+    put("rgb", 4 * first, fours(rgb));
     put("normal", 2 * first, normal);
     this.uploadLabels(first, first + n);
     this.count = Math.max(this.count, first + n);
+    this.arrived = true;
     this.wake();
   }
 
@@ -247,12 +255,12 @@ export class Cloud {
 
   /** As many points as there is time for, in larger squares so that surfaces stay closed. */
   sample(width, height) {
-    const coarse = this.fixed > 14 ? 2 : 1;
+    const coarse = this.composing.still > 14 ? 2 : 1;
     const target = this.target("moving", Math.ceil(width / coarse), Math.ceil(height / coarse));
     this.begin(target);
-    const n = Math.min(this.count, this.budget(Math.max(MOVING - this.fixed, 10)));
-    this.timed(n, () => this.drawPoints(target, 0, n, n));
-    this.show(target, width, height);
+    const n = Math.min(this.count, this.budget("moving", MOVING - this.composing.moving));
+    this.timed("moving", n, () => this.drawPoints(target, 0, n, n));
+    this.show("moving", target, width, height);
   }
 
   /** The next points of all; shown once there are enough of them. */
@@ -261,33 +269,35 @@ export class Cloud {
     const first = Math.max(0, this.drawn);
     if (this.drawn < 0) this.begin(target);
     else this.use(target);
-    const n = Math.min(this.count - first, this.budget(RESTING));
-    this.timed(n, () => this.drawPoints(target, first, n, this.count));
+    const n = Math.min(this.count - first, this.budget("still", RESTING));
+    this.timed("still", n, () => this.drawPoints(target, first, n, this.count));
     this.drawn = first + n;
     // Without a graphics card the picture costs as much as many points: not every time.
-    const enough = this.drawn > 0.4 * this.count && began - this.composed > 6 * this.fixed;
-    if (enough || this.drawn >= this.count) this.show(target, width, height);
+    const enough = this.drawn > 0.4 * this.count && began - this.composed > 6 * this.composing.still;
+    if (enough || this.drawn >= this.count) this.show("still", target, width, height);
   }
 
-  budget(milliseconds) {
-    return Math.max(FEWEST, Math.floor(milliseconds / this.perPoint));
+  budget(when, milliseconds) {
+    return Math.max(FEWEST[when], Math.floor(Math.max(milliseconds, 10) / this.perPoint[when]));
   }
 
-  timed(n, draw) {
+  timed(when, n, draw) {
     const began = performance.now();
     draw();
     this.sync();
     this.stats.points = n;
-    if (n > 5000) this.perPoint = 0.7 * this.perPoint + (0.3 * (performance.now() - began)) / n;
+    const usual = n > 5000 && !this.arrived; // the first time, points are also uploaded
+    this.arrived = false;
+    if (usual) this.perPoint[when] = mean(this.perPoint[when], (performance.now() - began) / n);
   }
 
-  show(target, width, height) {
+  show(when, target, width, height) {
     const began = performance.now();
     this.front = target;
     this.compose(target, width, height);
     this.sync();
     this.composed = performance.now();
-    this.fixed = 0.7 * this.fixed + 0.3 * Math.min(this.composed - began, 200);
+    this.composing[when] = mean(this.composing[when], Math.min(this.composed - began, 200));
   }
 
   measure(milliseconds) {
@@ -324,7 +334,8 @@ export class Cloud {
     attach(gl.COLOR_ATTACHMENT0, colour);
     attach(gl.COLOR_ATTACHMENT1, which);
     gl.framebufferRenderbuffer(gl.FRAMEBUFFER, gl.DEPTH_ATTACHMENT, gl.RENDERBUFFER, depth);
-    gl.drawBuffers([gl.COLOR_ATTACHMENT0, gl.COLOR_ATTACHMENT1]);
+    const second = name === "screen" ? gl.NONE : gl.COLOR_ATTACHMENT1; // pictures have no numbers
+    gl.drawBuffers([gl.COLOR_ATTACHMENT0, second]);
     this.targets[name] = { frame, colour, which, depth, width, height };
     if (name === "still") this.drawn = -1;
     return this.targets[name];
@@ -332,6 +343,7 @@ export class Cloud {
 
   use(target) {
     const { gl } = this;
+    this.picking.forget(target);
     gl.bindFramebuffer(gl.FRAMEBUFFER, target.frame);
     gl.viewport(0, 0, target.width, target.height);
   }
@@ -368,7 +380,7 @@ export class Cloud {
     const sparse = Math.sqrt(Math.max(1, info.sent / Math.max(1, of)));
     points.set("clipFromWorld", this.clip(target));
     points.set("low", this.exact ? [0, 0, 0] : info.low);
-    points.set("scale", this.exact ? [1, 1, 1] : info.step);
+    points.set("scale", this.exact ? [1, 1, 1] : info.step.map((each) => 65535 * each));
     points.set("eye", orbit.eye);
     points.set("diameter", 1.7 * info.spacing * focal * Math.min(sparse, 8));
     points.set("sizes", [info.sent < 60_000 ? 3 : 1, info.sent < 60_000 ? 9 : 24]);
@@ -388,11 +400,25 @@ export class Cloud {
     });
   }
 
-  /** The picture on the screen, from what was drawn. */
+  screenOf(mode) {
+    const key = `${mode} ${this.marked} ${this.dimmed}`;
+    if (!this.screens.has(key)) {
+      const fragment = S.screenFragment(mode, this.marked, this.dimmed);
+      this.screens.set(key, program(this.gl, S.SCREEN_VERTEX, fragment));
+    }
+    return this.screens.get(key);
+  }
+
+  /** The picture on the screen, from what was drawn; a small one is enlarged afterwards. */
   compose(target, width, height) {
-    const { gl, screen } = this;
-    gl.bindFramebuffer(gl.FRAMEBUFFER, null);
-    gl.viewport(0, 0, width, height);
+    const { gl } = this;
+    const screen = this.screenOf(this.mode === 2 && !this.scoreTexture ? 0 : this.mode);
+    const small = target.width < width && this.target("screen", target.width, target.height);
+    if (small) this.use(small);
+    else {
+      gl.bindFramebuffer(gl.FRAMEBUFFER, null);
+      gl.viewport(0, 0, width, height);
+    }
     gl.disable(gl.DEPTH_TEST);
     gl.useProgram(screen.made);
     this.bind();
@@ -402,56 +428,19 @@ export class Cloud {
     gl.bindTexture(gl.TEXTURE_2D, target.which);
     for (const [name, unit] of [["labels", 0], ["palette", 1], ["scores", 3], ["colours", 4], ["numbers", 5]])
       screen.set(name, unit);
-    screen.set("mode", this.mode === 2 && !this.scoreTexture ? 0 : this.mode);
-    screen.set("marked", this.marked ? 1 : 0);
-    screen.set("dimmed", this.dimmed ? 1 : 0);
-    screen.set("ratio", [target.width / width, target.height / height]);
     for (const [name, value] of Object.entries(this.colours)) screen.set(name, value);
     gl.drawArrays(gl.TRIANGLES, 0, 3);
-  }
-
-  /** Numbers of what is drawn in a rectangle of the canvas, in CSS pixels: [kind, number] or 0. */
-  numbersIn(x, y, width, height) {
-    const { gl, front, canvas } = this;
-    if (!front) return { width: 0, height: 0, data: new Uint8Array(0), scale: 1, left: 0, top: 0 };
-    const scale = front.width / canvas.clientWidth;
-    const left = Math.max(0, Math.floor(x * scale));
-    const top = Math.max(0, Math.floor(y * scale));
-    const w = Math.min(front.width - left, Math.max(1, Math.ceil(width * scale)));
-    const h = Math.min(front.height - top, Math.max(1, Math.ceil(height * scale)));
-    const data = new Uint8Array(Math.max(0, 4 * w * h));
-    if (w > 0 && h > 0) {
-      gl.bindFramebuffer(gl.FRAMEBUFFER, front.frame);
-      gl.readBuffer(gl.COLOR_ATTACHMENT1);
-      gl.readPixels(left, front.height - top - h, w, h, gl.RGBA, gl.UNSIGNED_BYTE, data);
-      gl.readBuffer(gl.COLOR_ATTACHMENT0);
-    }
-    return { width: w, height: h, data, scale, left, top };
+    if (!small) return;
+    gl.bindFramebuffer(gl.DRAW_FRAMEBUFFER, null);
+    gl.blitFramebuffer(
+      0, 0, small.width, small.height, 0, 0, width, height, gl.COLOR_BUFFER_BIT, gl.NEAREST,
+    ); // prettier-ignore
+    gl.bindFramebuffer(gl.FRAMEBUFFER, null);
   }
 
   /** What is at a place of the canvas: the point or camera nearest to it within 4 pixels. */
   pick(x, y) {
-    const reach = 4;
-    const found = this.numbersIn(x - reach, y - reach, 2 * reach + 1, 2 * reach + 1);
-    let best = null;
-    let nearest = Infinity;
-    for (let row = 0; row < found.height; row++)
-      for (let column = 0; column < found.width; column++) {
-        const at = 4 * (row * found.width + column);
-        const kind = found.data[at + 3];
-        if (!kind) continue;
-        const px = (found.left + column + 0.5) / found.scale;
-        const py = (found.top + found.height - row - 0.5) / found.scale;
-        const far = Math.hypot(px - x, py - y) + (kind === S.CAMERA ? 1 : 0);
-        if (far < nearest) {
-          nearest = far;
-          const number = found.data[at] | (found.data[at + 1] << 8) | (found.data[at + 2] << 16);
-          best = { kind, number };
-        }
-      }
-    if (!best) return null;
-    if (best.kind === S.CAMERA) return { camera: best.number };
-    return { point: best.number, id: this.labels[best.number], xyz: this.position(best.number) };
+    return this.picking.at(x, y);
   }
 
   /** CSS pixel of a world position, and its depth; null behind the eye. */
@@ -461,43 +450,17 @@ export class Cloud {
   }
 }
 
-/** A program, its uniforms by name, and `set`. */
-function program(gl, vertex, fragment) {
-  const made = gl.createProgram();
-  for (const [kind, source] of [[gl.VERTEX_SHADER, vertex], [gl.FRAGMENT_SHADER, fragment]]) {
-    const shader = gl.createShader(kind);
-    gl.shaderSource(shader, source);
-    gl.compileShader(shader);
-    if (!gl.getShaderParameter(shader, gl.COMPILE_STATUS))
-      throw new Error(gl.getShaderInfoLog(shader));
-    gl.attachShader(made, shader);
-  }
-  gl.linkProgram(made);
-  if (!gl.getProgramParameter(made, gl.LINK_STATUS)) throw new Error(gl.getProgramInfoLog(made));
-  const uniforms = {};
-  const n = gl.getProgramParameter(made, gl.ACTIVE_UNIFORMS);
+/** Each three values with a fourth one. */
+function fours(threes) {
+  const n = threes.length / 3;
+  const made = new threes.constructor(4 * n);
   for (let i = 0; i < n; i++) {
-    const { name, type } = gl.getActiveUniform(made, i);
-    uniforms[name] = { at: gl.getUniformLocation(made, name), type };
+    made[4 * i] = threes[3 * i];
+    made[4 * i + 1] = threes[3 * i + 1];
+    made[4 * i + 2] = threes[3 * i + 2];
   }
-  const set = (name, value) => {
-    const { at, type } = uniforms[name] ?? {};
-    if (!at) return;
-    if (type === gl.FLOAT_MAT4) gl.uniformMatrix4fv(at, false, value);
-    else if (type === gl.FLOAT_VEC3) gl.uniform3fv(at, value);
-    else if (type === gl.FLOAT_VEC2) gl.uniform2fv(at, value);
-    else if (type === gl.FLOAT) gl.uniform1f(at, value);
-    else gl.uniform1i(at, value);
-  };
-  return { made, set };
-}
-
-function texture(gl, unit, format, width, height) {
-  const made = gl.createTexture();
-  gl.activeTexture(gl.TEXTURE0 + unit);
-  gl.bindTexture(gl.TEXTURE_2D, made);
-  gl.texStorage2D(gl.TEXTURE_2D, 1, format, width, height);
-  for (const name of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER])
-    gl.texParameteri(gl.TEXTURE_2D, name, gl.NEAREST);
   return made;
 }
+
+/** A running mean of what something costs. */
+const mean = (known, now) => 0.7 * known + 0.3 * now;

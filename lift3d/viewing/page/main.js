@@ -1,6 +1,6 @@
 // The page: puts its parts together and says what every key and button does.
 // @ts-check
-import { getBytes, getJson, listen, person, post } from "./api.js";
+import { getBytes, getJson, listen, person, post, requests } from "./api.js";
 import { Cloud } from "./cloud.js";
 import { ask, rename } from "./dialogs.js";
 import { all, byId, element, pressed } from "./elements.js";
@@ -19,11 +19,12 @@ import { Strip } from "./strip.js";
 import { Click, Select, Split } from "./tools.js";
 
 const MODES = ["labels", "colour", "score"];
-const AT_ONCE = 2; // chunks that are fetched at the same time
+const AT_ONCE = 4; // chunks that are fetched at the same time
 
 class App {
   constructor(info) {
     this.info = info;
+    this.requests = requests;
     this.store = new Store(info);
     this.orbit = new Orbit(info.up);
     this.cloud = new Cloud(byId("cloud"), info.cloud, this.orbit);
@@ -75,18 +76,22 @@ class App {
 
   // Starting.
 
-  async begin() {
+  /** @param {Promise<any>} asked the state, which was asked for already */
+  async begin(asked) {
     const { info } = this;
+    this.cloud.mode = MODES.indexOf("colour"); // until the objects are known
     document.title = `${info.name} · lift3d`;
     byId("name").textContent = info.name;
     byId("name").title = info.folder;
     document.body.classList.toggle("read-only", info.readOnly);
     this.orbit.frame(info.cloud.box[0], info.cloud.box[1], true);
     this.setCameras();
+    const fetched = this.fetchCloud();
     if (!info.cloud.points) this.trouble("the cloud of this run has no points");
     if (!info.views.length) this.picture.parts.name.textContent = "this run has no views";
-    this.store.update(await getJson("/api/state"));
+    this.store.update(await asked);
     this.store.revision = this.store.state.revision;
+    this.cloud.mode = MODES.indexOf("labels");
     const worst = info.views.map((_, i) => i).sort(
       (a, b) => (info.views[a].agreement ?? 2) - (info.views[b].agreement ?? 2),
     )[0];
@@ -95,15 +100,19 @@ class App {
       (told) => this.hear(told),
       (there) => this.online(there),
     );
-    await this.fetchCloud();
+    const oldest = await fetched;
+    if (oldest < this.store.revision) await this.fetchChanges(oldest);
     this.ready = true;
     this.later();
+    while (this.cloud.drawn < this.cloud.count) await pause(50);
+    this.quietly("/api/drawn");
   }
 
+  /** All chunks of the cloud. @returns {Promise<number>} the revision of the oldest one */
   async fetchCloud() {
     const { chunks } = this.info.cloud;
     let next = 0;
-    let oldest = this.store.revision;
+    let oldest = Infinity;
     const fetchNext = async () => {
       while (next < chunks) {
         const k = next++;
@@ -117,7 +126,7 @@ class App {
     };
     await Promise.all(Array.from({ length: AT_ONCE }, fetchNext));
     this.cloud.restart();
-    if (oldest < this.store.revision) await this.fetchChanges(oldest);
+    return oldest;
   }
 
   setCameras() {
@@ -610,11 +619,13 @@ const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseco
 
 async function start() {
   try {
+    const asked = getJson("/api/state");
+    asked.catch(() => {}); // told where it is awaited
     const app = new App(await getJson("/api/run"));
     const options = new URLSearchParams(location.search);
     if (options.has("stats")) byId("stats").hidden = false;
     if (options.has("test")) /** @type {any} */ (window).lift3d = app;
-    await app.begin();
+    await app.begin(asked);
   } catch (error) {
     const box = byId("trouble");
     box.textContent = error.message;

@@ -189,7 +189,7 @@ export function within(app, polygon) {
  * @param {any} cloud @param {number[]} box @param {Float32Array} m */
 function depths(cloud, box, m) {
   const [left, top, right, bottom] = box;
-  const seen = cloud.numbersIn(left - 2, top - 2, right - left + 4, bottom - top + 4);
+  const seen = cloud.picking.numbersIn(left - 2, top - 2, right - left + 4, bottom - top + 4);
   const depth = new Float32Array(seen.width * seen.height);
   for (let at = 0; at < depth.length; at++) {
     if (seen.data[4 * at + 3] !== 1) continue;

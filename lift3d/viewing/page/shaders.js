@@ -104,17 +104,19 @@ void main() {
   gl_Position = vec4(4.0 * corner - 1.0, 0.0, 1.0);
 }`;
 
-export const SCREEN_FRAGMENT = `#version 300 es
+/** One program each: without a graphics card the branches not taken cost as much as those taken.
+ * @param {number} mode 0 labels, 1 colour, 2 score
+ * @param {boolean} marked anything is selected or hovered
+ * @param {boolean} dimmed what is not selected is pale */
+export const screenFragment = (mode, marked, dimmed) => `#version 300 es
 precision highp float;
 precision highp int;
 precision highp usampler2D;
 uniform sampler2D colours, numbers, palette, scores;
 uniform usampler2D labels;
-uniform int mode;         // 0 labels, 1 colour, 2 score
-uniform bool marked;      // anything is selected or hovered
-uniform bool dimmed;      // what is not selected is pale
+const int mode = ${mode};
+const bool marked = ${marked}, dimmed = ${dimmed};
 uniform vec3 ground, grey, rim;
-uniform vec2 ratio;       // pixels of the targets to a pixel of the screen
 out vec4 shown;
 ${LOOK_UP}
 vec4 entryAt(ivec2 at) {
@@ -129,7 +131,7 @@ vec3 heat(float score) {
           vec3(1.0, 0.95, 0.7), max(0.0, 2.0 * score - 1.0));
 }
 void main() {
-  ivec2 at = ivec2(gl_FragCoord.xy * ratio);
+  ivec2 at = ivec2(gl_FragCoord.xy);
   vec4 n = texelFetch(numbers, at, 0) * 255.0 + 0.5;
   vec4 base = texelFetch(colours, at, 0);
   int kind = int(n.a);

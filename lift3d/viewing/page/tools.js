@@ -60,6 +60,8 @@ export class Split extends Tool {
     if (!this.target || (!this.clicks.length && !this.plane)) {
       this.target = hit.id;
       this.store.select([hit.id]);
+      // The first answer waits for the object's surface: let it be made before the second click.
+      this.app.quiet(() => post("/api/preview", { do: "prepare", id: hit.id }));
     }
     if (hit.id !== this.target && !this.store.preview.has(hit.id))
       return this.app.say(`that is ${this.store.title(hit.id)}, not what is being split`);
