@@ -145,4 +145,4 @@ class Page:
     def close(self):
         """Close the page; it must not have failed anywhere."""
         self.context.close()
-        assert not self.troubles
+        assert not self.troubles, self.troubles

@@ -13,12 +13,16 @@ import numpy as np
 import pytest
 
 from lift3d.cli import main
+from lift3d.correction.maps import SPLAT
 from lift3d.datasets.synthetic import SyntheticConfig
+from lift3d.geometry.visibility import cloud_spacing, front_points
+from lift3d.run.correct import automatic_map
 from lift3d.run.editing import Conflict
 from lift3d.run.lift import lift
 from lift3d.run.run import Run
 from lift3d.run.settings import CHOICES, LiftConfig, as_json, names, read_settings
 from lift3d.scene.errors import InputError, MissingExtra
+from lift3d.scene.labelmaps import read_label_map
 from lift3d.scene.registry import KINDS
 from lift3d.segmentation.simulated import SimulatedConfig
 
@@ -146,6 +150,36 @@ def test_painted_pixels_are_as_painted_and_follow_what_becomes_of_their_points(r
     run.edits.undo()
     run.edits.undo()
     assert np.array_equal(run.edits.label_map("0002"), run.labels["0002"])
+
+
+def test_a_stroke_for_one_view_changes_its_pixels_and_no_point(run):
+    edits, (view, other) = run.edits, list(run.cameras)[:2]
+    before, elsewhere = edits.label.copy(), edits.label_map(other).copy()
+    mask = np.zeros(edits.label_map(view).shape, bool)
+    mask[20:40, 30:60] = True
+    kept = edits.paint(view, mask, everywhere=False)
+    (new,) = kept.edit.new
+    edits.write()
+    assert np.array_equal(read_label_map(run.folder / f"labels/{view}.png") == new, mask)
+    assert np.array_equal(edits.label, before)
+    assert np.array_equal(edits.label_map(other), elsewhere)
+    assert new in {each.id for each in Run.open(run.folder).edits.objects}
+    edits.undo()
+    assert not (edits.label_map(view) == new).any()
+
+
+def test_divided_pixels_show_what_the_cloud_shows_there(run):
+    edits = run.edits
+    largest = max(edits.objects, key=lambda each: each.points).id
+    xyz = run.points.world
+    own = edits.points_of(largest)
+    edits.split(largest, xyz[own[[0, len(own) // 2]]])
+    for view in run.scene.views:
+        front, _ = front_points(run.points.xyz, view.camera, SPLAT * cloud_spacing(run.points))
+        automatic = read_label_map(automatic_map(run.files, view.name))
+        shown = (front >= 0) & (automatic == largest)
+        shown[shown] = edits.automatic[front[shown]] == largest
+        assert np.array_equal(edits.label_map(view.name)[shown], edits.label[front[shown]])
 
 
 def test_a_mask_of_the_segmenter_goes_to_an_object(run):

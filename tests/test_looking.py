@@ -78,6 +78,20 @@ def test_a_second_click_climbs_until_it_is_inside_and_one_beside_it_descends():
         tree.level(17)
 
 
+def test_the_last_joins_are_taken_back_and_crumbs_make_no_part():
+    tree = JoinTree(TREE)
+    every = np.arange(20)
+    assert tree.division(every[:16], 2).tolist() in ([0] * 8 + [1] * 8, [1] * 8 + [0] * 8)
+    four = tree.division(every[:18], 9)
+    assert len(np.unique(four)) == 4  # no more than superpoints; noise stays with a part
+    assert len(np.unique(four[:16].reshape(4, 4), axis=1)[0]) == 1
+    few = np.append(every[:8], 8)  # one point of another half, a crumb where it is a hundredth
+    assert len(np.unique(tree.division(few, 2))) == 2
+    many = np.append(np.repeat(every[:8], 20), 8)
+    assert np.bincount(tree.division(many, 2)).tolist() in ([80, 81], [81, 80])
+    assert tree.division(every[16:], 3).tolist() == [0] * 4  # noise only
+
+
 def test_without_joins_superpoints_are_joined_by_strength():
     nothing = np.zeros((0, 2), np.int32), np.zeros(0, np.float32)
     own = np.arange(4, dtype=np.int32)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,9 +10,13 @@ from page_browser import Page, chromium
 from page_client import relabelled, served
 from tiny_export import lifted_run
 
+from lift3d.datasets.synthetic import SyntheticConfig
+from lift3d.run.lift import lift
 from lift3d.run.run import Run
+from lift3d.run.settings import LiftConfig
 from lift3d.scene import Points
 from lift3d.scene.labelmaps import read_label_map
+from lift3d.segmentation.simulated import SimulatedConfig
 
 
 @pytest.fixture(scope="module")
@@ -399,4 +404,76 @@ def test_odd_runs_open_and_say_what_there_is(kind, run, browser):
             page.select(large(page, 1, fewest=5)[0])
         else:
             assert "no objects" in page.js("document.getElementById('objects').textContent")
+        page.close()
+
+
+def paint(page, pixels, **keys):
+    """One stroke of the brush over pixels of the shown picture."""
+    for key in keys:
+        page.page.keyboard.down(key)
+    page.page.mouse.move(*page.in_picture(pixels[0]))
+    page.page.mouse.down()
+    for each in pixels[1:]:
+        page.page.mouse.move(*page.in_picture(each), steps=3)
+    page.page.mouse.up()
+    for key in keys:
+        page.page.keyboard.up(key)
+    page.settled()
+    return np.array(page.js("[...(lift3d.picture.painted ?? [])]"), bool)
+
+
+def test_the_brush_stops_at_edges_of_the_picture_unless_alt_is_held(page, run):
+    page.view(1)
+    page.settled()
+    width, height = page.js("[lift3d.picture.view.width, lift3d.picture.view.height]")
+    colours = np.array(page.js("[...lift3d.picture.colours]"), float).reshape(height, width, 3)
+    step = np.linalg.norm(np.diff(colours, axis=1), axis=2)
+    row, column = np.unravel_index(step[12:-12, 12:-12].argmax(), step[12:-12, 12:-12].shape)
+    row, column = int(row) + 12, int(column) + 12  # the strongest edge; beside it is the middle
+    assert step[row, column] > 26
+    page.press("b", "]", "]")
+    held = paint(page, [(column - 3, row), (column - 4, row)]).reshape(height, width)
+    page.page.mouse.click(*page.in_picture((2, 2)), button="right")
+    page.settled()
+    free = paint(page, [(column - 3, row), (column - 4, row)], Alt=True).reshape(height, width)
+    assert held[row, column - 3]
+    assert not held[row, column + 1 :].any()
+    assert free[row, column + 1]
+    assert not (held & ~free).any()
+    assert held.sum() < free.sum()
+
+
+def test_a_stroke_may_count_in_one_view_only(page, run):
+    page.view(2)
+    page.press("b", "]", "]", "t")
+    painted = paint(page, [(30, 30), (60, 40)], Alt=True)
+    assert painted.sum() > 300
+    assert "this view only" in page.js("document.getElementById('tip').textContent")
+    before = page.js("[...lift3d.cloud.labels]")
+    page.edited(lambda: page.press("Enter"))
+    (edit,) = lines(run)
+    assert edit["everywhere"] is False
+    (new,) = edit["new"]
+    page.until(f"lift3d.picture.labels.includes({new})")
+    labels = np.array(page.js("[...lift3d.picture.labels]"))
+    assert np.array_equal(labels == new, painted)
+    assert page.js("[...lift3d.cloud.labels]") == before
+
+
+def test_tab_divides_along_the_tree_of_joins(browser, tmp_path):
+    room, masks = SyntheticConfig(views=6, width=96, height=72), SimulatedConfig(split=0.6)
+    run = tmp_path / "run"
+    lift(LiftConfig(Path("synthetic:2"), run, reader=room, voxel=0.05, segmentation=masks))
+    with served(run) as client:
+        page = Page(browser, client.server.address)
+        page.select(large(page, 1)[0])
+        page.press("x")
+        for key, count in (("Tab", 2), ("Tab", 3), ("Shift+Tab", 2)):
+            page.press(key)
+            page.until(f"lift3d.tool.counts?.length === {count}")
+            page.settled()
+        assert lines(run) == []
+        page.edited(lambda: page.press("Enter"))
+        (edit,) = lines(run)
+        assert (edit["do"], edit["tool"]) == ("split", "tree")
         page.close()

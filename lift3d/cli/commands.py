@@ -182,6 +182,10 @@ class Edit:
     """merge: the id that stays [default: that of the largest]."""
     neighbours: bool = False
     """delete: the points go to the object that it touches most, and do not become unlabelled."""
+    only_view: bool = False
+    """paint: only this view's pixels change, and no point of the cloud."""
+    parts: int | None = None
+    """split: into at most so many parts, along the tree of joins."""
     who: str = ""
     """Who makes the edit [default: the login name]."""
 
@@ -190,7 +194,16 @@ class Edit:
         from lift3d.cli.editing import Asked, perform
         from lift3d.run.run import Run
 
-        asked = Asked(self.words, self.at, self.plane, self.into, self.neighbours, self.who)
+        asked = Asked(
+            self.words,
+            self.at,
+            self.plane,
+            self.into,
+            self.neighbours,
+            self.only_view,
+            self.parts,
+            self.who,
+        )
         perform(Run.open(self.folder).edits, self.verb, asked, to_stdout)
 
 

@@ -24,6 +24,8 @@ class Asked:
     plane: str | None = None
     into: int | None = None
     neighbours: bool = False
+    only_view: bool = False
+    parts: int | None = None
     who: str = ""
 
     def ids(self, at_least: int = 1) -> tuple[int, ...]:
@@ -74,6 +76,8 @@ def _split(edits: Edits, asked: Asked) -> Any:
     each = asked.first()
     if asked.plane is not None:
         return edits.cut(each, _numbers(asked.plane, 4, "--plane", "1,0,0,-2.5"), asked.who)
+    if asked.parts is not None:
+        return edits.divide(each, asked.parts, asked.who)
     if not asked.at:
         return edits.separate(each, asked.who)
     clicks = [_numbers(text, 3, "--at", "1.2,0.4,0.9") for text in asked.at]
@@ -99,7 +103,8 @@ def _paint(edits: Edits, asked: Asked) -> Any:
     if len(asked.words) not in (2, 3):
         raise InputError("expected: paint VIEW PICTURE.png OBJECT; OBJECT is an id or `new`")
     pixels = read_pixels(Path(asked.words[1]), "give a black and white picture of the view's size")
-    return edits.paint(asked.words[0], pixels, asked.optional(2, "an object"), asked.who)
+    into = asked.optional(2, "an object")
+    return edits.paint(asked.words[0], pixels, into, asked.who, everywhere=not asked.only_view)
 
 
 def _settle(edits: Edits, asked: Asked) -> Any:
@@ -132,7 +137,8 @@ OTHERS = ("list", "save")
 """Words that make no edit."""
 OPTIONS: Mapping[str, tuple[str, ...]] = {
     "merge": ("into",),
-    "split": ("at", "plane"),
+    "split": ("at", "plane", "parts"),
+    "paint": ("only_view",),
     "delete": ("neighbours",),
 }
 """Options of single kinds."""
@@ -147,7 +153,8 @@ def perform(edits: Edits, verb: str, asked: Asked, log: Callable[[str], None]) -
     for option in sorted({each for own in OPTIONS.values() for each in own}):
         if getattr(asked, option) not in (None, False, ()) and option not in OPTIONS.get(verb, ()):
             of = next(kind for kind, own in OPTIONS.items() if option in own)
-            raise InputError(f"--{option} is an option of {of}, not of {verb}")
+            named = option.replace("_", "-")
+            raise InputError(f"--{named} is an option of {of}, not of {verb}")
     if verb == "list":
         for line in listing(edits):
             log(line)

@@ -10,6 +10,9 @@ from jaxtyping import Float32, Int32, Int64
 from lift3d.association.surface import Edges, Surface
 from lift3d.scene.errors import InputError
 
+CRUMB = 0.02
+"""Least share of an object's points in a part that taking back a join makes. Chosen by hand."""
+
 
 class JoinTree:
     """The tree that the association made; looking up a node's points takes no search.
@@ -63,6 +66,43 @@ class JoinTree:
         """Whether a node holds a point."""
         leaf = int(self._superpoint[point])
         return leaf >= 0 and bool(self._start[node] <= self._start[leaf] < self._end[node])
+
+    def division(
+        self, points: Int64[np.ndarray, " members"], count: int
+    ) -> Int64[np.ndarray, " members"]:
+        """Number of the part of each point, from 0, in at most `count` parts.
+
+        Joins are taken back, the last one first. One that split off less than `CRUMB` of the points
+        makes no part.
+        """
+        least = CRUMB * len(points)
+        place = np.where(
+            self._superpoint[points] >= 0, self._start[self._superpoint[points]], -1
+        )  # a node holds the points whose place is in its run of leaves
+        part = np.zeros(len(points), np.int64)
+        leaves, sizes = np.unique(self._superpoint[points], return_counts=True)
+        if not len(points) or leaves[np.argmax(sizes)] < 0:
+            return part
+        root = int(leaves[np.argmax(sizes)])
+        while self.parent[root] >= 0:
+            root = int(self.parent[root])
+        open_nodes, made = [(root, 0)], 1
+        while open_nodes and made < count:
+            open_nodes.sort()
+            node, own = open_nodes.pop()
+            if node not in self.children:
+                continue
+            inside = []
+            for child in self.children[node]:
+                within = (self._start[child] <= place) & (place < self._end[child])
+                inside.append((int(np.count_nonzero(within & (part == own))), child, within))
+            (few, small, within), (_, large, _) = sorted(inside, key=lambda each: each[:2])
+            open_nodes.append((large, own))
+            if few >= max(least, 1):
+                part[within & (part == own)] = made
+                open_nodes.append((small, made))
+                made += 1
+        return part
 
     def level(
         self,

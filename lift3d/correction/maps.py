@@ -2,8 +2,8 @@
 
 The automatic map decides whose pixel it is; the points decide what became of that object. Pixels of
 an object whose points all went to one are a table of ids. Pixels of an object whose points now
-belong to several take the id of the nearest point that the view sees in them. Painted pixels come
-last.
+belong to several take the id of the point that the cloud shows there, or of the nearest one that it
+shows of this object. Painted pixels come last.
 """
 
 from __future__ import annotations
@@ -17,12 +17,20 @@ from jaxtyping import Bool, Int32
 
 from lift3d.association.assignments import nearest_known
 from lift3d.correction.state import Layer, State
-from lift3d.geometry.visibility import DepthTolerance, Sightings, sightings
+from lift3d.geometry.visibility import (
+    DepthTolerance,
+    Sightings,
+    cloud_spacing,
+    front_points,
+    sightings,
+)
 from lift3d.scene import LabelMap, Points, View
 from lift3d.scene.errors import InputError
 from lift3d.scene.guarded.pictures import opened_picture
 from lift3d.scene.storage import atomic
 
+SPLAT = 2.0
+"""Edge of a rendered point in spacings, as in the check."""
 UNLABELLED_REACH = 0.01
 """Unlabelled pixels take the id of a point that an edit labelled up to this share of the image's
 width away. Chosen by hand."""
@@ -63,6 +71,15 @@ def seen_by_cloud(points: Points, view: View, tolerance: DepthTolerance) -> Sigh
     return sightings(points, bare, tolerance)
 
 
+def shown_by_cloud(points: Points, view: View) -> Sightings:
+    """The frontmost point at each pixel, as the check renders the cloud."""
+    front, _ = front_points(points.xyz, view.camera, SPLAT * cloud_spacing(points))
+    row, column = np.nonzero(front >= 0)
+    point = front[row, column]
+    row, column = row.astype(np.int32), column.astype(np.int32)
+    return Sightings(point, column, row, np.ones(len(point), np.float32))
+
+
 def corrected_map(
     state: State,
     fates: Fates,
@@ -72,8 +89,8 @@ def corrected_map(
 ) -> LabelMap:
     """The label map of `view`, whose automatic one is `automatic`.
 
-    `seen` gives the points that the view sees, in its colour camera; it is called where pixels have
-    to be divided.
+    `seen` gives the points that the view shows (`shown_by_cloud`); it is called where pixels have to
+    be divided.
     """
     ids, index = np.unique(automatic, return_inverse=True)
     table = np.array([fates.one.get(int(each), int(each)) for each in ids], np.int32)

@@ -36,6 +36,17 @@ class Parts:
     part: Int32[np.ndarray, " members"]
     """From 0; part 0 keeps the id of the object: the largest, except in a cut."""
 
+    @staticmethod
+    def largest_first(
+        index: Int64[np.ndarray, " members"], owner: Int64[np.ndarray, " members"]
+    ) -> Parts:
+        """Parts of points of the same owner, numbered by size."""
+        kept, part = np.unique(owner, return_inverse=True)
+        sizes = np.bincount(part, minlength=len(kept))
+        rank = np.zeros(len(kept), np.int32)
+        rank[np.argsort(-sizes, kind="stable")] = np.arange(len(kept))
+        return Parts(index, rank[part])
+
     @property
     def count(self) -> int:
         """Number of parts."""
@@ -153,11 +164,7 @@ class SurfaceOf:
         return owner
 
     def _largest_first(self, owner: Int64[np.ndarray, " members"]) -> Parts:
-        kept, part = np.unique(owner, return_inverse=True)
-        sizes = np.bincount(part, minlength=len(kept))
-        rank = np.zeros(len(kept), np.int32)
-        rank[np.argsort(-sizes, kind="stable")] = np.arange(len(kept))
-        return Parts(self.index, rank[part])
+        return Parts.largest_first(self.index, owner)
 
 
 def touched_most(

@@ -19,12 +19,11 @@ from jaxtyping import Float32, Int32
 
 from lift3d.correction.edits import EditFile
 from lift3d.correction.history import History, objects_of
-from lift3d.correction.maps import Fates, corrected_map, seen_by_cloud
+from lift3d.correction.maps import Fates, corrected_map, shown_by_cloud
 from lift3d.correction.state import Properties, State
 from lift3d.correction.stored import StoredSets
 from lift3d.export.instances import write_instances
 from lift3d.export.ply import coloured_by_label, write_cloud
-from lift3d.geometry.visibility import DepthTolerance
 from lift3d.run.layout import Automatic, Layout
 from lift3d.run.scene_file import read_points
 from lift3d.run.schema import read_run_file
@@ -120,9 +119,7 @@ def open_history(
     return History(state)
 
 
-def correct(
-    folder: Path, views: Sequence[View], tolerance: DepthTolerance, tick: Tick
-) -> dict[str, Any]:
+def correct(folder: Path, views: Sequence[View], tick: Tick) -> dict[str, Any]:
     """Write the public results of `views`; returns the stage's result."""
     layout = Layout(folder)
     edits = EditFile(layout.edits)
@@ -131,7 +128,7 @@ def correct(
     made = edits.read()
     history = open_history(layout, sizes, bool(made))
     history.follow(made)
-    write_corrected(layout, history, views, tolerance, tick)
+    write_corrected(layout, history, views, tick)
     warnings = [] if torn is None else [torn]
     warnings += [str(each) for each in history.doubts]
     if not made:
@@ -143,7 +140,6 @@ def write_corrected(
     layout: Layout,
     history: History,
     views: Sequence[View],
-    tolerance: DepthTolerance,
     tick: Tick,
 ) -> None:
     """Write the cloud, the label maps and the list of objects as the edits make them."""
@@ -154,7 +150,7 @@ def write_corrected(
     cloud = state.corrected() if applied else automatic
     with fresh_folder(layout.labels) as part:
         if applied:
-            seen = _write_maps(part, layout, state, views, tolerance, tick)
+            seen = _write_maps(part, layout, state, views, tick)
             palette = distinct_colours(cloud, state.objects, palette)
         else:
             seen = {each: own.views for each, own in state.objects.items()}
@@ -180,7 +176,6 @@ def _write_maps(
     layout: Layout,
     state: State,
     views: Sequence[View],
-    tolerance: DepthTolerance,
     tick: Tick,
 ) -> dict[int, int]:
     """Write each view's corrected label map; returns the number of views of each id."""
@@ -190,7 +185,7 @@ def _write_maps(
     def made(view: View) -> tuple[str, LabelMap]:
         @cache
         def seen() -> Any:
-            return seen_by_cloud(state.cloud.points, view, tolerance)
+            return shown_by_cloud(state.cloud.points, view)
 
         automatic = read_label_map(automatic_map(layout, view.name))
         return view.name, corrected_map(state, fates, view, automatic, seen)

@@ -17,7 +17,13 @@ from jaxtyping import Bool, Int32, Int64
 
 from lift3d.correction.edits import Edit, EditFile, remove_files
 from lift3d.correction.history import Corrections, Doubt, History
-from lift3d.correction.maps import Fates, corrected_map, seen_by_cloud, write_pixels
+from lift3d.correction.maps import (
+    Fates,
+    corrected_map,
+    seen_by_cloud,
+    shown_by_cloud,
+    write_pixels,
+)
 from lift3d.correction.places import Place, PointSet
 from lift3d.correction.state import Layer, Properties
 from lift3d.correction.stored import digest_of
@@ -36,6 +42,8 @@ if TYPE_CHECKING:
 
 VIEWS_KEPT = 64
 """Views whose visible points are kept in memory."""
+SHOWN_KEPT = 8
+"""Views whose frontmost points are kept in memory."""
 CHANGES_KEPT = 200
 """Changes that are kept in memory for `since`; older ones count as changes of all points."""
 
@@ -159,6 +167,7 @@ class Session:
         self._extents: dict[int, Extent] = {}
         self.warnings: list[str] = []
         self.seen = lru_cache(VIEWS_KEPT)(self._seen)
+        self._shown = lru_cache(SHOWN_KEPT)(self._show)
 
     @property
     def folder(self) -> Path:
@@ -292,8 +301,7 @@ class Session:
             objects = self._now().state.objects
             self._measure(objects.keys() - self._extents.keys())
             return tuple(
-                _described(each, own, self._extents[each])
-                for each, own in sorted(objects.items())
+                _described(each, own, self._extents[each]) for each, own in sorted(objects.items())
             )
 
     def object(self, object_id: int) -> CorrectedObject:
@@ -337,7 +345,7 @@ class Session:
             state = self._now().state
             automatic = read_label_map(automatic_map(self._files, self.view(view).name))
             return corrected_map(
-                state, Fates.of(state), self.view(view), automatic, lambda: self.seen(view)
+                state, Fates.of(state), self.view(view), automatic, lambda: self._shown(view)
             )
 
     def since(self, revision: int) -> Update:
@@ -376,6 +384,9 @@ class Session:
 
     def _seen(self, view: str) -> Sightings:
         return seen_by_cloud(self._run.points, self.view(view), self.tolerance)
+
+    def _show(self, view: str) -> Sightings:
+        return shown_by_cloud(self._run.points, self.view(view))
 
     @property
     def tolerance(self) -> DepthTolerance:

@@ -85,6 +85,13 @@ class Edits(Looking):
             parts = self.separate_parts(object_id)
             return self._split(object_id, parts, {"tool": "connected"}, who, on)
 
+    def divide(self, object_id: int, count: int = 2, who: str = "", on: int | None = None) -> Kept:
+        """Divide an object into at most `count` parts: its last joins are taken back."""
+        with self.writing():
+            self._check([object_id], on)
+            parts = self.divided_parts(object_id, count)
+            return self._split(object_id, parts, {"tool": "tree"}, who, on)
+
     def name(self, object_id: int, name: str, who: str = "", on: int | None = None) -> Kept:
         """Name an object; an empty name takes the name away."""
         return self._set("name", object_id, name, self._properties_of(object_id, on).name, who, on)
@@ -125,15 +132,18 @@ class Edits(Looking):
         who: str = "",
         on: int | None = None,
         told: Mapping[str, Any] | None = None,
+        everywhere: bool = True,
     ) -> Kept:
         """Give pixels of a view, and the points seen under them, to an object.
 
-        `object_id` None makes a new one, 0 erases. `told` is kept with the edit.
+        `object_id` None makes a new one, 0 erases. `told` is kept with the edit. With
+        `everywhere` False only the pixels of this view change, and no point.
         """
         with self.writing():
             mask = self._pixels(view, mask)
-            index = self.under(view, mask)
-            return self._paint("paint", view, mask, index, object_id, dict(told or {}), who, on)
+            index = self.under(view, mask) if everywhere else np.zeros(0, np.int64)
+            details = {**dict(told or {}), **({} if everywhere else {"everywhere": False})}
+            return self._paint("paint", view, mask, index, object_id, details, who, on)
 
     def assign(
         self,

@@ -42,12 +42,11 @@ def correct_stage(run: Stages, scene: Scene) -> None:
     reads = [files.points, automatic.labels, automatic.cloud, automatic.objects]
     names = [view.name for view in scene.views]
     edits = [each for each in (files.edits, files.edit_files) if each.exists()]
-    tolerance = run.config.tolerance if edits else None
 
     def work(tick: Tick) -> dict[str, Any]:
-        return correct(files.folder, scene.views, run.config.tolerance, tick)
+        return correct(files.folder, scene.views, tick)
 
-    run.stage("correct", [names, edits, tolerance], reads, outputs, work)
+    run.stage("correct", [names, edits], reads, outputs, work)
 
 
 def check_and_report(run: Stages, scene: Scene, command: Sequence[str]) -> None:

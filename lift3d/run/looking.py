@@ -63,6 +63,22 @@ class Looking(Session):
         with self._mutex:
             return self._surface_of(object_id).connected()
 
+    def divided_parts(self, object_id: int, count: int) -> Parts:
+        """What `divide` would make: at most so many parts.
+
+        InputError where the tree of joins has no further part, or where there is none.
+        """
+        tree = self._tree
+        if tree is None:
+            raise InputError("this run has no tree of joins, because masks kept their own ids")
+        with self._mutex:
+            self._check([object_id])
+            index = self.points_of(object_id)
+        parts = Parts.largest_first(index, tree.division(index, count))
+        if parts.count < min(count, 2):
+            raise InputError(f"the tree of joins has no parts of object {object_id}; click them")
+        return parts
+
     def under(
         self, view: str, mask: Bool[np.ndarray, "height width"]
     ) -> Int64[np.ndarray, " members"]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int32, Int64
+from jaxtyping import Float32, Float64, Int64
 
 from lift3d.scene import LabelledPoints, distinct
 from lift3d.scene.colours import Palette, oklch

@@ -90,7 +90,13 @@ class Changing:
             "accept": lambda b: call(edits.accept, ids_of(b)),
             "lock": lambda b: call(edits.lock, ids_of(b)),
             "unlock": lambda b: call(edits.unlock, ids_of(b)),
-            "paint": lambda b: call(edits.paint, *self._painted(b), optional(b, "id")),
+            "divide": lambda b: call(edits.divide, value(b, "id", int), value(b, "count", int)),
+            "paint": lambda b: call(
+                edits.paint,
+                *self._painted(b),
+                optional(b, "id"),
+                everywhere=b.get("everywhere") is not False,
+            ),
             "select": lambda b: call(edits.select, self._points(b), optional(b, "id")),
             "segment": lambda b: call(edits.segment, self._proposal(b), optional(b, "id")),
             "accept_proposal": lambda b: self._accepted(value(b, "key", str)),
@@ -130,6 +136,8 @@ class Changing:
             parts = edits.parts(**arguments)
         elif do == "cut":
             parts = edits.cut_parts(value(body, "id", int), self._plane(body))
+        elif do == "divide":
+            parts = edits.divided_parts(value(body, "id", int), value(body, "count", int))
         elif do == "separate":
             parts = edits.separate_parts(value(body, "id", int))
         else:

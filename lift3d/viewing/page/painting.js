@@ -1,6 +1,7 @@
 // Two tools that draw: the brush in a picture, the lasso in the cloud.
 // @ts-check
 import { post } from "./api.js";
+import { heldStroke } from "./edges.js";
 import { add, dot, inside, packed, runsOf, stroke, unpackNormal, unpacked } from "./geometry.js";
 import { Tool, line } from "./tool.js";
 
@@ -8,6 +9,7 @@ export class Brush extends Tool {
   start() {
     this.size = this.size ?? 6;
     this.erases = false;
+    this.only = false; // this view only
     this.count = 0;
     this.app.showTab("view");
   }
@@ -32,13 +34,19 @@ export class Brush extends Tool {
     picture.cursor = pixel && [...pixel, this.size];
     picture.later();
   }
+  /** What is shown beside the mouse. */
+  get beside() {
+    return this.only ? "this view only" : "all views";
+  }
   /** Pixels of one stroke so far; every change of the mouse adds a piece. */
-  paint(from, to, done) {
+  paint(from, to, done, event) {
     const { picture } = this.app;
     const { width, height } = picture.view;
     picture.painted ??= new Uint8Array(width * height);
     picture.paintColour = this.colour;
-    stroke(picture.painted, width, height, from, to, this.size);
+    const colours = event.altKey ? null : picture.colours;
+    if (colours) heldStroke(picture.painted, colours, width, height, from, to, this.size);
+    else stroke(picture.painted, width, height, from, to, this.size);
     const kept = this.store.untouchable;
     if (kept.size && picture.labels)
       for (let at = 0; at < picture.painted.length; at++)
@@ -48,10 +56,13 @@ export class Brush extends Tool {
     if (done) this.show();
   }
   get body() {
-    return { view: this.store.view, runs: runsOf(this.app.picture.painted) };
+    const runs = runsOf(this.app.picture.painted);
+    return { view: this.store.view, runs, everywhere: !this.only };
   }
   async show() {
     const asked = (this.asked = {});
+    this.count = 0;
+    if (this.only) return this.app.clearPreview();
     const found = await this.app.working("looking what lies under it", () =>
       post("/api/preview", { do: "paint", ...this.body }),
     );
@@ -76,6 +87,9 @@ export class Brush extends Tool {
         this.app.picture.paintColour = this.colour;
         this.show();
       }
+    } else if (event.key.toLowerCase() === "t") {
+      this.only = !this.only;
+      if (this.app.picture.painted) this.show();
     } else return false;
     this.app.later();
     return true;
@@ -88,9 +102,11 @@ export class Brush extends Tool {
   get hint() {
     const into = this.into;
     const what = this.erases ? "erases" : into === null ? "paints a new object" : `paints into ${this.store.title(into)}`;
+    if (this.app.picture.painted && this.only)
+      return `${what}: in this view only · T in all views · Enter keeps · right click: again · Esc leaves`;
     if (this.app.picture.painted)
       return `${what}: ${this.count.toLocaleString("en")} points of the cloud, and all views that show them · Enter keeps · right click: again · Esc leaves`;
-    return `the brush ${what} · E ${this.erases ? "paints" : "erases"} · [ ] size ${this.size} · Esc leaves`;
+    return `the brush ${what} · E ${this.erases ? "paints" : "erases"} · [ ] size ${this.size} · stops at edges, Alt does not · T ${this.only ? "all views" : "this view only"} · Esc leaves`;
   }
 }
 

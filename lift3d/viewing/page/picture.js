@@ -1,6 +1,7 @@
 // One view: its picture with the labels over it, linked with the cloud both ways.
 // @ts-check
 import { getBytes, getJson, getPicture } from "./api.js";
+import { smoothed } from "./edges.js";
 import { thumbnails } from "./thumbnails.js";
 
 export class Picture {
@@ -19,6 +20,7 @@ export class Picture {
     this.paintColour = [255, 255, 255];
     this.cursor = null; // [x, y, radius] of the brush
     this.labels = null;
+    this.smooth = null; // colours without noise, for the brush
     this.revision = -1;
     this.zoomed = { scale: 1, x: 0, y: 0 };
     this.listen();
@@ -64,6 +66,7 @@ export class Picture {
       parts.trouble.hidden = true;
       pen.imageSmoothingEnabled = true;
       pen.drawImage(bitmap, 0, 0, parts.below.width, parts.below.height);
+      this.smooth = null;
     } catch (error) {
       if (number !== this.store.view) return;
       pen.fillStyle = "#777";
@@ -90,6 +93,15 @@ export class Picture {
       this.parts.trouble.hidden = false;
     }
     this.later();
+  }
+
+  /** Colours without noise, three bytes a pixel; null where a heat map is shown. */
+  get colours() {
+    if (this.mode === "heat") return null;
+    const { width, height } = this.parts.below;
+    const pen = this.parts.below.getContext("2d");
+    this.smooth ??= smoothed(pen.getImageData(0, 0, width, height));
+    return this.smooth;
   }
 
   setMode(mode) {

@@ -149,13 +149,14 @@ export function onPicture(app) {
     if (app.tool.hoverPicture) {
       app.tool.hoverPicture(pixel);
       if (last && pixel) {
-        app.tool.paint(last, pixel, false);
+        app.tool.paint(last, pixel, false, event);
         last = pixel;
       }
     }
     const box = document.getElementById("middle").getBoundingClientRect();
     const id = picture.idAt(pixel);
-    if (pixel) app.tip(event.clientX - box.left, event.clientY - box.top, store.describe(id));
+    const text = app.tool.beside ?? store.describe(id);
+    if (pixel) app.tip(event.clientX - box.left, event.clientY - box.top, text);
     else app.tip(null);
   });
   frame.addEventListener("pointerleave", () => {
@@ -169,12 +170,12 @@ export function onPicture(app) {
     if (event.button !== 0 || event.shiftKey || !app.tool.paint || !pixel) return;
     frame.setPointerCapture(event.pointerId);
     last = pixel;
-    app.tool.paint(pixel, pixel, false);
+    app.tool.paint(pixel, pixel, false, event);
   });
   frame.addEventListener("pointerup", async (event) => {
     const pixel = picture.pixel(event);
     if (last) {
-      app.tool.paint(last, pixel ?? last, true);
+      app.tool.paint(last, pixel ?? last, true, event);
       last = null;
       return;
     }

@@ -43,6 +43,7 @@ export class Split extends Tool {
   start() {
     this.clicks = [];
     this.plane = null;
+    this.pieces = 1; // by the tree of joins, see key()
     this.line = null;
     this.target = this.store.selected.size === 1 ? [...this.store.selected][0] : 0;
     this.group = 0; // part that the next click belongs to; 0 is a new one
@@ -57,7 +58,7 @@ export class Split extends Tool {
   add(hit) {
     if (!hit.xyz) return this.app.say("there is no point of the cloud at that place");
     if (!hit.id) return this.app.say("that point has no object; select it with the lasso");
-    if (!this.target || (!this.clicks.length && !this.plane)) {
+    if (!this.target || (!this.clicks.length && !this.plane && this.pieces < 2)) {
       this.target = hit.id;
       this.store.select([hit.id]);
       // The first answer waits for the object's surface: let it be made before the second click.
@@ -68,11 +69,13 @@ export class Split extends Tool {
     const used = Math.max(0, ...this.clicks.map((each) => each.group));
     this.clicks.push({ xyz: hit.xyz, group: this.group || used + 1 });
     this.plane = null;
+    this.pieces = 1;
     this.group = 0;
     return this.show();
   }
   undoClick() {
     if (this.line || this.plane) this.plane = this.line = null;
+    else if (this.pieces > 1) this.pieces--;
     else this.clicks.pop();
     this.show();
   }
@@ -88,12 +91,14 @@ export class Split extends Tool {
     const normal = unit(cross(a, b));
     this.plane = [...normal, -dot(normal, eye)];
     this.clicks = [];
+    this.pieces = 1;
     this.show();
   }
   get body() {
     const id = this.target;
     if (this.plane) return { do: "cut", id, plane: this.plane };
     if (this.apart) return { do: "separate", id };
+    if (this.pieces > 1) return { do: "divide", id, count: this.pieces };
     return {
       do: "split",
       id,
@@ -103,7 +108,7 @@ export class Split extends Tool {
   }
   get enough() {
     const groups = new Set(this.clicks.map((each) => each.group));
-    return this.target && (this.plane || this.apart || groups.size >= 2);
+    return this.target && (this.plane || this.apart || this.pieces > 1 || groups.size >= 2);
   }
   async show() {
     this.counts = [];
@@ -113,8 +118,13 @@ export class Split extends Tool {
     }
     const asked = (this.asked = {});
     const found = await this.app.working("splitting", () => post("/api/preview", this.body));
-    if (!found || asked !== this.asked) return;
+    if (asked !== this.asked) return;
+    if (!found) {
+      this.pieces = 1;
+      return this.app.clearPreview();
+    }
     this.counts = found.parts.map((each) => each.count);
+    if (this.pieces > 1) this.pieces = this.counts.length; // the tree may have no more
     // A part has the colour of the click in it.
     const colours = found.parts.map((_, part) => {
       const click = found.of_click?.indexOf(part) ?? -1;
@@ -135,6 +145,16 @@ export class Split extends Tool {
     super.stop();
   }
   key(event) {
+    if (event.key === "Tab") {
+      if (!this.target) this.app.say("click or select the object first, then Tab");
+      else {
+        this.pieces = Math.max(1, this.pieces + (event.shiftKey ? -1 : 1));
+        this.clicks = [];
+        this.plane = this.line = null;
+        this.show();
+      }
+      return true;
+    }
     if (/^[1-9]$/.test(event.key)) {
       this.group = Number(event.key);
       this.app.later();
@@ -151,10 +171,10 @@ export class Split extends Tool {
     if (!this.target) return "click each thing in the glued object once";
     const title = this.store.title(this.target);
     if (this.counts.length)
-      return `${title} into ${this.counts.map((n) => n.toLocaleString("en")).join(" + ")} points · Enter splits · right click takes a click back · Esc leaves`;
+      return `${title} into ${this.counts.map((n) => n.toLocaleString("en")).join(" + ")} points · Enter splits · Tab finer, Shift+Tab coarser · right click takes a click back · Esc leaves`;
     if (this.group) return `the next click belongs to part ${this.group}`;
     const n = this.clicks.length;
-    return `${title}: ${n ? `${n} click${n > 1 ? "s" : ""}, ` : ""}click each thing once · Alt+drag a straight cut · 1…9 another click for a part · Esc leaves`;
+    return `${title}: ${n ? `${n} click${n > 1 ? "s" : ""}, ` : ""}click each thing once · Tab finer · Alt+drag a straight cut · 1…9 another click for a part · Esc leaves`;
   }
   get marks() {
     return this.clicks.map((each) => ({
