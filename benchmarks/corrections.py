@@ -312,23 +312,25 @@ def voxel(case: Case) -> None:
         edits.merge([a, b])
     for each in large[16:21]:
         edits.select(half(xyz, edits.points_of(each)))
-    meant = [
-        (n, xyz[edits.points_of(each)])
+    gave = {n for each in edits.active if each.do == "select" for n in [each.n]}
+    meant = [  # not what is left of the objects that gave points to a new one
+        (n, each)
         for each, own in edits.properties.items()
         for n in own.edited
+        if n not in gave or each in edits.all[n - 1].new
     ]
+    before = edits.label.copy()
     config = read_settings(run.settings)
     config = replace(config, out=run.folder, voxel=0.02, check_pixels=200_000)
     again = lift(replace(config, fusion=replace(config.fusion, voxel=0.02)))
     doubts = {each.edit.n for each in again.edits.doubts}
-    tree, fits = cKDTree(again.points.xyz), {}
+    fits: dict[int, float] = {}
     label, properties = again.edits.label, again.edits.properties
-    for n, places in meant:
+    was = before[cKDTree(xyz).query(again.points.xyz)[1]]  # what the edits meant, on the new points
+    for n, which in meant:
         if n in doubts:
             continue
-        away, near = tree.query(places)
-        wanted = np.zeros(len(again.points), bool)
-        wanted[near[away < 0.03]] = True
+        wanted = was == which
         now = [each for each, own in properties.items() if n in own.edited]
         best = max((iou(label == each, wanted) for each in now), default=0.0)
         fits[n] = min(fits.get(n, 1.0), best)

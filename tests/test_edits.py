@@ -44,7 +44,7 @@ def state_of(labelled, sets=None, base="b", confidence=0.8):
     ids = np.unique(labelled.instance[labelled.instance > 0]).tolist()
     objects = objects_of(dict.fromkeys(ids, confidence), dict.fromkeys(ids, 3), labelled)
 
-    def points(edit):
+    def points(edit, ending):
         if sets is None or edit.n not in sets:
             raise Unfit("no points")
         return sets[edit.n]
@@ -330,6 +330,32 @@ def test_an_object_that_is_glued_to_another_now_is_in_doubt():
         state_of(glued), edit(1, "name", (1,), base="old", where=where, name="box")
     ).doubts
     assert "3.0 times its surface" in doubt.reason
+
+
+def test_an_object_that_is_glued_now_is_put_back_where_its_points_were_kept():
+    xyz = np.concatenate([block(0.0), block(0.4), block(0.8)])
+    state = state_of(cloud(xyz, block(3.0)))
+    kept = PointSet.of(np.arange(64), np.ones(64, np.int32), xyz, STEP)
+    where = {1: Place.of(block(0.0))}
+    named = edit(1, "name", (1,), base="old", where=where, name="box")
+    named = replace(named, files={"edits/000001.objects.npz": "digest"})
+    state.sets = lambda edit, ending: {"objects.npz": kept}[ending]
+    first = state.label.copy()
+    history = History(state)
+    history.follow((named,))
+    assert not history.doubts
+    (box,) = (each for each, own in state.objects.items() if own.name == "box")
+    assert box not in first
+    assert (state.label[:64] == box).all()
+    assert np.array_equal(state.label[64:], first[64:])
+    assert 1 in state.objects[box].edited
+    history.follow((named, edit(2, "undo", of=1)))
+    assert np.array_equal(state.label, first)
+    assert box not in state.objects
+    locked = edit(1, "lock", (1,))
+    history.follow((locked, replace(named, n=2)))  # no point of a locked object is taken
+    assert [each.edit.n for each in history.doubts] == [2]
+    assert np.array_equal(state.label, first)
 
 
 def test_an_object_that_is_half_or_twice_as_large_now_is_in_doubt():

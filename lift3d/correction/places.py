@@ -15,7 +15,7 @@ are mostly at its rim and say too little."""
 AGREE = 0.7
 """Least share of a set's points that have one of this cloud near them, and of the points of a part
 that are in its object. Chosen by hand; not tuned on data."""
-SAME = 0.75
+SAME = 0.7
 """Least IoU, by the witnesses and the surfaces, of the found object with what it was. On the demo
 lifted with other voxels this lets through what has a true IoU of 0.74 or more."""
 SPACINGS = 2.0

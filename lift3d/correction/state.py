@@ -11,7 +11,7 @@ from jaxtyping import Float32, Float64, Int32, Int64
 
 from lift3d.correction.edits import Edit
 from lift3d.correction.places import AGREE, Finder, PointSet
-from lift3d.correction.stored import PIXELS, Unfit, stored
+from lift3d.correction.stored import OBJECTS, PIXELS, POINTS, Unfit, file_of, stored
 from lift3d.geometry.visibility import cloud_spacing
 from lift3d.scene import NO_OFFSET, LabelledPoints
 
@@ -80,8 +80,8 @@ class State:
     folder: Path
     """The run folder, in which the files of edits are."""
     objects: dict[int, Properties]
-    sets: Callable[[Edit], PointSet]
-    """The points of an edit; `Unfit` where they cannot be read."""
+    sets: Callable[[Edit, str], PointSet]
+    """The points of an edit by the ending of their file; `Unfit` where they cannot be read."""
     views: Mapping[str, tuple[int, int]]
     """Height and width of each view."""
     largest: int = 0
@@ -130,13 +130,14 @@ class State:
     def apply(self, edit: Edit, settled: Edit | None = None) -> Change:
         """Apply one edit; `settled` says which objects it is for. `Unfit` where it cannot be."""
         before = self._before()
+        on = _Applying(self, edit, settled)
         try:
-            index, label = _APPLY[edit.do](_Applying(self, edit, settled))
+            index, label = _APPLY[edit.do](on)
         except Unfit:
+            on.give_back()
             self._restore(before)
             raise
-        moved = self.label[index] != label
-        index, label = index[moved], label[moved]
+        index, label = on.all_moves(index, label)
         changed = {*self.label[index].tolist(), *label.tolist()} - {0}
         change = replace(before, index=index, label=self.label[index], score=self.score[index])
         self.label[index] = label
@@ -201,6 +202,8 @@ class _Applying:
     state: State
     edit: Edit
     settled: Edit | None
+    moved: list[Moves] = field(default_factory=list)
+    """Points of objects that were put back, with their labels before."""
 
     @property
     def exact(self) -> bool:
@@ -227,9 +230,58 @@ class _Applying:
             raise Unfit(f"object {each} is of another lift, and its place was not recorded")
         here = replace(place, witnesses=place.witnesses + self._moved(source))
         found, reason = state.finder().object_at(here, source.spacing, state.label)
+        found = found or self._put_back(each, source)
         if not found:
             raise Unfit(f"object {each} is not found: {reason}")
         return found
+
+    def _put_back(self, each: int, source: Edit) -> int:
+        """Make an object again from the points that it had, where other objects are now.
+
+        Returns its number; 0 where its points were not kept, or are not in this cloud.
+        """
+        state = self.state
+        if file_of(source, OBJECTS) is None:
+            return 0
+        points = state.sets(source, OBJECTS)
+        own = points.part == 1 + sorted(source.where).index(each)
+        here = replace(
+            points,
+            part=own.astype(np.int32),
+            xyz=(points.xyz + self._moved(source)).astype(np.float32),
+        )
+        index, _, share = state.finder().set_at(here, source.spacing)
+        locked = [known for known, thing in state.objects.items() if thing.locked]
+        index = index[~np.isin(state.label[index], locked)]
+        if share < AGREE or not len(index):
+            return 0
+        number = state.number(source, each)
+        ids, counts = np.unique(state.label[index], return_counts=True)
+        like = state.objects.get(int(ids[np.argmax(counts)]), Properties())
+        self.made([number], like.confidence, like)
+        self.moved.append((index, state.label[index]))
+        state.label[index] = number
+        return number
+
+    def give_back(self) -> None:
+        """Take back what `_put_back` did."""
+        for index, label in reversed(self.moved):
+            self.state.label[index] = label
+        self.moved.clear()
+
+    def all_moves(
+        self, index: Int64[np.ndarray, " given"], label: Int32[np.ndarray, " given"]
+    ) -> Moves:
+        """The moves of the edit together with those of objects that were put back."""
+        now = self.state.label
+        if self.moved:
+            after = now.copy()
+            after[index] = label
+            index = np.unique(np.concatenate([index, *(each for each, _ in self.moved)]))
+            label = after[index]
+            self.give_back()
+        changed = now[index] != label
+        return index[changed], label[changed]
 
     def _moved(self, edit: Edit) -> Float64[np.ndarray, "3"]:
         """From the local origin of an edit to that of this cloud."""
@@ -253,7 +305,7 @@ class _Applying:
 
     def set(self) -> Moves:
         """The points of the edit and their parts, from 1."""
-        points = self.state.sets(self.edit)
+        points = self.state.sets(self.edit, POINTS)
         if self.exact:
             inside = points.part > 0
             return points.index[inside], points.part[inside]

@@ -10,8 +10,9 @@ from lift3d.correction.places import PointSet
 from lift3d.scene.errors import InputError
 from lift3d.scene.storage import load_arrays
 
-POINTS, PIXELS = ".npz", ".png"
-"""Endings of the two kinds of files."""
+POINTS, PIXELS, OBJECTS = "npz", "png", "objects.npz"
+"""Endings of the kinds of files: points that an edit gives to objects, painted pixels, and the
+points of the objects that it is about."""
 
 
 class Unfit(Exception):
@@ -24,9 +25,15 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def file_of(edit: Edit, ending: str) -> str | None:
+    """The name of a file of an edit; None where it has none of this kind."""
+    names = (each for each in edit.files if each.rpartition("/")[2].partition(".")[2] == ending)
+    return next(names, None)
+
+
 def stored(folder: Path, edit: Edit, ending: str) -> Path:
     """A file of an edit, below the run folder; `Unfit` where it is missing or was changed."""
-    name = next((each for each in edit.files if each.endswith(ending)), None)
+    name = file_of(edit, ending)
     if name is None:
         raise Unfit(f"its {'points' if ending == POINTS else 'pixels'} were not recorded")
     path = folder / name
@@ -44,11 +51,14 @@ class StoredSets:
         self._folder = folder
         self._known: dict[str, PointSet] = {}
 
-    def __call__(self, edit: Edit) -> PointSet:
-        """The points of an edit; `Unfit` where its file is missing, damaged or another."""
-        digest = next((d for name, d in edit.files.items() if name.endswith(POINTS)), "")
+    def __call__(self, edit: Edit, ending: str = POINTS) -> PointSet:
+        """The points of an edit; `Unfit` where its file is missing, damaged or another.
+
+        Of `OBJECTS`, part n is the n-th of the ids in `where`, ascending.
+        """
+        digest = edit.files.get(file_of(edit, ending) or "", "")
         if digest not in self._known:
-            path = stored(self._folder, edit, POINTS)
+            path = stored(self._folder, edit, ending)
             try:
                 self._known[digest] = load_arrays(path, PointSet)
             except InputError as error:

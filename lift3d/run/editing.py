@@ -26,7 +26,7 @@ from lift3d.correction.maps import (
 )
 from lift3d.correction.places import Place, PointSet
 from lift3d.correction.state import Layer, Properties
-from lift3d.correction.stored import digest_of
+from lift3d.correction.stored import OBJECTS, digest_of
 from lift3d.geometry.visibility import DepthTolerance, Sightings
 from lift3d.run.correct import automatic_map, open_history
 from lift3d.run.stages import alone_in
@@ -42,6 +42,11 @@ if TYPE_CHECKING:
 
 VIEWS_KEPT = 64
 """Views whose visible points are kept in memory."""
+SHAPED = ("merge", "split", "name", "class")
+"""Kinds of edits that keep the points of their objects: what they say is still true of that shape
+where another lift has other objects there. Not so what removes or accepts a machine's object."""
+SHAPE_POINTS = 50_000
+"""Most points of an object that is kept so, 24 bytes each; walls and floors are found again."""
 SHOWN_KEPT = 8
 """Views whose frontmost points are kept in memory."""
 CHANGES_KEPT = 200
@@ -445,6 +450,11 @@ class Session:
                 points = PointSet.of(index, part, self._xyz, state.spacing())
                 save_arrays(self._run.folder / name, vars(points))
                 files[name] = digest_of(self._run.folder / name)
+            kept = self._shapes(placed) if do in SHAPED else None
+            if kept is not None:
+                name = f"{self._files.edit_files.name}/{n:06d}.{OBJECTS}"
+                save_arrays(self._run.folder / name, vars(kept))
+                files[name] = digest_of(self._run.folder / name)
             if pixels is not None:
                 name = f"{self._files.edit_files.name}/{n:06d}.png"
                 write_pixels(self._run.folder / name, pixels)
@@ -468,6 +478,20 @@ class Session:
         except BaseException:
             remove_files(self._run.folder, files)
             raise
+
+    def _shapes(self, ids: Sequence[int]) -> PointSet | None:
+        """The points of objects, for another lift that has other objects there."""
+        state = self._now().state
+        members, parts = [], []
+        for number, each in enumerate(sorted(set(ids)), start=1):
+            own = state.points_of(each)
+            if len(own) <= SHAPE_POINTS:
+                members.append(own)
+                parts.append(np.full(len(own), number, np.int32))
+        if not sum(map(len, members)):
+            return None
+        index, part = np.concatenate(members).astype(np.int64), np.concatenate(parts)
+        return PointSet.of(index, part, self._xyz, state.spacing())
 
     def _turn(self, do: str, n: int, who: str) -> Kept:
         """Undo or redo edit `n`."""
