@@ -11,7 +11,7 @@ so every time is an upper bound; other jobs on the machine make it larger. The l
     person    inputs for five planted errors
     follows   50 random edits: ids of the cloud, of label maps and of the list; reprojection
     killed    the server killed with -9 at random moments; 100 edits undone and redone
-    odd       runs with 300 objects, without any, with few points: each opens
+    odd       300 objects, none, 5 M points, photos, photos moved away (--photos): each opens
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import shutil
 import sys
+import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +36,9 @@ from page_client import relabelled, served
 from page_edits import clicks, copied, follows, killed, splits
 
 from lift3d.run.edits import Edits
+from lift3d.run.lift import lift
 from lift3d.run.run import Run
+from lift3d.run.settings import LiftConfig
 from lift3d.scene import Points
 
 
@@ -133,7 +138,8 @@ def hits(run: Path, count: int = 200) -> str:
                 page.settled()
                 spots = page.js(
                     """(() => { const c = lift3d.cloud, all = [];
-                    const n = c.picking.numbersIn(0, 0, c.canvas.clientWidth, c.canvas.clientHeight);
+                    const { clientWidth, clientHeight } = c.canvas;
+                    const n = c.picking.numbersIn(0, 0, clientWidth, clientHeight);
                     for (let i = 0; i < n.data.length / 4; i += 97) {
                       const d = n.data.subarray(4 * i, 4 * i + 4); if (d[3] !== 1) continue;
                       const place = d[0] | d[1] << 8 | d[2] << 16;
@@ -276,7 +282,7 @@ def person(run: Path) -> str:
             kept = now.object(planted["named"]).name
             told.append(f"a name: 3 inputs and the word (wanted 3), now {kept!r}")
 
-            thief, robbed = planted["bled"]
+            _, robbed = planted["bled"]
             strip = planted["strip"]
             before = np.mean(now.label[strip] == robbed)
             views = [
@@ -318,7 +324,7 @@ def strokes_over(edits: Edits, view: str, strip: np.ndarray) -> list[list[tuple[
     place = (at - middle) @ along
     ends = np.quantile(place, np.linspace(0.02, 0.98, 9))
     line = []
-    for low, high in zip(ends[:-1], ends[1:], strict=True):
+    for low, high in pairwise(ends):
         own = at[(place >= low) & (place <= high)]
         if len(own):
             x, y = np.median(own, axis=0)
@@ -345,34 +351,49 @@ def spot_of(page: Page, right: np.ndarray, wanted: int) -> tuple[float, float]:
     return left + x, top + y
 
 
-def odd(run: Path) -> str:
-    """Runs of unusual kinds: each opens, draws, and lists its objects."""
+def odd(run: Path, photos: Path | None = None) -> str:
+    """Runs of unusual kinds: each opens, draws, and lists its objects.
+
+    `photos`: a folder of photos without poses, lifted here and then moved away.
+    """
     cloud = Run.open(run).cloud
-    xyz, rng = cloud.points.xyz, np.random.default_rng(0)
+    xyz = cloud.points.xyz
     cells = np.unique(np.floor(xyz / 0.35).astype(int), axis=0, return_inverse=True)[1]
-    some = rng.choice(len(xyz), 2500, replace=False)
-
-    def part(index: np.ndarray) -> Points:
-        return Points(*(value[index] for value in vars(cloud.points).values()))
-
     kinds = {
-        "300 objects": (cloud.points, (1 + cells.ravel() % 300).astype(np.int32)),
-        "no objects": (cloud.points, np.zeros(len(xyz), np.int32)),
-        "2,500 points": (part(some), cloud.instance[some]),
-        "70,000 ids": (cloud.points, np.where(cloud.instance > 0, cloud.instance + 70_000, 0)),
+        "300 objects": (1 + cells.ravel() % 300).astype(np.int32),
+        "no objects": np.zeros(len(xyz), np.int32),
+        "70,000 ids": np.where(cloud.instance > 0, cloud.instance + 70_000, 0).astype(np.int32),
     }
-    told = []
-    for name, (points, instance) in kinds.items():
+    said = []
+    for name, instance in kinds.items():
         with copied(run) as copy:
-            relabelled(copy, points, instance.astype(np.int32))
-            with served(copy, read_only=True) as client, chromium() as browser:
-                began = time.perf_counter()
-                page = Page(browser, client.server.address)
-                seconds = time.perf_counter() - began
-                objects = page.js("lift3d.store.objects.size")
-                page.close()
-                told.append(f"{name}: {objects} listed, {seconds:.0f} s")
-    return "; ".join(told)
+            relabelled(copy, cloud.points, instance)
+            said.append(f"{name}: {looked_at(copy)}")
+    with copied(run) as copy:
+        grown(copy, 5_000_000)
+        said.append(f"5 M points: {looked_at(copy)}")
+    if photos is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            scan = Path(shutil.copytree(photos, Path(folder) / "photos"))
+            lift(LiftConfig(scan, Path(folder) / "run"))
+            said.append(f"photos: {looked_at(Path(folder) / 'run')}")
+            scan.rename(Path(folder) / "elsewhere")
+            said.append(f"photos moved away: {looked_at(Path(folder) / 'run')}")
+    return "; ".join(said)
+
+
+def looked_at(run: Path) -> str:
+    """Open the page of a run: what it lists, how long it took, what it says is missing."""
+    with served(run) as client, chromium() as browser:
+        began = time.perf_counter()
+        page = Page(browser, client.server.address, patience=300)
+        seconds = time.perf_counter() - began
+        page.settled()
+        points, objects = page.js("[lift3d.cloud.count, lift3d.store.objects.size]")
+        missing = page.js("document.getElementById('view-trouble').textContent").strip()
+        page.close()
+    told = f"{points:,} points, {objects} objects, {seconds:.1f} s"
+    return told + (f" ({missing[:90]})" if missing else "")
 
 
 CHECKS = {
@@ -394,9 +415,10 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("checks", nargs="*", help=", ".join(CHECKS))
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--photos", type=Path, help="photos without poses, for the check `odd`")
     given = parser.parse_args()
     for name in given.checks or CHECKS:
-        more = [given.kills] if name == "killed" else []
+        more = {"killed": [given.kills], "odd": [given.photos]}.get(name, [])
         found = CHECKS[name](given.run, *more)
         print(f"{name:8s} {found} [load {os.getloadavg()[0]:.0f}]", flush=True)
 

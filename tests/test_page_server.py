@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import zlib
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 from page_client import Client, served
 from tiny_export import lifted_run
 
+from lift3d.run import finishing
 from lift3d.run.run import Run
 from lift3d.run.stages import announced
 from lift3d.scene import Masks, Points
@@ -481,3 +483,33 @@ def test_every_module_of_the_page_is_javascript_that_imports_what_is_there():
         command = [node, "--input-type=module", "--check"]
         done = subprocess.run(command, input=path.read_text(), text=True, capture_output=True)
         assert done.returncode == 0, done.stderr
+
+
+def test_others_look_and_edit_while_the_files_are_written(lifted, tmp_path, monkeypatch):
+    began, go_on = threading.Event(), threading.Event()
+
+    def slow(run, progress=None):
+        began.set()
+        assert go_on.wait(60)
+        written(run, progress)
+
+    written = finishing.finish
+    monkeypatch.setattr(finishing, "finish", slow)
+    with served(lifted, tmp_path / "run") as client:
+        first, second = [each["id"] for each in client.get("/api/state")["objects"]][:2]
+        client.edit("name", id=first, name="before")
+        answers = []
+        saving = threading.Thread(target=lambda: answers.append(client.post("/api/save")))
+        saving.start()
+        try:
+            assert began.wait(60)
+            assert client.edit("name", id=second, name="meanwhile")["revision"] == 2
+            assert client.get("/api/state")["revision"] == 2
+        finally:
+            go_on.set()
+            saving.join()
+        assert answers[0][0] == 200
+        names = {each["id"]: each["name"] for each in client.get("/api/state")["objects"]}
+        assert (names[first], names[second]) == ("before", "meanwhile")
+    lines = (tmp_path / "run/edits.jsonl").read_text().splitlines()
+    assert [json.loads(each)["name"] for each in lines] == ["before", "meanwhile"]

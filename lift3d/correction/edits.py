@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -25,6 +26,8 @@ KINDS = (
 """What an edit may do."""
 OF_OTHERS = ("settle", "undo", "redo")
 """Kinds that change how another edit counts; `details["of"]` is its number."""
+_ACCESS = threading.RLock()
+"""Held while a file is read or written: no thread sees half of another's line."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,15 +166,16 @@ class EditFile:
 
         The caller holds the run's lock.
         """
-        whole, rest = self._text()
-        if not rest:
-            return None
-        with self.torn.open("ab") as file:
-            file.write(rest + b"\n")
-            _to_disk(file.fileno())
-        with self.path.open("r+b") as file:
-            file.truncate(len(whole))
-            _to_disk(file.fileno())
+        with _ACCESS:
+            whole, rest = self._text()
+            if not rest:
+                return None
+            with self.torn.open("ab") as file:
+                file.write(rest + b"\n")
+                _to_disk(file.fileno())
+            with self.path.open("r+b") as file:
+                file.truncate(len(whole))
+                _to_disk(file.fileno())
         return (
             f"the last line of {self.path} was cut off and was moved to {self.torn.name}: "
             "the edit that was being written is lost, all before it are kept"
@@ -181,6 +185,16 @@ class EditFile:
         """Add a line; it is on the disk when this returns. OSError where it cannot be written."""
         line = json.dumps(edit.line(), ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
         is_new = not self.path.exists()
+        with _ACCESS:
+            self._write(line)
+        if is_new:
+            folder = os.open(self.path.parent, os.O_RDONLY)
+            try:
+                _to_disk(folder)
+            finally:
+                os.close(folder)
+
+    def _write(self, line: bytes) -> None:
         before = self.size()
         with self.path.open("ab") as file:
             try:
@@ -192,12 +206,6 @@ class EditFile:
             except OSError:
                 os.ftruncate(file.fileno(), before)  # a part of a line must not stay
                 raise
-        if is_new:
-            folder = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                _to_disk(folder)
-            finally:
-                os.close(folder)
 
     def _ends(self) -> bool:
         with self.path.open("rb") as file:
@@ -207,7 +215,8 @@ class EditFile:
     def _text(self) -> tuple[bytes, bytes]:
         """The whole lines, and what is left of a last line that was cut off."""
         try:
-            text = self.path.read_bytes()
+            with _ACCESS:
+                text = self.path.read_bytes()
         except FileNotFoundError:
             return b"", b""
         except OSError as error:

@@ -89,8 +89,8 @@ def corrected_map(
 ) -> LabelMap:
     """The label map of `view`, whose automatic one is `automatic`.
 
-    `seen` gives the points that the view shows (`shown_by_cloud`); it is called where pixels have to
-    be divided.
+    `seen` gives the points that the view shows (`shown_by_cloud`); it is called where pixels have
+    to be divided.
     """
     ids, index = np.unique(automatic, return_inverse=True)
     table = np.array([fates.one.get(int(each), int(each)) for each in ids], np.int32)

@@ -161,7 +161,7 @@ class Session:
     def __init__(self, run: Run) -> None:
         self._run, self._files = run, run.files
         self._file = EditFile(run.files.edits)
-        self._mutex = threading.RLock()
+        self._mutex, self._saving = threading.RLock(), threading.Lock()
         self._held, self._lock = 0, contextlib.ExitStack()
         cameras = run.cameras
         self._sizes = {name: (each.height, each.width) for name, each in cameras.items()}

@@ -283,17 +283,20 @@ class Edits(Looking):
         return self.revision - self._run.unwritten
 
     def write(self, progress: Progress | None = None) -> None:
-        """Write the cloud, the label maps and the list of objects with all edits."""
+        """Write the cloud, the label maps and the list of objects with all edits.
+
+        Other threads may edit meanwhile; what they do is written next time.
+        """
         from lift3d.run.finishing import rewrite
 
-        with self.writing():
+        with self._saving, self.hold():
             rewrite(self._run, progress)
 
     def save(self, progress: Progress | None = None) -> Saved:
         """The same, and then consistency and report, which need the scan."""
         from lift3d.run.finishing import finish
 
-        with self.writing():
+        with self._saving, self.hold():
             try:
                 finish(self._run, progress)
             except InputError as error:

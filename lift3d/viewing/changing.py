@@ -40,10 +40,9 @@ class Changing:
         found: dict[str, Route] = {
             "POST /api/edit": self.edit,
             "POST /api/preview": self.preview,
-            "POST /api/save": self.save,
         }
         alone = {key: self.session.alone(route) for key, route in found.items()}
-        return {**alone, "POST /api/propose": self.propose}
+        return {**alone, "POST /api/propose": self.propose, "POST /api/save": self.save}
 
     def edit(self, asked: Request) -> Answer:
         """Do one edit; it is on the disk when this is answered. 409 where its objects changed."""
@@ -202,7 +201,10 @@ class Changing:
         )
 
     def save(self, asked: Request) -> Answer:
-        """Write the public files: cloud, label maps, objects; then scores and report."""
+        """Write the public files: cloud, label maps, objects; then scores and report.
+
+        Takes long; others may look and edit meanwhile.
+        """
         saved = self.edits.save()
         text = "written: " + ", ".join(saved.done)
         if saved.waiting:

@@ -40,7 +40,7 @@ SMALL = 160
 PICTURES, SMALL_PICTURES = 64, 4096
 """Pictures that are kept in memory, encoded."""
 PATIENCE = 5.0, 20.0
-"""Seconds that work in the background waits for a page to ask for the cloud, and then to draw it."""
+"""Seconds that background work waits for a page to ask for the cloud, and then to draw it."""
 BACKGROUND = 96
 """Grey level of a picture that cannot be read."""
 
