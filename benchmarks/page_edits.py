@@ -189,7 +189,7 @@ def follows(folder: Path, count: int = 50) -> str:
             shown |= set(np.unique(done.labels[name]).tolist())
         cloud = set(np.unique(done.cloud.instance).tolist())
         checked, before = done.consistency, Run.open(folder).consistency
-    full = checked["printed"]["all"]["H_prime"]
+    full = checked["printed"]["foreground"]["H_prime"]  # over labelled pixels, as the page's
     agreement = "agreement_overall"
     return (
         f"{count} edits: ids in label maps but not listed {len(shown - listed - {0})}, listed but "
