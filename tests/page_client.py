@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import shutil
+import time
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -53,6 +54,14 @@ class Client:
         status, _, body = self.ask(path)
         assert status == 200, body
         return json.loads(body)
+
+    def prepared(self):
+        """Tell the server that the cloud is drawn, and wait until it knows what each view sees."""
+        self.get("/api/drawn")
+        end = time.monotonic() + 60
+        while not self.get("/api/views?ids=1")["ready"]:
+            assert time.monotonic() < end
+            time.sleep(0.02)
 
     def post(self, path, **body):
         """Status and content."""

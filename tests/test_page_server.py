@@ -38,6 +38,7 @@ def lifted(tmp_path_factory):
 def client(lifted, tmp_path_factory):
     """A client of a server that no test edits."""
     with served(lifted, tmp_path_factory.mktemp("served") / "run") as found:
+        found.prepared()
         yield found
 
 

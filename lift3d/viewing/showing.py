@@ -307,6 +307,7 @@ class Showing:
 
     def drawn(self, asked: Request) -> Answer:
         """A page shows the whole cloud: what takes long may begin."""
+        self._asked.set()
         self._drawn.set()
         return json_answer({})
 
