@@ -270,6 +270,10 @@ def test_H_about_is_near_that_of_the_check_before_and_after(run):
     edits.select(edits.points_of(largest[6].id)[::2])
     edits.save()
     about, checked = edits.agreement(), run.consistency
+    before = checked["automatic"]["printed"]["foreground"]
+    assert (about.automatic.H, about.automatic.H_prime) == pytest.approx(
+        (before["H"], before["H_prime"])
+    )
     for found, exact in ((about.automatic, checked["automatic"]), (about.corrected, checked)):
         assert abs(found.H - exact["printed"]["foreground"]["H"]) < 0.02
         assert abs(found.coverage - exact["printed"]["coverage"]) < 0.02

@@ -241,8 +241,15 @@ class Looking(Session):
 
     def agreement(self) -> Agreement | None:
         """H before and after the edits, about; None before `prepare_agreement`."""
+        if self._sampled is None:
+            return None
         with self._mutex:
-            return None if self._sampled is None else self._sampled.measured(self._now().state)
+            found = self._sampled.measured(self._now().state)
+        checked = self._run.consistency
+        exact = checked.get("automatic", checked)["printed"]["foreground"]
+        if exact["H"] is None or exact["H_prime"] is None:
+            return found
+        return found.beside(exact["H"], exact["H_prime"])
 
     # Inside.
 
