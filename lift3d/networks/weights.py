@@ -27,6 +27,8 @@ SAM = "https://dl.fbaipublicfiles.com/segment_anything/"
 NAVER = "https://download.europe.naverlabs.com/ComputerVision/MASt3R/"
 MAST3R = "MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric"
 """The authors' checkpoint with metric scale."""
+VGGT = "VGGT-1B"
+"""The authors' checkpoint for non-commercial use."""
 
 
 @dataclass(frozen=True)

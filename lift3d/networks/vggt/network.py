@@ -12,6 +12,7 @@ pixels are (x, y) in the network's input.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from jaxtyping import Float
@@ -53,6 +54,13 @@ class VGGT(nn.Module):
         `images` are RGB from 0 to 1; sides are multiples of the patch (14). Frame 0 is the one
         whose camera is the world. `layers` are the rounds to keep; by default those of the heads.
         """
+        config = self.config
+        patch, (height, width) = config.patch_size, images.shape[-2:]
+        if height % patch or width % patch:
+            raise ValueError(f"pictures are {width}x{height}, expected multiples of {patch}")
+        kept = {*config.intermediate_layer_idx, config.last} if layers is None else set(layers)
+        with self._mixed(images):
+            return self.aggregator(images, kept, self.chunk)
 
     def camera(self, tokens: Aggregated) -> list[Float[Tensor, "batch frames 9"]]:
         """The pose encoding after each iteration, the last one the best; always float32.
@@ -60,6 +68,9 @@ class VGGT(nn.Module):
         Translation (3), quaternion (x, y, z, w), vertical and horizontal field of view (radians);
         `camera.matrices` gives camera_from_world and K.
         """
+        token = tokens.layers[self.config.last][:, :, 0].float()
+        with _exact(token):
+            return self.camera_head(token)
 
     def depth(
         self, tokens: Aggregated
@@ -67,6 +78,8 @@ class VGGT(nn.Module):
         Float[Tensor, "batch frames height width 1"], Float[Tensor, "batch frames height width"]
     ]:
         """Depth along z in the unit of the cameras, and its confidence (1 and above); float32."""
+        with _exact(self.depth_head.norm.weight):
+            return self.depth_head(tokens, self.chunk)
 
     def points(
         self, tokens: Aggregated
@@ -74,6 +87,8 @@ class VGGT(nn.Module):
         Float[Tensor, "batch frames height width 3"], Float[Tensor, "batch frames height width"]
     ]:
         """Points in the camera frame of frame 0, and confidence (1 and above); float32."""
+        with _exact(self.point_head.norm.weight):
+            return self.point_head(tokens, self.chunk)
 
     def track_features(
         self, tokens: Aggregated
@@ -84,6 +99,8 @@ class VGGT(nn.Module):
         (`fmap_norm`): the features that VGGT-Segmentor reads. With 518x518 pixels 259x259. In
         `precision`: cast with `.float()` for other networks.
         """
+        with self._mixed(self.track_head.tracker.fmap_norm.weight):
+            return self.track_head.feature_extractor(tokens, self.chunk)
 
     def track(
         self,
@@ -97,9 +114,28 @@ class VGGT(nn.Module):
         `Tracks.xy` is a list with (batch, frames, points, 2) in the same pixels after each
         iteration, `visibility` and `confidence` are (batch, frames, points) from 0 to 1.
         """
+        with self._mixed(features):
+            return self.track_head.tracker(features, queries, iterations)
 
     def compute_in(self, precision: torch.dtype) -> VGGT:
         """Compute the aggregator and the track head in `precision`, as the authors do (bfloat16).
 
         Norms and sums stay in float32; camera, depth and point head always are.
         """
+        self.precision = precision
+        if precision != torch.float32:  # half the memory, and the same values as autocast's
+            for module in self.aggregator.modules():
+                if isinstance(module, nn.Linear):
+                    module.to(precision)
+        return self
+
+    def _mixed(self, like: Tensor) -> AbstractContextManager[object]:
+        """A context that multiplies in `precision`."""
+        if self.precision == torch.float32:
+            return nullcontext()
+        return torch.autocast(like.device.type, self.precision)
+
+
+def _exact(like: Tensor) -> AbstractContextManager[object]:
+    """A context that computes in float32 also within the caller's autocast."""
+    return torch.autocast(like.device.type, enabled=False)

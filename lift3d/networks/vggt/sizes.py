@@ -27,7 +27,7 @@ class VggtConfig:
     dino_depth: int = 24
     """Blocks of the patch embedder."""
     dino_heads: int = 16
-    rope_freq: float = 100.0
+    rope_freq: int = 100
     """Base of the frequencies of the rotary position embedding."""
     camera_trunk_depth: int = 4
     camera_heads: int = 16
@@ -115,6 +115,10 @@ class VggtConfig:
                 f"{where}: intermediate_layer_idx is {list(self.intermediate_layer_idx)}, but "
                 f"there are {self.depth} rounds, numbered from 0"
             )
-        for name in ("dpt_features", "track_features"):
-            if getattr(self, name) % 2:
-                raise InputError(f"{where}: {name} is {getattr(self, name)}, expected it even")
+        for name, unit in (("dpt_out_channels", 4), ("dpt_features", 8), ("track_features", 4)):
+            value = getattr(self, name)
+            if any(each % unit for each in (value if isinstance(value, tuple) else (value,))):
+                raise InputError(
+                    f"{where}: {name} is {shown(value)}, expected multiples of {unit}: positions "
+                    "are encoded in them"
+                )
