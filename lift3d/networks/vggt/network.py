@@ -59,7 +59,7 @@ class VGGT(nn.Module):
         if height % patch or width % patch:
             raise ValueError(f"pictures are {width}x{height}, expected multiples of {patch}")
         kept = {*config.intermediate_layer_idx, config.last} if layers is None else set(layers)
-        with self._mixed(images):
+        with self.mixed(images.device):
             return self.aggregator(images, kept, self.chunk)
 
     def camera(self, tokens: Aggregated) -> list[Float[Tensor, "batch frames 9"]]:
@@ -99,7 +99,7 @@ class VGGT(nn.Module):
         (`fmap_norm`): the features that VGGT-Segmentor reads. With 518x518 pixels 259x259. In
         `precision`: cast with `.float()` for other networks.
         """
-        with self._mixed(self.track_head.tracker.fmap_norm.weight):
+        with self.mixed(self.track_head.tracker.fmap_norm.weight.device):
             return self.track_head.feature_extractor(tokens, self.chunk)
 
     def track(
@@ -114,7 +114,7 @@ class VGGT(nn.Module):
         `Tracks.xy` is a list with (batch, frames, points, 2) in the same pixels after each
         iteration, `visibility` and `confidence` are (batch, frames, points) from 0 to 1.
         """
-        with self._mixed(features):
+        with self.mixed(features.device):
             return self.track_head.tracker(features, queries, iterations)
 
     def compute_in(self, precision: torch.dtype) -> VGGT:
@@ -129,11 +129,11 @@ class VGGT(nn.Module):
                     module.to(precision)
         return self
 
-    def _mixed(self, like: Tensor) -> AbstractContextManager[object]:
+    def mixed(self, device: torch.device) -> AbstractContextManager[object]:
         """A context that multiplies in `precision`."""
         if self.precision == torch.float32:
             return nullcontext()
-        return torch.autocast(like.device.type, self.precision)
+        return torch.autocast(device.type, self.precision)
 
 
 def _exact(like: Tensor) -> AbstractContextManager[object]:
