@@ -4,6 +4,7 @@ Random weights know no geometry. So what is measured is done with a stand-in for
 sees a synthetic room as a perfect network would: each window in a frame and unit of its own.
 """
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,6 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra: pip install 'lift3d[vggt]'")
 
-import itertools
 
 from tiny_mast3r import write_pictures  # noqa: E402
 from tiny_vggt import write_checkpoint  # noqa: E402

@@ -499,3 +499,50 @@ def test_published_hashes_are_complete():
     for checkpoint in weights.KNOWN.values():
         assert checkpoint.url.startswith("https://")
         assert checkpoint.sha256 is None or len(bytes.fromhex(checkpoint.sha256)) == 32
+
+
+@pytest.fixture
+def roughly(published, monkeypatch):
+    """`rough`, of which only about the size is known, and `asked`, which is behind a form."""
+    entry = dataclasses.replace(
+        weights.KNOWN["free"], name="rough", size=1_450_000, about=True, saved="Rough.pth"
+    )
+    monkeypatch.setitem(weights.KNOWN, "rough", entry)
+    form = dataclasses.replace(entry, name="asked", form="https://example.org/form", saved="A.pth")
+    monkeypatch.setitem(weights.KNOWN, "asked", form)
+    return published
+
+
+def test_a_size_that_is_only_about_known_is_asked_of_the_server(roughly, cache):
+    path = weights.fetch("rough")
+    assert path == weights.find("rough") == cache / "Rough.pth"
+    assert path.read_bytes() == RIGHT
+    assert roughly.asked == ["bytes=0-0", None]
+    assert "about 1 MB" in weights.listing()
+
+
+def test_a_file_of_a_very_different_size_is_not_fetched(roughly, cache):
+    roughly.body = RIGHT[:900_000]
+    with pytest.raises(InputError, match="has 900000 bytes where about 1,450,000 were expected"):
+        weights.fetch("rough")
+    assert not cache.exists() or not names(cache)
+
+
+def test_a_file_behind_a_form_is_not_fetched_but_taken(roughly, tmp_path):
+    with pytest.raises(InputError, match=r"fill it in at https://example.org/form.*--path"):
+        weights.fetch("asked")
+    assert not roughly.asked
+    assert "--path FILE, with the file from https://example.org/form" in weights.listing()
+    own = tmp_path / "mine.pt"
+    own.write_bytes(RIGHT)
+    assert weights.fetch("asked", path=own) == weights.find("asked") == own
+
+
+def test_licences_of_vggt_are_said_where_one_chooses(capsys):
+    from lift3d.reconstruction.vggt import VggtReconstructionConfig
+
+    assert cli.main(["weights"]) == 0
+    listed = capsys.readouterr().out
+    for word in ("VGGT-1B\n", "VGGT-1B-Commercial\n", "VGGT-S\n", "excludes among others military"):
+        assert word in listed
+    assert "non-commercial" in (VggtReconstructionConfig.__doc__ or "")

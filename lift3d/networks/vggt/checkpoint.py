@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from lift3d.networks.checkpoint import fit, is_state, read_checkpoint
+from lift3d.networks.known import VGGT as NAME
 from lift3d.networks.vggt.network import VGGT
 from lift3d.networks.vggt.sizes import VggtConfig
-from lift3d.networks.weights import VGGT as NAME
 from lift3d.scene.errors import InputError
 from lift3d.scene.guarded import file_size, reading
 from lift3d.scene.guarded.json_file import load_json

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from lift3d.networks import Precision
-from lift3d.networks.weights import VGGT
+from lift3d.networks.known import VGGT
 from lift3d.scene.errors import InputError, MissingExtra
 from lift3d.scene.fingerprint import NAMES_A_FILE
 from lift3d.scene.protocols import ReconstructorConfig
