@@ -55,8 +55,8 @@ def seeing(scene, focal=1.0, wrong=(), shift=0.0):
     """A stand-in for `Predictor.window` that knows the scene.
 
     Each window has the frame of its first picture and a unit of its own. `focal`: factor on the
-    focal length, with depth in proportion. `wrong`: places in a window whose camera is elsewhere.
-    `shift`: standard deviation of an error of positions, in metres.
+    focal length, with depth in proportion. `wrong`: places in the first window whose camera is
+    elsewhere. `shift`: standard deviation of an error of positions, in metres.
     """
     index = {view.image().tobytes(): k for k, view in enumerate(scene.views)}
     calls = []
@@ -70,7 +70,7 @@ def seeing(scene, focal=1.0, wrong=(), shift=0.0):
         poses = np.stack([base @ view.camera.pose for view in members])
         poses[:, :3, 3] += rng.normal(0, shift, (len(poses), 3)) if shift else 0
         poses[:, :3, 3] *= unit
-        for k in wrong:
+        for k in wrong if len(calls) == 1 else ():
             poses[k, :3, 3] += unit
         K = np.stack([view.camera.K for view in members])
         K[:, [0, 1], [0, 1]] *= focal

@@ -98,11 +98,11 @@ class _Run:
     def placed(self) -> tuple[Placed, list[str], bool]:
         """All pictures in one frame, remarks, and whether the unit is the metre."""
         config, scene = self.config, self.scene
-        windows = self._windows()
-        predictions = self._predicted(windows)
         known: Mapping[int, Transform] = {}
         if config.poses != "estimate":
             known = given_poses(scene, self.views, config.poses)
+        windows = self._windows()
+        predictions = self._predicted(windows)
         placed, notes, metric = joined(windows, predictions, known), [], bool(known)
         if placed.gaps:
             notes.append(

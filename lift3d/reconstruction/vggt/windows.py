@@ -54,7 +54,6 @@ def windows_of(count: int, size: int, overlap: int) -> list[list[int]]:
 def chained(features: Float32[np.ndarray, "pictures channels"]) -> list[int]:
     """An order in which each picture is followed by the most similar one that is left."""
     unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-    unit = unit - unit.mean(0)
     alike = unit @ unit.T
     # From the picture least like all others: an end of the walk, rather than its middle.
     order = [int(alike.sum(1).argmin())]
