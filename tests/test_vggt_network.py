@@ -12,7 +12,9 @@ safetensors = pytest.importorskip("safetensors.torch")
 
 from lift3d.networks.vggt.camera import matrices, unproject  # noqa: E402
 from lift3d.networks.vggt.checkpoint import load  # noqa: E402
+from lift3d.networks.vggt.inference import PredictorConfig, spread  # noqa: E402
 from lift3d.networks.vggt.network import VGGT  # noqa: E402
+from lift3d.networks.vggt.preprocess import prepare  # noqa: E402
 from lift3d.networks.vggt.sizes import VggtConfig  # noqa: E402
 from lift3d.scene.errors import InputError  # noqa: E402
 
@@ -247,3 +249,28 @@ def test_a_picture_is_the_same_scene_whatever_is_in_the_other_scenes_of_the_batc
         both = tiny.camera(tiny.aggregate(images))[-1]
         alone = tiny.camera(tiny.aggregate(images[1:]))[-1]
     assert torch.allclose(both[1:], alone, atol=1e-5)
+
+
+def test_a_field_of_view_of_zero_still_makes_a_camera(tiny):
+    tiny.camera_head.pose_branch.fc2.bias[7:] = -9.0
+    images = [prepare(np.full((20, 30, 3), 90 * k, np.uint8), size=42) for k in range(2)]
+    found = PredictorConfig("cpu", "float32").build(tiny).window(images)
+    assert np.isfinite(found.K).all()
+    assert np.allclose(found.K[:, 0, 0], 21 / np.tan(0.01))
+    assert np.allclose(found.K[:, :2, 2], [20.5, 13.5])  # the middle, centres at whole numbers
+
+
+def test_points_of_any_picture_of_a_window_can_be_tracked(tiny):
+    """The tracks of a picture are those of the tracker with that picture first."""
+    rng = np.random.default_rng(0)
+    images = [prepare(rng.integers(0, 255, (28, 42, 3), np.uint8), size=42) for _ in range(3)]
+    predictor = PredictorConfig("cpu", "float32").build(tiny)
+    (tracks,) = predictor.window(images, [1], 12).tracks
+    assert tracks.query == 1
+    assert np.allclose(tracks.xy[1], spread(images[1], 12))
+    with torch.inference_mode():
+        pixels = torch.from_numpy(np.stack([image.pixels for image in images])[None])
+        features = tiny.track_features(tiny.aggregate(pixels))[:, [1, 0, 2]]
+        found = tiny.track(features, torch.from_numpy(spread(images[1], 12)[None]))
+    assert np.allclose(tracks.xy[[1, 0, 2]], found.xy[-1][0], atol=1e-4)
+    assert np.allclose(tracks.visibility[[1, 0, 2]], found.visibility[0], atol=1e-5)

@@ -273,12 +273,11 @@ def test_poses_that_do_not_exist_cannot_be_fixed(place):
         config(place, poses="fixed").build().reconstruct(read_scene(place / "photos"))
 
 
-@pytest.mark.parametrize("mode", ["crop", "pad"])
-def test_photos_are_lifted_to_a_labelled_cloud_and_found_finished(place, tmp_path, mode):
+def test_photos_are_lifted_to_a_labelled_cloud_and_found_finished(place, tmp_path):
     settings = LiftConfig(
         input=place / "photos",
         out=tmp_path / "out",
-        reconstruction=config(place, mode=mode, window=2, overlap=1, order="similar"),
+        reconstruction=config(place, mode="pad", window=2, overlap=1, order="similar"),
         segmentation=KINDS["segmentation"]["regions"](),
     )
     lift(settings)

@@ -21,6 +21,8 @@ from lift3d.scene import invert
 from lift3d.scene.errors import InputError
 
 T = TypeVar("T")
+FIELDS = (0.02, 3.0)
+"""Narrowest and widest field of view in radians: the network may say 0, which is no camera."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +122,10 @@ class Predictor:
 
         def run() -> WindowPrediction:
             tokens = self.model.aggregate(self._batch(images))
-            pose, K = matrices(self.model.camera(tokens)[-1], tokens.height, tokens.width)
+            encoded = self.model.camera(tokens)[-1]
+            fields = encoded[..., 7:].clamp(*FIELDS)
+            encoded = torch.cat([encoded[..., :7], fields], -1)
+            pose, K = matrices(encoded, tokens.height, tokens.width)
             depth, confidence = self.model.depth(tokens)
             tracks = []
             features = self.model.track_features(tokens) if len(queries) else None
