@@ -277,7 +277,7 @@ def test_photos_are_lifted_to_a_labelled_cloud_and_found_finished(place, tmp_pat
     settings = LiftConfig(
         input=place / "photos",
         out=tmp_path / "out",
-        reconstruction=config(place, mode="pad", window=2, overlap=1, order="similar"),
+        reconstruction=config(place, mode="pad", size=56, window=2, overlap=1, order="similar"),
         segmentation=KINDS["segmentation"]["regions"](),
     )
     lift(settings)
