@@ -44,7 +44,8 @@ class VggtReconstructionConfig(ReconstructorConfig):
     keeps them, and scales depth as the focal length changes."""
     poses: Literal["estimate", "near", "fixed"] = "estimate"
     """How given poses are used: estimate ignores them but for the scale; near takes their frame
-    and unit (`refine` keeps within about 2 degrees and 5 cm); fixed keeps them."""
+    and unit (`refine` keeps within about 2 degrees and 5 cm, not metric: 5 % of the cameras'
+    spread); fixed keeps them."""
     scale: Literal["auto", "none"] = "auto"
     """auto: metres where the pictures came with depth or poses in metres; none: the network's."""
     refine: bool = False
