@@ -23,8 +23,9 @@ from davis.video import PAPER, STRICT
 from rich.table import Table
 
 from lift3d.datasets.davis import sequences
+from lift3d.networks.known import KNOWN
 from lift3d.networks.sam.automatic import AutomaticConfig
-from lift3d.networks.weights import KNOWN, find
+from lift3d.networks.weights import find
 from lift3d.scene.errors import InputError, did_you_mean
 from lift3d.scene.storage import atomic
 from lift3d.segmentation.matching.flow import FlowMatcherConfig

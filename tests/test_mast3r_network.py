@@ -15,8 +15,8 @@ safetensors = pytest.importorskip("safetensors.torch")
 from lift3d.networks.mast3r.checkpoint import fitted, is_metric, load, parse_call  # noqa: E402
 from lift3d.networks.mast3r.heads import Fusion  # noqa: E402
 from lift3d.networks.mast3r.network import Mast3r  # noqa: E402
-from lift3d.networks.mast3r.rope import Turn, grid  # noqa: E402
 from lift3d.networks.mast3r.sizes import NetworkConfig  # noqa: E402
+from lift3d.networks.rope import Turn, grid  # noqa: E402
 from lift3d.scene.errors import InputError  # noqa: E402
 
 NANO = SHARED / "facts" / "mast3r_golden" / "nano"

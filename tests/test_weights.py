@@ -15,6 +15,7 @@ import pytest
 from lift3d import cli
 from lift3d.networks import download as downloading
 from lift3d.networks import weights
+from lift3d.networks.known import MAST3R
 from lift3d.scene.errors import InputError
 
 RIGHT = np.random.default_rng(0).bytes(1_500_001)
@@ -41,14 +42,15 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error(has.status.pop(0) if len(has.status) > 1 else has.status[0])
             return
         changed = "If-Range" in self.headers and self.headers["If-Range"] != has.tag
-        start = 0
+        start, end = 0, len(has.body)
         if asked and has.ranges and not (changed and has.minds_if_range):
-            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+            first, _, last = asked.removeprefix("bytes=").partition("-")
+            start, end = int(first), int(last) + 1 if last else end
             if start >= len(has.body):
                 self.send_error(416)
                 return
             self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{len(has.body) - 1}/{len(has.body)}")
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(has.body)}")
         else:
             self.send_response(200)
         if has.chunk is not None:
@@ -57,11 +59,11 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(f"{has.chunk}\r\n".encode() + has.body)
             self.close_connection = True
             return
-        self.send_header("Content-Length", has.length or str(len(has.body) - start))
+        self.send_header("Content-Length", has.length or str(end - start))
         if has.tag:
             self.send_header("ETag", has.tag)
         self.end_headers()
-        cut = has.cuts.pop(0) if has.cuts else len(has.body)
+        cut = has.cuts.pop(0) if has.cuts else end
         self.wfile.write(has.body[start : max(start, cut)])
         self.close_connection = True
 
@@ -434,8 +436,8 @@ def test_a_path_is_taken_as_is_and_a_typo_gets_did_you_mean(tmp_path):
 
 
 def test_absent_weights_name_the_command_and_the_licence():
-    with pytest.raises(InputError, match=rf"lift3d weights {weights.MAST3R} .*non-commercial"):
-        weights.find(weights.MAST3R)
+    with pytest.raises(InputError, match=rf"lift3d weights {MAST3R} .*non-commercial"):
+        weights.find(MAST3R)
 
 
 def test_the_folder_follows_the_environment(monkeypatch, tmp_path):
@@ -465,7 +467,8 @@ def test_the_command_lists_what_is_known(capsys):
     output = capsys.readouterr().out
     for checkpoint in weights.KNOWN.values():
         assert checkpoint.licence in output
-        assert f"no; to fetch: lift3d weights {checkpoint.name}\n" in f"{output}\n"
+        end = " --path FILE, with" if checkpoint.form else "\n"
+        assert f"no; to fetch: lift3d weights {checkpoint.name}{end}" in f"{output}\n"
     for word in (
         "CC BY-NC-SA 4.0, non-commercial",
         "Apache-2.0",
@@ -499,3 +502,50 @@ def test_published_hashes_are_complete():
     for checkpoint in weights.KNOWN.values():
         assert checkpoint.url.startswith("https://")
         assert checkpoint.sha256 is None or len(bytes.fromhex(checkpoint.sha256)) == 32
+
+
+@pytest.fixture
+def roughly(published, monkeypatch):
+    """`rough`, of which only about the size is known, and `asked`, which is behind a form."""
+    entry = dataclasses.replace(
+        weights.KNOWN["free"], name="rough", size=1_450_000, about=True, saved="Rough.pth"
+    )
+    monkeypatch.setitem(weights.KNOWN, "rough", entry)
+    form = dataclasses.replace(entry, name="asked", form="https://example.org/form", saved="A.pth")
+    monkeypatch.setitem(weights.KNOWN, "asked", form)
+    return published
+
+
+def test_a_size_that_is_only_about_known_is_asked_of_the_server(roughly, cache):
+    path = weights.fetch("rough")
+    assert path == weights.find("rough") == cache / "Rough.pth"
+    assert path.read_bytes() == RIGHT
+    assert roughly.asked == ["bytes=0-0", None]
+    assert "about 1 MB" in weights.listing()
+
+
+def test_a_file_of_a_very_different_size_is_not_fetched(roughly, cache):
+    roughly.body = RIGHT[:900_000]
+    with pytest.raises(InputError, match="has 900000 bytes where about 1,450,000 were expected"):
+        weights.fetch("rough")
+    assert not cache.exists() or not names(cache)
+
+
+def test_a_file_behind_a_form_is_not_fetched_but_taken(roughly, tmp_path):
+    with pytest.raises(InputError, match=r"fill it in at https://example.org/form.*--path"):
+        weights.fetch("asked")
+    assert not roughly.asked
+    assert "--path FILE, with the file from https://example.org/form" in weights.listing()
+    own = tmp_path / "mine.pt"
+    own.write_bytes(RIGHT)
+    assert weights.fetch("asked", path=own) == weights.find("asked") == own
+
+
+def test_licences_of_vggt_are_said_where_one_chooses(capsys):
+    from lift3d.reconstruction.vggt import VggtReconstructionConfig
+
+    assert cli.main(["weights"]) == 0
+    listed = capsys.readouterr().out
+    for word in ("VGGT-1B\n", "VGGT-1B-Commercial\n", "VGGT-S\n", "excludes among others military"):
+        assert word in listed
+    assert "non-commercial" in (VggtReconstructionConfig.__doc__ or "")

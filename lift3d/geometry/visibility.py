@@ -113,7 +113,7 @@ def drop_misplaced(
     z: Float32[np.ndarray, "height width"],
     xyz: Float32[np.ndarray, "points 3"],
     view: View,
-    depth: Depth,
+    depth: Float32[np.ndarray, "depth_height depth_width"],
     tolerance: DepthTolerance,
 ) -> None:
     """Set to -1 the points of `front_points` whose depth differs from the view's measurement.

@@ -53,6 +53,13 @@ def encoder_precision(precision: Precision, device: torch.device) -> AbstractCon
     return torch.autocast(device.type, getattr(torch, precision))
 
 
+def out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out; the CPU's allocator raises a plain RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        "DefaultCPUAllocator" in str(error) and "memory" in str(error)
+    )
+
+
 def _cpu_has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """Whether /proc/cpuinfo lists the instructions; False on systems without that file."""
     try:

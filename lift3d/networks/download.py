@@ -46,6 +46,19 @@ class _Stale(_Broken):
     """The stored part is not of the file on the server: delete it and retry."""
 
 
+def announced(url: str) -> int | None:
+    """Bytes of the file at `url` as its server says; None where it does not say."""
+    headers = {"User-Agent": "lift3d", "Accept-Encoding": "identity", "Range": "bytes=0-0"}
+    try:
+        with _open(url, headers) as response:
+            return _range(response)[1]
+    except _Broken as broken:
+        raise InputError(
+            f"cannot fetch {url}: {broken}; try again, or get the file another way and give it "
+            "with --path"
+        ) from None
+
+
 def download(
     url: str, part: Path, size: int, tick: Callable[[int], None], log: Callable[[str], None]
 ) -> None:

@@ -7,13 +7,13 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
-from lift3d.networks.download import download
+from lift3d.networks.download import announced, download
+from lift3d.networks.known import KNOWN, MB, Checkpoint
 from lift3d.scene.contents import signature
 from lift3d.scene.errors import InputError, did_you_mean
 from lift3d.scene.fingerprint import PUBLISHED
@@ -21,70 +21,6 @@ from lift3d.scene.guarded.json_file import load_json
 from lift3d.scene.printing import to_stderr
 from lift3d.scene.storage import atomic
 from lift3d.scene.typed import conforming
-
-MB = 1_000_000
-SAM = "https://dl.fbaipublicfiles.com/segment_anything/"
-NAVER = "https://download.europe.naverlabs.com/ComputerVision/MASt3R/"
-MAST3R = "MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric"
-"""The authors' checkpoint with metric scale."""
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """One published file of weights."""
-
-    name: str
-    url: str
-    size: int
-    """In bytes."""
-    sha256: str | None
-    """None where no trustworthy source publishes it: the first downloaded file is trusted."""
-    purpose: str
-    licence: str
-
-    @property
-    def file(self) -> str:
-        """The published file name."""
-        return self.url.rsplit("/", 1)[-1]
-
-
-_ALL = (
-    Checkpoint(
-        name=MAST3R,
-        url=f"{NAVER}{MAST3R}.pth",
-        size=2_754_910_614,
-        sha256=None,
-        purpose="reconstruction and matching, metric scale (MASt3R)",
-        licence="CC BY-NC-SA 4.0, non-commercial use only; the licences of its training data bind "
-        "too, Map-free's is very restrictive (CHECKPOINTS_NOTICE in github.com/naver/mast3r)",
-    ),
-    # The digits in the names of SAM's files begin the MD5, not the SHA-256.
-    Checkpoint(
-        name="sam_vit_b",
-        url=f"{SAM}sam_vit_b_01ec64.pth",
-        size=375_042_383,
-        sha256="ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
-        purpose="segmentation, the smallest SAM (ViT-B)",
-        licence="Apache-2.0",
-    ),
-    Checkpoint(
-        name="sam_vit_l",
-        url=f"{SAM}sam_vit_l_0b3195.pth",
-        size=1_249_524_607,
-        sha256="3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
-        purpose="segmentation, SAM of middle size (ViT-L)",
-        licence="Apache-2.0",
-    ),
-    Checkpoint(
-        name="sam_vit_h",
-        url=f"{SAM}sam_vit_h_4b8939.pth",
-        size=2_564_550_879,
-        sha256="a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
-        purpose="segmentation, the largest SAM (ViT-H)",
-        licence="Apache-2.0",
-    ),
-)
-KNOWN = {checkpoint.name: checkpoint for checkpoint in _ALL}
 
 
 def cache_folder() -> Path:
@@ -141,7 +77,7 @@ def find(name_or_path: str | Path, folder: Path | None = None) -> Path:
     if record is None:
         raise InputError(f"{path} was never verified; run: {_command(checkpoint, folder)}")
     if record["stat"] != signature(path):
-        if path.stat().st_size != checkpoint.size or _sha256(path) != record["sha256"]:
+        if not checkpoint.fits(path.stat().st_size) or _sha256(path) != record["sha256"]:
             again = _command(checkpoint, folder)
             raise InputError(f"{path} changed since it was verified; run: {again}")
         with contextlib.suppress(OSError):  # only for speed, and the folder may be read-only
@@ -188,10 +124,22 @@ def fetch(
     if place.is_file():
         mine = path is None and place.resolve() == ours.resolve()
         sha256 = _checked(checkpoint, place, folder, record, mine, tick, log)
+    elif checkpoint.form:
+        raise InputError(
+            f"{name} is behind a form: fill it in at {checkpoint.form}, get the file "
+            f"{checkpoint.url.rsplit('/', 1)[-1]} there, and give it with --path"
+        )
     else:
         part, place = ours.with_name(f"{ours.name}.part"), ours
         log(f"fetching {checkpoint.url} into {folder}")
-        download(checkpoint.url, part, checkpoint.size, tick, log)
+        size = announced(checkpoint.url) if checkpoint.about else checkpoint.size
+        if size is None or not checkpoint.fits(size):
+            raise InputError(
+                f"{checkpoint.url} has {size or 'unknown'} bytes where about {checkpoint.size:,} "
+                "were expected: not the published file (a login page or a proxy in between?). Get "
+                "it another way and give it with --path"
+            )
+        download(checkpoint.url, part, size, tick, log)
         sha256 = _checked(checkpoint, part, folder, record, True, tick, log)
         os.replace(part, ours)
     _write_record(checkpoint, place, folder, sha256)
@@ -215,7 +163,7 @@ def listing(folder: Path | None = None) -> str:
         rows = {
             "for": checkpoint.purpose,
             "licence": checkpoint.licence,
-            "size": f"{checkpoint.size / MB:,.0f} MB",
+            "size": f"{'about ' if checkpoint.about else ''}{checkpoint.size / MB:,.0f} MB",
             "SHA-256": sha256,
             "here": _state(checkpoint, folder, record),
         }
@@ -228,6 +176,8 @@ def _state(checkpoint: Checkpoint, folder: Path, record: dict[str, Any] | None) 
     path = _place(checkpoint, folder, record)
     part = folder / f"{checkpoint.file}.part"
     again = _command(checkpoint, folder)
+    if checkpoint.form:
+        again = f"{again} --path FILE, with the file from {checkpoint.form}"
     if path.is_file():
         verified = record is not None and record["stat"] == signature(path)
         return f"yes, {path}" if verified else f"not verified, {path}; run: {again}"
@@ -256,8 +206,9 @@ def _checked(
     """
     size = path.stat().st_size
     expected = checkpoint.sha256 or (record and record["sha256"])
-    if size != checkpoint.size:
-        wrong = f"it has {size:,} bytes, expected {checkpoint.size:,}"
+    if not checkpoint.fits(size):
+        about = "about " if checkpoint.about else ""
+        wrong = f"it has {size:,} bytes, expected {about}{checkpoint.size:,}"
     else:
         log(f"verifying {path}")
         sha256 = _sha256(path, tick)

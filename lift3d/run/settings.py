@@ -55,7 +55,8 @@ class AutoReader(Automatic):
 class AutoReconstruction(Automatic):
     """The poses and depth of the input; `colmap` where fewer than half of its views have a pose.
 
-    Neither needs weights. `reconstruction:mast3r` does, and gives dense depth for photos.
+    Neither needs weights. `reconstruction:mast3r` and `reconstruction:vggt` do, and give dense
+    depth for photos.
     """
 
     def chosen(self, config: LiftConfig, scene: Scene | None) -> BackendConfig:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from lift3d.networks.checkpoint import fit, is_state, read_checkpoint, shape
+from lift3d.networks.known import MAST3R
 from lift3d.networks.mast3r.network import Mast3r
 from lift3d.networks.mast3r.sizes import NetworkConfig
-from lift3d.networks.weights import MAST3R
 from lift3d.scene.errors import InputError
 from lift3d.scene.guarded import file_size, reading
 from lift3d.scene.guarded.json_file import load_json, shown

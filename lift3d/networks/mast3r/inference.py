@@ -15,7 +15,7 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from lift3d.networks import Precision
-from lift3d.networks.device import choose_device, choose_precision
+from lift3d.networks.device import choose_device, choose_precision, out_of_memory
 from lift3d.networks.mast3r.heads import Decoded
 from lift3d.networks.mast3r.network import Encoded, Mast3r
 from lift3d.networks.mast3r.pairstore import PairStore
@@ -210,7 +210,7 @@ class Predictor:
                 with torch.inference_mode(), self._exact():
                     results = run(batch)
             except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
                 if len(batch) == 1:
                     raise InputError(
@@ -291,13 +291,6 @@ class _Branches:
         while self._kept and sum(map(_bytes, self._kept.values())) > self.budget:
             self._kept.popitem(last=False)
         return torch.stack([branch for index in indices if (branch := found[index]) is not None])
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out; the CPU's allocator raises a plain RuntimeError."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        "DefaultCPUAllocator" in str(error) and "memory" in str(error)
-    )
 
 
 def grouped(items: list[T], kind: Callable[[T], object]) -> Iterator[list[T]]:

@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lift3d.networks.mast3r.heads import Decoded, Head, Linear, Mlp
-from lift3d.networks.mast3r.rope import Turn, grid
 from lift3d.networks.mast3r.sizes import NetworkConfig
+from lift3d.networks.rope import Turn, grid
 
 EPSILON = 1e-6
 

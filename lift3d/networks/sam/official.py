@@ -13,9 +13,10 @@ from PIL import Image as Pillow
 
 from lift3d.networks import Precision
 from lift3d.networks.checkpoint import fit, is_state, read_checkpoint
+from lift3d.networks.known import KNOWN
 from lift3d.networks.sam.embeddings import Embedding
 from lift3d.networks.sam.transformers import predict
-from lift3d.networks.weights import KNOWN, find
+from lift3d.networks.weights import find
 from lift3d.scene import Image
 from lift3d.scene.errors import InputError
 

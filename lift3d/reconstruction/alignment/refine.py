@@ -120,7 +120,7 @@ def refine(
     widths = [share * focal for share in WIDTHS]
     done, stage, width, noise = 0, 0, widths[0], 1.0
     while done < iterations:
-        error = _errors(state, observations)
+        error = errors(state, observations)
         finite = error[np.isfinite(error)]
         # Up to half of the matches may be wrong: estimate the noise from the inlier half.
         noise = float(np.quantile(finite, INLIER_QUANTILE)) if len(finite) else 1.0
@@ -145,7 +145,7 @@ def refine(
         stage += 1
         if stage < len(widths):
             width = widths[stage]
-    error = _errors(state, observations)
+    error = errors(state, observations)
     near = error[error < 4 * width]
     system = _linearise(state, observations, start, prior, width, noise)
     information = prior.cell_weight.copy()
@@ -272,7 +272,7 @@ def _camera_offsets(state: State, prior: Prior) -> Float64[np.ndarray, "images p
 def _cost(
     state: State, observations: Observations, prior: Prior, width: float, noise: float
 ) -> float:
-    square = _errors(state, observations) ** 2
+    square = errors(state, observations) ** 2
     with np.errstate(invalid="ignore"):
         share = np.where(np.isfinite(square), square / (square + width**2), 1.0)
     camera = (prior.weight * _camera_offsets(state, prior) ** 2)[~prior.frozen].sum()
@@ -280,7 +280,7 @@ def _cost(
     return float(width**2 * (observations.weight * share).sum() + noise**2 * (camera + cells))
 
 
-def _errors(state: State, observations: Observations) -> Float64[np.ndarray, " observations"]:
+def errors(state: State, observations: Observations) -> Float64[np.ndarray, " observations"]:
     """Reprojection error of each observation in pixels; inf behind the other camera."""
     error = np.empty(len(observations.cell))
     distances(*_arrays(state, observations), error)

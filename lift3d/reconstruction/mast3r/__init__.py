@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lift3d.networks import Precision
-from lift3d.networks.weights import MAST3R
+from lift3d.networks.known import MAST3R
 from lift3d.reconstruction.alignment.inputs import AlignmentConfig
 from lift3d.reconstruction.pairs import PairsConfig
 from lift3d.scene.errors import InputError, MissingExtra

@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from lift3d.networks import Precision
+from lift3d.networks.known import MAST3R
 from lift3d.networks.reciprocal import DescribedPair, match_pair, window_pairs
-from lift3d.networks.weights import MAST3R, find
+from lift3d.networks.weights import find
 from lift3d.scene import Image, Matches, View
 from lift3d.scene.errors import InputError, MissingExtra
 from lift3d.scene.fingerprint import NAMES_A_FILE

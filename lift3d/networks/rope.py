@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 BASE = 100.0
-"""Base of the frequencies: the published model's RoPE100."""
+"""Base of the frequencies in the published models: RoPE100."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,15 +20,15 @@ class Turn:
     sin: Float[Tensor, "tokens channels"]
 
     @staticmethod
-    def of(positions: Int[Tensor, "tokens 2"], channels: int) -> Turn:
+    def of(positions: Int[Tensor, "tokens 2"], channels: int, base: float = BASE) -> Turn:
         """The first half of a head's channels is rotated by the row, the second by the column.
 
         Within a half of D channels, channels k and k + D/2 form a plane that is rotated by
-        100^(-2k/D) radians per row or column.
+        base^(-2k/D) radians per row or column.
         """
         half = channels // 2
         exponent = torch.arange(0, half, 2, device=positions.device) / half
-        angle = positions[:, :, None].float() * BASE**-exponent
+        angle = positions[:, :, None].float() * base**-exponent
         angle = torch.cat([angle, angle], dim=2).flatten(1)
         return Turn(angle.cos(), angle.sin())
 

@@ -1,0 +1,1 @@
+"""The VGGT network, written from published facts; loads the authors' weights unchanged."""
