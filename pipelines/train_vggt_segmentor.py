@@ -87,7 +87,8 @@ def network_of(options: Options) -> Segmentor:
     if options.vggt is None:
         raise InputError("name VGGT's weights with --vggt, or train a small network with --small")
     if options.head is not None:
-        return load(options.head, find(options.vggt))
+        weights = find(options.vggt)
+        return load(options.head, lambda: weights)
     network = Segmentor(load_vggt(find(options.vggt))[0], UnionHead())
     return network
 

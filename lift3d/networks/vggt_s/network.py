@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -51,12 +51,12 @@ class Segmentor(nn.Module):
         return self.features(images.flatten(0, 1)[:, None]).unflatten(0, images.shape[:2])[:, :, 0]
 
 
-def load(path: Path, vggt: Path | None) -> Segmentor:
+def load(path: Path, vggt: Callable[[], Path] | None) -> Segmentor:
     """The network with the head's weights at `path`, float32, on the CPU.
 
     The file is a table with the head's weights under `model`, as published. One of our training
-    also has the sizes, and VGGT's weights where they were trained too; otherwise `vggt` is the
-    checkpoint of VGGT. Raises InputError for files of other networks.
+    also has the sizes, and VGGT's weights where they were trained too; otherwise `vggt` gives the
+    path of VGGT's checkpoint. Raises InputError for files of other networks.
     """
     content = read_checkpoint(Path(path), ADVICE)
     state = content.get("model") if isinstance(content, dict) else None
@@ -70,7 +70,7 @@ def load(path: Path, vggt: Path | None) -> Segmentor:
             raise InputError(
                 f"{path} has the head's weights alone; name those of VGGT too, such as VGGT-1B"
             )
-        return Segmentor(load_vggt(vggt)[0], head).eval()
+        return Segmentor(load_vggt(vggt())[0], head).eval()
     if not is_state(own) or not isinstance(sizes, dict) or not isinstance(sizes.get("vggt"), dict):
         raise InputError(f"{path}: its VGGT has no sizes. {ADVICE}")
     with torch.device("meta"):
