@@ -101,6 +101,8 @@ class Carried:
 
     masks: Bool[np.ndarray, "masks height width"]
     """As the network gives them, whether the object is there or not."""
+    certainty: Float32[np.ndarray, " masks"]
+    """The network's mean probability inside each mask; 0 for empty ones."""
     confidence: Float32[np.ndarray, " masks"]
     """0 to 1: whether the object is there at all, by our rule."""
     present: Bool[np.ndarray, " masks"]
@@ -129,22 +131,23 @@ class Transfer:
         carried to `b` and back. It needs the network twice; `existence` 0 leaves it out, and the
         confidence is 1 for masks that are not empty.
         """
-        found = self._carried(a, b, masks)
+        found, certainty = self._carried(a, b, masks)
         confidence = found.any((1, 2)).astype(np.float32)
         if self.config.existence > 0 and found.any():
-            confidence = agreement(masks, self._carried(b, a, found))
+            confidence = agreement(masks, self._carried(b, a, found)[0])
         present = found.any((1, 2)) & (confidence >= self.config.existence)
-        return Carried(found, confidence, present)
+        return Carried(found, certainty, confidence, present)
 
     def _carried(
         self, a: View, b: View, masks: Bool[np.ndarray, "masks height width"]
-    ) -> Bool[np.ndarray, "masks rows columns"]:
-        """The masks in `b`, without the question whether the objects are there."""
+    ) -> tuple[Bool[np.ndarray, "masks rows columns"], Float32[np.ndarray, " masks"]]:
+        """The masks in `b` with the mean probability inside, whether the objects are there or not."""
         height, width = b.camera.height, b.camera.width
         result = np.zeros((len(masks), height, width), bool)
+        certainty = np.zeros(len(masks), np.float32)
         there = np.flatnonzero(masks.any((1, 2)))
         if not len(there):
-            return result
+            return result, certainty
         images = a.image(), b.image()
         windows = framing.whole(*images[0].shape[:2]), framing.whole(height, width)
         features = None
@@ -157,7 +160,9 @@ class Transfer:
             logits = self._prompted(images, masks[there[part]], tracks[part], windows, features)
             for place, each in zip(there[part], logits, strict=True):
                 result[place] = each > 0
-        return result
+                inside = each[result[place]]
+                certainty[place] = (1 / (1 + np.exp(-inside))).mean() if len(inside) else 0.0
+        return result, certainty
 
     def _prompted(
         self,

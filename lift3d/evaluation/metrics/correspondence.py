@@ -88,7 +88,7 @@ def contour(predicted: Bool[np.ndarray, "h w"], truth: Bool[np.ndarray, "h w"]) 
     """DAVIS' F after the predicted mask is moved, by whole pixels, to the true centre."""
     if not predicted.any():
         return 0.0
-    down, right = np.rint(_centre(truth) - _centre(predicted)).astype(int)
+    down, right = (round(each) for each in (_centre(truth) - _centre(predicted)).tolist())
     return boundary_f(_moved(predicted, down, right), truth)
 
 
