@@ -106,10 +106,13 @@ class Rendered:
         vertex = PlyData.read(str(truth / "truth.ply"))["vertex"]
         self.tree = cKDTree(np.c_[vertex["x"], vertex["y"], vertex["z"]])
         self.label = np.asarray(vertex["label"], np.int32)
-        self.label[np.isin(self.label, json.loads((truth / "classes.json").read_text())["void"])] = 0
+        self.label[
+            np.isin(self.label, json.loads((truth / "classes.json").read_text())["void"])
+        ] = 0
         self.known: dict[str, np.ndarray] = {}
 
     def __call__(self, view: View) -> np.ndarray:
+        """The label map of a view."""
         if view.name not in self.known:
             self.known[view.name] = self._of(view)
         return self.known[view.name]
@@ -162,6 +165,7 @@ class Remembering:
         self.matcher, self.known = matcher, {}
 
     def match(self, a: View, b: View) -> Matches:
+        """The matcher's answer."""
         key = (a.name, b.name, id(a), id(b))
         if key not in self.known:
             if len(self.known) > 8:
@@ -247,10 +251,7 @@ def warped(case: Case) -> tuple[np.ndarray, np.ndarray]:
     far, near = cKDTree(matches.xy_in_b).query(np.c_[x.ravel(), y.ravel()], distance_upper_bound=8)
     near = np.where(np.isfinite(far), near, 0)
     found = np.stack(
-        [
-            (mask[row, column][near] & np.isfinite(far)).reshape(height, width)
-            for mask in case.masks
-        ]
+        [(mask[row, column][near] & np.isfinite(far)).reshape(height, width) for mask in case.masks]
     )
     return found, found.any((1, 2)).astype(float)
 
@@ -374,7 +375,8 @@ def main(given: Sequence[str] | None = None) -> None:
         content["scans"][scan.name] = {
             "methods": table, "cpu_seconds_per_mask": seconds, "existence": separation(cues),
         }  # fmt: skip
-        print(f"{scan.name}: {table['copied']['there']} masks there, {table['copied']['absent']} absent")
+        counts = table["copied"]
+        print(f"{scan.name}: {counts['there']} masks there, {counts['absent']} absent")
         for name, row in table.items():
             print(
                 f"  {name:22} IoU {row['iou']}, location error {row['location_error']}, contour "

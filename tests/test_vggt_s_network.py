@@ -162,9 +162,7 @@ def test_the_published_size_agrees_with_the_official_head():
     answers = network(features, mask, torch.tensor([source]).float(), torch.tensor([target]))
     with np.load(GOLDEN / "head_full_rule.npz") as stored:
         close(
-            network.prompt_encoder.point_features(
-                features[:, 0], torch.tensor([source]).float()
-            ),
+            network.prompt_encoder.point_features(features[:, 0], torch.tensor([source]).float()),
             stored["src_point_feats"],
         )
         for number, answer in enumerate(answers):

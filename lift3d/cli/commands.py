@@ -412,9 +412,8 @@ EXAMPLES: dict[type, tuple[str, ...]] = {
         "lift3d export out/scene0011 --to scannet --vertices scene0011_00_vh_clean_2.ply",
     ),
     Transfer: (
-        "lift3d transfer --masks A.png A.jpg B.jpg --out out/B --head main_exp.pth",
-        "lift3d transfer --masks mug.png out/kitchen --view 000120 --out out/mug \\",
-        "    --head main_exp.pth --framing whole",
+        "lift3d transfer --masks A.png A.jpg B.jpg --out out/B",
+        "lift3d transfer --masks mug.png out/kitchen --view 000120 --out out/mug --framing whole",
     ),
     Weights: (
         "lift3d weights",

@@ -47,8 +47,8 @@ def transfer(
 ) -> list[Found]:
     """Carry masks of the first picture into the others, or of a view of a run into all others.
 
-    Writes `NAME.png` for each picture, with the ids of the masks, and transfer.json. Raises InputError for pictures or
-    masks that cannot be used.
+    Writes `NAME.png` for each picture, with the ids of the masks, and transfer.json. Raises
+    InputError for pictures or masks that cannot be used.
     """
     source, targets = views_of(inputs, view)
     if masks.is_file() and masks.suffix.lower() not in READERS:

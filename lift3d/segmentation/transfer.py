@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float32
 
 from lift3d.networks import Precision
+from lift3d.networks.known import VGGT, VGGT_S
 from lift3d.networks.vggt_s import framing
 from lift3d.networks.vggt_s.framing import Window
-from lift3d.networks.weights import VGGT, find
+from lift3d.networks.weights import find
 from lift3d.scene import Image, View
 from lift3d.scene.errors import InputError, MissingExtra
 from lift3d.scene.fingerprint import NAMES_A_FILE
@@ -29,17 +29,15 @@ if TYPE_CHECKING:
 
     from lift3d.networks.vggt_s.network import Segmentor
 
-HEAD = "main_exp.pth"
-"""File name of the published head (zbbhhh/VGGT-S on the Hugging Face hub)."""
-
 
 @dataclass(frozen=True)
 class TransferConfig:
     """Carry masks with VGGT-Segmentor. VGGT-1B is for non-commercial use only."""
 
-    head: str = field(default=HEAD, metadata=NAMES_A_FILE)
-    """Weights of the head: a file such as main_exp.pth of VGGT-S (code Apache-2.0; trained on
-    Ego-Exo4D under its licence), or a checkpoint of pipelines/train_vggt_segmentor.py."""
+    head: str = field(default=VGGT_S, metadata=NAMES_A_FILE)
+    """Weights of the head: VGGT-S, another name or path, or a checkpoint of
+    pipelines/train_vggt_segmentor.py. VGGT-S's use is limited by VGGT-1B and by the licence of
+    Ego-Exo4D, its training data."""
     vggt: str = field(default=VGGT, metadata=NAMES_A_FILE)
     """Weights of VGGT: a name from `lift3d weights`, or a path. Not used where the head's file has
     its own. The head was trained with the features of VGGT-1B."""
@@ -83,12 +81,6 @@ class TransferConfig:
         from lift3d.networks.device import choose_device, choose_precision
         from lift3d.networks.vggt_s.network import load
 
-        head = Path(self.head).expanduser()
-        if self.head == HEAD and not head.exists():
-            raise InputError(
-                f"no weights {HEAD} here; fetch the file from huggingface.co/zbbhhh/VGGT-S and "
-                "name it with the option `head`"
-            )
         network = load(find(self.head), lambda: find(self.vggt))
         device = choose_device(self.device)
         network.to(device).vggt.compute_in(choose_precision(self.precision, device))
@@ -141,7 +133,7 @@ class Transfer:
     def _carried(
         self, a: View, b: View, masks: Bool[np.ndarray, "masks height width"]
     ) -> tuple[Bool[np.ndarray, "masks rows columns"], Float32[np.ndarray, " masks"]]:
-        """The masks in `b` with the mean probability inside, whether the objects are there or not."""
+        """The masks in `b`, and the mean probability inside; whether the objects are there or not."""
         height, width = b.camera.height, b.camera.width
         result = np.zeros((len(masks), height, width), bool)
         certainty = np.zeros(len(masks), np.float32)

@@ -10,15 +10,21 @@ import cv2
 import numpy as np
 import torch
 
-from lift3d.networks.vggt_s.framing import FILL, Window, around_mask, whole, zoomed
+from lift3d.networks.vggt_s.framing import (
+    FILL,
+    Window,
+    around_mask,
+    around_points,
+    whole,
+    zoomed,
+)
 from lift3d.scene import Image, LabelMap
 from lift3d.scene.errors import InputError
 from lift3d.segmentation.tracking.representatives import centres
 from vggt_segmentor.pictures import Picture
 
-LEAST = 0.001
-"""Smallest source mask as a share of the picture, as in the authors' code."""
 TRIES = 10
+"""Other pictures of a run that are tried, as in the authors' code."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +55,14 @@ class Recipe:
     the side."""
     colour: float = 0.15
     """Standard deviation of the change of contrast and brightness of the copy; not in the paper."""
-    zoom: float = 0.5
-    """Share of pairs whose source is a square around the mask; else the largest square."""
+    zoom: float = 1.0
+    """Share of pairs whose source is a square around the mask, as the authors always cut it; else
+    the largest square."""
+    crop: float = 0.5
+    """Share of pairs whose target is cut around the object before it is changed, as the authors cut
+    targets around tracked points for one of their two directions."""
+    least: float = 0.001
+    """Smallest source mask as a share of the picture, as in the authors' code."""
     points: Literal["true", "tracker"] = "true"
     """Target points of the group `adaptive`: from VGGT's track head as in the paper, which needs a
     trained one, or as in the other group."""
@@ -95,27 +107,29 @@ def _of_one(
 ) -> Sample | None:
     """A picture and its changed copy; None where no mask is large enough."""
     image, labels = picture.load()
-    mask = _some_mask(labels, rng)
+    mask = _some_mask(labels, recipe.least, rng)
     if mask is None:
         return None
     window = around_mask(mask)
     together = bool(rng.random() < recipe.together)
     source, cut = window.cut(image, size), window.cut_mask(mask, size)
     warp = _warp(recipe, together, size, rng)
-    scale = size / window.width
-    from_picture = np.array([[scale, 0, -window.left * scale], [0, scale, -window.top * scale], [0, 0, 1]])
-    target = _warped(image, warp @ from_picture, size, FILL)
-    truth = _warped(mask.astype(np.uint8), warp @ from_picture, size, 0) > 0
+    base = window
+    if rng.random() < recipe.crop:
+        base = around_points(_points(mask, 20, rng), *mask.shape)
+    warp = warp @ _into(base, size)
+    target = _warped(image, warp, size, FILL)
+    truth = _warped(mask.astype(np.uint8), warp, size, 0) > 0
     zoom = zoomed(cut) if rng.random() < recipe.zoom else None
-    square = np.eye(3)
+    into = _into(window, size)
     if zoom is not None:
         source, cut = zoom.cut(source, size), zoom.cut_mask(cut, size)
-        factor = zoom.width / size
-        square = np.array([[factor, 0, zoom.left], [0, factor, zoom.top], [0, 0, 1]])
-    if not cut.any() or truth.mean() < LEAST:
+        into = _into(zoom, size) @ into
+    if not cut.any() or truth.mean() < recipe.least:
         return None
     source_xy = _points(cut, count, rng)
-    moved = cv2.perspectiveTransform(source_xy[None].astype(np.float64), warp @ square)[0]
+    back = warp @ np.linalg.inv(into)
+    moved = cv2.perspectiveTransform(source_xy[None].astype(np.float64), back)[0]
     return _sample(source, target, cut, truth, source_xy, moved, together, recipe, rng)
 
 
@@ -131,13 +145,14 @@ def _of_run(
     for _ in range(TRIES):
         second = others[rng.integers(len(others))]
         image_b, labels_b = second.load()
-        mask = _some_mask(np.where(np.isin(labels, np.unique(labels_b)), labels, 0), rng)
+        shared = np.where(np.isin(labels, np.unique(labels_b)), labels, 0)
+        mask = _some_mask(shared, recipe.least, rng)
         if mask is None:
             continue
         truth = labels_b == labels[mask][0]
         window, window_b = around_mask(mask), whole(*truth.shape)
-        if rng.random() < recipe.zoom:
-            window_b = around_mask(truth)
+        if rng.random() < recipe.crop:
+            window_b = around_points(_points(truth, 20, rng), *truth.shape)
         cut, truth = window.cut_mask(mask, size), window_b.cut_mask(truth, size)
         if not cut.any() or not truth.any():
             continue
@@ -169,10 +184,16 @@ def _sample(
     )
 
 
-def _some_mask(labels: LabelMap, rng: np.random.Generator) -> np.ndarray | None:
+def _into(window: Window, size: int) -> np.ndarray:
+    """The network's pixels from the picture's, for a window of it (3x3)."""
+    scale = size / window.width
+    return np.array([[scale, 0, -window.left * scale], [0, scale, -window.top * scale], [0, 0, 1]])
+
+
+def _some_mask(labels: LabelMap, least: float, rng: np.random.Generator) -> np.ndarray | None:
     """The mask of a random id, large ones as often as small ones."""
     ids, size = np.unique(labels, return_counts=True)
-    ids = ids[(ids > 0) & (size >= LEAST * labels.size)]
+    ids = ids[(ids > 0) & (size >= least * labels.size)]
     return labels == rng.choice(ids) if len(ids) else None
 
 
@@ -187,7 +208,9 @@ def _warp(recipe: Recipe, together: bool, size: int, rng: np.random.Generator) -
     cos, sin = scale * np.cos(angle), scale * np.sin(angle)
     turn = np.array([[cos * flip, -sin, 0], [sin * flip, cos, 0], [0, 0, 1]])
     middle = np.array([[1, 0, -(size - 1) / 2], [0, 1, -(size - 1) / 2], [0, 0, 1]])
-    back = np.array([[1, 0, (size - 1) / 2 + shift[0]], [0, 1, (size - 1) / 2 + shift[1]], [0, 0, 1]])
+    back = np.array(
+        [[1, 0, (size - 1) / 2 + shift[0]], [0, 1, (size - 1) / 2 + shift[1]], [0, 0, 1]]
+    )
     corners = np.float32([[0, 0], [size, 0], [size, size], [0, size]])
     moved = corners + rng.uniform(-recipe.tilt, recipe.tilt, (4, 2)).astype(np.float32) * size
     return back @ turn @ middle @ cv2.getPerspectiveTransform(corners, moved)
@@ -210,7 +233,10 @@ def _points(mask: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarra
     rows, columns = np.nonzero(mask)
     pixels = np.stack([columns, rows], 1)
     found, _ = centres(
-        mask.astype(np.int32), np.array([1], np.int32), np.array([count]), int(rng.integers(1 << 30))
+        mask.astype(np.int32),
+        np.array([1], np.int32),
+        np.array([count]),
+        int(rng.integers(1 << 30)),
     )
     near = ((pixels[None] - found[:, None]) ** 2).sum(2).argmin(1)
     chosen = pixels[near].astype(np.float32)

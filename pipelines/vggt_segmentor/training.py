@@ -89,9 +89,7 @@ class Step(nn.Module):
         if self.tracked and pairs.together.any():
             target_xy = target_xy.clone()
             with torch.no_grad():
-                tracks = network.vggt.track(
-                    maps[pairs.together], pairs.source_xy[pairs.together]
-                )
+                tracks = network.vggt.track(maps[pairs.together], pairs.source_xy[pairs.together])
             last = pairs.images.shape[2] - 1
             target_xy[pairs.together] = tracks.xy[-1][:, 1].float().clamp(0, last)
         half = len(maps) // 2

@@ -129,7 +129,11 @@ def around_points(xy: Float[np.ndarray, "points 2"], height: int, width: int) ->
     """
     short = min(height, width)
     if height == width or not len(xy):
-        return whole(height, width) if height == width else around_mask(np.zeros((height, width), bool))
+        return (
+            whole(height, width)
+            if height == width
+            else around_mask(np.zeros((height, width), bool))
+        )
     low, high = xy.min(0), xy.max(0)
     side = crop_side(float((high - low).max()), short)
     x, y = (round(float(each) - side / 2) for each in (low + high) / 2)

@@ -11,9 +11,7 @@ FOCAL, DICE = 20.0, 1.0
 ALPHA, GAMMA = 0.25, 2.0
 
 
-def focal(
-    logits: Float[Tensor, "n h w"], truth: Float[Tensor, "n h w"]
-) -> Float[Tensor, " n"]:
+def focal(logits: Float[Tensor, "n h w"], truth: Float[Tensor, "n h w"]) -> Float[Tensor, " n"]:
     """Per mask, the mean over its pixels (Lin et al. 2017, alpha 0.25, gamma 2)."""
     loss = binary_cross_entropy_with_logits(logits, truth, reduction="none")
     wrong = torch.where(truth > 0.5, 1 - logits.sigmoid(), logits.sigmoid())
@@ -21,9 +19,7 @@ def focal(
     return (weight * wrong**GAMMA * loss).flatten(1).mean(1)
 
 
-def dice(
-    logits: Float[Tensor, "n h w"], truth: Float[Tensor, "n h w"]
-) -> Float[Tensor, " n"]:
+def dice(logits: Float[Tensor, "n h w"], truth: Float[Tensor, "n h w"]) -> Float[Tensor, " n"]:
     """Per mask, 1 - (2 |p g| + 1) / (|p| + |g| + 1)."""
     found, truth = logits.sigmoid().flatten(1), truth.flatten(1)
     return 1 - (2 * (found * truth).sum(1) + 1) / (found.sum(1) + truth.sum(1) + 1)

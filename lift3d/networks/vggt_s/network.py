@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lift3d.networks.checkpoint import fit, is_state, read_checkpoint
+from lift3d.networks.known import VGGT_S
 from lift3d.networks.vggt.checkpoint import load as load_vggt
 from lift3d.networks.vggt.network import VGGT
 from lift3d.networks.vggt.sizes import VggtConfig
@@ -20,8 +21,8 @@ from lift3d.networks.vggt_s.head import UnionHead
 from lift3d.scene.errors import InputError
 
 ADVICE = (
-    "Expected the weights of VGGT-Segmentor's head, such as VGGT-S (main_exp.pth), or a checkpoint "
-    "of pipelines/train_vggt_segmentor.py"
+    f"Expected the weights of VGGT-Segmentor's head, such as {VGGT_S} (main_exp.pth), or a "
+    "checkpoint of pipelines/train_vggt_segmentor.py"
 )
 
 

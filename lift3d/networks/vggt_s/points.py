@@ -11,9 +11,7 @@ KEPT = 0.8
 """Share of the tracked points that is kept: 40 of 50."""
 
 
-def of_mask(
-    mask: Bool[np.ndarray, "height width"], count: int
-) -> Float32[np.ndarray, "count 2"]:
+def of_mask(mask: Bool[np.ndarray, "height width"], count: int) -> Float32[np.ndarray, "count 2"]:
     """K-Means centres (x, y) of the mask's pixels, each moved to a pixel of the mask.
 
     A mask of fewer pixels gives them all and repeats the first; an empty one gives zeros.
@@ -47,9 +45,7 @@ def inliers(xy: Float[np.ndarray, "points 2"], kept: float = KEPT) -> Float[np.n
     return xy[np.sort(order)]
 
 
-def clustered(
-    xy: Float[np.ndarray, "points 2"], count: int
-) -> Float32[np.ndarray, "count 2"]:
+def clustered(xy: Float[np.ndarray, "points 2"], count: int) -> Float32[np.ndarray, "count 2"]:
     """K-Means centres of points; with fewer distinct points, they and the first repeated."""
     distinct = np.unique(xy, axis=0)
     if len(distinct) <= count:
