@@ -133,7 +133,7 @@ class Transfer:
     def _carried(
         self, a: View, b: View, masks: Bool[np.ndarray, "masks height width"]
     ) -> tuple[Bool[np.ndarray, "masks rows columns"], Float32[np.ndarray, " masks"]]:
-        """The masks in `b`, and the mean probability inside; whether the objects are there or not."""
+        """The masks in `b`, there or not, and the mean probability inside each."""
         height, width = b.camera.height, b.camera.width
         result = np.zeros((len(masks), height, width), bool)
         certainty = np.zeros(len(masks), np.float32)
