@@ -1,6 +1,7 @@
 """Masks carried from picture to picture by VGGT-Segmentor, with small random weights."""
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -159,6 +160,18 @@ def test_settings_out_of_range_are_refused(weights, settings, message):
         TransferConfig(str(weights), **settings).build()
 
 
+def test_memory_that_runs_out_is_said_with_what_to_do(weights):
+    carrier = transfer(weights)
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    carrier._carried = full
+    a, b = (wall_view(SQUARES, shift) for shift in (0, 10))
+    with pytest.raises(InputError, match="smaller batch"):
+        carrier.carry(a, b, masks_of())
+
+
 def picture(path, view):
     cv2.imwrite(str(path), view.image()[..., ::-1])
     return path
@@ -236,3 +249,42 @@ def test_the_network_takes_maps_of_its_own_width_only():
 
     with pytest.raises(InputError, match="belong together"):
         Segmentor(VGGT(VGGT_SIZES), UnionHead(HeadConfig(28, 7, 24)))
+
+
+@pytest.fixture(scope="module")
+def lifted(weights, tmp_path_factory):
+    """A tiny room, tracked with random weights."""
+    from lift3d.datasets.synthetic import SyntheticConfig
+    from lift3d.run.lift import lift
+    from lift3d.run.settings import LiftConfig
+
+    folder = tmp_path_factory.mktemp("lifted") / "run"
+    scene = SyntheticConfig(views=4, width=64, height=48).read()
+    settings = TransferConfig(str(weights), framing="whole", device="cpu", precision="float32")
+    tracking = VggtSConfig(settings)
+    lift(LiftConfig(Path("synthetic"), folder, voxel=0.08, tracking=tracking), scene)
+    return folder
+
+
+def test_a_lift_with_this_tracker_ends_with_labels(lifted):
+    from lift3d.run.run import Run
+
+    run = Run.open(lifted)
+    assert (run.cloud.instance > 0).any()
+    assert run.settings["tracking"]["transfer"]["framing"] == "whole"
+
+
+def test_masks_of_a_view_of_a_run_go_to_all_other_views(lifted, weights, tmp_path, capsys):
+    from lift3d.run.run import Run
+
+    first, *others = Run.open(lifted).cameras
+    words = ["transfer", str(lifted), "--masks", str(lifted / f"labels/{first}.png")]
+    words += ["--out", str(tmp_path / "out"), "--head", str(weights), "--device", "cpu"]
+    assert cli.main([*words, "--view", first, "--framing", "whole"]) == 0, capsys.readouterr()
+    answer = json.loads((tmp_path / "out/transfer.json").read_text())
+    assert list(answer["pictures"]) == others
+    assert all((tmp_path / f"out/{name}.png").exists() for name in others)
+    assert cli.main(words) == 2
+    assert "--view" in capsys.readouterr().err
+    assert cli.main([*words, "--view", f"{first}x"]) == 2
+    assert "did you mean" in capsys.readouterr().err

@@ -176,3 +176,20 @@ def test_the_published_keys_are_the_heads_keys():
         network = UnionHead()
     ours = {key: list(each.shape) for key, each in network.state_dict().items()}
     assert ours == wanted["vggt_s_head"]
+
+
+def test_pictures_to_masks_agree_with_the_official_networks(head, pairs):
+    from lift3d.networks.vggt.checkpoint import load
+    from lift3d.networks.vggt.sizes import VggtConfig
+    from lift3d.networks.vggt_s.network import Segmentor
+
+    sizes = VggtConfig.parsed(config()["vggt"], GOLDEN)
+    network = Segmentor(load(GOLDEN / "vggt_small.safetensors", sizes)[0], head)
+    images = torch.from_numpy(pairs["images"]).permute(0, 1, 4, 2, 3).float() / 255
+    with torch.inference_mode():
+        features = network.features(images)
+        close(features, pairs["vggt.track_features"])
+        _, masks, source_xy, target_xy = inputs(pairs)
+        passes = config()["head"]["passes"]
+        answer = network.head(features, masks, source_xy, target_xy, passes)[-1]
+    close(answer.logits, pairs[f"head.pass{passes - 1}.mask_logits"])

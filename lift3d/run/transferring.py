@@ -59,6 +59,10 @@ def transfer(
     if not len(given):
         raise InputError(f"{masks} has no masks")
     ids = np.arange(1, len(given) + 1, dtype=np.int32) if given.ids is None else given.ids
+    try:
+        source.image()
+    except FrameError as error:
+        raise InputError(str(error)) from error
     carrier = config.build()
     out.mkdir(parents=True, exist_ok=True)
     found = []

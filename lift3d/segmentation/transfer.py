@@ -121,12 +121,22 @@ class Transfer:
 
         The confidence of an object is the agreement (IoU) of its mask with itself after it was
         carried to `b` and back. It needs the network twice; `existence` 0 leaves it out, and the
-        confidence is 1 for masks that are not empty.
+        confidence is 1 for masks that are not empty. InputError where memory runs out.
         """
-        found, certainty = self._carried(a, b, masks)
-        confidence = found.any((1, 2)).astype(np.float32)
-        if self.config.existence > 0 and found.any():
-            confidence = agreement(masks, self._carried(b, a, found)[0])
+        from lift3d.networks.device import out_of_memory
+
+        try:
+            found, certainty = self._carried(a, b, masks)
+            confidence = found.any((1, 2)).astype(np.float32)
+            if self.config.existence > 0 and found.any():
+                confidence = agreement(masks, self._carried(b, a, found)[0])
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            raise InputError(
+                f"out of memory on {self.device} with {self.config.batch} objects at a time; use a "
+                "smaller batch (1), precision 'bfloat16', or device 'cpu'"
+            ) from error
         present = found.any((1, 2)) & (confidence >= self.config.existence)
         return Carried(found, certainty, confidence, present)
 
