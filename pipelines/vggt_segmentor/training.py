@@ -22,7 +22,7 @@ from lift3d.scene.storage import atomic
 from vggt_segmentor.pairs import Sample
 
 WARM_UP = 100
-"""Steps in which the learning rate grows, in the schedule `cosine`."""
+"""Steps in which the learning rate grows, in the schedule `cosine`; at most a tenth of all."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Optimisation:
     def factor(self, step: int) -> float:
         """Of the learning rate, at a step."""
         if self.schedule == "cosine":
-            up = min(1.0, (step + 1) / min(WARM_UP, self.steps))
+            up = min(1.0, (step + 1) / max(1, min(WARM_UP, self.steps // 10)))
             return up * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps)))
         if self.schedule != "steps":
             raise InputError(f"schedule is {self.schedule!r}; expected steps or cosine")
