@@ -166,10 +166,11 @@ def test_a_frozen_vggt_stays_as_it_is_and_tracks_points(tmp_path):
     network = tiny_network()
     before = {key: each.clone() for key, each in network.vggt.state_dict().items()}
     frozen = replace(options(1), train_vggt=False)
-    network.head.requires_grad_(True)
+    head = {key: each.clone() for key, each in network.head.state_dict().items()}
     train(network, drawn(tmp_path), frozen, tmp_path, torch.device("cpu"), tracked=True)
     for key, each in network.vggt.state_dict().items():
         assert torch.equal(each, before[key])
+    assert any(not torch.equal(each, head[key]) for key, each in network.head.state_dict().items())
     kept = torch.load(tmp_path / "last.pth", weights_only=True)
     assert "vggt" not in kept
 

@@ -127,8 +127,9 @@ class Transfer:
 
         try:
             found, certainty = self._carried(a, b, masks)
-            confidence = found.any((1, 2)).astype(np.float32)
-            if self.config.existence > 0 and found.any():
+            some = np.asarray(found.any((1, 2)))
+            confidence = some.astype(np.float32)
+            if self.config.existence > 0 and some.any():
                 confidence = agreement(masks, self._carried(b, a, found)[0])
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
@@ -137,8 +138,7 @@ class Transfer:
                 f"out of memory on {self.device} with {self.config.batch} objects at a time; use a "
                 "smaller batch (1), precision 'bfloat16', or device 'cpu'"
             ) from error
-        present = found.any((1, 2)) & (confidence >= self.config.existence)
-        return Carried(found, certainty, confidence, present)
+        return Carried(found, certainty, confidence, some & (confidence >= self.config.existence))
 
     def _carried(
         self, a: View, b: View, masks: Bool[np.ndarray, "masks height width"]

@@ -116,6 +116,7 @@ def train(
     """
     world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     network.to(device).train()
+    network.head.requires_grad_(True)
     network.vggt.requires_grad_(options.train_vggt)
     if not options.train_vggt:
         network.vggt.eval()

@@ -64,10 +64,11 @@ def correspondence(
         answers[bool(truth.any())].append((confidence > PRESENT) == bool(truth.any()))
         if true.any():
             scores.append((iou(ours, true), location_error(ours, true), contour(ours, true)))
-    means = np.mean(scores, 0).tolist() if scores else [math.nan] * 3
+    overlap, error, outline = np.mean(scores, 0).tolist() if scores else [math.nan] * 3
     kinds = [float(np.mean(each)) for each in answers.values() if each]
     balanced = sum(kinds) / len(kinds) if kinds else math.nan
-    return Correspondence(*means, balanced, len(answers[True]), len(answers[False]))
+    there, absent = len(answers[True]), len(answers[False])
+    return Correspondence(overlap, error, outline, balanced, there, absent)
 
 
 def iou(
