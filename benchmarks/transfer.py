@@ -247,12 +247,12 @@ def warped(case: Case) -> tuple[np.ndarray, np.ndarray]:
     if not len(matches.xy_in_a):
         return np.zeros_like(case.truth), np.zeros(len(case.truth))
     column, row = np.rint(matches.xy_in_a).astype(int).T
-    y, x = np.mgrid[:height, :width]
+    y, x = np.mgrid[:height:2, :width:2]  # every second pixel is looked up
     far, near = cKDTree(matches.xy_in_b).query(np.c_[x.ravel(), y.ravel()], distance_upper_bound=8)
     near = np.where(np.isfinite(far), near, 0)
-    found = np.stack(
-        [(mask[row, column][near] & np.isfinite(far)).reshape(height, width) for mask in case.masks]
-    )
+    labels = (mask[row, column][near] & np.isfinite(far) for mask in case.masks)
+    halves = (each.reshape(x.shape).repeat(2, 0).repeat(2, 1) for each in labels)
+    found = np.stack([each[:height, :width] for each in halves])
     return found, found.any((1, 2)).astype(float)
 
 

@@ -160,6 +160,15 @@ def test_settings_out_of_range_are_refused(weights, settings, message):
         TransferConfig(str(weights), **settings).build()
 
 
+def test_a_mask_that_the_network_cannot_see_is_not_found(weights):
+    a, b = (wall_view(SQUARES, shift) for shift in (0, 10))
+    speck = np.zeros((1, HEIGHT, WIDTH), bool)
+    speck[0, 1, 1] = True
+    found = transfer(weights, framing="whole").carry(a, b, speck)
+    assert not found.masks.any()
+    assert not found.present.any()
+
+
 def test_memory_that_runs_out_is_said_with_what_to_do(weights):
     carrier = transfer(weights)
 

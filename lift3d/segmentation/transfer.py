@@ -209,6 +209,7 @@ class Transfer:
             )
             answer = self.network.head(features, *tensors, self.config.passes)[-1]
         logits = answer.logits[:, 0].float().cpu().numpy()
+        logits[[not cut.any() for cut in cuts]] = framing.OUTSIDE  # too small to be seen
         return [
             window.recovered(each, height, width)
             for window, each in zip(targets, logits, strict=True)
