@@ -44,6 +44,9 @@ class Optimisation:
     """Passes after the first, for half of each batch; only the last one has a gradient."""
     train_vggt: bool = False
     """Also train VGGT: only for small networks without weights."""
+    vggt_rate: float = 0.3
+    """Factor on the learning rate of VGGT, where it is trained: with 1 its maps grow until nothing
+    else is seen beside them."""
     bfloat16: bool = False
     """Autocast to bfloat16, as the authors do; the loss is in float32."""
     seed: int = 0
@@ -122,7 +125,10 @@ def train(
         network.vggt.eval()
     module: nn.Module = Step(network, options, tracked)
     weights = [each for each in network.parameters() if each.requires_grad]
-    optimiser = torch.optim.AdamW(weights, options.rate, weight_decay=options.decay)
+    groups = [{"params": list(network.head.parameters()), "share": 1.0}]
+    if options.train_vggt:
+        groups.append({"params": list(network.vggt.parameters()), "share": options.vggt_rate})
+    optimiser = torch.optim.AdamW(groups, options.rate, weight_decay=options.decay)
     first = restore(network, optimiser, out / "last.pth", options)
     if world > 1:
         # Heads of VGGT that the maps do not need, and the first half's mask encoder, have none.
@@ -130,7 +136,7 @@ def train(
     began, losses, shown = time.monotonic(), [], 0.0
     for step in range(first, options.steps):
         for group in optimiser.param_groups:
-            group["lr"] = options.rate * options.factor(step)
+            group["lr"] = options.rate * options.factor(step) * group["share"]
         own = range(rank * options.batch, (rank + 1) * options.batch)
         pairs = Sample(*(each.to(device) for each in draw(step, own)))
         with torch.autocast(device.type, torch.bfloat16, enabled=options.bfloat16):
