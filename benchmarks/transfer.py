@@ -1,6 +1,6 @@
 """Carry masks between real views whose true masks are known, beside two floors.
 
-python benchmarks/transfer.py DATA --head OUT/last.pth [--out benchmarks/results/transfer.json]
+python benchmarks/transfer.py DATA [--head OUT/last.pth] [--out benchmarks/results/transfer.json]
 
 DATA has `open3d_livingroom1_clean` and `hololens_dvmvs_000` with `real_truth/`, whose annotated
 surfaces give the masks of all views by depth; `apc_shelf_scene0000` with its own masks; and
@@ -12,7 +12,7 @@ seed. Methods, all measured as Ego-Exo4D does (`lift3d.evaluation.metrics.corres
   of `matching:flow`, forward and backward, which the network's target points are from too;
 - warped: every pixel has the label of the nearest tracked pixel within 8 pixels, of all tracks of
   the picture: a dense warp rather than single tracks;
-- network: `--head`, a checkpoint of pipelines/train_vggt_segmentor.py;
+- network: `--head`, a checkpoint of pipelines/train_vggt_segmentor.py; without it the floors alone;
 - untrained: the same network with random weights;
 - network, true points: target points drawn in the true mask, so that tracks are not to blame.
 
@@ -282,11 +282,32 @@ def carried(transfer: Transfer, cues: list[tuple[bool, float, float, float]] | N
     return method
 
 
+def networks(
+    head: Path, vggt: str | None, framing: Any, cues: list[tuple[bool, float, float, float]]
+) -> dict[str, Any]:
+    """The network, the same with random weights, and with target points from the truth."""
+    config = TransferConfig(
+        str(head), vggt or TransferConfig.vggt, framing, device="cpu", precision="float32"
+    )
+    network = config.build(flow())
+    torch.manual_seed(0)
+    untrained = load(head, None if vggt is None else lambda: Path(vggt))
+    for module in untrained.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    cpu = torch.device("cpu")
+    return {
+        "untrained": carried(Transfer(config, untrained, cpu, flow())),
+        "network": carried(network, cues),
+        "network, true points": carried(Transfer(config, network.network, cpu, TruePoints())),
+    }
+
+
 def separation(cues: Sequence[tuple[bool, float, float, float]]) -> dict[str, Any]:
     """By cue, the chance that an object that is there has the higher value (AUC); and the balanced
     accuracy at 0.5.
     """
-    table = np.array(cues, float)
+    table = np.array(cues, float).reshape(-1, 4)
     there, absent = table[table[:, 0] > 0], table[table[:, 0] == 0]
     if not len(there) or not len(absent):
         return {}
@@ -336,7 +357,7 @@ def main(given: Sequence[str] | None = None) -> None:
     """Print a table per scan."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path)
-    parser.add_argument("--head", type=Path, required=True)
+    parser.add_argument("--head", type=Path)
     parser.add_argument("--vggt", help="VGGT's weights, where the head's file has none")
     parser.add_argument("--pairs", type=int, default=8, help="pairs of views for each distance")
     parser.add_argument("--seed", type=int, default=0)
@@ -344,19 +365,6 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--framing", choices=("object", "whole"), default="object")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(given)
-    config = TransferConfig(
-        str(options.head), *([options.vggt] if options.vggt else []), framing=options.framing,
-        device="cpu", precision="float32",
-    )  # fmt: skip
-    network = config.build(flow())
-    torch.manual_seed(0)
-    untrained = load(options.head, None if options.vggt is None else lambda: Path(options.vggt))
-    for module in untrained.modules():
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
-    cpu = torch.device("cpu")
-    blank = Transfer(config, untrained, cpu, flow())
-    perfect = Transfer(config, network.network, cpu, TruePoints())
     content: dict[str, Any] = {
         "about": " ".join((__doc__ or "").split("\n\n")[0].split()),
         "head": str(options.head), "framing": options.framing, "pairs": options.pairs,
@@ -366,11 +374,9 @@ def main(given: Sequence[str] | None = None) -> None:
         if options.scans and scan.name not in options.scans:
             continue
         cues: list[tuple[bool, float, float, float]] = []
-        methods = {
-            "copied": copied, "tracks": by_tracks, "warped": warped,
-            "untrained": carried(blank), "network": carried(network, cues),
-            "network, true points": carried(perfect),
-        }  # fmt: skip
+        methods: dict[str, Any] = {"copied": copied, "tracks": by_tracks, "warped": warped}
+        if options.head is not None:
+            methods |= networks(options.head, options.vggt, options.framing, cues)
         table, seconds = measured(scan, methods, options.pairs, options.seed)
         content["scans"][scan.name] = {
             "methods": table, "cpu_seconds_per_mask": seconds, "existence": separation(cues),
