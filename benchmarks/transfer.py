@@ -367,7 +367,8 @@ def main(given: Sequence[str] | None = None) -> None:
     options = parser.parse_args(given)
     content: dict[str, Any] = {
         "about": " ".join((__doc__ or "").split("\n\n")[0].split()),
-        "head": options.head and str(options.head), "framing": options.framing, "pairs": options.pairs,
+        "head": options.head and str(options.head), "framing": options.framing,
+        "pairs": options.pairs,
         "seed": options.seed, "scans": {}, "host": host(), "versions": versions(),
     }  # fmt: skip
     for scan in scans(options.data):
