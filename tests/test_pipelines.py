@@ -13,9 +13,12 @@ RECIPES = sorted((Path(__file__).resolve().parents[1] / "pipelines").glob("*.py"
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_shows_its_help_from_any_folder(recipe, tmp_path):
-    for library in {"train_joining": ["sklearn"], "train_segmentation": ["torch"]}.get(
-        recipe.stem, []
-    ):
+    needs = {
+        "train_joining": ["sklearn"],
+        "train_segmentation": ["torch"],
+        "train_vggt_segmentor": ["torch"],
+    }
+    for library in needs.get(recipe.stem, []):
         pytest.importorskip(library)
     done = subprocess.run(
         [sys.executable, str(recipe), "--help"],

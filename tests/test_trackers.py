@@ -10,6 +10,8 @@ from lift3d.segmentation.matching.depth import DepthMatcherConfig
 from lift3d.segmentation.tracking import BACKENDS
 from lift3d.segmentation.tracking.byocl import Byocl
 from lift3d.segmentation.tracking.given import Given
+from lift3d.segmentation.tracking.vggt_s import VggtS, VggtSConfig
+from lift3d.segmentation.transfer import Carried, Transfer
 
 SQUARES = ((20, 20, 30, 2), (90, 40, 40, 3), (150, 10, 30, 4), (230, 60, 30, 5))
 
@@ -21,9 +23,22 @@ class NumberedMasks(TrueMasks):
         return Masks.from_label_map(view.instances())
 
 
+class NothingFound(Transfer):
+    """Finds no mask in another view."""
+
+    def __init__(self):
+        pass
+
+    def carry(self, a, b, masks):
+        nothing = np.zeros(len(masks), np.float32)
+        return Carried(np.zeros_like(masks), nothing, nothing, nothing > 0)
+
+
 @pytest.fixture(params=sorted(BACKENDS))
 def tracker(request):
     segmenter = NumberedMasks() if request.param == "given" else TrueMasks()
+    if request.param == "vggt-s":  # it needs weights
+        return VggtS(VggtSConfig(), segmenter, NothingFound())
     return BACKENDS[request.param]().build(segmenter, DepthMatcherConfig().build())
 
 

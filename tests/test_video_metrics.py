@@ -9,8 +9,6 @@ from davis.video import (
     MaskScore,
     Track,
     _track,
-    boundary,
-    boundary_f,
     score_video,
 )
 from hypothesis import given, settings
@@ -19,6 +17,7 @@ from skimage.morphology import disk
 from walls import wall_scene
 
 from lift3d.evaluation.consistency import consistency
+from lift3d.evaluation.metrics.boundary import boundary, boundary_f
 from lift3d.scene import Camera, Matches, View
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.labelmaps import true_label_maps

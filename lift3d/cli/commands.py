@@ -16,6 +16,7 @@ from lift3d.run.settings import AutoReader, AutoTracking, Choice, LiftConfig, wi
 from lift3d.scene.errors import InputError
 from lift3d.scene.printing import to_stdout
 from lift3d.scene.workers.views import ViewWorkers
+from lift3d.segmentation.transfer import TransferConfig
 
 
 @dataclass(frozen=True)
@@ -281,6 +282,34 @@ class Export(Options):
 
 
 @dataclass(frozen=True)
+class Transfer(TransferConfig):
+    """Carry masks from one picture to others of the place, however far apart (VGGT-Segmentor).
+
+    INPUTS are pictures, the masks are of the first; or a run, with --view, whose view has the
+    masks. OUT gets NAME.png of each picture with the ids of the masks, and transfer.json.
+    """
+
+    inputs: Positional[tuple[Path, ...]] = MISSING
+    """Pictures, or one run folder."""
+    masks: Path = MISSING
+    """Masks of the first picture, or of the view: as docs/masks.md describes."""
+    out: Path = MISSING
+    """Folder for the masks."""
+    view: str | None = None
+    """The view of the run that the masks are of."""
+
+    def run(self, command: Sequence[str]) -> None:
+        """Carry the masks, and print in which pictures each object is."""
+        from lift3d.cli.summary import print_transfer
+        from lift3d.run.transferring import transfer
+        from lift3d.scene.progress import for_terminal
+
+        found = transfer(self.inputs, self.masks, self.out, self, self.view, for_terminal())
+        print_transfer(found)
+        to_stdout(self.out)
+
+
+@dataclass(frozen=True)
 class Weights:
     """List the weights of the networks, or download and verify one file of them.
 
@@ -394,6 +423,10 @@ EXAMPLES: dict[type, tuple[str, ...]] = {
         "lift3d export out/kitchen --to ply",
         "lift3d export out/kitchen --to nerfstudio colmap splat --undistort",
         "lift3d export out/scene0011 --to scannet --vertices scene0011_00_vh_clean_2.ply",
+    ),
+    Transfer: (
+        "lift3d transfer --masks A.png A.jpg B.jpg --out out/B",
+        "lift3d transfer --masks mug.png out/kitchen --view 000120 --out out/mug --framing whole",
     ),
     Weights: (
         "lift3d weights",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from lift3d.reconstruction.registration import registration_doubt
 from lift3d.run.record import progress_of
 from lift3d.run.report.verdict import verdict
 from lift3d.run.run import Run
+from lift3d.run.transferring import Found
 from lift3d.scene import Camera, Scene, Skipped
 from lift3d.scene.printing import plain_table
 
@@ -224,3 +226,16 @@ def _percent(value: float | None) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
+
+
+def print_transfer(found: Sequence[Found]) -> None:
+    """Print the pictures in which each object was found, with confidence."""
+    table = _table("masks found")
+    for each in found:
+        there = [
+            f"{id_} ({one['confidence']:.2f})"
+            for id_, one in each.objects.items()
+            if one["present"]
+        ]
+        table.add_row(each.picture, ", ".join(there) or "none")
+    Console().print(table)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -10,11 +9,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Int, Int32, Int64
 
+from lift3d.evaluation.metrics.boundary import boundary_f
 from lift3d.scene import LabelMap
 from lift3d.scene.errors import InputError
 
-TOLERANCE = 0.008
-"""Largest distance of matching boundary pixels, as a share of the image's diagonal (DAVIS)."""
 FOUND = 0.5
 """Least IoU for an object to count as found in a frame (usual with CLEAR MOT)."""
 PAPER = (
@@ -134,35 +132,6 @@ class VideoScore:
             "protocols": {"per_image": PAPER, "one_id": STRICT},
             "each": [asdict(each) for each in self.objects],
         }
-
-
-def boundary(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-    """Pixels that differ from the one to the right, below, or below to the right (DAVIS)."""
-    out = np.zeros_like(mask)
-    out[:, :-1] |= mask[:, :-1] ^ mask[:, 1:]
-    out[:-1] |= mask[:-1] ^ mask[1:]
-    out[:-1, :-1] |= mask[:-1, :-1] ^ mask[1:, 1:]
-    return out
-
-
-def boundary_f(
-    predicted: Bool[np.ndarray, "h w"],
-    truth: Bool[np.ndarray, "h w"],
-    tolerance: float = TOLERANCE,
-) -> float:
-    """DAVIS' F: the F-measure of boundary pixels (Perazzi et al. 2016).
-
-    A boundary pixel is matched if the other mask has a boundary pixel at most r pixels away, r
-    being `tolerance` of the diagonal, rounded up. That equals dilation by a disk of radius r, here
-    by a distance transform. 1 where neither mask has a boundary, 0 where only one has.
-    """
-    ours, true = boundary(predicted), boundary(truth)
-    if not ours.any() or not true.any():
-        return 1.0 if ours.any() == true.any() else 0.0
-    radius = math.ceil(tolerance * math.hypot(*truth.shape))
-    precision = float((_distance(true)[ours] <= radius + 1e-3).mean())
-    recall = float((_distance(ours)[true] <= radius + 1e-3).mean())
-    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
 def score_video(
@@ -289,13 +258,6 @@ def _compact(
         return ids, place[labels]
     ids, index = np.unique(labels, return_inverse=True)
     return ids.astype(np.int64), index.reshape(labels.shape)
-
-
-def _distance(pixels: Bool[np.ndarray, "h w"]) -> np.ndarray:
-    """Exact distance from each pixel to the nearest of `pixels`."""
-    import cv2
-
-    return cv2.distanceTransform((~pixels).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
 
 
 def _mean(values: Sequence[float]) -> float | None:
