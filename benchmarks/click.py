@@ -90,7 +90,9 @@ def by_id(scene: Scene, maps: Mapping[str, np.ndarray], skip=()) -> dict[str, Ma
         ),
         return_counts=True,
     )
-    wanted = [int(i) for i, n in zip(ids, counts, strict=True) if i > 0 and n >= 3 and i not in skip]
+    wanted = [
+        int(i) for i, n in zip(ids, counts, strict=True) if i > 0 and n >= 3 and i not in skip
+    ]
     return {str(i): {name: m == i for name, m in maps.items()} for i in wanted}
 
 
@@ -276,7 +278,10 @@ def spin(case: Case, points: tuple[int, int] | None, seed: int, config: ClickCon
         if points is None:
             prompt = Prompt(np.zeros((0, 2)), np.zeros(0, bool), truth[first])
         else:
-            inside, outside = drawn(truth[first], points[0], rng), drawn(~truth[first], points[1], rng)
+            inside, outside = (
+                drawn(truth[first], points[0], rng),
+                drawn(~truth[first], points[1], rng),
+            )
             sign = np.arange(len(inside) + len(outside)) < len(inside)
             prompt = Prompt(np.concatenate([inside, outside]), sign)
         result = answer(case.place, [{first: prompt}], None, config)
@@ -304,7 +309,9 @@ def nearest_label(case: Case, truth: Masks) -> dict[str, np.ndarray]:
         here = everything(case.place, name)
         shown = np.zeros(mask.shape, np.int8)
         shown[here.row, here.column] = label[here.point]
-        index = ndimage.distance_transform_edt(shown == 0, return_distances=False, return_indices=True)
+        index = ndimage.distance_transform_edt(
+            shown == 0, return_distances=False, return_indices=True
+        )
         found[name] = shown[tuple(index)] == 2
     return found
 
@@ -370,7 +377,9 @@ def measure(case: Case, options: argparse.Namespace, config: ClickConfig) -> dic
         found["floors"] = {name: mean(rows, "iou") for name, rows in floors.items()}
     if "spin-mask" in options.protocol:
         rows = spin(case, None, 0, config)
-        found["spin-mask"] = {key: mean(rows, key) for key in ("iou", "worst", "accuracy", "class_accuracy")}
+        found["spin-mask"] = {
+            key: mean(rows, key) for key in ("iou", "worst", "accuracy", "class_accuracy")
+        }
     if "spin-points" in options.protocol:
         for seed in range(options.seeds):
             rows = spin(case, tuple(options.points), seed, config)

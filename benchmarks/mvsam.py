@@ -56,7 +56,9 @@ def room(seed: int, views: int, side: int, folder: Path) -> dict[str, np.ndarray
         rows = ((np.arange(side) + 0.5) * 120 / side).astype(int)
         columns = ((np.arange(side) + 0.5) * 160 / side).astype(int)
         for view in SyntheticConfig(seed=seed, views=views, width=160, height=120).read().views:
-            found["image"].append(cv2.resize(view.image(), (side, side), interpolation=cv2.INTER_AREA))
+            found["image"].append(
+                cv2.resize(view.image(), (side, side), interpolation=cv2.INTER_AREA)
+            )
             xyz = unproject(view.camera, view.depth())
             found["xyz"].append(xyz[rows][:, columns])
             found["ids"].append(view.instances()[rows][:, columns])
@@ -96,8 +98,8 @@ def shown(ids: np.ndarray) -> list[int]:
 def built(variant: str, seed: int) -> tuple[MvSam, SmallEncoder]:
     torch.manual_seed(seed)
     code, vectors = variant[:-1], variant[-1] == "+"
-    config = MvSamConfig(48, 3, 2, 192, 4, code=code, confidence_vectors=vectors)
-    return MvSam(config), SmallEncoder(48)
+    config = MvSamConfig(32, 2, 2, 128, 4, code, scale=0.5, confidence_vectors=vectors)
+    return MvSam(config), SmallEncoder(32)
 
 
 def trained(
@@ -105,17 +107,18 @@ def trained(
 ) -> tuple[MvSam, SmallEncoder]:
     network, encoder = built(variant, seed)
     parameters = [*network.parameters(), *encoder.parameters()]
-    optimiser = torch.optim.AdamW(parameters, 2e-3, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, steps, pct_start=0.1)
+    optimiser = torch.optim.AdamW(parameters, 3e-3, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, steps, pct_start=0.1)
     rng = np.random.default_rng(seed)
     began, total = time.perf_counter(), 0.0
     cells = 8
+    objects_of = {id(own): [shown(ids) for ids in own["ids"]] for own in rooms}
     for step in range(steps):
         pictures, tokens, drawn, truths = [], [], [], []
         while len(pictures) < batch:
             own = rooms[rng.integers(len(rooms))]
             view = int(rng.integers(len(own["ids"])))
-            objects = shown(own["ids"][view])
+            objects = objects_of[id(own)][view]
             if not objects:
                 continue
             mask = own["ids"][view] == objects[rng.integers(len(objects))]
@@ -141,7 +144,11 @@ def trained(
         total += float(loss.detach())
         if (step + 1) % 100 == 0:
             wall = time.perf_counter() - began
-            print(f"{variant} {seed} {step + 1}: {total / 100:.4f} {wall:.0f} s", file=sys.stderr, flush=True)
+            print(
+                f"{variant} {seed} {step + 1}: {total / 100:.4f} {wall:.0f} s",
+                file=sys.stderr,
+                flush=True,
+            )
             total = 0.0
     return network.eval(), encoder.eval()
 
@@ -192,8 +199,8 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--held-out", type=int, default=6)
     parser.add_argument("--views", type=int, default=16)
     parser.add_argument("--side", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--batch", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
     options = parser.parse_args(given)
@@ -209,7 +216,9 @@ def main(given: Sequence[str] | None = None) -> None:
         file = options.out / f"{variant}_{seed}_{options.steps}.json"
         if not file.exists():
             began = time.process_time()
-            found = tested(*trained(variant, seed, trained_on, options.steps, options.batch), held_out, 0)
+            found = tested(
+                *trained(variant, seed, trained_on, options.steps, options.batch), held_out, 0
+            )
             found["cpu_s"] = round(time.process_time() - began)
             file.write_text(json.dumps(found))
         print(variant, seed, file.read_text(), flush=True)

@@ -75,9 +75,7 @@ def prompts_of(asked: Click) -> list[Prompts]:
     return [table] if table else []
 
 
-def _by_view(
-    words: Sequence[str], view: str | None, option: str
-) -> dict[str, list[list[float]]]:
+def _by_view(words: Sequence[str], view: str | None, option: str) -> dict[str, list[list[float]]]:
     """Pixels by view; `VIEW:X,Y` names its own view."""
     found: dict[str, list[list[float]]] = {}
     for word in words:

@@ -205,7 +205,7 @@ class Click:
     reconstruction: Choice = field(default_factory=AutoReconstruction)
     """Of a scan: where cameras and depth come from."""
     segmentation: Choice = field(default_factory=segmentation.BACKENDS["regions"])
-    """What is asked about prompts, in all views. `regions`, the default, is not asked: its masks are
+    """What is asked about prompts, in all views. `regions`, the default, is not: its masks are
     surfaces, and the points alone are better."""
 
     def run(self, command: Sequence[str]) -> None:

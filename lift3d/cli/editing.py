@@ -59,6 +59,7 @@ def _number(word: str, what: str) -> int:
 
 
 def numbers(text: str, count: int, option: str, example: str) -> list[float]:
+    """Numbers between commas; InputError where there are not `count`."""
     try:
         found = [float(each) for each in text.split(",")]
     except ValueError:

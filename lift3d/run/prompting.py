@@ -133,14 +133,14 @@ class Clickable:
         prompts: Prompts | Sequence[Prompts] = (),
         segmenter: Segmenter | None = None,
         text: str | None = None,
-        config: ClickConfig = ClickConfig(),
+        config: ClickConfig | None = None,
     ) -> Answered:
         """The answer to the prompts of one object, or of several that compete for pixels.
 
         Prompts are by view name. `text` is the name or the class of objects of a run; prompts then
         correct them. InputError for prompts that mean no object.
         """
-        began = time.perf_counter()
+        began, config = time.perf_counter(), config or ClickConfig()
         objects = [prompts] if isinstance(prompts, Mapping) else list(prompts)
         used: dict[str, Any] = {"kind": self.kind, "segmenter": _name_of(segmenter)}
         if text is not None:
@@ -228,7 +228,9 @@ def segmenter_of(config: Any) -> Segmenter | None:
     Where the depth is dense such masks are worse than the points alone (docs/clicking.md).
     """
     if not isinstance(config, SegmenterConfig):
-        raise InputError("this segmentation sees all views at once and cannot be asked about clicks")
+        raise InputError(
+            "this segmentation sees all views at once and cannot be asked about clicks"
+        )
     return None if config.masks_are_surfaces else config.build()
 
 
@@ -248,7 +250,7 @@ def read_prompts(path: Path) -> list[dict[str, Prompt]]:
 
     `[{"000012": {"at": [[321, 204]], "not": [], "box": null, "mask": "mask.png"}}, ...]`
     """
-    content = load_json(path, "prompts in JSON", advice="docs/clicking.md shows an example")
+    content = load_json(path, advice="docs/clicking.md shows an example", kind=list)
     with reading(path, "prompts in JSON", advice="docs/clicking.md shows an example"):
         return [
             {
@@ -287,4 +289,3 @@ def _number(values: Sequence[float], number: int) -> float | None:
     """JSON has no NaN."""
     known = number < len(values) and np.isfinite(values[number])
     return round(float(values[number]), 4) if known else None
-

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
 from lift3d.correction.clicks.asking import ask, first_mask
+from lift3d.correction.clicks.colours import Colours
 from lift3d.correction.clicks.evidence import ASKED, PROMPTED, Evidence, sides
 from lift3d.correction.clicks.nodes import clicked, explaining
 from lift3d.correction.clicks.place import Place, edges_of
@@ -77,6 +78,7 @@ class Answer:
     """Masks of prompted views, by object."""
     asked: list[dict[str, Bool[np.ndarray, "height width"]]] = field(default_factory=list)
     """Masks of a segmenter in the other views, by object."""
+    _known_colours: dict[int, Colours | None] = field(default_factory=dict, repr=False)
 
     def points(self, number: int = 0) -> Int64[np.ndarray, " members"]:
         """The points of an object; they belong to the most probable one."""
@@ -113,8 +115,23 @@ class Answer:
         if self.asked and name in self.asked[number]:
             return self.asked[number][name] * np.float32(0.9)
         return pixels(
-            self.place, name, self.probability[number], self.objects[number].get(name)
+            self.place,
+            name,
+            self.probability[number],
+            self.objects[number].get(name),
+            self._colours(number),
         ).astype(np.float32)
+
+    def _colours(self, number: int) -> Colours | None:
+        """The colours of an object in its prompted views; None without a mask."""
+        if number not in self._known_colours:
+            found = Colours() if self.given[number] else None
+            for name, mask in self.given[number].items():
+                superpixels = self.place.seen(name).superpixels
+                if found is not None and superpixels is not None:
+                    found.add(superpixels.colour, *superpixels.covered(mask))
+            self._known_colours[number] = found
+        return self._known_colours[number]
 
 
 def pixels(
@@ -122,14 +139,19 @@ def pixels(
     name: str,
     probability: Float64[np.ndarray, " points"],
     prompt: Prompt | None = None,
+    colours: Colours | None = None,
 ) -> Float64[np.ndarray, "height width"]:
-    """Probability of each pixel of a view, from that of the points."""
+    """Probability of each pixel of a view, from that of the points.
+
+    Where superpixels fill the view, clicks in it and the object's colours count too.
+    """
     seen = place.seen(name)
     if seen.nearest is not None:
         return np.append(probability, 0.0)[seen.nearest]
     assert seen.superpixels is not None
     clicks = None if prompt is None else (prompt.xy, prompt.positive)
-    return seen.superpixels.filled(probability, np.ones(len(probability), bool), clicks)
+    prior = None if colours is None else colours.inside(seen.superpixels.colour)
+    return seen.superpixels.filled(probability, clicks, prior)
 
 
 def answer(
@@ -187,7 +209,11 @@ def told(
     evidence, masks = Evidence.none(len(place.points)), {}
     for name, prompt in prompts.items():
         mask = prompt.mask
-        if mask is None and segmenter is not None and (prompt.positive.any() or prompt.box is not None):
+        if (
+            mask is None
+            and segmenter is not None
+            and (prompt.positive.any() or prompt.box is not None)
+        ):
             mask = _chosen(place, name, first_mask(segmenter, place.view(name), prompt))
         for xy, positive in zip(prompt.xy, prompt.positive, strict=True):
             point = point_at(place, name, xy)

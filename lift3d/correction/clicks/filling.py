@@ -19,6 +19,8 @@ SURE = 2.0
 """Conductance of a superpixel's exit per point that it shows, relative to one border pixel."""
 CLICK = 100.0
 """Conductance of a clicked superpixel's exit."""
+COLOUR_WEIGHT = 0.1
+"""Conductance of the exits by colour, per square root of a superpixel's pixels."""
 LONGEST = 320
 """Longer side, in pixels, at which superpixels are computed."""
 
@@ -75,22 +77,32 @@ class Superpixels:
         shape = (nearest.shape[0], nearest.shape[1])
         return Superpixels(leaf, shape, a, b, conductance, colour, nearest[row, column], at)
 
+    def covered(
+        self, mask: Bool[np.ndarray, "height width"]
+    ) -> tuple[Float64[np.ndarray, " superpixels"], Float64[np.ndarray, " superpixels"]]:
+        """Share of each superpixel under a mask of the view, and its number of pixels."""
+        import cv2
+
+        rows, columns = self.leaf.shape
+        small = cv2.resize(mask.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
+        count, flat = len(self.colour), self.leaf.ravel()
+        size = np.maximum(np.bincount(flat, minlength=count), 1).astype(np.float64)
+        return np.bincount(flat, small.ravel().astype(np.float64), count) / size, size
+
     def filled(
         self,
         probability: Float64[np.ndarray, " points"],
-        known: Bool[np.ndarray, " points"],
         clicks: tuple[np.ndarray, np.ndarray] | None = None,
         prior: Float64[np.ndarray, " superpixels"] | None = None,
     ) -> Float64[np.ndarray, "height width"]:
-        """Probability of each pixel, from that of the points; of unknown points nothing is used.
+        """Probability of each pixel, from that of the points that the view shows.
 
         `clicks` are pixels (column, row) of this view and whether each is on the object. `prior` is
         a probability by colour, with little weight.
         """
         import cv2
 
-        own = known[self.point]
-        at, value = self.at[own], probability[self.point[own]]
+        at, value = self.at, probability[self.point]
         count = len(self.colour)
         to_in = SURE * np.bincount(at, value, count)
         to_out = SURE * np.bincount(at, 1 - value, count)
@@ -110,7 +122,3 @@ class Superpixels:
         size_of_view = (self.shape[1], self.shape[0])
         large = cv2.resize(small, size_of_view, interpolation=cv2.INTER_LINEAR)
         return large.astype(np.float64)
-
-
-COLOUR_WEIGHT = 0.1
-"""Weight of the prior by colour, per square root of a superpixel's pixels."""

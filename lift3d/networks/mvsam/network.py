@@ -99,6 +99,8 @@ class MvSam(nn.Module):
             num_hidden_layers=config.layers,
             num_attention_heads=config.heads,
             iou_head_hidden_dim=width,
+            # SAM 2 replaces an unstable single mask by one of the three; training does not.
+            dynamic_multimask_via_stability=False,
         )
         decoder._attn_implementation = "sdpa"
         self.decoder = Sam2MaskDecoder(decoder)
@@ -169,7 +171,9 @@ class MvSam(nn.Module):
         device = tokens.xyz.device
         y = (torch.arange(rows, device=device) + 0.5) / rows * 2 - 1
         x = (torch.arange(columns, device=device) + 0.5) / columns * 2 - 1
-        grid = torch.stack([*torch.meshgrid(x, y, indexing="xy"), torch.zeros(rows, columns, device=device)], -1)
+        grid = torch.stack(
+            [*torch.meshgrid(x, y, indexing="xy"), torch.zeros(rows, columns, device=device)], -1
+        )
         return grid.expand(len(tokens.low), -1, -1, -1), tokens.low
 
     def _prompts(self, prompts: PromptTokens) -> Float[Tensor, "*views objects prompts width"]:

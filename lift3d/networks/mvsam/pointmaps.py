@@ -59,7 +59,7 @@ def per_cell(
 
     A cell is low where most of its known pixels are.
     """
-    views, height, width = pixels.low.shape
+    height, width = pixels.low.shape[1:]
     if cell == "centre":
         row = ((torch.arange(rows) + 0.5) * height / rows).long()
         column = ((torch.arange(columns) + 0.5) * width / columns).long()

@@ -64,7 +64,9 @@ def mask_loss(
         loss = loss + config.iou * mse_loss(found.iou.float(), real)
     if config.present:
         there = (truth.sum((-2, -1)) > 0).float()
-        loss = loss + config.present * binary_cross_entropy_with_logits(found.present.float(), there)
+        loss = loss + config.present * binary_cross_entropy_with_logits(
+            found.present.float(), there
+        )
     return loss
 
 
@@ -137,7 +139,9 @@ def perturbed(
     size = int(rng.integers(-reach, reach + 1))
     around = np.ones((2 * abs(size) + 1,) * 2, np.uint8)
     changed = (cv2.dilate if size > 0 else cv2.erode)(mask.astype(np.uint8), around)
-    move = np.float32([[1, 0, rng.integers(-reach, reach + 1)], [0, 1, rng.integers(-reach, reach + 1)]])
+    move = np.float32(
+        [[1, 0, rng.integers(-reach, reach + 1)], [0, 1, rng.integers(-reach, reach + 1)]]
+    )
     changed = cv2.warpAffine(changed, move, (width, height))
     small = cv2.resize(changed.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA)
     return (2 * small - 1) * 10
