@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 from tiny_export import lifted_run
 from walls import TrueMasks, wall_scene
 
@@ -18,6 +19,7 @@ from lift3d.correction.clicks.place import Place
 from lift3d.correction.clicks.preparing import place_of
 from lift3d.correction.clicks.walker import walk
 from lift3d.correction.joins import JoinTree
+from lift3d.export.ply import read_cloud
 from lift3d.reconstruction.fusion import BACKENDS
 from lift3d.run.prompting import prompt_of, read_prompts, segmenter_of
 from lift3d.run.run import Run
@@ -206,6 +208,85 @@ def test_a_click_in_a_run_finds_its_object(run):
     own = run.points_of(wanted) if run.surface is None else found.points()
     assert iou(np.isin(np.arange(len(run.cloud)), found.points()),
                np.isin(np.arange(len(run.cloud)), own)) > 0.5  # fmt: skip
+
+
+def test_the_command_writes_a_mask_for_every_view_a_cloud_and_the_answer(run, tmp_path, capsys):
+    names = list(run.cameras)
+    row, column = np.argwhere(run.labels[names[1]] > 0)[0]
+    out = tmp_path / "answer"
+    words = ["click", str(run.folder), "--view", names[1], "--at", f"{column},{row}"]
+    assert main([*words, "--not", f"{names[0]}:0,0", "--out", str(out)]) == 0
+    assert "object 1:" in capsys.readouterr().out
+    assert sorted(each.stem for each in (out / "masks").iterdir()) == sorted(names)
+    told = json.loads((out / "answer.json").read_text())
+    (found,) = told["objects"]
+    assert found["views"].keys() == set(names)
+    assert {each["view"] for each in found["prompts"]} == {names[0], names[1]}
+    assert len(read_cloud(out / "points.ply")) == found["points"] > 0
+    assert told["used"] == {"kind": "run", "segmenter": None}
+    for name in names:
+        mask = np.asarray(Image.open(out / "masks" / f"{name}.png").convert("L"))
+        assert set(np.unique(mask)) <= {0, 255}
+        assert (mask > 0).sum() == found["views"][name]["pixels"]
+        assert found["views"][name]["in_view"] == bool(mask.any())
+    assert main([*words[:2], "--out", str(out)]) == 2
+    assert "nothing is asked for" in capsys.readouterr().err
+    assert main([*words[:2], "--at", "3,4", "--out", str(out)]) == 2
+    assert "needs --view" in capsys.readouterr().err
+
+
+def test_an_answer_becomes_an_object_of_the_run_and_words_find_it(tmp_path, capsys):
+    folder = lifted_run(tmp_path, views=3, width=48, height=36)
+    run = Run.open(folder)
+    name = next(iter(run.cameras))
+    mask = run.labels[name] == run.labels[name].max()
+    found = run.prompt({name: masked(mask)})
+    before = {each.id for each in run.edits.objects}
+    (made,) = found.keep(run)
+    assert made not in before
+    assert set(run.edits.points_of(made)) == set(found.points())
+    run.edits.name(made, "Green Lamp")
+    again = Run.open(folder).prompt(text="green lamp")
+    assert set(again.points()) == set(found.points())
+    with pytest.raises(InputError, match="did you mean"):
+        Run.open(folder).prompt(text="green lump")
+    with pytest.raises(InputError, match="not both"):
+        Run.open(folder).prompt({name: masked(mask)}, text="green lamp")
+
+
+def test_a_scene_that_was_never_lifted_can_be_asked(tmp_path, capsys):
+    words = ["click", "synthetic:0", "--views", "3", "--view", "0000", "--voxel", "0.1"]
+    size = ["--reader.width", "48", "--reader.height", "36", "--reader.views", "3"]
+    out = ["--out", str(tmp_path / "a")]
+    assert main([*words, "--at", "24,20", *out, "reader:synthetic", *size]) == 0
+    assert "object 1:" in capsys.readouterr().out
+    assert json.loads((tmp_path / "a" / "answer.json").read_text())["used"]["kind"] == "scene"
+    assert main([*words, "--at", "24,20", "--keep", *out, "reader:synthetic", *size]) == 2
+    assert "lift it first" in capsys.readouterr().err
+
+
+def test_a_box_says_what_is_outside_and_which_nodes_fill_it(wall):
+    scene, place = wall
+    box = np.array([35.0, 25.0, 84.0, 74.0])
+    result = answer(place, [{"view000": Prompt(np.zeros((0, 2)), np.zeros(0, bool), None, box)}])
+    seen = place.seen("view000").points
+    inside = np.zeros(len(place.points), bool)
+    inside[result.points()] = True
+    beside = (seen.column < 34) | (seen.column > 85) | (seen.row < 24) | (seen.row > 75)
+    assert not inside[seen.point[beside]].any()
+    assert iou(result.in_view("view000")[0].mask, scene.views[0].instances() == 5) > 0.8
+
+
+def test_without_dense_depth_a_click_is_cut_out_of_its_picture(wall):
+    scene, place = wall
+    bare = [replace(view, load_depth=None) for view in scene.views]
+    few = place.points.take(np.arange(0, len(place.points), 7))
+    sparse = place_of(scene.with_views(bare), few)
+    assert sparse.sparse
+    result = answer(sparse, [{"view000": prompt_of([(60, 50)])}])
+    for name in ("view000", "view010", "view020"):
+        truth = next(view for view in scene.views if view.name == name).instances() == 5
+        assert iou(result.in_view(name)[0].mask, truth) > 0.8, name
 
 
 def test_prompts_that_mean_nothing_are_refused(wall):

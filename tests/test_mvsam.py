@@ -9,9 +9,11 @@ import torch
 from test_sam import tiny_sam2
 from tiny_export import lifted_run
 
+from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.networks.mvsam.encoders import Sam2Encoder, SmallEncoder
 from lift3d.networks.mvsam.network import NOTHING, Masks, MvSam, PointCode, PromptTokens
 from lift3d.networks.mvsam.pointmaps import PointMaps, Tokens, normalised, per_cell
+from lift3d.networks.mvsam.predicting import Predictor
 from lift3d.networks.mvsam.sizes import MvSamConfig
 from lift3d.networks.mvsam.training import (
     LossConfig,
@@ -24,6 +26,8 @@ from lift3d.networks.mvsam.training import (
     training_prompts,
 )
 from lift3d.networks.mvsam.weights import counted, load, save, start_from
+from lift3d.run.prompting import prompt_of
+from lift3d.scene import Prompt
 from lift3d.scene.errors import InputError
 
 TINY = MvSamConfig(32, 2, 2, 64)
@@ -236,6 +240,30 @@ def test_sam_2_s_encoder_and_decoder_are_the_start():
     assert network(features, tokens, prompts).logits.shape == (2, 3, 16, 16)
     with pytest.raises(InputError, match="expected"):
         start_from(MvSam(MvSamConfig(64, 2, 2, 64)), sam)
+
+
+def test_a_scene_is_answered_view_by_view_with_all_kinds_of_prompts(tmp_path, network):
+    scene = SyntheticConfig(views=3, width=64, height=48).read()
+    names = [view.name for view in scene.views]
+    mask = np.zeros((48, 64), bool)
+    mask[10:30, 20:40] = True
+    objects = [
+        {names[0]: prompt_of([(30, 20)], [(2, 2)]), names[2]: prompt_of([(8, 9)])},
+        {names[1]: prompt_of([], [], (5, 5, 30, 40))},
+        {names[1]: Prompt(np.zeros((0, 2)), np.zeros(0, bool), mask)},
+    ]
+    encoder = SmallEncoder(32)
+    for change in ({}, {"box": "inside", "mask_prompt": "points"}):
+        network.config = replace(TINY, **change)
+        found = list(Predictor(network, encoder, "cpu", batch=2).answer(scene.views, objects))
+        assert [each.name for each in found] == names
+        assert all(each.masks.shape == (3, 48, 64) for each in found)
+        assert all((each.masks.sum(0) <= 1).all() for each in found)
+    alone = list(Predictor(network, encoder, "cpu", batch=1).answer(scene.views, objects))
+    assert all((a.masks == b.masks).all() for a, b in zip(alone, found, strict=True))
+    bare = [replace(view, load_depth=None) for view in scene.views]
+    with pytest.raises(InputError, match="has no depth"):
+        next(Predictor(network, encoder, "cpu").answer(bare, objects))
 
 
 def test_a_tiny_training_goes_on_where_it_stopped(tmp_path, capsys):

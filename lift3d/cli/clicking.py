@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 from lift3d.cli.editing import numbers
 from lift3d.correction.clicks.answering import Prompts
-from lift3d.run.prompting import Answered, clickable, prompt_of, read_prompts, segmenter_of
+from lift3d.run.prompting import (
+    Answered,
+    clickable,
+    open_mvsam,
+    prompt_of,
+    read_prompts,
+    segmenter_of,
+)
 from lift3d.run.run import Run
 from lift3d.run.settings import LiftConfig
 from lift3d.scene.errors import InputError
@@ -36,7 +43,9 @@ def perform(asked: Click, log: Callable[[str], None]) -> Answered:
     ready = clickable(asked.input, config, for_terminal())
     if asked.keep and ready.kind != "run":
         raise InputError("--keep makes an object of a run, and this is none; lift it first")
-    found = ready.prompt(objects, segmenter_of(asked.segmentation), asked.text)
+    network = None if asked.mvsam is None else open_mvsam(asked.mvsam)
+    segmenter = segmenter_of(asked.segmentation)
+    found = ready.prompt(objects, segmenter, asked.text, network=network)
     found.write(asked.out)
     for number in range(len(found.answer.objects)):
         shown = [name for name, mask in found.masks(number).items() if mask.any()]

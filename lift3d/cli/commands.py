@@ -192,6 +192,8 @@ class Click:
     """The name or the class of objects of a run, instead of prompts."""
     prompts: Path | None = None
     """A JSON file with prompts for several objects, which compete for the pixels."""
+    mvsam: Path | None = None
+    """Weights of MV-SAM (pipelines/train_mvsam.py): the network is asked in all views at once."""
     keep: bool = False
     """Also make it an object of the run, as an edit."""
     views: int | None = None

@@ -12,8 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Int64
+from numpy.typing import ArrayLike
 
-from lift3d.correction.clicks.answering import Answer, ClickConfig, Prompts, answer, labelled
+from lift3d.correction.clicks.answering import (
+    Answer,
+    Carried,
+    ClickConfig,
+    Prompts,
+    answer,
+    check,
+    labelled,
+)
 from lift3d.correction.clicks.place import Place
 from lift3d.correction.clicks.preparing import place_of
 from lift3d.correction.maps import read_pixels, write_pixels
@@ -25,7 +34,7 @@ from lift3d.run.layout import Layout, run_of
 from lift3d.run.record import is_run
 from lift3d.run.settings import LiftConfig
 from lift3d.scene import LabelledPoints, Prompt, Scene
-from lift3d.scene.errors import InputError, did_you_mean
+from lift3d.scene.errors import InputError, MissingExtra, did_you_mean
 from lift3d.scene.guarded import reading
 from lift3d.scene.guarded.json_file import load_json
 from lift3d.scene.local_origin import localised
@@ -34,6 +43,7 @@ from lift3d.scene.protocols import Segmenter, SegmenterConfig
 from lift3d.scene.storage import atomic, fresh_folder
 
 if TYPE_CHECKING:
+    from lift3d.networks.mvsam.predicting import Predictor
     from lift3d.run.run import Run
 
 
@@ -134,15 +144,17 @@ class Clickable:
         segmenter: Segmenter | None = None,
         text: str | None = None,
         config: ClickConfig | None = None,
+        network: Predictor | None = None,
     ) -> Answered:
         """The answer to the prompts of one object, or of several that compete for pixels.
 
         Prompts are by view name. `text` is the name or the class of objects of a run; prompts then
-        correct them. InputError for prompts that mean no object.
+        correct them. `network` is MV-SAM, which sees all views. InputError for prompts that mean no
+        object.
         """
         began, config = time.perf_counter(), config or ClickConfig()
         objects = [prompts] if isinstance(prompts, Mapping) else list(prompts)
-        used: dict[str, Any] = {"kind": self.kind, "segmenter": _name_of(segmenter)}
+        used: dict[str, Any] = {"kind": self.kind, "segmenter": _name_of(network or segmenter)}
         if text is not None:
             ids = self._named(text)
             used["text"], used["ids"] = text, ids
@@ -150,9 +162,19 @@ class Clickable:
                 raise InputError("give --text or prompts in a view, not both")
             found = labelled(self.place, ids, config)
         else:
-            found = answer(self.place, objects, segmenter, config)
+            carried = None if network is None else self._carried(objects, network)
+            found = answer(self.place, objects, segmenter, config, carried)
         seconds = {"prepare": self.prepared, "answer": time.perf_counter() - began}
         return Answered(found, seconds, used)
+
+    def _carried(self, objects: Sequence[Prompts], network: Predictor) -> list[Carried]:
+        """The masks of MV-SAM in every view, for each object."""
+        check(self.place, objects)
+        found: list[dict[str, Any]] = [{} for _ in objects]
+        for name, masks, scores in network.answer(list(self.place.views.values()), objects):
+            for own, mask, score in zip(found, masks, scores, strict=True):
+                own[name] = mask, float(score)
+        return [dict(each) for each in found]
 
     def _named(self, text: str) -> list[int]:
         """Ids of the objects with a name or class; InputError for an unknown word."""
@@ -234,6 +256,17 @@ def segmenter_of(config: Any) -> Segmenter | None:
     return None if config.masks_are_surfaces else config.build()
 
 
+def open_mvsam(path: Path) -> Predictor:
+    """MV-SAM with the weights of a file; MissingExtra without its libraries."""
+    try:
+        from lift3d.networks.mvsam.predicting import Predictor
+    except ImportError as error:
+        raise MissingExtra(
+            f"MV-SAM needs {error.name}, which is not installed: pip install 'lift3d[sam]'"
+        ) from error
+    return Predictor.open(path)
+
+
 def as_json(view: str, prompt: Prompt) -> dict[str, Any]:
     """A prompt as JSON values; of a mask the number of pixels."""
     told: dict[str, Any] = {"view": view, "xy": prompt.xy.tolist()}
@@ -267,21 +300,22 @@ def read_prompts(path: Path) -> list[dict[str, Prompt]]:
 
 
 def prompt_of(
-    at: Sequence[Sequence[float]],
-    beside: Sequence[Sequence[float]] = (),
-    box: Sequence[float] | None = None,
+    at: ArrayLike,
+    beside: ArrayLike = (),
+    box: ArrayLike | None = None,
     mask: Path | None = None,
 ) -> Prompt:
     """A prompt of clicks on and beside the object, pixels (column, row)."""
-    xy = np.array([*at, *beside], np.float64).reshape(-1, 2)
+    on = np.asarray(at, np.float64).reshape(-1, 2)
+    xy = np.concatenate([on, np.asarray(beside, np.float64).reshape(-1, 2)])
     pixels = None
     if mask is not None:
         pixels = read_pixels(mask, "give a black and white picture of the view's size")
     corners = None if box is None else np.array(box, np.float64).reshape(4)
-    return Prompt(xy, np.arange(len(xy)) < len(at), pixels, corners)
+    return Prompt(xy, np.arange(len(xy)) < len(on), pixels, corners)
 
 
-def _name_of(segmenter: Segmenter | None) -> str | None:
+def _name_of(segmenter: object | None) -> str | None:
     return None if segmenter is None else type(segmenter).__name__
 
 

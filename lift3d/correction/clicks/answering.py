@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
 from lift3d.correction.clicks.asking import ask, first_mask
-from lift3d.correction.clicks.colours import Colours
+from lift3d.correction.clicks.cutting import cut_out
 from lift3d.correction.clicks.evidence import ASKED, PROMPTED, Evidence, sides
 from lift3d.correction.clicks.nodes import clicked, explaining
 from lift3d.correction.clicks.place import Place, edges_of
@@ -24,6 +24,8 @@ from lift3d.scene.protocols import Segmenter
 
 Prompts = Mapping[str, Prompt]
 """The prompts of one object, by view."""
+Carried = Mapping[str, tuple[Bool[np.ndarray, "height width"], float]]
+"""Masks of an object that were not given, and their scores, by view."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,6 @@ class Answer:
     """Masks of prompted views, by object."""
     asked: list[dict[str, Bool[np.ndarray, "height width"]]] = field(default_factory=list)
     """Masks of a segmenter in the other views, by object."""
-    _known_colours: dict[int, Colours | None] = field(default_factory=dict, repr=False)
 
     def points(self, number: int = 0) -> Int64[np.ndarray, " members"]:
         """The points of an object; they belong to the most probable one."""
@@ -114,24 +115,8 @@ class Answer:
             return self.given[number][name].astype(np.float32)
         if self.asked and name in self.asked[number]:
             return self.asked[number][name] * np.float32(0.9)
-        return pixels(
-            self.place,
-            name,
-            self.probability[number],
-            self.objects[number].get(name),
-            self._colours(number),
-        ).astype(np.float32)
-
-    def _colours(self, number: int) -> Colours | None:
-        """The colours of an object in its prompted views; None without a mask."""
-        if number not in self._known_colours:
-            found = Colours() if self.given[number] else None
-            for name, mask in self.given[number].items():
-                superpixels = self.place.seen(name).superpixels
-                if found is not None and superpixels is not None:
-                    found.add(superpixels.colour, *superpixels.covered(mask))
-            self._known_colours[number] = found
-        return self._known_colours[number]
+        own = pixels(self.place, name, self.probability[number], self.objects[number].get(name))
+        return own.astype(np.float32)
 
 
 def pixels(
@@ -139,19 +124,17 @@ def pixels(
     name: str,
     probability: Float64[np.ndarray, " points"],
     prompt: Prompt | None = None,
-    colours: Colours | None = None,
 ) -> Float64[np.ndarray, "height width"]:
     """Probability of each pixel of a view, from that of the points.
 
-    Where superpixels fill the view, clicks in it and the object's colours count too.
+    Where superpixels fill the view, clicks in it count too.
     """
     seen = place.seen(name)
     if seen.nearest is not None:
         return np.append(probability, 0.0)[seen.nearest]
     assert seen.superpixels is not None
     clicks = None if prompt is None else (prompt.xy, prompt.positive)
-    prior = None if colours is None else colours.inside(seen.superpixels.colour)
-    return seen.superpixels.filled(probability, clicks, prior)
+    return seen.superpixels.filled(probability, clicks)
 
 
 def answer(
@@ -159,14 +142,15 @@ def answer(
     objects: Sequence[Prompts],
     segmenter: Segmenter | None = None,
     config: ClickConfig = ClickConfig(),
+    carried: Sequence[Carried] | None = None,
 ) -> Answer:
     """The objects that prompts mean: one mapping from view to prompt for each.
 
-    The `mask` of a prompt is taken as the true answer in its view. InputError where an object has
-    no positive prompt, or the view does not exist.
+    The `mask` of a prompt is taken as the true answer in its view. `carried` are the masks of a
+    network that has seen all views, for each object; they vote as a segmenter's do. InputError
+    where an object has no positive prompt, or the view does not exist.
     """
-    for prompts in objects:
-        check(place, prompts)
+    check(place, objects)
     evidence, given = [], []
     for prompts in objects:
         found, masks = told(place, prompts, segmenter, config)
@@ -174,13 +158,20 @@ def answer(
         given.append(masks)
     compete(evidence)
     result = Answer(place, objects, config, *_solved(place, evidence, config), given=given)
-    if segmenter is not None and config.ask:
-        _ask(result, evidence, segmenter)
+    if carried is not None:
+        _vote(result, evidence, carried)
+    elif segmenter is not None and config.ask:
+        _vote(result, evidence, _asked(result, segmenter))
     return result
 
 
-def check(place: Place, prompts: Prompts) -> None:
+def check(place: Place, objects: Sequence[Prompts]) -> None:
     """InputError for prompts that mean no object, or lie outside of their view."""
+    for prompts in objects:
+        _check(place, prompts)
+
+
+def _check(place: Place, prompts: Prompts) -> None:
     if not any(
         each.positive.any() or each.box is not None or each.mask is not None
         for each in prompts.values()
@@ -209,12 +200,14 @@ def told(
     evidence, masks = Evidence.none(len(place.points)), {}
     for name, prompt in prompts.items():
         mask = prompt.mask
-        if (
-            mask is None
-            and segmenter is not None
-            and (prompt.positive.any() or prompt.box is not None)
-        ):
-            mask = _chosen(place, name, first_mask(segmenter, place.view(name), prompt))
+        if mask is None and (prompt.positive.any() or prompt.box is not None):
+            superpixels = place.seen(name).superpixels
+            if segmenter is not None:
+                mask = _chosen(place, name, first_mask(segmenter, place.view(name), prompt))
+            elif superpixels is not None and (place.sparse or prompt.box is not None):
+                mask = cut_out(place.view(name), superpixels, prompt)
+            elif prompt.box is not None:
+                _box(place, name, prompt.box, evidence)
         for xy, positive in zip(prompt.xy, prompt.positive, strict=True):
             point = point_at(place, name, xy)
             if point is not None:
@@ -224,6 +217,20 @@ def told(
             seen = place.seen(name).points if config.visible else everything(place, name)
             evidence.add(seen, mask, PROMPTED)
     return evidence, masks
+
+
+def _box(place: Place, name: str, box: np.ndarray, evidence: Evidence) -> None:
+    """What is outside of a box is not the object; the nodes that fill it are favoured."""
+    seen, leaves = place.seen(name).points, len(place.surface.object)
+    low, high = box.reshape(2, 2)
+    xy = np.stack([seen.column, seen.row], 1)
+    inside = ((xy >= low) & (xy <= high)).all(1)
+    evidence.looked[seen.point[~inside]] += PROMPTED
+    piece = place.surface.superpoint[seen.point]
+    own, beside = piece[inside & (piece >= 0)], piece[~inside & (piece >= 0)]
+    counts = (np.bincount(each, minlength=leaves).astype(float) for each in (own, beside))
+    found = explaining(place.tree, *counts)[0]
+    evidence.favoured = found if evidence.favoured is None else evidence.favoured & found
 
 
 def compete(evidence: Sequence[Evidence]) -> None:
@@ -269,7 +276,9 @@ def solve(
     favoured, against = clicked(
         place.tree, evidence.positive, evidence.negative, place.object_of_piece, place.label
     )
-    if known.any():
+    if evidence.favoured is not None:  # the nodes in a box, of which clicks choose
+        favoured = favoured if favoured.any() else evidence.favoured & ~against
+    elif known.any():
         members, iou = explaining(place.tree, inside, outside)
         # A click on what no mask has decided adds its object.
         unseen = inside + outside == 0
@@ -315,28 +324,31 @@ def _strength(place: Place, edges: np.ndarray) -> Float64[np.ndarray, " edges"]:
     return found
 
 
-def _ask(result: Answer, evidence: Sequence[Evidence], segmenter: Segmenter) -> None:
-    """Ask the segmenter in every other view, the one that sees most first; then solve again."""
-    place = result.place
+def _asked(result: Answer, segmenter: Segmenter) -> list[Carried]:
+    """What the segmenter answers in every other view that sees an object, for each object."""
+    place, answers = result.place, []
     for number, prompts in enumerate(result.objects):
         chosen = np.zeros(len(place.points), bool)
         chosen[result.points(number)] = True
-        seen = {
-            name: int(chosen[place.seen(name).points.point].sum())
-            for name in place.views
-            if name not in prompts
-        }
-        masks: dict[str, Bool[np.ndarray, "height width"]] = {}
-        for name in sorted(seen, key=lambda each: (-seen[each], each)):
-            if not seen[name]:
-                break
-            coarse = pixels(place, name, result.probability[number])
-            found = ask(segmenter, place.view(name), coarse)
-            if found is not None:
-                masks[name] = found[0]
-                evidence[number].add(place.seen(name).points, found[0], ASKED * found[1])
-        result.asked.append(masks)
-    result.probability, result.lookup_iou = _solved(place, evidence, result.config)
+        found = {}
+        for name in place.views:
+            if name not in prompts and chosen[place.seen(name).points.point].any():
+                coarse = pixels(place, name, result.probability[number])
+                one = ask(segmenter, place.view(name), coarse)
+                if one is not None:
+                    found[name] = one
+        answers.append(found)
+    return answers
+
+
+def _vote(result: Answer, evidence: Sequence[Evidence], carried: Sequence[Carried]) -> None:
+    """Masks that were not given vote, and all is solved again."""
+    for own, prompts, masks in zip(evidence, result.objects, carried, strict=True):
+        other = {name: each for name, each in masks.items() if name not in prompts}
+        for name, (mask, score) in other.items():
+            own.add(result.place.seen(name).points, mask, ASKED * max(score, 0.1))
+        result.asked.append({name: mask for name, (mask, _) in other.items()})
+    result.probability, result.lookup_iou = _solved(result.place, evidence, result.config)
 
 
 def _chosen(place: Place, name: str, offered: Masks) -> Bool[np.ndarray, "height width"]:

@@ -59,7 +59,7 @@ def inner_points(mask: Bool[np.ndarray, "height width"], most: int) -> np.ndarra
         if away[row, column] < 1:
             break
         found.append((column - 1, row - 1))
-        reach = int(max(away[row, column], 3))
+        reach = int(max(away[row, column] / 2, 3))
         left[max(row - reach, 0) : row + reach + 1, max(column - reach, 0) : column + reach + 1] = 0
     return np.array(found, np.float64).reshape(-1, 2)
 

@@ -26,6 +26,8 @@ class Evidence:
     """Clicked points on the object."""
     negative: list[int]
     """Clicked points that are not on it."""
+    favoured: Bool[np.ndarray, " superpoints"] | None = None
+    """Superpoints that fill a box."""
 
     @staticmethod
     def none(count: int) -> Evidence:

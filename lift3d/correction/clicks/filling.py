@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int32
+from jaxtyping import Float64, Int32
 
 from lift3d.association.superpoints import lab
 from lift3d.correction.clicks.walker import walk
@@ -19,8 +19,6 @@ SURE = 2.0
 """Conductance of a superpixel's exit per point that it shows, relative to one border pixel."""
 CLICK = 100.0
 """Conductance of a clicked superpixel's exit."""
-COLOUR_WEIGHT = 0.1
-"""Conductance of the exits by colour, per square root of a superpixel's pixels."""
 LONGEST = 320
 """Longer side, in pixels, at which superpixels are computed."""
 
@@ -77,35 +75,28 @@ class Superpixels:
         shape = (nearest.shape[0], nearest.shape[1])
         return Superpixels(leaf, shape, a, b, conductance, colour, nearest[row, column], at)
 
-    def covered(
-        self, mask: Bool[np.ndarray, "height width"]
-    ) -> tuple[Float64[np.ndarray, " superpixels"], Float64[np.ndarray, " superpixels"]]:
-        """Share of each superpixel under a mask of the view, and its number of pixels."""
-        import cv2
-
-        rows, columns = self.leaf.shape
-        small = cv2.resize(mask.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
-        count, flat = len(self.colour), self.leaf.ravel()
-        size = np.maximum(np.bincount(flat, minlength=count), 1).astype(np.float64)
-        return np.bincount(flat, small.ravel().astype(np.float64), count) / size, size
-
     def filled(
         self,
-        probability: Float64[np.ndarray, " points"],
+        probability: Float64[np.ndarray, " points"] | None,
         clicks: tuple[np.ndarray, np.ndarray] | None = None,
-        prior: Float64[np.ndarray, " superpixels"] | None = None,
+        border: bool = False,
     ) -> Float64[np.ndarray, "height width"]:
         """Probability of each pixel, from that of the points that the view shows.
 
-        `clicks` are pixels (column, row) of this view and whether each is on the object. `prior` is
-        a probability by colour, with little weight.
+        `clicks` are pixels (column, row) of this view and whether each is on the object. With
+        `border`, what touches the image's border is outside. Without points only these count.
         """
         import cv2
 
-        at, value = self.at, probability[self.point]
         count = len(self.colour)
-        to_in = SURE * np.bincount(at, value, count)
-        to_out = SURE * np.bincount(at, 1 - value, count)
+        to_in, to_out = np.zeros(count), np.zeros(count)
+        if probability is not None:
+            value = probability[self.point]
+            to_in += SURE * np.bincount(self.at, value, count)
+            to_out += SURE * np.bincount(self.at, 1 - value, count)
+        if border:
+            sides = self.leaf[0], self.leaf[-1], self.leaf[:, 0], self.leaf[:, -1]
+            to_out[np.unique(np.concatenate(sides))] += SURE
         if clicks is not None and len(clicks[0]):
             rows, columns = self.leaf.shape
             scale = np.array([columns / self.shape[1], rows / self.shape[0]])
@@ -113,10 +104,6 @@ class Superpixels:
             clicked = self.leaf[np.clip(row, 0, rows - 1), np.clip(column, 0, columns - 1)]
             np.add.at(to_in, clicked, CLICK * clicks[1])
             np.add.at(to_out, clicked, CLICK * ~clicks[1])
-        if prior is not None:
-            size = np.bincount(self.leaf.ravel(), minlength=count)
-            weight = COLOUR_WEIGHT * np.sqrt(size)
-            to_in, to_out = to_in + weight * prior, to_out + weight * (1 - prior)
         found = walk(self.a, self.b, self.conductance, to_in, to_out)
         small = found[self.leaf].astype(np.float32)
         size_of_view = (self.shape[1], self.shape[0])

@@ -71,6 +71,11 @@ class Place:
         return self.views[name]
 
     @cached_property
+    def sparse(self) -> bool:
+        """Whether no view has dense depth."""
+        return all(each.sparse or each.load_depth is None for each in self.views.values())
+
+    @cached_property
     def tree(self) -> JoinTree:
         """The tree of joins over the superpoints."""
         return JoinTree(self.surface)
