@@ -10,7 +10,7 @@ Scenes: `rooms:SEED` (synthetic), `shelf` (APC), `statue` (SPIn-NeRF), `hololens
 Protocols, printed with every number:
 
 * `one-click`: the first prompt is in the first view that shows at least 1 % of its pixels of the
-  object, at the pixel farthest from the edge of its true mask; each further one at the centre of
+  object (`--first largest`: in the one that shows most of it), at the pixel farthest from the edge of its true mask; each further one at the centre of
   the largest error of the view with the smallest IoU. IoU is the mean over the other views than the
   prompted ones that show the object with at least 0.1 % of their pixels; absent views count in the
   column `false`: the share of them with a mask of more than 0.1 %. Objects are averaged in a scene.
@@ -175,7 +175,12 @@ def centre(mask: np.ndarray) -> np.ndarray:
     return inner_points(mask, 1)[0]
 
 
+LARGEST = False
+
+
 def first_view(truth: Masks) -> str:
+    if LARGEST:
+        return max(truth, key=lambda each: truth[each].sum())
     return next(
         (name for name, m in truth.items() if m.sum() >= FIRST * m.size),
         max(truth, key=lambda each: truth[each].sum()),
@@ -398,6 +403,7 @@ def main(given: Sequence[str] | None = None) -> None:
         choices=["one-click", "spin-mask", "spin-points"],
     )  # fmt: skip
     parser.add_argument("--how", nargs="+", default=["perfect", "clicks", "regions"])
+    parser.add_argument("--first", choices=("first", "largest"), default="first")
     parser.add_argument("--clicks", type=int, default=5)
     parser.add_argument("--views", type=int, default=24)
     parser.add_argument("--points", type=int, nargs=2, default=[10, 10], help="positive, negative")
@@ -406,6 +412,8 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--graph", type=float, default=ClickConfig.graph)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(given)
+    global LARGEST
+    LARGEST = options.first == "largest"
     config = ClickConfig(lookup=options.lookup, graph=options.graph)
     table = {}
     for case in cases(options):

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Int64
-from numpy.typing import ArrayLike
 
 from lift3d.correction.clicks.answering import (
     Answer,
@@ -300,12 +299,14 @@ def read_prompts(path: Path) -> list[dict[str, Prompt]]:
 
 
 def prompt_of(
-    at: ArrayLike,
-    beside: ArrayLike = (),
-    box: ArrayLike | None = None,
+    at: Any,
+    beside: Any = (),
+    box: Any = None,
     mask: Path | None = None,
 ) -> Prompt:
-    """A prompt of clicks on and beside the object, pixels (column, row)."""
+    """A prompt of clicks on and beside the object, (n, 2) pixels (column, row); `box` is x0, y0,
+    x1, y1.
+    """
     on = np.asarray(at, np.float64).reshape(-1, 2)
     xy = np.concatenate([on, np.asarray(beside, np.float64).reshape(-1, 2)])
     pixels = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -115,7 +115,7 @@ class Place:
         return found
 
     def _look(self, view: View) -> Seen:
-        points = sightings(self.points, view, self.tolerance)
+        points = self._visible(view)
         shape = (view.camera.height, view.camera.width)
         nearest = np.full(shape, -1, np.int32)
         depth = None if view.sparse or view.depth_camera is not None else view.depth()
@@ -126,6 +126,22 @@ class Place:
         if float((nearest < 0).mean()) > HOLES:
             return Seen(points, None, Superpixels.of(view, nearest))
         return Seen(points, _filled(nearest), None)
+
+    def _visible(self, view: View) -> Sightings:
+        """The points at the measured depth; in holes of the depth those that no other hides."""
+        points = sightings(self.points, view, self.tolerance)
+        depth = None if view.sparse or view.depth_camera is not None else view.depth()
+        if depth is None or float((depth <= 0).mean()) <= HOLES:
+            return points
+        bare = replace(view, load_depth=None, load_confidence=None)
+        more = sightings(self.points, bare, self.tolerance)
+        hole = depth[more.row, more.column] <= 0
+        joined = [
+            np.concatenate([getattr(points, each), getattr(more, each)[hole]])
+            for each in ("point", "column", "row", "confidence")
+        ]
+        order = np.argsort(joined[0], kind="stable")
+        return Sightings(*(each[order] for each in joined))
 
     @cached_property
     def contacts(self) -> tuple[Int32[np.ndarray, " pairs"], Int32[np.ndarray, " pairs"]]:
