@@ -1,26 +1,29 @@
 """One click, all views: IoU after 1, 3 and 5 prompts, and the published protocols.
 
-    python benchmarks/click.py rooms:2 rooms:3 shelf statue --data ../shared/data --out out/click
-    python benchmarks/click.py statue --protocol spin-mask spin-points --data ../shared/data
+    python benchmarks/one_click.py rooms:2 rooms:3 shelf --data ../shared/data --out out/click.json
+    python benchmarks/one_click.py statue --protocol spin-mask spin-points --data ../shared/data
 
-Scenes: `rooms:SEED` (synthetic), `shelf` (APC), `statue` (SPIn-NeRF), `hololens`, `livingroom`
-(both with `--truth FOLDER`, made by rendering their true clouds into the views, FOLDER/NAME/*.png),
-`nvos:FOLDER` (NVOS's layout for one task).
+Scenes: `rooms:SEED` (synthetic), `shelf` (APC), `statue` (SPIn-NeRF; `--run` is a run of its
+photos), `hololens`, `livingroom` (both with `--truth FOLDER`, made by rendering their true clouds
+into the views, FOLDER/SCAN/instance/VIEW.png), `nvos:SCENE` (`--nvos ROOT` in NVOS's layout and
+`--run` of the scene's photos; the data could not be had, so this was tried on a made-up one).
 
 Protocols, printed with every number:
 
 * `one-click`: the first prompt is in the first view that shows at least 1 % of its pixels of the
-  object (`--first largest`: in the one that shows most of it), at the pixel farthest from the edge of its true mask; each further one at the centre of
-  the largest error of the view with the smallest IoU. IoU is the mean over the other views than the
-  prompted ones that show the object with at least 0.1 % of their pixels; absent views count in the
-  column `false`: the share of them with a mask of more than 0.1 %. Objects are averaged in a scene.
-  With `perfect` each prompted view gives its true mask; with `regions` a segmenter without weights
-  answers there and is asked everywhere; with `clicks` there are only clicks.
+  object (`--first largest`: in the one that shows most of it), at the pixel farthest from the edge
+  of its true mask; each further one at the centre of the largest error of the view with the
+  smallest IoU. IoU is the mean over the views that show the object with at least 0.1 % of their pixels,
+  without the first prompted one; absent views count in `false`: the share of them with a mask of
+  more than 0.1 %. Objects are averaged in a scene. With `perfect` each prompted view gives its true
+  mask, and is not scored; with `regions` a segmenter without weights answers there and is asked
+  everywhere; with `clicks` there are only clicks; `random-sam` shows that a network runs.
 * `spin-mask`: the whole true mask of the first view; foreground IoU and accuracy of every other
   view, averaged. `spin-points`: positive and negative points drawn from that mask; count and seed
   are printed.
-* `nvos`: points drawn from both scribbles of the reference view; the one target view is scored.
-  The target picture is used (its depth and colours), as in online protocols.
+* `nvos`: `--points` drawn from the positive and negative scribbles of the reference view (MV-SAM's
+  count is 8 2); IoU and accuracy of the one target view. The target picture is used (its points and
+  colours), as in online protocols.
 
 Accuracy is both the plain share of pixels and the mean of the two classes.
 """
@@ -33,7 +36,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +48,7 @@ from lift3d.correction.clicks.preparing import place_of
 from lift3d.datasets import read_scene
 from lift3d.datasets.selection import select
 from lift3d.reconstruction import fusion
-from lift3d.scene import Camera, Prompt, Scene, View
+from lift3d.scene import Prompt, Scene
 from lift3d.scene.labelmaps import read_label_map
 from lift3d.segmentation.regions import Regions, RegionsConfig
 
@@ -110,52 +112,20 @@ def scan(data: Path, folder: str, truth: Path, views: int) -> Case:
         view.name: read_label_map(truth / f"{view.name}.png").astype(np.int32)
         for view in scene.views
     }
-    classes = json.loads((data / "real_truth" / folder / "annotation.json").read_text())
+    classes = json.loads((data / "real_truth" / folder / "classes.json").read_text())
     return prepared(folder, scene, lambda: by_id(scene, maps, structure(classes)))
 
 
-def structure(annotation: Any) -> set[int]:
+def structure(classes: Mapping[str, str]) -> set[int]:
     """Ids of walls, floor and ceiling, which nobody clicks."""
-    found = set()
-    for each in annotation.get("objects", annotation) if isinstance(annotation, dict) else []:
-        if isinstance(each, dict) and any(
-            word in str(each.get("name", each.get("class", ""))).lower()
-            for word in ("wall", "floor", "ceiling")
-        ):
-            found.add(int(each.get("id", each.get("label", -1))))
-    return found
+    words = ("wall", "floor", "ceiling")
+    return {int(each) for each, name in classes.items() if name in words}
 
 
 def shelf(data: Path) -> Case:
     scene = read_scene(data / "apc_shelf_scene0000")
     maps = {view.name: view.instances() for view in scene.views}
     return prepared("shelf", scene, lambda: by_id(scene, maps))
-
-
-def statue_views(data: Path) -> tuple[View, ...]:
-    """The views with LLFF's poses: columns of R are down, right, back; see SOURCE.md."""
-    from PIL import Image
-
-    folder = data / "spinnerf_statue"
-    rows = np.load(folder / "poses_bounds.npy")
-    paths = sorted((folder / "images").glob("*.png"))
-    views = []
-    for path, row in zip(paths, rows, strict=True):
-        block = row[:15].reshape(3, 5)
-        down, right, back = block[:, 0], block[:, 1], block[:, 2]
-        pose = np.eye(4)
-        pose[:3, :3] = np.stack([right, down, -back], 1)
-        pose[:3, 3] = block[:, 3]
-        K = np.array([[740.3 / 2, 0, 251.5], [0, 742.6 / 2, 188.5], [0, 0, 1]])
-        views.append(View(path.stem, Camera(K, 504, 378, pose), partial(_rgb, path)))
-    del Image
-    return tuple(views)
-
-
-def _rgb(path: Path) -> np.ndarray:
-    from PIL import Image
-
-    return np.asarray(Image.open(path).convert("RGB"))
 
 
 def statue(data: Path, run: Path | None = None) -> Case:
@@ -168,6 +138,53 @@ def statue(data: Path, run: Path | None = None) -> Case:
         for view in scene.views
     }
     return prepared("statue", scene, lambda: {"statue": truth})
+
+
+NVOS = {
+    "fern": ("IMG_4038", "IMG_4027"),
+    "flower": ("IMG_2983", "IMG_2962"),
+    "fortress": ("IMG_1821", "IMG_1800"),
+    "horns_center": ("DJI_20200223_163055_437", "DJI_20200223_163024_597"),
+    "horns_left": ("DJI_20200223_163055_437", "DJI_20200223_163024_597"),
+    "leaves": ("IMG_3011", "IMG_2997"),
+    "orchids": ("IMG_4479", "IMG_4480"),
+    "trex": ("DJI_20200223_163607_906", "DJI_20200223_163619_411"),
+}
+"""Reference and target view of each task; sources disagree about orchids."""
+
+
+def scribbles(root: Path, scene: str) -> tuple[np.ndarray, np.ndarray]:
+    """Positive and negative scribbles of a task: pictures whose names begin with pos and neg."""
+    found = []
+    for word in ("pos", "neg"):
+        files = sorted((root / "scribbles" / scene).glob(f"{word}*.png"))
+        if not files:
+            raise SystemExit(f"{root}/scribbles/{scene} has no {word}*.png")
+        found.append(np.any([read_label_map(each) > 0 for each in files], axis=0))
+    return found[0], found[1]
+
+
+def nvos(
+    case: Case, root: Path, scene: str, points: tuple[int, int], seed: int, config: ClickConfig
+) -> dict[str, float]:
+    """Scores of the target view."""
+    reference, target = NVOS[scene]
+    rng = np.random.default_rng(seed)
+    inside, outside = (
+        drawn(mask, count, rng) for mask, count in zip(scribbles(root, scene), points, strict=True)
+    )
+    sign = np.arange(len(inside) + len(outside)) < len(inside)
+    prompt = Prompt(np.concatenate([inside, outside]), sign)
+    truth = read_label_map(root / "masks" / scene / f"{target}_mask.png") > 0
+    found = answer(case.place, [{reference: prompt}], None, config).in_view(target)[0].mask
+    return scored({target: found}, {target: truth}, [])
+
+
+def photographed(run: Path, name: str) -> Case:
+    """A run of photos, without truth."""
+    from lift3d.run.run import Run
+
+    return prepared(name, Run.open(run).whole_scene, dict)
 
 
 def centre(mask: np.ndarray) -> np.ndarray:
@@ -237,7 +254,9 @@ def one_click(
     case: Case, truth: Masks, how: str, config: ClickConfig, clicks: int
 ) -> tuple[list[dict[str, float]], Answer]:
     """Scores after each prompt."""
-    segmenter = Regions(RegionsConfig()) if how == "regions" else None
+    segmenter = {"regions": lambda: Regions(RegionsConfig()), "random-sam": random_sam}.get(
+        how, lambda: None
+    )()
     view = first_view(truth)
     told: dict[str, tuple[list[np.ndarray], list[bool]]] = {view: ([centre(truth[view])], [True])}
     rows = []
@@ -294,6 +313,42 @@ def spin(case: Case, points: tuple[int, int] | None, seed: int, config: ClickCon
     return rows
 
 
+def random_sam() -> Any:
+    """SAM 2 of a small size with random weights: it shows only that a network runs."""
+    import tempfile
+
+    import transformers as t
+
+    from lift3d.segmentation.sam_transformers import SamTransformersConfig
+
+    backbone = {
+        "hidden_size": 8, "image_size": [256, 256], "blocks_per_stage": [1, 1, 2, 1],
+        "embed_dim_per_stage": [8, 16, 32, 64], "num_attention_heads_per_stage": [1, 1, 2, 2],
+        "window_size_per_stage": [8, 4, 4, 2], "global_attention_blocks": [3],
+        "model_type": "sam2_hiera_det_model",
+    }  # fmt: skip
+    vision = {
+        "backbone_config": backbone,
+        "backbone_channel_list": [64, 32, 16, 8],
+        "backbone_feature_sizes": [[64, 64], [32, 32], [16, 16]],
+        "fpn_hidden_size": 32,
+    }
+    decoder = {
+        "hidden_size": 32,
+        "mlp_dim": 64,
+        "num_attention_heads": 2,
+        "iou_head_hidden_dim": 32,
+    }
+    prompt = {"hidden_size": 32, "image_size": 256, "patch_size": 16}
+    folder = tempfile.mkdtemp()
+    config = t.Sam2Config(
+        vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder
+    )
+    t.Sam2Model(config).save_pretrained(folder)
+    t.Sam2ImageProcessor(size={"height": 256, "width": 256}).save_pretrained(folder)
+    return SamTransformersConfig(checkpoint=folder).build()
+
+
 def copied(truth: Masks) -> dict[str, np.ndarray]:
     first = first_view(truth)
     return dict.fromkeys(truth, truth[first])
@@ -334,6 +389,8 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
             yield shelf(options.data)
         elif word == "statue":
             yield statue(options.data, options.run)
+        elif word == "nvos":
+            yield photographed(options.run, name)
         elif word in FOLDERS:
             folder = FOLDERS[word]
             yield scan(options.data, folder, options.truth / folder / "instance", options.views)
@@ -380,6 +437,11 @@ def measure(case: Case, options: argparse.Namespace, config: ClickConfig) -> dic
             rows, _ = one_click(case, truth, "perfect", without, 1)
             floors.setdefault("hidden", []).append(rows[0])
         found["floors"] = {name: mean(rows, "iou") for name, rows in floors.items()}
+    if "nvos" in options.protocol:
+        scene = case.name.partition(":")[2]
+        for seed in range(options.seeds):
+            row = nvos(case, options.nvos, scene, tuple(options.points), seed, config)
+            found[f"nvos {options.points} seed {seed}"] = row
     if "spin-mask" in options.protocol:
         rows = spin(case, None, 0, config)
         found["spin-mask"] = {
@@ -400,9 +462,10 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--run", type=Path, help="a run of the statue's photos")
     parser.add_argument(
         "--protocol", nargs="+", default=["one-click"],
-        choices=["one-click", "spin-mask", "spin-points"],
+        choices=["one-click", "spin-mask", "spin-points", "nvos"],
     )  # fmt: skip
     parser.add_argument("--how", nargs="+", default=["perfect", "clicks", "regions"])
+    parser.add_argument("--nvos", type=Path, help="folder in NVOS's layout")
     parser.add_argument("--first", choices=("first", "largest"), default="first")
     parser.add_argument("--clicks", type=int, default=5)
     parser.add_argument("--views", type=int, default=24)
