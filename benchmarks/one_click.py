@@ -15,9 +15,9 @@ Protocols, printed with every number:
   of its true mask; each further one at the centre of the largest error of the view with the
   smallest IoU. IoU is the mean over the views that show the object with at least 0.1 % of their
   pixels, without the first prompted one; absent views count in `false`: the share of them with a
-  mask of more than 0.1 %. Objects are averaged in a scene. With `perfect` each prompted view gives its true
-  mask, and is not scored; with `regions` a segmenter without weights answers there and is asked
-  everywhere; with `clicks` there are only clicks; `random-sam` shows that a network runs.
+  mask of more than 0.1 %. Objects are averaged in a scene. With `perfect` each prompted view gives
+  its true mask, and is not scored; with `regions` a segmenter without weights answers there and is
+  asked everywhere; with `clicks` there are only clicks; `random-sam` shows that a network runs.
 * `spin-mask`: the whole true mask of the first view; foreground IoU and accuracy of every other
   view, averaged. `spin-points`: positive and negative points drawn from that mask; count and seed
   are printed.
