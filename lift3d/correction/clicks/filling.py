@@ -19,6 +19,9 @@ SURE = 2.0
 """Conductance of a superpixel's exit per point that it shows, relative to one border pixel."""
 CLICK = 100.0
 """Conductance of a clicked superpixel's exit."""
+LEAK = 0.05
+"""Conductance of each superpixel's exit to outside, per square root of its pixels: sky and leaves
+behind an object show no points, and the walk would stay in them."""
 LONGEST = 320
 """Longer side, in pixels, at which superpixels are computed."""
 
@@ -89,7 +92,8 @@ class Superpixels:
         import cv2
 
         count = len(self.colour)
-        to_in, to_out = np.zeros(count), np.zeros(count)
+        size = np.bincount(self.leaf.ravel(), minlength=count)
+        to_in, to_out = np.zeros(count), LEAK * np.sqrt(size)
         if probability is not None:
             value = probability[self.point]
             to_in += SURE * np.bincount(self.at, value, count)

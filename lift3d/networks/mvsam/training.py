@@ -139,9 +139,8 @@ def perturbed(
     size = int(rng.integers(-reach, reach + 1))
     around = np.ones((2 * abs(size) + 1,) * 2, np.uint8)
     changed = (cv2.dilate if size > 0 else cv2.erode)(mask.astype(np.uint8), around)
-    move = np.float32(
-        [[1, 0, rng.integers(-reach, reach + 1)], [0, 1, rng.integers(-reach, reach + 1)]]
-    )
+    right, down = rng.integers(-reach, reach + 1, 2)
+    move = np.array([[1, 0, right], [0, 1, down]], np.float32)
     changed = cv2.warpAffine(changed, move, (width, height))
     small = cv2.resize(changed.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA)
     return (2 * small - 1) * 10
