@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import distributed
 
 from lift3d.geometry import unproject
@@ -50,6 +51,7 @@ from lift3d.networks.mvsam.training import (
 from lift3d.networks.mvsam.weights import SMALL, counted, encoder_of, save, start_from
 from lift3d.run.feed import part_of
 from lift3d.run.run import Run
+from lift3d.scene import Camera
 from lift3d.scene.errors import InputError
 from lift3d.scene.guarded.arrays import load_npz
 from lift3d.scene.guarded.json_file import load_json
@@ -133,10 +135,6 @@ class Sa1b:
 
     def sample(self, number: int) -> Sample:
         """One image."""
-        from PIL import Image
-
-        from lift3d.scene import Camera
-
         path = self.items[number]
         image = np.asarray(Image.open(path).convert("RGB"))
         camera = Camera(np.eye(3), image.shape[1], image.shape[0])

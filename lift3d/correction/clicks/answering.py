@@ -38,9 +38,6 @@ class ClickConfig:
     """Weight of the edges between superpoints; 0 has no graph."""
     visible: bool = True
     """Whether a point must be visible to be decided by a mask. False is a floor to compare with."""
-    ask: bool = True
-    """Whether a segmenter, if there is one, is asked in all views, not only in the prompted ones.
-    """
     mixed: tuple[float, float] = (0.1, 0.9)
     """Superpoints with a share of points inside between these are divided."""
     smallest: float = 0.0005
@@ -160,7 +157,7 @@ def answer(
     result = Answer(place, objects, config, *_solved(place, evidence, config), given=given)
     if carried is not None:
         _vote(result, evidence, carried)
-    elif segmenter is not None and config.ask:
+    elif segmenter is not None:
         _vote(result, evidence, _asked(result, segmenter))
     return result
 
