@@ -19,6 +19,7 @@ class Sam2Encoder(nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.encoder: Any = model.vision_encoder.requires_grad_(False).eval()
+        self.no_memory: Tensor
         self.register_buffer("no_memory", model.no_memory_embedding.detach().clone())
         self.side: int = model.prompt_encoder.input_image_size
 
