@@ -226,7 +226,7 @@ def test_the_command_writes_a_mask_for_every_view_a_cloud_and_the_answer(run, tm
     assert len(read_cloud(out / "points.ply")) == found["points"] > 0
     assert told["used"] == {"kind": "run", "segmenter": None}
     for name in names:
-        mask = np.asarray(Image.open(out / "masks" / f"{name}.png").convert("L"))
+        mask = np.asarray(Image.open(out / "masks" / f"{name}.png"))
         assert set(np.unique(mask)) <= {0, 255}
         assert (mask > 0).sum() == found["views"][name]["pixels"]
         assert found["views"][name]["in_view"] == bool(mask.any())

@@ -46,11 +46,9 @@ def perform(asked: Click, log: Callable[[str], None]) -> Answered:
     network = None if asked.mvsam is None else open_mvsam(asked.mvsam)
     segmenter = segmenter_of(asked.segmentation)
     found = ready.prompt(objects, segmenter, asked.text, network=network)
-    found.write(asked.out)
-    for number in range(len(found.answer.objects)):
-        shown = [name for name, mask in found.masks(number).items() if mask.any()]
+    for number, shown in enumerate(found.write(asked.out)):
         log(
-            f"object {number + 1}: {len(found.points(number)):,} points, in {len(shown)} of "
+            f"object {number + 1}: {len(found.points(number)):,} points, in {shown} of "
             f"{len(ready.place.views)} views; {found.seconds['answer']:.2f} s after "
             f"{found.seconds['prepare']:.1f} s to prepare"
         )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Int64
+from PIL import Image
 
 from lift3d.correction.clicks.answering import (
     Answer,
@@ -24,7 +25,7 @@ from lift3d.correction.clicks.answering import (
 )
 from lift3d.correction.clicks.place import Place
 from lift3d.correction.clicks.preparing import place_of
-from lift3d.correction.maps import read_pixels, write_pixels
+from lift3d.correction.maps import read_pixels
 from lift3d.datasets import read_scene as open_scene
 from lift3d.datasets.selection import select
 from lift3d.export.ply import write_cloud
@@ -73,8 +74,9 @@ class Answered:
         run.edits.write()
         return tuple(made)
 
-    def write(self, folder: Path) -> None:
-        """`masks/VIEW.png` (0 or 255), `points.ply` and `answer.json`.
+    def write(self, folder: Path) -> tuple[int, ...]:
+        """`masks/VIEW.png` (0 or 255), `points.ply` and `answer.json`; how many views show each
+        object.
 
         With several objects `masks/NUMBER/VIEW.png`, NUMBER from 1, and labels 1, 2, ... in the
         cloud.
@@ -85,7 +87,8 @@ class Answered:
             for name, found in self.answer.views():
                 for number, each in enumerate(found):
                     own = part / str(number + 1) if count > 1 else part
-                    write_pixels(own / f"{name}.png", each.mask)
+                    with atomic(own / f"{name}.png") as file:
+                        Image.fromarray(each.mask.astype(np.uint8) * 255).save(file)
                 views[name] = [
                     {
                         "in_view": bool(each.mask.any()),
@@ -123,6 +126,9 @@ class Answered:
         }
         with atomic(folder / "answer.json") as file:
             file.write_text(json.dumps(content, indent=1))
+        return tuple(
+            sum(found[number]["in_view"] for found in views.values()) for number in range(count)
+        )
 
 
 @dataclass(eq=False)

@@ -21,8 +21,8 @@ CLICK = 100.0
 """Conductance of a clicked superpixel's exit."""
 LEAK = 0.01
 """Conductance of each superpixel's exit to outside, per square root of its pixels: sky and leaves
-behind an object show no points, and the walk would stay in them. Chosen on the statue, where the IoU of
-the worst view rises from 0.66 to 0.89; the shelf is the same with and without."""
+behind an object show no points, and the walk would stay in them. Chosen on the statue, where the
+IoU of the worst view rises from 0.66 to 0.89; the shelf is the same with and without."""
 LONGEST = 320
 """Longer side, in pixels, at which superpixels are computed."""
 
