@@ -208,8 +208,10 @@ def iou(mask: np.ndarray, truth: np.ndarray) -> float:
     return float((mask & truth).sum() / max((mask | truth).sum(), 1))
 
 
-def worst_error(found: Masks, truth: Masks, skip: Sequence[str]) -> tuple[str, np.ndarray, bool]:
-    """View, pixel and sign of the next click: the centre of the largest error."""
+def worst_error(
+    found: Masks, truth: Masks, skip: Sequence[str]
+) -> tuple[str, np.ndarray | None, bool]:
+    """View, pixel and sign of the next click: the centre of the largest error; None without."""
     import cv2
 
     shown = [n for n in truth if truth[n].sum() >= SHOWN * truth[n].size and n not in skip]
@@ -225,7 +227,7 @@ def worst_error(found: Masks, truth: Masks, skip: Sequence[str]) -> tuple[str, n
             largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
             if stats[largest, cv2.CC_STAT_AREA] > area:
                 best, area, sign = parts == largest, stats[largest, cv2.CC_STAT_AREA], positive
-    return view, centre(best), sign
+    return view, None if best is None else centre(best), sign
 
 
 def scored(found: Masks, truth: Masks, skip: Sequence[str]) -> dict[str, float]:
@@ -264,6 +266,9 @@ def one_click(
         if number:
             skip = list(told) if how == "perfect" else ()
             view, xy, positive = worst_error(found, truth, skip)
+            if xy is None:  # nothing is wrong
+                rows.append(rows[-1])
+                continue
             told.setdefault(view, ([], []))
             told[view][0].append(xy)
             told[view][1].append(positive)

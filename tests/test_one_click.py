@@ -47,7 +47,9 @@ def test_clicks_until_an_iou_are_counted(bench):
 
 
 def test_the_prompted_view_is_not_scored_and_absent_views_count_apart(bench):
-    full, empty = np.ones((40, 40), bool), np.zeros((40, 40), bool)
+    empty = np.zeros((40, 40), bool)
+    full = empty.copy()
+    full[:, :20] = True
     truth = {"a": full, "b": full, "c": empty}
     found = {"a": empty, "b": full, "c": full}
     row = bench.scored(found, truth, ["a"])
