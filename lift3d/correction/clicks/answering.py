@@ -323,7 +323,8 @@ def _strength(place: Place, edges: np.ndarray) -> Float64[np.ndarray, " edges"]:
 
 def _asked(result: Answer, segmenter: Segmenter) -> list[Carried]:
     """What the segmenter answers in every other view that sees an object, for each object."""
-    place, answers = result.place, []
+    place = result.place
+    answers: list[Carried] = []
     for number, prompts in enumerate(result.objects):
         chosen = np.zeros(len(place.points), bool)
         chosen[result.points(number)] = True

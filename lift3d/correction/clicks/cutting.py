@@ -44,8 +44,9 @@ def cut_out(
     if not inside.any() or inside.all():
         return None
     cv2.setRNGSeed(0)
-    models = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.grabCut(image, state, None, *models, ROUNDS, cv2.GC_INIT_WITH_MASK)
+    back, front = np.zeros((1, 65)), np.zeros((1, 65))
+    no_box = (0, 0, 1, 1)
+    cv2.grabCut(image, state, no_box, back, front, ROUNDS, cv2.GC_INIT_WITH_MASK)
     mask = (state == cv2.GC_FGD) | (state == cv2.GC_PR_FGD)
     _, parts = cv2.connectedComponents(mask.astype(np.uint8))
     clicked = prompt.xy[prompt.positive].round().astype(int)
