@@ -151,11 +151,11 @@ def associate(
         *_account(seen, assignments, cluster, int(label.max(initial=0)), count),
         tolerance,
         assignments,
-        _by_evidence(fine, a, b, difference, label),
+        by_evidence(fine, a, b, difference, label),
     )
 
 
-def _by_evidence(
+def by_evidence(
     fine: Int32[np.ndarray, " points"],
     a: Int32[np.ndarray, " edges"],
     b: Int32[np.ndarray, " edges"],

@@ -20,7 +20,7 @@ from lift3d.scene.errors import InputError, did_you_mean
 from lift3d.scene.registry import KINDS
 
 T = TypeVar("T")
-TAKES_BACKENDS = ("lift", "batch", "info", "demo")
+TAKES_BACKENDS = ("lift", "batch", "info", "demo", "click")
 """The commands with fields for backends."""
 
 

@@ -6,13 +6,20 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro import MISSING
-from tyro.conf import Positional, Suppress, UseAppendAction
+from tyro.conf import Positional, Suppress, UseAppendAction, arg
 
 from lift3d import segmentation
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.export.content import Options
 from lift3d.run.batch.workers import Workers
-from lift3d.run.settings import AutoReader, AutoTracking, Choice, LiftConfig, without_extras
+from lift3d.run.settings import (
+    AutoReader,
+    AutoReconstruction,
+    AutoTracking,
+    Choice,
+    LiftConfig,
+    without_extras,
+)
 from lift3d.scene.errors import InputError
 from lift3d.scene.printing import to_stdout
 from lift3d.scene.workers.views import ViewWorkers
@@ -158,6 +165,57 @@ class Why:
         from lift3d.run.run import Run
 
         to_stdout(Run.open(self.folder).why(self.view, (self.x, self.y)))
+
+
+@dataclass(frozen=True)
+class Click:
+    """One click, all views: the object at a pixel, as a mask in every view and as points.
+
+    INPUT is a run, a scan with poses and depth, or photos, which are reconstructed first. OUT gets
+    masks/VIEW.png (0 or 255), points.ply and answer.json. docs/clicking.md has examples.
+    """
+
+    input: Positional[Path]
+    """A run folder, or what `lift3d lift` takes."""
+    out: Path
+    """Folder for the answer."""
+    view: str | None = None
+    """Name of the view that the prompts are in."""
+    at: UseAppendAction[tuple[str, ...]] = ()
+    """A pixel X,Y on the object (column,row), or VIEW:X,Y in another view; once for each."""
+    not_: Annotated[UseAppendAction[tuple[str, ...]], arg(name="not")] = ()
+    """A pixel that is not on the object, as --at."""
+    box: str | None = None
+    """X0,Y0,X1,Y1 around the object."""
+    mask: Path | None = None
+    """A black and white picture: the true mask of the object in the view."""
+    text: str | None = None
+    """The name or the class of objects of a run, instead of prompts."""
+    prompts: Path | None = None
+    """A JSON file with prompts for several objects, which compete for the pixels."""
+    mvsam: Path | None = None
+    """Weights of MV-SAM (pipelines/train_mvsam.py): the network is asked in all views at once."""
+    keep: bool = False
+    """Also make it an object of the run, as an edit."""
+    views: int | None = None
+    """Of a scan: use at most this many views, as `lift3d lift` does."""
+    stride: int = 1
+    """Of a scan: use every n-th view."""
+    voxel: float | None = None
+    """Of a scan: voxel side of the fused cloud."""
+    reader: Choice = field(default_factory=AutoReader)
+    """Of a scan: its format (default: found from its files)."""
+    reconstruction: Choice = field(default_factory=AutoReconstruction)
+    """Of a scan: where cameras and depth come from."""
+    segmentation: Choice = field(default_factory=segmentation.BACKENDS["regions"])
+    """What is asked about prompts, in all views. `regions`, the default, is not: its masks are
+    surfaces, and the points alone are better."""
+
+    def run(self, command: Sequence[str]) -> None:
+        """Answer, write, and print where the object is."""
+        from lift3d.cli.clicking import perform
+
+        perform(self, to_stdout)
 
 
 @dataclass(frozen=True)
@@ -405,6 +463,15 @@ EXAMPLES: dict[type, tuple[str, ...]] = {
         "lift3d view out/kitchen --screenshot kitchen.png",
     ),
     Why: ("lift3d why out/kitchen 000120 412 230",),
+    Click: (
+        "lift3d click out/kitchen --view 000120 --at 412,230 --out out/chair",
+        "lift3d click out/kitchen --view 000120 --at 412,230 --not 500,260 --at 000140:90,200 \\",
+        "    --out out/chair --keep",
+        "lift3d click scans/kitchen --view 000120 --mask chair.png --out out/chair",
+        "lift3d click photos --view IMG_2707 --box 210,120,370,345 --out out/statue \\",
+        "    segmentation:sam --segmentation.checkpoint sam_vit_b",
+        "lift3d click out/kitchen --text chair --out out/chairs",
+    ),
     Edit: (
         "lift3d edit out/kitchen merge 41 37",
         "lift3d edit out/kitchen split 25 --at 1.2,0.4,0.9 --at 1.3,0.4,0.9",

@@ -60,7 +60,8 @@ def _number(word: str, what: str) -> int:
     return int(word)
 
 
-def _numbers(text: str, count: int, option: str, example: str) -> list[float]:
+def numbers(text: str, count: int, option: str, example: str) -> list[float]:
+    """Numbers between commas; InputError where there are not `count`."""
     try:
         found = [float(each) for each in text.split(",")]
     except ValueError:
@@ -75,12 +76,12 @@ def _split(edits: Edits, asked: Asked) -> Any:
         raise InputError("split takes one object, and --at X,Y,Z for each thing in it")
     each = asked.first()
     if asked.plane is not None:
-        return edits.cut(each, _numbers(asked.plane, 4, "--plane", "1,0,0,-2.5"), asked.who)
+        return edits.cut(each, numbers(asked.plane, 4, "--plane", "1,0,0,-2.5"), asked.who)
     if asked.parts is not None:
         return edits.divide(each, asked.parts, asked.who)
     if not asked.at:
         return edits.separate(each, asked.who)
-    clicks = [_numbers(text, 3, "--at", "1.2,0.4,0.9") for text in asked.at]
+    clicks = [numbers(text, 3, "--at", "1.2,0.4,0.9") for text in asked.at]
     return edits.split(each, clicks, who=asked.who)
 
 

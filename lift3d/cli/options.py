@@ -79,7 +79,8 @@ def _of_backend(
 def _names(settings: type, prefix: str = "") -> Iterator[str]:
     """The options of a class of settings, those of nested settings with dots."""
     for each in fields(settings):
-        name = prefix + each.name.replace("_", "-")
+        # `not` is a word of Python, so its field is `not_`.
+        name = prefix + each.name.rstrip("_").replace("_", "-")
         nested = None if each.default_factory is MISSING else each.default_factory()
         yield f"--{name}"
         if is_dataclass(nested) and not (not prefix and each.name in CHOICES):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float32, Int32, Int64
+from jaxtyping import Bool, Float32, Int32, Int64
 
 from lift3d.association.surface import Edges, Surface
 from lift3d.scene.errors import InputError
@@ -61,6 +61,11 @@ class JoinTree:
         """Indices of the points of a node, ascending."""
         low, high = self._first[self._start[node]], self._first[self._end[node]]
         return np.sort(self._members[low:high]).astype(np.int64)
+
+    def leaves_of(self, node: int) -> Bool[np.ndarray, " superpoints"]:
+        """Which superpoints a node has."""
+        place = self._start[: len(self._own)]
+        return (place >= self._start[node]) & (place < self._end[node])
 
     def holds(self, node: int, point: int) -> bool:
         """Whether a node holds a point."""

@@ -40,6 +40,9 @@ from lift3d.scene.progress import Progress
 
 if TYPE_CHECKING:
     from lift3d.run.edits import Edits
+    from lift3d.run.prompting import Answered, Clickable
+    from lift3d.scene import Prompt
+    from lift3d.scene.protocols import Segmenter
 
 
 class Run:
@@ -216,6 +219,28 @@ class Run:
         from lift3d.run.edits import Edits
 
         return Edits(self)
+
+    @cached_property
+    def clickable(self) -> Clickable:
+        """The run made ready for prompts; it looks at every view once."""
+        from lift3d.run.prompting import of_run
+
+        return of_run(self)
+
+    def prompt(
+        self,
+        prompts: Mapping[str, Prompt] | Sequence[Mapping[str, Prompt]] = (),
+        segmenter: Segmenter | None = None,
+        text: str | None = None,
+    ) -> Answered:
+        """One click, all views: the object that prompts in any views mean, in all of them.
+
+        `prompts` are by view name; a list of such tables means several objects, which compete for
+        pixels. A prompt's `mask` is the true answer in its view. `text` names objects of the run
+        instead. A segmenter is asked in every view. `lift3d click` does the same.
+        """
+        self.clickable.place.label = self.edits.label
+        return self.clickable.prompt(prompts, segmenter, text)
 
     @property
     def corrections(self) -> Corrections:

@@ -1,0 +1,400 @@
+"""From prompts to the probability of every point, and to a mask in every view."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int64
+
+from lift3d.correction.clicks.asking import ask, first_mask
+from lift3d.correction.clicks.cutting import cut_out
+from lift3d.correction.clicks.evidence import ASKED, PROMPTED, Evidence, sides
+from lift3d.correction.clicks.nodes import clicked, explaining
+from lift3d.correction.clicks.place import Place, edges_of
+from lift3d.correction.clicks.walker import walk
+from lift3d.geometry import project
+from lift3d.geometry.lens import inside as in_image
+from lift3d.geometry.lens import nearest as nearest_pixel
+from lift3d.geometry.visibility import Sightings
+from lift3d.scene import Masks, Prompt
+from lift3d.scene.errors import InputError
+from lift3d.scene.protocols import Segmenter
+
+Prompts = Mapping[str, Prompt]
+"""The prompts of one object, by view."""
+Carried = Mapping[str, tuple[Bool[np.ndarray, "height width"], float]]
+"""Masks of an object that were not given, and their scores, by view."""
+
+
+@dataclass(frozen=True)
+class ClickConfig:
+    """How prompts become an answer; the defaults are those that were measured best."""
+
+    lookup: float = 1.0
+    """Weight of the looked-up nodes for points that no mask decides; 0 does not look up."""
+    graph: float = 1.0
+    """Weight of the edges between superpoints; 0 has no graph."""
+    visible: bool = True
+    """Whether a point must be visible to be decided by a mask. False is a floor to compare with."""
+    mixed: tuple[float, float] = (0.1, 0.9)
+    """Superpoints with a share of points inside between these are divided."""
+    smallest: float = 0.0005
+    """Share of the image below which an object is not in a view."""
+
+
+EVIDENCE = 20.0
+"""Conductance to the exits per known point, relative to a border of one pair of points."""
+ODDS = (0.02, 50.0)
+"""Bounds of the odds that two superpoints are one object."""
+UNKNOWN_EDGE = 0.1
+"""Strength of an edge that the association does not have."""
+
+
+@dataclass(frozen=True, eq=False)
+class InView:
+    """One object in one view."""
+
+    mask: Bool[np.ndarray, "height width"]
+    score: float
+    """Mean probability of its pixels, 0 to 1; 0 where it is not in the view."""
+    used: str
+    """`prompt`: the mask was given; `segmenter`; `points`."""
+
+
+@dataclass(eq=False)
+class Answer:
+    """All objects of one question."""
+
+    place: Place
+    objects: Sequence[Prompts]
+    config: ClickConfig
+    probability: Float64[np.ndarray, "objects points"]
+    lookup_iou: list[float]
+    """How well the looked-up nodes explain the prompted masks; NaN without masks."""
+    given: list[dict[str, Bool[np.ndarray, "height width"]]]
+    """Masks of prompted views, by object."""
+    asked: list[dict[str, Bool[np.ndarray, "height width"]]] = field(default_factory=list)
+    """Masks of a segmenter in the other views, by object."""
+
+    def points(self, number: int = 0) -> Int64[np.ndarray, " members"]:
+        """The points of an object; they belong to the most probable one."""
+        best = self.probability.argmax(0) == number
+        return np.flatnonzero(best & (self.probability[number] > 0.5)).astype(np.int64)
+
+    def views(self) -> Iterator[tuple[str, list[InView]]]:
+        """Each view with all objects in it, one view at a time."""
+        for name in self.place.views:
+            yield name, self.in_view(name)
+
+    def in_view(self, name: str) -> list[InView]:
+        """The objects in a view; a pixel is of at most one."""
+        maps = np.stack([self._map(number, name) for number in range(len(self.objects))])
+        best = maps.argmax(0)
+        found = []
+        for number, own in enumerate(maps):
+            mask = (own > 0.5) & (best == number)
+            used = "points"
+            if name in self.given[number]:
+                used = "prompt"
+            elif self.asked and name in self.asked[number]:
+                used = "segmenter"
+            if mask.sum() < self.config.smallest * mask.size and used != "prompt":
+                mask = np.zeros_like(mask)
+            score = float(own[mask].mean()) if mask.any() else 0.0
+            found.append(InView(mask, round(score, 4), used))
+        return found
+
+    def _map(self, number: int, name: str) -> Float32[np.ndarray, "height width"]:
+        """Probability of each pixel; a mask that was given or accepted replaces that of points."""
+        if name in self.given[number]:
+            return self.given[number][name].astype(np.float32)
+        if self.asked and name in self.asked[number]:
+            return self.asked[number][name] * np.float32(0.9)
+        own = pixels(self.place, name, self.probability[number], self.objects[number].get(name))
+        return own.astype(np.float32)
+
+
+def pixels(
+    place: Place,
+    name: str,
+    probability: Float64[np.ndarray, " points"],
+    prompt: Prompt | None = None,
+) -> Float64[np.ndarray, "height width"]:
+    """Probability of each pixel of a view, from that of the points.
+
+    Where superpixels fill the view, clicks in it count too.
+    """
+    seen = place.seen(name)
+    if seen.nearest is not None:
+        return np.append(probability, 0.0)[seen.nearest]
+    assert seen.superpixels is not None
+    clicks = None if prompt is None else (prompt.xy, prompt.positive)
+    return seen.superpixels.filled(probability, clicks)
+
+
+def answer(
+    place: Place,
+    objects: Sequence[Prompts],
+    segmenter: Segmenter | None = None,
+    config: ClickConfig = ClickConfig(),
+    carried: Sequence[Carried] | None = None,
+) -> Answer:
+    """The objects that prompts mean: one mapping from view to prompt for each.
+
+    The `mask` of a prompt is taken as the true answer in its view. `carried` are the masks of a
+    network that has seen all views, for each object; they vote as a segmenter's do. InputError
+    where an object has no positive prompt, or the view does not exist.
+    """
+    check(place, objects)
+    evidence, given = [], []
+    for prompts in objects:
+        found, masks = told(place, prompts, segmenter, config)
+        evidence.append(found)
+        given.append(masks)
+    compete(evidence)
+    result = Answer(place, objects, config, *_solved(place, evidence, config), given=given)
+    if carried is not None:
+        _vote(result, evidence, carried)
+    elif segmenter is not None:
+        _vote(result, evidence, _asked(result, segmenter))
+    return result
+
+
+def check(place: Place, objects: Sequence[Prompts]) -> None:
+    """InputError for prompts that mean no object, or lie outside of their view."""
+    for prompts in objects:
+        _check(place, prompts)
+
+
+def _check(place: Place, prompts: Prompts) -> None:
+    if not any(
+        each.positive.any() or each.box is not None or each.mask is not None
+        for each in prompts.values()
+    ):
+        raise InputError("a click on the object is needed, or a box or a mask of it")
+    for name, prompt in prompts.items():
+        camera = place.view(name).camera
+        if prompt.mask is not None and prompt.mask.shape != (camera.height, camera.width):
+            raise InputError(
+                f"the mask has {prompt.mask.shape[1]}x{prompt.mask.shape[0]} pixels; view {name} "
+                f"has {camera.width}x{camera.height}"
+            )
+        if prompt.mask is not None and not prompt.mask.any():
+            raise InputError(f"the mask for view {name} is empty")
+        size = np.array([camera.width, camera.height])
+        if ((prompt.xy < -0.5) | (prompt.xy >= size - 0.5)).any():
+            raise InputError(
+                f"a click lies outside of view {name}, which has {size[0]}x{size[1]} pixels"
+            )
+
+
+def told(
+    place: Place, prompts: Prompts, segmenter: Segmenter | None, config: ClickConfig
+) -> tuple[Evidence, dict[str, Bool[np.ndarray, "height width"]]]:
+    """What the prompts say of the points, and the masks of prompted views."""
+    evidence, masks = Evidence.none(len(place.points)), {}
+    for name, prompt in prompts.items():
+        mask = prompt.mask
+        if mask is None and (prompt.positive.any() or prompt.box is not None):
+            superpixels = place.seen(name).superpixels
+            if segmenter is not None:
+                mask = _chosen(place, name, first_mask(segmenter, place.view(name), prompt))
+            elif superpixels is not None and (place.sparse or prompt.box is not None):
+                mask = cut_out(place.view(name), superpixels, prompt)
+            elif prompt.box is not None:
+                _box(place, name, prompt.box, evidence)
+        for xy, positive in zip(prompt.xy, prompt.positive, strict=True):
+            point = point_at(place, name, xy)
+            if point is not None:
+                (evidence.positive if positive else evidence.negative).append(point)
+        if mask is not None:
+            masks[name] = mask
+            seen = place.seen(name).points if config.visible else everything(place, name)
+            evidence.add(seen, mask, PROMPTED)
+    return evidence, masks
+
+
+def _box(place: Place, name: str, box: np.ndarray, evidence: Evidence) -> None:
+    """What is outside of a box is not the object; the nodes that fill it are favoured."""
+    seen, leaves = place.seen(name).points, len(place.surface.object)
+    low, high = box.reshape(2, 2)
+    xy = np.stack([seen.column, seen.row], 1)
+    inside = ((xy >= low) & (xy <= high)).all(1)
+    evidence.looked[seen.point[~inside]] += PROMPTED
+    piece = place.surface.superpoint[seen.point]
+    own, beside = piece[inside & (piece >= 0)], piece[~inside & (piece >= 0)]
+    counts = (np.bincount(each, minlength=leaves).astype(float) for each in (own, beside))
+    found = explaining(place.tree, *counts)[0]
+    evidence.favoured = found if evidence.favoured is None else evidence.favoured & found
+
+
+def compete(evidence: Sequence[Evidence]) -> None:
+    """What is inside one object is outside of the others."""
+    inside = [each.inside.copy() for each in evidence]
+    clicks = [list(each.positive) for each in evidence]
+    for number, own in enumerate(evidence):
+        for other in range(len(evidence)):
+            if other != number:
+                own.looked += inside[other]
+                own.negative += clicks[other]
+
+
+def _solved(
+    place: Place, evidence: Sequence[Evidence], config: ClickConfig
+) -> tuple[Float64[np.ndarray, "objects points"], list[float]]:
+    found = [solve(place, each, config) for each in evidence]
+    return np.stack([probability for probability, _ in found]), [iou for _, iou in found]
+
+
+def labelled(place: Place, ids: Sequence[int], config: ClickConfig = ClickConfig()) -> Answer:
+    """The objects of a run with these ids, together, as an answer."""
+    assert place.label is not None
+    inside = np.isin(place.label, list(ids)).astype(np.float64)
+    return Answer(place, [{}], config, inside[None], [float("nan")], [{}])
+
+
+def solve(
+    place: Place, evidence: Evidence, config: ClickConfig
+) -> tuple[Float64[np.ndarray, " points"], float]:
+    """Probability of each point, and the IoU of the looked-up nodes with the masks.
+
+    Points that a mask decides keep what it says; the others have the probability of their node in
+    the graph of superpoints.
+    """
+    superpoint, surface = place.surface.superpoint, place.surface
+    leaves = len(surface.object)
+    known, share = evidence.known, evidence.share
+    inside_piece = known & (superpoint >= 0)
+    inside = np.bincount(superpoint[inside_piece], share[inside_piece], leaves)
+    outside = np.bincount(superpoint[inside_piece], 1 - share[inside_piece], leaves)
+    iou = float("nan")
+    favoured, against = clicked(
+        place.tree, evidence.positive, evidence.negative, place.object_of_piece, place.label
+    )
+    if evidence.favoured is not None:  # the nodes in a box, of which clicks choose
+        favoured = favoured if favoured.any() else evidence.favoured & ~against
+    elif known.any():
+        members, iou = explaining(place.tree, inside, outside)
+        # A click on what no mask has decided adds its object.
+        unseen = inside + outside == 0
+        favoured, against = members | (favoured & unseen), against & unseen
+    node = sides(superpoint, place.points.xyz, evidence, config.mixed)
+    divided = bool((node[node >= 0] % 2 == 1).any())
+    edges, contact = edges_of(node, *place.contacts) if divided else place.edges()
+    edges = edges if divided else 2 * edges
+    strength = _strength(place, edges // 2)
+    odds = np.clip(strength / np.maximum(1 - strength, 1e-6), *ODDS)
+    count = 2 * leaves
+    to_in, to_out = np.zeros(count), np.zeros(count)
+    some = inside_piece
+    to_in += EVIDENCE * np.bincount(node[some], share[some], count)
+    to_out += EVIDENCE * np.bincount(node[some], 1 - share[some], count)
+    size = np.bincount(node[node >= 0], minlength=count)
+    open_node = np.sqrt(size) * (to_in + to_out == 0)
+    prior = np.repeat(favoured, 2) & ~np.repeat(against, 2)
+    to_in += config.lookup * open_node * prior
+    to_out += config.lookup * open_node * ~prior + 1e-3 * open_node
+    for points, exits in ((evidence.positive, to_in), (evidence.negative, to_out)):
+        places = node[points]
+        exits[places[places >= 0]] += EVIDENCE * size[places[places >= 0]]
+    found = walk(edges[:, 0], edges[:, 1], config.graph * contact * odds, to_in, to_out)
+    probability = np.where(node >= 0, np.append(found, 0.0)[node], 0.0)
+    return np.where(known, share, probability), iou
+
+
+def _strength(place: Place, edges: np.ndarray) -> Float64[np.ndarray, " edges"]:
+    """Probability of each pair of superpoints to be one object; 1 for the halves of one."""
+    surface = place.surface
+    span = len(surface.object)
+    own = surface.edges.astype(np.int64)
+    key = own[:, 0] * span + own[:, 1]
+    order = np.argsort(key, kind="stable")
+    wanted = edges[:, 0].astype(np.int64) * span + edges[:, 1]
+    at = np.minimum(np.searchsorted(key[order], wanted), max(len(key) - 1, 0))
+    found = np.full(len(edges), UNKNOWN_EDGE)
+    if len(key):
+        hit = key[order][at] == wanted
+        found[hit] = surface.strength[order][at][hit]
+    found[edges[:, 0] == edges[:, 1]] = UNKNOWN_EDGE
+    return found
+
+
+def _asked(result: Answer, segmenter: Segmenter) -> list[Carried]:
+    """What the segmenter answers in every other view that sees an object, for each object."""
+    place = result.place
+    answers: list[Carried] = []
+    for number, prompts in enumerate(result.objects):
+        chosen = np.zeros(len(place.points), bool)
+        chosen[result.points(number)] = True
+        found = {}
+        for name in place.views:
+            if name not in prompts and chosen[place.seen(name).points.point].any():
+                coarse = pixels(place, name, result.probability[number])
+                one = ask(segmenter, place.view(name), coarse)
+                if one is not None:
+                    found[name] = one
+        answers.append(found)
+    return answers
+
+
+def _vote(result: Answer, evidence: Sequence[Evidence], carried: Sequence[Carried]) -> None:
+    """Masks that were not given vote, and all is solved again."""
+    for own, prompts, masks in zip(evidence, result.objects, carried, strict=True):
+        other = {name: each for name, each in masks.items() if name not in prompts}
+        for name, (mask, score) in other.items():
+            own.add(result.place.seen(name).points, mask, ASKED * max(score, 0.1))
+        result.asked.append({name: mask for name, (mask, _) in other.items()})
+    result.probability, result.lookup_iou = _solved(result.place, evidence, result.config)
+
+
+def _chosen(place: Place, name: str, offered: Masks) -> Bool[np.ndarray, "height width"]:
+    """Of the masks that a segmenter offers, the one that nodes of the tree explain best, times the
+    segmenter's own score. InputError where there is none.
+    """
+    best, most = None, -1.0
+    leaves = len(place.surface.object)
+    for mask, score in zip(offered.stack, offered.scores, strict=True):
+        if not mask.any():
+            continue
+        evidence = Evidence.none(len(place.points))
+        evidence.add(place.seen(name).points, mask, 1.0)
+        piece = place.surface.superpoint
+        some = evidence.known & (piece >= 0)
+        inside = np.bincount(piece[some], evidence.share[some], leaves)
+        outside = np.bincount(piece[some], 1 - evidence.share[some], leaves)
+        iou = explaining(place.tree, inside, outside)[1]
+        if float(score) * iou > most:
+            best, most = mask, float(score) * iou
+    if best is None:
+        raise InputError(
+            f"the segmenter finds nothing at this prompt in view {name}; click elsewhere"
+        )
+    return best
+
+
+def point_at(place: Place, name: str, xy: np.ndarray, near: float = 8.0) -> int | None:
+    """The point that a pixel (column, row) shows; None where none is within `near` pixels."""
+    seen = place.seen(name)
+    column, row = (int(np.floor(each + 0.5)) for each in xy)
+    if seen.nearest is not None:
+        point = int(seen.nearest[row, column])
+        return point if point >= 0 else None
+    away = np.hypot(seen.points.column - xy[0], seen.points.row - xy[1])
+    best = int(np.argmin(away)) if len(away) else -1
+    return int(seen.points.point[best]) if best >= 0 and away[best] <= near else None
+
+
+def everything(place: Place, name: str) -> Sightings:
+    """Every point that projects into a view, also hidden ones: the floor to compare with."""
+    camera = place.view(name).camera
+    xy, z = project(camera, place.points.xyz)
+    here = np.flatnonzero((z > 0) & in_image(camera, np.nan_to_num(xy, nan=-9.0)))
+    column, row = nearest_pixel(xy[here])
+    return Sightings(
+        here.astype(np.int32),
+        column.astype(np.int32),
+        row.astype(np.int32),
+        np.ones(len(here), np.float32),
+    )

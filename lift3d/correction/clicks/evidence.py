@@ -1,0 +1,111 @@
+"""What prompts say of the points: inside and outside, as far as a view really sees them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int32, Int64
+
+from lift3d.geometry.visibility import Sightings
+
+RIM = 1 / 320
+"""Share of the image's width on both sides of a mask's border that is not used, at least one pixel:
+masks and depth are not exact there. Chosen by hand."""
+PROMPTED, ASKED = 4.0, 0.5
+"""Weight of a mask that a person gave, and of one that a segmenter was asked for."""
+
+
+@dataclass(eq=False)
+class Evidence:
+    """Weighted looks at each point, and how many of them have it inside."""
+
+    inside: Float64[np.ndarray, " points"]
+    looked: Float64[np.ndarray, " points"]
+    positive: list[int]
+    """Clicked points on the object."""
+    negative: list[int]
+    """Clicked points that are not on it."""
+    favoured: Bool[np.ndarray, " superpoints"] | None = None
+    """Superpoints that fill a box."""
+
+    @staticmethod
+    def none(count: int) -> Evidence:
+        """Nothing is known of `count` points."""
+        return Evidence(np.zeros(count), np.zeros(count), [], [])
+
+    def add(self, seen: Sightings, mask: Bool[np.ndarray, "height width"], weight: float) -> None:
+        """One view's mask; what is near its border says nothing."""
+        core, clear = rimless(mask)
+        sure_in, sure_out = core[seen.row, seen.column], clear[seen.row, seen.column]
+        weights = weight * seen.confidence.astype(np.float64)
+        self.looked[seen.point] += weights * (sure_in | sure_out)
+        self.inside[seen.point] += weights * sure_in
+
+    @property
+    def known(self) -> Bool[np.ndarray, " points"]:
+        """Points that a mask has decided."""
+        return self.looked > 0
+
+    @property
+    def share(self) -> Float64[np.ndarray, " points"]:
+        """Share of the looks that have a point inside; 0 for unknown points."""
+        return self.inside / np.maximum(self.looked, 1e-12)
+
+
+def rimless(
+    mask: Bool[np.ndarray, "height width"],
+) -> tuple[Bool[np.ndarray, "height width"], Bool[np.ndarray, "height width"]]:
+    """The pixels clearly inside and clearly outside; of a mask that is all rim, all of it."""
+    import cv2
+
+    side = 2 * max(1, round(RIM * mask.shape[1])) + 1
+    around = np.ones((side, side), np.uint8)
+    # The border of the image is no border of the object.
+    core = cv2.erode(mask.astype(np.uint8), around, borderValue=1) > 0
+    clear = cv2.dilate(mask.astype(np.uint8), around, borderValue=0) == 0
+    return (core if core.any() else mask), clear
+
+
+def sides(
+    superpoint: Int32[np.ndarray, " points"],
+    xyz: np.ndarray,
+    evidence: Evidence,
+    mixed: tuple[float, float],
+) -> Int32[np.ndarray, " points"]:
+    """Superpoints, those with both sides known divided: nodes 2 s and 2 s + 1; -1 stays -1.
+
+    A superpoint is divided where the share of its known points that are inside lies between
+    `mixed`, or where clicks say both. Its unknown points go with the nearest known one.
+    """
+    from scipy.spatial import cKDTree
+
+    count = int(superpoint.max(initial=-1)) + 1
+    known, inside = evidence.known.copy(), evidence.share > 0.5
+    clicked: Int64[np.ndarray, " clicks"] = np.array(
+        [*evidence.positive, *evidence.negative], np.int64
+    )
+    of_click = np.arange(len(clicked)) < len(evidence.positive)
+    known &= superpoint >= 0
+    total = np.bincount(superpoint[known], minlength=count)
+    own = np.bincount(superpoint[known & inside], minlength=count)
+    share = own / np.maximum(total, 1)
+    both = (share > mixed[0]) & (share < mixed[1])
+    placed = superpoint[clicked]
+    for each in np.unique(placed[placed >= 0]):
+        told = of_click[placed == each]
+        both[each] |= bool(told.any() and not told.all())
+        if total[each]:  # a click against most of what the masks say
+            both[each] |= bool((told != (share[each] > 0.5)).any())
+    known[clicked] = superpoint[clicked] >= 0
+    inside[clicked] = of_click
+    node = np.where(superpoint >= 0, 2 * superpoint, -1).astype(np.int32)
+    divided = (superpoint >= 0) & np.append(both, False)[superpoint]
+    if divided.any():
+        # Superpoints are far apart along a fourth axis, so all are searched at once.
+        far = 10 * float(np.ptp(xyz, axis=0).max() + 1)
+        place = np.c_[xyz[divided].astype(np.float64), far * superpoint[divided]]
+        told_here = known[divided]
+        _, near = cKDTree(place[told_here]).query(place)
+        node[divided] += inside[divided][told_here][near].astype(np.int32)
+    return node

@@ -1,0 +1,73 @@
+"""Look up: the nodes of the tree of joins that a mask, or clicks, mean."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int32
+
+from lift3d.correction.joins import JoinTree
+from lift3d.scene.errors import InputError
+
+COST = 0.01
+"""Share of the mask that one more node has to explain. Chosen by hand."""
+
+
+def explaining(
+    tree: JoinTree,
+    inside: Float64[np.ndarray, " superpoints"],
+    outside: Float64[np.ndarray, " superpoints"],
+) -> tuple[Bool[np.ndarray, " superpoints"], float]:
+    """The set of nodes, none inside another, that explains a mask best; and its IoU.
+
+    `inside` and `outside` count the points of each superpoint that prompted views see in and out
+    of the mask. The best set has the largest inside - outside - `COST` a node; so few, large nodes
+    are preferred, and parts of them that no prompted view sees belong to the set.
+    """
+    leaves, cost = len(inside), COST * float(inside.sum())
+    total_in = np.concatenate([inside, np.zeros(len(tree.parent) - leaves)])
+    total_out = np.concatenate([outside, np.zeros(len(tree.parent) - leaves)])
+    best = np.maximum(total_in - total_out - cost, 0)
+    whole = best > 0
+    for node, (one, other) in tree.children.items():  # children come before parents
+        total_in[node] = total_in[one] + total_in[other]
+        total_out[node] = total_out[one] + total_out[other]
+        alone, apart = total_in[node] - total_out[node] - cost, best[one] + best[other]
+        whole[node] = alone > 0 and alone >= apart
+        best[node] = max(alone, apart)
+    chosen = np.zeros(len(tree.parent), bool)
+    above = tree.parent
+    for node in range(len(above) - 1, -1, -1):
+        taken = above[node] >= 0 and chosen[above[node]]
+        chosen[node] = taken or whole[node]
+    members = chosen[:leaves]
+    union = inside.sum() + outside[members].sum()
+    return members, float(inside[members].sum() / max(union, 1e-9))
+
+
+def clicked(
+    tree: JoinTree,
+    positive: list[int],
+    negative: list[int],
+    object_of: Int32[np.ndarray, " superpoints"],
+    label: Int32[np.ndarray, " points"] | None = None,
+) -> tuple[Bool[np.ndarray, " superpoints"], Bool[np.ndarray, " superpoints"]]:
+    """Superpoints of the objects of positive clicks, and of those of negative clicks.
+
+    The object of a click is that of its point, else the node that the association chose. Of an
+    object with clicks of both kinds, the largest node with a negative click and no positive one is
+    taken away.
+    """
+    favoured, against = np.zeros(len(object_of), bool), np.zeros(len(object_of), bool)
+    for point in positive:
+        if label is not None and label[point] > 0:
+            favoured |= object_of == label[point]
+        elif tree.path(point):
+            level, path = tree.level(point)
+            favoured |= tree.leaves_of(path[level])
+    for point in negative:
+        try:
+            level, path = tree.level(point, remove=positive)
+        except InputError:  # noise, or one superpoint holds both
+            continue
+        against |= tree.leaves_of(path[level])
+    return favoured & ~against, against

@@ -1,0 +1,82 @@
+"""The protocols of benchmarks/one_click.py, by hand."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from walls import wall_scene
+
+from lift3d.correction.clicks.answering import ClickConfig
+
+
+@pytest.fixture(scope="module")
+def bench():
+    path = Path(__file__).resolve().parents[1] / "benchmarks" / "one_click.py"
+    spec = importlib.util.spec_from_file_location("one_click", path)
+    module = importlib.util.module_from_spec(spec)
+    import sys
+
+    sys.modules["one_click"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def case(bench):
+    scene = wall_scene([(40, 30, 40, 5), (100, 40, 30, 9)], [0, 10, 20])
+    maps = {view.name: view.instances() for view in scene.views}
+    return bench.prepared("wall", scene, lambda: bench.by_id(scene, maps, {1}), 0.02)
+
+
+def test_the_next_click_is_at_the_centre_of_the_largest_error_of_the_worst_view(bench):
+    truth = {"a": np.zeros((40, 40), bool), "b": np.zeros((40, 40), bool)}
+    truth["a"][5:15, 5:15] = truth["b"][5:15, 5:15] = True
+    found = {"a": truth["a"].copy(), "b": truth["b"].copy()}
+    found["b"][20:35, 20:35] = True  # 225 pixels too many, more than the 50 that are missing
+    found["b"][5:15, 5:10] = False
+    view, xy, positive = bench.worst_error(found, truth, [])
+    assert (view, positive) == ("b", False)
+    assert xy.tolist() == [27, 27]
+
+
+def test_clicks_until_an_iou_are_counted(bench):
+    rows = [{"iou": 0.7}, {"iou": 0.86}, {"iou": 0.9}]
+    assert [bench.noc(rows, each) for each in (0.8, 0.85, 0.9, 0.95)] == [2, 2, 3, 4]
+
+
+def test_the_prompted_view_is_not_scored_and_absent_views_count_apart(bench):
+    empty = np.zeros((40, 40), bool)
+    full = empty.copy()
+    full[:, :20] = True
+    truth = {"a": full, "b": full, "c": empty}
+    found = {"a": empty, "b": full, "c": full}
+    row = bench.scored(found, truth, ["a"])
+    assert (row["iou"], row["false"], row["accuracy"]) == (1, 1, 1)
+
+
+def test_one_click_and_spin_run_on_a_wall(bench, case):
+    truth = case.truth["5"]
+    rows, _ = bench.one_click(case, truth, "perfect", ClickConfig(), 2)
+    assert rows[0]["iou"] > 0.9
+    assert bench.spin(case, None, 0, ClickConfig())[0]["iou"] > 0.9
+    assert bench.spin(case, (5, 5), 1, ClickConfig())[0]["iou"] >= 0
+    assert bench.scored(bench.copied(truth), truth, ["view000"])["iou"] < 0.9
+    assert bench.scored(bench.nearest_label(case, truth), truth, ["view000"])["iou"] > 0.9
+
+
+def test_nvos_layout_is_read(bench, case, tmp_path, monkeypatch):
+    monkeypatch.setitem(bench.NVOS, "wall", ("view000", "view010"))
+    mask = case.truth["5"]["view000"]
+    for name, pixels in (("pos_0_view000", mask), ("neg_0_view000", ~mask)):
+        path = tmp_path / "scribbles" / "wall" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).convert("L").save(path)
+    target = tmp_path / "masks" / "wall" / "view010_mask.png"
+    target.parent.mkdir(parents=True)
+    Image.fromarray(case.truth["5"]["view010"]).convert("L").save(target)
+    row = bench.nvos(case, tmp_path, "wall", (8, 2), 0, ClickConfig())
+    assert row["accuracy"] > 0.5
+    with pytest.raises(SystemExit, match=r"no pos\*\.png"):
+        bench.scribbles(tmp_path, "fern")
