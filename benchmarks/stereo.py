@@ -22,6 +22,9 @@ import cv2
 import numpy as np
 
 from lift3d import open_scene
+from lift3d.geometry import project, unproject
+from lift3d.geometry.lens import inside, nearest
+from lift3d.reconstruction.colmap import ColmapConfig
 from lift3d.reconstruction.stereo import StereoConfig, dense_views, densify
 from lift3d.reconstruction.stereo.neighbours import neighbourhoods
 from lift3d.reconstruction.stereo.shots import working_camera
@@ -156,6 +159,76 @@ def measure(path: Path, count: int | None, sgbm: bool) -> None:
         line("SGBM", rows, wall / len(scene), cpu / len(scene))
 
 
+def statue(data: Path, folder: Path, poses: str) -> None:
+    """Carry the first photo's mask through the depth to the others; print the mean IoU."""
+    source = data / "spinnerf_statue"
+    masks = {each.stem: _mask(each) for each in sorted((source / "masks").iterdir())}
+    scene = _statue(source) if poses == "file" else open_scene(source / "images")
+    if poses == "colmap":
+        scene = ColmapConfig(seed=0).build().reconstruct(scene, folder=folder / "colmap")
+    print(f"spinnerf_statue, poses from {poses}, {len(scene)} of {len(masks)} photos", flush=True)
+    dense, wall, cpu = stereo(scene, folder)
+    first = dense.views[0]
+    scores = []
+    for view in dense.views[1:]:
+        carried = carry(first, masks[first.name], view)
+        truth = masks[view.name]
+        scores.append(np.sum(carried & truth) / max(np.sum(carried | truth), 1))
+    shares = [np.mean(view.depth() > 0) for view in dense.views if view.load_depth is not None]
+    print(
+        f"IoU mean {np.mean(scores):.3f}, least {np.min(scores):.3f}, over {len(scores)} photos; "
+        f"answered {np.mean(shares):.1%}; seconds a view {wall:.1f} ({cpu:.1f} of processor), "
+        f"load {os.getloadavg()[0]:.1f}"
+    )
+
+
+def carry(first: View, mask: np.ndarray, view: View) -> np.ndarray:
+    """The mask of `first` in another view: looked up where depth is known, else by watershed."""
+    depth, seen = view.depth(), first.depth()
+    shape = (view.camera.height, view.camera.width)
+    if depth is None or seen is None:
+        return np.zeros(shape, bool)
+    xyz = unproject(view.geometry_camera, depth).reshape(-1, 3)
+    known = np.isfinite(xyz[:, 0])
+    xy, z = project(first.geometry_camera, xyz[known].astype(np.float64))
+    label = np.zeros(len(xyz), np.int32)
+    there = inside(first.geometry_camera, xy) & (z > 0)
+    column, row = nearest(xy[there])
+    own = seen[row, column]
+    small = cv2.resize(mask.astype(np.uint8), seen.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    close = np.abs(own - z[there]) < 0.03 * own
+    behind = (own > 0) & (z[there] > 1.05 * own)  # hidden in the first photo
+    value = np.where(close, np.where(small[row, column] > 0, 1, 2), 0)
+    value[behind & (small[row, column] == 0)] = 2
+    index = np.flatnonzero(known)
+    label[index[there]] = value
+    label[index[~there]] = 2
+    markers = cv2.resize(
+        label.reshape(depth.shape).astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST
+    ).astype(np.int32)
+    filled = cv2.watershed(np.ascontiguousarray(view.image()[..., ::-1]), markers)
+    return np.asarray(filled == 1)
+
+
+def _mask(path: Path) -> np.ndarray:
+    return np.asarray(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)) > 0
+
+
+def _statue(source: Path) -> Scene:
+    """The photos with the poses of the file, which is LLFF's: down, right, back; twice the size."""
+    images, poses = [], []
+    files = sorted((source / "images").iterdir())
+    for row in np.load(source / "poses_bounds.npy"):
+        given = row[:15].reshape(3, 5)
+        pose = np.eye(4)
+        pose[:3] = np.stack([given[:, 1], given[:, 0], -given[:, 2], given[:, 3]], 1)
+        poses.append(pose)
+    images = [np.ascontiguousarray(cv2.imread(str(each))[..., ::-1]) for each in files]
+    K = np.array([[740.3 / 2, 0, 251.5], [0, 742.6 / 2, 188.5], [0, 0, 1]])
+    names = [each.stem for each in files]
+    return Scene.from_arrays(images, K, poses, names=names, metric=False, name="statue")
+
+
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -165,7 +238,11 @@ def main() -> None:
     )
     parser.add_argument("--views", type=int)
     parser.add_argument("--sgbm", action="store_true")
+    parser.add_argument("--statue", nargs="*", choices=["file", "colmap"], default=[])
     args = parser.parse_args()
+    for poses in args.statue:
+        with tempfile.TemporaryDirectory() as name:
+            statue(args.data, Path(name), poses)
     for scan in args.scans:
         measure(args.data / scan, args.views, args.sgbm)
 

@@ -7,7 +7,7 @@ complement; what is given pulls every pose back, so that the scale and the frame
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64
@@ -126,9 +126,7 @@ def _solved(
     E = np.einsum("nki,nkj->nij", wA, B)
     order = np.argsort(tracks.view, kind="stable")
     start = np.concatenate([[0], np.cumsum(np.bincount(tracks.view, minlength=views))])
-    cross = bsr_array(
-        (E[order], tracks.point[order], start), shape=(6 * views, 3 * points)
-    ).tocsr()
+    cross = bsr_array((E[order], tracks.point[order], start), shape=(6 * views, 3 * points)).tocsr()
     inverse = np.linalg.inv(C)
     middle = bsr_array(
         (inverse, np.arange(points), np.arange(points + 1)), shape=(3 * points, 3 * points)
@@ -136,7 +134,9 @@ def _solved(
     reduced = csc_array(block_diag(list(D)) - cross @ middle @ cross.T)
     step = splu(reduced).solve(d.ravel() - cross @ (middle @ c.ravel()))
     change = middle @ (c.ravel() - cross.T @ step)
-    moved = np.stack([_exp(each) @ at for each, at in zip(step.reshape(views, 6), pose, strict=True)])
+    moved = np.stack(
+        [_exp(each) @ at for each, at in zip(step.reshape(views, 6), pose, strict=True)]
+    )
     return moved, replaced(tracks, tracks.xyz + change.reshape(points, 3))
 
 

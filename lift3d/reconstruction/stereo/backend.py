@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,10 +21,11 @@ from lift3d.reconstruction.stereo.tracks import find_tracks
 from lift3d.scene import Camera, Depth, Scene, View
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.fingerprint import fingerprint, scene_fingerprint
+from lift3d.scene.guarded.arrays import load_npz
 from lift3d.scene.guarded.json_file import load_json
 from lift3d.scene.protocols import Seeded
 from lift3d.scene.sources import code_of
-from lift3d.scene.storage import atomic, load_arrays, save_arrays
+from lift3d.scene.storage import DAMAGED, atomic, load_arrays, save_arrays
 
 STATE = "state.json"
 AGREE = 2
@@ -114,7 +115,9 @@ class _Work:
     cameras: list[Camera] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.views = tuple(each for each in self.scene.views if each.camera.world_from_camera is not None)
+        self.views = tuple(
+            each for each in self.scene.views if each.camera.world_from_camera is not None
+        )
         self.cameras = [working_camera(each.camera, self.config.size) for each in self.views]
 
     def result(self) -> Answer:
@@ -271,7 +274,7 @@ class _Work:
 
 
 def _normals(camera: Camera, own: Estimate, depth: Depth) -> Int8[np.ndarray, "height width 3"]:
-    """Normals of the planes: the inverse depth is n @ K^-1 @ (x, y, 1) over the plane's distance."""
+    """Normals of the planes: inverse depth is n @ K^-1 @ (x, y, 1) over the plane's distance."""
     height, width = depth.shape
     x, y = np.meshgrid(np.arange(width), np.arange(height))
     by_x, by_y = own.slope[..., 0], own.slope[..., 1]
@@ -286,28 +289,19 @@ def _stored(work: Path, number: int) -> Estimate:
     return load_arrays(work / f"{number}.npz", Estimate)
 
 
-def read_depth(path: Path) -> Depth:
-    """The depth of an `Estimated`; FrameError where the file is missing or damaged."""
-    return _read(path).depth
+def read_map(path: Path, what: str) -> Depth:
+    """The depth or the confidence of an `Estimated`; FrameError where the file is damaged."""
+    found = load_npz(path, [what], FrameError, DAMAGED).get(what)
+    if found is None or found.ndim != 2 or found.dtype.kind != "f":
+        raise FrameError(f"{path} holds no {what}, one number per pixel; {DAMAGED}")
+    return found.astype(np.float32)
 
 
-def read_confidence(path: Path) -> Float32[np.ndarray, "height width"]:
-    """The confidence of an `Estimated`; FrameError where the file is missing or damaged."""
-    return _read(path).confidence
-
-
-def _read(path: Path) -> Estimated:
-    try:
-        return load_arrays(path, Estimated)
-    except InputError as error:
-        raise FrameError(str(error)) from error
-
-
-def dense_views(scene: Scene, folder: Path, camera: dict[str, Camera]) -> Iterator[View]:
+def dense_views(scene: Scene, folder: Path, camera: Mapping[str, Camera]) -> Iterator[View]:
     """The views, with the depth of `folder` where they have it."""
     for view in scene.views:
         own = camera.get(view.name)
-        if own is None:
+        if own is None or view.camera.world_from_camera is None:
             yield view
             continue
         path = folder / f"{view.name}.npz"
@@ -315,8 +309,8 @@ def dense_views(scene: Scene, folder: Path, camera: dict[str, Camera]) -> Iterat
         registered = same and not any(view.camera.distortion)
         yield replace(
             view,
-            load_depth=partial(read_depth, path),
-            load_confidence=partial(read_confidence, path),
+            load_depth=partial(read_map, path, "depth"),
+            load_confidence=partial(read_map, path, "confidence"),
             depth_camera=None if registered else own.at(view.camera.pose),
             sparse=False,
             estimated=True,

@@ -82,7 +82,8 @@ def _slopes(
     import cv2
 
     found = [
-        cv2.Sobel(inverse, cv2.CV_32F, dx, dy, ksize=5, scale=1 / 128) for dx, dy in ((1, 0), (0, 1))
+        cv2.Sobel(inverse, cv2.CV_32F, dx, dy, ksize=5, scale=1 / 128)
+        for dx, dy in ((1, 0), (0, 1))
     ]
     edge = np.hypot(*found) > step
     return [np.where(edge, np.float32(0), each) for each in found]

@@ -1,6 +1,7 @@
 """Which views a view is compared with, and in what range of depth.
 
-A view is a good neighbour where many points are seen under a good angle (Yao et al. 2018, Sec. 4.1).
+A view is a good neighbour where many points are seen under a good angle (Yao et al. 2018,
+Sec. 4.1).
 """
 
 from __future__ import annotations

@@ -45,7 +45,8 @@ def refined(
     """Improve `plane` in place; returns the cost of each pixel, 0 (best) to 2.
 
     `turn` and `shift` are as in `coarse_depth`, `least` and `most` the range of inverse depth
-    of each pixel, `step` the first change that is tried. The random changes depend on `seed` and the pixel alone.
+    of each pixel, `step` the first change that is tried. The random changes depend on `seed` and
+    the pixel alone.
     """
     args = (sources, sizes, turn.astype(np.float32), shift.astype(np.float32))
     cost = np.empty(picture.shape, np.float32)
@@ -176,7 +177,7 @@ def _pass(
                 (y * 73856093) ^ (x * 19349663) ^ ((number + 1) * 83492791) ^ (seed * 2654435761)
             ) | np.uint32(1)
             for _ in range(3):
-                state, r = _random(state)
+                state, _ = _random(state)
             for trial in range(11):
                 if trial < 8:
                     far = reach[trial]
@@ -186,9 +187,9 @@ def _pass(
                         continue
                     ux, uy = plane[i, j, 1], plane[i, j, 2]
                     u = plane[i, j, 0] + ux * np.float32(x - j) + uy * np.float32(y - i)
-                    if abs(u - w) < np.float32(1e-4) * w and far == 1:
-                        if abs(ux - wx) + abs(uy - wy) < np.float32(1e-5) * w:
-                            continue  # the same plane
+                    apart = abs(u - w) + abs(ux - wx) + abs(uy - wy)
+                    if apart < np.float32(1e-4) * w:
+                        continue  # the same plane
                 else:
                     state, r0 = _random(state)
                     state, r1 = _random(state)

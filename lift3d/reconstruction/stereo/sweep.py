@@ -11,7 +11,7 @@ from typing import no_type_check
 
 import numba
 import numpy as np
-from jaxtyping import Float32, Float64, UInt8, UInt16
+from jaxtyping import Float32, Float64, UInt8
 
 from lift3d.scene.compiled import compiled
 
@@ -43,11 +43,8 @@ def coarse_depth(
     """
     args = (sources, sizes, turn.astype(np.float32), shift.astype(np.float32))
     volume = _costs(picture, *args, inverse.astype(np.float32))
-    total = np.zeros(volume.shape, np.uint16)
-    _rows(volume, picture, total)
-    _columns(volume, picture, total, 1)
-    _columns(volume, picture, total, -1)
-    return _winners(total, float(inverse[0]), float(inverse[1] - inverse[0]))
+    paths = _paths(volume, picture)
+    return _winners(paths, float(inverse[0]), float(inverse[1] - inverse[0]))
 
 
 @compiled(parallel=True, error_model="numpy")
@@ -147,90 +144,70 @@ def _census(picture, warped, seen, cost):
                     row[x] += np.uint8((c[x] > a[x]) != (d[x] > b[x]))
         for x in range(width - 2 * REACH):
             if not (
-                seen[y - REACH, x] & seen[y + REACH, x + 2 * REACH]
-                & seen[y - REACH, x + 2 * REACH] & seen[y + REACH, x]
+                seen[y - REACH, x]
+                & seen[y + REACH, x + 2 * REACH]
+                & seen[y - REACH, x + 2 * REACH]
+                & seen[y + REACH, x]
             ):
                 row[x] = 255
 
 
-@compiled(inline="always")
-@no_type_check
-def _step(cost, before, now, total, jump):
-    """One step of a path: Eq. 13 of Hirschmueller 2008."""
-    planes = len(cost)
-    least = before[0]
-    for d in range(np.uint64(planes)):
-        least = min(least, before[d])
-    far = least + np.uint16(jump)
-    for d in range(np.uint64(planes)):
-        now[d] = min(before[d], far)
-    for d in range(np.uint64(planes - 1)):
-        now[d + 1] = min(now[d + 1], np.uint16(before[d] + np.uint16(STEP)))
-        now[d] = min(now[d], np.uint16(before[d + 1] + np.uint16(STEP)))
-    for d in range(np.uint64(planes)):
-        now[d] = np.uint16(now[d] - least + cost[d])
-        total[d] += now[d]
-
-
-@compiled(inline="always")
-@no_type_check
-def _jump(a, b):
-    """The penalty of a jump between two neighbours of these grey values."""
-    return max(STEP + 8, JUMP / (1.0 + abs(a - b) / EDGE))
-
-
 @compiled(parallel=True, error_model="numpy")
 @no_type_check
-def _rows(
+def _paths(
     volume: UInt8[np.ndarray, "height width planes"],
     picture: Float32[np.ndarray, "height width"],
-    total: UInt16[np.ndarray, "height width planes"],
-):
-    """Paths from left to right and back."""
+) -> UInt8[np.ndarray, "8 height width planes"]:
+    """The costs along the paths of each direction: Eq. 13 of Hirschmueller 2008.
+
+    One task a direction: few and long ones, so that threads seldom wait for each other. A cost is
+    at most SCALE * 24 + JUMP, which fits a byte.
+    """
     height, width, planes = volume.shape
-    for y in numba.prange(height):
-        paths = np.zeros((2, planes), np.uint16)
-        for x in range(width):
-            jump = _jump(picture[y, x], picture[y, max(x - 1, 0)])
-            _step(volume[y, x], paths[x % 2], paths[1 - x % 2], total[y, x], jump)
-        paths[:] = 0
-        for k in range(width):
-            x = width - 1 - k
-            jump = _jump(picture[y, x], picture[y, min(x + 1, width - 1)])
-            _step(volume[y, x], paths[k % 2], paths[1 - k % 2], total[y, x], jump)
+    along = np.array([[0, 1], [0, -1], [1, 0], [-1, 0], [1, 1], [-1, -1], [1, -1], [-1, 1]])
+    paths = np.empty((8, height, width, planes), np.uint8)
+    for way in numba.prange(8):
+        down, right = along[way]
+        for k in range(height):
+            y = height - 1 - k if down < 0 else k
+            for m in range(width):
+                x = width - 1 - m if right < 0 else m
+                now, cost = paths[way, y, x], volume[y, x]
+                i, j = y - down, x - right
+                if not (0 <= i < height and 0 <= j < width):
+                    now[:] = cost
+                    continue
+                apart = abs(picture[y, x] - picture[i, j])
+                jump = np.uint8(max(STEP + 8, JUMP / (1.0 + apart / EDGE)))
+                before = paths[way, i, j]
+                least = before[0]
+                for d in range(np.uint64(planes)):
+                    least = min(least, before[d])
+                far = np.uint8(least + jump)
+                for d in range(np.uint64(planes)):
+                    now[d] = min(before[d], far)
+                for d in range(np.uint64(planes - 1)):
+                    now[d + 1] = min(now[d + 1], np.uint8(before[d] + np.uint8(STEP)))
+                for d in range(np.uint64(planes - 1)):
+                    now[d] = min(now[d], np.uint8(before[d + 1] + np.uint8(STEP)))
+                for d in range(np.uint64(planes)):
+                    now[d] = np.uint8(now[d] - least + cost[d])
+    return paths
 
 
 @compiled(parallel=True, error_model="numpy")
 @no_type_check
-def _columns(
-    volume: UInt8[np.ndarray, "height width planes"],
-    picture: Float32[np.ndarray, "height width"],
-    total: UInt16[np.ndarray, "height width planes"],
-    way,
-):
-    """The three paths downwards (`way` 1) or upwards (-1)."""
-    height, width, planes = volume.shape
-    paths = np.zeros((2, 3, width + 2, planes), np.uint16)
-    for k in range(height):
-        y = k if way == 1 else height - 1 - k
-        above = min(max(y - way, 0), height - 1)
-        for x in numba.prange(width):
-            for side in range(3):
-                other = min(max(x + side - 1, 0), width - 1)
-                jump = _jump(picture[y, x], picture[above, other])
-                before = paths[k % 2, side, x + side]
-                _step(volume[y, x], before, paths[1 - k % 2, side, x + 1], total[y, x], jump)
-
-
-@compiled(parallel=True, error_model="numpy")
-@no_type_check
-def _winners(total, first, step):
-    height, width, planes = total.shape
+def _winners(paths: UInt8[np.ndarray, "8 height width planes"], first, step):
+    _, height, width, planes = paths.shape
     inverse = np.empty((height, width), np.float32)
     margin = np.empty((height, width), np.float32)
     for y in numba.prange(height):
+        row = np.empty(planes, np.uint16)
         for x in range(width):
-            row = total[y, x]
+            row[:] = 0
+            for way in range(8):
+                for d in range(np.uint64(planes)):
+                    row[d] += paths[way, y, x, d]
             best = 0
             for d in range(planes):
                 if row[d] < row[best]:
