@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from lift3d.datasets.colmap_scene import pycolmap
+
 MIN_SHARED = 15
 """Two photos are connected if they share this many points. The global mapper also joins parts by
 fewer points, at a wrong scale: 30 frames of a room were 0.8 m off, the connected 24 only 2 cm.
@@ -56,12 +58,14 @@ class Model:
 
 def checked_model(reconstruction: Any, database: Any) -> Model:
     """Remove what does not hold together, and count the pairs that contradict the rest."""
+    library = pycolmap()
     weak = prune(reconstruction)
     pairs = contradicted = 0
     images = sorted(reconstruction.reg_image_ids())
     keypoints = {i: np.asarray(database.read_keypoints(i))[:, :2] for i in images}
-    for a, b in combinations(images, 2):
-        if database.read_two_view_geometry_num_inliers(a, b) < STRONG:
+    for pair, count in zip(*database.read_two_view_geometry_num_inliers(), strict=True):
+        a, b = library.pair_id_to_image_pair(pair)
+        if count < STRONG or a not in keypoints or b not in keypoints:
             continue
         matches = np.asarray(database.read_two_view_geometry(a, b).inlier_matches, np.int64)
         off = _epipolar(
