@@ -52,6 +52,11 @@ class ColmapConfig(Seeded, ReconstructorConfig):
     """Longest side for feature extraction, in pixels; larger pictures are scaled down."""
     max_features: int = 8192
     """Features kept per picture."""
+    contrast: float = 0.003
+    """Least contrast of a feature (COLMAP's own default: 0.0067); plain rooms have few strong
+    ones."""
+    guided: bool = True
+    """Match again along epipolar lines, which finds more."""
     exhaustive: int = 100
     """Up to this many pictures, all pairs are matched; above, only pairs near in order."""
     window: int = 10
@@ -196,6 +201,7 @@ class _Work:
         options.max_image_size = self.config.max_size
         options.num_threads = self.config.threads
         options.sift.max_num_features = self.config.max_features
+        options.sift.peak_threshold = self.config.contrast
         views = {files[view.name]: view for view in self.scene.views if view.name in files}
         done = 0
         for group in _groups(views, self.config.shared):
@@ -230,6 +236,7 @@ class _Work:
         """Match and verify the pairs that are not in the database yet."""
         options = colmap.FeatureMatchingOptions()
         options.num_threads = self.config.threads
+        options.guided_matching = self.config.guided
         verification = colmap.TwoViewGeometryOptions()
         verification.ransac.random_seed = self.config.seed
         pairing = colmap.ImportedPairingOptions()
@@ -296,6 +303,12 @@ class _Work:
         options.num_threads = self.config.threads
         options.random_seed = self.config.seed
         options.min_model_size = 2
+        # Frames of a walk are near each other and show little: COLMAP's own limits, for photos
+        # (16 degrees, 100, 30 and a quarter of the matches), place few of them.
+        options.mapper.init_min_tri_angle = 6.0
+        options.mapper.init_min_num_inliers = 50
+        options.mapper.abs_pose_min_num_inliers = 15
+        options.mapper.abs_pose_min_inlier_ratio = 0.15
         return self._run_mapper(colmap.incremental_mapping, options)
 
     def _run_mapper(self, mapper: Callable[..., dict[int, Any]], options: Any) -> list[Model]:

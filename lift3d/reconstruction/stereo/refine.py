@@ -110,7 +110,7 @@ def _cost(grey, weight, mean, spread, source, size, turn, shift, x, y, w, wx, wy
     return np.float32(1) - covariance / np.sqrt((max(variance, zero) + noise) * (spread + noise))
 
 
-@compiled(inline="always")
+@compiled(error_model="numpy")
 @no_type_check
 def _robust(grey, weight, mean, spread, sources, sizes, turn, shift, x, y, w, wx, wy):
     """Mean over the better half of the sources."""
