@@ -128,7 +128,7 @@ def _stereo(run: Stages, scene: Scene, source: Scene) -> Scene:
     wanted = run.config.reconstruction.wants_stereo and not scene.has_dense_depth
     if not wanted and not place.exists():
         return scene
-    config = run.config.stereo.settled(run.config.seed)
+    config = run.config.stereo
 
     def work(tick: Tick) -> dict[str, Any]:
         answer = Answer({}, {})

@@ -254,7 +254,7 @@ class LiftConfig:
                 parts[kind] = parts[kind].chosen(self, scene)
             if isinstance(parts[kind], BackendConfig):
                 parts[kind] = parts[kind].settled(self.seed)
-        return replace(self, **parts)
+        return replace(self, stereo=self.stereo.settled(self.seed), **parts)
 
     def _fitted(self, scene: Scene) -> LiftConfig:
         """A copy with all tolerances adapted to the scale of the reconstructed scene."""

@@ -23,7 +23,6 @@ from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.fingerprint import fingerprint, scene_fingerprint
 from lift3d.scene.guarded.arrays import load_npz
 from lift3d.scene.guarded.json_file import load_json
-from lift3d.scene.protocols import Seeded
 from lift3d.scene.sources import code_of
 from lift3d.scene.storage import DAMAGED, atomic, load_arrays, save_arrays
 
@@ -45,7 +44,7 @@ FEW = 0.25
 
 
 @dataclass(frozen=True)
-class StereoConfig(Seeded):
+class StereoConfig:
     """Depth of posed photos without a sensor, from the pictures themselves."""
 
     size: int = 640
@@ -58,6 +57,10 @@ class StereoConfig(Seeded):
     """Adjust the given poses to the pictures, for the comparison alone; the scene keeps its own."""
     seed: int | None = None
     """Seed of the random steps, by default the run's."""
+
+    def settled(self, seed: int) -> StereoConfig:
+        """The same with a seed; `seed` is the run's."""
+        return self if self.seed is not None else replace(self, seed=seed)
 
 
 @dataclass(frozen=True, eq=False)
