@@ -21,9 +21,9 @@ CLEAR = 0.3
 """Lead of the best plane over the others from which on it counts as sure. On the HoloLens kitchen
 93 % of such pixels are within 5 % of the sensor."""
 PLAIN, TEXTURED = 0.5, 1.5
-"""Standard deviation of grey levels around a pixel, up to which a surface has no texture at all, and
-from which on it has enough. On a plain surface all planes cost the same, and the depth of whatever
-is beside it would spread. Chosen by hand, below the noise of cameras."""
+"""Standard deviation of grey levels around a pixel, up to which a surface has no texture at all,
+and from which on it has enough. On a plain surface all planes cost the same, and the depth of
+whatever is beside it would spread. Chosen by hand, below the noise of cameras."""
 ALIKE = 0.8
 """Cost (1 - NCC) up to which a surface counts as the same in the pictures."""
 
