@@ -84,7 +84,7 @@ def features(shot: Shot) -> Features:
     """The strongest SIFT features of a picture."""
     import cv2
 
-    sift = cv2.SIFT_create(FEATURES, contrastThreshold=0.02)
+    sift = cv2.SIFT.create(nfeatures=FEATURES, contrastThreshold=0.02)
     found, descriptor = sift.detectAndCompute(shot.grey, None)
     if descriptor is None or not len(found):
         return Features(np.zeros((0, 2)), np.zeros((0, 128), np.float32))
