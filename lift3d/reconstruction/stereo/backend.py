@@ -15,7 +15,12 @@ from jaxtyping import Float32, Int8
 from lift3d.reconstruction.stereo.adjust import Adjusted, adjusted
 from lift3d.reconstruction.stereo.consistency import confirmed, without_speckles
 from lift3d.reconstruction.stereo.matching import Estimate, estimate
-from lift3d.reconstruction.stereo.neighbours import Neighbourhood, neighbourhoods
+from lift3d.reconstruction.stereo.neighbours import (
+    PARALLEL,
+    Neighbourhood,
+    neighbourhoods,
+    parallax,
+)
 from lift3d.reconstruction.stereo.shots import Kept, Shot, Stack, working_camera
 from lift3d.reconstruction.stereo.tracks import find_tracks
 from lift3d.scene import Camera, Depth, Scene, View
@@ -37,8 +42,6 @@ FIT = 0.4
 """Share of feature matches that fit the poses, below which the poses or the lens are doubted."""
 OFF = 2.0
 """Pixels that poses may be off (median) before it is told."""
-TURNED = 0.3
-"""Degrees between rays of a point (median over points of the widest); below, cameras only turn."""
 FEW = 0.25
 """Share of pixels answered below which it is told."""
 
@@ -197,6 +200,11 @@ class _Work:
                 f"{source}: the pictures do not fit the cameras: of {tracks.matches} features "
                 f"found in two pictures only {tracks.fitting} agree with poses and focal length; "
                 "check them, or reconstruct from the pictures alone with reconstruction:colmap"
+            )
+        if len(tracks.xyz) >= 8 and parallax(solved.cameras, tracks) < PARALLEL:
+            raise InputError(
+                f"{source}: the pictures show no parallax: it is the same photo again, or the "
+                "camera only turned; step to the side between two photos"
             )
         raise InputError(
             f"{source}: no two views share enough to find depth: take photos that share at least "

@@ -20,6 +20,8 @@ BEST_ANGLE, TIGHT, WIDE = 7.0, 3.0, 10.0
 give no depth, wide ones change the look."""
 ENOUGH = 8
 """Points that give a range of depth."""
+PARALLEL = 1.0
+"""Degrees between two rays, below which they say nothing of the depth."""
 LEAST = 1.0
 """Weighted points that make a neighbour."""
 MARGIN = 1.6
@@ -51,6 +53,7 @@ def neighbourhoods(
         angle = _angles(points, places[number], places[others])
         off = angle - BEST_ANGLE
         weight = np.exp(-(off**2) / (2 * np.where(off < 0, TIGHT, WIDE) ** 2))
+        weight[angle < PARALLEL] = 0
         score = np.bincount(others, weight, len(cameras))
         score[number] = 0
         best = np.argsort(-score, kind="stable")[:most]
@@ -68,6 +71,21 @@ def depth_limits(depth: Float64[np.ndarray, " points"]) -> tuple[float, float] |
         return None
     near, far = np.percentile(depth, [1, 99])
     return float(near / MARGIN), float(far * MARGIN)
+
+
+def parallax(cameras: Sequence[Camera], tracks: Tracks) -> float:
+    """Degrees between the rays of a point from its first and its last view; median over points."""
+    if not len(tracks.xyz):
+        return 0.0
+    order = np.lexsort((tracks.view, tracks.point))
+    number = np.arange(len(tracks.xyz))
+    first = tracks.view[order[np.searchsorted(tracks.point[order], number)]]
+    last = tracks.view[order[np.searchsorted(tracks.point[order], number, side="right") - 1]]
+    places = np.stack([camera.pose[:3, 3] for camera in cameras])
+    u, v = places[first] - tracks.xyz, places[last] - tracks.xyz
+    length = np.linalg.norm(u, axis=1) * np.linalg.norm(v, axis=1)
+    cosine = np.clip((u * v).sum(1) / np.maximum(length, 1e-12), -1, 1)
+    return float(np.degrees(np.median(np.arccos(cosine))))
 
 
 def _angles(
