@@ -200,11 +200,9 @@ def test_a_wrong_focal_length_is_told(tmp_path):
     assert any("fit badly" in each or "do not fit the cameras" in each for each in said)
 
 
-def test_what_moved_stays_empty(tmp_path):
+def test_what_moved_once_is_not_believed(tmp_path):
     at = poses()
-    pictures = [
-        render(pose, offset=(0.09 * (i % 3), 0.06 * (i % 2), 0.0)) for i, pose in enumerate(at)
-    ]
+    pictures = [render(pose, offset=(0.15 if i == 5 else 0.0, 0, 0)) for i, pose in enumerate(at)]
     result, _ = dense(photos([each for each, _ in pictures], at), tmp_path)
     _, error = compared(result, [depth for _, depth in pictures])
     assert np.mean(error < 0.05) > 0.85
