@@ -350,8 +350,6 @@ class _Work:
                 f"the largest of {len(state['sizes'])} parts that do not connect was taken; left "
                 f"out were parts of {others} photos"
             )
-        if state.get("doubt"):
-            notes.append(state["doubt"])
         return replace(
             self.scene,
             views=tuple(views),
@@ -359,6 +357,7 @@ class _Work:
             offset=NO_OFFSET,
             skipped=(*self.scene.skipped, *skipped),
             notes=(*self.scene.notes, *notes),
+            warnings=(*self.scene.warnings, *([state["doubt"]] if state["doubt"] else [])),
             load_points=partial(colmap_scene.load_points, model),
         )
 
