@@ -17,7 +17,8 @@ from lift3d.datasets.colmap_model import ColmapModel  # noqa: E402
 from lift3d.datasets.colmap_scene import centred_camera  # noqa: E402
 from lift3d.geometry import project, similarity, unproject  # noqa: E402
 from lift3d.geometry.visibility import projected_depth  # noqa: E402
-from lift3d.reconstruction.colmap import Colmap, ColmapConfig, _prune  # noqa: E402
+from lift3d.reconstruction.colmap import Colmap, ColmapConfig  # noqa: E402
+from lift3d.reconstruction.colmap_models import Model, prune  # noqa: E402
 from lift3d.scene import Camera, Scene, View  # noqa: E402
 from lift3d.scene.errors import FrameError, InputError, MissingExtra  # noqa: E402
 
@@ -475,7 +476,7 @@ def test_parts_that_share_few_points_are_separated():
     seen = [{0, 1}] * 22 + [{2, 3}] * 20 + [{1, 2}] * 14
     cloud = RNG.uniform([-0.5, -0.4, 3.0], [0.5, 0.4, 4.0], (len(seen), 3))
     model = tiny.colmap_model(scan, cloud, only=seen)
-    assert _prune(model) == ["2.png", "3.png"]
+    assert prune(model) == ["2.png", "3.png"]
     assert model.num_reg_images() == 2
     assert model.num_points3D() == 22
 
@@ -508,3 +509,14 @@ def test_a_room_is_reconstructed_within_centimetres(shared_data, tmp_path):
     off, _ = errors(made, [truth[view.name] for view in made.views])
     assert np.median(off) < 0.02
     assert made.views[0].camera.K[0, 0] == pytest.approx(495.6, rel=0.05)
+
+
+def test_a_model_that_contradicts_many_pairs_is_doubted_and_worth_less():
+    class Placed:
+        def num_reg_images(self):
+            return 10
+
+    good, bad = (Model(Placed(), [], pairs=20, contradicted=each) for each in (3, 8))
+    assert good.doubt is None
+    assert "contradict the matches of 8 of 20 pairs" in bad.doubt
+    assert good.worth > bad.worth

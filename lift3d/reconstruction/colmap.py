@@ -7,9 +7,8 @@ import json
 import re
 import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import combinations
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lift3d.datasets import colmap_scene
+from lift3d.reconstruction.colmap_models import MIN_SHARED, Model, checked_model, placed, worth
 from lift3d.scene import NO_OFFSET, Camera, Scene, Skipped, View
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.fingerprint import fingerprint, scene_fingerprint
@@ -32,10 +32,6 @@ ENOUGH = 0.9
 Chosen by hand; not tuned on data."""
 CHUNK = 4
 """Images between two progress reports; CHUNK² pairs between two."""
-MIN_SHARED = 15
-"""Two photos are connected if they share this many points. The global mapper also joins parts by
-fewer points, at a wrong scale: 30 frames of a room were 0.8 m off, the connected 24 only 2 cm.
-Chosen on that room (the HoloLens subset) and seven photos of a tower."""
 Tick = Callable[[int, int], None]
 
 
@@ -56,6 +52,11 @@ class ColmapConfig(Seeded, ReconstructorConfig):
     """Longest side for feature extraction, in pixels; larger pictures are scaled down."""
     max_features: int = 8192
     """Features kept per picture."""
+    contrast: float = 0.003
+    """Least contrast of a feature (COLMAP's own default: 0.0067); plain rooms have few strong
+    ones."""
+    guided: bool = True
+    """Match again along epipolar lines, which finds more."""
     exhaustive: int = 100
     """Up to this many pictures, all pairs are matched; above, only pairs near in order."""
     window: int = 10
@@ -68,6 +69,13 @@ class ColmapConfig(Seeded, ReconstructorConfig):
     """With one thread, results repeat most closely; -1 uses every core."""
     seed: int | None = None
     """Seed of the random steps, by default the run's; COLMAP still varies in the last digits."""
+    dense: bool = field(default=True, compare=False)
+    """Where no view has dense depth, estimate it from the pictures by stereo."""
+
+    @property
+    def wants_stereo(self) -> bool:
+        """As the setting says."""
+        return self.dense
 
     def build(self) -> Colmap:
         """The reconstructor with these settings; MissingExtra without pycolmap."""
@@ -100,17 +108,6 @@ class Colmap:
             atexit.register(shutil.rmtree, folder, ignore_errors=True)
         work = _Work(self.config, scene, folder, progress or (lambda done, total: None))
         return work.result()
-
-
-@dataclass(frozen=True, eq=False)
-class _Model:
-    """A mapper's reconstruction, and the names of the images removed from it."""
-
-    reconstruction: Any
-    weak: list[str]
-
-    def __len__(self) -> int:
-        return int(self.reconstruction.num_reg_images())
 
 
 @dataclass(frozen=True)
@@ -204,6 +201,7 @@ class _Work:
         options.max_image_size = self.config.max_size
         options.num_threads = self.config.threads
         options.sift.max_num_features = self.config.max_features
+        options.sift.peak_threshold = self.config.contrast
         views = {files[view.name]: view for view in self.scene.views if view.name in files}
         done = 0
         for group in _groups(views, self.config.shared):
@@ -238,6 +236,7 @@ class _Work:
         """Match and verify the pairs that are not in the database yet."""
         options = colmap.FeatureMatchingOptions()
         options.num_threads = self.config.threads
+        options.guided_matching = self.config.guided
         verification = colmap.TwoViewGeometryOptions()
         verification.ransac.random_seed = self.config.seed
         pairing = colmap.ImportedPairingOptions()
@@ -267,11 +266,11 @@ class _Work:
 
     def _map(self, colmap: Any) -> dict[str, Any]:
         """Write the largest model to sparse/; the models' sizes and the removed images."""
-        models: list[_Model] = []
+        models: list[Model] = []
         if self.config.mapper == "global":
             models = self._global(colmap)
-        if _placed(models) < ENOUGH * len(self.scene):
-            models = max(models, self._incremental(colmap), key=_placed)
+        if placed(models) < ENOUGH * len(self.scene):
+            models = max(models, self._incremental(colmap), key=worth)
         self._tick(3, 0.9)
         if not models:
             raise InputError(
@@ -279,14 +278,15 @@ class _Work:
                 f"{len(self.scene)}. Take photos that share at least half of what they show, from "
                 "different places, of something with texture"
             )
-        models.sort(key=lambda model: -len(model))
+        models.sort(key=lambda model: -model.worth)
         shutil.rmtree(self.folder / MODEL, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=self.folder) as part:
             models[0].reconstruction.write(part)
             shutil.copytree(part, self.folder / MODEL)
-        return {"sizes": [len(model) for model in models], "weak": models[0].weak}
+        best = models[0]
+        return {"sizes": list(map(len, models)), "weak": best.weak, "doubt": best.doubt}
 
-    def _global(self, colmap: Any) -> list[_Model]:
+    def _global(self, colmap: Any) -> list[Model]:
         options = colmap.GlobalPipelineOptions()
         options.num_threads = self.config.threads
         options.random_seed = self.config.seed
@@ -298,14 +298,20 @@ class _Work:
             colmap.calibrate_view_graph(str(self.folder / DATABASE), calibration)
         return self._run_mapper(colmap.global_mapping, options)
 
-    def _incremental(self, colmap: Any) -> list[_Model]:
+    def _incremental(self, colmap: Any) -> list[Model]:
         options = colmap.IncrementalPipelineOptions()
         options.num_threads = self.config.threads
         options.random_seed = self.config.seed
         options.min_model_size = 2
+        # Frames of a walk are near each other and show little: COLMAP's own limits, for photos
+        # (16 degrees, 100, 30 and a quarter of the matches), place few of them.
+        options.mapper.init_min_tri_angle = 6.0
+        options.mapper.init_min_num_inliers = 50
+        options.mapper.abs_pose_min_num_inliers = 15
+        options.mapper.abs_pose_min_inlier_ratio = 0.15
         return self._run_mapper(colmap.incremental_mapping, options)
 
-    def _run_mapper(self, mapper: Callable[..., dict[int, Any]], options: Any) -> list[_Model]:
+    def _run_mapper(self, mapper: Callable[..., dict[int, Any]], options: Any) -> list[Model]:
         with tempfile.TemporaryDirectory(dir=self.folder) as part:
             try:
                 found = mapper(
@@ -313,7 +319,8 @@ class _Work:
                 )
             except (RuntimeError, ValueError):
                 return []
-        models = [_Model(model, _prune(model)) for _, model in sorted(found.items())]
+        with colmap_scene.pycolmap().Database.open(str(self.folder / DATABASE)) as database:
+            models = [checked_model(model, database) for _, model in sorted(found.items())]
         return [model for model in models if len(model) > 1]
 
     def _scene(self, state: dict[str, Any]) -> Scene:
@@ -339,7 +346,10 @@ class _Work:
         notes = [f"COLMAP placed {len(views)} of {len(self.scene)} photos; the scale is arbitrary"]
         if len(state["sizes"]) > 1:
             others = ", ".join(map(str, state["sizes"][1:]))
-            notes.append(f"other parts that do not connect were left out: {others} photos")
+            notes.append(
+                f"the largest of {len(state['sizes'])} parts that do not connect was taken; left "
+                f"out were parts of {others} photos"
+            )
         return replace(
             self.scene,
             views=tuple(views),
@@ -347,6 +357,7 @@ class _Work:
             offset=NO_OFFSET,
             skipped=(*self.scene.skipped, *skipped),
             notes=(*self.scene.notes, *notes),
+            warnings=(*self.scene.warnings, *([state["doubt"]] if state["doubt"] else [])),
             load_points=partial(colmap_scene.load_points, model),
         )
 
@@ -373,44 +384,6 @@ def _parameters(camera: Camera, model: str) -> str:
     known = {"f": (fx + fy) / 2, "fx": fx, "fy": fy, "k1": k1, "k2": k2, "p1": p1, "p2": p2}
     known |= {"cx": camera.K[0, 2] + 0.5, "cy": camera.K[1, 2] + 0.5}
     return ",".join(repr(float(known[name])) for name in colmap_scene.MODELS[model].split())
-
-
-def _prune(model: Any) -> list[str]:
-    """Remove the images not connected to the model's largest part; returns their names.
-
-    The global mapper places every image that has a relative rotation to another, even if they
-    share no point, and may estimate impossible lens parameters.
-    """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    images = sorted(model.reg_image_ids())
-    lenses = [model.camera(model.image(i).camera_id) for i in images]
-    at = {
-        i: n
-        for n, (i, lens) in enumerate(zip(images, lenses, strict=True))
-        if not lens.has_bogus_params(0.1, 10.0, 1.0)
-    }
-    shared: Counter[tuple[int, int]] = Counter()
-    for point in model.points3D.values():
-        seen = {at[e.image_id] for e in point.track.elements if e.image_id in at}
-        shared.update(combinations(sorted(seen), 2))
-    strong = [pair for pair, count in shared.items() if count >= MIN_SHARED]
-    a, b = np.array(strong, np.int64).reshape(-1, 2).T
-    graph = coo_array((np.ones(len(a), bool), (a, b)), shape=(len(images),) * 2)
-    part = connected_components(graph, directed=False)[1]
-    kept = part == np.bincount(part).argmax()
-    names = []
-    for i, keep in zip(images, kept, strict=True):
-        if not keep:
-            names.append(str(model.image(i).name))
-            model.deregister_frame(model.image(i).frame_id)
-    return names
-
-
-def _placed(models: Sequence[_Model]) -> int:
-    """Photos in the largest model."""
-    return max((len(model) for model in models), default=0)
 
 
 def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -33,12 +33,19 @@ class SensorConfig(ReconstructorConfig):
     registration: Literal["auto", "mend", "tell", "off"] = "auto"
     """Colour that lies beside its depth: `mend` fits the colour camera, `tell` only warns; `auto`
     tells for masks that are given, because they may fit the depth, and mends otherwise."""
+    dense: bool = field(default=True, compare=False)
+    """Where no view has dense depth, estimate it from the pictures by stereo."""
 
     def for_masks(self, given: bool) -> SensorConfig:
         """With `auto` replaced."""
         if self.registration != "auto":
             return self
         return replace(self, registration="tell" if given else "mend")
+
+    @property
+    def wants_stereo(self) -> bool:
+        """As the setting says."""
+        return self.dense
 
     def build(self) -> Sensor:
         """The reconstructor with these settings."""
@@ -50,7 +57,7 @@ class Sensor:
 
     def __init__(self, config: SensorConfig = SensorConfig()) -> None:
         self.config = config
-        self._cloud = False
+        self._needs_depth = True
 
     def reconstruct(
         self,
@@ -63,8 +70,10 @@ class Sensor:
         Every image and depth map is decoded once. Raises InputError if the scan has no poses, or
         neither depth nor a cloud, or if more than half of its frames are unusable.
         """
-        self._cloud = scene.load_points is not None
-        _check_there_is_something(scene)
+        has_depth = any(view.load_depth is not None for view in scene.views)
+        to_come = self.config.dense and not has_depth and len(scene) > 1
+        self._needs_depth = scene.load_points is None and not to_come
+        _check_there_is_something(scene, self._needs_depth)
         kept: list[View] = []
         skipped: list[Skipped] = []
         reasons = prefetch(scene.views, self._reason, threads=self.config.threads)
@@ -94,7 +103,7 @@ class Sensor:
         except FrameError as error:
             return str(error)
         if depth is None:
-            return None if self._cloud else "no depth"
+            return "no depth" if self._needs_depth else None
         present = np.count_nonzero(np.isfinite(depth) & (depth > 0)) / depth.size
         if view.sparse:
             return None if present else "none of its points was triangulated"
@@ -119,7 +128,7 @@ def _by_cloud(views: list[View], xyz: Float32[np.ndarray, "points 3"]) -> list[V
     ]
 
 
-def _check_there_is_something(scene: Scene) -> None:
+def _check_there_is_something(scene: Scene, needs_depth: bool) -> None:
     if not scene.views:
         raise InputError(
             f"{scene.source}: no frames to work with"
@@ -129,7 +138,7 @@ def _check_there_is_something(scene: Scene) -> None:
     for what, missing in (
         (
             "depth",
-            scene.load_points is None and all(view.load_depth is None for view in scene.views),
+            needs_depth and all(view.load_depth is None for view in scene.views),
         ),
         ("a pose", all(view.geometry_camera.world_from_camera is None for view in scene.views)),
     ):

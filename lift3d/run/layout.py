@@ -80,6 +80,11 @@ class Layout:
         return self.folder / "depth"
 
     @property
+    def stereo(self) -> Path:
+        """Depth maps estimated from the pictures, and `stereo.json` with their cameras."""
+        return self.folder / "stereo"
+
+    @property
     def reconstruction(self) -> Path:
         """Intermediate files of the reconstruction."""
         return self.folder / "reconstruction"

@@ -18,12 +18,19 @@ from lift3d.datasets.selection import select
 from lift3d.geometry.visibility import cloud_spacing
 from lift3d.reconstruction.fusion import given_points
 from lift3d.reconstruction.fusion.frames import default_voxel
+from lift3d.reconstruction.stereo import Answer, densify
 from lift3d.run.correct import write_automatic
 from lift3d.run.finishing import check_and_report, correct_stage
 from lift3d.run.mask_backends import MaskBackends
-from lift3d.run.record import write_run
+from lift3d.run.record import STEREO, write_run
 from lift3d.run.run import Run
-from lift3d.run.scene_file import read_points, read_scene, write_points, write_scene
+from lift3d.run.scene_file import (
+    read_points,
+    read_scene,
+    write_points,
+    write_scene,
+    write_stereo,
+)
 from lift3d.run.settings import LiftConfig, poses_unused
 from lift3d.run.stages import CONTENTS, RunFolder, alone_in, open_run
 from lift3d.run.staging import Stages
@@ -72,7 +79,7 @@ def lift(
     masks = MaskBackends(config, RunFolder(config.out))
     with alone_in(open_run(config.out)), remembered(config.out / CONTENTS):
         run = Stages(config, RunFolder(config.out), progress or Quiet(), workers, warnings)
-        used = _reconstruct(run, source)
+        used = _stereo(run, _reconstruct(run, source), source)
         run.scene = scene_fingerprint(used)
         run.config = config.for_scene(used)  # now it is known whether there is depth
         masks.check(used)
@@ -112,6 +119,44 @@ def _reconstruct(run: Stages, source: Scene) -> Scene:
     said = [text.replace(str(run.config.input), "") for text in said]
     settings = [scene_fingerprint(source), said, run.config.reconstruction]
     run.stage("reconstruct", settings, [], [run.files.scene, run.files.depth], work)
+    return read_scene(run.folder.path, source, stereo=False)
+
+
+def _stereo(run: Stages, scene: Scene, source: Scene) -> Scene:
+    """Estimate the depth of posed views where the scene has none."""
+    place, own = run.files.stereo, run.files.reconstruction / "stereo"
+    wanted = run.config.reconstruction.wants_stereo and not scene.has_dense_depth
+    if not wanted and not place.exists():
+        return scene
+    config = run.config.stereo
+
+    def work(tick: Tick) -> dict[str, Any]:
+        answer = Answer({}, {})
+        with fresh_folder(place) as part:
+            if wanted:
+                try:
+                    answer = densify(scene, config, part, own, tick)
+                except InputError as error:
+                    if scene.load_points is None:
+                        raise
+                    answer = Answer({}, {}, warnings=(f"only sparse points: {error}",))
+            write_stereo(part, answer)
+        share = (
+            [
+                f"depth estimated at {answer.answered:.0%} of the pixels of {len(answer.share)} "
+                f"of {len(scene)} views; the rest stays empty"
+            ]
+            if answer.share
+            else []
+        )
+        return {
+            "notes": [*share, *answer.notes],
+            "warnings": list(answer.warnings),
+            "answered": answer.answered,
+        }
+
+    settings = [scene_fingerprint(scene), config, wanted]
+    run.stage(STEREO, settings, [], [place], work)
     return read_scene(run.folder.path, source)
 
 

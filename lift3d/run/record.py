@@ -24,6 +24,8 @@ from lift3d.scene.storage import atomic
 RUN = "run.json"
 STAGES = ("reconstruct", "fuse", "track", "associate", "correct", "check", "report")
 """The stages of a lift, in order."""
+STEREO = "stereo"
+"""The stage after `reconstruct`, only of posed pictures without depth."""
 LIBRARIES = (
     *("numpy", "scipy", "numba", "higra"),
     *("opencv-python-headless", "pillow", "open3d-cpu", "open3d", "plyfile"),
@@ -95,7 +97,8 @@ def is_run(folder: Path) -> bool:
 
 def progress_of(folder: Path) -> str:
     """The finished stages of a run that is not finished, in words."""
-    done = [name for name in STAGES if RunFolder(folder).has(name)]
+    names = (STAGES[0], STEREO, *STAGES[1:])
+    done = [name for name in names if RunFolder(folder).has(name)]
     return f"finished stages: {', '.join(done) or 'none'}"
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from lift3d.datasets import read_again
+from lift3d.reconstruction.stereo import Answer, dense_views
 from lift3d.run.layout import Layout
 from lift3d.run.schema import ADVICE, read_run_file
 from lift3d.run.stages import CONTENTS
@@ -51,6 +52,7 @@ from lift3d.scene.typed import arrays_fit
 FORMAT = 2
 """Version of the file's format; files of other versions are refused."""
 POINTS = "points.npz"
+STEREO = "stereo.json"
 SCAN = "scan"
 """Instead of a path: the view's depth is in the scan."""
 
@@ -91,12 +93,35 @@ def write_scene(folder: Path, source: Scene, made: Scene, tick: Tick) -> None:
         part.write_text(json.dumps(content, indent=1))
 
 
-def read_scene(folder: Path, source: Scene | None = None) -> Scene:
+def write_stereo(folder: Path, answer: Answer) -> None:
+    """Write `stereo.json`: the cameras of the estimated depth maps, and the shares with depth."""
+    views = {
+        name: {"camera": _as_json(camera), "answered": round(answer.share[name], 4)}
+        for name, camera in answer.camera.items()
+    }
+    with atomic(folder / STEREO) as part:
+        part.write_text(json.dumps({"views": views}, indent=1))
+
+
+def _with_stereo(scene: Scene, folder: Path) -> Scene:
+    """The scene with the depth that stereo estimated, where it did."""
+    place = Layout(folder).stereo
+    path = place / STEREO
+    if not path.is_file():
+        return scene
+    found = load_json(path, kind=dict, advice=ADVICE)
+    with reading(path, "cameras of depth maps", advice=ADVICE):
+        cameras = {name: _camera(each["camera"], folder) for name, each in found["views"].items()}
+    return scene.with_views(list(dense_views(scene, place, cameras)))
+
+
+def read_scene(folder: Path, source: Scene | None = None, stereo: bool = True) -> Scene:
     """The scene of a run, from its `scene.json` and the depth beside it.
 
     `source` is the scan that was lifted, for pictures, sensor depth and truth. Without it the scan
     is opened from the path in the file when a picture is first used; cameras and stored depth
-    need no scan. Raises InputError where the file is damaged or the scan lacks a view.
+    need no scan. Without `stereo` depth that was estimated from the pictures is left out. Raises
+    InputError where the file is damaged or the scan lacks a view.
     """
     content = _content(folder)
     given = None if source is None else {view.name: view for view in source.views}
@@ -104,7 +129,7 @@ def read_scene(folder: Path, source: Scene | None = None) -> Scene:
     views = tuple(_view(entry, folder, given, scan) for entry in content["views"])
     base = source or Scene(content["name"], (), content["metric"], content["source"])
     offset, points = _offset(content), content["points"]
-    return replace(
+    scene = replace(
         at_offset(base, offset),
         views=views,
         offset=offset,
@@ -113,6 +138,7 @@ def read_scene(folder: Path, source: Scene | None = None) -> Scene:
         notes=tuple(content["notes"]),
         load_points=partial(read_points, folder / points) if points else None,
     )
+    return _with_stereo(scene, folder) if stereo else scene
 
 
 def read_cameras(folder: Path) -> dict[str, Camera]:

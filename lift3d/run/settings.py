@@ -16,6 +16,7 @@ from lift3d.datasets import detect
 from lift3d.geometry.scale import fitted
 from lift3d.geometry.visibility import DepthTolerance
 from lift3d.reconstruction import fusion
+from lift3d.reconstruction.stereo import StereoConfig
 from lift3d.scene import Scene
 from lift3d.scene.errors import InputError, did_you_mean
 from lift3d.scene.protocols import (
@@ -183,6 +184,7 @@ class LiftConfig:
     """Compute the consistency H on at most this many pixels, taken on an even grid."""
     tolerance: DepthTolerance = field(default_factory=DepthTolerance)
     association: AssociationConfig = field(default_factory=AssociationConfig)
+    stereo: StereoConfig = field(default_factory=StereoConfig)
     reader: Choice = field(default_factory=AutoReader)
     """The format of INPUT (default: found from its files)."""
     reconstruction: Choice = field(default_factory=AutoReconstruction)
@@ -253,7 +255,7 @@ class LiftConfig:
                 parts[kind] = parts[kind].chosen(self, scene)
             if isinstance(parts[kind], BackendConfig):
                 parts[kind] = parts[kind].settled(self.seed)
-        return replace(self, **parts)
+        return replace(self, stereo=self.stereo.settled(self.seed), **parts)
 
     def _fitted(self, scene: Scene) -> LiftConfig:
         """A copy with all tolerances adapted to the scale of the reconstructed scene."""

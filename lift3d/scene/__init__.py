@@ -115,6 +115,8 @@ class View:
     sparse: bool = False
     """Depth is known only at the few pixels with a triangulated feature. It shows which points
     are visible; segmentation, matching and fusion need dense depth."""
+    estimated: bool = False
+    """Depth was estimated from the pictures by stereo, not measured."""
     split: str = ""
     """Part of the data set that the picture belongs to: train, val, test; empty without splits."""
 

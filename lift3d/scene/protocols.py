@@ -211,6 +211,11 @@ class ReconstructorConfig(BackendConfig):
         """These settings where masks are given rather than made from the pictures, or not."""
         return self
 
+    @property
+    def wants_stereo(self) -> bool:
+        """Whether depth of posed views is estimated from the pictures where none has any."""
+        return False
+
     def build(self) -> Reconstructor:
         """InputError where settings make no sense, MissingExtra without its libraries."""
         raise NotImplementedError(f"{type(self).__name__}.build")

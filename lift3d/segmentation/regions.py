@@ -44,6 +44,10 @@ class RegionsConfig(SegmenterConfig):
     """Weight of colour differences at pixels without depth."""
     smallest: float = 0.001
     """Smallest automatic mask, as a share of the image."""
+    level_alone: float = 0.75
+    """As `level`, in pictures without any depth, where borders are of colour alone."""
+    smallest_alone: float = 0.005
+    """As `smallest`, in pictures without any depth: few large masks rather than texture."""
 
     def build(self) -> Regions:
         """The segmenter."""
@@ -59,8 +63,11 @@ class Regions(Segmenter):
 
     def segment(self, view: View) -> Masks:
         """Disjoint masks of the view's regions; all scores are 1."""
-        hierarchy = self._hierarchy(view)
-        labels = _absorb_small(hierarchy.cut(self._config.level), self._smallest(hierarchy))
+        hierarchy, config = self._hierarchy(view), self._config
+        level, smallest = config.level, config.smallest
+        if view.load_depth is None or view.sparse:
+            level, smallest = config.level_alone, config.smallest_alone
+        labels = _absorb_small(hierarchy.cut(level), smallest * hierarchy.leaf.size)
         masks = Masks.from_label_map(self._full_size(labels, view))
         return Masks(masks.stack, masks.scores)
 

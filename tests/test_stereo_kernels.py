@@ -1,0 +1,98 @@
+"""The kernels of stereo against slow obvious twins."""
+
+import numpy as np
+
+from lift3d.reconstruction.stereo import sweep
+from lift3d.reconstruction.stereo.consistency import without_speckles
+from lift3d.reconstruction.stereo.neighbours import neighbourhoods
+from lift3d.reconstruction.stereo.tracks import Tracks, candidates
+from lift3d.scene import Camera
+
+K = np.array([[100.0, 0, 49.5], [0, 100.0, 39.5], [0, 0, 1]])
+
+
+def camera(x, z=0.0):
+    pose = np.eye(4)
+    pose[:3, 3] = [x, 0, z]
+    return Camera(K, 100, 80, pose)
+
+
+def along(cost, picture, down, right):
+    """The path costs of one direction, Eq. 13 of Hirschmueller 2008, pixel by pixel."""
+    height, width, planes = cost.shape
+    found = np.zeros(cost.shape, int)
+    for y in range(height) if down >= 0 else reversed(range(height)):
+        for x in range(width) if right >= 0 else reversed(range(width)):
+            i, j = y - down, x - right
+            found[y, x] = cost[y, x]
+            if not (0 <= i < height and 0 <= j < width):
+                continue
+            jump = int(
+                max(
+                    sweep.STEP + 8,
+                    sweep.JUMP / (1 + abs(picture[y, x] - picture[i, j]) / sweep.EDGE),
+                )
+            )
+            before = found[i, j]
+            for d in range(planes):
+                best = min(before[d], before.min() + jump)
+                for other in (d - 1, d + 1):
+                    if 0 <= other < planes:
+                        best = min(best, before[other] + sweep.STEP)
+                found[y, x, d] += best - before.min()
+    return found
+
+
+def test_path_costs_are_those_of_the_equation():
+    random = np.random.default_rng(0)
+    cost = random.integers(0, 24 * sweep.SCALE + 1, (7, 9, 6)).astype(np.uint8)
+    picture = random.uniform(0, 255, (7, 9)).astype(np.float32)
+    found = sweep._paths(cost, picture)
+    ways = [(0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, -1), (1, -1), (-1, 1)]
+    for each, (down, right) in zip(found, ways, strict=True):
+        np.testing.assert_array_equal(each, along(cost, picture, down, right))
+
+
+def test_the_census_cost_counts_comparisons_that_differ():
+    random = np.random.default_rng(1)
+    a, b = (random.uniform(0, 255, (8, 9)).astype(np.float32) for _ in range(2))
+    seen = np.ones(a.shape, bool)
+    seen[0, 8] = False
+    cost = np.zeros(a.shape, np.uint8)
+    sweep._census(a, b, seen, cost)
+    for y in range(8):
+        for x in range(9):
+            if not (2 <= y < 6 and 2 <= x < 7) or (y, x) == (2, 6):
+                assert cost[y, x] == 255  # the window leaves the picture
+                continue
+            one, two = (each[y - 2 : y + 3, x - 2 : x + 3] > each[y, x] for each in (a, b))
+            assert cost[y, x] == np.sum(one != two)
+
+
+def test_small_patches_are_dropped():
+    depth = np.full((60, 80), 2.0, np.float32)
+    depth[10:12, 10:12] = 5.0
+    kept = without_speckles(depth)
+    assert not kept[10:12, 10:12].any()
+    assert np.mean(kept == depth) > 0.99
+
+
+def test_candidates_of_a_video_reach_beyond_the_nearest_frames():
+    cameras = [camera(0.01 * i) for i in range(200)]
+    found = candidates(cameras, 0)
+    assert {1, 2, 3} <= set(found)
+    assert max(found) > 100
+
+
+def test_neighbours_see_the_same_points_under_a_good_angle():
+    cameras = [camera(x) for x in (0.0, 0.01, 0.25, 1.5)]
+    random = np.random.default_rng(2)
+    xyz = random.uniform([-0.5, -0.4, 1.9], [0.5, 0.4, 2.1], (50, 3))
+    point, view = (each.ravel() for each in np.meshgrid(np.arange(50), np.arange(4), indexing="ij"))
+    local = xyz[point] - np.stack([each.pose[:3, 3] for each in cameras])[view]
+    seen = local @ K.T
+    tracks = Tracks(xyz, point, view, seen[:, :2] / seen[:, 2:], 100, 100)
+    first = neighbourhoods(cameras, tracks, 1)[0]
+    assert first.sources == (2,)  # 7 degrees; not 0.3 and not 37
+    assert first.near < 1.9
+    assert first.far > 2.1
