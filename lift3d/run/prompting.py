@@ -82,12 +82,13 @@ class Answered:
         cloud.
         """
         began = time.perf_counter()
-        count, views = len(self.answer.objects), {}
+        count = len(self.answer.objects)
+        views: dict[str, list[dict[str, Any]]] = {}
         with fresh_folder(folder / "masks") as part:
             for name, found in self.answer.views():
                 for number, each in enumerate(found):
-                    own = part / str(number + 1) if count > 1 else part
-                    with atomic(own / f"{name}.png") as file:
+                    inside = part / str(number + 1) if count > 1 else part
+                    with atomic(inside / f"{name}.png") as file:
                         Image.fromarray(each.mask.astype(np.uint8) * 255).save(file)
                 views[name] = [
                     {
