@@ -8,7 +8,7 @@ from functools import partial
 import cv2
 import numpy as np
 import pytest
-from textured import SIZE, K, photos, poses, render, textured
+from textured import SIZE, K, photos, poses, render, texture, textured
 
 from lift3d.geometry import unproject
 from lift3d.reconstruction.sensor import SensorConfig
@@ -180,17 +180,18 @@ def test_the_same_photo_again_and_again_is_refused(tmp_path):
 
 
 def test_photos_that_share_nothing_are_refused(tmp_path):
-    away = []
-    for i in range(3):
-        pose = np.eye(4)
-        pose[:3, 3] = [20.0 * i + 3, 0, 0]
-        away.append(pose)
+    images = [texture(seed=i)[:120, :160].astype(np.uint8) for i in range(3)]
     with pytest.raises(InputError, match="share"):
-        dense(textured(away)[0], tmp_path)
+        dense(photos(images, poses()[:3]), tmp_path)
 
 
 def test_a_wrong_focal_length_is_told(tmp_path):
-    at = poses()
+    at = []
+    for angle in np.linspace(-0.3, 0.3, 5):  # around the box: only there the focal length shows
+        pose = np.eye(4)
+        pose[:3, :3] = cv2.Rodrigues(np.array([0, -angle, 0]))[0]
+        pose[:3, 3] = [-0.1 + 2.2 * np.sin(angle), 0, 2.2 - 2.2 * np.cos(angle)]
+        at.append(pose)
     images = [render(pose)[0] for pose in at]
     wrong = K * np.array([[2.2], [2.2], [1]])
     try:
