@@ -266,12 +266,22 @@ def lifted(weights, tmp_path_factory):
     from lift3d.datasets.synthetic import SyntheticConfig
     from lift3d.run.lift import lift
     from lift3d.run.settings import LiftConfig
+    from lift3d.segmentation.simulated import SimulatedConfig
 
     folder = tmp_path_factory.mktemp("lifted") / "run"
-    scene = SyntheticConfig(views=4, width=64, height=48).read()
-    settings = TransferConfig(str(weights), framing="whole", device="cpu", precision="float32")
-    tracking = VggtSConfig(settings)
-    lift(LiftConfig(Path("synthetic"), folder, voxel=0.08, tracking=tracking), scene)
+    scene = SyntheticConfig(views=3, width=64, height=48).read()
+    settings = TransferConfig(
+        str(weights), framing="whole", tracked=5, existence=0.0, batch=64, device="cpu",
+        precision="float32",
+    )  # fmt: skip
+    config = LiftConfig(
+        Path("synthetic"),
+        folder,
+        voxel=0.08,
+        segmentation=SimulatedConfig(severity="none"),
+        tracking=VggtSConfig(settings, memory=1),
+    )
+    lift(config, scene)
     return folder
 
 
@@ -289,7 +299,8 @@ def test_masks_of_a_view_of_a_run_go_to_all_other_views(lifted, weights, tmp_pat
     first, *others = Run.open(lifted).cameras
     words = ["transfer", str(lifted), "--masks", str(lifted / f"labels/{first}.png")]
     words += ["--out", str(tmp_path / "out"), "--head", str(weights), "--device", "cpu"]
-    assert cli.main([*words, "--view", first, "--framing", "whole"]) == 0, capsys.readouterr()
+    words += ["--framing", "whole", "--tracked", "5", "--existence", "0", "--batch", "64"]
+    assert cli.main([*words, "--view", first]) == 0, capsys.readouterr()
     answer = json.loads((tmp_path / "out/transfer.json").read_text())
     assert list(answer["pictures"]) == others
     assert all((tmp_path / f"out/{name}.png").exists() for name in others)
