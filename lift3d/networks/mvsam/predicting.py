@@ -63,7 +63,6 @@ class Predictor:
         """The weights in a file; InputError where they are none of MV-SAM."""
         return Predictor(*load(path), device, precision)
 
-    @torch.inference_mode()
     def answer(
         self, views: Sequence[View], objects: Sequence[Mapping[str, Prompt]]
     ) -> Iterator[Predicted]:
@@ -74,17 +73,28 @@ class Predictor:
         prompts = self._tokens(views, objects, pixels)
         for start in range(0, len(views), self._batch):
             some = views[start : start + self._batch]
-            with encoder_precision(self._precision, self.device):
-                features = self.encoder(self._pictures(some))
-            features = type(features)(*(each.float() for each in features))
-            rows, columns = features.image.shape[-2:]
             part = Tokens(*(each[start : start + self._batch] for each in pixels))
-            tokens = per_cell(part, rows, columns, config.cell)
-            tokens = Tokens(*(each.to(self.device) for each in tokens))
-            dense, told = self._dense(some, objects, 4 * rows)
-            logits = self.network(features, tokens, prompts, dense, told).logits
+            logits = self._decoded(some, objects, part, prompts)
             for view, own in zip(some, logits, strict=True):
                 yield _finished(view, own)
+
+    @torch.inference_mode()
+    def _decoded(
+        self,
+        views: Sequence[View],
+        objects: Sequence[Mapping[str, Prompt]],
+        pixels: Tokens,
+        prompts: PromptTokens,
+    ) -> Float32[Tensor, "views objects rows columns"]:
+        """Logits of some views."""
+        with encoder_precision(self._precision, self.device):
+            features = self.encoder(self._pictures(views))
+        features = type(features)(*(each.float() for each in features))
+        rows, columns = features.image.shape[-2:]
+        tokens = per_cell(pixels, rows, columns, self.network.config.cell)
+        tokens = Tokens(*(each.to(self.device) for each in tokens))
+        dense, told = self._dense(views, objects, 4 * rows)
+        return self.network(features, tokens, prompts, dense, told).logits
 
     def _pictures(self, views: Sequence[View]) -> Float32[Tensor, "views 3 side side"]:
         import cv2
