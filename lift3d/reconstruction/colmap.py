@@ -69,13 +69,13 @@ class ColmapConfig(Seeded, ReconstructorConfig):
     """With one thread, results repeat most closely; -1 uses every core."""
     seed: int | None = None
     """Seed of the random steps, by default the run's; COLMAP still varies in the last digits."""
-    dense: bool = field(default=True, compare=False)
-    """Where no view has dense depth, estimate it from the pictures by stereo."""
+    dense: bool | None = field(default=None, compare=False)
+    """Where no view has dense depth, estimate it from the pictures by stereo; False: do not."""
 
     @property
     def wants_stereo(self) -> bool:
         """As the setting says."""
-        return self.dense
+        return self.dense is not False
 
     def build(self) -> Colmap:
         """The reconstructor with these settings; MissingExtra without pycolmap."""

@@ -33,8 +33,8 @@ class SensorConfig(ReconstructorConfig):
     registration: Literal["auto", "mend", "tell", "off"] = "auto"
     """Colour that lies beside its depth: `mend` fits the colour camera, `tell` only warns; `auto`
     tells for masks that are given, because they may fit the depth, and mends otherwise."""
-    dense: bool = field(default=True, compare=False)
-    """Where no view has dense depth, estimate it from the pictures by stereo."""
+    dense: bool | None = field(default=None, compare=False)
+    """Where no view has dense depth, estimate it from the pictures by stereo; False: do not."""
 
     def for_masks(self, given: bool) -> SensorConfig:
         """With `auto` replaced."""
@@ -45,7 +45,7 @@ class SensorConfig(ReconstructorConfig):
     @property
     def wants_stereo(self) -> bool:
         """As the setting says."""
-        return self.dense
+        return self.dense is not False
 
     def build(self) -> Sensor:
         """The reconstructor with these settings."""
@@ -71,7 +71,7 @@ class Sensor:
         neither depth nor a cloud, or if more than half of its frames are unusable.
         """
         has_depth = any(view.load_depth is not None for view in scene.views)
-        to_come = self.config.dense and not has_depth and len(scene) > 1
+        to_come = self.config.wants_stereo and not has_depth and len(scene) > 1
         self._needs_depth = scene.load_points is None and not to_come
         _check_there_is_something(scene, self._needs_depth)
         kept: list[View] = []

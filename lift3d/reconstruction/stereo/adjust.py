@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.sparse import block_diag, bsr_array, csc_array
-from scipy.sparse.linalg import splu
 
 from lift3d.geometry import orthonormal
 from lift3d.reconstruction.stereo.tracks import Tracks, errors, replaced
@@ -106,6 +104,10 @@ def _solved(
     spread: np.ndarray,
     linear: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
 ) -> tuple[np.ndarray, Tracks]:
+    # Imported late: `lift3d --help` does not need it.
+    from scipy.sparse import block_diag, bsr_array, csc_array
+    from scipy.sparse.linalg import splu
+
     error, weight, A, B = linear
     views, points = len(pose), len(tracks.xyz)
     wA, wB = A * weight[:, None, None], B * weight[:, None, None]
