@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from lift3d.reconstruction.fusion.voxel import VoxelConfig
+from lift3d.run import finishing
 from lift3d.run import lift as lifting
 from lift3d.scene import Camera, Scene, View, contents, sources
 from lift3d.scene.contents import content, remembered
@@ -333,8 +334,9 @@ def test_association_is_code_of_its_stage_and_of_no_earlier_one():
 
 
 def test_display_code_counts_for_no_stage():
-    names = ("_reconstruct", "_fuse", "_track", "_associate", "_check", "_report")
-    used = modules_of(*(getattr(lifting, name) for name in names))
+    names = ("_reconstruct", "_stereo", "_fuse", "_track", "_associate")
+    stages = [getattr(lifting, name) for name in names]
+    used = modules_of(*stages, finishing._check, finishing._report)
     shows = {"cli", "commands", "summary", "progress", "viewing", "board", "batch", "exporting"}
     assert not used & {f"lift3d.{each}" for each in shows}
 

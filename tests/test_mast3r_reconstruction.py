@@ -269,7 +269,7 @@ def test_each_picture_is_encoded_once(place, photos, monkeypatch):
 def test_the_points_tracker_runs_on_its_matches(place, photos):
     """As in the paper: correspondences of neighbouring pictures prompt the segmenter."""
     tracking = KINDS["tracking"]["mastsam"]()
-    segmenter = KINDS["segmentation"]["regions"]().build()
+    segmenter = KINDS["segmentation"]["regions"](level_alone=0.45, smallest_alone=0.001).build()
     matcher = Mast3rMatcherConfig(str(place / "tiny.pth"), size=224, stride=8).build()
     maps = list(tracking.build(segmenter, matcher).track(photos))
     assert len(maps) == COUNT

@@ -88,7 +88,7 @@ def test_the_network_itself_gives_matches_inside_the_pictures(place, photos):
 
 def test_the_points_tracker_runs_on_its_matches(place, photos, monkeypatch):
     tracking = KINDS["tracking"]["mastsam"]()
-    segmenter = KINDS["segmentation"]["regions"]().build()
+    segmenter = KINDS["segmentation"]["regions"](level_alone=0.45, smallest_alone=0.001).build()
 
     def tracked(self, first, second, start):
         seen = np.ones((2, len(start)), np.float32)

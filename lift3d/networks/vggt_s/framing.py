@@ -145,7 +145,7 @@ def crop_side(
 ) -> int:
     """Side of the crop for points whose box has the longer side `box`, in pixels.
 
-    >>> [crop_side(box, 540) for box in (49.9, 79.9, 199.9, 201)]
+    >>> [crop_side(box, 540) for box in (49.9, 79.9, 199.9, 201.0)]
     [180, 251, 539, 540]
     """
     unit = short / SHORT

@@ -120,8 +120,11 @@ def find_registration(scene: Scene) -> Registration | None:
     chosen = [view for view in (views[k] for k in even) if _readable(view)]
     if len(chosen) < FEWEST:
         return None
-    seen = _observations(scene, views, chosen)
-    images = [view.image() for view in chosen]
+    try:
+        seen = _observations(scene, views, chosen)
+        images = [view.image() for view in chosen]
+    except FrameError:
+        return None  # a file that has become unreadable meanwhile; later stages report it
     if len(seen.view) < LEAST_SEEN * len(chosen):
         return None
     return _fitted(seen, images)

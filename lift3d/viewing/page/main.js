@@ -1,6 +1,6 @@
 // The page: puts its parts together and says what every key and button does.
 // @ts-check
-import { getBytes, getJson, listen, person, post, requests } from "./api.js";
+import { getBytes, getJson, listen, person, post, requests, Trouble } from "./api.js";
 import { Cloud } from "./cloud.js";
 import { ask, rename } from "./dialogs.js";
 import { all, byId, element, pressed } from "./elements.js";
@@ -617,7 +617,19 @@ class App {
 
 const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 
+/** A request that failed where nobody waited for it is told too. */
+function tellTroubles() {
+  addEventListener("unhandledrejection", (event) => {
+    if (!(event.reason instanceof Trouble)) return;
+    event.preventDefault();
+    const box = byId("trouble");
+    box.textContent = event.reason.message;
+    box.hidden = false;
+  });
+}
+
 async function start() {
+  tellTroubles();
   try {
     const asked = getJson("/api/state");
     asked.catch(() => {}); // told where it is awaited
