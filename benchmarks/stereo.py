@@ -103,7 +103,9 @@ def _rectified(
     a: np.ndarray, b: np.ndarray, K: np.ndarray, L: np.ndarray, moved: np.ndarray, near: float
 ) -> np.ndarray:
     size = a.shape[::-1]
-    R1, R2, P1, P2, *_ = cv2.stereoRectify(K, None, L, None, size, moved[:3, :3], moved[:3, 3])
+    R1, R2, P1, P2, *_ = cv2.stereoRectify(
+        K, np.zeros(5), L, np.zeros(5), size, moved[:3, :3], moved[:3, 3:4]
+    )
     upright = abs(P2[0, 3]) > abs(P2[1, 3])
     if not upright or P2[0, 3] > 0:  # the other one is above, below or to the left
         turn = np.eye(3)
