@@ -32,8 +32,9 @@ from lift3d.scene.sources import code_of
 from lift3d.scene.storage import DAMAGED, atomic, load_arrays, save_arrays
 
 STATE = "state.json"
-AGREE = 2
-"""Sources that must agree with a depth, where there are three or more; else 1."""
+AGREE = 1
+"""Other views that must agree with a depth. With 2, 29 % of the HoloLens kitchen were answered
+instead of 44 %, and 96 % of them were within 5 % instead of 93 %."""
 LEAST = 0.3
 """Quality below which a pixel stays empty. With `AGREE` chosen on the HoloLens kitchen."""
 PICTURES, MAPS = 32, 24
@@ -272,11 +273,10 @@ class _Work:
             others[s, :rows, :columns] = maps(each).inverse
             trust[s, :rows, :columns] = maps(each).quality
         mean, count = confirmed(own.inverse, own.quality, stack, others, trust)
-        needed = AGREE if len(sources) >= 3 else 1
-        good = (count >= needed) & (own.quality >= LEAST) & (mean > 0)
+        good = (count >= AGREE) & (own.quality >= LEAST) & (mean > 0)
         depth = np.where(good, 1 / np.where(good, mean, 1), 0).astype(np.float32)
         depth = without_speckles(depth)
-        sure = own.quality * np.minimum(1.0, count / (needed + 1))
+        sure = own.quality * np.minimum(1.0, count / (AGREE + 1))
         confidence = np.where(depth > 0, np.maximum(sure, 0.05), 0).astype(np.float32)
         found = Estimated(depth, confidence, _normals(camera, own, depth))
         save_arrays(self.out / f"{view.name}.npz", vars(found))
