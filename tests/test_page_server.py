@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import zlib
 from pathlib import Path
 
@@ -17,8 +18,11 @@ import pytest
 from page_client import Client, served
 from tiny_export import lifted_run
 
+from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.run import finishing
+from lift3d.run.lift import lift
 from lift3d.run.run import Run
+from lift3d.run.settings import LiftConfig
 from lift3d.run.stages import announced
 from lift3d.scene import Masks, Points
 from lift3d.scene.errors import InputError
@@ -40,6 +44,24 @@ def client(lifted, tmp_path_factory):
     with served(lifted, tmp_path_factory.mktemp("served") / "run") as found:
         found.prepared()
         yield found
+
+
+def test_a_run_of_one_view_has_no_consistency_and_a_page(tmp_path):
+    settings = LiftConfig(
+        Path("synthetic"),
+        tmp_path / "one",
+        reader=SyntheticConfig(views=1, width=80, height=60),
+        voxel=0.05,
+    )
+    lift(settings)
+    with served(tmp_path / "one") as client:
+        client.prepared()
+        end = time.monotonic() + 60
+        while (agreement := client.get("/api/state")["agreement"]) is None:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+    assert agreement["automatic"]["H"] is None
+    assert agreement["automatic"]["coverage"] > 0.9
 
 
 def unit(points, seed=0):

@@ -8,6 +8,7 @@ nor write.
 from __future__ import annotations
 
 import json
+import math
 import queue
 import re
 import secrets
@@ -67,9 +68,17 @@ class Answer:
 
 
 def json_answer(content: object) -> Answer:
-    """An answer in JSON."""
-    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    """An answer in JSON; numbers that are undefined (NaN) become null."""
+    text = json.dumps(_defined(content), separators=(",", ":"), allow_nan=False)
     return Answer(text.encode(), "application/json")
+
+
+def _defined(content: object) -> object:
+    if isinstance(content, dict):
+        return {name: _defined(each) for name, each in content.items()}
+    if isinstance(content, list | tuple):
+        return [_defined(each) for each in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 @dataclass(frozen=True)
