@@ -4,12 +4,15 @@ from functools import partial
 
 import numpy as np
 import pytest
+from scipy import sparse
 
-from lift3d.association import AssociationConfig, _usual, associate
+from lift3d.association import AssociationConfig, _decide, _usual, associate
 from lift3d.association.anchors import choose_anchors
 from lift3d.association.clusters import confirmed, cover
 from lift3d.association.evidence import Observations, Packed, observe, pair_agreement
+from lift3d.association.labelling import Evidence
 from lift3d.association.superpoints import surface_graph
+from lift3d.association.votes.ballot import Ballot
 from lift3d.geometry.visibility import DepthTolerance
 from lift3d.scene import Camera, Points, Scene, View
 from lift3d.scene.labelmaps import by_name
@@ -376,3 +379,17 @@ def test_background_is_relative_to_how_complete_the_masks_of_an_object_are():
     label = np.int32([1, 1, 1, 2, 2])
     size = np.array([5, 5, 2, 9, 1])
     assert _usual(share, label, size).tolist() == pytest.approx([0.3, 0.3, 0.3, 1.0, 1.0])
+
+
+def test_points_with_few_masks_are_background_only_where_the_object_has_many():
+    """Pieces 0 and 1 are an object that most views leave out, 2 and 3 one that none does."""
+    piece = np.repeat(np.arange(4), [10, 10, 20, 5]).astype(np.int32)
+    gain = sparse.csr_array(np.float32([[9, 0], [9, 0], [0, 9], [0, 9]]))
+    share = np.float32([0.3, 0.3, 1.0, 0.3])
+    ballot = Ballot(len(piece))  # no point is sure by itself
+    for label in (piece // 2 + 1, 0 * piece, 0 * piece):
+        ballot.add(np.arange(45, dtype=np.int32), label, np.ones(45, np.float32))
+    evidence = Evidence(gain, share, np.ones(4, np.float32), ballot)
+    a, b = np.int32([9, 19, 39]), np.int32([10, 20, 40])
+    found = _decide(evidence, piece, a, b, np.full(3, 9, np.float32), AssociationConfig())
+    assert [found[piece == each][0] for each in range(4)] == [1, 1, 2, 0]

@@ -18,7 +18,7 @@ from tiny_scan import tiny_scan, write_scannet
 
 from lift3d import segmentation
 from lift3d.cli.commands import Batch
-from lift3d.run.batch import batch, planned, uses_network
+from lift3d.run.batch import Job, _running, batch, planned, uses_network
 from lift3d.run.batch.board import STAGES, BarBoard, LineBoard
 from lift3d.run.batch.overview import Row, means
 from lift3d.run.batch.workers import Workers, run_all
@@ -386,3 +386,13 @@ def test_an_address_without_a_cluster_gives_the_command_to_start_one(tmp_path):
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert "error: no Ray cluster at nowhere" in done.stdout, done.stderr
+
+
+def test_a_stage_that_few_lifts_have_does_not_count_on_the_board(tmp_path):
+    records = tmp_path / "run" / ".stages"
+    records.mkdir(parents=True)
+    for name in ("reconstruct", "stereo"):
+        (records / f"{name}.json").write_text("{}")
+    (tmp_path / "a.json").write_text("{}")
+    job = Job("a", LiftConfig(Path("synthetic"), tmp_path / "run"))
+    assert _running(tmp_path, {"a": job}) == [("a", 1)]

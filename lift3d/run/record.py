@@ -95,11 +95,15 @@ def is_run(folder: Path) -> bool:
     return (folder / RECORDS).is_dir()
 
 
+def finished(folder: Path) -> list[str]:
+    """The names of the finished stages of a run, in order."""
+    names = (STAGES[0], STEREO, *STAGES[1:])
+    return [name for name in names if RunFolder(folder).has(name)]
+
+
 def progress_of(folder: Path) -> str:
     """The finished stages of a run that is not finished, in words."""
-    names = (STAGES[0], STEREO, *STAGES[1:])
-    done = [name for name in names if RunFolder(folder).has(name)]
-    return f"finished stages: {', '.join(done) or 'none'}"
+    return f"finished stages: {', '.join(finished(folder)) or 'none'}"
 
 
 def versions() -> dict[str, str]:

@@ -16,7 +16,7 @@ from lift3d.run.batch.board import Board, for_terminal
 from lift3d.run.batch.overview import PAGE, TABLE, Row, ScanState, write_overview
 from lift3d.run.batch.workers import Ended, Workers, run_all
 from lift3d.run.lift import lift
-from lift3d.run.record import RUN
+from lift3d.run.record import RUN, STAGES, finished
 from lift3d.run.settings import LiftConfig, uses_network, without_extras
 from lift3d.run.stages import RECORDS, alone_in, open_run
 from lift3d.scene.contents import remembered
@@ -197,10 +197,10 @@ def _row(job: Job, state: ScanState, error: str = "", attempts: int = 0) -> Row:
 
 
 def _running(folder: Path, jobs: dict[str, Job]) -> list[tuple[str, int]]:
-    """Scans being lifted, and the number of their finished stages."""
+    """Scans being lifted, and how many of `STAGES`, which every lift has, are finished."""
     names = sorted(path.stem for path in folder.glob("[!.]*.json"))
     return [
-        (name, sum(1 for _ in (jobs[name].config.out / RECORDS).glob("[!.]*.json")))
+        (name, sum(each in STAGES for each in finished(jobs[name].config.out)))
         for name in names
         if name in jobs
     ]
