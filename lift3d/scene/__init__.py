@@ -252,8 +252,8 @@ class Scene:
                 View(
                     names[index] if names else f"{index:06d}",
                     Camera(matrix, width, height, pose),
-                    partial(_held, eight_bit(np.asarray(image))),
-                    load_depth=None if own is None else partial(_held, own),
+                    partial(held, eight_bit(np.asarray(image))),
+                    load_depth=None if own is None else partial(held, own),
                 )
             )
         return localised(Scene(name, tuple(views), metric, f"{count} images in memory"))
@@ -321,8 +321,8 @@ class LabelledPoints:
         return len(self.points)
 
 
-def _held(array: np.ndarray) -> np.ndarray:
-    """A loader of what is in memory already."""
+def held(array: np.ndarray) -> np.ndarray:
+    """A loader, by `functools.partial`, of what is in memory already."""
     return array
 
 

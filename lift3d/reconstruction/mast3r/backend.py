@@ -22,9 +22,10 @@ from lift3d.networks.mast3r.preprocess import Prepared, prepare
 from lift3d.networks.reciprocal import DescribedPair, match_pair
 from lift3d.networks.weights import find
 from lift3d.reconstruction.alignment import Aligned, Known, PairPrediction, align
+from lift3d.reconstruction.estimates import with_estimate
 from lift3d.reconstruction.mast3r import Mast3rConfig
 from lift3d.reconstruction.pairs import PairsConfig
-from lift3d.scene import NO_OFFSET, Camera, Depth, Matches, Scene, Skipped, View
+from lift3d.scene import NO_OFFSET, Depth, Matches, Scene, Skipped, View
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.fingerprint import fingerprint
 from lift3d.scene.guarded import load_text
@@ -466,18 +467,7 @@ def _posed(view: View, image: Prepared, aligned: Aligned, index: int, least: flo
     pose, K = aligned.world_from_camera[index], aligned.K[index]
     confidence = aligned.confidence[index]
     depth = np.where(confidence >= least / (1 + least), aligned.depth[index], np.float32(0))
-    return replace(
-        view,
-        camera=Camera(image.original_from_network @ K, view.camera.width, view.camera.height, pose),
-        depth_camera=Camera(K, image.width, image.height, pose),
-        load_depth=partial(_constant, depth),
-        load_confidence=partial(_constant, confidence),
-        sparse=False,
-    )
-
-
-def _constant(array: Depth) -> Depth:
-    return array
+    return with_estimate(view, image.original_from_network, K, pose, depth, confidence)
 
 
 def _network_depth(view: View, image: Prepared) -> Depth | None:

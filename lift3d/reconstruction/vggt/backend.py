@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,12 @@ from lift3d.networks.vggt.inference import Predictor, PredictorConfig, WindowPre
 from lift3d.networks.vggt.preprocess import Prepared, prepare, together
 from lift3d.networks.weights import find
 from lift3d.reconstruction.alignment.inputs import Known
+from lift3d.reconstruction.estimates import with_estimate
 from lift3d.reconstruction.vggt import VggtReconstructionConfig
 from lift3d.reconstruction.vggt.known import given_poses, metres, network_K
 from lift3d.reconstruction.vggt.refining import matches_of, refined
 from lift3d.reconstruction.vggt.windows import Placed, chained, joined, windows_of
-from lift3d.scene import NO_OFFSET, Camera, Depth, Scene, Skipped, Transform, View
+from lift3d.scene import NO_OFFSET, Scene, Skipped, Transform, View
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.fingerprint import fingerprint
 from lift3d.scene.sources import code_of
@@ -254,15 +254,4 @@ def _posed(view: View, image: Prepared, placed: Placed, k: int, least: float) ->
     depth = np.where((raw >= least) & np.isfinite(placed.depth[k]), placed.depth[k], np.float32(0))
     # 1 and above to 0 to 1, as other reconstructors give it.
     confidence = np.where(raw > 0, raw / (1 + raw), 0).astype(np.float32)
-    return replace(
-        view,
-        camera=Camera(image.original_from_network @ K, view.camera.width, view.camera.height, pose),
-        depth_camera=Camera(K, image.width, image.height, pose),
-        load_depth=partial(_constant, depth),
-        load_confidence=partial(_constant, confidence),
-        sparse=False,
-    )
-
-
-def _constant(array: Depth) -> Depth:
-    return array
+    return with_estimate(view, image.original_from_network, K, pose, depth, confidence)
