@@ -8,7 +8,7 @@ from scipy import sparse
 
 from lift3d.association import AssociationConfig, _decide, _usual, associate
 from lift3d.association.anchors import choose_anchors
-from lift3d.association.clusters import confirmed, cover
+from lift3d.association.clusters import confirmed, cover, join_distant
 from lift3d.association.evidence import Observations, Packed, observe, pair_agreement
 from lift3d.association.labelling import Evidence
 from lift3d.association.superpoints import surface_graph
@@ -170,14 +170,17 @@ def test_a_point_labelled_in_few_of_its_looks_is_background():
     assert cloud.instance[panels(points.xyz[:, 0]) == 1].all()
 
 
-def test_scores_are_shares_of_the_looks():
+def test_scores_are_shares_of_the_looks_times_the_confidence_of_the_object():
+    def shares(maps):
+        found = associate(points, scene, by_name(scene, maps))
+        sure = np.array([found.confidence[i] for i in found.cloud.instance])
+        return found.cloud.score / sure
+
     points = wall()
     scene, maps = scan()
-    clean = associate(points, scene, by_name(scene, maps)).cloud
-    np.testing.assert_allclose(clean.score, 1, atol=1e-6)
+    np.testing.assert_allclose(shares(maps), 1, atol=1e-5)
     half = [np.where(i % 2, m, 0).astype(np.int32) for i, m in enumerate(maps)]
-    score = associate(points, scene, by_name(scene, half)).cloud.score
-    assert 0.3 < np.median(score) < 0.7
+    assert 0.3 < np.median(shares(half)) < 0.7
 
 
 def test_trusted_ids_are_kept_as_they_are():
@@ -363,6 +366,24 @@ def test_an_object_that_several_views_see_still_needs_two_that_outline_it():
     together = np.zeros(2, np.int32)
     assert confirmed(seen, together, 0.1, 1).tolist() == [0, 0]
     assert confirmed(seen, together, 0.1, 2).tolist() == [-1, -1]
+
+
+@pytest.mark.parametrize("corner_is_alike", [True, False])
+def test_two_sides_of_a_box_are_joined_by_views_that_see_little_of_one(corner_is_alike):
+    """Six views see one side of 100 points and 15 points of the other."""
+    packed = []
+    for index in range(6):
+        visible = np.zeros(200, bool)
+        visible[:100], visible[100:115] = True, True
+        number = np.where(np.arange(200) < 100, 1, 1 if corner_is_alike else 2)
+        if index % 2:
+            visible, number = visible[::-1], number[::-1]
+        packed.append(Packed(np.packbits(visible), number[visible].astype(np.uint8), 2 * index))
+    views, ids = np.divmod(np.arange(12, dtype=np.int32), 2)
+    seen = Observations(200, tuple(packed), views.astype(np.int32), 2 * views + ids + 1)
+    sides = np.repeat(np.arange(2, dtype=np.int32), 100)
+    joined = join_distant(seen, sides, 0.5, 0.5, smallest=5)
+    assert len(np.unique(joined)) == (1 if corner_is_alike else 2)
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])

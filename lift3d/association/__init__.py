@@ -143,11 +143,12 @@ def associate(
     evidence = gather(points, fine, scene, label_maps, seen, gain, primary, tolerance, step)
     before = _decide(evidence, fine, a, b, difference, config)
     label, rank = _by_size(before, count, config.points)
-    cloud = LabelledPoints(points, label, _scores(evidence.ballot, label, rank))
+    sure = _confidence(mean, label, rank)
+    cloud = LabelledPoints(points, label, _scores(evidence.ballot, label, rank, sure))
     assignments = assign(seen, label[chosen], before[chosen])
     return Association(
         cloud,
-        _confidence(mean, label, rank),
+        sure,
         *_account(seen, assignments, cluster, int(label.max(initial=0)), count),
         tolerance,
         assignments,
@@ -210,9 +211,7 @@ def _by_shape(
     ballot = vote_labels(points, scene, maps, lambda done, of: step(), tolerance)
     same = np.arange(1, count + 1, dtype=np.int32)
     sure = {int(r): round(float(c), 6) for r, c in zip(rank, confidence, strict=True) if r > 0}
-    # Views rarely segment an object of many surfaces as a whole: votes alone rank objects badly.
-    each = np.array([0, *(sure[i] for i in range(1, count + 1))], np.float32)
-    cloud = LabelledPoints(points, label, _scores(ballot, label, same) * each[label])
+    cloud = LabelledPoints(points, label, _scores(ballot, label, same, sure))
     assignments = assign(seen, label[chosen], object_of[chosen] + 1)
     return Association(
         cloud,
@@ -313,14 +312,20 @@ def _by_size(
 
 
 def _scores(
-    ballot: Ballot, label: Int32[np.ndarray, " points"], rank: Int32[np.ndarray, " objects"]
+    ballot: Ballot,
+    label: Int32[np.ndarray, " points"],
+    rank: Int32[np.ndarray, " objects"],
+    confidence: dict[int, float],
 ) -> Float32[np.ndarray, " points"]:
-    """Share of the weight of all looks that voted for the point's final object."""
+    """Share of the weight of all looks that voted for the point's final object, times the
+    object's confidence: votes alone rank objects badly, above all pieces of one."""
     voted, weight = ballot.top(8)
     ids = np.append(np.int32(0), rank)[voted]
     for_it = (weight * ((ids == label[:, None]) & (label[:, None] > 0))).sum(1)
     share = for_it / np.maximum(ballot.looked, 1e-9)
-    return np.minimum(share, 1).astype(np.float32)
+    sure = np.zeros(int(label.max(initial=0)) + 1)
+    sure[list(confidence)] = list(confidence.values())
+    return (np.minimum(share, 1) * sure[label]).astype(np.float32)
 
 
 def _confidence(

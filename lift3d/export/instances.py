@@ -28,7 +28,7 @@ class Object:
     confidence: float
     """How well the views support it, 0 to 1; AP ranks the objects by it."""
     score: float
-    """Mean over its points of the share of votes for it, 0 to 1."""
+    """Mean of the score of its points, 0 to 1."""
     colour: str
     """As #rrggbb, in every picture of the run."""
     centre: tuple[float, float, float] | None

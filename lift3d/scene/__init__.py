@@ -310,8 +310,8 @@ class LabelledPoints:
     instance: Int32[np.ndarray, " points"]
     """Object id, 0 = unlabelled."""
     score: Float32[np.ndarray, " points"]
-    """How sure the id is, 0 to 1: its share of the votes, with `regions` times the object's
-    confidence; 0 where unlabelled."""
+    """How sure the id is, 0 to 1: its share of the votes times the object's confidence; 0 where
+    unlabelled."""
     semantic: Int32[np.ndarray, " points"] | None = None
     features: Float32[np.ndarray, "points channels"] | None = None
     names: Mapping[int, str] | None = None
