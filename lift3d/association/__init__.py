@@ -317,8 +317,10 @@ def _scores(
     rank: Int32[np.ndarray, " objects"],
     confidence: dict[int, float],
 ) -> Float32[np.ndarray, " points"]:
-    """Share of the weight of all looks that voted for the point's final object, times the
-    object's confidence: votes alone rank objects badly, above all pieces of one."""
+    """Share of the weight of all looks that voted for a point's object, times its confidence.
+
+    Votes alone rank objects badly, above all pieces of one object.
+    """
     voted, weight = ballot.top(8)
     ids = np.append(np.int32(0), rank)[voted]
     for_it = (weight * ((ids == label[:, None]) & (label[:, None] > 0))).sum(1)
