@@ -33,6 +33,33 @@ def cell_keys(xyz, label, low, side, margin, bits):
 
 @compiled()
 @no_type_check
+def some_cells(keys):
+    """The keys of one cell in 64: Fibonacci hashing takes complete cells, evenly over the scene."""
+    drawn = np.empty(len(keys), np.int64)
+    count = 0
+    for i in range(len(keys)):
+        drawn[count] = keys[i]
+        hashed = np.uint64(keys[i]) * np.uint64(0x9E3779B97F4A7C15)
+        count += (hashed >> np.uint64(58)) == 0
+    return drawn[:count].copy()
+
+
+@compiled(parallel=True)
+@no_type_check
+def sorted_pixels(xyz, label, view, order):
+    """x, y, z, label and view of the pixels in `order`."""
+    n = len(order)
+    x, y, z = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.float32)
+    labels, views = np.empty(n, i4), np.empty(n, i4)
+    for i in numba.prange(n):
+        at = order[i]
+        x[i], y[i], z[i] = xyz[at, 0], xyz[at, 1], xyz[at, 2]
+        labels[i], views[i] = label[at], view[at]
+    return x, y, z, labels, views
+
+
+@compiled()
+@no_type_check
 def sort_keys(keys, bits):
     """Sorted keys and their original indices; a stable radix sort over the lowest `bits`."""
     n = len(keys)

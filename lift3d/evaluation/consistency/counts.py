@@ -8,7 +8,7 @@ import numba
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
 
-from lift3d.evaluation.consistency.cells import cell_keys, sort_keys
+from lift3d.evaluation.consistency.cells import cell_keys, some_cells, sort_keys, sorted_pixels
 from lift3d.evaluation.consistency.kernel import DOUBT, count
 from lift3d.scene import distinct
 from lift3d.scene.errors import InputError
@@ -92,11 +92,11 @@ def neighbour_counts(
     del key
     rows, spans = _runs(reach, bits)
     bounds = np.searchsorted(start[:-1], np.linspace(0, len(xyz), CHUNKS + 1))
-    x, y, z = (xyz[:, axis][order] for axis in range(3))
+    x, y, z, label, view = sorted_pixels(xyz, label, view, order)
     doubt = DOUBT * ((reach + 2) * side / epsilon + 1)
     with numba.parallel_chunksize(1):  # dynamic scheduling, as chunks differ in cost
         count(
-            x, y, z, label[order], view[order], order, cell_key, start, bounds, rows, spans,
+            x, y, z, label, view, order, cell_key, start, bounds, rows, spans,
             1 << int(bits.sum()), doubt, float(epsilon), table,
         )  # fmt: skip
     return NeighbourCounts(table)
@@ -148,9 +148,7 @@ def _reach(
 ) -> int:
     """Cells per radius, for about `CROWD` pixels per cell; estimated from one cell in 64."""
     side, bits = _grid(low, high, epsilon, 1)
-    key = cell_keys(xyz, label, low, side, 1, bits)
-    # Fibonacci hashing samples complete cells, evenly over the scene.
-    drawn = key[(key.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(58) == 0]
+    drawn = some_cells(cell_keys(xyz, label, low, side, 1, bits))
     if len(drawn) == 0:
         return 1
     crowd = len(drawn) / len(distinct(drawn))

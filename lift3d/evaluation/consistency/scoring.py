@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, no_type_check
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int32
 
 from lift3d.evaluation.consistency.counts import NeighbourCounts, neighbour_counts
+from lift3d.scene.compiled import compiled
 
 Exclude: TypeAlias = Literal["nothing", "self", "view"]
+EXCLUDES: tuple[Exclude, ...] = ("nothing", "self", "view")
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,47 +129,60 @@ def score(
 
     `views` is the number of views; needed if the last views have no pixels.
     """
-    size, same, chance = _terms(counts, label, exclude)
-    included = label > 0 if foreground else np.ones(len(label), bool)
-    valid = included & (size > 0)
     if views is None:
         views = int(view.max()) + 1 if len(view) else 0
-    members = np.bincount(view, weights=valid, minlength=views)
-    h = np.divide(same, size, out=np.zeros(len(size)), where=valid)
-    totals = np.bincount(view, weights=h, minlength=views)
-    by_chance = np.divide(chance, size, out=np.zeros(len(size)), where=valid)
-    totals_by_chance = np.bincount(view, weights=by_chance, minlength=views)
-    h[~valid] = np.nan
+    h = np.full(len(label) if return_pixels else 0, np.nan, np.float32)
+    ids = _ids(label)
+    members, totals, totals_by_chance = _sums(
+        counts.table, label, view, views, 1 / max(ids, 1), EXCLUDES.index(exclude), foreground, h
+    )
+    included = int(np.count_nonzero(label > 0)) if foreground else len(label)
+    valid = int(members.sum())
     return Consistency(
         H=_ratio(float(totals.sum()), float(members.sum())),
         H0=_ratio(float(totals_by_chance.sum()), float(members.sum())),
         exclude=exclude,
         foreground=foreground,
         epsilon=float(epsilon),
-        pixels=int(valid.sum()),
-        alone=int(included.sum() - valid.sum()),
+        pixels=valid,
+        alone=included - valid,
         coverage=_ratio(int(np.count_nonzero(label > 0)), len(label)),
-        labels=_ids(label),
+        labels=ids,
         view_H=np.divide(totals, members, out=np.full(views, np.nan), where=members > 0),
-        h=h.astype(np.float32) if return_pixels else None,
+        h=h if return_pixels else None,
     )
 
 
-def _terms(
-    counts: NeighbourCounts, label: Int32[np.ndarray, " pixels"], exclude: Exclude
-) -> tuple[
-    Int32[np.ndarray, " pixels"], Int32[np.ndarray, " pixels"], Float64[np.ndarray, " pixels"]
-]:
-    """Per pixel: |E|, number of agreeing pixels in E, and its expectation by chance."""
-    # Labelled pixels of two views agree by chance with probability 1 / `labels`.
-    probability = np.where(label > 0, 1 / max(_ids(label), 1), 1.0)
-    chance = (counts.same_kind - counts.view_same_kind) * probability
-    if exclude == "view":
-        return counts.all - counts.view_all, counts.same - counts.view_same, chance
-    chance += counts.view_same
-    if exclude == "self":
-        return counts.all - np.int32(1), counts.same - np.int32(1), chance - 1
-    return counts.all, counts.same, chance
+@compiled()
+@no_type_check
+def _sums(table, label, view, views, probability, exclude, foreground, h):
+    """Per view: valid pixels, sum of their h, and the sum expected by chance.
+
+    `exclude` is the index in `EXCLUDES`. Labelled pixels of two views agree by chance with
+    `probability`. `h` is filled at the valid pixels, if it has any.
+    """
+    members, totals, by_chance = np.zeros(views), np.zeros(views), np.zeros(views)
+    for i in range(len(label)):
+        if foreground and label[i] == 0:
+            continue
+        size, same, kind = table[i, 0], table[i, 1], table[i, 2]
+        own, own_same, own_kind = table[i, 3], table[i, 4], table[i, 5]
+        chance = float(kind - own_kind)
+        if label[i] > 0:
+            chance *= probability
+        if exclude == 2:
+            size, same = size - own, same - own_same
+        else:
+            size, same = size - exclude, same - exclude
+            chance += own_same - exclude
+        if size <= 0:
+            continue
+        members[view[i]] += 1
+        totals[view[i]] += same / size
+        by_chance[view[i]] += chance / size
+        if len(h):
+            h[i] = same / size
+    return members, totals, by_chance
 
 
 def _ids(label: Int32[np.ndarray, " pixels"]) -> int:
