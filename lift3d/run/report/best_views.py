@@ -16,7 +16,8 @@ import numpy as np
 from lift3d.scene import LabelMap
 from lift3d.scene.colours import Palette, label_colours
 from lift3d.scene.labelmaps import find_label_map, read_label_map
-from lift3d.scene.storage import atomic
+from lift3d.scene.prefetch import THREADS, prefetch
+from lift3d.scene.storage import atomic, fresh_folder
 
 DENSE = 1 << 16
 """Ids below it are counted in an array indexed by id."""
@@ -94,18 +95,19 @@ def coloured_copies(
 ) -> Iterable[tuple[int, LabelMap]]:
     """Write `<folder>_coloured/<name>.png` of each label map; yield its position and ids.
 
-    A view without a label map is skipped. Pictures of other views in that folder are removed.
+    A view without a label map is skipped. The folder is new: what was in it before is gone.
     """
-    home = folder.with_name(f"{folder.name}_coloured")
-    home.mkdir(exist_ok=True)
-    names = list(names)
-    for old in home.glob("*.png"):
-        if old.stem not in names:
-            old.unlink()
-    for position, name in enumerate(names):
-        path = find_label_map(folder, name)
-        if path is None:
-            continue
-        labels = read_label_map(path)
-        write_coloured(home / f"{name}.png", labels, palette)
-        yield position, labels
+    maps = [
+        (position, path)
+        for position, name in enumerate(names)
+        if (path := find_label_map(folder, name)) is not None
+    ]
+    with fresh_folder(folder.with_name(f"{folder.name}_coloured")) as home:
+
+        def copied(item: tuple[int, Path]) -> tuple[int, LabelMap]:
+            position, path = item
+            labels = read_label_map(path)
+            write_coloured(home / f"{path.stem}.png", labels, palette)
+            return position, labels
+
+        yield from prefetch(maps, copied, threads=THREADS)
