@@ -36,7 +36,7 @@ class AssociationConfig:
     covered: float = 0.35
     """Minimum share of observations under a mask, as a part of the median of the object; a point
     with less is unlabelled background."""
-    consensus: float = 0.7
+    consensus: float = 0.6
     """A point belongs to an object that at least this share of its observations has, also when its
     superpoint belongs to another."""
     anchors: int = 60_000
