@@ -21,6 +21,7 @@ from lift3d.run.editing import Conflict
 from lift3d.run.lift import lift
 from lift3d.run.run import Run
 from lift3d.run.settings import CHOICES, LiftConfig, as_json, names, read_settings
+from lift3d.run.taking import take
 from lift3d.scene.errors import InputError, MissingExtra
 from lift3d.scene.labelmaps import read_label_map
 from lift3d.scene.registry import KINDS
@@ -364,6 +365,34 @@ def test_another_voxel_finds_the_objects_or_lists_the_edit(run):
             assert np.mean(far < 0.12) > 0.8
     back = lift(config(run.folder))
     assert not back.edits.doubts
+
+
+def test_edits_of_another_run_of_the_place_are_taken(run, lifted, tmp_path, capsys):
+    count = several(run)
+    shutil.copytree(lifted, tmp_path / "other")
+    other = Run.open(tmp_path / "other").edits
+    assert main(["edit", str(tmp_path / "other"), "take", str(run.folder)]) == 0
+    assert f"{count} edits taken" in capsys.readouterr().out
+    assert np.array_equal(other.label, run.edits.label)
+    assert {each.name for each in other.objects} == {each.name for each in run.edits.objects}
+    assert main(["edit", str(tmp_path / "other"), "take", str(run.folder)]) == 2
+    assert "edits of its own" in capsys.readouterr().err
+    assert main(["edit", str(lifted), "take", str(lifted)]) == 2
+    assert "has no edits" in capsys.readouterr().err
+
+
+def test_files_named_elsewhere_in_edits_of_others_are_not_copied(run, lifted, tmp_path):
+    several(run)
+    lines = run.files.edits.read_text().splitlines()
+    named = json.loads(next(each for each in lines if '"files"' in each))
+    named["files"] = {"../scene.json": "0", **named["files"]}
+    at = named["n"] - 1
+    lines[at] = json.dumps(named)
+    run.files.edits.write_text("\n".join(lines) + "\n")
+    shutil.copytree(lifted, tmp_path / "other")
+    take(Run.open(tmp_path / "other").edits, run.folder)
+    assert not list(tmp_path.glob("scene.json"))
+    assert Run.open(tmp_path / "other").edits.doubts
 
 
 @pytest.mark.parametrize("name", ["000001.npz", "000001.png"])

@@ -18,6 +18,7 @@ from lift3d.reconstruction.fusion.voxel import VoxelConfig
 from lift3d.run import finishing
 from lift3d.run import lift as lifting
 from lift3d.scene import Camera, Scene, View, contents, sources
+from lift3d.scene import parsed as parsing
 from lift3d.scene.contents import content, remembered
 from lift3d.scene.fingerprint import (
     NAMES_A_FILE,
@@ -277,6 +278,7 @@ def package(tmp_path, monkeypatch):
     for name, text in files.items():
         (folder / f"{name}.py").write_text(textwrap.dedent(text))
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     yield folder
     for name in [each for each in sys.modules if each.partition(".")[0] == "packed"]:
         del sys.modules[name]
@@ -284,7 +286,10 @@ def package(tmp_path, monkeypatch):
 
 
 def forget():
-    for each in (sources._source, sources._file, sources._code, sources._installed):
+    for each in (
+        *(sources._source, sources._file, sources._code, sources._installed, sources._beside),
+        parsing._kept,
+    ):
         each.cache_clear()
 
 
@@ -316,6 +321,51 @@ def test_code_counts_where_it_is_used_and_comments_nowhere(
     file.write_text(text.replace(old, new))
     after = codes()
     assert (before[0] != after[0], before[1] != after[1]) == (first, second)
+
+
+def test_sources_that_were_parsed_before_are_not_parsed_again_and_give_the_same(
+    package, monkeypatch
+):
+    before = codes()
+    monkeypatch.setattr(parsing, "_parse", None)  # another process, with the same text
+    assert codes() == before
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "null", '{"packed.kernels": 1}'])
+def test_a_damaged_list_of_parsed_sources_is_ignored(package, tmp_path, text):
+    before = codes()
+    kept = tmp_path / "cache/lift3d/sources.json"
+    assert kept.stat().st_size > 100
+    kept.write_text(text)
+    assert codes() == before
+
+
+def test_without_a_place_for_them_sources_are_parsed_each_time(package, tmp_path):
+    (tmp_path / "cache").write_text("a file, where a folder is wanted")
+    assert codes() == codes()
+
+
+def test_two_functions_that_import_other_things_by_one_name_depend_on_both(package):
+    (package / "stage.py").write_text(
+        textwrap.dedent("""
+            def first(a):
+                def shown():
+                    from packed.viewing import show as use
+                    use(a)
+
+                def added():
+                    from packed.kernels import add as use
+                    use(a)
+
+            second = first
+        """)
+    )
+    before = codes()
+    for module, old, new in (("kernels", "a + b", "a - b"), ("viewing", "(a)", "(a, a)")):
+        file = package / f"{module}.py"
+        file.write_text(file.read_text().replace(old, new))
+        assert codes()[0] != before[0]
+        before = codes()
 
 
 def test_a_model_file_beside_the_code_counts(package):

@@ -477,3 +477,24 @@ def test_tab_divides_along_the_tree_of_joins(browser, tmp_path):
         (edit,) = lines(run)
         assert (edit["do"], edit["tool"]) == ("split", "tree")
         page.close()
+
+
+def test_what_hover_repaints_in_part_looks_as_if_all_had_been_painted(page):
+    """The screen's pixels after each hover, and after a whole new picture of the same."""
+    pixels = """(() => { const c = lift3d.cloud, g = c.gl, t = c.targets.screen;
+      const d = new Uint8Array(4 * t.width * t.height);
+      g.bindFramebuffer(g.FRAMEBUFFER, t.frame);
+      g.readPixels(0, 0, t.width, t.height, g.RGBA, g.UNSIGNED_BYTE, d);
+      g.bindFramebuffer(g.FRAMEBUFFER, null);
+      let sum = 0; for (let i = 0; i < d.length; i++) sum = (sum * 31 + d[i]) >>> 0;
+      return sum; })()"""
+    seen = set()
+    for id_ in large(page, 3):
+        page.page.mouse.move(*page.spot(id_))
+        page.until(f"lift3d.store.hovered === {id_} && !lift3d.cloud.asked")
+        part = page.js(pixels)
+        page.js("lift3d.cloud.wake()")
+        page.until("!lift3d.cloud.asked")
+        assert page.js(pixels) == part
+        seen.add(part)
+    assert len(seen) == 3

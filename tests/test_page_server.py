@@ -30,7 +30,7 @@ from lift3d.scene.labelmaps import read_label_map
 from lift3d.scene.protocols import Segmenter
 from lift3d.viewing import packing
 from lift3d.viewing.server import MOST_BODY
-from lift3d.viewing.serving import opened, promptable
+from lift3d.viewing.serving import opened
 
 
 @pytest.fixture(scope="module")
@@ -457,13 +457,6 @@ def test_a_click_in_a_picture_is_carried_to_other_views_step_by_step(lifted, tmp
         assert client.post("/api/propose", view=99, xy=[pixel], positive=[True])[0] == 404
         assert client.post("/api/propose", view=0, xy=[[1]], positive=[True])[0] == 400
         assert client.post("/api/propose", more="77")[0] == 422
-
-
-def test_regions_are_not_offered_for_clicks_in_pictures():
-    with pytest.raises(InputError, match="regions cannot"):
-        promptable("regions")
-    with pytest.raises(InputError, match="did you mean"):
-        promptable("samm")
 
 
 def listening(client):

@@ -121,9 +121,9 @@ class View:
     """Look only: no tools, no edits. Several can look at one run."""
     browser: bool = True
     """Open the browser."""
-    clicks: str | None = None
-    """Segmenter for one click in a picture, such as sam; it needs its weights (`lift3d weights`).
-    Without one, and for clicks in the cloud, the tree of joins answers."""
+    segmentation: Choice = field(default_factory=segmentation.BACKENDS["regions"])
+    """What is asked about a click in a picture, such as sam. `regions`, the default, is not: its
+    masks are surfaces. Then, and for clicks in the cloud, the tree of joins answers."""
     window: bool = False
     """Open3D's window instead of the page: cloud by object, colour or score, and cameras."""
     screenshot: Path | None = None
@@ -144,7 +144,7 @@ class View:
             return
         from lift3d.viewing.serving import serve
 
-        serve(self.folder, self.host, self.port, self.read_only, self.browser, self.clicks)
+        serve(self.folder, self.host, self.port, self.read_only, self.browser, self.segmentation)
 
 
 @dataclass(frozen=True)
@@ -230,9 +230,9 @@ class Edit:
     """The run folder."""
     verb: Positional[str]
     """merge, split, name, class, delete, assign, paint, accept, lock, unlock, undo, redo, settle,
-    list, or save (consistency and report follow too)."""
+    list, save (consistency and report follow too), or take (the edits of another run)."""
     words: Positional[tuple[str, ...]] = ()
-    """What it is for: ids of objects, a name, a view and a mask."""
+    """What it is for: ids of objects, a name, a view and a mask, a run."""
     at: UseAppendAction[tuple[str, ...]] = ()
     """split: a place X,Y,Z on a thing, in the scene's world; once for each."""
     plane: str | None = None

@@ -9,6 +9,7 @@ from typing import Any
 
 from lift3d.correction.maps import read_pixels
 from lift3d.run.edits import Edits
+from lift3d.run.taking import take
 from lift3d.scene.errors import InputError, did_you_mean
 
 NEW = "new"
@@ -134,8 +135,8 @@ VERBS: Mapping[str, Callable[[Edits, Asked], Any]] = {
     "settle": _settle,
 }
 """Each kind of edit by its word."""
-OTHERS = ("list", "save")
-"""Words that make no edit."""
+OTHERS = ("list", "save", "take")
+"""Words that make no edit of their own."""
 OPTIONS: Mapping[str, tuple[str, ...]] = {
     "merge": ("into",),
     "split": ("at", "plane", "parts"),
@@ -149,7 +150,9 @@ def perform(edits: Edits, verb: str, asked: Asked, log: Callable[[str], None]) -
     """Make the edit, bring the public files up to it, and say what happened."""
     if verb not in (*VERBS, *OTHERS):
         raise InputError(did_you_mean(verb, [*VERBS, *OTHERS], "edit"))
-    if verb in OTHERS and asked.words:
+    if verb == "take" and len(asked.words) != 1:
+        raise InputError("take needs one run, or its edits.jsonl: lift3d edit RUN take OTHER")
+    if verb in ("list", "save") and asked.words:
         raise InputError(f"{verb} takes no more words, and there is {' '.join(asked.words)}")
     for option in sorted({each for own in OPTIONS.values() for each in own}):
         if getattr(asked, option) not in (None, False, ()) and option not in OPTIONS.get(verb, ()):
@@ -166,6 +169,10 @@ def perform(edits: Edits, verb: str, asked: Asked, log: Callable[[str], None]) -
             log(f"{edits.summary()}; written: {', '.join(saved.done)}")
             if saved.waiting:
                 log(f"{' and '.join(saved.waiting)} have to wait: {saved.reason}")
+        elif verb == "take":
+            count = take(edits, Path(asked.words[0]))
+            edits.write()
+            log(f"{count} edits taken; cloud, label maps and instances.json follow")
         else:
             kept = VERBS[verb](edits, asked)
             log(f"edit {kept.edit.n}: {kept.edit}; {len(kept.index):,} points changed")

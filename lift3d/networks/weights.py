@@ -19,7 +19,7 @@ from lift3d.scene.errors import InputError, did_you_mean
 from lift3d.scene.fingerprint import PUBLISHED
 from lift3d.scene.guarded.json_file import load_json
 from lift3d.scene.printing import to_stderr
-from lift3d.scene.storage import atomic
+from lift3d.scene.storage import atomic, user_cache
 from lift3d.scene.typed import conforming
 
 
@@ -27,14 +27,12 @@ def cache_folder() -> Path:
     """$LIFT3D_WEIGHTS, else `lift3d` in the user's cache ($XDG_CACHE_HOME, else ~/.cache)."""
     if given := os.environ.get("LIFT3D_WEIGHTS"):
         return expanded(given)
-    if caches := os.environ.get("XDG_CACHE_HOME"):
-        return Path(caches) / "lift3d"
-    try:
-        return Path.home() / ".cache/lift3d"
-    except RuntimeError:  # as in a container whose user has no entry
+    folder = user_cache()
+    if folder is None:
         raise InputError(
             "this user has no home folder; set LIFT3D_WEIGHTS to the folder of the weights"
-        ) from None
+        )
+    return folder
 
 
 def expanded(path: str | Path) -> Path:

@@ -5,17 +5,17 @@ Imports are followed without running the code. Comments, docstrings and layout d
 
 from __future__ import annotations
 
-import ast
 import sys
 import sysconfig
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from lift3d.scene.parsed import Definition, Import, parsed, write_parsed
 
 OWN = "lift3d"
 CHOOSING = ("lift3d", "lift3d.run.settings", "lift3d.datasets.selection", "lift3d.datasets")
@@ -24,6 +24,7 @@ followed; the value and code of the chosen one are in the key of a stage."""
 RECORDING = (
     *("lift3d.run.stages", "lift3d.scene.storage", "lift3d.scene.progress", "lift3d.run.record"),
     *("lift3d.scene.fingerprint", "lift3d.scene.contents", "lift3d.scene.sources"),
+    "lift3d.scene.parsed",
     *("lift3d.scene.printing", "lift3d.scene.compiled"),
     *("lift3d.scene.workers.job", "lift3d.scene.workers.crew", "lift3d.scene.workers.views"),
     *("lift3d.scene.workers.local", "lift3d.scene.workers.cluster", "lift3d.scene.threads"),
@@ -42,7 +43,7 @@ class _Source:
     """Modules, and the name imported from each; None for the whole module."""
     names: dict[str, tuple[str, str | None]]
     """Names bound by imports at the top of the module, and what each stands for."""
-    definitions: dict[str, ast.stmt] = field(default_factory=dict)
+    definitions: dict[str, Definition]
     """Functions, classes and values at the top, by name."""
 
 
@@ -55,6 +56,7 @@ def code_of(*roots: Any) -> str:
     digest = blake2b(digest_size=16)
     for root in sorted({_root(each) for each in roots}):
         digest.update(_code(*root))
+    write_parsed()
     return digest.hexdigest()
 
 
@@ -74,6 +76,7 @@ def package_code() -> str:
         relative = path.relative_to(folder).with_suffix("").parts
         name = ".".join((OWN, *relative)).removesuffix(".__init__")
         digest.update(_digest_of(name))
+    write_parsed()
     return digest.hexdigest()
 
 
@@ -104,27 +107,13 @@ def _reached(module: str, name: str) -> tuple[set[str], list[str]]:
         node = source.definitions.get(each)
         if node is None or each in parts:
             continue
-        parts[each] = ast.dump(node)
-        used = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-        imports |= {source.names[name] for name in used & source.names.keys()}
-        imports |= set(_imports(node, source.package, module))
-        wanted += used - set(_annotating(node))
+        parts[each] = node.digest
+        imports |= {source.names[name] for name in node.names if name in source.names}
+        imports |= {target for _, target in _resolved(node.imports, source.package, module)}
+        wanted += set(node.names) - set(node.annotating)
     if not parts:  # made by other means, such as exec: all of the module counts
         imports.add((module, None))
     return _closure(imports), [parts[each] for each in sorted(parts)]
-
-
-def _annotating(node: ast.AST) -> Iterator[str]:
-    """Names in the annotations of arguments and results that occur nowhere else."""
-    counts: Counter[str] = Counter()
-    for each in ast.walk(node):
-        if isinstance(each, ast.Name):
-            counts[each.id] += 1
-        annotations = [each.annotation] if isinstance(each, ast.arg) else []
-        annotations += [each.returns] if isinstance(each, ast.FunctionDef) else []
-        for annotation in filter(None, annotations):
-            counts.subtract(n.id for n in ast.walk(annotation) if isinstance(n, ast.Name))
-    return (name for name, count in counts.items() if count == 0)
 
 
 def _closure(imports: Iterable[tuple[str, str | None]]) -> set[str]:
@@ -162,77 +151,44 @@ def _source(module: str) -> _Source | None:
     if path is None:
         return None
     try:
-        tree = ast.parse(path.read_bytes(), str(path))
+        found = parsed(module, path.read_bytes())
     except (OSError, ValueError, SyntaxError):
         return None
-    for node in ast.walk(tree):
-        for block in ("body", "orelse", "finalbody"):
-            if isinstance(statements := getattr(node, block, None), list):
-                setattr(node, block, [each for each in statements if not _is_text(each)])
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    digest = blake2b(ast.dump(tree).encode())
-    for data in sorted(_beside(path)):
-        digest.update(data.read_bytes())
-    names: dict[str, tuple[str, str | None]] = {}
-    for statement in tree.body:
-        if not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            for node in ast.walk(statement):  # also those under `if` and `try`
-                names |= _bound(node, package, module)
-    imports = tuple(_imports(tree, package, module))
-    return _Source(package, digest.digest(), imports, names, dict(_defined(tree)))
+    digest = blake2b(found.digest.encode() + _beside(path.parent))
+    imports = tuple({target for _, target in _resolved(found.imports, package, module)})
+    names = dict(_resolved(found.outside, package, module))
+    return _Source(package, digest.digest(), imports, names, found.definitions)
 
 
-def _beside(path: Path) -> Iterator[Path]:
-    """Data files in a package's folder, such as a trained model; they count as code."""
-    if not (path.parent / "__init__.py").is_file():
-        return
-    for each in path.parent.iterdir():
-        if each.is_file() and each.suffix not in (".py", ".pyc") and not each.name.startswith("."):
-            yield each
+@cache
+def _beside(folder: Path) -> bytes:
+    """A digest of data files in a package's folder, such as a trained model: they count as code."""
+    digest = blake2b()
+    if (folder / "__init__.py").is_file():
+        for each in sorted(folder.iterdir()):
+            code = each.suffix in (".py", ".pyc")
+            if each.is_file() and not code and not each.name.startswith("."):
+                digest.update(each.read_bytes())
+    return digest.digest()
 
 
-def _is_text(statement: object) -> bool:
-    return (
-        isinstance(statement, ast.Expr)
-        and isinstance(statement.value, ast.Constant)
-        and isinstance(statement.value.value, str)
-    )
-
-
-def _defined(tree: ast.Module) -> Iterator[tuple[str, ast.stmt]]:
-    for statement in tree.body:
-        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            yield statement.name, statement
-        elif not isinstance(statement, ast.Import | ast.ImportFrom):
-            for node in ast.walk(statement):
-                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                    yield node.id, statement
-
-
-def _bound(statement: ast.AST, package: str, module: str) -> dict[str, tuple[str, str | None]]:
-    """The names that an import statement binds, and what each stands for."""
-    found: dict[str, tuple[str, str | None]] = {}
-    if isinstance(statement, ast.Import):
-        for alias in statement.names:
-            if _followed(alias.name, module):
-                found[alias.asname or alias.name.partition(".")[0]] = alias.name, None
-    elif isinstance(statement, ast.ImportFrom):
-        origin = statement.module or ""
-        if statement.level:
-            above = package.split(".")[: len(package.split(".")) - statement.level + 1]
+def _resolved(
+    imports: Iterable[Import], package: str, module: str
+) -> Iterator[tuple[str, tuple[str, str | None]]]:
+    """The names that imports of a module bind, each with what it stands for."""
+    for each in imports:
+        origin = each.module
+        if each.level:
+            above = package.split(".")[: len(package.split(".")) - each.level + 1]
             origin = ".".join([*above, *([origin] if origin else [])])
-        if _followed(origin, module):
-            for alias in statement.names:
-                inner = f"{origin}.{alias.name}"
-                target = (inner, None) if _file(inner) else (origin, alias.name)
-                found[alias.asname or alias.name] = (origin, None) if alias.name == "*" else target
-    return found
-
-
-def _imports(node: ast.AST, package: str, module: str) -> Iterator[tuple[str, str | None]]:
-    """All imports in some code, also inside functions."""
-    for each in ast.walk(node):
-        yield from _bound(each, package, module).values()
+        if not _followed(origin, module):
+            continue
+        if each.name is None or each.name == "*":
+            yield each.bound, (origin, None)
+        else:
+            inner = f"{origin}.{each.name}"
+            yield each.bound, (inner, None) if _file(inner) else (origin, each.name)
 
 
 def _followed(name: str, importer: str) -> bool:

@@ -42,6 +42,16 @@ _numbers = itertools.count()
 _ASIDE = re.compile(r"\.(.+)\.old")
 
 
+def user_cache() -> Path | None:
+    """`lift3d` in the user's cache ($XDG_CACHE_HOME, else ~/.cache); None without a home."""
+    if caches := os.environ.get("XDG_CACHE_HOME"):
+        return Path(caches) / "lift3d"
+    try:
+        return Path.home() / ".cache/lift3d"
+    except RuntimeError:  # as in a container whose user has no entry
+        return None
+
+
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """A temporary file to write to, renamed to `path` when the block ends without an error.

@@ -15,6 +15,7 @@ from lift3d.correction.proposals import Proposal
 from lift3d.run.editing import Conflict
 from lift3d.scene.errors import InputError
 from lift3d.scene.protocols import Segmenter
+from lift3d.viewing.ahead import Ahead
 from lift3d.viewing.server import Answer, Refused, Request, Route, json_answer
 from lift3d.viewing.showing import Showing
 
@@ -28,7 +29,10 @@ class Changing:
 
     def __init__(self, session: Showing, segmenter: Segmenter | None = None) -> None:
         """`segmenter` answers clicks in pictures; without one the tree of joins does."""
-        self.session, self.edits, self.segmenter = session, session.edits, segmenter
+        self.session, self.edits = session, session.edits
+        self.segmenter = None
+        if segmenter is not None:
+            self.segmenter = Ahead(segmenter, session.run.scene.views, self._tell_ready)
         self._proposals: dict[str, Proposal] = {}
         self._growing: dict[str, Iterator[Proposal]] = {}
         self._clicks = threading.Lock()
@@ -42,7 +46,28 @@ class Changing:
             "POST /api/preview": self.preview,
         }
         alone = {key: self.session.alone(route) for key, route in found.items()}
-        return {**alone, "POST /api/propose": self.propose, "POST /api/save": self.save}
+        free: dict[str, Route] = {"POST /api/propose": self.propose, "POST /api/save": self.save}
+        return alone | free | {"POST /api/look": self.look}
+
+    def close(self) -> None:
+        """Encode no more views."""
+        if self.segmenter is not None:
+            self.segmenter.close()
+
+    def look(self, asked: Request) -> Answer:
+        """A view is looked at: where a segmenter answers clicks it is encoded, with its neighbours.
+
+        Answers which views are encoded; events tell when there are more.
+        """
+        number = self._view(asked.body)
+        if self.segmenter is None:
+            return json_answer({})
+        self.segmenter.look(number)
+        return json_answer(self.segmenter.state)
+
+    def _tell_ready(self) -> None:
+        if self.segmenter is not None:
+            self.session.events.send({"clicks": self.segmenter.state})
 
     def edit(self, asked: Request) -> Answer:
         """Do one edit; it is on the disk when this is answered. 409 where its objects changed."""
@@ -121,7 +146,9 @@ class Changing:
         body, edits = asked.body, self.edits
         do = value(body, "do", str)
         if do == "paint":
-            return json_answer({"parts": [self._part(edits.under(*self._painted(body)))]})
+            under = edits.under(*self._painted(body))
+            shown = self.session.seen.views_of_points(under)
+            return json_answer({"parts": [self._part(under)], "shown": shown})
         if do == "prepare":
             edits.prepare_split(value(body, "id", int))
             return json_answer({"parts": []})
@@ -143,7 +170,8 @@ class Changing:
             raise Refused(HTTPStatus.BAD_REQUEST, f"there is no preview of {do!r}")
         numbers_of_parts = range(int(parts.part.max(initial=-1)) + 1)
         listed = [self._part(parts.index[parts.part == each]) for each in numbers_of_parts]
-        told: dict[str, Any] = {"parts": listed}
+        shown = self.session.seen.views_of_points(parts.index)
+        told: dict[str, Any] = {"parts": listed, "shown": shown}
         if do == "split":
             # Parts are numbered by size: tell which part each click is in, for its colour.
             xyz = self.session.run.points.take(parts.index).world
@@ -176,7 +204,13 @@ class Changing:
                 self._growing.pop(old, None)
         told = {"key": key, "level": found.level, "levels": found.levels, "score": found.score}
         return json_answer(
-            {**told, "views": found.views, "of": found.of, **self._part(found.points)}
+            {
+                **told,
+                "views": found.views,
+                "of": found.of,
+                "shown": self.session.seen.views_of_points(found.points),
+                **self._part(found.points),
+            }
         )
 
     def _by_tree(self, body: Body) -> Proposal:
@@ -191,9 +225,7 @@ class Changing:
         )
 
     def _by_segmenter(self, body: Body, segmenter: Segmenter) -> Iterator[Proposal]:
-        view = value(body, "view", int)
-        if not 0 <= view < len(self.session.names):
-            raise IndexError(view)
+        view = self._view(body)
         pixels = [numbers({"a pixel": each}, "a pixel", 2) for each in value(body, "xy", list)]
         positive = [bool(each) for each in value(body, "positive", list)]
         return self.edits.propose_click(
@@ -237,11 +269,15 @@ class Changing:
             raise Refused(HTTPStatus.BAD_REQUEST, "there is no such point")
         return self.session.with_followers(places)
 
-    def _painted(self, body: Body) -> tuple[str, Bool[np.ndarray, "height width"]]:
-        """A view's name, and its painted pixels from runs [start, length, ...]."""
-        number = value(body, "view", int)
+    def _view(self, body: Body) -> int:
+        number: int = value(body, "view", int)
         if not 0 <= number < len(self.session.names):
             raise IndexError(number)
+        return number
+
+    def _painted(self, body: Body) -> tuple[str, Bool[np.ndarray, "height width"]]:
+        """A view's name, and its painted pixels from runs [start, length, ...]."""
+        number = self._view(body)
         camera = self.session.cameras[number]
         mask = np.zeros(camera.height * camera.width, bool)
         runs = value(body, "runs", list)

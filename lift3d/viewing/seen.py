@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Int64
 
 from lift3d.geometry.visibility import Sightings
 from lift3d.run.report.best_views import CUT, Box
@@ -81,6 +82,14 @@ class Seen:
             if number:
                 found.append((view, number))
         return sorted(found, key=lambda pair: (-pair[1], pair[0]))
+
+    def views_of_points(self, index: Int64[np.ndarray, " points"]) -> int | None:
+        """How many views see any of the points; None until every view is done."""
+        if not self.ready:
+            return None
+        wanted = np.zeros(len(self._run.points), bool)
+        wanted[index] = True
+        return sum(bool(wanted[each.point].any()) for each in self._sightings if each is not None)
 
     def best(self, which: int) -> Best | None:
         """The view with most points of an object; fewer count where the border may cut it."""

@@ -8,12 +8,11 @@ import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
 
-from lift3d.run.api import backend
+from lift3d.run.prompting import segmenter_of
 from lift3d.run.run import Run
 from lift3d.run.stages import announced
-from lift3d.scene.errors import InputError
 from lift3d.scene.printing import to_stdout
-from lift3d.scene.protocols import Segmenter, SegmenterConfig
+from lift3d.scene.protocols import Segmenter
 from lift3d.viewing.changing import Changing
 from lift3d.viewing.server import LOCAL, PageServer
 from lift3d.viewing.showing import Showing
@@ -40,7 +39,9 @@ def opened(
             stack.enter_context(session.edits.hold())
         routes = session.routes
         if not read_only:
-            routes = {**routes, **Changing(session, segmenter).routes}
+            changing = Changing(session, segmenter)
+            stack.callback(changing.close)
+            routes = {**routes, **changing.routes}
         server = stack.enter_context(PageServer(routes, session.events, host, port, read_only))
         if not read_only:
             stack.enter_context(announced(run.folder, server.address))
@@ -55,32 +56,19 @@ def opened(
             session.close()
 
 
-def promptable(name: str) -> Segmenter:
-    """The segmenter for clicks; InputError where it is unknown, or of no use for clicks."""
-    if name == "regions":
-        raise InputError(
-            "regions cannot tell an object from a click in a picture (mean IoU 0.30 on the demo); "
-            "click without --clicks, by the tree of joins, or name a network such as sam"
-        )
-    config = backend("segmentation", name)
-    if not isinstance(config, SegmenterConfig):
-        raise InputError(f"{name} sees all views at once and cannot be asked about one click")
-    return config.build()
-
-
 def serve(
     folder: Path,
     host: str = "127.0.0.1",
     port: int = 0,
     read_only: bool = False,
     browser: bool = True,
-    clicks: str | None = None,
+    segmentation: object | None = None,
 ) -> None:
     """Print the address, open the browser, and answer until Ctrl+C.
 
-    `clicks` is the name of a segmenter.
+    `segmentation`: settings of the segmenter that answers clicks in pictures.
     """
-    segmenter = None if clicks is None else promptable(clicks)
+    segmenter = None if segmentation is None or read_only else segmenter_of(segmentation)
     with opened(Run.open(folder), host, port, read_only, segmenter) as server:
         to_stdout(server.address)
         if host not in LOCAL:

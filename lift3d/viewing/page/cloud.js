@@ -7,6 +7,7 @@ import * as S from "./shaders.js";
 
 const MOVING = 33; // milliseconds that a frame may take while something moves
 const RESTING = 60; // ... and a slice of the rest
+const POINT_SIDE = 26; // pixels, at most, with the rim
 const FEWEST = { moving: 20_000, still: 60_000 }; // fewer hardly take less time
 
 export class Cloud {
@@ -37,6 +38,8 @@ export class Cloud {
     this.perPoint = { moving: 5e-4, still: 5e-4 };
     this.composing = { moving: 8, still: 8 };
     this.composed = 0;
+    this.dirty = null; // rectangle of the canvas to compose anew; null for all of it
+    this.whole = null; // target of the last whole picture
     const gl = canvas.getContext("webgl2", { antialias: false, alpha: false, depth: false });
     if (!gl) throw new Error("this browser has no WebGL2; the list and the pictures still work");
     this.gl = gl;
@@ -44,7 +47,7 @@ export class Cloud {
     this.points = program(gl, S.POINTS_VERTEX, S.POINTS_FRAGMENT);
     this.lines = program(gl, S.LINES_VERTEX, S.LINES_FRAGMENT);
     this.screens = new Map(); // programs by what they show
-    this.targets = { still: null, moving: null, screen: null };
+    this.targets = { still: null, moving: null, screen: null, small: null };
     this.picking = new Picking(this);
     this.theme();
     this.restart();
@@ -159,8 +162,11 @@ export class Cloud {
     this.wake();
   }
 
-  /** Colours and flags of all ids; `hides` where the flag HIDDEN of any changed. */
-  setPalette(entries, hides = true) {
+  /**
+   * Colours and flags of all ids; `hides` where the flag HIDDEN of any changed, `box` where only
+   * what lies in this rectangle of the canvas looks different.
+   */
+  setPalette(entries, hides = true, box = null) {
     const { gl } = this;
     const side = Math.sqrt(entries.length / 4);
     if (this.paletteSide !== side) {
@@ -171,7 +177,7 @@ export class Cloud {
     gl.bindTexture(gl.TEXTURE_2D, this.paletteTexture);
     gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, 0, side, side, gl.RGBA, gl.UNSIGNED_BYTE, entries);
     if (hides) this.restart();
-    else this.wake();
+    else this.wake(box);
   }
 
   /** Frusta of the views. @param {Float32Array} ends 16 ends of lines for each */
@@ -221,7 +227,9 @@ export class Cloud {
     this.wake();
   }
 
-  wake() {
+  /** Make a new picture with the next frame. @param {Box | null} box only this rectangle of it */
+  wake(box = null) {
+    this.dirty = this.asked ? box && this.dirty && around(box, this.dirty) : box;
     if (this.asked) return;
     this.asked = true;
     requestAnimationFrame(() => {
@@ -247,7 +255,7 @@ export class Cloud {
       this.sample(width, height);
       this.sampled = this.count > 0;
     } else if (this.drawn < this.count) this.slice(width, height, began);
-    else this.compose(this.front, width, height);
+    else this.compose(this.front, width, height, this.dirty);
     this.measure(performance.now() - began);
     this.onDrawn();
     if (!this.moving && this.drawn < this.count) this.wake();
@@ -275,6 +283,7 @@ export class Cloud {
     // Without a graphics card the picture costs as much as many points: not every time.
     const enough = this.drawn > 0.4 * this.count && began - this.composed > 6 * this.composing.still;
     if (enough || this.drawn >= this.count) this.show("still", target, width, height);
+    if (this.drawn >= this.count) this.picking.copyOf(target); // before the mouse asks for it
   }
 
   budget(when, milliseconds) {
@@ -334,10 +343,12 @@ export class Cloud {
     attach(gl.COLOR_ATTACHMENT0, colour);
     attach(gl.COLOR_ATTACHMENT1, which);
     gl.framebufferRenderbuffer(gl.FRAMEBUFFER, gl.DEPTH_ATTACHMENT, gl.RENDERBUFFER, depth);
-    const second = name === "screen" ? gl.NONE : gl.COLOR_ATTACHMENT1; // pictures have no numbers
+    const picture = name === "screen" || name === "small"; // pictures have no numbers
+    const second = picture ? gl.NONE : gl.COLOR_ATTACHMENT1;
     gl.drawBuffers([gl.COLOR_ATTACHMENT0, second]);
     this.targets[name] = { frame, colour, which, depth, width, height };
     if (name === "still") this.drawn = -1;
+    if (name !== "moving") this.whole = null;
     return this.targets[name];
   }
 
@@ -409,17 +420,25 @@ export class Cloud {
     return this.screens.get(key);
   }
 
-  /** The picture on the screen, from what was drawn; a small one is enlarged afterwards. */
-  compose(target, width, height) {
+  /**
+   * The picture on the screen, from what was drawn: a small one is enlarged afterwards. With a box
+   * only that part is made, which without a graphics card is what the mouse waits for.
+   */
+  compose(target, width, height, box = null) {
     const { gl } = this;
     const screen = this.screenOf(this.mode === 2 && !this.scoreTexture ? 0 : this.mode);
-    const small = target.width < width && this.target("screen", target.width, target.height);
-    if (small) this.use(small);
-    else {
-      gl.bindFramebuffer(gl.FRAMEBUFFER, null);
-      gl.viewport(0, 0, width, height);
-    }
+    const small = target.width < width;
+    const made = this.target(small ? "small" : "screen", target.width, target.height);
+    const part = !small && this.whole === target && box;
+    this.whole = small ? this.whole : target;
+    this.use(made);
     gl.disable(gl.DEPTH_TEST);
+    if (part) {
+      const scale = target.width / this.canvas.clientWidth;
+      const [left, top, right, bottom] = part.map((each) => Math.round(each * scale));
+      gl.enable(gl.SCISSOR_TEST);
+      gl.scissor(left, target.height - bottom, Math.max(0, right - left), Math.max(0, bottom - top));
+    }
     gl.useProgram(screen.made);
     this.bind();
     gl.activeTexture(gl.TEXTURE4);
@@ -430,17 +449,47 @@ export class Cloud {
       screen.set(name, unit);
     for (const [name, value] of Object.entries(this.colours)) screen.set(name, value);
     gl.drawArrays(gl.TRIANGLES, 0, 3);
-    if (!small) return;
+    gl.disable(gl.SCISSOR_TEST);
     gl.bindFramebuffer(gl.DRAW_FRAMEBUFFER, null);
     gl.blitFramebuffer(
-      0, 0, small.width, small.height, 0, 0, width, height, gl.COLOR_BUFFER_BIT, gl.NEAREST,
+      0, 0, made.width, made.height, 0, 0, width, height, gl.COLOR_BUFFER_BIT, gl.NEAREST,
     ); // prettier-ignore
     gl.bindFramebuffer(gl.FRAMEBUFFER, null);
+  }
+
+  /** Use the programs of hover and selection once, on one pixel: the first time takes longest. */
+  warm() {
+    if (!this.front || this.moving) return;
+    const { marked, dimmed, canvas } = this;
+    for (const [some, pale] of [[true, false], [true, true], [marked, dimmed]]) {
+      Object.assign(this, { marked: some, dimmed: pale });
+      this.compose(this.front, canvas.width, canvas.height, [0, 0, 1, 1]);
+    }
   }
 
   /** What is at a place of the canvas: the point or camera nearest to it within 4 pixels. */
   pick(x, y) {
     return this.picking.at(x, y);
+  }
+
+  /** The rectangle of the canvas that shows a box of the world: [left, top, right, bottom] or null. */
+  boxOf(low, high) {
+    const { clientWidth, clientHeight } = this.canvas;
+    const clip = this.orbit.clipFromWorld(clientWidth, clientHeight);
+    let box = null;
+    for (let i = 0; i < 8; i++) {
+      const corner = [0, 1, 2].map((axis) => ((i >> axis) & 1 ? high : low)[axis]);
+      const at = project(clip, corner, clientWidth, clientHeight);
+      if (!at) return null; // it reaches behind the eye
+      box = around(box ?? [at[0], at[1], at[0], at[1]], [at[0], at[1], at[0], at[1]]);
+    }
+    const [left, top, right, bottom] = box; // points are squares, and around them is a rim
+    return [
+      Math.max(0, left - POINT_SIDE),
+      Math.max(0, top - POINT_SIDE),
+      Math.max(0, Math.min(clientWidth, right + POINT_SIDE)),
+      Math.max(0, Math.min(clientHeight, bottom + POINT_SIDE)),
+    ];
   }
 
   /** CSS pixel of a world position, and its depth; null behind the eye. */
@@ -449,6 +498,16 @@ export class Cloud {
     return project(this.orbit.clipFromWorld(clientWidth, clientHeight), xyz, clientWidth, clientHeight);
   }
 }
+
+/** @typedef {[number, number, number, number]} Box */
+
+/** The rectangle around two. @param {Box} a @param {Box} b @returns {Box} */
+export const around = (a, b) => [
+  Math.min(a[0], b[0]),
+  Math.min(a[1], b[1]),
+  Math.max(a[2], b[2]),
+  Math.max(a[3], b[3]),
+];
 
 /** Each three values with a fourth one. */
 function fours(threes) {

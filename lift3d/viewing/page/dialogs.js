@@ -10,8 +10,10 @@ export function rename(app, ids) {
   byId("naming-what").textContent = ids.length === 1 ? app.store.describe(first) : `${ids.length} objects`;
   byId("naming-name").value = ids.length === 1 ? each.name : "";
   byId("naming-class").value = each.class;
-  const classes = new Set(app.store.state.objects.map((one) => one.class).filter(Boolean));
-  byId("classes").replaceChildren(...[...classes].map((name) => element("option", "", { value: name })));
+  for (const [list, what] of [["names", "name"], ["classes", "class"]]) {
+    const used = new Set(app.store.state.objects.map((one) => one[what]).filter(Boolean));
+    byId(list).replaceChildren(...[...used].map((value) => element("option", "", { value })));
+  }
   dialog.showModal();
   byId("naming-name").select();
   app.named = async () => {

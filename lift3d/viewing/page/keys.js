@@ -30,7 +30,7 @@ export const KEYS = [
   ["X", "split: click each thing once, or Tab finer, Shift+Tab coarser; Enter", "split"],
   ["Shift+X", "split off what does not hang together", "separate"],
   ["G", "one click: Tab whole, Shift+Tab part, Enter", "click"],
-  ["B", "brush in the picture; E erases, [ ] size, T this view only, Alt over edges", "brush"],
+  ["B", "brush in the picture; E erases, [ ] or Ctrl+wheel size, T this view only, Alt over edges", "brush"],
   ["O", "lasso in the cloud", "lasso"],
   ["T", "lasso: the surface, or through", "through"],
   ["right click", "in a tool: take the last click back", ""],

@@ -1,7 +1,8 @@
 // The page: puts its parts together and says what every key and button does.
 // @ts-check
+import { Ahead } from "./ahead.js";
 import { getBytes, getJson, listen, person, post, requests, Trouble } from "./api.js";
-import { Cloud } from "./cloud.js";
+import { Cloud, around } from "./cloud.js";
 import { ask, rename } from "./dialogs.js";
 import { all, byId, element, pressed } from "./elements.js";
 import { add, project, unit, unpacked } from "./geometry.js";
@@ -43,6 +44,7 @@ class App {
     this.queue = new Queue(this);
     this.history = new History(this);
     this.strip = new Strip(this);
+    this.ahead = new Ahead(this);
     this.tools = {
       select: new Select(this),
       split: new Split(this),
@@ -57,7 +59,8 @@ class App {
     this.moved = () => {}; // the camera has moved; see pointer.js
     onCloud(this);
     onPicture(this);
-    this.store.on(["selection", "hidden", "hover", "state"], () => this.repaint());
+    this.store.on(["selection", "hidden", "state"], () => this.repaint());
+    this.store.on(["hover"], () => this.rehover());
     this.store.on(["selection", "state", "bar", "view"], () => this.later());
     this.store.on(["selection"], () => this.toolName === "select" && this.clearPreview());
     this.store.on(["view"], () => {
@@ -105,6 +108,7 @@ class App {
     this.ready = true;
     this.later();
     while (this.cloud.drawn < this.cloud.count) await pause(50);
+    this.cloud.warm();
     this.quietly("/api/drawn");
   }
 
@@ -151,6 +155,7 @@ class App {
 
   async hear(told) {
     if (told.people) this.store.people = told.people;
+    if (told.clicks) this.ahead.take(told.clicks);
     if (told.text && told.person !== person) this.say(`${told.who}: ${told.text}`);
     if (told.revision !== undefined && told.revision > this.store.revision) await this.catchUp();
     else if (told.again) this.store.update(await getJson("/api/state"));
@@ -253,6 +258,20 @@ class App {
     cloud.setPalette(store.palette(), changed);
   }
 
+  /** Paint what the mouse has left and what it is over, and nothing else. */
+  rehover() {
+    const { store, cloud } = this;
+    const boxes = [];
+    for (const id of [store.left, store.hovered].filter(Boolean)) {
+      const { low, high } = store.objects.get(id) ?? {};
+      const box = low && cloud.boxOf(low, high);
+      if (!box || this.before) return this.repaint(); // a proposal may lie anywhere
+      boxes.push(box);
+    }
+    cloud.marked = store.selected.size > 0 || store.hovered > 0 || store.left > 0;
+    if (boxes.length) cloud.setPalette(store.palette(), false, boxes.reduce(around));
+  }
+
   /** Show parts that are only proposed in colours of their own. */
   preview(parts, colours) {
     this.clearPreview(false);
@@ -286,6 +305,9 @@ class App {
   drawMarks() {
     const { canvas } = this.cloud;
     const marks = byId("marks");
+    const some = this.tool.marks.length > 0 || Boolean(this.tool.draw);
+    if (!some && !this.marksShown && byId("stats").hidden) return;
+    this.marksShown = some;
     const ratio = devicePixelRatio || 1;
     marks.width = canvas.clientWidth * ratio;
     marks.height = canvas.clientHeight * ratio;

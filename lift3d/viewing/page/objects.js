@@ -20,7 +20,11 @@ export class Objects {
       if (event.key === "Escape" || event.key === "Enter") this.list.querySelector("li")?.focus();
     });
     this.store.on(["state"], () => this.fill());
-    this.store.on(["selection", "hidden", "hover"], () => this.mark());
+    this.store.on(["selection", "hidden"], () => this.mark());
+    this.store.on(["hover"], () => {
+      for (const id of [this.store.left, this.store.hovered])
+        this.rows.get(id)?.classList.toggle("hovered", id === this.store.hovered);
+    });
     this.list.addEventListener("keydown", (event) => this.key(event));
   }
 
@@ -79,7 +83,7 @@ export class Objects {
     const low = each.confidence < 0.05 && !each.reviewed;
     const about = element("div", "", { class: "about" });
     about.append(
-      `${each.points.toLocaleString("en")} points · `,
+      `${each.points.toLocaleString("en")} points · ${each.views ? `${each.views} views · ` : ""}`,
       element("span", `${low ? "⚠ " : ""}${each.confidence.toFixed(2)}`, low ? { class: "warn" } : {}),
     );
     if (each.class && each.name) about.append(` · ${each.class}`);

@@ -3,7 +3,7 @@
 import { post } from "./api.js";
 import { heldStroke } from "./edges.js";
 import { add, dot, inside, packed, runsOf, stroke, unpackNormal, unpacked } from "./geometry.js";
-import { Tool, line } from "./tool.js";
+import { Tool, inViews, line } from "./tool.js";
 
 export class Brush extends Tool {
   start() {
@@ -11,6 +11,7 @@ export class Brush extends Tool {
     this.erases = false;
     this.only = false; // this view only
     this.count = 0;
+    this.shown = null; // views that show those points
     this.app.showTab("view");
   }
   stop() {
@@ -68,6 +69,7 @@ export class Brush extends Tool {
     );
     if (!found || asked !== this.asked) return;
     this.count = found.parts[0].count;
+    this.shown = found.shown;
     this.app.preview([unpacked(found.parts[0].points)], [this.colour]);
   }
   undoClick() {
@@ -76,12 +78,15 @@ export class Brush extends Tool {
     this.app.clearPreview();
     this.app.picture.later();
   }
+  resize(larger) {
+    this.size = Math.min(200, Math.max(1, Math.round(this.size * (larger ? 1.4 : 0.7) + 0.1)));
+    const { cursor } = this.app.picture;
+    if (cursor) this.hoverPicture(cursor.slice(0, 2));
+    this.app.later();
+  }
   key(event) {
-    if (event.key === "[" || event.key === "]") {
-      this.size = Math.min(200, Math.max(1, Math.round(this.size * (event.key === "]" ? 1.4 : 0.7) + 0.1)));
-      const { cursor } = this.app.picture;
-      if (cursor) this.hoverPicture(cursor.slice(0, 2));
-    } else if (event.key.toLowerCase() === "e") {
+    if (event.key === "[" || event.key === "]") this.resize(event.key === "]");
+    else if (event.key.toLowerCase() === "e") {
       this.erases = !this.erases;
       if (this.app.picture.painted) {
         this.app.picture.paintColour = this.colour;
@@ -105,7 +110,7 @@ export class Brush extends Tool {
     if (this.app.picture.painted && this.only)
       return `${what}: in this view only · T in all views · Enter keeps · right click: again · Esc leaves`;
     if (this.app.picture.painted)
-      return `${what}: ${this.count.toLocaleString("en")} points of the cloud, and all views that show them · Enter keeps · right click: again · Esc leaves`;
+      return `${what}: ${this.count.toLocaleString("en")} points of the cloud${inViews(this.shown) || " and all views that show them"} · Enter keeps · right click: again · Esc leaves`;
     return `the brush ${what} · E ${this.erases ? "paints" : "erases"} · [ ] size ${this.size} · stops at edges, Alt does not · T ${this.only ? "all views" : "this view only"} · Esc leaves`;
   }
 }

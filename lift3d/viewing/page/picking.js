@@ -32,17 +32,20 @@ export class Picking {
 
   read(front, left, bottom, width, height) {
     if (!this.complete(front)) return this.drawn(front, left, bottom, width, height);
-    // Reading waits for everything that is being drawn: once for the whole picture, not each time.
-    if (this.copied !== front) {
-      this.copy = this.drawn(front, 0, 0, front.width, front.height);
-      this.copied = front;
-    }
+    this.copyOf(front);
     const data = new Uint8Array(4 * width * height);
     for (let row = 0; row < height; row++) {
       const at = 4 * ((bottom + row) * front.width + left);
       data.set(this.copy.subarray(at, at + 4 * width), 4 * row * width);
     }
     return data;
+  }
+
+  /** Reading waits for everything that is being drawn: once for the whole picture, not each time. */
+  copyOf(front) {
+    if (this.copied === front) return;
+    this.copy = this.drawn(front, 0, 0, front.width, front.height);
+    this.copied = front;
   }
 
   complete(front) {

@@ -20,12 +20,19 @@ export class Picture {
     this.paintColour = [255, 255, 255];
     this.cursor = null; // [x, y, radius] of the brush
     this.labels = null;
+    this.present = new Set(); // ids in the labels
     this.smooth = null; // colours without noise, for the brush
     this.revision = -1;
     this.zoomed = { scale: 1, x: 0, y: 0 };
     this.listen();
-    store.on(["hover", "selection", "hidden"], () => this.later());
+    store.on(["selection", "hidden"], () => this.later());
+    store.on(["hover"], () => (this.shows(store.left) || this.shows(store.hovered)) && this.later());
     store.on(["state"], () => this.refresh());
+  }
+
+  /** Whether the view has pixels of an object. */
+  shows(id) {
+    return id > 0 && this.present.has(id);
   }
 
   get view() {
@@ -85,6 +92,7 @@ export class Picture {
       const { buffer, header } = await thumbnails.after(getBytes(`/view/${number}/labels`));
       if (number !== store.view) return;
       this.labels = new Uint32Array(buffer);
+      this.present = new Set(this.labels);
       this.revision = header("X-Revision");
     } catch (error) {
       if (number !== store.view) return;
@@ -151,10 +159,15 @@ export class Picture {
     }
     const painted = this.painted;
     const paint = abgr(this.paintColour, 190);
+    let last, usual, edge;
     for (let at = 0; at < labels.length; at++) {
       const id = labels[at];
-      let colour = colours.get(id) ?? 0;
-      const edge = rim.get(id);
+      if (id !== last) {
+        last = id;
+        usual = colours.get(id) ?? 0;
+        edge = rim.get(id);
+      }
+      let colour = usual;
       if (edge !== undefined) {
         const column = at % width;
         if (
@@ -196,7 +209,7 @@ export class Picture {
       "wheel",
       (event) => {
         event.preventDefault();
-        if (event.ctrlKey || event.metaKey) return;
+        if (event.ctrlKey || event.metaKey) return; // the size of the brush
         const box = frame.getBoundingClientRect();
         this.zoom(Math.exp(-event.deltaY * 0.002), event.clientX - box.left, event.clientY - box.top);
       },

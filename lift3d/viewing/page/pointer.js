@@ -159,6 +159,9 @@ export function onPicture(app) {
     if (pixel) app.tip(event.clientX - box.left, event.clientY - box.top, text);
     else app.tip(null);
   });
+  frame.addEventListener("wheel", (event) => {
+    if (event.ctrlKey || event.metaKey) app.tool.resize?.(event.deltaY < 0);
+  });
   frame.addEventListener("pointerleave", () => {
     store.hover(0);
     app.tip(null);

@@ -119,12 +119,6 @@ const bool marked = ${marked}, dimmed = ${dimmed};
 uniform vec3 ground, grey, rim;
 out vec4 shown;
 ${LOOK_UP}
-vec4 entryAt(ivec2 at) {
-  vec4 n = texelFetch(numbers, at, 0) * 255.0 + 0.5;
-  if (int(n.a) != ${POINT}) return vec4(0.0);
-  uint label = labelOf(uint(n.r) | uint(n.g) << 8 | uint(n.b) << 16);
-  return label == 0u ? vec4(0.0) : entryOf(label);
-}
 vec3 heat(float score) {
   return score > 0.998 ? grey
     : mix(mix(vec3(0.13, 0.05, 0.2), vec3(0.75, 0.2, 0.25), min(1.0, 2.0 * score)),
@@ -137,10 +131,11 @@ void main() {
   int kind = int(n.a);
   vec3 colour = ground;
   bool selected = false, hovered = false;
+  uint label = 0u;
   if (kind == ${CAMERA}) colour = base.rgb;
   if (kind == ${POINT}) {
     uint number = uint(n.r) | uint(n.g) << 8 | uint(n.b) << 16;
-    uint label = labelOf(number);
+    label = labelOf(number);
     vec4 entry = label == 0u ? vec4(grey, 0.0) : entryOf(label);
     selected = has(entry, ${SELECTED});
     hovered = has(entry, ${HOVERED});
@@ -157,7 +152,12 @@ void main() {
     bool near = false;
     for (int i = 0; i < 4; i++) {
       ivec2 next = at + (i < 2 ? ivec2(2 * i - 1, 0) : ivec2(0, 2 * i - 5));
-      vec4 entry = entryAt(clamp(next, ivec2(0), last));
+      // Most neighbours are of the same point or object, and looking up costs most.
+      vec4 m = texelFetch(numbers, clamp(next, ivec2(0), last), 0) * 255.0 + 0.5;
+      if (int(m.a) != ${POINT} || ivec4(m) == ivec4(n)) continue;
+      uint other = labelOf(uint(m.r) | uint(m.g) << 8 | uint(m.b) << 16);
+      if (other == 0u || other == label) continue;
+      vec4 entry = entryOf(other);
       near = near || has(entry, ${SELECTED}) || has(entry, ${HOVERED});
     }
     if (near) colour = rim;

@@ -13,6 +13,7 @@ export class Store extends EventTarget {
     /** @type {Set<number>} */ this.selected = new Set();
     /** @type {Set<number>} */ this.hidden = new Set();
     this.hovered = 0;
+    this.left = 0;
     this.people = 1;
     this.online = true;
     this.view = 0;
@@ -56,6 +57,7 @@ export class Store extends EventTarget {
 
   hover(id) {
     if (this.hovered === id) return;
+    this.left = this.hovered; // what the mouse was over before
     this.hovered = id;
     this.tell("hover");
   }

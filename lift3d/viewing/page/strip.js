@@ -3,6 +3,8 @@
 import { byId, element } from "./elements.js";
 import { thumbnails } from "./thumbnails.js";
 
+const MOST = 60; // views that are listed
+
 /** The strip of views: those that see the selection, the worst agreement first. */
 export class Strip {
   /** @param {any} app */
@@ -10,6 +12,7 @@ export class Strip {
     this.app = app;
     this.store = app.store;
     this.views = [];
+    this.buttons = new Map(); // by view, with their pictures
     this.store.on(["selection"], () => this.later());
     this.store.on(["view"], () => this.mark());
   }
@@ -39,11 +42,16 @@ export class Strip {
       this.views = store.info.views.map((_, view) => view).sort((a, b) => worst(a) - worst(b) || a - b);
       byId("strip-title").textContent = "All views, the worst agreement first";
     }
-    byId("strip").replaceChildren(...this.views.slice(0, 60).map((view) => this.button(view)));
+    byId("strip").replaceChildren(...this.views.slice(0, MOST).map((view) => this.button(view)));
     this.mark();
   }
 
   button(view) {
+    if (!this.buttons.has(view)) this.buttons.set(view, this.made(view));
+    return this.buttons.get(view);
+  }
+
+  made(view) {
     const { name, agreement } = this.store.info.views[view];
     const made = element("button", "", { "data-view": view });
     const picture = element("img", "", { alt: "", draggable: "false" });
@@ -57,8 +65,11 @@ export class Strip {
   }
 
   mark() {
-    for (const each of byId("strip").children)
-      each.setAttribute("aria-pressed", String(Number(each.dataset.view) === this.store.view));
+    for (const each of byId("strip").children) {
+      const view = Number(each.dataset.view);
+      each.setAttribute("aria-pressed", String(view === this.store.view));
+      each.classList.toggle("ready", this.app.ahead.ready.has(view));
+    }
     const at = this.views.indexOf(this.store.view);
     const all = this.store.info.views.length;
     byId("view-place").textContent = this.store.selected.size && at >= 0

@@ -34,6 +34,9 @@ export class Tool {
   }
 }
 
+/** ` in 31 views`: how many show the points; nothing while the server is still looking. */
+export const inViews = (shown) => (shown ? ` in ${shown} view${shown > 1 ? "s" : ""}` : "");
+
 /** A line in the cloud: a cut, a lasso. */
 export function line(pen, points, closed) {
   for (const [width, colour] of [[3, "#000"], [1.5, "#fff"]]) {

@@ -3,7 +3,7 @@
 import { post } from "./api.js";
 import { cross, dot, unit, unpacked } from "./geometry.js";
 import { PARTS } from "./store.js";
-import { Tool, line } from "./tool.js";
+import { Tool, inViews, line } from "./tool.js";
 
 export class Select extends Tool {
   constructor(app) {
@@ -48,6 +48,7 @@ export class Split extends Tool {
     this.target = this.store.selected.size === 1 ? [...this.store.selected][0] : 0;
     this.group = 0; // part that the next click belongs to; 0 is a new one
     this.counts = [];
+    this.shown = null; // views that show the object
   }
   cloudClick(hit) {
     this.add(hit);
@@ -124,6 +125,7 @@ export class Split extends Tool {
       return this.app.clearPreview();
     }
     this.counts = found.parts.map((each) => each.count);
+    this.shown = found.shown;
     if (this.pieces > 1) this.pieces = this.counts.length; // the tree may have no more
     // A part has the colour of the click in it.
     const colours = found.parts.map((_, part) => {
@@ -171,7 +173,7 @@ export class Split extends Tool {
     if (!this.target) return "click each thing in the glued object once";
     const title = this.store.title(this.target);
     if (this.counts.length)
-      return `${title} into ${this.counts.map((n) => n.toLocaleString("en")).join(" + ")} points · Enter splits · Tab finer, Shift+Tab coarser · right click takes a click back · Esc leaves`;
+      return `${title} into ${this.counts.map((n) => n.toLocaleString("en")).join(" + ")} points${inViews(this.shown)} · Enter splits · Tab finer, Shift+Tab coarser · right click takes a click back · Esc leaves`;
     if (this.group) return `the next click belongs to part ${this.group}`;
     const n = this.clicks.length;
     return `${title}: ${n ? `${n} click${n > 1 ? "s" : ""}, ` : ""}click each thing once · Tab finer · Alt+drag a straight cut · 1…9 another click for a part · Esc leaves`;
@@ -248,7 +250,7 @@ export class Click extends Tool {
       return this.app.clearPreview();
     }
     const asked = (this.asked = {});
-    const what = this.view === null ? "looking for the object" : "first look at this picture";
+    const what = (this.view !== null && this.app.ahead.waits) || "looking for the object";
     let body = this.body;
     do {
       const found = await this.app.working(what, () => post("/api/propose", body));
@@ -278,10 +280,13 @@ export class Click extends Tool {
     if (await this.app.act("segment", { key: this.found.key, id })) this.app.use("select");
   }
   get hint() {
-    if (!this.found) return "click an object, in the cloud or in the picture";
-    const { count, level, levels, views, of } = this.found;
-    const seen = of ? `${views} of ${of} views · ` : "";
-    return `${seen}${count.toLocaleString("en")} points · Tab whole, Shift+Tab part (${level + 1} of ${levels}) · click adds, Alt+click takes away · Enter new object · Ctrl+Enter into the selected`;
+    if (!this.found) {
+      const waits = this.app.ahead.waits;
+      return `click an object, in the cloud or in the picture${waits && ` (there: ${waits})`}`;
+    }
+    const { count, level, levels, views, of, shown } = this.found;
+    const seen = of ? `${views} of ${of} views asked · ` : "";
+    return `${seen}${count.toLocaleString("en")} points${inViews(shown)} · Tab whole, Shift+Tab part (${level + 1} of ${levels}) · click adds, Alt+click takes away · Enter new object · Ctrl+Enter into the selected`;
   }
   get marks() {
     const of = (each, colour, text) => ({ xyz: each.xyz, colour, text });
