@@ -3,7 +3,8 @@
 python benchmarks/corrections.py RUN [--checks split tree click follow undo voxel]
 
 RUN is a finished run whose scene has a true surface and true ids per picture, such as that of
-`lift3d demo`. It is copied; the copy is edited as a person would, with the truth in place of eyes:
+`lift3d demo`; `follow`, `undo` and `voxel` need no truth and take any run. It is copied; the copy
+is edited as a person would, with the truth in place of eyes:
 
 split    one click per true object in each object that holds several; over the surface
 tree     one click per true object and the best of up to three steps along the tree of joins
@@ -21,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +34,7 @@ from lift3d.run.edits import Edits
 from lift3d.run.lift import lift
 from lift3d.run.run import Run
 from lift3d.run.settings import read_settings
-from lift3d.scene import LabelMap, Masks, Prompt, View
+from lift3d.scene import LabelledPoints, LabelMap, Masks, Prompt, View
 from lift3d.scene.errors import InputError
 from lift3d.scene.protocols import Segmenter
 
@@ -68,22 +70,38 @@ def _true_map(view: View) -> LabelMap:
 
 
 class Case:
-    """A copy of a run, and the true object of each of its points."""
+    """A copy of a run, and the true object of each of its points, where the scene has a truth."""
 
     def __init__(self, source: Path, folder: Path) -> None:
         shutil.copytree(source, folder)
         self.run = Run.open(folder)
         self.scene = self.run.whole_scene
         self.run = Run(folder, scene=self.scene)
+
+    @cached_property
+    def surface(self) -> LabelledPoints:
+        """The true surface."""
         assert self.scene.load_surface is not None, "the scene has no true surface"
-        surface = self.scene.load_surface()
-        self.truth = Truth.of_surface(surface, self.scene.void_classes)
+        return self.scene.load_surface()
+
+    @cached_property
+    def truth(self) -> Truth:
+        """The truth that scores are of."""
+        return Truth.of_surface(self.surface, self.scene.void_classes)
+
+    @cached_property
+    def true(self) -> np.ndarray:
+        """The true object of each point; 0 none."""
+        surface = self.surface
         nearest = nearest_points(surface, self.run.points.xyz, self.scene.metric)
         true = np.where(nearest >= 0, surface.instance[nearest], 0)
-        void = np.isin(surface.semantic[nearest], self.scene.void_classes)
-        self.true = np.where(void, 0, true)
+        return np.where(np.isin(surface.semantic[nearest], self.scene.void_classes), 0, true)
+
+    @cached_property
+    def ids(self) -> list[int]:
+        """The true objects that are counted."""
         ids, counts = np.unique(self.true[self.true > 0], return_counts=True)
-        self.ids = ids[counts >= SMALLEST].tolist()
+        return ids[counts >= SMALLEST].tolist()
 
     def fit(self, label: np.ndarray) -> tuple[float, int]:
         """Mean of the best IoU of each true object, and how many have one above 0.5."""
@@ -308,7 +326,7 @@ def voxel(case: Case) -> None:
         edits.name(each, f"thing {each}")
     for each in large[5:12]:
         edits.split(each, xyz[rng.choice(edits.points_of(each), 2, replace=False)])
-    for a, b in (large[12:14], large[14:16]):
+    for a, b in zip(large[12:16:2], large[13:16:2], strict=False):
         edits.merge([a, b])
     for each in large[16:21]:
         edits.select(half(xyz, edits.points_of(each)))

@@ -29,7 +29,7 @@ class Encoder(Segmenter):
         self.go.set()
 
     def prepared(self, view):
-        assert self.go.wait(20)
+        assert self.go.wait(200)
         self.encoded.append(view.name)
         return view.name
 

@@ -33,7 +33,7 @@ def take(edits: Edits, source: Path) -> int:
                 "scan into a new folder and take them there"
             )
         inside = own.edit_files.name
-        names = [name for each in found for name in each.files if Path(name).parts[0] == inside]
+        names = [name for each in found for name in each.files if name.startswith(f"{inside}/")]
         with reading(path, "edits with their files beside them"):
             for name in names:
                 with atomic(own.edit_files / Path(name).name) as part:

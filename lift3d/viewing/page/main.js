@@ -87,7 +87,7 @@ class App {
     byId("name").textContent = info.name;
     byId("name").title = info.folder;
     document.body.classList.toggle("read-only", info.readOnly);
-    this.orbit.frame(info.cloud.box[0], info.cloud.box[1], true);
+    this.lookAtAll();
     this.setCameras();
     const fetched = this.fetchCloud();
     if (!info.cloud.points) this.trouble("the cloud of this run has no points");
@@ -110,6 +110,12 @@ class App {
     while (this.cloud.drawn < this.cloud.count) await pause(50);
     this.cloud.warm();
     this.quietly("/api/drawn");
+  }
+
+  lookAtAll() {
+    const [low, high] = this.info.cloud.box;
+    this.orbit.frame(low, high, true);
+    this.orbit.lookAsViews(this.info.views);
   }
 
   /** All chunks of the cloud. @returns {Promise<number>} the revision of the oldest one */
@@ -502,7 +508,7 @@ class App {
       unlabelled: switched("unlabelled", "showUnlabelled"),
       frame: () => (ids.length ? this.frame(ids) : this.actions.home()),
       home: () => {
-        this.orbit.frame(this.info.cloud.box[0], this.info.cloud.box[1], true);
+        this.lookAtAll();
         this.moved();
       },
       all: () => store.select([...store.objects.keys()].filter((id) => !store.hidden.has(id))),

@@ -83,10 +83,12 @@ export class Objects {
     const low = each.confidence < 0.05 && !each.reviewed;
     const about = element("div", "", { class: "about" });
     about.append(
-      `${each.points.toLocaleString("en")} points · ${each.views ? `${each.views} views · ` : ""}`,
       element("span", `${low ? "⚠ " : ""}${each.confidence.toFixed(2)}`, low ? { class: "warn" } : {}),
+      each.class && each.name ? ` · ${each.class}` : "",
+      ` · ${each.points.toLocaleString("en")} points`,
+      each.views ? ` · ${each.views} views` : "",
     );
-    if (each.class && each.name) about.append(` · ${each.class}`);
+    about.title = `confidence ${about.textContent}`;
     text.append(title, about);
     const buttons = element("div", "", { class: "row-buttons" });
     const eye = element("button", "", { tabindex: "-1", "data-eye": "" });

@@ -3,6 +3,7 @@
 import { acrossOf, add, cross, dot, length, lookAlong, multiply, perspective, unit } from "./geometry.js";
 
 const TANGENT = Math.tan((25 * Math.PI) / 180); // of half the vertical angle of view
+const ONE_WAY = 0.3; // length of the mean direction from which on the cameras look one way
 const STEEPEST = (89 * Math.PI) / 180;
 
 export class Orbit {
@@ -79,6 +80,19 @@ export class Orbit {
     if (whole) this.size = size;
     this.target = add(low, add(high, low, -1), 0.5);
     this.distance = Math.max(0.5 * size / TANGENT, 0.05 * this.size) * (whole ? 0.92 : 1.1);
+  }
+
+  /**
+   * Look the way that most cameras of the run look, from above: what they did not see has no points.
+   * In a room that was filmed all around, the cameras look every way, and nothing changes.
+   * @param {{pose: number[] | null}[]} views
+   */
+  lookAsViews(views) {
+    const poses = views.map((each) => each.pose).filter((pose) => pose !== null);
+    const along = (axis) =>
+      poses.reduce((sum, p) => sum + dot([p[2], p[6], p[10]], axis), 0) / Math.max(poses.length, 1);
+    const [a, b] = this.across.map(along);
+    if (Math.hypot(a, b) > ONE_WAY) this.yaw = Math.atan2(-b, -a);
   }
 
   /** Look from the side of a camera of the run, where one sees the face of things.
