@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
 
 from lift3d.correction.edits import Edit
-from lift3d.correction.places import AGREE, Finder, PointSet
+from lift3d.correction.places import AGREE, SAME, Finder, PointSet
 from lift3d.correction.stored import OBJECTS, PIXELS, POINTS, Unfit, file_of, stored
 from lift3d.geometry.visibility import cloud_spacing
 from lift3d.scene import NO_OFFSET, LabelledPoints
@@ -238,7 +238,9 @@ class _Applying:
     def _put_back(self, each: int, source: Edit) -> int:
         """Make an object again from the points that it had, where other objects are now.
 
-        Returns its number; 0 where its points were not kept, or are not in this cloud.
+        Returns its number, or that of the object that has nearly these points, such as one that an
+        earlier edit has put back. 0 where its points were not kept, are not in this cloud, or are
+        most of another object that a person has named or made.
         """
         state = self.state
         if file_of(source, OBJECTS) is None:
@@ -255,8 +257,15 @@ class _Applying:
         index = index[~np.isin(state.label[index], locked)]
         if share < AGREE or not len(index):
             return 0
-        number = state.number(source, each)
         ids, counts = np.unique(state.label[index], return_counts=True)
+        for other, both in zip(ids[ids > 0].tolist(), counts[ids > 0].tolist(), strict=True):
+            size = int((state.label == other).sum())
+            if both / (len(index) + size - both) >= SAME:
+                return int(other)
+            known = state.objects[other]
+            if both >= AGREE * size and (known.name or not known.automatic):
+                return 0
+        number = state.number(source, each)
         like = state.objects.get(int(ids[np.argmax(counts)]), Properties())
         self.made([number], like.confidence, like)
         self.moved.append((index, state.label[index]))

@@ -46,7 +46,8 @@ export class Cloud {
     this.allocate();
     this.points = program(gl, S.POINTS_VERTEX, S.POINTS_FRAGMENT);
     this.lines = program(gl, S.LINES_VERTEX, S.LINES_FRAGMENT);
-    this.screens = new Map(); // programs by what they show
+    this.rims = program(gl, S.SCREEN_VERTEX, S.RIM_FRAGMENT);
+    this.shades = new Map(); // programs by what they show
     this.targets = { still: null, moving: null, screen: null, small: null };
     this.picking = new Picking(this);
     this.theme();
@@ -411,13 +412,12 @@ export class Cloud {
     });
   }
 
-  screenOf(mode) {
-    const key = `${mode} ${this.marked} ${this.dimmed}`;
-    if (!this.screens.has(key)) {
-      const fragment = S.screenFragment(mode, this.marked, this.dimmed);
-      this.screens.set(key, program(this.gl, S.SCREEN_VERTEX, fragment));
-    }
-    return this.screens.get(key);
+  /** The program of a look, made when it is first needed. */
+  shadeOf(mode) {
+    const key = `${mode} ${this.dimmed}`;
+    if (!this.shades.has(key))
+      this.shades.set(key, program(this.gl, S.SCREEN_VERTEX, S.shadeFragment(mode, this.dimmed)));
+    return this.shades.get(key);
   }
 
   /**
@@ -426,12 +426,14 @@ export class Cloud {
    */
   compose(target, width, height, box = null) {
     const { gl } = this;
-    const screen = this.screenOf(this.mode === 2 && !this.scoreTexture ? 0 : this.mode);
+    const shade = this.shadeOf(this.mode === 2 && !this.scoreTexture ? 0 : this.mode);
     const small = target.width < width;
-    const made = this.target(small ? "small" : "screen", target.width, target.height);
+    const direct = !small && !this.marked; // no rim follows
+    const made = direct ? null : this.target(small ? "small" : "screen", target.width, target.height);
     const part = !small && this.whole === target && box;
-    this.whole = small ? this.whole : target;
-    this.use(made);
+    if (!small) this.whole = direct ? null : target;
+    if (made) this.use(made);
+    else this.toScreen(width, height);
     gl.disable(gl.DEPTH_TEST);
     if (part) {
       const scale = target.width / this.canvas.clientWidth;
@@ -439,22 +441,44 @@ export class Cloud {
       gl.enable(gl.SCISSOR_TEST);
       gl.scissor(left, target.height - bottom, Math.max(0, right - left), Math.max(0, bottom - top));
     }
-    gl.useProgram(screen.made);
+    gl.useProgram(shade.made);
     this.bind();
     gl.activeTexture(gl.TEXTURE4);
     gl.bindTexture(gl.TEXTURE_2D, target.colour);
     gl.activeTexture(gl.TEXTURE5);
     gl.bindTexture(gl.TEXTURE_2D, target.which);
     for (const [name, unit] of [["labels", 0], ["palette", 1], ["scores", 3], ["colours", 4], ["numbers", 5]])
-      screen.set(name, unit);
-    for (const [name, value] of Object.entries(this.colours)) screen.set(name, value);
+      shade.set(name, unit);
+    shade.set("ground", this.colours.ground);
+    shade.set("grey", this.colours.grey);
     gl.drawArrays(gl.TRIANGLES, 0, 3);
     gl.disable(gl.SCISSOR_TEST);
-    gl.bindFramebuffer(gl.DRAW_FRAMEBUFFER, null);
-    gl.blitFramebuffer(
-      0, 0, made.width, made.height, 0, 0, width, height, gl.COLOR_BUFFER_BIT, gl.NEAREST,
-    ); // prettier-ignore
+    if (this.marked) this.outline(made, width, height);
+    else if (small) {
+      gl.bindFramebuffer(gl.DRAW_FRAMEBUFFER, null);
+      gl.blitFramebuffer(
+        0, 0, made.width, made.height, 0, 0, width, height, gl.COLOR_BUFFER_BIT, gl.NEAREST,
+      ); // prettier-ignore
+    }
     gl.bindFramebuffer(gl.FRAMEBUFFER, null);
+  }
+
+  toScreen(width, height) {
+    this.gl.bindFramebuffer(this.gl.FRAMEBUFFER, null);
+    this.gl.viewport(0, 0, width, height);
+  }
+
+  /** Shades on the screen, with a rim around what is selected or hovered. */
+  outline(made, width, height) {
+    const { gl, rims } = this;
+    this.toScreen(width, height);
+    gl.useProgram(rims.made);
+    gl.activeTexture(gl.TEXTURE4);
+    gl.bindTexture(gl.TEXTURE_2D, made.colour);
+    rims.set("shades", 4);
+    rims.set("scale", made.width / width);
+    rims.set("rim", this.colours.rim);
+    gl.drawArrays(gl.TRIANGLES, 0, 3);
   }
 
   /** Use the programs of hover and selection once, on one pixel: the first time takes longest. */

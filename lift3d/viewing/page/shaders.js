@@ -105,19 +105,19 @@ void main() {
 }`;
 
 /** One program each: without a graphics card the branches not taken cost as much as those taken.
+ * Alpha is 1 where something is selected or hovered.
  * @param {number} mode 0 labels, 1 colour, 2 score
- * @param {boolean} marked anything is selected or hovered
  * @param {boolean} dimmed what is not selected is pale */
-export const screenFragment = (mode, marked, dimmed) => `#version 300 es
+export const shadeFragment = (mode, dimmed) => `#version 300 es
 precision highp float;
 precision highp int;
 precision highp usampler2D;
 uniform sampler2D colours, numbers, palette, scores;
 uniform usampler2D labels;
 const int mode = ${mode};
-const bool marked = ${marked}, dimmed = ${dimmed};
-uniform vec3 ground, grey, rim;
-out vec4 shown;
+const bool dimmed = ${dimmed};
+uniform vec3 ground, grey;
+out vec4 shade;
 ${LOOK_UP}
 vec3 heat(float score) {
   return score > 0.998 ? grey
@@ -131,11 +131,10 @@ void main() {
   int kind = int(n.a);
   vec3 colour = ground;
   bool selected = false, hovered = false;
-  uint label = 0u;
   if (kind == ${CAMERA}) colour = base.rgb;
   if (kind == ${POINT}) {
     uint number = uint(n.r) | uint(n.g) << 8 | uint(n.b) << 16;
-    label = labelOf(number);
+    uint label = labelOf(number);
     vec4 entry = label == 0u ? vec4(grey, 0.0) : entryOf(label);
     selected = has(entry, ${SELECTED});
     hovered = has(entry, ${HOVERED});
@@ -147,20 +146,25 @@ void main() {
     if (selected) colour = mix(colour, vec3(1.0), 0.18);
     if (hovered) colour = mix(colour, vec3(1.0), 0.28);
   }
-  if (marked && !(selected || hovered)) {
-    ivec2 last = textureSize(numbers, 0) - 1;
-    bool near = false;
-    for (int i = 0; i < 4; i++) {
-      ivec2 next = at + (i < 2 ? ivec2(2 * i - 1, 0) : ivec2(0, 2 * i - 5));
-      // Most neighbours are of the same point or object, and looking up costs most.
-      vec4 m = texelFetch(numbers, clamp(next, ivec2(0), last), 0) * 255.0 + 0.5;
-      if (int(m.a) != ${POINT} || ivec4(m) == ivec4(n)) continue;
-      uint other = labelOf(uint(m.r) | uint(m.g) << 8 | uint(m.b) << 16);
-      if (other == 0u || other == label) continue;
-      vec4 entry = entryOf(other);
-      near = near || has(entry, ${SELECTED}) || has(entry, ${HOVERED});
-    }
-    if (near) colour = rim;
-  }
-  shown = vec4(colour, 1.0);
+  shade = vec4(colour, selected || hovered ? 1.0 : 0.0);
+}`;
+
+/** The rim around what is selected or hovered. A pass of its own, since looking up the neighbours'
+ * objects costs several times as much. */
+export const RIM_FRAGMENT = `#version 300 es
+precision highp float;
+precision highp int;
+uniform sampler2D shades;
+uniform float scale;      // of the shades, which are smaller while something moves
+uniform vec3 rim;
+out vec4 shown;
+void main() {
+  ivec2 at = ivec2(gl_FragCoord.xy * scale), last = textureSize(shades, 0) - 1;
+  vec4 here = texelFetch(shades, min(at, last), 0);
+  float near = max(
+    max(texelFetch(shades, ivec2(max(at.x - 1, 0), min(at.y, last.y)), 0).a,
+        texelFetch(shades, ivec2(min(at.x + 1, last.x), min(at.y, last.y)), 0).a),
+    max(texelFetch(shades, ivec2(min(at.x, last.x), max(at.y - 1, 0)), 0).a,
+        texelFetch(shades, ivec2(min(at.x, last.x), min(at.y + 1, last.y)), 0).a));
+  shown = vec4(near > 0.5 && here.a < 0.5 ? rim : here.rgb, 1.0);
 }`;
