@@ -92,7 +92,7 @@ export class Picture {
       const { buffer, header } = await thumbnails.after(getBytes(`/view/${number}/labels`));
       if (number !== store.view) return;
       this.labels = new Uint32Array(buffer);
-      this.present = new Set(this.labels);
+      this.present = idsIn(this.labels);
       this.revision = header("X-Revision");
     } catch (error) {
       if (number !== store.view) return;
@@ -251,6 +251,16 @@ export class Picture {
     if (scale === 1) this.zoomed.x = this.zoomed.y = 0;
     sheet.style.transform = `translate(${this.zoomed.x}px, ${this.zoomed.y}px) scale(${scale})`;
   }
+}
+
+/** The ids in a label map. @param {Uint32Array} labels */
+function idsIn(labels) {
+  const found = new Set();
+  let last = -1;
+  for (const id of labels) {
+    if (id !== last) found.add((last = id));
+  }
+  return found;
 }
 
 function ring(pen, at, radius, inner, outer) {

@@ -22,6 +22,7 @@ export class Store extends EventTarget {
     this.adding = false; // a tap adds to the selection: there is no Shift on a phone
     /** Colours of parts that are only proposed, by their temporary id. */
     this.preview = new Map();
+    /** @type {Uint8Array | null} */ this.table = null;
   }
 
   /** @param {string} what `state`, `selection`, `hover`, `hidden`, `view`, `bar` */
@@ -115,7 +116,8 @@ export class Store extends EventTarget {
     let largest = 65_535;
     for (const id of this.objects.keys()) largest = Math.max(largest, id + 64);
     const side = 2 ** Math.ceil(Math.log2(Math.sqrt(largest + 1)));
-    const table = new Uint8Array(4 * side * side);
+    if (this.table?.length !== 4 * side * side) this.table = new Uint8Array(4 * side * side);
+    const table = this.table.fill(0); // one for all: the mouse asks for many
     const set = (id, colour) => {
       let flags = 0;
       if (this.hidden.has(id)) flags |= HIDDEN;
