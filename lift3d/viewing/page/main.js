@@ -259,8 +259,8 @@ class App {
     const changed = hidden !== this.hiddenBefore;
     this.hiddenBefore = hidden;
     cloud.hides = store.hidden.size > 0;
-    cloud.marked = store.selected.size > 0 || store.hovered > 0;
-    cloud.dimmed = store.selected.size > 0;
+    cloud.dimmed = store.selected.size > 0 || store.preview.size > 0;
+    cloud.marked = cloud.dimmed || store.hovered > 0;
     cloud.setPalette(store.palette(), changed);
   }
 
@@ -295,7 +295,6 @@ class App {
     });
     this.before = { places, labels: places.map((place) => cloud.labels[place]) };
     cloud.relabel(places, labels);
-    cloud.dimmed = false;
     this.repaint();
     this.later();
   }

@@ -121,7 +121,7 @@ export class Store extends EventTarget {
     const set = (id, colour) => {
       let flags = 0;
       if (this.hidden.has(id)) flags |= HIDDEN;
-      if (this.selected.has(id)) flags |= SELECTED;
+      if (this.selected.has(id) || this.preview.has(id)) flags |= SELECTED;
       if (this.hovered === id) flags |= HOVERED;
       table.set([...colour, flags], 4 * id);
     };
