@@ -31,6 +31,9 @@ from lift3d.reconstruction.stereo.shots import working_camera
 from lift3d.reconstruction.stereo.tracks import find_tracks
 from lift3d.scene import Scene, View
 
+SAME = 0.06
+"""Depths of one point in two views differ by less than this share."""
+
 
 def hidden(scene: Scene) -> Scene:
     """The scene with poses and without depth."""
@@ -185,31 +188,38 @@ def statue(data: Path, folder: Path, poses: str) -> None:
 
 
 def carry(first: View, mask: np.ndarray, view: View) -> np.ndarray:
-    """The mask of `first` in another view: looked up where depth is known, else by watershed."""
+    """The mask of `first` in another view, by the estimated depth alone.
+
+    Where the view has depth, its point is looked up in `first`; holes take the points of the mask.
+    """
     depth, seen = view.depth(), first.depth()
-    shape = (view.camera.height, view.camera.width)
+    shape = (view.camera.width, view.camera.height)
     if depth is None or seen is None:
-        return np.zeros(shape, bool)
-    xyz = unproject(view.geometry_camera, depth).reshape(-1, 3)
-    known = np.isfinite(xyz[:, 0])
-    xy, z = project(first.geometry_camera, xyz[known].astype(np.float64))
-    label = np.zeros(len(xyz), np.int32)
-    there = inside(first.geometry_camera, xy) & (z > 0)
-    column, row = nearest(xy[there])
-    own = seen[row, column]
+        return np.zeros(shape[::-1], bool)
     small = cv2.resize(mask.astype(np.uint8), seen.shape[::-1], interpolation=cv2.INTER_NEAREST)
-    close = np.abs(own - z[there]) < 0.03 * own
-    behind = (own > 0) & (z[there] > 1.05 * own)  # hidden in the first photo
-    value = np.where(close, np.where(small[row, column] > 0, 1, 2), 0)
-    value[behind & (small[row, column] == 0)] = 2
-    index = np.flatnonzero(known)
-    label[index[there]] = value
-    label[index[~there]] = 2
-    markers = cv2.resize(
-        label.reshape(depth.shape).astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST
-    ).astype(np.int32)
-    filled = cv2.watershed(np.ascontiguousarray(view.image()[..., ::-1]), markers)
-    return np.asarray(filled == 1)
+    row, column, z, index = _seen(view, depth, first)
+    own = seen[row, column]
+    close = (own <= 0) | (np.abs(own - z) < SAME * own)
+    looked = np.zeros(depth.size, bool)
+    looked[index] = close & (small[row, column] > 0)
+    row, column, _, _ = _seen(first, np.where(small > 0, seen, 0), view)
+    sent = np.zeros(depth.shape, np.uint8)
+    sent[row, column] = 1
+    sent = cv2.morphologyEx(sent, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
+    carried = np.where(depth > 0, looked.reshape(depth.shape), sent > 0)
+    return cv2.resize(carried.astype(np.uint8), shape, interpolation=cv2.INTER_NEAREST) > 0
+
+
+def _seen(
+    view: View, depth: np.ndarray, other: View
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Row, column and z in `other` of the pixels of `depth`, and their numbers."""
+    xyz = unproject(view.geometry_camera, depth).reshape(-1, 3)
+    index = np.flatnonzero(np.isfinite(xyz[:, 0]))
+    xy, z = project(other.geometry_camera, xyz[index].astype(np.float64))
+    there = inside(other.geometry_camera, xy) & (z > 0)
+    column, row = nearest(xy[there])
+    return row, column, z[there], index[there]
 
 
 def _mask(path: Path) -> np.ndarray:

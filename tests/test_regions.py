@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 
 from lift3d.scene import Camera, Prompt, View
@@ -132,3 +134,17 @@ def test_depth_of_another_camera_is_registered_to_the_picture():
     two = View("0", seen.camera, seen.load_image, lambda: depth, depth_camera=seen.camera.at(moved))
     masks = RegionsConfig().build().segment(two)
     assert best(masks, square()) > 0.85
+
+
+def test_without_depth_texture_gives_few_large_masks():
+    grain = np.random.default_rng(0).uniform(0, 255, (HEIGHT // 8, WIDTH // 8, 3))
+    image = np.kron(grain, np.ones((8, 8, 1))).astype(np.uint8)
+    image[:, : WIDTH // 2] = image[:, : WIDTH // 2] // 4 + 60  # the left half is calmer
+    default = RegionsConfig()
+    fine = replace(default, level_alone=default.level, smallest_alone=default.smallest)
+    few, many = (each.build().segment(view(image)) for each in (default, fine))
+    assert len(few) < len(many) / 2
+    assert few.stack.sum((1, 2)).min() >= default.smallest_alone * image[..., 0].size
+    flat = view(image, np.full((HEIGHT, WIDTH), 2, np.float32))
+    same = [each.build().segment(flat).stack for each in (default, fine)]
+    np.testing.assert_array_equal(*same)  # with depth, the settings for none do not count

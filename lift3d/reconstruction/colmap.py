@@ -17,7 +17,8 @@ from typing import Any, Literal
 import numpy as np
 
 from lift3d.datasets import colmap_scene
-from lift3d.reconstruction.colmap_models import MIN_SHARED, Model, checked_model, placed, worth
+from lift3d.reconstruction.colmap_mapping import Mapping
+from lift3d.reconstruction.colmap_models import MIN_SHARED
 from lift3d.scene import NO_OFFSET, Camera, Scene, Skipped, View
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.fingerprint import fingerprint, scene_fingerprint
@@ -27,9 +28,6 @@ from lift3d.scene.sources import code_of
 from lift3d.scene.storage import atomic
 
 IMAGES, DATABASE, MODEL, STATE = "images", "features.db", "sparse", "colmap.json"
-ENOUGH = 0.9
-"""Share of photos that the global mapper must place; below it the incremental mapper runs too.
-Chosen by hand; not tuned on data."""
 CHUNK = 4
 """Images between two progress reports; CHUNK² pairs between two."""
 Tick = Callable[[int, int], None]
@@ -156,7 +154,7 @@ class _Work:
             raise InputError(f"{self.scene.source}: fewer than 2 photos can be read")
         self._extract(colmap, files)
         self._match(colmap, list(files.values()))
-        state |= self._map(colmap)
+        state |= self._map()
         state |= {"done": True, "files": files, "unreadable": unreadable}
         self._save(state)
         return state
@@ -264,13 +262,11 @@ class _Work:
                 (a, files[i + step]) for step in sorted(near | far) if i + step < len(files)
             )
 
-    def _map(self, colmap: Any) -> dict[str, Any]:
-        """Write the largest model to sparse/; the models' sizes and the removed images."""
-        models: list[Model] = []
-        if self.config.mapper == "global":
-            models = self._global(colmap)
-        if placed(models) < ENOUGH * len(self.scene):
-            models = max(models, self._incremental(colmap), key=worth)
+    def _map(self) -> dict[str, Any]:
+        """Write the best model to sparse/; the models' sizes and the removed images."""
+        guessed = any(colmap_scene.focal_is_guessed(view.camera) for view in self.scene.views)
+        database, images = self.folder / DATABASE, self.folder / IMAGES
+        models = Mapping(database, images, self.config, guessed).models(len(self.scene))
         self._tick(3, 0.9)
         if not models:
             raise InputError(
@@ -278,50 +274,12 @@ class _Work:
                 f"{len(self.scene)}. Take photos that share at least half of what they show, from "
                 "different places, of something with texture"
             )
-        models.sort(key=lambda model: -model.worth)
         shutil.rmtree(self.folder / MODEL, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=self.folder) as part:
             models[0].reconstruction.write(part)
             shutil.copytree(part, self.folder / MODEL)
         best = models[0]
         return {"sizes": list(map(len, models)), "weak": best.weak, "doubt": best.doubt}
-
-    def _global(self, colmap: Any) -> list[Model]:
-        options = colmap.GlobalPipelineOptions()
-        options.num_threads = self.config.threads
-        options.random_seed = self.config.seed
-        options.min_num_matches = self.config.min_matches
-        if any(colmap_scene.focal_is_guessed(view.camera) for view in self.scene.views):
-            # The mapper divides by focal lengths before it refines them, so estimate them first.
-            calibration = colmap.ViewGraphCalibrationOptions()
-            calibration.random_seed = self.config.seed
-            colmap.calibrate_view_graph(str(self.folder / DATABASE), calibration)
-        return self._run_mapper(colmap.global_mapping, options)
-
-    def _incremental(self, colmap: Any) -> list[Model]:
-        options = colmap.IncrementalPipelineOptions()
-        options.num_threads = self.config.threads
-        options.random_seed = self.config.seed
-        options.min_model_size = 2
-        # Frames of a walk are near each other and show little: COLMAP's own limits, for photos
-        # (16 degrees, 100, 30 and a quarter of the matches), place few of them.
-        options.mapper.init_min_tri_angle = 6.0
-        options.mapper.init_min_num_inliers = 50
-        options.mapper.abs_pose_min_num_inliers = 15
-        options.mapper.abs_pose_min_inlier_ratio = 0.15
-        return self._run_mapper(colmap.incremental_mapping, options)
-
-    def _run_mapper(self, mapper: Callable[..., dict[int, Any]], options: Any) -> list[Model]:
-        with tempfile.TemporaryDirectory(dir=self.folder) as part:
-            try:
-                found = mapper(
-                    str(self.folder / DATABASE), str(self.folder / IMAGES), part, options
-                )
-            except (RuntimeError, ValueError):
-                return []
-        with colmap_scene.pycolmap().Database.open(str(self.folder / DATABASE)) as database:
-            models = [checked_model(model, database) for _, model in sorted(found.items())]
-        return [model for model in models if len(model) > 1]
 
     def _scene(self, state: dict[str, Any]) -> Scene:
         model = self.folder / MODEL

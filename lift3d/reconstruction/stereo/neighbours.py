@@ -7,7 +7,7 @@ Sec. 4.1).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float64
@@ -36,6 +36,8 @@ class Neighbourhood:
     """Numbers of views, the best first."""
     near: float
     far: float
+    seen_by: tuple[int, ...] = ()
+    """The sources, and views that have this one as a source: at most twice as many."""
 
 
 def neighbourhoods(
@@ -61,7 +63,18 @@ def neighbourhoods(
         depth = (tracks.xyz[own] - places[number]) @ camera.pose[:3, 2]
         limits = depth_limits(depth)
         found.append(None if limits is None or not sources else Neighbourhood(sources, *limits))
-    return found
+    return [
+        None if each is None else replace(each, seen_by=_seen_by(found, number, each))
+        for number, each in enumerate(found)
+    ]
+
+
+def _seen_by(
+    found: Sequence[Neighbourhood | None], number: int, own: Neighbourhood
+) -> tuple[int, ...]:
+    back = (i for i, each in enumerate(found) if each is not None and number in each.sources)
+    every = dict.fromkeys((*own.sources, *back))
+    return tuple(every)[: 2 * len(own.sources)]
 
 
 def depth_limits(depth: Float64[np.ndarray, " points"]) -> tuple[float, float] | None:

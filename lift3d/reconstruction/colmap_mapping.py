@@ -1,0 +1,124 @@
+"""Matched photos to models: COLMAP's mappers, and the parts they leave joined."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lift3d.datasets.colmap_scene import pycolmap
+from lift3d.reconstruction.colmap_joining import shared_features, similarity_of_parts, united
+from lift3d.reconstruction.colmap_models import Model, checked_model, placed, worth
+
+if TYPE_CHECKING:
+    from lift3d.reconstruction.colmap import ColmapConfig
+
+ENOUGH = 0.9
+"""Share of photos that the global mapper must place; below it the incremental mapper runs too.
+Chosen by hand; not tuned on data."""
+PART = 3
+"""Photos of the smallest part that is joined to another."""
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """One set of matched photos."""
+
+    database: Path
+    images: Path
+    config: ColmapConfig
+    guessed: bool
+    """Whether a focal length is unknown."""
+
+    def models(self, photos: int) -> list[Model]:
+        """The parts that were found of so many photos, the best first."""
+        models: list[Model] = []
+        if self.config.mapper == "global":
+            models = self._global()
+        if placed(models) < ENOUGH * photos:
+            models = max(models, self._joined(self._incremental()), key=worth)
+        return sorted(models, key=lambda model: -model.worth)
+
+    def _global(self) -> list[Model]:
+        colmap = pycolmap()
+        options = colmap.GlobalPipelineOptions()
+        options.num_threads = self.config.threads
+        options.random_seed = self.config.seed
+        options.min_num_matches = self.config.min_matches
+        if self.guessed:
+            # The mapper divides by focal lengths before it refines them, so estimate them first.
+            calibration = colmap.ViewGraphCalibrationOptions()
+            calibration.random_seed = self.config.seed
+            colmap.calibrate_view_graph(str(self.database), calibration)
+        return self._run(colmap.global_mapping, options)
+
+    def _incremental(self, start: Path | None = None) -> list[Model]:
+        """From nothing, or from the cameras of a model in `start`."""
+        colmap = pycolmap()
+        options = colmap.IncrementalPipelineOptions()
+        options.num_threads = self.config.threads
+        options.random_seed = self.config.seed
+        options.min_model_size = 2
+        # Frames of a walk are near each other and show little: COLMAP's own limits, for photos
+        # (16 degrees, 100, 30 and a quarter of the matches), place few of them.
+        options.mapper.init_min_tri_angle = 6.0
+        options.mapper.init_min_num_inliers = 50
+        options.mapper.abs_pose_min_num_inliers = 15
+        options.mapper.abs_pose_min_inlier_ratio = 0.15
+        if start is None:
+            return self._run(colmap.incremental_mapping, options)
+        model = colmap.Reconstruction(str(start))
+        for _ in range(2):
+            model = colmap.triangulate_points(
+                model, str(self.database), str(self.images), str(start), True, options
+            )
+            colmap.bundle_adjustment(model)
+        model.write(str(start))
+        options.multiple_models = False
+        return self._run(colmap.incremental_mapping, options, str(start))
+
+    def _run(self, mapper: Callable[..., dict[int, Any]], options: Any, *start: str) -> list[Model]:
+        with tempfile.TemporaryDirectory(dir=self.images.parent) as part:
+            try:
+                found = mapper(str(self.database), str(self.images), part, options, *start)
+            except (RuntimeError, ValueError):
+                return []
+        with pycolmap().Database.open(str(self.database)) as database:
+            models = [checked_model(model, database) for _, model in sorted(found.items())]
+        return [model for model in models if len(model) > 1]
+
+    def _joined(self, models: Sequence[Model]) -> list[Model]:
+        """The parts, those that share features joined into one."""
+        parts = sorted(models, key=len, reverse=True)
+        tried: set[tuple[Model, Model]] = set()
+        while pair := _next(parts, tried):
+            tried.add(pair)
+            whole = self._join(*pair)
+            if whole is not None and whole.worth > pair[0].worth:
+                rest = [each for each in parts if each not in pair]
+                parts = sorted([whole, *rest], key=len, reverse=True)
+        return parts
+
+    def _join(self, a: Model, b: Model) -> Model | None:
+        with (
+            pycolmap().Database.open(str(self.database)) as database,
+            tempfile.TemporaryDirectory(dir=self.images.parent) as start,
+        ):
+            sides = shared_features(a.reconstruction, b.reconstruction, database)
+            a_from_b = similarity_of_parts(*sides, self.config.seed or 0)
+            if a_from_b is None:
+                return None
+            united(a.reconstruction, b.reconstruction, a_from_b, database, Path(start))
+            found = self._incremental(Path(start))
+        return max(found, key=len, default=None)
+
+
+def _next(parts: Sequence[Model], tried: set[tuple[Model, Model]]) -> tuple[Model, Model] | None:
+    """Two parts that were not tried, the largest first."""
+    for i, a in enumerate(parts):
+        for b in parts[i + 1 :]:
+            if len(b) >= PART and (a, b) not in tried:
+                return a, b
+    return None
