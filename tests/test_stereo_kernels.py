@@ -3,7 +3,9 @@
 import numpy as np
 
 from lift3d.reconstruction.stereo import sweep
-from lift3d.reconstruction.stereo.consistency import without_speckles
+from lift3d.reconstruction.stereo.backend import _brought
+from lift3d.reconstruction.stereo.consistency import WEAK, agreed, without_speckles
+from lift3d.reconstruction.stereo.matching import Estimate
 from lift3d.reconstruction.stereo.neighbours import neighbourhoods
 from lift3d.reconstruction.stereo.tracks import Tracks, candidates
 from lift3d.scene import Camera
@@ -96,3 +98,62 @@ def test_neighbours_see_the_same_points_under_a_good_angle():
     assert first.sources == (2,)  # 7 degrees; not 0.3 and not 37
     assert first.near < 1.9
     assert first.far > 2.1
+
+
+def test_depth_is_brought_to_the_nearest_surface_of_each_pixel():
+    random = np.random.default_rng(3)
+    own, other = camera(0.0), camera(0.3, 0.2)
+    inverse = (1 / random.uniform(2, 4, (80, 100))).astype(np.float32)
+    quality = random.uniform(0, 1, inverse.shape).astype(np.float32)
+    found, sure = _brought(Estimate(inverse, np.zeros((80, 100, 2)), quality), other, own)
+    expected, trust = np.zeros((2, 80, 100))
+    for y in range(80):
+        for x in range(100):
+            if quality[y, x] < WEAK:
+                continue
+            local = np.linalg.inv(K) @ [x, y, 1] / inverse[y, x] + [0.3, 0, 0.2]
+            u, v = (K @ local)[:2] / local[2]
+            for i in (int(np.floor(v)), int(np.floor(v)) + 1):
+                for j in (int(np.floor(u)), int(np.floor(u)) + 1):
+                    if 0 <= i < 80 and 0 <= j < 100 and 1 / local[2] > expected[i, j]:
+                        expected[i, j], trust[i, j] = 1 / local[2], quality[y, x]
+    assert np.mean(np.isclose(found, expected, rtol=1e-4)) > 0.999  # places on a pixel's border
+    assert np.mean(np.isclose(sure, trust, rtol=1e-4)) > 0.999
+    assert (found > 0).mean() > 0.5
+
+
+def test_the_depth_with_the_most_support_is_kept():
+    random = np.random.default_rng(4)
+    inverse = random.choice([0.0, 0.5, 0.506, 0.9], (5, 8, 9)).astype(np.float32)
+    quality = random.uniform(0.1, 1, inverse.shape).astype(np.float32)
+    best, support, count, own = agreed(inverse, quality)
+    for y in range(8):
+        for x in range(9):
+            told, sure = inverse[:, y, x], quality[:, y, x]
+            near = told > 0.8
+            groups = [each for each in (near, (told > 0) & ~near) if each.any()]
+            if not groups:
+                assert best[y, x] == support[y, x] == count[y, x] == 0
+                continue
+            group = max(groups, key=lambda each: sure[each].sum())
+            assert np.isclose(support[y, x], sure[group].sum())
+            assert np.isclose(best[y, x], np.average(told[group], weights=sure[group]))
+            assert count[y, x] == group.sum()
+            assert own[y, x] == group[0]
+
+
+def test_views_that_have_a_view_as_their_source_are_asked_for_its_depth():
+    cameras = [camera(x) for x in (0.0, 0.2, 0.4, 0.6)]
+    random = np.random.default_rng(5)
+    xyz = random.uniform([-0.3, -0.4, 1.9], [0.6, 0.4, 2.1], (50, 3))
+    point, view = (each.ravel() for each in np.meshgrid(np.arange(50), np.arange(4), indexing="ij"))
+    local = xyz[point] - np.stack([each.pose[:3, 3] for each in cameras])[view]
+    seen = local @ K.T
+    tracks = Tracks(xyz, point, view, seen[:, :2] / seen[:, 2:], 100, 100)
+    found = neighbourhoods(cameras, tracks, 1)
+    for number, each in enumerate(found):
+        back = {i for i, other in enumerate(found) if number in other.sources}
+        assert set(each.seen_by) <= {*each.sources, *back}
+        assert each.seen_by[0] == each.sources[0]
+        assert len(each.seen_by) <= 2
+    assert any(len(each.seen_by) == 2 for each in found)

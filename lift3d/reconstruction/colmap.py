@@ -28,6 +28,8 @@ from lift3d.scene.sources import code_of
 from lift3d.scene.storage import atomic
 
 IMAGES, DATABASE, MODEL, STATE = "images", "features.db", "sparse", "colmap.json"
+FEW = 10
+"""Matches of a pair from which on it is matched again, guided."""
 CHUNK = 4
 """Images between two progress reports; CHUNK² pairs between two."""
 Tick = Callable[[int, int], None]
@@ -54,7 +56,7 @@ class ColmapConfig(Seeded, ReconstructorConfig):
     """Least contrast of a feature (COLMAP's own default: 0.0067); plain rooms have few strong
     ones."""
     guided: bool = True
-    """Match again along epipolar lines, which finds more."""
+    """Match again along epipolar lines, which finds more, once focal lengths are known or found."""
     exhaustive: int = 100
     """Up to this many pictures, all pairs are matched; above, only pairs near in order."""
     window: int = 10
@@ -231,14 +233,42 @@ class _Work:
         return -1
 
     def _match(self, colmap: Any, files: Sequence[str]) -> None:
-        """Match and verify the pairs that are not in the database yet."""
+        """Match and verify the pairs that are not in the database yet; then again, guided.
+
+        Guided matching by a wrong focal length loses matches instead of finding more, so where it
+        is not known, it is first taken from a reconstruction from plain matches.
+        """
+        pairs = list(self._pairs(files))
+        self._match_pairs(colmap, pairs, False, (0.0, 0.7))
+        if not self.config.guided:
+            return
+        if self._guessed:
+            self._mapping.agree_on_lenses()
+        with colmap.Database.open(str(self.folder / DATABASE)) as database:
+            number = {image.name: image.image_id for image in database.read_all_images()}
+            again = []
+            for a, b in pairs:
+                i, j = number[a], number[b]
+                if len(database.read_matches(i, j)) >= FEW:
+                    database.delete_matches(i, j)
+                    database.delete_two_view_geometry(i, j)
+                    again.append((a, b))
+        self._match_pairs(colmap, again, True, (0.7, 1.0))
+
+    def _match_pairs(
+        self,
+        colmap: Any,
+        pairs: Sequence[tuple[str, str]],
+        guided: bool,
+        shares: tuple[float, float],
+    ) -> None:
         options = colmap.FeatureMatchingOptions()
         options.num_threads = self.config.threads
-        options.guided_matching = self.config.guided
+        options.guided_matching = guided
         verification = colmap.TwoViewGeometryOptions()
         verification.ransac.random_seed = self.config.seed
         pairing = colmap.ImportedPairingOptions()
-        pairs = list(self._pairs(files))
+        first, last = shares
         done = 0
         listing = self.folder / "pairs.txt"
         for chunk in _chunks(pairs, CHUNK * CHUNK):
@@ -248,8 +278,8 @@ class _Work:
                 str(self.folder / DATABASE), options, pairing, verification, colmap.Device.cpu
             )
             done += len(chunk)
-            self._tick(2, done / len(pairs))
-        listing.unlink()
+            self._tick(2, first + (last - first) * done / len(pairs))
+        listing.unlink(missing_ok=True)
 
     def _pairs(self, files: Sequence[str]) -> Iterator[tuple[str, str]]:
         if len(files) <= self.config.exhaustive:
@@ -262,11 +292,18 @@ class _Work:
                 (a, files[i + step]) for step in sorted(near | far) if i + step < len(files)
             )
 
+    @property
+    def _guessed(self) -> bool:
+        """Whether a focal length is unknown."""
+        return any(colmap_scene.focal_is_guessed(view.camera) for view in self.scene.views)
+
+    @property
+    def _mapping(self) -> Mapping:
+        return Mapping(self.folder / DATABASE, self.folder / IMAGES, self.config, self._guessed)
+
     def _map(self) -> dict[str, Any]:
         """Write the best model to sparse/; the models' sizes and the removed images."""
-        guessed = any(colmap_scene.focal_is_guessed(view.camera) for view in self.scene.views)
-        database, images = self.folder / DATABASE, self.folder / IMAGES
-        models = Mapping(database, images, self.config, guessed).models(len(self.scene))
+        models = self._mapping.models(len(self.scene))
         self._tick(3, 0.9)
         if not models:
             raise InputError(

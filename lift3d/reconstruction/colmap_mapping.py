@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lift3d.datasets.colmap_scene import pycolmap
 from lift3d.reconstruction.colmap_joining import shared_features, similarity_of_parts, united
 from lift3d.reconstruction.colmap_models import Model, checked_model, placed, worth
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 ENOUGH = 0.9
 """Share of photos that the global mapper must place; below it the incremental mapper runs too.
 Chosen by hand; not tuned on data."""
+LENS = 4
+"""Photos of the smallest part whose lens counts."""
 PART = 3
 """Photos of the smallest part that is joined to another."""
 
@@ -41,18 +45,51 @@ class Mapping:
             models = max(models, self._joined(self._incremental()), key=worth)
         return sorted(models, key=lambda model: -model.worth)
 
+    def agree_on_lenses(self) -> None:
+        """Replace guessed lenses in the database by those that the parts found, as known ones.
+
+        The focal length is the mean over the parts, weighed by the features they explain; the
+        distortion is that of the part that explains most.
+        """
+        found: dict[int, list[tuple[int, Any]]] = {}
+        for model in (each.reconstruction for each in self._incremental()):
+            if model.num_reg_images() < LENS:
+                continue
+            for number in {model.image(i).camera_id for i in model.reg_image_ids()}:
+                if not model.camera(number).has_bogus_params(0.1, 10.0, 1.0):
+                    weight = int(model.compute_num_observations())
+                    found.setdefault(number, []).append((weight, model.camera(number)))
+        with pycolmap().Database.open(str(self.database)) as database:
+            for number, seen in found.items():
+                camera = database.read_camera(number)
+                if camera.has_prior_focal_length:
+                    continue
+                weight, each = zip(*seen, strict=True)
+                lens = each[int(np.argmax(weight))]
+                focal = np.average([c.mean_focal_length() for c in each], weights=weight)
+                share = focal / lens.mean_focal_length()
+                params = np.array(lens.params)
+                params[lens.focal_length_idxs()] *= share
+                camera.params = params
+                camera.has_prior_focal_length = True
+                database.update_camera(camera)
+
     def _global(self) -> list[Model]:
         colmap = pycolmap()
         options = colmap.GlobalPipelineOptions()
         options.num_threads = self.config.threads
         options.random_seed = self.config.seed
         options.min_num_matches = self.config.min_matches
-        if self.guessed:
+        if self.guessed and not self._lenses_known():
             # The mapper divides by focal lengths before it refines them, so estimate them first.
             calibration = colmap.ViewGraphCalibrationOptions()
             calibration.random_seed = self.config.seed
             colmap.calibrate_view_graph(str(self.database), calibration)
         return self._run(colmap.global_mapping, options)
+
+    def _lenses_known(self) -> bool:
+        with pycolmap().Database.open(str(self.database)) as database:
+            return all(each.has_prior_focal_length for each in database.read_all_cameras())
 
     def _incremental(self, start: Path | None = None) -> list[Model]:
         """From nothing, or from the cameras of a model in `start`."""

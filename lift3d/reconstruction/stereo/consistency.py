@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float32, Float64, UInt8
 from lift3d.scene.compiled import compiled
 
 CLOSE = 0.02
-"""Two views agree where their inverse depths differ by at most this share. 0.015 and 0.03, with less
-and more support, are as good on the HoloLens kitchen."""
+"""Two views agree where their inverse depths differ by at most this share. 0.015 and 0.03, with
+less and more support, are as good on the HoloLens kitchen."""
 WEAK = 0.15
 """Quality below which the depth of another view says nothing."""
 SPECKLE = 60
