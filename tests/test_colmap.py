@@ -460,6 +460,59 @@ def test_blank_photos_are_refused(tmp_path):
         Colmap().reconstruct(scene)
 
 
+def test_the_same_photo_again_is_refused_with_its_reason():
+    scene = photos(0, extra=[room_corner(next(poses(6)))] * 4)
+    with pytest.raises(InputError, match=r"no parallax.*step to the side"):
+        Colmap().reconstruct(scene)
+
+
+def test_a_camera_that_only_turned_is_refused_with_its_reason():
+    turned = []
+    for i in range(4):
+        pose = np.eye(4)
+        pose[:3, :3] = cv2.Rodrigues(np.array([0.02 * i, 0.06 * i, 0.01 * i]))[0]
+        turned.append(room_corner(pose))
+    with pytest.raises(InputError, match="no parallax"):
+        Colmap().reconstruct(photos(0, extra=turned))
+
+
+def test_two_photos_are_placed():
+    made = Colmap().reconstruct(photos(2))
+    assert len(made) == 2
+    assert np.count_nonzero(made.views[0].depth()) > 50
+
+
+def test_what_moved_does_not_move_the_cameras():
+    pixels = [room_corner(pose) for pose in poses(6)]
+    for i, image in enumerate(pixels):
+        image[80:160, 60 + 25 * i : 140 + 25 * i] = TEXTURE[:80, :80, None]
+    made = Colmap().reconstruct(photos(0, extra=pixels))
+    assert len(made) >= 5
+    names = [int(view.name.split()[-1]) for view in made.views]
+    off, _ = errors(made, [list(poses(6))[i] for i in names])
+    assert off.max() < 0.03
+
+
+def test_a_wrong_focal_length_is_found_out():
+    wrong = K * np.array([[1.6], [1.6], [1]])
+    made = Colmap().reconstruct(photos(camera=Camera(wrong, *SIZE)))
+    assert len(made) >= 5
+    assert made.views[0].camera.K[0, 0] == pytest.approx(260, rel=0.1)
+
+
+def test_guessed_lenses_become_the_mean_of_what_the_parts_found(tmp_path):
+    guessed = centred_camera(*SIZE)
+    made = Colmap(ColmapConfig(mapper="incremental")).reconstruct(
+        photos(5, camera=guessed), None, tmp_path
+    )
+    assert guessed.K[0, 0] == pytest.approx(384)
+    with pycolmap.Database.open(str(tmp_path / "features.db")) as database:
+        camera = database.read_all_cameras()[0]
+    assert camera.has_prior_focal_length
+    assert camera.params[0] == pytest.approx(260, rel=0.05)
+    assert len(made) == 5
+
+
 def test_a_guessed_focal_length_is_not_a_prior():
     assert colmap_scene.focal_is_guessed(centred_camera(4000, 3000))
     assert not colmap_scene.focal_is_guessed(centred_camera(4000, 3000, 4000.0))

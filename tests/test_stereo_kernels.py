@@ -105,7 +105,9 @@ def test_depth_is_brought_to_the_nearest_surface_of_each_pixel():
     own, other = camera(0.0), camera(0.3, 0.2)
     inverse = (1 / random.uniform(2, 4, (80, 100))).astype(np.float32)
     quality = random.uniform(0, 1, inverse.shape).astype(np.float32)
-    found, sure = _brought(Estimate(inverse, np.zeros((80, 100, 2)), quality), other, own)
+    found, sure = _brought(
+        Estimate(inverse, np.zeros((80, 100, 2), np.float32), quality), other, own
+    )
     expected, trust = np.zeros((2, 80, 100))
     for y in range(80):
         for x in range(100):
@@ -143,17 +145,14 @@ def test_the_depth_with_the_most_support_is_kept():
 
 
 def test_views_that_have_a_view_as_their_source_are_asked_for_its_depth():
-    cameras = [camera(x) for x in (0.0, 0.2, 0.4, 0.6)]
+    cameras = [camera(x) for x in (0.0, 0.2, 0.45)]
     random = np.random.default_rng(5)
     xyz = random.uniform([-0.3, -0.4, 1.9], [0.6, 0.4, 2.1], (50, 3))
-    point, view = (each.ravel() for each in np.meshgrid(np.arange(50), np.arange(4), indexing="ij"))
+    point, view = (each.ravel() for each in np.meshgrid(np.arange(50), np.arange(3), indexing="ij"))
     local = xyz[point] - np.stack([each.pose[:3, 3] for each in cameras])[view]
     seen = local @ K.T
     tracks = Tracks(xyz, point, view, seen[:, :2] / seen[:, 2:], 100, 100)
     found = neighbourhoods(cameras, tracks, 1)
-    for number, each in enumerate(found):
-        back = {i for i, other in enumerate(found) if number in other.sources}
-        assert set(each.seen_by) <= {*each.sources, *back}
-        assert each.seen_by[0] == each.sources[0]
-        assert len(each.seen_by) <= 2
-    assert any(len(each.seen_by) == 2 for each in found)
+    # The second suits the first best, and the third the second.
+    assert [each.sources for each in found] == [(1,), (2,), (1,)]
+    assert [each.seen_by for each in found] == [(1,), (2, 0), (1,)]

@@ -53,6 +53,17 @@ def test_the_tolerance_grows_with_distance():
     assert len(sightings(cloud, view_of(WALL), DepthTolerance(0.02, 0.02)))
 
 
+def test_the_tolerance_of_estimated_depth_grows_as_it_is_less_sure():
+    tolerance = DepthTolerance(0.02, 0.01)
+    for confidence, near, far in ((1.0, 0.06, 0.07), (0.5, 0.075, 0.085)):
+        sure = np.full_like(WALL, confidence)
+        view = view_of(WALL, load_confidence=lambda sure=sure: sure, estimated=True)
+        for off, seen in ((near, 1), (far, 0)):
+            assert len(sightings(points([[0, 0, 2 + off]]), view, tolerance)) == seen
+        measured = replace(view, estimated=False)
+        assert not len(sightings(points([[0, 0, 2 + near]]), measured, tolerance))
+
+
 def test_a_grazing_observation_has_less_weight():
     slanted = [np.sin(1.0), 0, -np.cos(1.0)]
     cloud = points([[0, 0, 2], [0, 0, 2]], [[0, 0, -1], slanted])

@@ -28,9 +28,18 @@ METRIC = 0.02
 2012)."""
 
 
+UNSURE = 0.012
+"""Share of the depth added to the tolerance in views with estimated depth, times 2 less its
+confidence. Of the depths that stereo finds in the HoloLens kitchen 80 % are within 2.2 % of the
+sensor where their confidence is 1, and within 3.8 % where it is 0.5."""
+
+
 @dataclass(frozen=True)
 class DepthTolerance:
-    """Largest distance of a visible point from the measured depth: absolute + relative * depth."""
+    """Largest distance of a visible point from the measured depth: absolute + relative * depth.
+
+    In views whose depth was estimated it is larger, the more the less sure the depth is.
+    """
 
     absolute: float | None = None
     """In world units; by default 0.02 m where the scene is metric, else 1 % of its median depth."""
@@ -86,12 +95,16 @@ def sightings(
         pinhole(camera),
         depth,
         confidence,
-        (np.float32(tolerance.fixed), np.float32(tolerance.relative)),
+        (np.float32(tolerance.fixed), np.float32(tolerance.relative), np.float32(_unsure(view))),
         view.depth_camera is not None,
         pinhole(colour),
         (colour.width, colour.height),
     )
     return Sightings(*_pack(counts, point, column, row, weight))
+
+
+def _unsure(view: View) -> float:
+    return UNSURE if view.estimated else 0.0
 
 
 def front_points(
@@ -121,7 +134,7 @@ def drop_misplaced(
     Points in front of it are dropped too, because splats reach over silhouettes. Pixels without a
     measurement are not tested.
     """
-    absolute, relative = tolerance.fixed, tolerance.relative
+    absolute, relative = tolerance.fixed, tolerance.relative + 2 * _unsure(view)
     if view.depth_camera is None:
         _drop_at_pixels(front, z, depth, np.float32(absolute), np.float32(relative))
     else:
@@ -213,7 +226,7 @@ def _see(
 ):
     """The visible points of each chunk, from the chunk's start on, and their number per chunk.
 
-    `camera` and `colour` are `Pinhole`s, `tolerance` is (absolute, relative).
+    `camera` and `colour` are `Pinhole`s, `tolerance` is (absolute, relative, unsure).
     """
     n = len(xyz)
     height, width = depth.shape
@@ -224,7 +237,7 @@ def _see(
     row = np.empty(n, np.int32)
     weight = np.empty(n, np.float32)
     has_confidence = confidence.shape[0] > 1 or confidence.shape[1] > 1
-    absolute, relative = tolerance
+    absolute, relative, unsure = tolerance
     for chunk in numba.prange(chunks):
         start = chunk * CHUNK
         found = start
@@ -239,10 +252,9 @@ def _see(
                 x, y, z = found_at[0, k], found_at[1, k], found_at[2, k]
                 v, u = cell(x, y)
                 measured = depth[v, u]
-                if not (measured > 0.0 and abs(z - measured) <= absolute + relative * z):
-                    continue
                 own = confidence[v, u] if has_confidence else np.float32(1.0)
-                if not own > 0.0:
+                allowed = absolute + (relative + unsure * (2 - min(own, np.float32(1.0)))) * z
+                if not (measured > 0.0 and own > 0.0 and abs(z - measured) <= allowed):
                     continue
                 if other_colour:
                     x, y, z = pixel(colour, xyz[i, 0], xyz[i, 1], xyz[i, 2])

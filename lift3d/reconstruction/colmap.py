@@ -306,17 +306,28 @@ class _Work:
         models = self._mapping.models(len(self.scene))
         self._tick(3, 0.9)
         if not models:
-            raise InputError(
-                f"{self.scene.source}: no two photos overlap enough: COLMAP could place none of "
-                f"{len(self.scene)}. Take photos that share at least half of what they show, from "
-                "different places, of something with texture"
-            )
+            raise InputError(f"{self.scene.source}: {self._why_none()}")
         shutil.rmtree(self.folder / MODEL, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=self.folder) as part:
             models[0].reconstruction.write(part)
             shutil.copytree(part, self.folder / MODEL)
         best = models[0]
         return {"sizes": list(map(len, models)), "weak": best.weak, "doubt": best.doubt}
+
+    def _why_none(self) -> str:
+        """Why no photo could be placed, and what to do."""
+        count = len(self.scene)
+        if 2 * self._mapping.matching() > count:
+            return (
+                f"COLMAP could place none of {count} photos, though they match: they show no "
+                "parallax. It is the same photo again, or the camera only turned, or nearly all "
+                "that matches moved; step to the side between two photos"
+            )
+        return (
+            f"no two photos overlap enough: COLMAP could place none of {count}. Take photos that "
+            "share at least half of what they show, from different places, of something with "
+            "texture"
+        )
 
     def _scene(self, state: dict[str, Any]) -> Scene:
         model = self.folder / MODEL

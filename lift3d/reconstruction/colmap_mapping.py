@@ -12,7 +12,15 @@ import numpy as np
 
 from lift3d.datasets.colmap_scene import pycolmap
 from lift3d.reconstruction.colmap_joining import shared_features, similarity_of_parts, united
-from lift3d.reconstruction.colmap_models import Model, checked_model, placed, worth
+from lift3d.reconstruction.colmap_models import (
+    PARALLEL,
+    Model,
+    checked_model,
+    matching_photos,
+    parallax,
+    placed,
+    worth,
+)
 
 if TYPE_CHECKING:
     from lift3d.reconstruction.colmap import ColmapConfig
@@ -41,9 +49,15 @@ class Mapping:
         models: list[Model] = []
         if self.config.mapper == "global":
             models = self._global()
-        if placed(models) < ENOUGH * photos:
-            models = max(models, self._joined(self._incremental()), key=worth)
+        for fixed in (True, False) if self._lenses_known() else (False,):
+            if placed(models) < ENOUGH * photos:
+                models = max(models, self._joined(self._incremental(fixed)), key=worth)
         return sorted(models, key=lambda model: -model.worth)
+
+    def matching(self) -> int:
+        """Photos that have many verified matches with another."""
+        with pycolmap().Database.open(str(self.database)) as database:
+            return matching_photos(database)
 
     def agree_on_lenses(self) -> None:
         """Replace guessed lenses in the database by those that the parts found, as known ones.
@@ -91,13 +105,17 @@ class Mapping:
         with pycolmap().Database.open(str(self.database)) as database:
             return all(each.has_prior_focal_length for each in database.read_all_cameras())
 
-    def _incremental(self, start: Path | None = None) -> list[Model]:
-        """From nothing, or from the cameras of a model in `start`."""
+    def _incremental(self, fixed: bool = False, start: Path | None = None) -> list[Model]:
+        """From nothing, or from the cameras of a model in `start`.
+
+        With `fixed` lenses parts of a few photos come out well, too.
+        """
         colmap = pycolmap()
         options = colmap.IncrementalPipelineOptions()
         options.num_threads = self.config.threads
         options.random_seed = self.config.seed
         options.min_model_size = 2
+        options.ba_refine_focal_length = options.ba_refine_extra_params = not fixed
         # Frames of a walk are near each other and show little: COLMAP's own limits, for photos
         # (16 degrees, 100, 30 and a quarter of the matches), place few of them.
         options.mapper.init_min_tri_angle = 6.0
@@ -106,13 +124,9 @@ class Mapping:
         options.mapper.abs_pose_min_inlier_ratio = 0.15
         if start is None:
             return self._run(colmap.incremental_mapping, options)
-        model = colmap.Reconstruction(str(start))
-        for _ in range(2):
-            model = colmap.triangulate_points(
-                model, str(self.database), str(self.images), str(start), True, options
-            )
-            colmap.bundle_adjustment(model)
-        model.write(str(start))
+        given = colmap.Reconstruction(str(start))
+        files = str(self.database), str(self.images), str(start)
+        colmap.triangulate_points(given, *files, True, options).write(str(start))
         options.multiple_models = False
         return self._run(colmap.incremental_mapping, options, str(start))
 
@@ -124,7 +138,11 @@ class Mapping:
                 return []
         with pycolmap().Database.open(str(self.database)) as database:
             models = [checked_model(model, database) for _, model in sorted(found.items())]
-        return [model for model in models if len(model) > 1]
+        return [
+            model
+            for model in models
+            if len(model) > 1 and parallax(model.reconstruction) >= PARALLEL
+        ]
 
     def _joined(self, models: Sequence[Model]) -> list[Model]:
         """The parts, those that share features joined into one."""
@@ -148,7 +166,7 @@ class Mapping:
             if a_from_b is None:
                 return None
             united(a.reconstruction, b.reconstruction, a_from_b, database, Path(start))
-            found = self._incremental(Path(start))
+            found = self._incremental(start=Path(start))
         return max(found, key=len, default=None)
 
 

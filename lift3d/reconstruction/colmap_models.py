@@ -21,6 +21,8 @@ STRONG = 30
 OFF = 0.006
 """Median distance of a pair's matches from their epipolar lines, in longest sides, from which on
 the model contradicts the pair."""
+PARALLEL = 1.0
+"""Degrees of parallax below which a model says nothing of depth."""
 DOUBT = 0.15
 """Share of contradicted pairs from which on a model is doubted."""
 
@@ -74,6 +76,33 @@ def checked_model(reconstruction: Any, database: Any) -> Model:
         pairs += 1
         contradicted += bool(off > OFF)
     return Model(reconstruction, weak, pairs, contradicted)
+
+
+def parallax(model: Any) -> float:
+    """Degrees between the rays to a point from its first and last photo; median over points."""
+    centre = {i: np.asarray(model.image(i).projection_center()) for i in model.reg_image_ids()}
+    xyz, first, last = [], [], []
+    for point in model.points3D.values():
+        seen = sorted({e.image_id for e in point.track.elements if e.image_id in centre})
+        if len(seen) > 1:
+            xyz.append(point.xyz)
+            first.append(centre[seen[0]])
+            last.append(centre[seen[-1]])
+    if not xyz:
+        return 0.0
+    u, v = np.array(first) - xyz, np.array(last) - xyz
+    length = np.linalg.norm(u, axis=1) * np.linalg.norm(v, axis=1)
+    cosine = np.clip((u * v).sum(1) / np.maximum(length, 1e-12), -1, 1)
+    return float(np.degrees(np.median(np.arccos(cosine))))
+
+
+def matching_photos(database: Any) -> int:
+    """Photos that have many verified matches with another."""
+    library, found = pycolmap(), set()
+    for pair, count in zip(*database.read_two_view_geometry_num_inliers(), strict=True):
+        if count >= STRONG:
+            found.update(library.pair_id_to_image_pair(pair))
+    return len(found)
 
 
 def _epipolar(model: Any, a: int, b: int, xy_a: np.ndarray, xy_b: np.ndarray) -> float:
