@@ -316,8 +316,13 @@ class _Work:
 
     def _why_none(self) -> str:
         """Why no photo could be placed, and what to do."""
-        count = len(self.scene)
-        if 2 * self._mapping.matching() > count:
+        count, matching = len(self.scene), self._mapping.matching()
+        if matching == 2:
+            return (
+                f"only two of {count} photos match, which COLMAP could not place; take a third of "
+                "the same things from another place"
+            )
+        if 2 * matching > count:
             return (
                 f"COLMAP could place none of {count} photos, though they match: they show no "
                 "parallax. It is the same photo again, or the camera only turned, or nearly all "
