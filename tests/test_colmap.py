@@ -477,7 +477,7 @@ def test_a_camera_that_only_turned_is_refused_with_its_reason():
 
 
 def test_of_two_photos_a_third_is_asked_for():
-    with pytest.raises(InputError, match="only two of 2 photos match.*take a third"):
+    with pytest.raises(InputError, match=r"only two of 2 photos match.*take a third"):
         Colmap().reconstruct(photos(2))
 
 

@@ -306,33 +306,13 @@ class _Work:
         models = self._mapping.models(len(self.scene))
         self._tick(3, 0.9)
         if not models:
-            raise InputError(f"{self.scene.source}: {self._why_none()}")
+            raise InputError(f"{self.scene.source}: {self._mapping.why_none(len(self.scene))}")
         shutil.rmtree(self.folder / MODEL, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=self.folder) as part:
             models[0].reconstruction.write(part)
             shutil.copytree(part, self.folder / MODEL)
         best = models[0]
         return {"sizes": list(map(len, models)), "weak": best.weak, "doubt": best.doubt}
-
-    def _why_none(self) -> str:
-        """Why no photo could be placed, and what to do."""
-        count, matching = len(self.scene), self._mapping.matching()
-        if matching == 2:
-            return (
-                f"only two of {count} photos match, which COLMAP could not place; take a third of "
-                "the same things from another place"
-            )
-        if 2 * matching > count:
-            return (
-                f"COLMAP could place none of {count} photos, though they match: they show no "
-                "parallax. It is the same photo again, or the camera only turned, or nearly all "
-                "that matches moved; step to the side between two photos"
-            )
-        return (
-            f"no two photos overlap enough: COLMAP could place none of {count}. Take photos that "
-            "share at least half of what they show, from different places, of something with "
-            "texture"
-        )
 
     def _scene(self, state: dict[str, Any]) -> Scene:
         model = self.folder / MODEL

@@ -54,10 +54,26 @@ class Mapping:
                 models = max(models, self._joined(self._incremental(fixed)), key=worth)
         return sorted(models, key=lambda model: -model.worth)
 
-    def matching(self) -> int:
-        """Photos that have many verified matches with another."""
+    def why_none(self, count: int) -> str:
+        """Why none of `count` photos could be placed, and what to do."""
         with pycolmap().Database.open(str(self.database)) as database:
-            return matching_photos(database)
+            matching = matching_photos(database)
+        if matching == 2:
+            return (
+                f"only two of {count} photos match, which COLMAP could not place; take a third of "
+                "the same things from another place"
+            )
+        if 2 * matching > count:
+            return (
+                f"COLMAP could place none of {count} photos, though they match: they show no "
+                "parallax. It is the same photo again, or the camera only turned, or nearly all "
+                "that matches moved; step to the side between two photos"
+            )
+        return (
+            f"no two photos overlap enough: COLMAP could place none of {count}. Take photos that "
+            "share at least half of what they show, from different places, of something with "
+            "texture"
+        )
 
     def agree_on_lenses(self) -> None:
         """Replace guessed lenses in the database by those that the parts found, as known ones.
