@@ -39,9 +39,10 @@ Tick = Callable[[int, int], None]
 class ColmapConfig(Seeded, ReconstructorConfig):
     """Find the cameras with COLMAP, from the pictures alone."""
 
-    mapper: Literal["global", "incremental"] = "global"
-    """incremental: one camera after the other; global: all cameras at once (GLOMAP). If global
-    misses more than a tenth of the photos, incremental runs too and the larger model is kept."""
+    mapper: Literal["incremental", "global"] = "incremental"
+    """incremental: one camera after the other; global: all cameras at once (GLOMAP), which on a
+    walk through a room put all 60 frames 1.8 m off. If incremental misses half of the photos, or
+    global a tenth, the other runs too and the larger model is kept."""
     camera_model: Literal["SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV"] = (
         "SIMPLE_RADIAL"
     )

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 ENOUGH = 0.9
 """Share of photos that the global mapper must place; below it the incremental mapper runs too.
 Chosen by hand; not tuned on data."""
+HALF = 0.5
+"""The same of the incremental mapper, below which the global one runs too."""
 LENS = 4
 """Photos of the smallest part whose lens counts."""
 PART = 3
@@ -52,7 +54,10 @@ class Mapping:
         for fixed in (True, False) if self._lenses_known() else (False,):
             if placed(models) < ENOUGH * photos:
                 models = max(models, self._joined(self._incremental(fixed)), key=worth)
-        return sorted(models, key=lambda model: -model.worth)
+        if self.config.mapper == "incremental" and placed(models) < HALF * photos:
+            models = max(models, self._global(), key=worth)
+        models = sorted(models, key=lambda model: -model.worth)
+        return [each for each in models if each is models[0] or each.photos - models[0].photos]
 
     def why_none(self, count: int) -> str:
         """Why none of `count` photos could be placed, and what to do."""

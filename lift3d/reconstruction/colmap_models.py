@@ -42,6 +42,11 @@ class Model:
         return int(self.reconstruction.num_reg_images())
 
     @property
+    def photos(self) -> set[int]:
+        """The numbers of its images."""
+        return set(self.reconstruction.reg_image_ids())
+
+    @property
     def worth(self) -> float:
         """Photos placed, less the share of pairs that it contradicts."""
         return len(self) * (1 - self.contradicted / max(self.pairs, 1))
