@@ -53,7 +53,10 @@ class Mapping:
             models = self._global()
         for fixed in (True, False) if self._lenses_known() else (False,):
             if placed(models) < ENOUGH * photos:
-                models = max(models, self._joined(self._incremental(fixed)), key=worth)
+                found = self._joined(self._incremental(fixed))
+                if fixed and self.guessed and found:
+                    found[0] = self._refined(found[0])
+                models = max(models, found, key=worth)
         if self.config.mapper == "incremental" and placed(models) < HALF * photos:
             models = max(models, self._global(), key=worth)
         models = sorted(models, key=lambda model: -model.worth)
@@ -164,6 +167,13 @@ class Mapping:
             for model in models
             if len(model) > 1 and parallax(model.reconstruction) >= PARALLEL
         ]
+
+    def _refined(self, model: Model) -> Model:
+        """The model with its lens adjusted, too."""
+        with tempfile.TemporaryDirectory(dir=self.images.parent) as start:
+            model.reconstruction.write(start)
+            found = max(self._incremental(start=Path(start)), key=len, default=model)
+        return found if found.worth >= model.worth else model
 
     def _joined(self, models: Sequence[Model]) -> list[Model]:
         """The parts, those that share features joined into one."""
