@@ -4,7 +4,7 @@ import numpy as np
 
 from lift3d.reconstruction.stereo import sweep
 from lift3d.reconstruction.stereo.backend import _brought
-from lift3d.reconstruction.stereo.consistency import WEAK, agreed, without_speckles
+from lift3d.reconstruction.stereo.consistency import CLOSE, WEAK, agreed, without_speckles
 from lift3d.reconstruction.stereo.matching import Estimate
 from lift3d.reconstruction.stereo.neighbours import neighbourhoods
 from lift3d.reconstruction.stereo.tracks import Tracks, candidates
@@ -108,7 +108,7 @@ def test_depth_is_brought_to_the_nearest_surface_of_each_pixel():
     found, sure = _brought(
         Estimate(inverse, np.zeros((80, 100, 2), np.float32), quality), other, own
     )
-    expected, trust = np.zeros((2, 80, 100))
+    expected, trust, apart = np.zeros((3, 80, 100))
     for y in range(80):
         for x in range(100):
             if quality[y, x] < WEAK:
@@ -117,8 +117,14 @@ def test_depth_is_brought_to_the_nearest_surface_of_each_pixel():
             u, v = (K @ local)[:2] / local[2]
             for i in (int(np.floor(v)), int(np.floor(v)) + 1):
                 for j in (int(np.floor(u)), int(np.floor(u)) + 1):
-                    if 0 <= i < 80 and 0 <= j < 100 and 1 / local[2] > expected[i, j]:
+                    if not (0 <= i < 80 and 0 <= j < 100):
+                        continue
+                    far = (u - j) ** 2 + (v - i) ** 2
+                    in_front = 1 / local[2] > expected[i, j] * (1 + CLOSE)
+                    same = 1 / local[2] > expected[i, j] * (1 - CLOSE) and far < apart[i, j]
+                    if in_front or same:
                         expected[i, j], trust[i, j] = 1 / local[2], quality[y, x]
+                        apart[i, j] = far
     assert np.mean(np.isclose(found, expected, rtol=1e-4)) > 0.999  # places on a pixel's border
     assert np.mean(np.isclose(sure, trust, rtol=1e-4)) > 0.999
     assert (found > 0).mean() > 0.5

@@ -54,7 +54,7 @@ class Mapping:
         for fixed in (True, False) if self._lenses_known() else (False,):
             if placed(models) < ENOUGH * photos:
                 found = self._joined(self._incremental(fixed))
-                if fixed and self.guessed and found:
+                if fixed and found:
                     found[0] = self._refined(found[0])
                 models = max(models, found, key=worth)
         if self.config.mapper == "incremental" and placed(models) < HALF * photos:
@@ -102,9 +102,9 @@ class Mapping:
                 camera = database.read_camera(number)
                 if camera.has_prior_focal_length:
                     continue
-                weight, each = zip(*seen, strict=True)
-                lens = each[int(np.argmax(weight))]
-                focal = np.average([c.mean_focal_length() for c in each], weights=weight)
+                weights = [weight for weight, _ in seen]
+                lens = seen[int(np.argmax(weights))][1]
+                focal = np.average([each.mean_focal_length() for _, each in seen], weights=weights)
                 share = focal / lens.mean_focal_length()
                 params = np.array(lens.params)
                 params[lens.focal_length_idxs()] *= share

@@ -264,9 +264,9 @@ class _Work:
         inverse, quality = [own.inverse], [own.quality]
         for each in near_by.seen_by:
             if (self.work / f"{each}.npz").is_file():
-                told, sure = _brought(maps(each), solved.cameras[each], camera)
+                told, trust = _brought(maps(each), solved.cameras[each], camera)
                 inverse.append(told)
-                quality.append(sure)
+                quality.append(trust)
         mean, support, count, by_own = agreed(np.stack(inverse), np.stack(quality))
         good = (count >= AGREE) & (support >= SUPPORT)
         depth = np.where(good, 1 / np.where(good, mean, 1), 0).astype(np.float32)

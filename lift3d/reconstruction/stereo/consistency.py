@@ -35,7 +35,8 @@ def brought(
     """Another view's inverse depth and its quality as a view of `shape` sees them; 0 is none.
 
     `turn @ (x, y, 1) + w * shift` is the other view's pixel (x, y) of inverse depth w in this one.
-    A pixel lands on the four around its place; the nearest surface is kept.
+    A pixel lands on the four around its place. Of these the nearest surface is kept, and of one
+    surface what lands nearest: the largest of all would be too near on slanted surfaces.
     """
     found, sure = np.zeros((2, *shape), np.float32)
     args = (turn.astype(np.float32), shift.astype(np.float32), np.float32(WEAK))
@@ -82,6 +83,7 @@ def without_speckles(
 @no_type_check
 def _bring(inverse, quality, turn, shift, weak, found, sure):
     height, width = found.shape
+    apart = np.zeros((height, width), np.float32)
     for y in range(inverse.shape[0]):
         for x in range(inverse.shape[1]):
             w = inverse[y, x]
@@ -97,8 +99,10 @@ def _bring(inverse, quality, turn, shift, weak, found, sure):
             top, left = int(np.floor(v)), int(np.floor(u))
             for i in range(max(top, 0), min(top + 2, height)):
                 for j in range(max(left, 0), min(left + 2, width)):
-                    if w / z > found[i, j]:
-                        found[i, j], sure[i, j] = w / z, quality[y, x]
+                    far = (v - i) ** 2 + (u - j) ** 2
+                    share = np.float32(CLOSE) if far < apart[i, j] else np.float32(-CLOSE)
+                    if w / z > found[i, j] * (1 - share):
+                        found[i, j], sure[i, j], apart[i, j] = w / z, quality[y, x], far
 
 
 @compiled(parallel=True, error_model="numpy")
