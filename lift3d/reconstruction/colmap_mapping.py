@@ -30,6 +30,9 @@ ENOUGH = 0.9
 Chosen by hand; not tuned on data."""
 HALF = 0.5
 """The same of the incremental mapper, below which the global one runs too."""
+DRIFT = 0.05
+"""Share by which adjusting may change a focal length that the parts agreed on: few photos of a
+short walk fix it badly."""
 LENS = 4
 """Photos of the smallest part whose lens counts."""
 PART = 3
@@ -89,8 +92,13 @@ class Mapping:
         The focal length is the mean over the parts, weighed by the features they explain; the
         distortion is that of the part that explains most.
         """
+        with pycolmap().Database.open(str(self.database)) as database:
+            cameras = database.read_all_cameras()
+        unknown = {each.camera_id for each in cameras if not each.has_prior_focal_length}
         found: dict[int, list[tuple[int, Any]]] = {}
-        for model in (each.reconstruction for each in self._incremental()):
+        # On walks through rooms the global mapper finds better lenses, though worse cameras.
+        models = self._global() or self._incremental()
+        for model in (each.reconstruction for each in models):
             if model.num_reg_images() < LENS:
                 continue
             for number in {model.image(i).camera_id for i in model.reg_image_ids()}:
@@ -99,9 +107,9 @@ class Mapping:
                     found.setdefault(number, []).append((weight, model.camera(number)))
         with pycolmap().Database.open(str(self.database)) as database:
             for number, seen in found.items():
-                camera = database.read_camera(number)
-                if camera.has_prior_focal_length:
+                if number not in unknown:
                     continue
+                camera = database.read_camera(number)
                 weights = [weight for weight, _ in seen]
                 lens = seen[int(np.argmax(weights))][1]
                 focal = np.average([each.mean_focal_length() for _, each in seen], weights=weights)
@@ -173,7 +181,9 @@ class Mapping:
         with tempfile.TemporaryDirectory(dir=self.images.parent) as start:
             model.reconstruction.write(start)
             found = max(self._incremental(start=Path(start)), key=len, default=model)
-        return found if found.worth >= model.worth else model
+        if found.worth < model.worth or (self.guessed and _apart(model, found) > DRIFT):
+            return model
+        return found
 
     def _joined(self, models: Sequence[Model]) -> list[Model]:
         """The parts, those that share features joined into one."""
@@ -199,6 +209,16 @@ class Mapping:
             united(a.reconstruction, b.reconstruction, a_from_b, database, Path(start))
             found = self._incremental(start=Path(start))
         return max(found, key=len, default=None)
+
+
+def _apart(a: Model, b: Model) -> float:
+    """The largest difference of focal lengths, as a share."""
+    shares = [
+        camera.mean_focal_length() / b.reconstruction.camera(number).mean_focal_length()
+        for number, camera in a.reconstruction.cameras.items()
+        if b.reconstruction.exists_camera(number)
+    ]
+    return max((abs(share - 1) for share in shares), default=0.0)
 
 
 def _next(parts: Sequence[Model], tried: set[tuple[Model, Model]]) -> tuple[Model, Model] | None:
