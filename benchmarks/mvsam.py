@@ -4,12 +4,12 @@
     python benchmarks/mvsam.py --out out/mvsam --variants 3d+ --seeds 0     # one run of many
     python benchmarks/mvsam.py --out out/mvsam --full-size 20    # seconds and memory of full size
 
-Two steps, as in the paper. First a small SAM, since SAM's weights are missing: its own encoder and
-a decoder with 2D codes, trained on single views of synthetic rooms. Then the encoder is frozen, and
-every variant starts from that decoder and is trained on the same single views, each z-scored alone.
-Tested on held-out rooms with several views: 10 positive and 2 negative prompts in the view that
-shows an object best; IoU of that view, and of the other views that show it. A seventh of each point
-map is wrong, in patches, as a network's is, and its confidence there is low (`--wrong 0`: none).
+A small decoder on a frozen encoder, as in the paper; SAM's weights are missing, so the features are
+colours and their mean and deviation at three scales, mixed at random, and the decoder starts from
+random weights. It is trained on single views of synthetic rooms, each z-scored alone, and tested on
+held-out rooms with several views: 10 positive and 2 negative prompts in the view that shows an
+object best; IoU of that view, and of the other views that show it. A seventh of each point map is
+wrong, in patches, as a network's is, and its confidence there is low (`--wrong 0`: none).
 Interrupted, it continues: one file per variant and seed.
 """
 
@@ -19,7 +19,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -29,8 +29,8 @@ import torch
 
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.geometry import unproject
-from lift3d.networks.mvsam.encoders import Sam2Encoder, SmallEncoder
-from lift3d.networks.mvsam.network import Features, MvSam
+from lift3d.networks.mvsam.encoders import Sam2Encoder
+from lift3d.networks.mvsam.network import Features, MvSam, PromptTokens
 from lift3d.networks.mvsam.pointmaps import PointMaps, Tokens, normalised, per_cell
 from lift3d.networks.mvsam.sizes import MvSamConfig
 from lift3d.networks.mvsam.training import (
@@ -49,8 +49,12 @@ LEAST = 0.015
 """Share of a view's pixels that an object needs."""
 WIDTH, HEADS = 64, 4
 SHARP = 3.0
-"""Factor of the first weights of queries and keys in the small SAM, which start out alike: so
-attention begins as a kernel of the distance of two codes instead of an even mean."""
+"""Factor of the first weights of queries and keys, which start out alike: so attention begins as a
+kernel of the distance of two codes instead of an even mean. SAM's decoder, the paper's start,
+compares codes already. The same in every variant."""
+SCALE = {"3d": 0.5, "2d": 1.0, "none": 1.0}
+"""Deviation of the frequencies of each code. Pixels from -1 to 1 have a deviation of 0.58, z-scored
+points of 1: so a code is as wide in either. With 1.0 for points single views are learnt slower."""
 RATE = 2e-3
 VARIANTS = [f"{code}{sign}" for sign, code in product("+-", ("3d", "2d", "none"))]
 
@@ -111,152 +115,124 @@ def with_errors(
     return found.astype(np.float32), sure
 
 
-def images(pictures: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+def described(pictures: np.ndarray) -> Features:
+    """Features of strides 4, 2 and 1, of unit deviation, `WIDTH` channels: the frozen encoder."""
+    import cv2
+
+    stacks = []
+    for picture in pictures:
+        lab = cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) / 50
+        parts = [lab]
+        for sigma in (1.5, 3, 6):
+            mean = cv2.GaussianBlur(lab, (0, 0), sigma)
+            square = cv2.GaussianBlur(lab**2, (0, 0), sigma)
+            parts += [mean, np.sqrt(np.maximum(square - mean**2, 0))]
+        stacks.append(np.concatenate(parts, 2))
+    fine = torch.from_numpy(np.stack(stacks)).permute(0, 3, 1, 2)
+    fine = fine - fine.mean((0, 2, 3), keepdim=True)
+    mix = torch.randn(3, WIDTH, fine.shape[1], generator=torch.Generator().manual_seed(0))
+    pool = torch.nn.functional.avg_pool2d
+    found = [
+        torch.einsum("vchw,dc->vdhw", each, own)
+        for each, own in zip((pool(fine, 4), pool(fine, 2), fine), mix, strict=True)
+    ]
+    return Features(*(each / each.std() for each in found))
 
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """Single views to train on."""
+    """Single views to train on, each z-scored alone."""
 
-    views: Sequence[tuple[Room, int, list[int]]]
-    wrong: float
-    objects: int
+    features: Features
+    tokens: Tokens
+    pixels: Tokens
+    masks: list[np.ndarray]
+    """The objects of each view (objects, side, side)."""
 
     @staticmethod
-    def of(rooms: Sequence[Room], wrong: float, objects: int) -> Data:
+    def of(rooms: Sequence[Room], wrong: float) -> Data:
         """Every view that shows an object."""
+        rng = np.random.default_rng(0)
         views = [(own, v, own.shown(v)) for own in rooms for v in range(len(own.ids))]
-        return Data([each for each in views if each[2]], wrong, objects)
+        views = [each for each in views if each[2]]
+        pixels = []
+        for own, view, _ in views:
+            xyz, sure = with_errors(own.xyz[view : view + 1], wrong, rng)
+            maps = PointMaps(torch.from_numpy(xyz), torch.from_numpy(sure))
+            pixels.append(normalised(maps, MvSamConfig.low_share))
+        together = Tokens(*(torch.cat(each) for each in zip(*pixels, strict=True)))
+        cells = together.low.shape[1] // 4
+        return Data(
+            described(np.stack([own.image[view] for own, view, _ in views])),
+            per_cell(together, cells, cells),
+            together,
+            [np.stack([own.ids[view] == each for each in ids]) for own, view, ids in views],
+        )
 
     def batch(
-        self, chosen: Sequence[int], config: MvSamConfig, cells: int, rng: np.random.Generator
-    ) -> tuple[Tokens, object, torch.Tensor]:
-        """Tokens, prompts and true masks of some views, `objects` objects each."""
-        tokens, drawn, truths = [], [], []
-        for each in chosen:
-            own, view, ids = self.views[each]
-            xyz, sure = with_errors(own.xyz[view : view + 1], self.wrong, rng)
-            maps = PointMaps(torch.from_numpy(xyz), torch.from_numpy(sure))
-            pixels = normalised(maps, config.low_share)
-            tokens.append(per_cell(pixels, cells, cells))
-            masks = [own.ids[view] == ids[n] for n in rng.integers(len(ids), size=self.objects)]
-            told = [(0, training_prompts(mask, PromptConfig(), rng)) for mask in masks]
-            drawn.append(prompt_tokens(pixels, told, config.code, 10))
-            truths.append(np.stack(masks))
-        together = Tokens(*(torch.cat(each) for each in zip(*tokens, strict=True)))
-        return together, stacked(drawn), torch.from_numpy(np.stack(truths))
+        self, views: np.ndarray, objects: int, code: str, rng: np.random.Generator
+    ) -> tuple[Features, Tokens, PromptTokens, torch.Tensor]:
+        """Features, tokens, prompts and true masks of some views, `objects` of each."""
+        drawn, truths = [], []
+        for view in views:
+            masks = self.masks[view]
+            chosen = [masks[n] for n in rng.integers(len(masks), size=objects)]
+            told = [(0, training_prompts(mask, PromptConfig(), rng)) for mask in chosen]
+            own = Tokens(*(each[view : view + 1] for each in self.pixels))
+            drawn.append(prompt_tokens(own, told, code, 10))
+            truths.append(np.stack(chosen))
+        at = torch.from_numpy(views)
+        return (
+            Features(*(each[at] for each in self.features)),
+            Tokens(*(each[at] for each in self.tokens)),
+            stacked(drawn),
+            torch.from_numpy(np.stack(truths)),
+        )
 
 
-def fit(
-    network: MvSam,
-    features: Callable[[Sequence[int]], Features],
-    more: Sequence[torch.nn.Parameter],
-    data: Data,
-    steps: int,
-    batch: int,
-    seed: int,
-    name: str,
-) -> None:
-    """Train on single views; `more` are parameters of the encoder."""
-    parameters = [*network.parameters(), *more]
-    optimiser = torch.optim.AdamW(parameters, RATE, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, steps, pct_start=0.1)
-    rng = np.random.default_rng(seed)
-    began, total = time.process_time(), []
-    network.train()
-    for step in range(steps):
-        chosen = rng.integers(len(data.views), size=batch)
-        seen = features(chosen)
-        tokens, prompts, truth = data.batch(chosen, network.config, seen.image.shape[-1], rng)
-        found = network(seen, tokens, prompts)
-        loss = mask_loss(found, truth, LossConfig())
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
-        schedule.step()
-        with torch.no_grad():
-            small = torch.nn.functional.interpolate(truth.float(), found.logits.shape[-2:]) > 0.5
-            inside = found.logits > 0
-            both, either = (inside & small).sum((2, 3)), (inside | small).sum((2, 3))
-        total.append((float(loss.detach()), float((both / either.clamp_min(1)).mean())))
-        if (step + 1) % 50 == 0:
-            loss_now, iou = np.mean(total[-50:], 0)
-            used = time.process_time() - began
-            told = f"step {step + 1}: loss {loss_now:.4f}, IoU {iou:.3f}, {used:.0f} s"
-            print(name, seed, told, file=sys.stderr, flush=True)
-    network.eval()
-
-
-def config_of(variant: str) -> MvSamConfig:
+def trained(variant: str, seed: int, data: Data, steps: int, batch: int, objects: int) -> MvSam:
+    """A variant, trained on single views."""
+    torch.manual_seed(seed)
     code, vectors = variant[:-1], variant[-1] == "+"
-    return MvSamConfig(WIDTH, HEADS, 2, 4 * WIDTH, 4, code, confidence_vectors=vectors)
-
-
-def small_sam(
-    data: Data, steps: int, batch: int, file: Path
-) -> tuple[dict[str, torch.Tensor], SmallEncoder]:
-    """Decoder and encoder trained with 2D codes, the place of SAM 2.1; kept in `file`."""
-    torch.manual_seed(0)
-    network, encoder = MvSam(config_of("2d-")), SmallEncoder(WIDTH, fine=True)
-    if not file.exists():
-        alike(network)
-
-        def features(chosen: Sequence[int]) -> Features:
-            pictures = np.stack([data.views[n][0].image[data.views[n][1]] for n in chosen])
-            return encoder(images(pictures))
-
-        fit(network, features, list(encoder.parameters()), data, steps, batch, 0, "small SAM")
-        state = {"network": network.state_dict(), "encoder": encoder.state_dict()}
-        with atomic(file) as part:
-            torch.save(state, part)
-    state = torch.load(file, weights_only=True)
-    encoder.load_state_dict(state["encoder"])
-    return state["network"], encoder.eval().requires_grad_(False)
-
-
-def alike(network: MvSam) -> None:
-    """Queries and keys start out alike and sharp."""
+    network = MvSam(
+        MvSamConfig(
+            WIDTH, HEADS, 2, 4 * WIDTH, 4, code, scale=SCALE[code], confidence_vectors=vectors
+        )
+    )
     for layer in network.decoder.transformer.layers:
         for each in (layer.cross_attn_token_to_image, layer.cross_attn_image_to_token):
             each.q_proj.weight.data *= SHARP
             each.k_proj.load_state_dict(each.q_proj.state_dict())
-
-
-def encoded(encoder: SmallEncoder, pictures: Sequence[np.ndarray]) -> Features:
-    """Features of all pictures, as 16-bit floats."""
-    parts = []
-    with torch.no_grad():
-        for start in range(0, len(pictures), 16):
-            found = encoder(images(np.stack(pictures[start : start + 16])))
-            parts.append([each.half() for each in found])
-    return Features(*(torch.cat(each) for each in zip(*parts, strict=True)))
-
-
-def trained(
-    variant: str, seed: int, start: dict[str, torch.Tensor], features: Features, data: Data,
-    steps: int, batch: int,
-) -> MvSam:  # fmt: skip
-    """A variant that starts from the small SAM's decoder, but for codes and confidence vectors."""
-    torch.manual_seed(seed)
-    network = MvSam(config_of(variant))
-    kept = {key: each for key, each in start.items() if not key.startswith(("code.", "confid"))}
-    network.load_state_dict(kept, strict=False)
-
-    def of(chosen: Sequence[int]) -> Features:
-        return Features(*(each[torch.from_numpy(chosen)].float() for each in features))
-
-    fit(network, of, [], data, steps, batch, seed, variant)
-    return network
+    optimiser = torch.optim.AdamW(network.parameters(), RATE, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, steps, pct_start=0.1)
+    rng = np.random.default_rng(seed)
+    began, log = time.process_time(), []
+    for step in range(steps):
+        views = rng.integers(len(data.masks), size=batch)
+        features, tokens, prompts, truth = data.batch(views, objects, code, rng)
+        found = network(features, tokens, prompts)
+        loss = mask_loss(found, truth, LossConfig())
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        with torch.no_grad():
+            inside = found.logits > 0
+            both, either = (inside & truth).sum((2, 3)), (inside | truth).sum((2, 3))
+        log.append((float(loss.detach()), float((both / either.clamp_min(1)).mean())))
+        if (step + 1) % 50 == 0:
+            loss_now, iou = np.mean(log[-50:], 0)
+            used = time.process_time() - began
+            told = f"step {step + 1}: loss {loss_now:.4f}, IoU {iou:.3f}, {used:.0f} s"
+            print(variant, seed, told, file=sys.stderr, flush=True)
+    return network.eval()
 
 
 @torch.no_grad()
-def tested(
-    network: MvSam, encoder: SmallEncoder, rooms: Sequence[Room], wrong: float
-) -> dict[str, float]:
-    """Mean IoU over objects: of the other views, and of the prompted one; and how many of the
-    views that do not show an object have no mask of it of `LEAST` of the pixels.
+def tested(network: MvSam, rooms: Sequence[Room], wrong: float) -> dict[str, float]:
+    """Mean IoU over objects: of the other views, and of the prompted one; and the share of the
+    views that do not show an object with a mask of less than `LEAST` of the pixels.
     """
     rng = np.random.default_rng(0)
     others, own_view, empty = [], [], []
@@ -264,7 +240,7 @@ def tested(
         xyz, sure = with_errors(own.xyz, wrong, np.random.default_rng(0))
         maps = PointMaps(torch.from_numpy(xyz), torch.from_numpy(sure))
         pixels = normalised(maps, network.config.low_share)
-        features = encoder(images(own.image))
+        features = described(own.image)
         cells = features.image.shape[-1]
         tokens = per_cell(pixels, cells, cells)
         shown = [own.shown(view) for view in range(len(own.ids))]
@@ -276,9 +252,7 @@ def tested(
             view = max(views, key=lambda n: int(truth[n].sum()))
             told = draw(truth[view], 10, 2, rng)
             prompts = prompt_tokens(pixels, [(view, told)], network.config.code)
-            logits = network(features, tokens, prompts).logits
-            large = torch.nn.functional.interpolate(logits, truth.shape[1:], mode="bilinear")
-            found = (large[:, 0] > 0).numpy()
+            found = (network(features, tokens, prompts).logits[:, 0] > 0).numpy()
             both, either = (found & truth).sum((1, 2)), (found | truth).sum((1, 2))
             iou = both / np.maximum(either, 1)
             own_view.append(iou[view])
@@ -342,8 +316,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--held-out", type=int, default=6)
     parser.add_argument("--views", type=int, default=16)
     parser.add_argument("--side", type=int, default=64)
-    parser.add_argument("--sam-steps", type=int, default=800)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--batch", type=int, default=8, help="views")
     parser.add_argument("--objects", type=int, default=4, help="of each view")
     parser.add_argument("--wrong", type=float, default=0.15, help="share of a point map")
@@ -360,17 +333,14 @@ def main(given: Sequence[str] | None = None) -> None:
         folder = options.out / "rooms"
         return [room(first + n, options.views, options.side, folder) for n in range(count)]
 
-    data = Data.of(read(FIRST_TRAINED, options.rooms), options.wrong, options.objects)
+    data = Data.of(read(FIRST_TRAINED, options.rooms), options.wrong)
     held_out = read(FIRST_HELD_OUT, options.held_out)
-    sam = options.out / f"sam_{options.side}_{options.sam_steps}.pt"
-    start, encoder = small_sam(data, options.sam_steps, options.batch, sam)
-    features = encoded(encoder, [own.image[view] for own, view, _ in data.views])
     for seed, variant in product(options.seeds, options.variants):
         file = options.out / f"{variant}_{seed}_{options.steps}_{options.wrong}.json"
         if not file.exists():
             began = time.process_time()
-            network = trained(variant, seed, start, features, data, options.steps, options.batch)
-            found = tested(network, encoder, held_out, options.wrong)
+            network = trained(variant, seed, data, options.steps, options.batch, options.objects)
+            found = tested(network, held_out, options.wrong)
             found["cpu_s"] = round(time.process_time() - began)
             with atomic(file) as part:
                 part.write_text(json.dumps(found))

@@ -19,7 +19,7 @@ OTHERS = ("object", "things", "stuff", "texture")
 SHARPNESS = 10.0
 """Factor of the cosines, likewise."""
 RELEVANT = 0.5
-"""Least relevancy of an object that the words mean, likewise."""
+"""An object is meant above this relevancy, likewise."""
 
 
 @runtime_checkable
@@ -47,7 +47,9 @@ class Words:
 
     def of(self, place: Place, scorer: Scorer) -> bool:
         """Whether these are the features of the objects as they are now."""
-        return scorer is self._scorer and np.array_equal(self._label, place.label)
+        if scorer is not self._scorer or place.label is None:
+            return False
+        return np.array_equal(self._label, place.label)
 
     def relevancy(self, text: str) -> Float64[np.ndarray, " objects"]:
         """How much better each object fits the text than words that fit anything, 0 to 1.
@@ -63,7 +65,7 @@ class Words:
         found = self.relevancy(text)
         if not len(found):
             raise InputError("no view shows an object of this run; click instead")
-        chosen = found >= min(RELEVANT, found.max())
+        chosen = (found > RELEVANT) | (found == found.max())
         table = {int(i): round(float(each), 4) for i, each in zip(self.ids, found, strict=True)}
         return [int(each) for each in self.ids[chosen]], table
 
@@ -86,12 +88,12 @@ def _features(
         for _, name in sorted(views, reverse=True)[:VIEWS]:
             wanted.setdefault(name, []).append(each)
     rows: dict[int, list[np.ndarray]] = {}
-    for name, ids in wanted.items():
+    for name, numbers in wanted.items():
         view = place.view(name)
-        stack = np.stack([_mask(place, name, label == each) for each in ids])
-        masks = Masks(stack, np.ones(len(ids), np.float32))
-        for each, row in zip(ids, scorer.masks(view.image(), masks), strict=True):
-            rows.setdefault(each, []).append(row)
+        stack = np.stack([_mask(place, name, label == each) for each in numbers])
+        masks = Masks(stack, np.ones(len(numbers), np.float32))
+        for number, row in zip(numbers, scorer.masks(view.image(), masks), strict=True):
+            rows.setdefault(number, []).append(row)
     found = sorted(rows)
     means = np.array([np.mean(rows[each], 0) for each in found], np.float64)
     length = np.linalg.norm(means, axis=1, keepdims=True) if found else 1.0

@@ -103,12 +103,15 @@ def pixels(
     Where superpixels fill the view, clicks in it count too.
     """
     seen = place.seen(name)
-    own = None if seen.nearest is None else np.append(probability, 0.0)[seen.nearest]
+    padded = np.append(probability, 0.0)
     if seen.superpixels is None:
-        return own
+        assert seen.nearest is not None
+        return padded[seen.nearest]
     clicks = None if prompt is None else (prompt.xy, prompt.positive)
     filled = seen.superpixels.filled(probability, clicks)
-    return filled if own is None else np.where(seen.nearest >= 0, own, filled)
+    if seen.nearest is None:
+        return filled
+    return np.where(seen.nearest >= 0, padded[seen.nearest], filled)
 
 
 def answer(

@@ -30,7 +30,8 @@ class ClickConfig:
 
 
 EVIDENCE = 20.0
-"""Conductance to the exits per known point, relative to a border of one pair of points."""
+"""Conductance to the exits per known point, relative to a border of one pair of points; of a click
+per square root of its superpoint's points, as for the look-up."""
 ODDS = (0.02, 50.0)
 """Bounds of the odds that two superpoints are one object."""
 
@@ -49,15 +50,16 @@ def solve(
     share = evidence.inside[known] / evidence.looked[known]
     counted = superpoint[known] >= 0
     of_piece, of_share = superpoint[known[counted]], share[counted]
-    inside = np.bincount(of_piece, of_share, leaves)
-    outside = np.bincount(of_piece, 1 - of_share, leaves)
+    # Counts of nothing are integers.
+    inside = np.bincount(of_piece, of_share, leaves).astype(np.float64)
+    outside = np.bincount(of_piece, 1 - of_share, leaves).astype(np.float64)
     favoured, against, iou = _looked_up(place, evidence, inside, outside)
     node, divided = sides(superpoint, place.points.xyz, evidence, config.mixed)
     edges, conductance = _graph(place, node, divided)
     count = 2 * leaves
     of_node = node[known[counted]]
-    to_in = EVIDENCE * np.bincount(of_node, of_share, count)
-    to_out = EVIDENCE * np.bincount(of_node, 1 - of_share, count)
+    to_in = EVIDENCE * np.bincount(of_node, of_share, count).astype(np.float64)
+    to_out = EVIDENCE * np.bincount(of_node, 1 - of_share, count).astype(np.float64)
     size = np.zeros(count)
     size[::2] = place.sizes
     halves = np.flatnonzero(divided)
@@ -71,7 +73,7 @@ def solve(
     to_out += config.lookup * open_node * ~prior + 1e-3 * open_node
     for points, exits in ((evidence.positive, to_in), (evidence.negative, to_out)):
         places = node[points]
-        exits[places[places >= 0]] += EVIDENCE * size[places[places >= 0]]
+        exits[places[places >= 0]] += EVIDENCE * np.sqrt(size[places[places >= 0]])
     found = walk(edges[:, 0], edges[:, 1], config.graph * conductance, to_in, to_out)
     probability = np.append(found, 0.0)[node]  # points in no superpoint have node -1
     probability[known] = share

@@ -35,14 +35,13 @@ class Sam2Encoder(nn.Module):
 
 
 class SmallEncoder(nn.Module):
-    """Convolutions of strides 2, 4 and 8, for experiments where SAM's weights are missing; with
-    `fine` 1, 2 and 4, for small pictures.
+    """Convolutions of strides 2, 4 and 8, for experiments where SAM's weights are missing.
 
     It knows no positions: convolutions wrap around, so that the image's border, which zeros would
     mark, does not tell a token where it is.
     """
 
-    def __init__(self, width: int, fine: bool = False) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.side = 128
         half = width // 2
@@ -54,7 +53,7 @@ class SmallEncoder(nn.Module):
                 nn.GELU(),
             )
 
-        self.first = nn.Sequential(block(3, half, 1 if fine else 2), block(half, half, 1))
+        self.first = nn.Sequential(block(3, half, 2), block(half, half, 1))
         self.second = nn.Sequential(block(half, width, 2), block(width, width, 1))
         self.third = nn.Sequential(
             block(width, width, 2), block(width, width, 1), block(width, width, 1)
@@ -62,7 +61,7 @@ class SmallEncoder(nn.Module):
         self.widen = nn.Conv2d(half, width, 1)
 
     def forward(self, images: Float[Tensor, "views 3 side side"]) -> Features:
-        """Features of strides 8, 4 and 2, or 4, 2 and 1."""
+        """Features of strides 8, 4 and 2."""
         first = self.first(images)
         second = self.second(first)
         return Features(self.third(second), second, self.widen(first))
