@@ -30,8 +30,7 @@ class ClickConfig:
 
 
 EVIDENCE = 20.0
-"""Conductance to the exits per known point, relative to a border of one pair of points; of a click
-per square root of its superpoint's points, as for the look-up."""
+"""Conductance to the exits per known point, relative to a border of one pair of points."""
 ODDS = (0.02, 50.0)
 """Bounds of the odds that two superpoints are one object."""
 
@@ -73,7 +72,7 @@ def solve(
     to_out += config.lookup * open_node * ~prior + 1e-3 * open_node
     for points, exits in ((evidence.positive, to_in), (evidence.negative, to_out)):
         places = node[points]
-        exits[places[places >= 0]] += EVIDENCE * np.sqrt(size[places[places >= 0]])
+        exits[places[places >= 0]] += EVIDENCE * size[places[places >= 0]]
     found = walk(edges[:, 0], edges[:, 1], config.graph * conductance, to_in, to_out)
     probability = np.append(found, 0.0)[node]  # points in no superpoint have node -1
     probability[known] = share
