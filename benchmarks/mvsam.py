@@ -1,11 +1,15 @@
 """MV-SAM's ablation in kind: 3D codes, 2D codes or none, with and without confidence vectors.
 
-    python benchmarks/mvsam.py --out out/mvsam --steps 1500 --seeds 0 1 2
+    python benchmarks/mvsam.py --out out/mvsam --seeds 0 1 2
+    python benchmarks/mvsam.py --out out/mvsam --variants 3d+ --seeds 0     # one run of many
+    python benchmarks/mvsam.py --out out/mvsam --full-size 20    # seconds and memory of full size
 
-A small network with a small encoder of its own (no weights are used) is trained on single views of
-synthetic rooms, each z-scored alone, and tested on held-out rooms: 10 positive and 2 negative
-prompts in the view that shows an object best, IoU over the other views that show it. A seventh of
-each point map is wrong, in patches, as a network's is, and its confidence there is low.
+A small decoder on a frozen encoder, as in the paper; SAM's weights are missing, so the features are
+colours and their mean and deviation at three scales, mixed at random, and the decoder starts from
+random weights. It is trained on single views of synthetic rooms, each z-scored alone, and tested on
+held-out rooms with several views: 10 positive and 2 negative prompts in the view that shows an
+object best; IoU of that view, and of the other views that show it. A seventh of each point map is
+wrong, in patches, as a network's is, and its confidence there is low (`--wrong 0`: none).
 Interrupted, it continues: one file per variant and seed.
 """
 
@@ -16,6 +20,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
@@ -24,8 +29,8 @@ import torch
 
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.geometry import unproject
-from lift3d.networks.mvsam.encoders import SmallEncoder
-from lift3d.networks.mvsam.network import MvSam
+from lift3d.networks.mvsam.encoders import Sam2Encoder
+from lift3d.networks.mvsam.network import Features, MvSam, PromptTokens
 from lift3d.networks.mvsam.pointmaps import PointMaps, Tokens, normalised, per_cell
 from lift3d.networks.mvsam.sizes import MvSamConfig
 from lift3d.networks.mvsam.training import (
@@ -37,41 +42,62 @@ from lift3d.networks.mvsam.training import (
     stacked,
     training_prompts,
 )
+from lift3d.scene.storage import atomic
 
 FIRST_HELD_OUT, FIRST_TRAINED = 900, 1000
 LEAST = 0.015
 """Share of a view's pixels that an object needs."""
-WRONG = 0.15
-"""Share of each point map that is wrong."""
-SCALE = 0.3
-"""Standard deviation of the codes' frequencies; smaller than SAM's, which takes longer to learn."""
-RATE = 1e-3
+WIDTH, HEADS = 64, 4
+SHARP = 3.0
+"""Factor of the first weights of queries and keys, which start out alike: so attention begins as a
+kernel of the distance of two codes instead of an even mean. SAM's decoder, the paper's start,
+compares codes already. The same in every variant."""
+SCALE = {"3d": 0.5, "2d": 1.0, "none": 1.0}
+"""Deviation of the frequencies of each code. Pixels from -1 to 1 have a deviation of 0.58, z-scored
+points of 1: so a code is as wide in either. With 1.0 for points single views are learnt slower."""
+RATE = 2e-3
 VARIANTS = [f"{code}{sign}" for sign, code in product("+-", ("3d", "2d", "none"))]
 
 
-def room(seed: int, views: int, side: int, folder: Path) -> dict[str, np.ndarray]:
-    """Pictures, points and ids of a room's views, squares of `side` pixels."""
+@dataclass(frozen=True, eq=False)
+class Room:
+    """Some views of a room, squares."""
+
+    image: np.ndarray
+    xyz: np.ndarray
+    ids: np.ndarray
+
+    def shown(self, view: int) -> list[int]:
+        """Objects that the view shows well enough."""
+        values, counts = np.unique(self.ids[view], return_counts=True)
+        large = counts >= LEAST * self.ids[view].size
+        return [int(each) for each in values[large] if each > 0]
+
+
+def room(seed: int, views: int, side: int, folder: Path) -> Room:
+    """A room's views, resized to squares of `side` pixels; kept in `folder`."""
     import cv2
 
     file = folder / f"{seed:04d}_{views}_{side}.npz"
     if not file.exists():
-        found: dict[str, list[np.ndarray]] = {"image": [], "xyz": [], "ids": []}
+        image, xyz, ids = [], [], []
         rows = ((np.arange(side) + 0.5) * 120 / side).astype(int)
         columns = ((np.arange(side) + 0.5) * 160 / side).astype(int)
         for view in SyntheticConfig(seed=seed, views=views, width=160, height=120).read().views:
-            found["image"].append(
-                cv2.resize(view.image(), (side, side), interpolation=cv2.INTER_AREA)
-            )
-            xyz = unproject(view.camera, view.depth())
-            found["xyz"].append(xyz[rows][:, columns])
-            found["ids"].append(view.instances()[rows][:, columns])
+            small = cv2.resize(view.image(), (side, side), interpolation=cv2.INTER_AREA)
+            image.append(small)
+            xyz.append(unproject(view.camera, view.depth())[rows][:, columns])
+            ids.append(view.instances()[rows][:, columns])
         folder.mkdir(parents=True, exist_ok=True)
-        np.savez(file, **{name: np.stack(each) for name, each in found.items()})
+        with atomic(file) as part, part.open("wb") as stream:
+            np.savez(stream, image=np.stack(image), xyz=np.stack(xyz), ids=np.stack(ids))
     with np.load(file) as stored:
-        return {name: stored[name] for name in stored}
+        return Room(stored["image"], stored["xyz"].astype(np.float32), stored["ids"])
 
 
-def with_errors(xyz: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def with_errors(
+    xyz: np.ndarray, wrong_share: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Patches of each view moved by half a metre (standard deviation), and the confidence."""
     views, height, width = xyz.shape[:3]
     found = xyz.copy()
@@ -79,7 +105,7 @@ def with_errors(xyz: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, 
     rows, columns = np.mgrid[:height, :width]
     for view in range(views):
         wrong = np.zeros((height, width), bool)
-        while wrong.mean() < WRONG:
+        while wrong.mean() < wrong_share:
             row, column = rng.integers(height), rng.integers(width)
             radius = rng.uniform(0.05, 0.15) * width
             patch = (rows - row) ** 2 + (columns - column) ** 2 < radius**2
@@ -89,116 +115,198 @@ def with_errors(xyz: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, 
     return found.astype(np.float32), sure
 
 
-def images(pictures: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+def described(pictures: np.ndarray) -> Features:
+    """Features of strides 4, 2 and 1, of unit deviation, `WIDTH` channels: the frozen encoder."""
+    import cv2
+
+    stacks = []
+    for picture in pictures:
+        lab = cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) / 50
+        parts = [lab]
+        for sigma in (1.5, 3, 6):
+            mean = cv2.GaussianBlur(lab, (0, 0), sigma)
+            square = cv2.GaussianBlur(lab**2, (0, 0), sigma)
+            parts += [mean, np.sqrt(np.maximum(square - mean**2, 0))]
+        stacks.append(np.concatenate(parts, 2))
+    fine = torch.from_numpy(np.stack(stacks)).permute(0, 3, 1, 2)
+    fine = fine - fine.mean((0, 2, 3), keepdim=True)
+    mix = torch.randn(3, WIDTH, fine.shape[1], generator=torch.Generator().manual_seed(0))
+    pool = torch.nn.functional.avg_pool2d
+    found = [
+        torch.einsum("vchw,dc->vdhw", each, own)
+        for each, own in zip((pool(fine, 4), pool(fine, 2), fine), mix, strict=True)
+    ]
+    return Features(*(each / each.std() for each in found))
 
 
-def shown(ids: np.ndarray) -> list[int]:
-    values, counts = np.unique(ids, return_counts=True)
-    return [int(v) for v, n in zip(values, counts, strict=True) if v > 0 and n >= LEAST * ids.size]
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Single views to train on, each z-scored alone."""
+
+    features: Features
+    tokens: Tokens
+    pixels: Tokens
+    masks: list[np.ndarray]
+    """The objects of each view (objects, side, side)."""
+
+    @staticmethod
+    def of(rooms: Sequence[Room], wrong: float) -> Data:
+        """Every view that shows an object."""
+        rng = np.random.default_rng(0)
+        views = [(own, v, own.shown(v)) for own in rooms for v in range(len(own.ids))]
+        views = [each for each in views if each[2]]
+        pixels = []
+        for own, view, _ in views:
+            xyz, sure = with_errors(own.xyz[view : view + 1], wrong, rng)
+            maps = PointMaps(torch.from_numpy(xyz), torch.from_numpy(sure))
+            pixels.append(normalised(maps, MvSamConfig.low_share))
+        together = Tokens(*(torch.cat(each) for each in zip(*pixels, strict=True)))
+        cells = together.low.shape[1] // 4
+        return Data(
+            described(np.stack([own.image[view] for own, view, _ in views])),
+            per_cell(together, cells, cells),
+            together,
+            [np.stack([own.ids[view] == each for each in ids]) for own, view, ids in views],
+        )
+
+    def batch(
+        self, views: np.ndarray, objects: int, code: str, rng: np.random.Generator
+    ) -> tuple[Features, Tokens, PromptTokens, torch.Tensor]:
+        """Features, tokens, prompts and true masks of some views, `objects` of each."""
+        drawn, truths = [], []
+        for view in views:
+            masks = self.masks[view]
+            chosen = [masks[n] for n in rng.integers(len(masks), size=objects)]
+            told = [(0, training_prompts(mask, PromptConfig(), rng)) for mask in chosen]
+            own = Tokens(*(each[view : view + 1] for each in self.pixels))
+            drawn.append(prompt_tokens(own, told, code, 10))
+            truths.append(np.stack(chosen))
+        at = torch.from_numpy(views)
+        return (
+            Features(*(each[at] for each in self.features)),
+            Tokens(*(each[at] for each in self.tokens)),
+            stacked(drawn),
+            torch.from_numpy(np.stack(truths)),
+        )
 
 
-def built(variant: str, seed: int) -> tuple[MvSam, SmallEncoder]:
+def trained(variant: str, seed: int, data: Data, steps: int, batch: int, objects: int) -> MvSam:
+    """A variant, trained on single views."""
     torch.manual_seed(seed)
     code, vectors = variant[:-1], variant[-1] == "+"
-    config = MvSamConfig(64, 4, 2, 256, 4, code, scale=SCALE, confidence_vectors=vectors)
-    network = MvSam(config)
-    # SAM 2.1's decoder, the paper's start, compares codes already. Here queries and keys start out
-    # alike, in every variant, so that attention begins as a kernel of the distance of codes.
+    network = MvSam(
+        MvSamConfig(
+            WIDTH, HEADS, 2, 4 * WIDTH, 4, code, scale=SCALE[code], confidence_vectors=vectors
+        )
+    )
     for layer in network.decoder.transformer.layers:
-        for attention in (layer.cross_attn_token_to_image, layer.cross_attn_image_to_token):
-            attention.k_proj.load_state_dict(attention.q_proj.state_dict())
-    return network, SmallEncoder(64)
-
-
-def trained(
-    variant: str, seed: int, rooms: list[dict[str, np.ndarray]], steps: int, batch: int
-) -> tuple[MvSam, SmallEncoder]:
-    network, encoder = built(variant, seed)
-    parameters = [*network.parameters(), *encoder.parameters()]
-    optimiser = torch.optim.AdamW(parameters, RATE, weight_decay=1e-4)
+        for each in (layer.cross_attn_token_to_image, layer.cross_attn_image_to_token):
+            each.q_proj.weight.data *= SHARP
+            each.k_proj.load_state_dict(each.q_proj.state_dict())
+    optimiser = torch.optim.AdamW(network.parameters(), RATE, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, steps, pct_start=0.1)
     rng = np.random.default_rng(seed)
-    began, total = time.perf_counter(), 0.0
-    cells = 8
-    objects_of = {id(own): [shown(ids) for ids in own["ids"]] for own in rooms}
+    began, log = time.process_time(), []
     for step in range(steps):
-        pictures, tokens, drawn, truths = [], [], [], []
-        while len(pictures) < batch:
-            own = rooms[rng.integers(len(rooms))]
-            view = int(rng.integers(len(own["ids"])))
-            objects = objects_of[id(own)][view]
-            if not objects:
-                continue
-            mask = own["ids"][view] == objects[rng.integers(len(objects))]
-            xyz, sure = with_errors(own["xyz"][view : view + 1], rng)
-            maps = PointMaps(torch.from_numpy(xyz), torch.from_numpy(sure))
-            pixels = normalised(maps, network.config.low_share)
-            tokens.append(per_cell(pixels, cells, cells))
-            drawn.append(
-                prompt_tokens(
-                    pixels, [(0, training_prompts(mask, PromptConfig(), rng))], variant[:-1], 10
-                )
-            )
-            pictures.append(own["image"][view])
-            truths.append(mask)
-        together = Tokens(*(torch.cat(each) for each in zip(*tokens, strict=True)))
-        found = network(encoder(images(np.stack(pictures))), together, stacked(drawn))
-        loss = mask_loss(found, torch.from_numpy(np.stack(truths))[:, None], LossConfig())
+        views = rng.integers(len(data.masks), size=batch)
+        features, tokens, prompts, truth = data.batch(views, objects, code, rng)
+        found = network(features, tokens, prompts)
+        loss = mask_loss(found, truth, LossConfig())
         optimiser.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         schedule.step()
-        total += float(loss.detach())
-        if (step + 1) % 100 == 0:
-            wall = time.perf_counter() - began
-            print(
-                f"{variant} {seed} {step + 1}: {total / 100:.4f} {wall:.0f} s",
-                file=sys.stderr,
-                flush=True,
-            )
-            total = 0.0
-    return network.eval(), encoder.eval()
+        with torch.no_grad():
+            inside = found.logits > 0
+            both, either = (inside & truth).sum((2, 3)), (inside | truth).sum((2, 3))
+        log.append((float(loss.detach()), float((both / either.clamp_min(1)).mean())))
+        if (step + 1) % 50 == 0:
+            loss_now, iou = np.mean(log[-50:], 0)
+            used = time.process_time() - began
+            told = f"step {step + 1}: loss {loss_now:.4f}, IoU {iou:.3f}, {used:.0f} s"
+            print(variant, seed, told, file=sys.stderr, flush=True)
+    return network.eval()
 
 
 @torch.no_grad()
-def tested(
-    network: MvSam, encoder: SmallEncoder, rooms: list[dict[str, np.ndarray]], seed: int
-) -> dict[str, float]:
-    """Mean IoU over objects: of the other views, and of the prompted one."""
-    rng = np.random.default_rng(seed)
-    others, own_view = [], []
+def tested(network: MvSam, rooms: Sequence[Room], wrong: float) -> dict[str, float]:
+    """Mean IoU over objects: of the other views, and of the prompted one; and the share of the
+    views that do not show an object with a mask of less than `LEAST` of the pixels.
+    """
+    rng = np.random.default_rng(0)
+    others, own_view, empty = [], [], []
     for own in rooms:
-        xyz, sure = with_errors(own["xyz"], np.random.default_rng(0))
-        pixels = normalised(PointMaps(torch.from_numpy(xyz), torch.from_numpy(sure)), 0.15)
-        tokens: Tokens = per_cell(pixels, 8, 8)
-        features = encoder(images(own["image"]))
-        size = {}
-        for view, ids in enumerate(own["ids"]):
-            for each in shown(ids):
-                size.setdefault(each, {})[view] = int((ids == each).sum())
-        for each, in_views in size.items():
-            if len(in_views) < 3:
+        xyz, sure = with_errors(own.xyz, wrong, np.random.default_rng(0))
+        maps = PointMaps(torch.from_numpy(xyz), torch.from_numpy(sure))
+        pixels = normalised(maps, network.config.low_share)
+        features = described(own.image)
+        cells = features.image.shape[-1]
+        tokens = per_cell(pixels, cells, cells)
+        shown = [own.shown(view) for view in range(len(own.ids))]
+        for each in sorted({one for some in shown for one in some}):
+            views = [view for view, some in enumerate(shown) if each in some]
+            if len(views) < 3:
                 continue
-            view = max(in_views, key=in_views.get)
-            told = draw(own["ids"][view] == each, 10, 2, rng)
+            truth = own.ids == each
+            view = max(views, key=lambda n: int(truth[n].sum()))
+            told = draw(truth[view], 10, 2, rng)
             prompts = prompt_tokens(pixels, [(view, told)], network.config.code)
-            logits = network(features, tokens, prompts).logits
-            large = torch.nn.functional.interpolate(logits, own["ids"].shape[1:], mode="bilinear")
-            found = (large[:, 0] > 0).numpy()
-            scores = {
-                v: (found[v] & (own["ids"][v] == each)).sum()
-                / max((found[v] | (own["ids"][v] == each)).sum(), 1)
-                for v in in_views
-            }
-            own_view.append(scores.pop(view))
-            others.append(float(np.mean(list(scores.values()))))
+            found = (network(features, tokens, prompts).logits[:, 0] > 0).numpy()
+            both, either = (found & truth).sum((1, 2)), (found | truth).sum((1, 2))
+            iou = both / np.maximum(either, 1)
+            own_view.append(iou[view])
+            others.append(np.mean([iou[n] for n in views if n != view]))
+            absent = [n for n in range(len(truth)) if not truth[n].any()]
+            empty += [found[n].mean() < LEAST for n in absent]
     return {
         "others": round(float(np.mean(others)), 4),
         "prompted": round(float(np.mean(own_view)), 4),
+        "empty": round(float(np.mean(empty)), 4),
         "objects": len(others),
     }
+
+
+def full_size(views: int, threads: int) -> dict[str, float]:
+    """Seconds and memory of the paper's sizes with random weights: SAM 2.1's large encoder at 1024
+    pixels, and the decoder with 12 prompts of one object. Encoded one view at a time.
+    """
+    import resource
+
+    import transformers
+
+    torch.set_num_threads(threads)
+    backbone = {
+        "model_type": "sam2_hiera_det_model", "hidden_size": 144, "num_attention_heads": 2,
+        "blocks_per_stage": [2, 6, 36, 4], "global_attention_blocks": [23, 33, 43],
+        "window_positional_embedding_background_size": [7, 7],
+        "window_size_per_stage": [8, 4, 16, 8], "embed_dim_per_stage": [144, 288, 576, 1152],
+        "num_attention_heads_per_stage": [2, 4, 8, 16],
+    }  # fmt: skip
+    vision = {"backbone_config": backbone, "backbone_channel_list": [1152, 576, 288, 144]}
+    encoder = Sam2Encoder(transformers.Sam2Model(transformers.Sam2Config(vision_config=vision)))
+    network = MvSam(MvSamConfig()).eval()
+    rng = np.random.default_rng(0)
+    maps = PointMaps(torch.randn(views, 256, 256, 3), torch.rand(views, 256, 256))
+    pixels = normalised(maps, 0.15)
+    mask = np.zeros((256, 256), bool)
+    mask[80:160, 80:160] = True
+    prompts = prompt_tokens(pixels, [(0, draw(mask, 10, 2, rng))], "3d")
+    encode = decode = 0.0
+    with torch.inference_mode():
+        for view in range(views):
+            began = time.perf_counter()
+            features = encoder(torch.randn(1, 3, encoder.side, encoder.side))
+            encode += time.perf_counter() - began
+            began = time.perf_counter()
+            cells = features.image.shape[-1]
+            own = Tokens(*(each[view : view + 1] for each in pixels))
+            network(features, per_cell(own, cells, cells), prompts)
+            decode += time.perf_counter() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    parts = {"encode_s": encode, "answer_s": decode, "peak_gib": peak}
+    sizes = {"encoder": sum(each.numel() for each in encoder.parameters())}
+    return {**{name: round(each, 2) for name, each in parts.items()}, **sizes}
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -208,28 +316,34 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--held-out", type=int, default=6)
     parser.add_argument("--views", type=int, default=16)
     parser.add_argument("--side", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=900)
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--batch", type=int, default=8, help="views")
+    parser.add_argument("--objects", type=int, default=4, help="of each view")
+    parser.add_argument("--wrong", type=float, default=0.15, help="share of a point map")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
+    parser.add_argument("--full-size", type=int, metavar="VIEWS", help="measure the cost only")
     options = parser.parse_args(given)
+    if options.full_size:
+        print(json.dumps(full_size(options.full_size, 2)))
+        return
     torch.set_num_threads(1)
-    folder = options.out / "rooms"
 
-    def read(first: int, count: int) -> list[dict[str, np.ndarray]]:
+    def read(first: int, count: int) -> list[Room]:
+        folder = options.out / "rooms"
         return [room(first + n, options.views, options.side, folder) for n in range(count)]
 
-    trained_on = read(FIRST_TRAINED, options.rooms)
+    data = Data.of(read(FIRST_TRAINED, options.rooms), options.wrong)
     held_out = read(FIRST_HELD_OUT, options.held_out)
     for seed, variant in product(options.seeds, options.variants):
-        file = options.out / f"{variant}_{seed}_{options.steps}.json"
+        file = options.out / f"{variant}_{seed}_{options.steps}_{options.wrong}.json"
         if not file.exists():
             began = time.process_time()
-            found = tested(
-                *trained(variant, seed, trained_on, options.steps, options.batch), held_out, 0
-            )
+            network = trained(variant, seed, data, options.steps, options.batch, options.objects)
+            found = tested(network, held_out, options.wrong)
             found["cpu_s"] = round(time.process_time() - began)
-            file.write_text(json.dumps(found))
+            with atomic(file) as part:
+                part.write_text(json.dumps(found))
         print(variant, seed, file.read_text(), flush=True)
 
 

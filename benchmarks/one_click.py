@@ -18,6 +18,9 @@ Protocols, printed with every number:
   mask of more than 0.1 %. Objects are averaged in a scene. With `perfect` each prompted view gives
   its true mask, and is not scored; with `regions` a segmenter without weights answers there and is
   asked everywhere; with `clicks` there are only clicks; `random-sam` shows that a network runs.
+* `designs`: one perfect mask as in `one-click`, by parts: only what that view sees carried to the
+  others; with the look-up; with the graph; with both, the default; and with a perfect segmenter,
+  which answers prompts with true masks, asked in the other views.
 * `spin-mask`: the whole true mask of the first view; foreground IoU and accuracy of every other
   view, averaged. `spin-points`: positive and negative points drawn from that mask; count and seed
   are printed.
@@ -41,6 +44,7 @@ from typing import Any
 
 import numpy as np
 
+import lift3d as l3
 from lift3d.correction.clicks.answering import Answer, ClickConfig, answer
 from lift3d.correction.clicks.asking import inner_points
 from lift3d.correction.clicks.place import Place
@@ -48,8 +52,9 @@ from lift3d.correction.clicks.preparing import place_of
 from lift3d.datasets import read_scene
 from lift3d.datasets.selection import select
 from lift3d.reconstruction import fusion
-from lift3d.scene import Prompt, Scene
+from lift3d.scene import Prompt, Scene, View
 from lift3d.scene.labelmaps import read_label_map
+from lift3d.scene.protocols import Segmenter
 from lift3d.segmentation.regions import Regions, RegionsConfig
 
 SHOWN, FIRST = 0.001, 0.01
@@ -404,7 +409,44 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
 
 
 FOLDERS = {"hololens": "hololens_dvmvs_000", "livingroom": "open3d_livingroom1_clean"}
-FLOORS = ("copied", "nearest", "hidden")
+DESIGNS = {"carried": (0.0, 0.0), "lookup": (1.0, 0.0), "graph": (0.0, 1.0), "both": (1.0, 1.0)}
+"""Weights of look-up and graph."""
+
+
+class TrueMasks(Segmenter):
+    """A perfect segmenter: a prompt gets the object with most of its positive points."""
+
+    def __init__(self, case: Case) -> None:
+        self.objects = list(case.truth.values())
+
+    def segment(self, view: View) -> l3.Masks:
+        """All objects."""
+        stack = np.stack([each[view.name] for each in self.objects])
+        return l3.Masks(stack, np.ones(len(stack), np.float32))
+
+    def prompt(self, view: View, prompts: Sequence[Prompt]) -> l3.Masks:
+        """Nothing where no click is on an object."""
+        own, chosen = self.segment(view), []
+        for each in prompts:
+            x, y = np.rint(each.xy[each.positive]).astype(int).T
+            hits = own.stack[:, y, x].sum(1)
+            chosen.append(own.stack[hits.argmax()] & bool(hits.any()))
+        return l3.Masks(np.stack(chosen), np.ones(len(chosen), np.float32))
+
+
+def designs(case: Case, config: ClickConfig) -> dict[str, float]:
+    """Mean IoU after one perfect mask, of each design."""
+    ways = [(name, replace(config, lookup=a, graph=b), None) for name, (a, b) in DESIGNS.items()]
+    found: dict[str, float] = {}
+    for name, each, segmenter in [*ways, ("perfect segmenter", config, TrueMasks(case))]:
+        rows = []
+        for truth in case.truth.values():
+            view = first_view(truth)
+            prompt = Prompt(centre(truth[view])[None], np.array([True]), truth[view])
+            result = answer(case.place, [{view: prompt}], segmenter, each)
+            rows.append(scored(masks_of(result), truth, [view]))
+        found[name] = mean(rows, "iou")
+    return found
 
 
 def measure(case: Case, options: argparse.Namespace, config: ClickConfig) -> dict[str, Any]:
@@ -442,6 +484,8 @@ def measure(case: Case, options: argparse.Namespace, config: ClickConfig) -> dic
             rows, _ = one_click(case, truth, "perfect", without, 1)
             floors.setdefault("hidden", []).append(rows[0])
         found["floors"] = {name: mean(rows, "iou") for name, rows in floors.items()}
+    if "designs" in options.protocol:
+        found["designs"] = designs(case, config)
     if "nvos" in options.protocol:
         scene = case.name.partition(":")[2]
         for seed in range(options.seeds):
@@ -467,7 +511,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--run", type=Path, help="a run of the statue's photos")
     parser.add_argument(
         "--protocol", nargs="+", default=["one-click"],
-        choices=["one-click", "spin-mask", "spin-points", "nvos"],
+        choices=["one-click", "designs", "spin-mask", "spin-points", "nvos"],
     )  # fmt: skip
     parser.add_argument("--how", nargs="+", default=["perfect", "clicks", "regions"])
     parser.add_argument("--nvos", type=Path, help="folder in NVOS's layout")

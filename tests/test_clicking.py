@@ -16,7 +16,7 @@ from lift3d.correction.clicks.asking import ask, coarse_prompt
 from lift3d.correction.clicks.evidence import Evidence, sides
 from lift3d.correction.clicks.nearest import Cells
 from lift3d.correction.clicks.nodes import clicked, explaining
-from lift3d.correction.clicks.place import Place
+from lift3d.correction.clicks.place import Place, closed
 from lift3d.correction.clicks.preparing import place_of
 from lift3d.correction.clicks.walker import walk
 from lift3d.correction.joins import JoinTree
@@ -76,6 +76,51 @@ def test_objects_compete_for_pixels(wall):
         assert not (one.mask & other.mask).any(), name
     assert not set(result.points(0)) & set(result.points(1))
     assert len(result.points(0)) > len(result.points(1)) > 50
+
+
+def test_two_clicks_on_one_surface_divide_it_where_one_click_means_all_of_it(wall):
+    scene, place = wall
+    truth = scene.views[0].instances() == 5
+    left, right = prompt_of([(48, 50)]), prompt_of([(72, 50)])
+    alone = answer(place, [{"view000": left}]).in_view("view000")[0].mask
+    assert iou(alone, truth) > 0.8
+    both = answer(place, [{"view000": left}, {"view000": right}])
+    for name in ("view000", "view010"):
+        one, other = (each.mask for each in both.in_view(name))
+        assert not (one & other).any()
+        whole = next(view for view in scene.views if view.name == name).instances() == 5
+        assert 0.3 < one.sum() / whole.sum() < 0.7
+        assert iou(one | other, whole) > 0.8
+
+
+def test_gaps_of_one_pixel_are_closed_and_steps_of_depth_are_not():
+    depth = np.full((6, 12), 2.0, np.float32)
+    depth[:, 6:] = 3.0
+    sparse = np.where((np.arange(12) % 2 == 0) & (np.arange(6) % 2 == 0)[:, None], depth, 0)
+    found = closed(sparse.astype(np.float32))
+    assert (found[:5, :5] == 2).all()
+    assert (found[:5, 6:11] == 3).all()
+    assert (found[:, 5] == 0).all()  # between both surfaces
+
+
+def test_a_grid_of_depth_is_shown_through_its_points(wall):
+    scene, place = wall
+
+    def thin(view):
+        depth = view.depth()
+        keep = np.zeros(depth.shape, bool)
+        keep[::2, ::2] = True
+        keep[:, :30] = False
+        return replace(view, load_depth=lambda: np.where(keep, depth, 0).astype(np.float32))
+
+    thinned = scene.with_views([thin(view) for view in scene.views])
+    place = place_of(thinned, place.points, place.surface)
+    seen = place.seen("view000")
+    assert (seen.nearest[1:-1, 31:-1] >= 0).all()
+    truth = scene.views[0].instances() == 9
+    result = answer(place, [{"view010": masked(scene.views[1].instances() == 9)}])
+    assert iou(result.in_view("view000")[0].mask, truth) > 0.9
+    assert point_at(place, "view000", np.array([60.0, 50.0])) is not None
 
 
 def test_a_segmenter_s_answer_in_another_view_has_to_agree(wall):
@@ -185,18 +230,33 @@ def test_clicks_mean_the_objects_of_their_points_less_those_of_negative_clicks()
     assert clicked(tree, [0], [], object_of, label)[0].tolist() == [True, True, True, False]
 
 
+def test_a_further_click_on_a_much_larger_object_adds_only_a_part_of_it():
+    _, four = tree_of_four()
+    surface = replace(four, superpoint=np.int32([0, 1, *[2] * 3, *[3] * 20]))
+    tree = JoinTree(surface)
+    assert clicked(tree, [2], [], surface.object)[0].tolist() == [False, False, True, True]
+    found, _ = clicked(tree, [0, 2], [], surface.object)
+    assert found.tolist() == [True, True, True, False]
+    label = np.int32([1] * 2 + [2] * 23)
+    found, _ = clicked(tree, [0, 2], [], np.int32([1, 1, 2, 2]), label)
+    assert found.tolist() == [True, True, True, False]
+    found, _ = clicked(tree, [2, 0], [], surface.object)
+    assert found.all()
+
+
 def test_a_superpoint_that_a_mask_cuts_is_divided():
     xyz = np.c_[np.arange(6.0), np.zeros((6, 2))].astype(np.float32)
     evidence = Evidence.none(6)
     evidence.looked[[0, 1, 3, 4]] = 1
     evidence.inside[[0, 1]] = 1
-    node = sides(np.int32([0, 0, 0, 0, 0, 1]), xyz, evidence, (0.1, 0.9))
+    node, divided = sides(np.int32([0, 0, 0, 0, 0, 1]), xyz, evidence, (0.1, 0.9))
+    assert divided.tolist() == [True, False]
     assert node.tolist() == [1, 1, 1, 0, 0, 2] or node.tolist() == [1, 1, 0, 0, 0, 2]
-    whole = sides(np.int32([0] * 6), xyz, Evidence.none(6), (0.1, 0.9))
+    whole, _ = sides(np.int32([0] * 6), xyz, Evidence.none(6), (0.1, 0.9))
     assert whole.tolist() == [0] * 6
     clicks = Evidence.none(6)
     clicks.positive, clicks.negative = [0], [5]
-    assert sides(np.int32([0] * 6), xyz, clicks, (0.1, 0.9)).tolist() == [1, 1, 1, 0, 0, 0]
+    assert sides(np.int32([0] * 6), xyz, clicks, (0.1, 0.9))[0].tolist() == [1, 1, 1, 0, 0, 0]
 
 
 def test_a_click_in_a_run_finds_its_object(run):

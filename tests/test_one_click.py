@@ -66,6 +66,13 @@ def test_one_click_and_spin_run_on_a_wall(bench, case):
     assert bench.scored(bench.nearest_label(case, truth), truth, ["view000"])["iou"] > 0.9
 
 
+def test_designs_are_compared(bench, case):
+    found = bench.designs(case, ClickConfig())
+    assert found["perfect segmenter"] >= found["both"] > 0.9
+    assert found["carried"] <= found["both"] + 0.01
+    assert found.keys() == {*bench.DESIGNS, "perfect segmenter"}
+
+
 def test_nvos_layout_is_read(bench, case, tmp_path, monkeypatch):
     monkeypatch.setitem(bench.NVOS, "wall", ("view000", "view010"))
     mask = case.truth["5"]["view000"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lift3d.cli.editing import numbers
 from lift3d.correction.clicks.answering import Prompts
+from lift3d.networks.clip import TextConfig
 from lift3d.run.prompting import (
     Answered,
     clickable,
@@ -30,6 +31,8 @@ def perform(asked: Click, log: Callable[[str], None]) -> Answered:
     objects = prompts_of(asked)
     if not objects and asked.text is None:
         raise InputError("nothing is asked for: give --view and --at X,Y, or --text WORD")
+    if asked.clip is not None and asked.text is None:
+        raise InputError("--clip compares words with the objects of a run; give --text WORDS too")
     config = LiftConfig(
         asked.input,
         asked.out,
@@ -45,7 +48,8 @@ def perform(asked: Click, log: Callable[[str], None]) -> Answered:
         raise InputError("--keep makes an object of a run, and this is none; lift it first")
     network = None if asked.mvsam is None else open_mvsam(asked.mvsam)
     segmenter = segmenter_of(asked.segmentation)
-    found = ready.prompt(objects, segmenter, asked.text, network=network)
+    scorer = None if asked.clip is None else TextConfig(asked.clip).build()
+    found = ready.prompt(objects, segmenter, asked.text, network=network, scorer=scorer)
     for number, shown in enumerate(found.write(asked.out)):
         log(
             f"object {number + 1}: {len(found.points(number)):,} points, in {shown} of "

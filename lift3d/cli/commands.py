@@ -190,7 +190,10 @@ class Click:
     mask: Path | None = None
     """A black and white picture: the true mask of the object in the view."""
     text: str | None = None
-    """The name or the class of objects of a run, instead of prompts."""
+    """The name or the class of objects of a run, instead of prompts; with --clip any words."""
+    clip: str | None = None
+    """A CLIP or SigLIP of transformers, a folder or a name on the hub, that compares --text with
+    what the views show of each object."""
     prompts: Path | None = None
     """A JSON file with prompts for several objects, which compete for the pixels."""
     mvsam: Path | None = None

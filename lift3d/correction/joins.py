@@ -62,6 +62,10 @@ class JoinTree:
         low, high = self._first[self._start[node]], self._first[self._end[node]]
         return np.sort(self._members[low:high]).astype(np.int64)
 
+    def size_of(self, node: int) -> int:
+        """Number of points of a node."""
+        return int(self._first[self._end[node]] - self._first[self._start[node]])
+
     def leaves_of(self, node: int) -> Bool[np.ndarray, " superpoints"]:
         """Which superpoints a node has."""
         place = self._start[: len(self._own)]

@@ -33,6 +33,7 @@ from lift3d.geometry.visibility import DepthTolerance
 from lift3d.run.layout import Layout, run_of
 from lift3d.run.record import is_run
 from lift3d.run.settings import LiftConfig
+from lift3d.run.wording import Scorer, Words
 from lift3d.scene import LabelledPoints, Prompt, Scene
 from lift3d.scene.errors import InputError, MissingExtra, did_you_mean
 from lift3d.scene.guarded import reading
@@ -143,6 +144,7 @@ class Clickable:
     """Ids of the objects of each name and class, for prompts in words."""
     prepared: float = 0.0
     """Seconds."""
+    _words: Words | None = None
 
     def prompt(
         self,
@@ -151,21 +153,22 @@ class Clickable:
         text: str | None = None,
         config: ClickConfig | None = None,
         network: Predictor | None = None,
+        scorer: Scorer | None = None,
     ) -> Answered:
         """The answer to the prompts of one object, or of several that compete for pixels.
 
-        Prompts are by view name. `text` is the name or the class of objects of a run; prompts then
-        correct them. `network` is MV-SAM, which sees all views. InputError for prompts that mean no
-        object.
+        Prompts are by view name. `text` is instead the name or the class of objects of a run, or,
+        with a `scorer` (CLIP), any words. `network` is MV-SAM, which sees all views. InputError for
+        prompts that mean no object.
         """
         began, config = time.perf_counter(), config or ClickConfig()
         objects = [prompts] if isinstance(prompts, Mapping) else list(prompts)
         used: dict[str, Any] = {"kind": self.kind, "segmenter": _name_of(network or segmenter)}
         if text is not None:
-            ids = self._named(text)
-            used["text"], used["ids"] = text, ids
             if objects:
                 raise InputError("give --text or prompts in a view, not both")
+            ids = self._named(text) if scorer is None else self._meant(text, scorer, used)
+            used["text"], used["ids"] = text, ids
             found = labelled(self.place, ids, config)
         else:
             carried = None if network is None else self._carried(objects, network)
@@ -182,12 +185,19 @@ class Clickable:
                 own[name] = mask, float(score)
         return [dict(each) for each in found]
 
+    def _meant(self, text: str, scorer: Scorer, used: dict[str, Any]) -> list[int]:
+        """Ids of the objects that words mean; features are kept while scorer and labels stay."""
+        if self._words is None or not self._words.of(self.place, scorer):
+            self._words = Words(self.place, scorer)
+        ids, used["relevancy"] = self._words.meant(text)
+        return ids
+
     def _named(self, text: str) -> list[int]:
         """Ids of the objects with a name or class; InputError for an unknown word."""
         if not self.names:
             raise InputError(
                 f"nothing here has a name, so {text!r} finds nothing; name objects of a run "
-                "(lift3d edit RUN name 14 chair), or click"
+                "(lift3d edit RUN name 14 chair), give --clip, or click"
             )
         known = {name.casefold(): ids for name, ids in self.names.items()}
         if text.casefold() not in known:
@@ -208,11 +218,24 @@ def of_run(run: Run) -> Clickable:
     place = place_of(scene, run.points, run.surface, tolerance)
     place.label = run.edits.label
     place.prepare()
+    return Clickable(place, "run", names_of(run), time.perf_counter() - began)
+
+
+def names_of(run: Run) -> dict[str, list[int]]:
+    """Ids of the objects with each name or class; of a run with `--classes` the class that most
+    points of an object have, as a number, unless a person has said another.
+    """
     names: dict[str, list[int]] = {}
+    semantic = run.cloud.semantic
     for each in run.edits.objects:
-        for name in {each.name, each.class_name} - {""}:
+        told = {each.name, each.class_name} - {""}
+        if semantic is not None and not each.class_name:
+            own = np.bincount(semantic[run.edits.label == each.id])
+            if own.any() and own.argmax() > 0:
+                told.add(str(int(own.argmax())))
+        for name in told:
             names.setdefault(name, []).append(each.id)
-    return Clickable(place, "run", names, time.perf_counter() - began)
+    return names
 
 
 def of_scene(

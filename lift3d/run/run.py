@@ -41,6 +41,7 @@ from lift3d.scene.progress import Progress
 if TYPE_CHECKING:
     from lift3d.run.edits import Edits
     from lift3d.run.prompting import Answered, Clickable
+    from lift3d.run.wording import Scorer
     from lift3d.scene import Prompt
     from lift3d.scene.protocols import Segmenter
 
@@ -232,15 +233,21 @@ class Run:
         prompts: Mapping[str, Prompt] | Sequence[Mapping[str, Prompt]] = (),
         segmenter: Segmenter | None = None,
         text: str | None = None,
+        scorer: Scorer | None = None,
     ) -> Answered:
         """One click, all views: the object that prompts in any views mean, in all of them.
 
         `prompts` are by view name; a list of such tables means several objects, which compete for
         pixels. A prompt's `mask` is the true answer in its view. `text` names objects of the run
-        instead. A segmenter is asked in every view. `lift3d click` does the same.
+        instead; with a `scorer` (`lift3d.networks.clip.TextConfig(...).build()`) it is any words. A
+        segmenter is asked in every view. `lift3d click` does the same.
         """
         self.clickable.place.label = self.edits.label
-        return self.clickable.prompt(prompts, segmenter, text)
+        if text is not None:
+            from lift3d.run.prompting import names_of
+
+            self.clickable.names = names_of(self)
+        return self.clickable.prompt(prompts, segmenter, text, scorer=scorer)
 
     @property
     def corrections(self) -> Corrections:

@@ -10,10 +10,10 @@ from jaxtyping import Bool, Float32, Float64, Int64
 
 from lift3d.correction.clicks.asking import ask, first_mask
 from lift3d.correction.clicks.cutting import cut_out
-from lift3d.correction.clicks.evidence import ASKED, PROMPTED, Evidence, sides
-from lift3d.correction.clicks.nodes import clicked, explaining
-from lift3d.correction.clicks.place import Place, edges_of
-from lift3d.correction.clicks.walker import walk
+from lift3d.correction.clicks.evidence import ASKED, PROMPTED, Evidence
+from lift3d.correction.clicks.nodes import explaining
+from lift3d.correction.clicks.place import Place
+from lift3d.correction.clicks.solving import ClickConfig, solve
 from lift3d.geometry import project
 from lift3d.geometry.lens import inside as in_image
 from lift3d.geometry.lens import nearest as nearest_pixel
@@ -26,30 +26,6 @@ Prompts = Mapping[str, Prompt]
 """The prompts of one object, by view."""
 Carried = Mapping[str, tuple[Bool[np.ndarray, "height width"], float]]
 """Masks of an object that were not given, and their scores, by view."""
-
-
-@dataclass(frozen=True)
-class ClickConfig:
-    """How prompts become an answer; the defaults are those that were measured best."""
-
-    lookup: float = 1.0
-    """Weight of the looked-up nodes for points that no mask decides; 0 does not look up."""
-    graph: float = 1.0
-    """Weight of the edges between superpoints; 0 has no graph."""
-    visible: bool = True
-    """Whether a point must be visible to be decided by a mask. False is a floor to compare with."""
-    mixed: tuple[float, float] = (0.1, 0.9)
-    """Superpoints with a share of points inside between these are divided."""
-    smallest: float = 0.0005
-    """Share of the image below which an object is not in a view."""
-
-
-EVIDENCE = 20.0
-"""Conductance to the exits per known point, relative to a border of one pair of points."""
-ODDS = (0.02, 50.0)
-"""Bounds of the odds that two superpoints are one object."""
-UNKNOWN_EDGE = 0.1
-"""Strength of an edge that the association does not have."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,18 +103,22 @@ def pixels(
     Where superpixels fill the view, clicks in it count too.
     """
     seen = place.seen(name)
-    if seen.nearest is not None:
-        return np.append(probability, 0.0)[seen.nearest]
-    assert seen.superpixels is not None
+    padded = np.append(probability, 0.0)
+    if seen.superpixels is None:
+        assert seen.nearest is not None
+        return padded[seen.nearest]
     clicks = None if prompt is None else (prompt.xy, prompt.positive)
-    return seen.superpixels.filled(probability, clicks)
+    filled = seen.superpixels.filled(probability, clicks)
+    if seen.nearest is None:
+        return filled
+    return np.where(seen.nearest >= 0, padded[seen.nearest], filled)
 
 
 def answer(
     place: Place,
     objects: Sequence[Prompts],
     segmenter: Segmenter | None = None,
-    config: ClickConfig = ClickConfig(),
+    config: ClickConfig = ClickConfig(),  # noqa: B008 - frozen
     carried: Sequence[Carried] | None = None,
 ) -> Answer:
     """The objects that prompts mean: one mapping from view to prompt for each.
@@ -248,77 +228,11 @@ def _solved(
     return np.stack([probability for probability, _ in found]), [iou for _, iou in found]
 
 
-def labelled(place: Place, ids: Sequence[int], config: ClickConfig = ClickConfig()) -> Answer:
+def labelled(place: Place, ids: Sequence[int], config: ClickConfig) -> Answer:
     """The objects of a run with these ids, together, as an answer."""
     assert place.label is not None
     inside = np.isin(place.label, list(ids)).astype(np.float64)
     return Answer(place, [{}], config, inside[None], [float("nan")], [{}])
-
-
-def solve(
-    place: Place, evidence: Evidence, config: ClickConfig
-) -> tuple[Float64[np.ndarray, " points"], float]:
-    """Probability of each point, and the IoU of the looked-up nodes with the masks.
-
-    Points that a mask decides keep what it says; the others have the probability of their node in
-    the graph of superpoints.
-    """
-    superpoint, surface = place.surface.superpoint, place.surface
-    leaves = len(surface.object)
-    known, share = evidence.known, evidence.share
-    inside_piece = known & (superpoint >= 0)
-    inside = np.bincount(superpoint[inside_piece], share[inside_piece], leaves)
-    outside = np.bincount(superpoint[inside_piece], 1 - share[inside_piece], leaves)
-    iou = float("nan")
-    favoured, against = clicked(
-        place.tree, evidence.positive, evidence.negative, place.object_of_piece, place.label
-    )
-    if evidence.favoured is not None:  # the nodes in a box, of which clicks choose
-        favoured = favoured if favoured.any() else evidence.favoured & ~against
-    elif known.any():
-        members, iou = explaining(place.tree, inside, outside)
-        # A click on what no mask has decided adds its object.
-        unseen = inside + outside == 0
-        favoured, against = members | (favoured & unseen), against & unseen
-    node = sides(superpoint, place.points.xyz, evidence, config.mixed)
-    divided = bool((node[node >= 0] % 2 == 1).any())
-    edges, contact = edges_of(node, *place.contacts) if divided else place.edges()
-    edges = edges if divided else 2 * edges
-    strength = _strength(place, edges // 2)
-    odds = np.clip(strength / np.maximum(1 - strength, 1e-6), *ODDS)
-    count = 2 * leaves
-    to_in, to_out = np.zeros(count), np.zeros(count)
-    some = inside_piece
-    to_in += EVIDENCE * np.bincount(node[some], share[some], count)
-    to_out += EVIDENCE * np.bincount(node[some], 1 - share[some], count)
-    size = np.bincount(node[node >= 0], minlength=count)
-    open_node = np.sqrt(size) * (to_in + to_out == 0)
-    prior = np.repeat(favoured, 2) & ~np.repeat(against, 2)
-    to_in += config.lookup * open_node * prior
-    to_out += config.lookup * open_node * ~prior + 1e-3 * open_node
-    for points, exits in ((evidence.positive, to_in), (evidence.negative, to_out)):
-        places = node[points]
-        exits[places[places >= 0]] += EVIDENCE * size[places[places >= 0]]
-    found = walk(edges[:, 0], edges[:, 1], config.graph * contact * odds, to_in, to_out)
-    probability = np.where(node >= 0, np.append(found, 0.0)[node], 0.0)
-    return np.where(known, share, probability), iou
-
-
-def _strength(place: Place, edges: np.ndarray) -> Float64[np.ndarray, " edges"]:
-    """Probability of each pair of superpoints to be one object; 1 for the halves of one."""
-    surface = place.surface
-    span = len(surface.object)
-    own = surface.edges.astype(np.int64)
-    key = own[:, 0] * span + own[:, 1]
-    order = np.argsort(key, kind="stable")
-    wanted = edges[:, 0].astype(np.int64) * span + edges[:, 1]
-    at = np.minimum(np.searchsorted(key[order], wanted), max(len(key) - 1, 0))
-    found = np.full(len(edges), UNKNOWN_EDGE)
-    if len(key):
-        hit = key[order][at] == wanted
-        found[hit] = surface.strength[order][at][hit]
-    found[edges[:, 0] == edges[:, 1]] = UNKNOWN_EDGE
-    return found
 
 
 def _asked(result: Answer, segmenter: Segmenter) -> list[Carried]:
@@ -378,7 +292,7 @@ def point_at(place: Place, name: str, xy: np.ndarray, near: float = 8.0) -> int 
     """The point that a pixel (column, row) shows; None where none is within `near` pixels."""
     seen = place.seen(name)
     column, row = (int(np.floor(each + 0.5)) for each in xy)
-    if seen.nearest is not None:
+    if seen.nearest is not None and (seen.nearest[row, column] >= 0 or seen.superpixels is None):
         point = int(seen.nearest[row, column])
         return point if point >= 0 else None
     away = np.hypot(seen.points.column - xy[0], seen.points.row - xy[1])

@@ -72,8 +72,9 @@ def sides(
     xyz: np.ndarray,
     evidence: Evidence,
     mixed: tuple[float, float],
-) -> Int32[np.ndarray, " points"]:
-    """Superpoints, those with both sides known divided: nodes 2 s and 2 s + 1; -1 stays -1.
+) -> tuple[Int32[np.ndarray, " points"], Bool[np.ndarray, " superpoints"]]:
+    """Superpoints, those with both sides known divided: nodes 2 s and 2 s + 1; -1 stays -1. And
+    which are divided.
 
     A superpoint is divided where the share of its known points that are inside lies between
     `mixed`, or where clicks say both. Its unknown points go with the nearest known one.
@@ -81,31 +82,34 @@ def sides(
     from scipy.spatial import cKDTree
 
     count = int(superpoint.max(initial=-1)) + 1
-    known, inside = evidence.known.copy(), evidence.share > 0.5
+    known = np.flatnonzero((evidence.looked > 0) & (superpoint >= 0))
+    inside = evidence.inside[known] > 0.5 * evidence.looked[known]
+    total = np.bincount(superpoint[known], minlength=count)
+    own = np.bincount(superpoint[known[inside]], minlength=count)
+    share = own / np.maximum(total, 1)
+    both = (share > mixed[0]) & (share < mixed[1])
     clicked: Int64[np.ndarray, " clicks"] = np.array(
         [*evidence.positive, *evidence.negative], np.int64
     )
     of_click = np.arange(len(clicked)) < len(evidence.positive)
-    known &= superpoint >= 0
-    total = np.bincount(superpoint[known], minlength=count)
-    own = np.bincount(superpoint[known & inside], minlength=count)
-    share = own / np.maximum(total, 1)
-    both = (share > mixed[0]) & (share < mixed[1])
     placed = superpoint[clicked]
     for each in np.unique(placed[placed >= 0]):
         told = of_click[placed == each]
         both[each] |= bool(told.any() and not told.all())
         if total[each]:  # a click against most of what the masks say
             both[each] |= bool((told != (share[each] > 0.5)).any())
-    known[clicked] = superpoint[clicked] >= 0
-    inside[clicked] = of_click
     node = np.where(superpoint >= 0, 2 * superpoint, -1).astype(np.int32)
-    divided = (superpoint >= 0) & np.append(both, False)[superpoint]
-    if divided.any():
+    if both.any():
+        side = np.full(len(superpoint), -1, np.int8)
+        side[known], side[clicked] = inside, of_click
+        divided = np.flatnonzero((superpoint >= 0) & np.append(both, False)[superpoint])
         # Superpoints are far apart along a fourth axis, so all are searched at once.
         far = 10 * float(np.ptp(xyz, axis=0).max() + 1)
         place = np.c_[xyz[divided].astype(np.float64), far * superpoint[divided]]
-        told_here = known[divided]
-        _, near = cKDTree(place[told_here]).query(place)
-        node[divided] += inside[divided][told_here][near].astype(np.int32)
-    return node
+        told_here = side[divided] >= 0
+        of_here = side[divided]
+        if not told_here.all():
+            _, near = cKDTree(place[told_here]).query(place[~told_here], workers=2)
+            of_here[~told_here] = of_here[told_here][near]
+        node[divided] += of_here
+    return node, both
