@@ -230,20 +230,6 @@ def test_clicks_mean_the_objects_of_their_points_less_those_of_negative_clicks()
     assert clicked(tree, [0], [], object_of, label)[0].tolist() == [True, True, True, False]
 
 
-def test_a_further_click_on_a_much_larger_object_adds_only_a_part_of_it():
-    _, four = tree_of_four()
-    surface = replace(four, superpoint=np.int32([0, 1, *[2] * 3, *[3] * 20]))
-    tree = JoinTree(surface)
-    assert clicked(tree, [2], [], surface.object)[0].tolist() == [False, False, True, True]
-    found, _ = clicked(tree, [0, 2], [], surface.object)
-    assert found.tolist() == [True, True, True, False]
-    label = np.int32([1] * 2 + [2] * 23)
-    found, _ = clicked(tree, [0, 2], [], np.int32([1, 1, 2, 2]), label)
-    assert found.tolist() == [True, True, True, False]
-    found, _ = clicked(tree, [2, 0], [], surface.object)
-    assert found.all()
-
-
 def test_a_superpoint_that_a_mask_cuts_is_divided():
     xyz = np.c_[np.arange(6.0), np.zeros((6, 2))].astype(np.float32)
     evidence = Evidence.none(6)
