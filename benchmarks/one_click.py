@@ -15,7 +15,8 @@ Protocols, printed with every number:
   of its true mask; each further one at the centre of the largest error of the view with the
   smallest IoU. IoU is the mean over the views that show the object with at least 0.1 % of their
   pixels, without the first prompted one; absent views count in `false`: the share of them with a
-  mask of more than 0.1 %. Objects are averaged in a scene. With `perfect` each prompted view gives
+  mask of more than 0.1 %. Objects are averaged in a scene. Pixels of `hololens` and `livingroom`
+  without truth do not count. With `perfect` each prompted view gives
   its true mask, and is not scored; with `regions` a segmenter without weights answers there and is
   asked everywhere; with `clicks` there are only clicks; `random-sam` shows that a network runs.
 * `designs`: one perfect mask as in `one-click`, by parts: only what that view sees carried to the
@@ -38,7 +39,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +71,21 @@ class Case:
     truth: Mapping[str, Masks]
     seconds: float
     """To prepare: fusion, superpoints, and what each view sees."""
+    known: Masks = field(default_factory=dict)
+    """Pixels whose truth is known, where it is not for all: only these count."""
+
+    def found(self, result: Answer) -> dict[str, np.ndarray]:
+        """The masks of an answer, without pixels whose truth is not known."""
+        return {name: found[0].mask & self.known.get(name, True) for name, found in result.views()}
 
 
-def prepared(name: str, scene: Scene, truth: Callable[[], Mapping[str, Masks]], voxel=None) -> Case:
+def prepared(
+    name: str,
+    scene: Scene,
+    truth: Callable[[], Mapping[str, Masks]],
+    voxel: float | None = None,
+    known: Masks | None = None,
+) -> Case:
     began = time.perf_counter()
     points = (
         fusion.BACKENDS["voxel"](voxel=voxel).build().fuse(scene)
@@ -82,7 +95,7 @@ def prepared(name: str, scene: Scene, truth: Callable[[], Mapping[str, Masks]], 
     place = place_of(scene, points)
     place.prepare()
     seconds = time.perf_counter() - began
-    return Case(name, place, truth(), seconds)
+    return Case(name, place, truth(), seconds, known or {})
 
 
 def by_id(scene: Scene, maps: Mapping[str, np.ndarray], skip=()) -> dict[str, Masks]:
@@ -118,7 +131,8 @@ def scan(data: Path, folder: str, truth: Path, views: int) -> Case:
         for view in scene.views
     }
     classes = json.loads((data / "real_truth" / folder / "classes.json").read_text())
-    return prepared(folder, scene, lambda: by_id(scene, maps, structure(classes)))
+    known = {name: each > 0 for name, each in maps.items()}
+    return prepared(folder, scene, lambda: by_id(scene, maps, structure(classes)), known=known)
 
 
 def structure(classes: Mapping[str, str]) -> set[int]:
@@ -253,10 +267,6 @@ def scored(found: Masks, truth: Masks, skip: Sequence[str]) -> dict[str, float]:
     }
 
 
-def masks_of(result: Answer) -> dict[str, np.ndarray]:
-    return {name: found[0].mask for name, found in result.views()}
-
-
 def one_click(
     case: Case, truth: Masks, how: str, config: ClickConfig, clicks: int
 ) -> tuple[list[dict[str, float]], Answer]:
@@ -287,7 +297,7 @@ def one_click(
         }
         began = time.perf_counter()
         result = answer(case.place, [prompts], segmenter, config)
-        found = masks_of(result)
+        found = case.found(result)
         row = scored(found, truth, list(told) if how == "perfect" else [first_view(truth)])
         rows.append({**row, "seconds": time.perf_counter() - began})
     return rows, result
@@ -319,7 +329,7 @@ def spin(case: Case, points: tuple[int, int] | None, seed: int, config: ClickCon
             sign = np.arange(len(inside) + len(outside)) < len(inside)
             prompt = Prompt(np.concatenate([inside, outside]), sign)
         result = answer(case.place, [{first: prompt}], None, config)
-        rows.append(scored(masks_of(result), truth, [first]))
+        rows.append(scored(case.found(result), truth, [first]))
     return rows
 
 
@@ -359,9 +369,10 @@ def random_sam() -> Any:
     return SamTransformersConfig(checkpoint=folder).build()
 
 
-def copied(truth: Masks) -> dict[str, np.ndarray]:
-    first = first_view(truth)
-    return dict.fromkeys(truth, truth[first])
+def copied(case: Case, truth: Masks) -> dict[str, np.ndarray]:
+    """Floor: the mask of the first view, in all views."""
+    first = truth[first_view(truth)]
+    return {name: first & case.known.get(name, True) for name in truth}
 
 
 def nearest_label(case: Case, truth: Masks) -> dict[str, np.ndarray]:
@@ -382,7 +393,7 @@ def nearest_label(case: Case, truth: Masks) -> dict[str, np.ndarray]:
         index = ndimage.distance_transform_edt(
             shown == 0, return_distances=False, return_indices=True
         )
-        found[name] = shown[tuple(index)] == 2
+        found[name] = (shown[tuple(index)] == 2) & case.known.get(name, True)
     return found
 
 
@@ -444,7 +455,7 @@ def designs(case: Case, config: ClickConfig) -> dict[str, float]:
             view = first_view(truth)
             prompt = Prompt(centre(truth[view])[None], np.array([True]), truth[view])
             result = answer(case.place, [{view: prompt}], segmenter, each)
-            rows.append(scored(masks_of(result), truth, [view]))
+            rows.append(scored(case.found(result), truth, [view]))
         found[name] = mean(rows, "iou")
     return found
 
@@ -478,7 +489,7 @@ def measure(case: Case, options: argparse.Namespace, config: ClickConfig) -> dic
         floors: dict[str, list[Any]] = {}
         for truth in case.truth.values():
             skip = [first_view(truth)]
-            floors.setdefault("copied", []).append(scored(copied(truth), truth, skip))
+            floors.setdefault("copied", []).append(scored(copied(case, truth), truth, skip))
             floors.setdefault("nearest", []).append(scored(nearest_label(case, truth), truth, skip))
             without = replace(config, visible=False)
             rows, _ = one_click(case, truth, "perfect", without, 1)

@@ -1,6 +1,7 @@
 """The protocols of benchmarks/one_click.py, by hand."""
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,8 +63,19 @@ def test_one_click_and_spin_run_on_a_wall(bench, case):
     assert rows[0]["iou"] > 0.9
     assert bench.spin(case, None, 0, ClickConfig())[0]["iou"] > 0.9
     assert bench.spin(case, (5, 5), 1, ClickConfig())[0]["iou"] >= 0
-    assert bench.scored(bench.copied(truth), truth, ["view000"])["iou"] < 0.9
+    assert bench.scored(bench.copied(case, truth), truth, ["view000"])["iou"] < 0.9
     assert bench.scored(bench.nearest_label(case, truth), truth, ["view000"])["iou"] > 0.9
+
+
+def test_pixels_without_truth_do_not_count(bench, case):
+    truth = case.truth["5"]
+    known = {name: np.zeros_like(mask) for name, mask in truth.items()}
+    for name, mask in truth.items():
+        known[name][mask] = True
+    here = replace(case, known=known)
+    rows, result = bench.one_click(here, truth, "perfect", ClickConfig(), 1)
+    assert not any((found & ~known[name]).any() for name, found in here.found(result).items())
+    assert rows[0]["iou"] >= bench.one_click(case, truth, "perfect", ClickConfig(), 1)[0][0]["iou"]
 
 
 def test_designs_are_compared(bench, case):
