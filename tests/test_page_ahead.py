@@ -89,6 +89,7 @@ def test_the_view_that_is_looked_at_is_encoded_first_then_those_near_it(at_once)
     assert encoder.encoded == ["0", "2", "3", "4", "5"]  # not the far one
     assert looked.state["now"] is None
     assert looked.state["seconds"] is not None
+    assert looked.state["changes"] == 10
     assert len(told) == 10  # when each begins and when it ends
     looked.close()
 
@@ -140,7 +141,7 @@ def test_a_segmenter_that_cannot_work_ahead_is_asked_as_it_is():
     looked = Ahead(Plain(), views(0.0, 1.0), lambda: None)
     looked.look(0)
     assert looked.prompt(looked._views[0], [CLICK]).stack.all()
-    assert looked.state == {"ready": [], "now": None, "seconds": None}
+    assert looked.state == {"ready": [], "now": None, "seconds": None, "changes": 0}
 
 
 def test_the_page_shows_which_views_are_ready_for_clicks(tmp_path, at_once):
@@ -152,6 +153,8 @@ def test_the_page_shows_which_views_are_ready_for_clicks(tmp_path, at_once):
         page = Page(browser, client.server.address)
         shown = "document.getElementById('view-clicks').textContent"
         page.until(f"{shown}.includes('preparing')")
+        page.js("lift3d.ahead.take({ ready: [], now: null, seconds: null, changes: 0 })")  # late
+        assert "preparing" in page.js(shown)
         page.press("g")
         page.until("document.getElementById('hint').textContent.includes('first look')")
         encoder.go.set()

@@ -40,6 +40,7 @@ class Ahead(Segmenter):
         self._failed: set[int] = set()
         self._wanted: list[int] = []
         self._now: int | None = None
+        self._changes = 0
         self._seconds: list[float] = []
         self._using = threading.Lock()  # a network answers one thread at a time
         self._changed = threading.Condition()
@@ -60,10 +61,18 @@ class Ahead(Segmenter):
 
     @property
     def state(self) -> Mapping[str, Any]:
-        """Views that are encoded, the one that is being encoded, and the median seconds of one."""
+        """Views that are encoded, the one that is being encoded, and the median seconds of one.
+
+        `changes` counts what has changed: an answer may arrive after a later one.
+        """
         with self._changed:
             seconds = round(float(np.median(self._seconds)), 2) if self._seconds else None
-            return {"ready": sorted(self._kept), "now": self._now, "seconds": seconds}
+            return {
+                "ready": sorted(self._kept),
+                "now": self._now,
+                "seconds": seconds,
+                "changes": self._changes,
+            }
 
     def close(self) -> None:
         """Begin nothing more."""
@@ -104,8 +113,7 @@ class Ahead(Segmenter):
         if number in self._kept:
             self._kept.move_to_end(number)
             return
-        self._now = number
-        self._tell()
+        self._begin(number)
         began = time.perf_counter()
         try:
             made = self._encoder.prepared(self._views[number])
@@ -115,8 +123,14 @@ class Ahead(Segmenter):
                     self._kept.popitem(last=False)
                 self._seconds.append(time.perf_counter() - began)
         finally:
-            self._now = None
-            self._tell()
+            self._begin(None)
+
+    def _begin(self, number: int | None) -> None:
+        """Tell which view is being encoded from now on."""
+        with self._changed:
+            self._now = number
+            self._changes += 1
+        self._tell()
 
     def _work(self) -> None:
         while (number := self._next()) is not None:

@@ -13,6 +13,7 @@ export class Ahead {
     this.ready = new Set();
     this.now = null; // the view that is being encoded
     this.seconds = null; // what one takes, once that is known
+    this.changes = -1;
     this.timer = 0;
     if (!this.wanted) return;
     this.store.on(["view"], () => {
@@ -31,9 +32,10 @@ export class Ahead {
     if (told) this.take(told);
   }
 
-  /** What the server says of it. */
-  take({ ready, now, seconds }) {
-    if (!ready) return;
+  /** What the server says of it; an answer may come after a later event. */
+  take({ ready, now, seconds, changes }) {
+    if (!ready || changes < this.changes) return;
+    this.changes = changes;
     Object.assign(this, { ready: new Set(ready), now, seconds });
     this.show();
     this.app.strip.mark();
