@@ -39,10 +39,10 @@ Tick = Callable[[int, int], None]
 class ColmapConfig(Seeded, ReconstructorConfig):
     """Find the cameras with COLMAP, from the pictures alone."""
 
-    mapper: Literal["incremental", "global"] = "incremental"
-    """incremental: one camera after the other; global: all cameras at once (GLOMAP), which on a
-    walk through a room put all 60 frames 1.8 m off. If incremental misses half of the photos, or
-    global a tenth, the other runs too and the larger model is kept."""
+    mapper: Literal["both", "incremental", "global"] = "both"
+    """incremental: one camera after the other; global: all cameras at once (GLOMAP); both: each,
+    and the result that the matches of all pairs contradict least is kept. On walks through a room
+    either was the better one."""
     camera_model: Literal["SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV"] = (
         "SIMPLE_RADIAL"
     )

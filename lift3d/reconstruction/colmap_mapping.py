@@ -19,17 +19,15 @@ from lift3d.reconstruction.colmap_models import (
     matching_photos,
     parallax,
     placed,
-    worth,
+    quality,
 )
 
 if TYPE_CHECKING:
     from lift3d.reconstruction.colmap import ColmapConfig
 
 ENOUGH = 0.9
-"""Share of photos that the global mapper must place; below it the incremental mapper runs too.
-Chosen by hand; not tuned on data."""
-HALF = 0.5
-"""The same of the incremental mapper, below which the global one runs too."""
+"""Share of photos that must be placed with fixed lenses; below it free ones are tried, too. Chosen
+by hand; not tuned on data."""
 DRIFT = 0.05
 """Share by which adjusting may change a focal length that the parts agreed on: few photos of a
 short walk fix it badly."""
@@ -51,18 +49,16 @@ class Mapping:
 
     def models(self, photos: int) -> list[Model]:
         """The parts that were found of so many photos, the best first."""
-        models: list[Model] = []
-        if self.config.mapper == "global":
-            models = self._global()
-        for fixed in (True, False) if self._lenses_known() else (False,):
-            if placed(models) < ENOUGH * photos:
-                found = self._joined(self._incremental(fixed))
-                if fixed and found:
-                    found[0] = self._refined(found[0])
-                models = max(models, found, key=worth)
-        if self.config.mapper == "incremental" and placed(models) < HALF * photos:
-            models = max(models, self._global(), key=worth)
-        models = sorted(models, key=lambda model: -model.worth)
+        found: list[list[Model]] = []
+        if self.config.mapper != "global":
+            for fixed in (True, False) if self._lenses_known() else (False,):
+                found.append(self._finished(self._incremental(fixed), fixed))
+                if placed(found[-1]) >= ENOUGH * photos:
+                    break
+        if self.config.mapper != "incremental":
+            found.append(self._finished(self._global()))
+        models = max(found, key=quality)
+        models = sorted(models, key=lambda model: model.quality, reverse=True)
         return [each for each in models if each is models[0] or each.photos - models[0].photos]
 
     def why_none(self, count: int) -> str:
@@ -175,6 +171,13 @@ class Mapping:
             for model in models
             if len(model) > 1 and parallax(model.reconstruction) >= PARALLEL
         ]
+
+    def _finished(self, parts: Sequence[Model], adjust: bool = True) -> list[Model]:
+        """The parts joined where they can be, and the lens of the first adjusted."""
+        found = self._joined(parts)
+        if adjust and found:
+            found[0] = self._refined(found[0])
+        return found
 
     def _refined(self, model: Model) -> Model:
         """The model with its lens adjusted, too."""

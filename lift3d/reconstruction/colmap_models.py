@@ -37,6 +37,9 @@ class Model:
     """Pairs of its images with many verified matches, ..."""
     contradicted: int = 0
     """... and those of them whose matches do not fit its cameras."""
+    off: float = 0.0
+    """Median over the pairs of the distance of their matches from epipolar lines, in longest
+    sides."""
 
     def __len__(self) -> int:
         return int(self.reconstruction.num_reg_images())
@@ -50,6 +53,11 @@ class Model:
     def worth(self) -> float:
         """Photos placed, less the share of pairs that it contradicts."""
         return len(self) * (1 - self.contradicted / max(self.pairs, 1))
+
+    @property
+    def quality(self) -> tuple[float, float]:
+        """The better of two models has more: worth, then closeness of the matches."""
+        return self.worth, -self.off
 
     @property
     def doubt(self) -> str | None:
@@ -67,7 +75,7 @@ def checked_model(reconstruction: Any, database: Any) -> Model:
     """Remove what does not hold together, and count the pairs that contradict the rest."""
     library = pycolmap()
     weak = prune(reconstruction)
-    pairs = contradicted = 0
+    pairs, contradicted, distances = 0, 0, []
     images = sorted(reconstruction.reg_image_ids())
     keypoints = {i: np.asarray(database.read_keypoints(i))[:, :2] for i in images}
     for pair, count in zip(*database.read_two_view_geometry_num_inliers(), strict=True):
@@ -80,7 +88,8 @@ def checked_model(reconstruction: Any, database: Any) -> Model:
         )
         pairs += 1
         contradicted += bool(off > OFF)
-    return Model(reconstruction, weak, pairs, contradicted)
+        distances.append(off)
+    return Model(reconstruction, weak, pairs, contradicted, float(np.median(distances or [0.0])))
 
 
 def parallax(model: Any) -> float:
@@ -168,6 +177,6 @@ def placed(models: Sequence[Model]) -> int:
     return max((len(model) for model in models), default=0)
 
 
-def worth(models: Sequence[Model]) -> float:
-    """Worth of the best model."""
-    return max((model.worth for model in models), default=0.0)
+def quality(models: Sequence[Model]) -> tuple[float, float]:
+    """Quality of the best model; below that of any where there is none."""
+    return max((model.quality for model in models), default=(0.0, -np.inf))
