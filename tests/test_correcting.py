@@ -411,6 +411,10 @@ def test_edits_of_another_run_of_the_place_are_taken(run, lifted, tmp_path, caps
     assert "edits of its own" in capsys.readouterr().err
     assert main(["edit", str(lifted), "take", str(lifted)]) == 2
     assert "has no edits" in capsys.readouterr().err
+    assert main(["edit", str(lifted), "take", str(tmp_path / "nowhere")]) == 2
+    assert "no such run or file; name a run that was corrected, or its edits.jsonl" in " ".join(
+        capsys.readouterr().err.split()
+    )
 
 
 def test_files_named_elsewhere_in_edits_of_others_are_not_copied(run, lifted, tmp_path):

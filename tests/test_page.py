@@ -498,3 +498,23 @@ def test_what_hover_repaints_in_part_looks_as_if_all_had_been_painted(page):
         assert page.js(pixels) == part
         seen.add(part)
     assert len(seen) == 3
+
+
+def test_a_state_that_arrives_late_does_not_undo_a_later_one(page, run):
+    """The first state that is asked for comes a second later than the next edit."""
+    page.select(*large(page, 2))
+    page.js(
+        """(() => { const real = window.fetch; let held = false;
+          window.fetch = async (...asked) => {
+            const answer = await real(...asked);
+            if (!held && String(asked[0]).startsWith("/api/state")) {
+              held = true;
+              await new Promise((done) => setTimeout(done, 1000));
+            }
+            return answer; };
+          lift3d.hear({ again: true }).then(() => (window.arrived = true)); return 0; })()"""
+    )
+    page.edited(lambda: page.press("m"))
+    page.until("window.arrived === true")
+    assert page.js("lift3d.store.state.revision") == page.js("lift3d.store.revision") == 1
+    assert len(lines(run)) == 1

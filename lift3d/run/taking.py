@@ -19,11 +19,11 @@ def take(edits: Edits, source: Path) -> int:
     They are found by where things are, as after another lift; what is not found is in doubt.
     InputError where this run has edits: the numbers of objects would mean two things.
     """
-    path = Layout(source).edits if source.is_dir() else source
+    kept = Layout(source).edits
+    path = kept if source.is_dir() else source
     if not path.is_file():
-        raise InputError(
-            f"{source} has no edits; name a run that was corrected, or its {path.name}"
-        )
+        why = "has no edits" if source.is_dir() else "is missing: there is no such run or file"
+        raise InputError(f"{source} {why}; name a run that was corrected, or its {kept.name}")
     found = EditFile(path).read()
     own = Layout(edits.folder)
     with edits.writing():

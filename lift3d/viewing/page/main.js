@@ -163,8 +163,7 @@ class App {
     if (told.people) this.store.people = told.people;
     if (told.clicks) this.ahead.take(told.clicks);
     if (told.text && told.person !== person) this.say(`${told.who}: ${told.text}`);
-    if (told.revision !== undefined && told.revision > this.store.revision) await this.catchUp();
-    else if (told.again) this.store.update(await getJson("/api/state"));
+    if (told.again || told.revision > this.store.revision) await this.catchUp();
     this.store.tell("bar");
   }
 
@@ -573,7 +572,7 @@ class App {
   async save() {
     const saved = await this.working("writing cloud, label maps and scores", () => post("/api/save", {}));
     if (!saved) return;
-    this.store.update(await getJson("/api/state"));
+    await this.catchUp();
     this.say(saved.text);
   }
 
