@@ -386,6 +386,22 @@ def test_two_sides_of_a_box_are_joined_by_views_that_see_little_of_one(corner_is
     assert len(np.unique(joined)) == (1 if corner_is_alike else 2)
 
 
+@pytest.mark.parametrize(("agreeing", "objects"), [(9, 1), (7, 2)])
+def test_parts_that_need_not_touch_are_joined_by_two_fifths_of_the_views(agreeing, objects):
+    """Twenty views see two parts of 50 points each; some have one mask over both."""
+    both = np.repeat(np.array([1, 1], np.uint8), 50)
+    apart = np.repeat(np.array([1, 2], np.uint8), 50)
+    packed = tuple(
+        Packed(np.packbits(np.ones(100, bool)), both if i < agreeing else apart, 2 * i)
+        for i in range(20)
+    )
+    ids = np.arange(40, dtype=np.int32)
+    seen = Observations(100, packed, ids // 2, ids + 1)
+    parts = np.repeat(np.arange(2, dtype=np.int32), 50)
+    joined = join_distant(seen, parts, 0.5, 0.5, smallest=5)
+    assert len(np.unique(joined)) == objects
+
+
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_an_edge_to_a_point_without_normal_is_as_different_either_way_round(order):
     xyz = np.array([[0, 0, 0], [0.1, 0, 0]], np.float32)
