@@ -18,8 +18,8 @@ from lift3d.datasets.colmap_scene import centred_camera  # noqa: E402
 from lift3d.geometry import project, similarity, unproject  # noqa: E402
 from lift3d.geometry.visibility import projected_depth  # noqa: E402
 from lift3d.reconstruction.colmap import Colmap, ColmapConfig  # noqa: E402
-from lift3d.reconstruction.colmap_mapping import Mapping  # noqa: E402
-from lift3d.reconstruction.colmap_models import (  # noqa: E402
+from lift3d.reconstruction.colmap.mapping import Mapping  # noqa: E402
+from lift3d.reconstruction.colmap.models import (  # noqa: E402
     Model,
     checked_model,
     prune,
@@ -578,7 +578,7 @@ def test_a_model_that_contradicts_many_pairs_is_doubted_and_worth_less():
     assert good.doubt is None
     assert "contradict the matches of 8 of 20 pairs" in bad.doubt
     assert good.worth > bad.worth
-    near, far = (replace(good, off=each) for each in (0.001, 0.002))
+    near, far = (replace(good, misfit=each) for each in (0.001, 0.002))
     assert bad.quality < far.quality < near.quality
     assert quality([]) < bad.quality
 
@@ -611,3 +611,35 @@ def aside(model, database):
     turn = pycolmap.Rotation3d(cv2.Rodrigues(np.array([0, 0.17, 0]))[0])
     image.frame.rig_from_world = pycolmap.Rigid3d(turn, np.zeros(3)) * pose
     return checked_model(moved, database)
+
+
+def test_weak_pairs_are_matched_again_where_the_model_predicts_it(tmp_path, monkeypatch):
+    """Pairs of two halves lose most of their matches, and get them back from the model."""
+    import pycolmap
+
+    monkeypatch.setattr("lift3d.reconstruction.colmap.mapping.SURE", 6)
+    colmap = Colmap(ColmapConfig(seed=0, mapper="incremental"))
+    colmap.reconstruct(photos(6), None, tmp_path)
+    mapping = Mapping(tmp_path / "features.db", tmp_path / "images", colmap.config, False)
+
+    def counts(database):
+        numbers = sorted(image.image_id for image in database.read_all_images())
+        across = [(i, j) for i in numbers[:3] for j in numbers[3:]]
+        return {
+            pair: len(database.read_two_view_geometry(*pair).inlier_matches)
+            for pair in across
+            if database.exists_two_view_geometry(*pair)
+        }
+
+    with pycolmap.Database.open(str(mapping.database)) as database:
+        before = counts(database)
+        for pair in before:
+            geometry = database.read_two_view_geometry(*pair)
+            geometry.inlier_matches = geometry.inlier_matches[:30]
+            database.delete_two_view_geometry(*pair)
+            database.write_two_view_geometry(*pair, geometry)
+    best, *_ = mapping.models(6)
+    assert len(best) == 6
+    with pycolmap.Database.open(str(mapping.database)) as database:
+        after = counts(database)
+    assert sum(after.values()) > 0.7 * sum(before.values())

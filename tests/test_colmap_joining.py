@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lift3d.reconstruction.colmap_joining import Side, Similarity, similarity_of_parts
+from lift3d.reconstruction.colmap.joining import Side, Similarity, similarity_of_parts
 
 SCALE, TURN, SHIFT = 0.4, cv2.Rodrigues(np.array([0.3, -1.0, 0.2]))[0], np.array([2.0, -1, 3])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -18,6 +18,8 @@ fewer points, at a wrong scale: 30 frames of a room were 0.8 m off, the connecte
 Chosen on that room (the HoloLens subset) and seven photos of a tower."""
 STRONG = 30
 """Verified matches of a pair that a model has to explain."""
+FEW = 12
+"""Verified matches of a pair that says how well a model fits."""
 OFF = 0.006
 """Median distance of a pair's matches from their epipolar lines, in longest sides, from which on
 the model contradicts the pair."""
@@ -37,12 +39,16 @@ class Model:
     """Pairs of its images with many verified matches, ..."""
     contradicted: int = 0
     """... and those of them whose matches do not fit its cameras."""
-    off: float = 0.0
-    """Median over the pairs of the distance of their matches from epipolar lines, in longest
-    sides."""
+    misfit: float = 1.0
+    """Mean over pairs of (distance of a match from its epipolar lines / OFF)², at most 1 a match.
+    Few far pairs tell whether parts are joined well, so all with `FEW` matches count alike."""
 
     def __len__(self) -> int:
         return int(self.reconstruction.num_reg_images())
+
+    def copy(self) -> Model:
+        """The same, with a reconstruction of its own."""
+        return replace(self, reconstruction=pycolmap().Reconstruction(self.reconstruction))
 
     @property
     def photos(self) -> set[int]:
@@ -57,7 +63,7 @@ class Model:
     @property
     def quality(self) -> tuple[float, float]:
         """The better of two models has more: worth, then closeness of the matches."""
-        return self.worth, -self.off
+        return self.worth, -self.misfit
 
     @property
     def doubt(self) -> str | None:
@@ -75,21 +81,22 @@ def checked_model(reconstruction: Any, database: Any) -> Model:
     """Remove what does not hold together, and count the pairs that contradict the rest."""
     library = pycolmap()
     weak = prune(reconstruction)
-    pairs, contradicted, distances = 0, 0, []
+    pairs, contradicted, misfits = 0, 0, []
     images = sorted(reconstruction.reg_image_ids())
     keypoints = {i: np.asarray(database.read_keypoints(i))[:, :2] for i in images}
     for pair, count in zip(*database.read_two_view_geometry_num_inliers(), strict=True):
         a, b = library.pair_id_to_image_pair(pair)
-        if count < STRONG or a not in keypoints or b not in keypoints:
+        if count < FEW or a not in keypoints or b not in keypoints:
             continue
         matches = np.asarray(database.read_two_view_geometry(a, b).inlier_matches, np.int64)
         off = _epipolar(
             reconstruction, a, b, keypoints[a][matches[:, 0]], keypoints[b][matches[:, 1]]
         )
-        pairs += 1
-        contradicted += bool(off > OFF)
-        distances.append(off)
-    return Model(reconstruction, weak, pairs, contradicted, float(np.median(distances or [0.0])))
+        misfits.append(float(np.mean(np.minimum(off / OFF, 1) ** 2)))
+        if count >= STRONG:
+            pairs += 1
+            contradicted += bool(np.median(off) > OFF)
+    return Model(reconstruction, weak, pairs, contradicted, float(np.mean(misfits or [1.0])))
 
 
 def parallax(model: Any) -> float:
@@ -119,8 +126,8 @@ def matching_photos(database: Any) -> int:
     return len(found)
 
 
-def _epipolar(model: Any, a: int, b: int, xy_a: np.ndarray, xy_b: np.ndarray) -> float:
-    """Median distance from the epipolar lines, in longest sides, symmetric."""
+def _epipolar(model: Any, a: int, b: int, xy_a: np.ndarray, xy_b: np.ndarray) -> np.ndarray:
+    """Distance of each match from its epipolar lines, in longest sides, symmetric."""
     one, two = model.image(a), model.image(b)
     camera_a, camera_b = model.camera(one.camera_id), model.camera(two.camera_id)
     relative = two.cam_from_world() * one.cam_from_world().inverse()
@@ -136,7 +143,7 @@ def _epipolar(model: Any, a: int, b: int, xy_a: np.ndarray, xy_b: np.ndarray) ->
     lines = np.hypot(*(rays[0] @ essential.T)[:, :2].T), np.hypot(*(rays[1] @ essential)[:, :2].T)
     focal = camera_a.mean_focal_length() / max(camera_a.width, camera_a.height)
     distance = np.abs(product) / np.maximum(np.minimum(*lines), 1e-12) * focal
-    return float(np.median(distance))
+    return np.asarray(distance)
 
 
 def prune(model: Any) -> list[str]:

@@ -11,8 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lift3d.datasets.colmap_scene import pycolmap
-from lift3d.reconstruction.colmap_joining import shared_features, similarity_of_parts, united
-from lift3d.reconstruction.colmap_models import (
+from lift3d.reconstruction.colmap.joining import (
+    LEAST,
+    TENTATIVE,
+    shared_features,
+    similarity_of_parts,
+    united,
+)
+from lift3d.reconstruction.colmap.models import (
     PARALLEL,
     Model,
     checked_model,
@@ -21,9 +27,10 @@ from lift3d.reconstruction.colmap_models import (
     placed,
     quality,
 )
+from lift3d.reconstruction.colmap.rematching import rematch
 
 if TYPE_CHECKING:
-    from lift3d.reconstruction.colmap import ColmapConfig
+    from lift3d.reconstruction.colmap.backend import ColmapConfig
 
 ENOUGH = 0.9
 """Share of photos that must be placed with fixed lenses; below it free ones are tried, too. Chosen
@@ -35,6 +42,14 @@ LENS = 4
 """Photos of the smallest part whose lens counts."""
 PART = 3
 """Photos of the smallest part that is joined to another."""
+RADII = 0.11, 0.075, 0.055
+"""How far from their predicted places features are sought, in longest sides, turn by turn: joined
+parts lie some degrees off at first. Chosen on the HoloLens subset."""
+SURE = 16
+"""Photos of the smallest model whose points say where to match again, and whose principal point is
+adjusted."""
+LOSS = 0.5
+"""Pixels from which on a point counts less in the last adjustment."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +72,7 @@ class Mapping:
                     break
         if self.config.mapper != "incremental":
             found.append(self._finished(self._global()))
-        models = max(found, key=quality)
+        models = self._rematched(max(found, key=quality))
         models = sorted(models, key=lambda model: model.quality, reverse=True)
         return [each for each in models if each is models[0] or each.photos - models[0].photos]
 
@@ -179,6 +194,63 @@ class Mapping:
             found[0] = self._refined(found[0])
         return found
 
+    def _rematched(self, models: list[Model]) -> list[Model]:
+        """The models once weak pairs are matched again where the best model predicts it.
+
+        The best goes on with the new matches, and is made anew: a model that joins parts at a wrong
+        angle holds on to it.
+        """
+        for radius in RADII:
+            if placed(models) < SURE:
+                break
+            joined = self._joined([each.copy() for each in models], TENTATIVE)
+            guide = self._adjusted(max(joined, key=lambda model: model.quality))
+            with pycolmap().Database.open(str(self.database)) as database:
+                if not rematch(guide.reconstruction, database, radius, self.config.seed or 0):
+                    break
+                models = [checked_model(each.reconstruction, database) for each in models]
+            if self.guessed:
+                self._give_lenses(guide)
+            going_on = [self._refined(models[0]), *models[1:]]
+            for found in (going_on, self._finished(self._incremental(fixed=True))):
+                models = max(models, [self._adjusted(each) for each in found], key=quality)
+        return [self._adjusted(each) for each in models]
+
+    def _adjusted(self, model: Model) -> Model:
+        """The model adjusted with a robust (Cauchy) loss, where its matches then fit better.
+
+        COLMAP's mappers adjust by plain least squares, in which few wrong matches of far photos
+        turn whole parts. A principal point that is not known is adjusted, too.
+        """
+        colmap = pycolmap()
+        options = colmap.BundleAdjustmentOptions()
+        options.print_summary = False
+        options.refine_principal_point = self.guessed and len(model) >= SURE
+        options.ceres.loss_function_type = colmap.LossFunctionType.CAUCHY
+        options.ceres.loss_function_scale = LOSS
+        options.ceres.solver_options.num_threads = self.config.threads
+        adjusted = colmap.Reconstruction(model.reconstruction)
+        every = colmap.BundleAdjustmentConfig()
+        for image in adjusted.reg_image_ids():
+            every.add_image(image)
+        every.fix_gauge(colmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+        # Not `bundle_adjustment`, which prints.
+        colmap.create_default_bundle_adjuster(options, every, adjusted).solve()
+        with colmap.Database.open(str(self.database)) as database:
+            found = checked_model(adjusted, database)
+        if len(found) < len(model) or (self.guessed and _apart(model, found) > DRIFT):
+            return model
+        return max(model, found, key=lambda each: -each.misfit)
+
+    def _give_lenses(self, model: Model) -> None:
+        """The model's lenses are those that new models start from."""
+        with pycolmap().Database.open(str(self.database)) as database:
+            for camera in database.read_all_cameras():
+                if model.reconstruction.exists_camera(camera.camera_id):
+                    camera.params = model.reconstruction.camera(camera.camera_id).params
+                    camera.has_prior_focal_length = True
+                    database.update_camera(camera)
+
     def _refined(self, model: Model) -> Model:
         """The model with its lens adjusted, too."""
         with tempfile.TemporaryDirectory(dir=self.images.parent) as start:
@@ -188,25 +260,25 @@ class Mapping:
             return model
         return found
 
-    def _joined(self, models: Sequence[Model]) -> list[Model]:
+    def _joined(self, models: Sequence[Model], least: int = LEAST) -> list[Model]:
         """The parts, those that share features joined into one."""
         parts = sorted(models, key=len, reverse=True)
         tried: set[tuple[Model, Model]] = set()
         while pair := _next(parts, tried):
             tried.add(pair)
-            whole = self._join(*pair)
+            whole = self._join(*pair, least)
             if whole is not None and whole.worth > pair[0].worth:
                 rest = [each for each in parts if each not in pair]
                 parts = sorted([whole, *rest], key=len, reverse=True)
         return parts
 
-    def _join(self, a: Model, b: Model) -> Model | None:
+    def _join(self, a: Model, b: Model, least: int) -> Model | None:
         with (
             pycolmap().Database.open(str(self.database)) as database,
             tempfile.TemporaryDirectory(dir=self.images.parent) as start,
         ):
             sides = shared_features(a.reconstruction, b.reconstruction, database)
-            a_from_b = similarity_of_parts(*sides, self.config.seed or 0)
+            a_from_b = similarity_of_parts(*sides, self.config.seed or 0, least)
             if a_from_b is None:
                 return None
             united(a.reconstruction, b.reconstruction, a_from_b, database, Path(start))

@@ -17,8 +17,8 @@ from typing import Any, Literal
 import numpy as np
 
 from lift3d.datasets import colmap_scene
-from lift3d.reconstruction.colmap_mapping import Mapping
-from lift3d.reconstruction.colmap_models import MIN_SHARED
+from lift3d.reconstruction.colmap.mapping import Mapping
+from lift3d.reconstruction.colmap.models import MIN_SHARED
 from lift3d.scene import NO_OFFSET, Camera, Scene, Skipped, View
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.fingerprint import fingerprint, scene_fingerprint
