@@ -23,8 +23,6 @@ GATE = 0.0125
 LEAST = 24
 """Features that must fit, in at least two pairs of photos. With fewer, parts that only look alike
 would be joined."""
-TENTATIVE = 12
-"""Features that must fit for a join that is only used to find more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +52,8 @@ class Similarity:
         return Similarity(1 / self.scale, self.turn.T, -self.turn.T @ self.shift / self.scale)
 
 
-def similarity_of_parts(a: Side, b: Side, seed: int, least: int = LEAST) -> Similarity | None:
-    """a from b; None where fewer than `least` shared features agree on one."""
+def similarity_of_parts(a: Side, b: Side, seed: int) -> Similarity | None:
+    """a from b; None where too few shared features agree on one."""
     both = np.flatnonzero(np.isfinite(a.xyz[:, 0]) & np.isfinite(b.xyz[:, 0]))
     if len(both) < 3:
         return None
@@ -74,7 +72,7 @@ def similarity_of_parts(a: Side, b: Side, seed: int, least: int = LEAST) -> Simi
     best = _refined(a, b, best)
     fits = _apart(a, b, best) < GATE
     pairs = np.concatenate([np.stack([a.image, b.image], 1)] * 2)[_known(a, b)][fits]
-    if fits.sum() < least or len(np.unique(pairs, axis=0)) < 2:
+    if fits.sum() < LEAST or len(np.unique(pairs, axis=0)) < 2:
         return None
     return best
 

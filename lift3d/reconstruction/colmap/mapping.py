@@ -11,13 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lift3d.datasets.colmap_scene import pycolmap
-from lift3d.reconstruction.colmap.joining import (
-    LEAST,
-    TENTATIVE,
-    shared_features,
-    similarity_of_parts,
-    united,
-)
+from lift3d.reconstruction.colmap.joining import shared_features, similarity_of_parts, united
 from lift3d.reconstruction.colmap.models import (
     PARALLEL,
     Model,
@@ -48,6 +42,10 @@ parts lie some degrees off at first. Chosen on the HoloLens subset."""
 SURE = 16
 """Photos of the smallest model whose points say where to match again, and whose principal point is
 adjusted."""
+PLACES = 15, 0.15
+"""Matches, and share of them, that place a photo. COLMAP's own: 30 and a quarter."""
+LOOSE = 8, 0.05
+"""The same, in a model that only says where to match again."""
 LOSS = 0.5
 """Pixels from which on a point counts less in the last adjustment."""
 
@@ -72,7 +70,7 @@ class Mapping:
                     break
         if self.config.mapper != "incremental":
             found.append(self._finished(self._global()))
-        models = self._rematched(max(found, key=quality))
+        models = self._rematched(max(found, key=quality), photos)
         models = sorted(models, key=lambda model: model.quality, reverse=True)
         return [each for each in models if each is models[0] or each.photos - models[0].photos]
 
@@ -148,30 +146,32 @@ class Mapping:
         with pycolmap().Database.open(str(self.database)) as database:
             return all(each.has_prior_focal_length for each in database.read_all_cameras())
 
-    def _incremental(self, fixed: bool = False, start: Path | None = None) -> list[Model]:
-        """From nothing, or from the cameras of a model in `start`.
+    def _incremental(self, fixed: bool = False) -> list[Model]:
+        """From nothing; with `fixed` lenses parts of a few photos come out well, too."""
+        return self._run(pycolmap().incremental_mapping, self._options(fixed, PLACES))
 
-        With `fixed` lenses parts of a few photos come out well, too.
-        """
+    def _continued(self, start: Path, places: tuple[int, float] = PLACES) -> list[Model]:
+        """From the cameras of the model in `start`."""
         colmap = pycolmap()
-        options = colmap.IncrementalPipelineOptions()
+        options = self._options(False, places)
+        options.multiple_models = False
+        given = colmap.Reconstruction(str(start))
+        files = str(self.database), str(self.images), str(start)
+        colmap.triangulate_points(given, *files, True, options).write(str(start))
+        return self._run(colmap.incremental_mapping, options, str(start))
+
+    def _options(self, fixed: bool, places: tuple[int, float]) -> Any:
+        options = pycolmap().IncrementalPipelineOptions()
         options.num_threads = self.config.threads
         options.random_seed = self.config.seed
         options.min_model_size = 2
         options.ba_refine_focal_length = options.ba_refine_extra_params = not fixed
         # Frames of a walk are near each other and show little: COLMAP's own limits, for photos
-        # (16 degrees, 100, 30 and a quarter of the matches), place few of them.
+        # (16 degrees and 100 matches), place few of them.
         options.mapper.init_min_tri_angle = 6.0
         options.mapper.init_min_num_inliers = 50
-        options.mapper.abs_pose_min_num_inliers = 15
-        options.mapper.abs_pose_min_inlier_ratio = 0.15
-        if start is None:
-            return self._run(colmap.incremental_mapping, options)
-        given = colmap.Reconstruction(str(start))
-        files = str(self.database), str(self.images), str(start)
-        colmap.triangulate_points(given, *files, True, options).write(str(start))
-        options.multiple_models = False
-        return self._run(colmap.incremental_mapping, options, str(start))
+        options.mapper.abs_pose_min_num_inliers, options.mapper.abs_pose_min_inlier_ratio = places
+        return options
 
     def _run(self, mapper: Callable[..., dict[int, Any]], options: Any, *start: str) -> list[Model]:
         with tempfile.TemporaryDirectory(dir=self.images.parent) as part:
@@ -194,17 +194,19 @@ class Mapping:
             found[0] = self._refined(found[0])
         return found
 
-    def _rematched(self, models: list[Model]) -> list[Model]:
+    def _rematched(self, models: list[Model], photos: int) -> list[Model]:
         """The models once weak pairs are matched again where the best model predicts it.
 
         The best goes on with the new matches, and is made anew: a model that joins parts at a wrong
         angle holds on to it.
         """
         for radius in RADII:
-            if placed(models) < SURE:
+            best = max(models, key=lambda model: model.quality, default=None)
+            if best is None or len(best) < SURE:
                 break
-            joined = self._joined([each.copy() for each in models], TENTATIVE)
-            guide = self._adjusted(max(joined, key=lambda model: model.quality))
+            if len(best) == photos and not best.contradicted:
+                break
+            guide = self._adjusted(self._grown(best, LOOSE))
             with pycolmap().Database.open(str(self.database)) as database:
                 if not rematch(guide.reconstruction, database, radius, self.config.seed or 0):
                     break
@@ -253,36 +255,40 @@ class Mapping:
 
     def _refined(self, model: Model) -> Model:
         """The model with its lens adjusted, too."""
-        with tempfile.TemporaryDirectory(dir=self.images.parent) as start:
-            model.reconstruction.write(start)
-            found = max(self._incremental(start=Path(start)), key=len, default=model)
+        found = self._grown(model)
         if found.worth < model.worth or (self.guessed and _apart(model, found) > DRIFT):
             return model
         return found
 
-    def _joined(self, models: Sequence[Model], least: int = LEAST) -> list[Model]:
+    def _grown(self, model: Model, places: tuple[int, float] = PLACES) -> Model:
+        """The model with its lens adjusted and more photos, if any can be placed."""
+        with tempfile.TemporaryDirectory(dir=self.images.parent) as start:
+            model.reconstruction.write(start)
+            return max(self._continued(Path(start), places), key=len, default=model)
+
+    def _joined(self, models: Sequence[Model]) -> list[Model]:
         """The parts, those that share features joined into one."""
         parts = sorted(models, key=len, reverse=True)
         tried: set[tuple[Model, Model]] = set()
         while pair := _next(parts, tried):
             tried.add(pair)
-            whole = self._join(*pair, least)
+            whole = self._join(*pair)
             if whole is not None and whole.worth > pair[0].worth:
                 rest = [each for each in parts if each not in pair]
                 parts = sorted([whole, *rest], key=len, reverse=True)
         return parts
 
-    def _join(self, a: Model, b: Model, least: int) -> Model | None:
+    def _join(self, a: Model, b: Model) -> Model | None:
         with (
             pycolmap().Database.open(str(self.database)) as database,
             tempfile.TemporaryDirectory(dir=self.images.parent) as start,
         ):
             sides = shared_features(a.reconstruction, b.reconstruction, database)
-            a_from_b = similarity_of_parts(*sides, self.config.seed or 0, least)
+            a_from_b = similarity_of_parts(*sides, self.config.seed or 0)
             if a_from_b is None:
                 return None
             united(a.reconstruction, b.reconstruction, a_from_b, database, Path(start))
-            found = self._incremental(start=Path(start))
+            found = self._continued(Path(start))
         return max(found, key=len, default=None)
 
 
