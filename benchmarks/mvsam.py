@@ -5,12 +5,13 @@
     python benchmarks/mvsam.py --out out/mvsam --full-size 20    # seconds and memory of full size
 
 A small decoder on a frozen encoder, as in the paper; SAM's weights are missing, so the features are
-colours and their mean and deviation at three scales, mixed at random, and the decoder starts from
-random weights. It is trained on single views of synthetic rooms, each z-scored alone, and tested on
-held-out rooms with several views: 10 positive and 2 negative prompts in the view that shows an
-object best; IoU of that view, and of the other views that show it. A seventh of each point map is
-wrong, in patches, as a network's is, and its confidence there is low (`--wrong 0`: none).
-Interrupted, it continues: one file per variant and seed.
+colours and their mean and deviation at three scales, mixed at random, and the decoder starts with
+attention that compares codes (`start_comparing`), the same in every variant. It is trained on
+single views of synthetic rooms, each z-scored alone, and tested on held-out rooms with several
+views: 10 positive and 2 negative prompts in the view that shows an object best; IoU of that view,
+and of the other views that show it. A seventh of each point map is wrong, in patches, as a
+network's is, and its confidence there is low (`--wrong 0`: none). Interrupted, it continues: one
+file per variant and seed. What the codes tell before training: `mvsam_codes.py`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from lift3d.networks.mvsam.network import Features, MvSam, PromptTokens
 from lift3d.networks.mvsam.pointmaps import PointMaps, Tokens, normalised, per_cell
 from lift3d.networks.mvsam.sizes import MvSamConfig
 from lift3d.networks.mvsam.training import (
+    Drawn,
     LossConfig,
     PromptConfig,
     draw,
@@ -42,19 +44,15 @@ from lift3d.networks.mvsam.training import (
     stacked,
     training_prompts,
 )
+from lift3d.networks.mvsam.weights import start_comparing
 from lift3d.scene.storage import atomic
 
 FIRST_HELD_OUT, FIRST_TRAINED = 900, 1000
 LEAST = 0.015
 """Share of a view's pixels that an object needs."""
-WIDTH, HEADS = 64, 4
-SHARP = 3.0
-"""Factor of the first weights of queries and keys, which start out alike: so attention begins as a
-kernel of the distance of two codes instead of an even mean. SAM's decoder, the paper's start,
-compares codes already. The same in every variant."""
-SCALE = {"3d": 0.5, "2d": 1.0, "none": 1.0}
-"""Deviation of the frequencies of each code. Pixels from -1 to 1 have a deviation of 0.58, z-scored
-points of 1: so a code is as wide in either. With 1.0 for points single views are learnt slower."""
+WIDTH, HEADS = 64, 1
+SCALE = {"3d": 0.25, "2d": 0.5, "none": 1.0}
+"""Deviation of the frequencies of each code, the one with which single views are learnt faster."""
 RATE = 2e-3
 VARIANTS = [f"{code}{sign}" for sign, code in product("+-", ("3d", "2d", "none"))]
 
@@ -199,10 +197,7 @@ def trained(variant: str, seed: int, data: Data, steps: int, batch: int, objects
             WIDTH, HEADS, 2, 4 * WIDTH, 4, code, scale=SCALE[code], confidence_vectors=vectors
         )
     )
-    for layer in network.decoder.transformer.layers:
-        for each in (layer.cross_attn_token_to_image, layer.cross_attn_image_to_token):
-            each.q_proj.weight.data *= SHARP
-            each.k_proj.load_state_dict(each.q_proj.state_dict())
+    start_comparing(network)
     optimiser = torch.optim.AdamW(network.parameters(), RATE, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, steps, pct_start=0.1)
     rng = np.random.default_rng(seed)
@@ -229,20 +224,25 @@ def trained(variant: str, seed: int, data: Data, steps: int, batch: int, objects
     return network.eval()
 
 
+def as_in_training(maps: PointMaps, pixels: Tokens, view: int) -> Tokens:
+    """All points z-scored by the mean and deviation of one view, the scale of training."""
+    known = maps.xyz[view][torch.isfinite(maps.xyz[view]).all(-1)]
+    return Tokens((maps.xyz - known.mean(0)) / known.std(0, unbiased=False), pixels.low)
+
+
 @torch.no_grad()
 def tested(network: MvSam, rooms: Sequence[Room], wrong: float) -> dict[str, float]:
     """Mean IoU over objects: of the other views, and of the prompted one; and the share of the
-    views that do not show an object with a mask of less than `LEAST` of the pixels.
+    views that do not show an object with a mask of less than `LEAST` of the pixels. With 3D codes
+    also the IoU of the other views with the scale of training (`as_in_training`).
     """
     rng = np.random.default_rng(0)
-    others, own_view, empty = [], [], []
+    seen: dict[str, list[float]] = {"others": [], "prompted": [], "empty": [], "one_scale": []}
     for own in rooms:
         xyz, sure = with_errors(own.xyz, wrong, np.random.default_rng(0))
         maps = PointMaps(torch.from_numpy(xyz), torch.from_numpy(sure))
         pixels = normalised(maps, network.config.low_share)
         features = described(own.image)
-        cells = features.image.shape[-1]
-        tokens = per_cell(pixels, cells, cells)
         shown = [own.shown(view) for view in range(len(own.ids))]
         for each in sorted({one for some in shown for one in some}):
             views = [view for view, some in enumerate(shown) if each in some]
@@ -251,20 +251,33 @@ def tested(network: MvSam, rooms: Sequence[Room], wrong: float) -> dict[str, flo
             truth = own.ids == each
             view = max(views, key=lambda n: int(truth[n].sum()))
             told = draw(truth[view], 10, 2, rng)
-            prompts = prompt_tokens(pixels, [(view, told)], network.config.code)
-            found = (network(features, tokens, prompts).logits[:, 0] > 0).numpy()
-            both, either = (found & truth).sum((1, 2)), (found | truth).sum((1, 2))
-            iou = both / np.maximum(either, 1)
-            own_view.append(iou[view])
-            others.append(np.mean([iou[n] for n in views if n != view]))
+            others = [n for n in views if n != view]
+            masks = masks_of(network, features, pixels, view, told)
+            seen["prompted"].append(overlap(masks, truth, [view]))
+            seen["others"].append(overlap(masks, truth, others))
             absent = [n for n in range(len(truth)) if not truth[n].any()]
-            empty += [found[n].mean() < LEAST for n in absent]
-    return {
-        "others": round(float(np.mean(others)), 4),
-        "prompted": round(float(np.mean(own_view)), 4),
-        "empty": round(float(np.mean(empty)), 4),
-        "objects": len(others),
-    }
+            seen["empty"] += [float(masks[n].mean() < LEAST) for n in absent]
+            if network.config.code == "3d":
+                scaled = as_in_training(maps, pixels, view)
+                masks = masks_of(network, features, scaled, view, told)
+                seen["one_scale"].append(overlap(masks, truth, others))
+    means = {name: round(float(np.mean(each)), 4) for name, each in seen.items() if each}
+    return {**means, "objects": len(seen["others"])}
+
+
+def masks_of(
+    network: MvSam, features: Features, pixels: Tokens, view: int, told: Drawn
+) -> np.ndarray:
+    """The object in all views."""
+    cells = features.image.shape[-1]
+    prompts = prompt_tokens(pixels, [(view, told)], network.config.code)
+    return (network(features, per_cell(pixels, cells, cells), prompts).logits[:, 0] > 0).numpy()
+
+
+def overlap(found: np.ndarray, truth: np.ndarray, views: Sequence[int]) -> float:
+    """Mean IoU over some views."""
+    both, either = (found & truth).sum((1, 2)), (found | truth).sum((1, 2))
+    return float(np.mean((both / np.maximum(either, 1))[list(views)]))
 
 
 def full_size(views: int, threads: int) -> dict[str, float]:
@@ -312,11 +325,11 @@ def full_size(views: int, threads: int) -> dict[str, float]:
 def main(given: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--rooms", type=int, default=40)
+    parser.add_argument("--rooms", type=int, default=30)
     parser.add_argument("--held-out", type=int, default=6)
     parser.add_argument("--views", type=int, default=16)
     parser.add_argument("--side", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--batch", type=int, default=8, help="views")
     parser.add_argument("--objects", type=int, default=4, help="of each view")
     parser.add_argument("--wrong", type=float, default=0.15, help="share of a point map")

@@ -48,7 +48,14 @@ from lift3d.networks.mvsam.training import (
     stacked,
     training_prompts,
 )
-from lift3d.networks.mvsam.weights import SMALL, counted, encoder_of, save, start_from
+from lift3d.networks.mvsam.weights import (
+    SMALL,
+    counted,
+    encoder_of,
+    save,
+    start_comparing,
+    start_from,
+)
 from lift3d.run.feed import part_of
 from lift3d.run.run import Run
 from lift3d.scene import Camera
@@ -80,18 +87,20 @@ def squared(
     """Stretched to a square, as SAM 2 does."""
     import cv2
 
-    def nearest(array: np.ndarray) -> np.ndarray:
-        rows = ((np.arange(side) + 0.5) * array.shape[0] / side).astype(int)
-        columns = ((np.arange(side) + 0.5) * array.shape[1] / side).astype(int)
-        return array[rows][:, columns]
-
-    large = [nearest(each) for each in masks]
+    large = [nearest(each, side) for each in masks]
     return Sample(
         cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA),
-        nearest(xyz).astype(np.float32),
-        None if confidence is None else nearest(confidence).astype(np.float32),
+        nearest(xyz, side).astype(np.float32),
+        None if confidence is None else nearest(confidence, side).astype(np.float32),
         [each for each in large if each.mean() >= LEAST],
     )
+
+
+def nearest(array: np.ndarray, side: int) -> np.ndarray:
+    """A square of `side` pixels."""
+    rows = ((np.arange(side) + 0.5) * array.shape[0] / side).astype(int)
+    columns = ((np.arange(side) + 0.5) * array.shape[1] / side).astype(int)
+    return array[rows][:, columns]
 
 
 class Runs:
@@ -229,19 +238,14 @@ def validate(
         samples = [runs.sample(each) for each in of_run]
         ids = [run.labels[name] for name in list(run.cameras)[: len(of_run)]]
         xyz = torch.from_numpy(np.stack([each.xyz for each in samples]))
-        pixels = normalised(PointMaps(xyz), config.low_share, config.statistics)
+        sure = [each.confidence for each in samples if each.confidence is not None]
+        known = torch.from_numpy(np.stack(sure)) if len(sure) == len(samples) else None
+        pixels = normalised(PointMaps(xyz, known), config.low_share, config.statistics)
         features = encoder(as_tensor([each.image for each in samples]).to(device))
         cells = features.image.shape[-1]
         tokens = Tokens(*(each.to(device) for each in per_cell(pixels, cells, cells, config.cell)))
         side = runs.side
-        maps = np.stack(
-            [
-                each[((np.arange(side) + 0.5) * each.shape[0] / side).astype(int)][
-                    :, ((np.arange(side) + 0.5) * each.shape[1] / side).astype(int)
-                ]
-                for each in ids
-            ]
-        )
+        maps = np.stack([nearest(each, side) for each in ids])
         for each in np.unique(maps[maps > 0]):
             size = (maps == each).mean((1, 2))
             shown = np.flatnonzero(size >= LEAST)
@@ -294,6 +298,8 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
 
         sam, _ = load_sam(options.sam, local_files_only=False)
         start_from(network, sam)
+    else:
+        start_comparing(network)
     encoder = encoder_of(options.sam, config.width, sam)
     network, encoder = network.to(device).train(), encoder.to(device)
     parts = [_part(each.name, options) for each in options.runs]
