@@ -244,8 +244,7 @@ def validate(
         features = encoder(as_tensor([each.image for each in samples]).to(device))
         cells = features.image.shape[-1]
         tokens = Tokens(*(each.to(device) for each in per_cell(pixels, cells, cells, config.cell)))
-        side = runs.side
-        maps = np.stack([nearest(each, side) for each in ids])
+        maps = np.stack([nearest(each, runs.side) for each in ids])
         for each in np.unique(maps[maps > 0]):
             size = (maps == each).mean((1, 2))
             shown = np.flatnonzero(size >= LEAST)
@@ -256,7 +255,7 @@ def validate(
             prompts = prompt_tokens(pixels, drawn, config.code)
             prompts = PromptTokens(*(part.to(device) for part in prompts))
             logits = network(features, tokens, prompts).logits
-            large = torch.nn.functional.interpolate(logits, (side, side), mode="bilinear")
+            large = torch.nn.functional.interpolate(logits, maps.shape[1:], mode="bilinear")
             found = (large[:, 0] > 0).cpu().numpy()
             for other in shown[shown != view]:
                 truth = maps[other] == each
@@ -302,7 +301,8 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
         start_comparing(network)
     encoder = encoder_of(options.sam, config.width, sam)
     network, encoder = network.to(device).train(), encoder.to(device)
-    parts = [_part(each.name, options) for each in options.runs]
+    shares = (options.validation, 0.0, options.seed)
+    parts = [part_of(each.name, *shares) for each in options.runs]
     kept = [p for p, part in zip(options.runs, parts, strict=True) if part == "train"]
     held = [p for p, part in zip(options.runs, parts, strict=True) if part != "train"]
     data: list[Any] = [Runs(kept, encoder.side)] if kept else []
@@ -358,10 +358,6 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     return {"parameters": counted(network), "log": log}
 
 
-def _part(name: str, options: argparse.Namespace) -> str:
-    return part_of(name, options.validation, 0.0, options.seed)
-
-
 def main(given: Sequence[str] | None = None) -> None:
     """Train, and print the log."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -386,16 +382,14 @@ def main(given: Sequence[str] | None = None) -> None:
     if (options.sa1b is None) != (options.pointmaps is None):
         parser.error("--sa1b and --pointmaps belong together")
     options.out.mkdir(parents=True, exist_ok=True)
-    with_settings = {
-        k: str(v) for k, v in vars(options).items() if k not in ("out", "steps", "every")
-    }
+    told = {k: str(v) for k, v in vars(options).items() if k not in ("out", "steps", "every")}
     settings = options.out / "settings.json"
     if settings.is_file():
-        if load_json(settings) != with_settings:
+        if load_json(settings) != told:
             raise SystemExit(f"{settings} is of other settings; give another --out")
     else:
         with atomic(settings) as part:
-            part.write_text(json.dumps(with_settings, indent=1))
+            part.write_text(json.dumps(told, indent=1))
     print(json.dumps(train(options), indent=1))
     if distributed.is_initialized():
         distributed.destroy_process_group()

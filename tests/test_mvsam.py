@@ -317,7 +317,7 @@ def test_a_prompt_in_a_scene_has_the_code_of_its_pixel_s_point(network):
     objects = [{scene.views[1].name: prompt_of([(column, row)])}]
     prompt = predictor._tokens(scene.views, objects, pixels)
     torch.testing.assert_close(
-        prompt.xyz[0, 0], torch.from_numpy(expected).float(), rtol=1e-4, atol=1e-4
+        prompt.xyz[0, 0], torch.from_numpy(expected).float(), rtol=1e-3, atol=1e-3
     )
     # With one pixel a cell the token there has the same code, so nothing lies between the two.
     cell = per_cell(pixels, 256, 256).xyz[1, row, column]
