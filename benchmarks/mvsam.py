@@ -188,16 +188,18 @@ class Data:
         )
 
 
-def trained(variant: str, seed: int, data: Data, steps: int, batch: int, objects: int) -> MvSam:
+def trained(variant: str, seed: int, data: Data, options: argparse.Namespace) -> MvSam:
     """A variant, trained on single views."""
     torch.manual_seed(seed)
+    steps, batch, objects = options.steps, options.batch, options.objects
     code, vectors = variant[:-1], variant[-1] == "+"
     network = MvSam(
         MvSamConfig(
             WIDTH, HEADS, 2, 4 * WIDTH, 4, code, scale=SCALE[code], confidence_vectors=vectors
         )
     )
-    start_comparing(network)
+    if options.start == "comparing":
+        start_comparing(network)
     optimiser = torch.optim.AdamW(network.parameters(), RATE, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, steps, pct_start=0.1)
     rng = np.random.default_rng(seed)
@@ -333,6 +335,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=8, help="views")
     parser.add_argument("--objects", type=int, default=4, help="of each view")
     parser.add_argument("--wrong", type=float, default=0.15, help="share of a point map")
+    parser.add_argument("--start", choices=("comparing", "random"), default="comparing")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
     parser.add_argument("--full-size", type=int, metavar="VIEWS", help="measure the cost only")
@@ -349,10 +352,11 @@ def main(given: Sequence[str] | None = None) -> None:
     data = Data.of(read(FIRST_TRAINED, options.rooms), options.wrong)
     held_out = read(FIRST_HELD_OUT, options.held_out)
     for seed, variant in product(options.seeds, options.variants):
-        file = options.out / f"{variant}_{seed}_{options.steps}_{options.wrong}.json"
+        name = f"{variant}_{seed}_{options.steps}_{options.wrong}_{options.start}.json"
+        file = options.out / name
         if not file.exists():
             began = time.process_time()
-            network = trained(variant, seed, data, options.steps, options.batch, options.objects)
+            network = trained(variant, seed, data, options)
             found = tested(network, held_out, options.wrong)
             found["cpu_s"] = round(time.process_time() - began)
             with atomic(file) as part:

@@ -11,8 +11,8 @@ that gives point maps. Every image is z-scored alone, as in the paper. Runs whos
 validation part (`lift3d.run.feed.part_of`) are held out: prompts in one view, IoU over the others.
 
 The frozen encoder is that of a SAM 2.1 in transformers' form, whose decoder is the start; `--sam
-small` trains a small encoder along, for trials. The paper gives the losses and the prompts, not the
-optimiser, its rate, batch or steps: those are ours. Run the same command again to continue.
+small` trains a small encoder along, for trials, and attention starts by comparing places. The paper
+gives losses and prompts, not optimiser, rate, batch or steps: those are ours. Run it again to go on.
 """
 
 from __future__ import annotations
