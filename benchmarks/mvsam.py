@@ -226,20 +226,13 @@ def trained(variant: str, seed: int, data: Data, options: argparse.Namespace) ->
     return network.eval()
 
 
-def as_in_training(maps: PointMaps, pixels: Tokens, view: int) -> Tokens:
-    """All points z-scored by the mean and deviation of one view, the scale of training."""
-    known = maps.xyz[view][torch.isfinite(maps.xyz[view]).all(-1)]
-    return Tokens((maps.xyz - known.mean(0)) / known.std(0, unbiased=False), pixels.low)
-
-
 @torch.no_grad()
 def tested(network: MvSam, rooms: Sequence[Room], wrong: float) -> dict[str, float]:
     """Mean IoU over objects: of the other views, and of the prompted one; and the share of the
-    views that do not show an object with a mask of less than `LEAST` of the pixels. With 3D codes
-    also the IoU of the other views with the scale of training (`as_in_training`).
+    views that do not show an object with a mask of less than `LEAST` of the pixels.
     """
     rng = np.random.default_rng(0)
-    seen: dict[str, list[float]] = {"others": [], "prompted": [], "empty": [], "one_scale": []}
+    seen: dict[str, list[float]] = {"others": [], "prompted": [], "empty": []}
     for own in rooms:
         xyz, sure = with_errors(own.xyz, wrong, np.random.default_rng(0))
         maps = PointMaps(torch.from_numpy(xyz), torch.from_numpy(sure))
@@ -259,11 +252,7 @@ def tested(network: MvSam, rooms: Sequence[Room], wrong: float) -> dict[str, flo
             seen["others"].append(overlap(masks, truth, others))
             absent = [n for n in range(len(truth)) if not truth[n].any()]
             seen["empty"] += [float(masks[n].mean() < LEAST) for n in absent]
-            if network.config.code == "3d":
-                scaled = as_in_training(maps, pixels, view)
-                masks = masks_of(network, features, scaled, view, told)
-                seen["one_scale"].append(overlap(masks, truth, others))
-    means = {name: round(float(np.mean(each)), 4) for name, each in seen.items() if each}
+    means = {name: round(float(np.mean(each)), 4) for name, each in seen.items()}
     return {**means, "objects": len(seen["others"])}
 
 

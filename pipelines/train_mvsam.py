@@ -12,7 +12,7 @@ validation part (`lift3d.run.feed.part_of`) are held out: prompts in one view, I
 
 The frozen encoder is that of a SAM 2.1 in transformers' form, whose decoder is the start; `--sam
 small` trains a small encoder along, for trials, and attention starts by comparing places. The paper
-gives losses and prompts, not optimiser, rate, batch or steps: those are ours. Run it again to go on.
+gives losses and prompts, not optimiser, rate, batch or steps: those are ours. Run again to go on.
 """
 
 from __future__ import annotations
