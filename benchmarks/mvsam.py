@@ -35,7 +35,6 @@ from lift3d.networks.mvsam.network import Features, MvSam, PromptTokens
 from lift3d.networks.mvsam.pointmaps import PointMaps, Tokens, normalised, per_cell
 from lift3d.networks.mvsam.sizes import MvSamConfig
 from lift3d.networks.mvsam.training import (
-    Drawn,
     LossConfig,
     PromptConfig,
     draw,
@@ -232,12 +231,14 @@ def tested(network: MvSam, rooms: Sequence[Room], wrong: float) -> dict[str, flo
     views that do not show an object with a mask of less than `LEAST` of the pixels.
     """
     rng = np.random.default_rng(0)
-    seen: dict[str, list[float]] = {"others": [], "prompted": [], "empty": []}
+    others, own_view, empty = [], [], []
     for own in rooms:
         xyz, sure = with_errors(own.xyz, wrong, np.random.default_rng(0))
         maps = PointMaps(torch.from_numpy(xyz), torch.from_numpy(sure))
         pixels = normalised(maps, network.config.low_share)
         features = described(own.image)
+        cells = features.image.shape[-1]
+        tokens = per_cell(pixels, cells, cells)
         shown = [own.shown(view) for view in range(len(own.ids))]
         for each in sorted({one for some in shown for one in some}):
             views = [view for view, some in enumerate(shown) if each in some]
@@ -246,29 +247,20 @@ def tested(network: MvSam, rooms: Sequence[Room], wrong: float) -> dict[str, flo
             truth = own.ids == each
             view = max(views, key=lambda n: int(truth[n].sum()))
             told = draw(truth[view], 10, 2, rng)
-            others = [n for n in views if n != view]
-            masks = masks_of(network, features, pixels, view, told)
-            seen["prompted"].append(overlap(masks, truth, [view]))
-            seen["others"].append(overlap(masks, truth, others))
+            prompts = prompt_tokens(pixels, [(view, told)], network.config.code)
+            found = (network(features, tokens, prompts).logits[:, 0] > 0).numpy()
+            both, either = (found & truth).sum((1, 2)), (found | truth).sum((1, 2))
+            iou = both / np.maximum(either, 1)
+            own_view.append(iou[view])
+            others.append(np.mean([iou[n] for n in views if n != view]))
             absent = [n for n in range(len(truth)) if not truth[n].any()]
-            seen["empty"] += [float(masks[n].mean() < LEAST) for n in absent]
-    means = {name: round(float(np.mean(each)), 4) for name, each in seen.items()}
-    return {**means, "objects": len(seen["others"])}
-
-
-def masks_of(
-    network: MvSam, features: Features, pixels: Tokens, view: int, told: Drawn
-) -> np.ndarray:
-    """The object in all views."""
-    cells = features.image.shape[-1]
-    prompts = prompt_tokens(pixels, [(view, told)], network.config.code)
-    return (network(features, per_cell(pixels, cells, cells), prompts).logits[:, 0] > 0).numpy()
-
-
-def overlap(found: np.ndarray, truth: np.ndarray, views: Sequence[int]) -> float:
-    """Mean IoU over some views."""
-    both, either = (found & truth).sum((1, 2)), (found | truth).sum((1, 2))
-    return float(np.mean((both / np.maximum(either, 1))[list(views)]))
+            empty += [found[n].mean() < LEAST for n in absent]
+    return {
+        "others": round(float(np.mean(others)), 4),
+        "prompted": round(float(np.mean(own_view)), 4),
+        "empty": round(float(np.mean(empty)), 4),
+        "objects": len(others),
+    }
 
 
 def full_size(views: int, threads: int) -> dict[str, float]:
