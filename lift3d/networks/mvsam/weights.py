@@ -112,7 +112,7 @@ def start_comparing(network: MvSam, gain: float = 1.5) -> None:
     sines = torch.arange(width // 4)
     # Both parts of a frequency are neighbours, so they belong to one head.
     channels = torch.stack([sines, sines + width // 2], 1).flatten()
-    transformer = network.decoder.transformer
+    transformer: Any = network.decoder.transformer
     across = [transformer.final_attn_token_to_image]
     for layer in transformer.layers:
         across += [layer.cross_attn_token_to_image, layer.cross_attn_image_to_token]
