@@ -5,12 +5,13 @@
     python benchmarks/mvsam.py --out out/mvsam --full-size 20    # seconds and memory of full size
 
 A small decoder on a frozen encoder, as in the paper; SAM's weights are missing, so the features are
-colours and their mean and deviation at three scales, mixed at random, and the decoder starts from
-random weights. It is trained on single views of synthetic rooms, each z-scored alone, and tested on
-held-out rooms with several views: 10 positive and 2 negative prompts in the view that shows an
-object best; IoU of that view, and of the other views that show it. A seventh of each point map is
-wrong, in patches, as a network's is, and its confidence there is low (`--wrong 0`: none).
-Interrupted, it continues: one file per variant and seed.
+colours and their mean and deviation at three scales, mixed at random, and the decoder starts with
+attention that compares codes (`start_comparing`), the same in every variant. It is trained on
+single views of synthetic rooms, each z-scored alone, and tested on held-out rooms with several
+views: 10 positive and 2 negative prompts in the view that shows an object best; IoU of that view,
+and of the other views that show it. A seventh of each point map is wrong, in patches, as a
+network's is, and its confidence there is low (`--wrong 0`: none). Interrupted, it continues: one
+file per variant and seed. What the codes tell before training: `mvsam_codes.py`.
 """
 
 from __future__ import annotations
@@ -42,19 +43,15 @@ from lift3d.networks.mvsam.training import (
     stacked,
     training_prompts,
 )
+from lift3d.networks.mvsam.weights import start_comparing
 from lift3d.scene.storage import atomic
 
 FIRST_HELD_OUT, FIRST_TRAINED = 900, 1000
 LEAST = 0.015
 """Share of a view's pixels that an object needs."""
-WIDTH, HEADS = 64, 4
-SHARP = 3.0
-"""Factor of the first weights of queries and keys, which start out alike: so attention begins as a
-kernel of the distance of two codes instead of an even mean. SAM's decoder, the paper's start,
-compares codes already. The same in every variant."""
-SCALE = {"3d": 0.5, "2d": 1.0, "none": 1.0}
-"""Deviation of the frequencies of each code. Pixels from -1 to 1 have a deviation of 0.58, z-scored
-points of 1: so a code is as wide in either. With 1.0 for points single views are learnt slower."""
+WIDTH, HEADS = 64, 1
+SCALE = {"3d": 0.25, "2d": 0.5, "none": 1.0}
+"""Deviation of the frequencies of each code, the one with which single views are learnt faster."""
 RATE = 2e-3
 VARIANTS = [f"{code}{sign}" for sign, code in product("+-", ("3d", "2d", "none"))]
 
@@ -190,19 +187,18 @@ class Data:
         )
 
 
-def trained(variant: str, seed: int, data: Data, steps: int, batch: int, objects: int) -> MvSam:
+def trained(variant: str, seed: int, data: Data, options: argparse.Namespace) -> MvSam:
     """A variant, trained on single views."""
     torch.manual_seed(seed)
+    steps, batch, objects = options.steps, options.batch, options.objects
     code, vectors = variant[:-1], variant[-1] == "+"
     network = MvSam(
         MvSamConfig(
             WIDTH, HEADS, 2, 4 * WIDTH, 4, code, scale=SCALE[code], confidence_vectors=vectors
         )
     )
-    for layer in network.decoder.transformer.layers:
-        for each in (layer.cross_attn_token_to_image, layer.cross_attn_image_to_token):
-            each.q_proj.weight.data *= SHARP
-            each.k_proj.load_state_dict(each.q_proj.state_dict())
+    if options.start == "comparing":
+        start_comparing(network)
     optimiser = torch.optim.AdamW(network.parameters(), RATE, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, steps, pct_start=0.1)
     rng = np.random.default_rng(seed)
@@ -312,14 +308,15 @@ def full_size(views: int, threads: int) -> dict[str, float]:
 def main(given: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--rooms", type=int, default=40)
+    parser.add_argument("--rooms", type=int, default=30)
     parser.add_argument("--held-out", type=int, default=6)
     parser.add_argument("--views", type=int, default=16)
     parser.add_argument("--side", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--batch", type=int, default=8, help="views")
     parser.add_argument("--objects", type=int, default=4, help="of each view")
     parser.add_argument("--wrong", type=float, default=0.15, help="share of a point map")
+    parser.add_argument("--start", choices=("comparing", "random"), default="comparing")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
     parser.add_argument("--full-size", type=int, metavar="VIEWS", help="measure the cost only")
@@ -336,10 +333,11 @@ def main(given: Sequence[str] | None = None) -> None:
     data = Data.of(read(FIRST_TRAINED, options.rooms), options.wrong)
     held_out = read(FIRST_HELD_OUT, options.held_out)
     for seed, variant in product(options.seeds, options.variants):
-        file = options.out / f"{variant}_{seed}_{options.steps}_{options.wrong}.json"
+        name = f"{variant}_{seed}_{options.steps}_{options.wrong}_{options.start}.json"
+        file = options.out / name
         if not file.exists():
             began = time.process_time()
-            network = trained(variant, seed, data, options.steps, options.batch, options.objects)
+            network = trained(variant, seed, data, options)
             found = tested(network, held_out, options.wrong)
             found["cpu_s"] = round(time.process_time() - began)
             with atomic(file) as part:

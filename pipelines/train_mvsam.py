@@ -11,8 +11,8 @@ that gives point maps. Every image is z-scored alone, as in the paper. Runs whos
 validation part (`lift3d.run.feed.part_of`) are held out: prompts in one view, IoU over the others.
 
 The frozen encoder is that of a SAM 2.1 in transformers' form, whose decoder is the start; `--sam
-small` trains a small encoder along, for trials. The paper gives the losses and the prompts, not the
-optimiser, its rate, batch or steps: those are ours. Run the same command again to continue.
+small` trains a small encoder along, for trials, and attention starts by comparing places. The paper
+gives losses and prompts, not optimiser, rate, batch or steps: those are ours. Run again to go on.
 """
 
 from __future__ import annotations
@@ -48,7 +48,14 @@ from lift3d.networks.mvsam.training import (
     stacked,
     training_prompts,
 )
-from lift3d.networks.mvsam.weights import SMALL, counted, encoder_of, save, start_from
+from lift3d.networks.mvsam.weights import (
+    SMALL,
+    counted,
+    encoder_of,
+    save,
+    start_comparing,
+    start_from,
+)
 from lift3d.run.feed import part_of
 from lift3d.run.run import Run
 from lift3d.scene import Camera
@@ -80,18 +87,20 @@ def squared(
     """Stretched to a square, as SAM 2 does."""
     import cv2
 
-    def nearest(array: np.ndarray) -> np.ndarray:
-        rows = ((np.arange(side) + 0.5) * array.shape[0] / side).astype(int)
-        columns = ((np.arange(side) + 0.5) * array.shape[1] / side).astype(int)
-        return array[rows][:, columns]
-
-    large = [nearest(each) for each in masks]
+    large = [nearest(each, side) for each in masks]
     return Sample(
         cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA),
-        nearest(xyz).astype(np.float32),
-        None if confidence is None else nearest(confidence).astype(np.float32),
+        nearest(xyz, side).astype(np.float32),
+        None if confidence is None else nearest(confidence, side).astype(np.float32),
         [each for each in large if each.mean() >= LEAST],
     )
+
+
+def nearest(array: np.ndarray, side: int) -> np.ndarray:
+    """A square of `side` pixels."""
+    rows = ((np.arange(side) + 0.5) * array.shape[0] / side).astype(int)
+    columns = ((np.arange(side) + 0.5) * array.shape[1] / side).astype(int)
+    return array[rows][:, columns]
 
 
 class Runs:
@@ -229,19 +238,13 @@ def validate(
         samples = [runs.sample(each) for each in of_run]
         ids = [run.labels[name] for name in list(run.cameras)[: len(of_run)]]
         xyz = torch.from_numpy(np.stack([each.xyz for each in samples]))
-        pixels = normalised(PointMaps(xyz), config.low_share, config.statistics)
+        sure = [each.confidence for each in samples if each.confidence is not None]
+        known = torch.from_numpy(np.stack(sure)) if len(sure) == len(samples) else None
+        pixels = normalised(PointMaps(xyz, known), config.low_share, config.statistics)
         features = encoder(as_tensor([each.image for each in samples]).to(device))
         cells = features.image.shape[-1]
         tokens = Tokens(*(each.to(device) for each in per_cell(pixels, cells, cells, config.cell)))
-        side = runs.side
-        maps = np.stack(
-            [
-                each[((np.arange(side) + 0.5) * each.shape[0] / side).astype(int)][
-                    :, ((np.arange(side) + 0.5) * each.shape[1] / side).astype(int)
-                ]
-                for each in ids
-            ]
-        )
+        maps = np.stack([nearest(each, runs.side) for each in ids])
         for each in np.unique(maps[maps > 0]):
             size = (maps == each).mean((1, 2))
             shown = np.flatnonzero(size >= LEAST)
@@ -252,7 +255,7 @@ def validate(
             prompts = prompt_tokens(pixels, drawn, config.code)
             prompts = PromptTokens(*(part.to(device) for part in prompts))
             logits = network(features, tokens, prompts).logits
-            large = torch.nn.functional.interpolate(logits, (side, side), mode="bilinear")
+            large = torch.nn.functional.interpolate(logits, maps.shape[1:], mode="bilinear")
             found = (large[:, 0] > 0).cpu().numpy()
             for other in shown[shown != view]:
                 truth = maps[other] == each
@@ -294,9 +297,12 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
 
         sam, _ = load_sam(options.sam, local_files_only=False)
         start_from(network, sam)
+    else:
+        start_comparing(network)
     encoder = encoder_of(options.sam, config.width, sam)
     network, encoder = network.to(device).train(), encoder.to(device)
-    parts = [_part(each.name, options) for each in options.runs]
+    shares = (options.validation, 0.0, options.seed)
+    parts = [part_of(each.name, *shares) for each in options.runs]
     kept = [p for p, part in zip(options.runs, parts, strict=True) if part == "train"]
     held = [p for p, part in zip(options.runs, parts, strict=True) if part != "train"]
     data: list[Any] = [Runs(kept, encoder.side)] if kept else []
@@ -352,10 +358,6 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     return {"parameters": counted(network), "log": log}
 
 
-def _part(name: str, options: argparse.Namespace) -> str:
-    return part_of(name, options.validation, 0.0, options.seed)
-
-
 def main(given: Sequence[str] | None = None) -> None:
     """Train, and print the log."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -380,16 +382,14 @@ def main(given: Sequence[str] | None = None) -> None:
     if (options.sa1b is None) != (options.pointmaps is None):
         parser.error("--sa1b and --pointmaps belong together")
     options.out.mkdir(parents=True, exist_ok=True)
-    with_settings = {
-        k: str(v) for k, v in vars(options).items() if k not in ("out", "steps", "every")
-    }
+    told = {k: str(v) for k, v in vars(options).items() if k not in ("out", "steps", "every")}
     settings = options.out / "settings.json"
     if settings.is_file():
-        if load_json(settings) != with_settings:
+        if load_json(settings) != told:
             raise SystemExit(f"{settings} is of other settings; give another --out")
     else:
         with atomic(settings) as part:
-            part.write_text(json.dumps(with_settings, indent=1))
+            part.write_text(json.dumps(told, indent=1))
     print(json.dumps(train(options), indent=1))
     if distributed.is_initialized():
         distributed.destroy_process_group()

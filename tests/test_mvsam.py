@@ -10,10 +10,12 @@ from test_sam import tiny_sam2
 from tiny_export import lifted_run
 
 from lift3d.datasets.synthetic import SyntheticConfig
+from lift3d.geometry import unproject
 from lift3d.networks.mvsam.encoders import Sam2Encoder, SmallEncoder
 from lift3d.networks.mvsam.network import NOTHING, Masks, MvSam, PointCode, PromptTokens
 from lift3d.networks.mvsam.pointmaps import PointMaps, Tokens, normalised, per_cell
 from lift3d.networks.mvsam.predicting import Predictor
+from lift3d.networks.mvsam.predicting import _points as pointmaps_of
 from lift3d.networks.mvsam.sizes import MvSamConfig
 from lift3d.networks.mvsam.training import (
     LossConfig,
@@ -25,7 +27,7 @@ from lift3d.networks.mvsam.training import (
     stacked,
     training_prompts,
 )
-from lift3d.networks.mvsam.weights import counted, load, save, start_from
+from lift3d.networks.mvsam.weights import counted, load, save, start_comparing, start_from
 from lift3d.run.prompting import prompt_of
 from lift3d.scene import Prompt
 from lift3d.scene.errors import InputError
@@ -281,3 +283,42 @@ def test_a_tiny_training_goes_on_where_it_stopped(tmp_path, capsys):
         torch.testing.assert_close(each, other.state_dict()[key])
     with pytest.raises(SystemExit, match="other settings"):
         train_mvsam.main([*words, "--out", str(tmp_path / "b"), "--steps", "3", "--seed", "5"])
+
+
+@torch.no_grad()
+def test_without_sam_s_weights_attention_starts_as_a_kernel_of_distance(network):
+    start_comparing(network)
+    layer = network.decoder.transformer.layers[0]
+    attention = layer.cross_attn_image_to_token
+
+    def logit(a, b):
+        return attention.q_proj(network.code(a)) @ attention.k_proj(network.code(b))
+
+    a, b = torch.tensor([0.3, -0.2, 0.9]), torch.tensor([0.5, 0.1, 0.8])
+    move = torch.tensor([2.0, -1.0, 0.7])
+    torch.testing.assert_close(logit(a, b), logit(a + move, b + move), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(logit(a, a), torch.tensor(1.5**2 * 32 / 4))
+    assert logit(a, b) < logit(a, a + 0.1 * (b - a)) < logit(a, a)
+    # Every token that attends to itself alone comes out of self-attention as it was.
+    token = torch.randn(5, 32)
+    own = layer.self_attn
+    torch.testing.assert_close(own.o_proj(own.v_proj(token)), token)
+
+
+def test_a_prompt_in_a_scene_has_the_code_of_its_pixel_s_point(network):
+    scene = SyntheticConfig(views=3, width=256, height=256).read()
+    places = [unproject(view.camera, view.depth()) for view in scene.views]
+    known = np.concatenate([each[np.isfinite(each).all(-1)] for each in places])
+    column, row = 41, 200
+    expected = (places[1][row, column] - known.mean(0)) / known.std(0)
+    predictor = Predictor(network, SmallEncoder(32), "cpu")
+    xyz, sure = pointmaps_of(scene.views)
+    pixels = normalised(PointMaps(xyz, sure), 0.15)
+    objects = [{scene.views[1].name: prompt_of([(column, row)])}]
+    prompt = predictor._tokens(scene.views, objects, pixels)
+    torch.testing.assert_close(
+        prompt.xyz[0, 0], torch.from_numpy(expected).float(), rtol=1e-3, atol=1e-3
+    )
+    # With one pixel a cell the token there has the same code, so nothing lies between the two.
+    cell = per_cell(pixels, 256, 256).xyz[1, row, column]
+    torch.testing.assert_close(network.code(cell), network.code(prompt.xyz[0, 0]))

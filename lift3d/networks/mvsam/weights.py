@@ -1,4 +1,6 @@
-"""Weights of MV-SAM: one safetensors file, strictly read; SAM 2.1's decoder to start from."""
+"""Weights of MV-SAM: one safetensors file, strictly read; SAM 2.1's decoder to start from, or a
+start without it.
+"""
 
 from __future__ import annotations
 
@@ -94,6 +96,34 @@ def start_from(network: MvSam, sam: Any) -> None:
     }
     own = {key: each for key, each in network.state_dict().items() if key in state or _of_sam(key)}
     network.load_state_dict(fit(state, own, Path("SAM 2.1"), ADVICE), strict=False)
+
+
+@torch.no_grad()
+def start_comparing(network: MvSam, gain: float = 1.5) -> None:
+    """A start without SAM's weights, in which attention compares codes from the first step.
+
+    Queries and keys of every attention between tokens and image start alike: `gain` times the sines
+    and cosines of half of the frequencies. So a logit has a kernel of the distance of two places in
+    it (Rahimi and Recht 2007). Self-attention starts as the identity: SAM's first one has no
+    residual connection, and with random weights all tokens come out of it nearly alike.
+    """
+    width = network.config.width
+    identity = torch.eye(width)
+    sines = torch.arange(width // 4)
+    # Both parts of a frequency are neighbours, so they belong to one head.
+    channels = torch.stack([sines, sines + width // 2], 1).flatten()
+    transformer: Any = network.decoder.transformer
+    across = [transformer.final_attn_token_to_image]
+    for layer in transformer.layers:
+        across += [layer.cross_attn_token_to_image, layer.cross_attn_image_to_token]
+        own = layer.self_attn
+        for each in (own.q_proj, own.k_proj, own.v_proj, own.o_proj):
+            each.weight.copy_(identity)
+            each.bias.zero_()
+    for attention in across:
+        for each in (attention.q_proj, attention.k_proj):
+            each.weight.copy_(gain * identity[channels])
+            each.bias.zero_()
 
 
 def _of_sam(key: str) -> bool:
