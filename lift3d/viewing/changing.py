@@ -110,6 +110,7 @@ class Changing:
             "classify": lambda b: call(
                 edits.classify, value(b, "id", int), value(b, "class_name", str)
             ),
+            "colour": lambda b: call(edits.colour, value(b, "id", int), value(b, "colour", str)),
             "delete": lambda b: call(edits.delete, ids_of(b), to=value(b, "to", str)),
             "accept": lambda b: call(edits.accept, ids_of(b)),
             "lock": lambda b: call(edits.lock, ids_of(b)),

@@ -239,6 +239,7 @@ class Showing:
                     "views": each.views,
                     "confidence": round(each.confidence, 4),
                     "colour": palette[each.id],
+                    "chosen": each.colour,
                     "low": self._local(each.low),
                     "high": self._local(each.high),
                     "edited": bool(each.edited),
