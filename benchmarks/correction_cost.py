@@ -101,7 +101,9 @@ def main() -> None:
         taken = {plain: seconds_of(given.views, plain) for plain in (pair % 2 == 0, pair % 2 == 1)}
         ratios.append(taken[False] / taken[True])
         costs.append(taken[False] - taken[True])
-        print(f"without {taken[True]:.2f} s, with {taken[False]:.2f} s: {ratios[-1]:.4f}", flush=True)
+        print(
+            f"without {taken[True]:.2f} s, with {taken[False]:.2f} s: {ratios[-1]:.4f}", flush=True
+        )
     print(
         f"{given.views} views, {given.pairs} pairs: median ratio {statistics.median(ratios):.4f}, "
         f"from {min(ratios):.4f} to {max(ratios):.4f}; median cost {statistics.median(costs):.2f} s"

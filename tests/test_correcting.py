@@ -494,7 +494,10 @@ def test_the_command_edits_and_lists(run, capsys):
     assert named[a] == "the floor"
     assert b not in named
     lines = [json.loads(line) for line in (run.folder / "edits.jsonl").read_text().splitlines()]
-    assert [each["do"] for each in lines] == [*("merge", "split", "name"), *("class", "colour", "undo")]
+    assert [each["do"] for each in lines] == [
+        *("merge", "split", "name"),
+        *("class", "colour", "undo"),
+    ]
 
 
 @pytest.mark.parametrize(

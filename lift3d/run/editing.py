@@ -174,7 +174,7 @@ class Session:
         self._extents: dict[int, Extent] = {}
         self.warnings: list[str] = []
         self.seen = lru_cache(VIEWS_KEPT)(self._seen)
-        self._shown = lru_cache(SHOWN_KEPT)(self._show)
+        self.shown = lru_cache(SHOWN_KEPT)(self._show)
 
     @property
     def folder(self) -> Path:
@@ -353,7 +353,7 @@ class Session:
             state = self._now().state
             automatic = read_label_map(automatic_map(self._files, self.view(view).name))
             return corrected_map(
-                state, Fates.of(state), self.view(view), automatic, lambda: self._shown(view)
+                state, Fates.of(state), self.view(view), automatic, lambda: self.shown(view)
             )
 
     def since(self, revision: int) -> Update:

@@ -40,6 +40,7 @@ class App {
       },
       this.store,
     );
+    this.picture.cloudLabels = () => this.cloud.labels;
     this.objects = new Objects(this);
     this.queue = new Queue(this);
     this.history = new History(this);
@@ -295,6 +296,7 @@ class App {
     this.before = { places, labels: places.map((place) => cloud.labels[place]) };
     cloud.relabel(places, labels);
     this.repaint();
+    this.picture.fetchPlaces();
     this.later();
   }
 
@@ -303,6 +305,7 @@ class App {
     this.cloud.relabel(this.before.places, this.before.labels);
     this.before = null;
     this.store.preview.clear();
+    this.picture.later();
     if (paint) this.repaint();
   }
 

@@ -142,9 +142,12 @@ export function onPicture(app) {
   const { frame } = picture.parts;
   let last = null;
   let began = null;
+  let cut = null; // the pixel where a line across an object begins
+  const far = (event) => Math.hypot(event.clientX - began[0], event.clientY - began[1]) >= STILL;
 
   frame.addEventListener("pointermove", (event) => {
     const pixel = picture.pixel(event);
+    if (cut && pixel && far(event)) app.tool.cutPicture(cut, pixel, false);
     store.hover(picture.idAt(pixel));
     if (app.tool.hoverPicture) {
       app.tool.hoverPicture(pixel);
@@ -170,7 +173,9 @@ export function onPicture(app) {
   frame.addEventListener("pointerdown", (event) => {
     began = [event.clientX, event.clientY];
     const pixel = picture.pixel(event);
-    if (event.button !== 0 || event.shiftKey || !app.tool.paint || !pixel) return;
+    if (event.button !== 0 || event.shiftKey || !pixel) return;
+    if (app.tool.cutPicture) cut = pixel;
+    if (!app.tool.paint) return;
     frame.setPointerCapture(event.pointerId);
     last = pixel;
     app.tool.paint(pixel, pixel, false, event);
@@ -182,7 +187,10 @@ export function onPicture(app) {
       last = null;
       return;
     }
-    if (!began || !pixel || Math.hypot(event.clientX - began[0], event.clientY - began[1]) >= STILL) return;
+    const line = cut;
+    cut = null;
+    if (!began || !pixel) return;
+    if (far(event)) return line && app.tool.cutPicture(line, pixel, true);
     if (event.button === 2) return app.tool.undoClick();
     if (event.button !== 0) return;
     picture.mark = pixel;
