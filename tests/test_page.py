@@ -200,6 +200,39 @@ def test_a_colour_is_chosen_and_taken_back(page, run):
     assert [edit["do"] for edit in lines(run)] == ["colour", "colour"]
 
 
+class Chairs:
+    """Everything in a picture is like a chair, and a little like a stool."""
+
+    def names(self, names):
+        rows = {"chair": (1, 0), "stool": (0.8, 0.6)}
+        return np.array([rows.get(each, (0, 1)) for each in names], np.float32)
+
+    def masks(self, image, masks):
+        return np.tile(np.float32([1, 0]), (len(masks.stack), 1))
+
+
+def test_a_name_that_the_pictures_propose_is_taken_by_a_click(run, browser):
+    with served(run, scorer=Chairs()) as client:
+        page = Page(browser, client.server.address)
+        each = large(page, 1)[0]
+        page.until(f"lift3d.store.objects.get({each}).guesses.length")
+        row = page.js(f"document.querySelector('#objects li[data-id=\"{each}\"]').textContent")
+        assert f"object {each}chair?" in row
+        page.select(each)
+        page.press("r")
+        buttons = page.js(
+            "[...document.querySelectorAll('#naming-guesses button')].map((b) => b.textContent)"
+        )
+        assert buttons == ["chair", "stool"]
+        page.page.click("#naming-guesses button:nth-child(2)")
+        page.edited(lambda: page.press("Enter"))
+        assert [edit["name"] for edit in lines(run)] == ["stool"]
+        assert "chair?" not in page.js(
+            f"document.querySelector('#objects li[data-id=\"{each}\"]').textContent"
+        )
+        page.close()
+
+
 def test_a_line_across_an_object_in_the_picture_cuts_it_and_shows_both_parts(page, run):
     page.view(2)
     labels = np.array(page.js("[...lift3d.picture.labels]")).reshape(72, 96)
@@ -281,6 +314,7 @@ def test_the_lasso_leaves_out_what_is_locked_or_hidden(page, run):
     page.press("t", "o")
     _, _, width, height = page.box("cloud")
     assert lasso(page, (2, 2, width - 2, height - 2)) > 0
+    page.until("document.getElementById('hint').textContent.includes(' views · Enter')")
     kept = page.js(
         "[...new Set([...lift3d.tool.taken].map((i) => lift3d.before.labels"
         "[lift3d.before.places.indexOf(i)]))]"

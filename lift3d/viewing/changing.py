@@ -152,6 +152,10 @@ class Changing:
             under = edits.under(*self._painted(body))
             shown = self.session.seen.views_of_points(under)
             return json_answer({"parts": [self._part(under)], "shown": shown})
+        if do == "select":
+            chosen = self._points(body)
+            shown = self.session.seen.views_of_points(chosen)
+            return json_answer({"count": len(chosen), "shown": shown})
         if do == "prepare":
             edits.prepare_split(value(body, "id", int))
             return json_answer({"parts": []})

@@ -164,8 +164,15 @@ class App {
     if (told.people) this.store.people = told.people;
     if (told.clicks) this.ahead.take(told.clicks);
     if (told.text && told.person !== person) this.say(`${told.who}: ${told.text}`);
-    if (told.again || told.revision > this.store.revision) await this.catchUp();
+    const edited = told.revision > this.store.revision;
+    if (told.again && !edited) await this.still(); // the list made anew would stop the turn
+    if (told.again || edited) await this.catchUp();
     this.store.tell("bar");
+  }
+
+  /** Wait until the cloud does not move. */
+  async still() {
+    while (this.cloud.moving) await pause(100);
   }
 
   async online(there) {

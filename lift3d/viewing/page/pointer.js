@@ -1,6 +1,8 @@
 // Mouse and touch on the cloud and on the picture.
 // @ts-check
 
+import { thumbnails } from "./thumbnails.js";
+
 const STILL = 4; // pixels that a click may move
 const SETTLE = 160; // milliseconds without movement after which everything is drawn
 
@@ -21,9 +23,11 @@ export function onCloud(app) {
   };
   const moved = () => {
     cloud.moving = true;
+    thumbnails.hold(true);
     clearTimeout(settle);
     settle = setTimeout(() => {
       cloud.rest();
+      thumbnails.hold(false);
     }, SETTLE);
     cloud.wake();
   };
