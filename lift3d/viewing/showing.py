@@ -85,10 +85,6 @@ class Showing:
         threading.Thread(target=self._prepare, daemon=True).start()
 
     def _prepare(self) -> None:
-        import numba
-
-        # Of this thread alone: without a graphics card the browser draws on the other cores.
-        numba.set_num_threads(max(1, numba.get_num_threads() // 2))
         edits = self.edits
         for number in range(self.packed.chunks):  # all this before a browser has started
             self.packed.fixed(number)
