@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from lift3d.correction.agreement import Agreement, Sampled
-from lift3d.correction.clicks.place import Place
 from lift3d.correction.doubts import Doubtful, Known, to_look_at
 from lift3d.correction.joins import JoinTree
 from lift3d.correction.maps import mask_of_points
@@ -177,13 +176,7 @@ class Looking(Session):
     def prepare_click(self) -> None:
         """Compute what the first click in a picture would wait for: what every view sees."""
         with self._placing:
-            _ = self._place
-
-    @cached_property
-    def _place(self) -> Place:
-        from lift3d.run.prompting import of_run
-
-        return of_run(self._run).place
+            _ = self._run.clickable
 
     def propose_click(
         self,
@@ -199,7 +192,7 @@ class Looking(Session):
         """
         self.view(view)
         self.prepare_click()
-        place = self._place
+        place = self._run.clickable.place
         place.label = self.label
         pixels = np.asarray(xy, np.float64).reshape(-1, 2)
         on_it = np.asarray(positive, bool).reshape(-1)
