@@ -146,12 +146,12 @@ export function onPicture(app) {
   const { frame } = picture.parts;
   let last = null;
   let began = null;
-  let cut = null; // the pixel where a line across an object begins
+  let cut = null; // the pixels where a line across an object begins and ends
   const far = (event) => Math.hypot(event.clientX - began[0], event.clientY - began[1]) >= STILL;
 
   frame.addEventListener("pointermove", (event) => {
     const pixel = picture.pixel(event);
-    if (cut && pixel && far(event)) app.tool.cutPicture(cut, pixel, false);
+    if (cut && pixel && far(event)) app.tool.cutPicture?.(cut[0], (cut[1] = pixel), false);
     store.hover(picture.idAt(pixel));
     if (app.tool.hoverPicture) {
       app.tool.hoverPicture(pixel);
@@ -178,9 +178,12 @@ export function onPicture(app) {
     began = [event.clientX, event.clientY];
     const pixel = picture.pixel(event);
     if (event.button !== 0 || event.shiftKey || !pixel) return;
-    if (app.tool.cutPicture) cut = pixel;
-    if (!app.tool.paint) return;
-    frame.setPointerCapture(event.pointerId);
+    if (!app.tool.paint && !app.tool.cutPicture) return;
+    frame.setPointerCapture(event.pointerId); // it may end outside
+    if (app.tool.cutPicture) {
+      cut = [pixel, null];
+      return;
+    }
     last = pixel;
     app.tool.paint(pixel, pixel, false, event);
   });
@@ -193,8 +196,8 @@ export function onPicture(app) {
     }
     const line = cut;
     cut = null;
-    if (!began || !pixel) return;
-    if (far(event)) return line && app.tool.cutPicture(line, pixel, true);
+    if (line?.[1]) return app.tool.cutPicture?.(...line, true); // not where Esc has left the tool
+    if (!began || !pixel || far(event)) return;
     if (event.button === 2) return app.tool.undoClick();
     if (event.button !== 0) return;
     picture.mark = pixel;
