@@ -1,9 +1,11 @@
 """What corrections are worth, and that nothing of them is lost: numbers on a run with a truth.
 
 python benchmarks/corrections.py RUN [--checks split tree click follow undo voxel]
+python benchmarks/corrections.py RUN --checks click --truth DATA/real_truth/SCAN [--every 2]
 
 RUN is a finished run whose scene has a true surface and true ids per picture, such as that of
-`lift3d demo`; `follow`, `undo` and `voxel` need no truth and take any run. It is copied; the copy
+`lift3d demo`, or, for `tree` and `click`, of a real scan with a truth.ply; its true masks are drawn
+from the points. `follow`, `undo` and `voxel` need no truth and take any run. It is copied; the copy
 is edited as a person would, with the truth in place of eyes:
 
 split    one click per true object in each object that holds several; over the surface
@@ -17,6 +19,7 @@ voxel    30 edits found again in a cloud of other points, 2 cm a voxel
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import tempfile
 import time
@@ -26,8 +29,10 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from plyfile import PlyData
 from scipy.spatial import cKDTree
 
+from lift3d.association.assignments import nearest_known
 from lift3d.evaluation.scores import nearest_points, score
 from lift3d.evaluation.truth import Truth
 from lift3d.run.edits import Edits
@@ -42,6 +47,10 @@ SMALLEST = 50
 """Points of a true object that is counted."""
 HELD = 0.5
 """Least share of a true object's points in an object for it to be one of several there."""
+REACH = 0.03
+"""A point takes the label of a true point at most this far, in metres, of a real scan."""
+STRUCTURE = ("wall", "floor", "ceiling")
+"""Classes of a real scan that do not count."""
 SHOWN = 400
 """Pixels of a true object in the picture that is clicked."""
 
@@ -49,13 +58,16 @@ SHOWN = 400
 class TrueMasks(Segmenter):
     """The true mask under the first click."""
 
+    def __init__(self, case: Case) -> None:
+        self._true_map = case.true_map
+
     def segment(self, view: View) -> Masks:
         """All true masks."""
-        return Masks.from_label_map(_true_map(view))
+        return Masks.from_label_map(self._true_map(view))
 
     def prompt(self, view: View, prompts: Sequence[Prompt]) -> Masks:
         """The true mask under the first positive click of each prompt."""
-        truth = _true_map(view)
+        truth = self._true_map(view)
         stack = []
         for each in prompts:
             column, row = np.round(each.xy[each.positive][0]).astype(int)
@@ -63,17 +75,17 @@ class TrueMasks(Segmenter):
         return Masks(np.array(stack), np.full(len(stack), 0.95, np.float32))
 
 
-def _true_map(view: View) -> LabelMap:
-    found = view.instances()
-    assert found is not None
-    return found
-
-
 class Case:
-    """A copy of a run, and the true object of each of its points, where the scene has a truth."""
+    """A copy of a run, and the true object of each of its points, where there is a truth."""
 
-    def __init__(self, source: Path, folder: Path) -> None:
+    every = 1
+    """One object in so many is clicked."""
+
+    def __init__(self, source: Path, folder: Path, truth: Path | None = None) -> None:
+        """`truth`: a folder with truth.ply and classes.json, for a scene that has none."""
         shutil.copytree(source, folder)
+        self._given = truth
+        self._maps: dict[str, LabelMap] = {}
         self.run = Run.open(folder)
         self.scene = self.run.whole_scene
         self.run = Run(folder, scene=self.scene)
@@ -92,10 +104,32 @@ class Case:
     @cached_property
     def true(self) -> np.ndarray:
         """The true object of each point; 0 none."""
+        if self._given is not None:
+            vertex = PlyData.read(str(self._given / "truth.ply"))["vertex"]
+            known = np.stack([vertex[axis] for axis in "xyz"], 1)
+            far, nearest = cKDTree(known).query(self.run.points.xyz)
+            true = np.where(far <= REACH, np.asarray(vertex["label"], np.int32)[nearest], 0)
+            words = json.loads((self._given / "classes.json").read_text())
+            parts = [int(each) for each, word in words.items() if word in STRUCTURE]
+            return np.where(np.isin(true, parts), 0, true)
         surface = self.surface
         nearest = nearest_points(surface, self.run.points.xyz, self.scene.metric)
         true = np.where(nearest >= 0, surface.instance[nearest], 0)
         return np.where(np.isin(surface.semantic[nearest], self.scene.void_classes), 0, true)
+
+    def true_map(self, view: View) -> LabelMap:
+        """The true object of each pixel: that of the scene, or of the point that it shows."""
+        if self._given is None:
+            found = view.instances()
+            assert found is not None
+            return found
+        if view.name not in self._maps:
+            seen = self.run.edits.shown(view.name)
+            shown = np.zeros((view.camera.height, view.camera.width), np.int32)
+            shown[seen.row, seen.column] = self.true[seen.point] + 1
+            nearest = nearest_known(shown, np.ones(shown.shape, bool))[0] - 1
+            self._maps[view.name] = nearest.reshape(shown.shape).astype(np.int32)
+        return self._maps[view.name]
 
     @cached_property
     def ids(self) -> list[int]:
@@ -196,7 +230,7 @@ def click(case: Case) -> None:
     edits = case.run.edits
     largest: dict[int, tuple[int, str, tuple[float, float]]] = {}
     for view in case.scene.views:
-        truth = _true_map(view)
+        truth = case.true_map(view)
         for each in np.intersect1d(np.unique(truth), case.ids).tolist():
             inside = truth == each
             count = int(inside.sum())
@@ -207,16 +241,18 @@ def click(case: Case) -> None:
                 row, column = np.unravel_index(int(depth.argmax()), depth.shape)
                 largest[each] = (count, view.name, (float(column), float(row)))
     found, first, seconds = [], [], []
-    for each, (_, view_name, xy) in largest.items():
+    edits.prepare_click()
+    for each, (_, view_name, xy) in list(largest.items())[:: case.every]:
         inside = case.true == each
         began = time.perf_counter()
-        proposals = list(edits.propose_click(view_name, [xy], [True], TrueMasks()))
+        proposals = list(edits.propose_click(view_name, [xy], [True], TrueMasks(case)))
         seconds.append(time.perf_counter() - began)
         for kept, proposal in ((first, proposals[0]), (found, proposals[-1])):
             own = np.zeros(len(inside), bool)
             own[proposal.points] = True
             kept.append(iou(own, inside))
-    automatic = [best_iou(case.true == each, edits.automatic) for each in largest]
+    clicked = list(largest)[:: case.every]
+    automatic = [best_iou(case.true == each, edits.automatic) for each in clicked]
     print(
         f"click: {len(found)} objects, one click each with true masks: mean IoU "
         f"{np.mean(found):.3f} (one view {np.mean(first):.3f}, automatic "
@@ -367,10 +403,14 @@ CHECKS = {each.__name__: each for each in (split, tree, click, follow, undo, vox
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("run", type=Path)
+    parser.add_argument("--truth", type=Path, help="truth.ply and classes.json of a real scan")
+    parser.add_argument("--every", type=int, default=1, help="`click`: only every so many objects")
     parser.add_argument("--checks", nargs="*", choices=CHECKS, default=list(CHECKS))
     given = parser.parse_args()
     for name in given.checks:
         with tempfile.TemporaryDirectory() as place:
             began = time.perf_counter()
-            CHECKS[name](Case(given.run, Path(place) / "run"))
+            case = Case(given.run, Path(place) / "run", given.truth)
+            case.every = given.every
+            CHECKS[name](case)
             print(f"({name}: {time.perf_counter() - began:.0f} s)", flush=True)

@@ -451,6 +451,26 @@ def test_a_missing_or_changed_file_of_an_edit_is_a_doubt_that_says_so(run, name)
     assert not Run.open(run.folder).edits.doubts
 
 
+def test_an_object_has_the_colour_that_a_person_gave_it_until_that_is_taken_back(run):
+    edits = run.edits
+    a, b = (each.id for each in by_size(edits)[:2])
+    before = edits.palette
+    edits.colour(a, "#2F80ED")
+    assert edits.palette == {**before, a: (47, 128, 237)}
+    edits.write()
+    listed = {each["id"]: each["colour"] for each in run.instances["instances"]}
+    assert listed[a] == "#2f80ed"
+    assert listed[b] == "#{:02x}{:02x}{:02x}".format(*before[b])
+    with pytest.raises(InputError, match="has that colour already"):
+        edits.colour(a, "#2f80ed")
+    with pytest.raises(InputError, match="'blue' is no colour"):
+        edits.colour(b, "blue")
+    edits.merge([a, b], into=a)
+    assert edits.palette[a] == (47, 128, 237)
+    edits.colour(a, "")
+    assert edits.palette[a] == before[a]
+
+
 def test_the_command_edits_and_lists(run, capsys):
     folder = str(run.folder)
     a, b, c = (each.id for each in by_size(run.edits)[:3])
@@ -460,6 +480,7 @@ def test_the_command_edits_and_lists(run, capsys):
         ("split", str(a), "--at", first, "--at", second),
         ("name", str(a), "the", "floor"),
         ("class", str(a), "2"),
+        ("colour", str(a), "#2F80ED"),
         ("undo",),
     ):
         assert main(["edit", folder, *words]) == 0, capsys.readouterr().err
@@ -468,12 +489,15 @@ def test_the_command_edits_and_lists(run, capsys):
     shown = capsys.readouterr().out
     assert f"merge {b} and {c} into {c}" in shown
     assert "(undone)" in shown
-    assert "3 edits by 1 person" in shown
+    assert "4 edits by 1 person" in shown
     named = {each.id: each.name for each in Run.open(run.folder).objects}
     assert named[a] == "the floor"
     assert b not in named
     lines = [json.loads(line) for line in (run.folder / "edits.jsonl").read_text().splitlines()]
-    assert [each["do"] for each in lines] == ["merge", "split", "name", "class", "undo"]
+    assert [each["do"] for each in lines] == [
+        *("merge", "split", "name"),
+        *("class", "colour", "undo"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.run.lift import lift
 from lift3d.run.run import Run
 from lift3d.run.settings import LiftConfig
-from lift3d.scene import Masks
+from lift3d.scene import Masks, Prompt
 from lift3d.scene.errors import InputError
 from lift3d.scene.labelmaps import read_label_map, write_label_map
 from lift3d.scene.protocols import Segmenter
@@ -245,6 +245,15 @@ def test_a_click_in_a_picture_is_carried_to_other_views_and_kept_with_its_prompt
     again = Run.open(run.folder).edits  # without any segmenter
     assert np.array_equal(again.points_of(new), last.points)
     assert run.edits.label_map(view)[int(xy[1]), int(xy[0])] == new
+
+
+def test_a_click_of_the_page_in_all_views_is_what_run_prompt_gives(run):
+    run = Run(run.folder, scene=run.whole_scene)
+    view, xy, _ = clicked(run)
+    *_, last = run.edits.propose_click(view, [xy], [True], TrueMasks(), views=99)
+    found = run.prompt({view: Prompt(np.array([xy]), np.array([True]))}, TrueMasks())
+    np.testing.assert_array_equal(last.points, found.points())
+    assert set(last.masks) == {view, *found.answer.asked[0]}
 
 
 def test_a_click_on_nothing_is_refused(run):

@@ -185,6 +185,84 @@ def test_a_name_and_a_class_are_typed(page, run):
     assert {edit["do"] for edit in lines(run)} == {"name", "class"}
 
 
+def test_a_colour_is_chosen_and_taken_back(page, run):
+    each = large(page, 1)[0]
+    before = page.js(f"lift3d.store.objects.get({each}).colour")
+    page.select(each)
+    page.press("r")
+    page.page.fill("#naming-colour", "#12ab34")
+    page.edited(lambda: page.page.click("#naming-yes"))
+    assert page.js(f"lift3d.store.colour({each})") == [0x12, 0xAB, 0x34]
+    page.press("r")
+    page.page.check("#naming-own")
+    page.edited(lambda: page.page.click("#naming-yes"))
+    assert page.js(f"lift3d.store.colour({each})") == before
+    assert [edit["do"] for edit in lines(run)] == ["colour", "colour"]
+
+
+class Chairs:
+    """Everything in a picture is like a chair, and a little like a stool."""
+
+    def names(self, names):
+        rows = {"chair": (1, 0), "stool": (0.8, 0.6)}
+        return np.array([rows.get(each, (0, 1)) for each in names], np.float32)
+
+    def masks(self, image, masks):
+        return np.tile(np.float32([1, 0]), (len(masks.stack), 1))
+
+
+def test_a_name_that_the_pictures_propose_is_taken_by_a_click(run, browser):
+    with served(run, scorer=Chairs()) as client:
+        page = Page(browser, client.server.address)
+        each = large(page, 1)[0]
+        page.until(f"lift3d.store.objects.get({each}).guesses.length")
+        row = page.js(f"document.querySelector('#objects li[data-id=\"{each}\"]').textContent")
+        assert f"object {each}chair?" in row
+        page.select(each)
+        page.press("r")
+        buttons = page.js(
+            "[...document.querySelectorAll('#naming-guesses button')].map((b) => b.textContent)"
+        )
+        assert buttons == ["chair", "stool"]
+        page.page.click("#naming-guesses button:nth-child(2)")
+        page.edited(lambda: page.press("Enter"))
+        assert [edit["name"] for edit in lines(run)] == ["stool"]
+        assert "chair?" not in page.js(
+            f"document.querySelector('#objects li[data-id=\"{each}\"]').textContent"
+        )
+        page.close()
+
+
+def test_a_line_across_an_object_in_the_picture_cuts_it_and_shows_both_parts(page, run):
+    page.view(2)
+    labels = np.array(page.js("[...lift3d.picture.labels]")).reshape(72, 96)
+    largest = int(np.bincount(labels[labels > 0]).argmax())
+    columns = np.nonzero(labels == largest)[1]
+    middle = int(np.median(columns))
+    page.page.click(f'#objects li[data-id="{largest}"]')
+    page.view(2)
+    page.page.click('.modes [data-tool="split"]')
+    page.page.mouse.move(*page.in_picture((middle, 1)))
+    page.page.mouse.down()
+    page.page.mouse.move(*page.in_picture((middle, 70)), steps=4)
+    page.page.mouse.up()
+    page.until("lift3d.tool.counts?.length === 2")
+    page.settled()
+    page.until("lift3d.picture.placesOf === 2")
+    assert lines(run) == []
+    parts = page.js("[...lift3d.store.preview.keys()]")
+    shown = np.array(page.js("[...lift3d.picture.shownLabels]")).reshape(72, 96)
+    sides = [np.nonzero(shown == each)[1] for each in parts]
+    assert all(len(each) > 20 for each in sides)
+    left, right = sorted(sides, key=lambda each: float(each.mean()))
+    assert left.max() <= middle + 2
+    assert right.min() >= middle - 2
+    page.edited(lambda: page.press("Enter"))
+    edit = lines(run)[0]
+    assert (edit["do"], edit["ids"], edit["tool"]) == ("split", [largest], "plane")
+    assert page.js("lift3d.picture.line") is None
+
+
 def test_delete_makes_points_unlabelled(page, run):
     each = large(page, 1)[0]
     count = page.js(f"lift3d.store.objects.get({each}).points")
@@ -236,6 +314,7 @@ def test_the_lasso_leaves_out_what_is_locked_or_hidden(page, run):
     page.press("t", "o")
     _, _, width, height = page.box("cloud")
     assert lasso(page, (2, 2, width - 2, height - 2)) > 0
+    page.until("document.getElementById('hint').textContent.includes(' views · Enter')")
     kept = page.js(
         "[...new Set([...lift3d.tool.taken].map((i) => lift3d.before.labels"
         "[lift3d.before.places.indexOf(i)]))]"

@@ -1,5 +1,6 @@
 """The page's server: who may ask, what is refused, and what it says about odd runs."""
 
+import base64
 import contextlib
 import http.client
 import json
@@ -296,6 +297,42 @@ def test_pictures_and_labels_of_a_view(client, lifted):
         assert (status, headers["Content-Type"]) == (200, f"image/{kind}")
 
 
+def test_the_page_learns_which_point_each_pixel_shows(client, lifted):
+    run = Run.open(lifted)
+    _, _, body = client.ask("/view/2/points")
+    labels = run.labels[list(run.cameras)[2]]
+    places = np.frombuffer(zlib.decompress(body), np.uint32).reshape(labels.shape)
+    order = np.random.default_rng(0).permutation(len(run.points))
+    shown = places > 0
+    assert shown.mean() > 0.9
+    label = run.cloud.instance[order[places[shown].astype(int) - 1]]
+    assert (label == labels[shown]).mean() > 0.9
+
+
+def test_a_line_in_a_picture_is_the_plane_through_its_camera(client, lifted):
+    run = Run.open(lifted)
+    name = list(run.cameras)[1]
+    seen = run.edits.seen(name)
+    which = int(np.bincount(run.cloud.instance[seen.point])[1:].argmax()) + 1
+    height = len(run.labels[name])
+    middle = int(np.median(seen.column[run.cloud.instance[seen.point] == which]))
+    line = [[middle, 0], [middle, height - 1]]
+    status, found = client.post("/api/preview", do="cut", id=which, view=1, line=line)
+    assert status == 200
+    order = np.random.default_rng(0).permutation(len(run.points))
+    column = np.full(len(run.points), -1)
+    column[seen.point] = seen.column
+    sides = [
+        column[order[np.frombuffer(base64.b64decode(part["points"]), np.uint32)]]
+        for part in found["parts"]
+    ]
+    left, right = sorted((side[side >= 0] for side in sides), key=lambda each: float(each.mean()))
+    assert left.max() <= middle + 1
+    assert right.min() >= middle - 1
+    for wrong in ([[24, 0]], [[24, 0], [24, 0]], [[24, 0], ["a", 1]]):
+        assert client.post("/api/preview", do="cut", id=which, view=1, line=wrong)[0] == 400
+
+
 def test_a_pixel_leads_to_a_point_and_the_point_back_to_the_pixel(client):
     found = client.get("/api/at?view=1&x=30&y=25")
     assert found["id"] > 0
@@ -457,6 +494,54 @@ def test_a_click_in_a_picture_is_carried_to_other_views_step_by_step(lifted, tmp
         assert client.post("/api/propose", view=99, xy=[pixel], positive=[True])[0] == 404
         assert client.post("/api/propose", view=0, xy=[[1]], positive=[True])[0] == 400
         assert client.post("/api/propose", more="77")[0] == 422
+
+
+class Chairs:
+    """Everything in a picture is like a chair, and a little like a stool."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def names(self, names):
+        rows = {"chair": (1, 0, 0), "stool": (0.8, 0.6, 0), "spaceship": (0.9, 0.43, 0)}
+        return np.array([rows.get(each, (0, 0, 1)) for each in names], np.float32)
+
+    def masks(self, image, masks):
+        assert masks.stack.any()
+        self.asked += 1
+        return np.tile(np.float32([1, 0, 0]), (len(masks.stack), 1))
+
+
+def test_names_are_proposed_where_there_is_clip_and_follow_edits(lifted, tmp_path):
+    scorer = Chairs()
+    with served(lifted, tmp_path / "run", scorer=scorer) as client:
+        client.prepared()
+
+        def guesses(fits):
+            end = time.monotonic() + 60
+            while not fits(found := client.get("/api/state")["objects"]):
+                assert time.monotonic() < end, found
+                time.sleep(0.02)
+            return {each["id"]: each["guesses"] for each in found}
+
+        found = guesses(lambda objects: all(each["guesses"] for each in objects))
+        assert all([word for word, _ in each] == ["chair", "stool"] for each in found.values())
+        assert scorer.asked <= 3 * len(found)
+        first, second, third = list(found)[:3]
+        asked = scorer.asked
+        client.edit("name", id=first, name="spaceship")
+        told = ["chair", "spaceship", "stool"]
+        guesses(
+            lambda all_: all([w for w, _ in e["guesses"]] == told for e in all_ if e["id"] != first)
+        )
+        assert scorer.asked == asked  # no object is another one
+        client.edit("merge", ids=[second, third], into=second)
+        end = time.monotonic() + 60
+        while scorer.asked == asked:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+    with served(lifted, tmp_path / "other") as client:
+        assert not any(each["guesses"] for each in client.get("/api/state")["objects"])
 
 
 def listening(client):

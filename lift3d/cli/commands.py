@@ -124,6 +124,9 @@ class View:
     segmentation: Choice = field(default_factory=segmentation.BACKENDS["regions"])
     """What is asked about a click in a picture, such as sam. `regions`, the default, is not: its
     masks are surfaces. Then, and for clicks in the cloud, the tree of joins answers."""
+    clip: str | None = None
+    """A CLIP or SigLIP as in `lift3d click --clip`: it proposes names for the objects, by what the
+    pictures show of them."""
     window: bool = False
     """Open3D's window instead of the page: cloud by object, colour or score, and cameras."""
     screenshot: Path | None = None
@@ -144,7 +147,15 @@ class View:
             return
         from lift3d.viewing.serving import serve
 
-        serve(self.folder, self.host, self.port, self.read_only, self.browser, self.segmentation)
+        serve(
+            self.folder,
+            self.host,
+            self.port,
+            self.read_only,
+            self.browser,
+            self.segmentation,
+            self.clip,
+        )
 
 
 @dataclass(frozen=True)

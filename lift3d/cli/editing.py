@@ -94,6 +94,12 @@ def _class(edits: Edits, asked: Asked) -> Any:
     return edits.classify(asked.first(), " ".join(asked.words[1:]), asked.who)
 
 
+def _colour(edits: Edits, asked: Asked) -> Any:
+    if len(asked.words) not in (1, 2):
+        raise InputError("expected: colour OBJECT #rrggbb; without a colour it gets its own again")
+    return edits.colour(asked.first(), "".join(asked.words[1:]), asked.who)
+
+
 def _assign(edits: Edits, asked: Asked) -> Any:
     if len(asked.words) not in (2, 3):
         raise InputError("expected: assign VIEW MASK OBJECT; OBJECT is an id or `new`")
@@ -124,6 +130,7 @@ VERBS: Mapping[str, Callable[[Edits, Asked], Any]] = {
     "split": _split,
     "name": _name,
     "class": _class,
+    "colour": _colour,
     "delete": _delete,
     "assign": _assign,
     "paint": _paint,

@@ -20,7 +20,7 @@ from lift3d.scene.storage import remove
 
 KINDS = (
     *("merge", "split", "select", "paint", "assign", "delete"),
-    *("name", "class", "accept", "lock", "unlock"),
+    *("name", "class", "colour", "accept", "lock", "unlock"),
     *("settle", "undo", "redo"),
 )
 """What an edit may do."""
@@ -120,6 +120,7 @@ class Edit:
             "delete": f"delete {ids}" + (f": to object {self.into}" if self.into else ""),
             "name": f"name {ids}: {more.get('name') or 'no name'}",
             "class": f"class of {ids}: {more.get('class') or 'none'}",
+            "colour": f"colour of {ids}: {more.get('colour') or 'its own again'}",
             "accept": f"accept {ids}",
             "lock": f"lock {ids}",
             "unlock": f"unlock {ids}",

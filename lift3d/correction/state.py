@@ -14,6 +14,9 @@ from lift3d.correction.places import AGREE, SAME, Finder, PointSet
 from lift3d.correction.stored import OBJECTS, PIXELS, POINTS, Unfit, file_of, stored
 from lift3d.geometry.visibility import cloud_spacing
 from lift3d.scene import NO_OFFSET, LabelledPoints
+from lift3d.scene.colours import Palette
+from lift3d.scene.errors import InputError
+from lift3d.scene.palette import hex_colour, rgb_of
 
 MOST_CONFIDENT = 0.9
 """Largest confidence of an object made by an edit. With 1 for all parts of 5 divided objects of the
@@ -32,6 +35,8 @@ class Properties:
     automatic: bool = True
     name: str = ""
     class_name: str = ""
+    colour: str = ""
+    """As #rrggbb, where a person chose one."""
     edited: tuple[int, ...] = ()
     """Numbers of the edits that changed it."""
     reviewed: bool = False
@@ -108,6 +113,11 @@ class State:
         return replace(
             self.cloud, instance=self.label.copy(), score=self.score.copy(), semantic=semantic
         )
+
+    def with_chosen(self, palette: Palette) -> Palette:
+        """A palette with the colours that a person chose in the place of its own."""
+        chosen = {each: rgb_of(own.colour) for each, own in self.objects.items() if own.colour}
+        return {**palette, **chosen}
 
     def number(self, edit: Edit, each: int) -> int:
         """The number of a new object that `edit` recorded as `each`; always one that is free."""
@@ -432,6 +442,14 @@ def _class(on: _Applying) -> Moves:
     return on.change(on.ids(), class_name=str(on.edit.details.get("class", "")))
 
 
+def _colour(on: _Applying) -> Moves:
+    colour = str(on.edit.details.get("colour", ""))
+    try:
+        return on.change(on.ids(), colour=hex_colour(colour) if colour else "")
+    except InputError as error:
+        raise Unfit(str(error)) from error
+
+
 def _accept(on: _Applying) -> Moves:
     return on.change(on.ids(), reviewed=True)
 
@@ -453,6 +471,7 @@ _APPLY: dict[str, Callable[[_Applying], Moves]] = {
     "delete": _delete,
     "name": _name,
     "class": _class,
+    "colour": _colour,
     "accept": _accept,
     "lock": _lock,
     "unlock": _unlock,

@@ -151,7 +151,7 @@ def write_corrected(
     with fresh_folder(layout.labels) as part:
         if applied:
             seen = _write_maps(part, layout, state, views, tick)
-            palette = distinct_colours(cloud, state.objects, palette)
+            palette = state.with_chosen(distinct_colours(cloud, state.objects, palette))
         else:
             seen = {each: own.views for each, own in state.objects.items()}
             for number, view in enumerate(views, start=1):

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 VIEWS_KEPT = 64
 """Views whose visible points are kept in memory."""
-SHAPED = ("merge", "split", "name", "class")
+SHAPED = ("merge", "split", "name", "class", "colour")
 """Kinds of edits that keep the points of their objects: what they say is still true of that shape
 where another lift has other objects there. Not so what removes or accepts a machine's object."""
 SHAPE_POINTS = 50_000
@@ -94,6 +94,8 @@ class CorrectedObject:
     points: int
     name: str
     class_name: str
+    colour: str
+    """As #rrggbb, where a person chose one; `Session.palette` has those of all."""
     confidence: float
     edited: tuple[int, ...]
     """Numbers of the edits that changed it."""
@@ -172,7 +174,7 @@ class Session:
         self._extents: dict[int, Extent] = {}
         self.warnings: list[str] = []
         self.seen = lru_cache(VIEWS_KEPT)(self._seen)
-        self._shown = lru_cache(SHOWN_KEPT)(self._show)
+        self.shown = lru_cache(SHOWN_KEPT)(self._show)
 
     @property
     def folder(self) -> Path:
@@ -334,7 +336,7 @@ class Session:
 
     @property
     def palette(self) -> Palette:
-        """The colour of each object; an object keeps its colour, whatever is edited."""
+        """The colour of each object; it changes only where a person chooses another."""
         with self._mutex:
             state = self._now().state
             if not self._palette:
@@ -342,7 +344,8 @@ class Session:
             if state.objects.keys() - self._palette.keys():
                 known = distinct_colours(state.corrected(), state.objects, self._palette)
                 self._palette = {**self._palette, **known}
-            return {each: self._palette[each] for each in state.objects}
+            palette = state.with_chosen(self._palette)
+            return {each: palette[each] for each in state.objects}
 
     def label_map(self, view: str) -> LabelMap:
         """The label map of a view under all edits."""
@@ -350,7 +353,7 @@ class Session:
             state = self._now().state
             automatic = read_label_map(automatic_map(self._files, self.view(view).name))
             return corrected_map(
-                state, Fates.of(state), self.view(view), automatic, lambda: self._shown(view)
+                state, Fates.of(state), self.view(view), automatic, lambda: self.shown(view)
             )
 
     def since(self, revision: int) -> Update:
@@ -607,6 +610,7 @@ def _described(each: int, own: Properties, extent: Extent) -> CorrectedObject:
         extent.points,
         own.name,
         own.class_name,
+        own.colour,
         own.confidence,
         own.edited,
         own.reviewed,

@@ -14,6 +14,7 @@ from lift3d.correction.state import MOST_CONFIDENT, Properties
 from lift3d.run.editing import Kept, Saved, user
 from lift3d.run.looking import Looking
 from lift3d.scene.errors import InputError, did_you_mean
+from lift3d.scene.palette import hex_colour
 from lift3d.scene.progress import Progress
 
 NEW_CONFIDENCE = 0.5
@@ -102,6 +103,12 @@ class Edits(Looking):
         """Give an object a class; a number is also the class of its points."""
         now = self._properties_of(object_id, on).class_name
         return self._set("class", object_id, str(class_name), now, who, on)
+
+    def colour(self, object_id: int, colour: str, who: str = "", on: int | None = None) -> Kept:
+        """Show an object in the colour `#rrggbb` everywhere; an empty text gives back its own."""
+        now = self._properties_of(object_id, on).colour
+        chosen = hex_colour(colour) if colour else ""
+        return self._set("colour", object_id, chosen, now, who, on)
 
     def delete(
         self, ids: Sequence[int], to: str = "unlabelled", who: str = "", on: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, SupportsFloat
@@ -13,7 +14,7 @@ from lift3d.correction.agreement import Agreement, Sampled
 from lift3d.correction.doubts import Doubtful, Known, to_look_at
 from lift3d.correction.joins import JoinTree
 from lift3d.correction.maps import mask_of_points
-from lift3d.correction.proposals import VIEWS, Place3D, Proposal, propose_click
+from lift3d.correction.proposals import VIEWS, Proposal, propose_click
 from lift3d.correction.splitting import Parts, SurfaceOf
 from lift3d.correction.state import MOST_CONFIDENT
 from lift3d.run.editing import Session
@@ -38,6 +39,7 @@ class Looking(Session):
         super().__init__(run)
         self._surface = lru_cache(SURFACES_KEPT)(self._make_surface)
         self._sampled: Sampled | None = None
+        self._placing = threading.Lock()
 
     def parts(self, object_id: int, clicks: Any, groups: Sequence[int] | None = None) -> Parts:
         """What `split` would make."""
@@ -171,6 +173,11 @@ class Looking(Session):
             levels=len(path),
         )
 
+    def prepare_click(self) -> None:
+        """Compute what the first click in a picture would wait for: what every view sees."""
+        with self._placing:
+            _ = self._run.clickable
+
     def propose_click(
         self,
         view: str,
@@ -184,14 +191,9 @@ class Looking(Session):
         views: a proposal after each view, the last one final (`proposals.propose_click`).
         """
         self.view(view)
-        run, surface = self._run, self._run.surface
-        place = Place3D(
-            run.points,
-            self._now().state.spacing(),
-            {each.name: each for each in run.scene.views},
-            self.seen,
-            None if surface is None else surface.superpoint,
-        )
+        self.prepare_click()
+        place = self._run.clickable.place
+        place.label = self.label
         pixels = np.asarray(xy, np.float64).reshape(-1, 2)
         on_it = np.asarray(positive, bool).reshape(-1)
         if len(pixels) != len(on_it):

@@ -35,6 +35,48 @@ class Scorer(Protocol):
         ...
 
 
+class Vocabulary:
+    """Words that objects may be called; each is embedded once."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+        self._rows: dict[str, Float64[np.ndarray, " channels"]] = {}
+
+    def rows(self, words: Sequence[str]) -> Float64[np.ndarray, "words channels"]:
+        """One row per word."""
+        new = [each for each in dict.fromkeys(words) if each not in self._rows]
+        if new:
+            self._rows |= zip(new, self._scorer.names(new).astype(np.float64), strict=True)
+        return np.stack([self._rows[each] for each in words])
+
+    def relevancy(
+        self, features: Float64[np.ndarray, "objects channels"], words: Sequence[str]
+    ) -> Float64[np.ndarray, "objects words"]:
+        """How much better each object fits each word than words that fit anything, 0 to 1.
+
+        The least, over those words, of the softmax of both cosines (LERF, equation 1).
+        """
+        any_word = (features @ self.rows(OTHERS).T).max(1, keepdims=True)
+        return 1 / (1 + np.exp(SHARPNESS * (any_word - features @ self.rows(words).T)))
+
+    def best(
+        self, features: Float64[np.ndarray, "objects channels"], words: Sequence[str], count: int
+    ) -> list[list[tuple[str, float]]]:
+        """For each object up to `count` words above `RELEVANT`, the best first."""
+        found = self.relevancy(features, words)
+        order = np.argsort(-found, axis=1, kind="stable")[:, :count]
+        return [
+            [(words[at], round(float(row[at]), 3)) for at in best if row[at] > RELEVANT]
+            for row, best in zip(found, order, strict=True)
+        ]
+
+
+def unit_mean(rows: Sequence[np.ndarray]) -> Float64[np.ndarray, " channels"]:
+    """The mean of rows, of length 1."""
+    mean = np.mean(np.asarray(rows, np.float64), axis=0)
+    return mean / max(float(np.linalg.norm(mean)), 1e-12)
+
+
 class Words:
     """The features of the objects of a run, computed once."""
 
@@ -43,6 +85,7 @@ class Words:
         if place.label is None:
             raise InputError("words need the objects of a run; lift the scan first, or click")
         self._scorer, self._label = scorer, place.label.copy()
+        self._words = Vocabulary(scorer)
         self.ids, self.features = _features(place, scorer)
 
     def of(self, place: Place, scorer: Scorer) -> bool:
@@ -51,20 +94,11 @@ class Words:
             return False
         return np.array_equal(self._label, place.label)
 
-    def relevancy(self, text: str) -> Float64[np.ndarray, " objects"]:
-        """How much better each object fits the text than words that fit anything, 0 to 1.
-
-        The least, over those words, of the softmax of both cosines (LERF, equation 1).
-        """
-        rows = self._scorer.names([text, *OTHERS]).astype(np.float64)
-        cosine = self.features @ rows.T
-        return 1 / (1 + np.exp(SHARPNESS * (cosine[:, 1:] - cosine[:, :1]).max(1)))
-
     def meant(self, text: str) -> tuple[list[int], dict[int, float]]:
         """The ids of the relevant objects, at least that of the best one; and all relevancies."""
-        found = self.relevancy(text)
-        if not len(found):
+        if not len(self.ids):
             raise InputError("no view shows an object of this run; click instead")
+        found = self._words.relevancy(self.features, [text])[:, 0]
         chosen = (found > RELEVANT) | (found == found.max())
         table = {int(i): round(float(each), 4) for i, each in zip(self.ids, found, strict=True)}
         return [int(each) for each in self.ids[chosen]], table
@@ -95,9 +129,7 @@ def _features(
         for number, row in zip(numbers, scorer.masks(view.image(), masks), strict=True):
             rows.setdefault(number, []).append(row)
     found = sorted(rows)
-    means = np.array([np.mean(rows[each], 0) for each in found], np.float64)
-    length = np.linalg.norm(means, axis=1, keepdims=True) if found else 1.0
-    return np.array(found, np.int64), means / np.maximum(length, 1e-12)
+    return np.array(found, np.int64), np.array([unit_mean(rows[each]) for each in found])
 
 
 def _mask(place: Place, name: str, inside: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ hand on pictures of rooms; no score depends on them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from jaxtyping import Float32, Float64, Int64
 
 from lift3d.scene import LabelledPoints, distinct
 from lift3d.scene.colours import Palette, oklch
+from lift3d.scene.errors import InputError
 from lift3d.scene.guarded import reading
 
+HEX = re.compile(r"#[0-9a-fA-F]{6}")
 HUES, FIRST_HUE = 12, 255.0
 """Number of hues; the first one in degrees, a blue, for the largest object (mostly the floor)."""
 LIGHTNESS_CHROMA = ((0.62, 0.20), (0.82, 0.13), (0.45, 0.15), (0.72, 0.07))
@@ -111,6 +114,17 @@ def colours_of(listed: Iterable[Mapping[str, Any]], path: Path) -> Palette:
     """The colours of the objects that an `instances.json` at `path` lists."""
     with reading(path, "the objects of a run", advice="remove it and lift again"):
         return {each["id"]: rgb_of(each["colour"]) for each in listed}
+
+
+def hex_colour(text: str) -> str:
+    """`#rrggbb` in small letters; InputError for what is no such colour.
+
+    >>> hex_colour("#2F80ED")
+    '#2f80ed'
+    """
+    if not HEX.fullmatch(text):
+        raise InputError(f"{text!r} is no colour; write it as #rrggbb, such as #2f80ed")
+    return text.lower()
 
 
 def rgb_of(colour: str) -> tuple[int, int, int]:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from lift3d.correction.proposals import Proposal
+from lift3d.geometry.lens import rays_at
 from lift3d.run.editing import Conflict
 from lift3d.scene.errors import InputError
 from lift3d.scene.protocols import Segmenter
@@ -83,6 +84,7 @@ class Changing:
             kept = make(body)(**told)
         except Conflict as error:
             raise Refused(HTTPStatus.CONFLICT, str(error)) from error
+        self.session.edited()
         several = kept if isinstance(kept, tuple) else (kept,)
         kept = several[-1]
         text = str(kept.edit) + (f", and {len(several) - 1} more" if several[1:] else "")
@@ -110,6 +112,7 @@ class Changing:
             "classify": lambda b: call(
                 edits.classify, value(b, "id", int), value(b, "class_name", str)
             ),
+            "colour": lambda b: call(edits.colour, value(b, "id", int), value(b, "colour", str)),
             "delete": lambda b: call(edits.delete, ids_of(b), to=value(b, "to", str)),
             "accept": lambda b: call(edits.accept, ids_of(b)),
             "lock": lambda b: call(edits.lock, ids_of(b)),
@@ -149,6 +152,10 @@ class Changing:
             under = edits.under(*self._painted(body))
             shown = self.session.seen.views_of_points(under)
             return json_answer({"parts": [self._part(under)], "shown": shown})
+        if do == "select":
+            chosen = self._points(body)
+            shown = self.session.seen.views_of_points(chosen)
+            return json_answer({"count": len(chosen), "shown": shown})
         if do == "prepare":
             edits.prepare_split(value(body, "id", int))
             return json_answer({"parts": []})
@@ -295,9 +302,23 @@ class Changing:
         return np.array(clicks).reshape(-1, 3) + self.edits.offset
 
     def _plane(self, body: Body) -> list[float]:
-        """A plane of the world, from one of the page."""
+        """A plane of the world: one of the page, or that through a view's camera and a `line` of
+        two pixels in its picture.
+        """
+        if "line" in body:
+            return self._plane_through(body)
         *normal, constant = numbers(body, "plane", 4)
         return [*normal, constant - float(np.dot(normal, self.edits.offset))]
+
+    def _plane_through(self, body: Body) -> list[float]:
+        camera = self.session.cameras[self._view(body)]
+        ends = [numbers({"a pixel": each}, "a pixel", 2) for each in value(body, "line", list)]
+        if len(ends) != 2 or ends[0] == ends[1]:
+            raise Refused(HTTPStatus.BAD_REQUEST, "a line is two different pixels")
+        turn, eye = camera.pose[:3, :3], camera.pose[:3, 3] + self.edits.offset
+        normal = np.cross(*(rays_at(camera, *np.array(ends).T) @ turn.T))
+        normal /= np.linalg.norm(normal)
+        return [*normal.tolist(), -float(normal @ eye)]
 
     def _proposal(self, body: Body) -> Proposal:
         key = value(body, "key", str)

@@ -36,9 +36,9 @@ class Seen:
 
     def __init__(self, run: Run) -> None:
         self._run, self._edits = run, run.edits
-        self._names = list(run.cameras)
-        self._sightings: list[Sightings | None] = [None] * len(self._names)
-        self._counts: list[tuple[int, dict[int, int]]] = [(-1, {})] * len(self._names)
+        self.names = list(run.cameras)
+        self._sightings: list[Sightings | None] = [None] * len(self.names)
+        self._counts: list[tuple[int, dict[int, int]]] = [(-1, {})] * len(self.names)
         self._stopped = False
 
     @property
@@ -48,11 +48,11 @@ class Seen:
 
     def fill(self) -> None:
         """Look at every view; takes seconds."""
-        for number, name in enumerate(self._names):
+        for number, name in enumerate(self.names):
             if self._stopped:
                 return
             if self._sightings[number] is None:
-                self._sightings[number] = _part(self._edits.seen(name), MOST // len(self._names))
+                self._sightings[number] = _part(self._edits.seen(name), MOST // len(self.names))
 
     def stop(self) -> None:
         """Look at no further view."""
@@ -76,7 +76,7 @@ class Seen:
     def views_of_objects(self, ids: list[int]) -> list[tuple[int, int]]:
         """Views that show any of the objects, and the number of their points; most first."""
         found = []
-        for view in range(len(self._names)):
+        for view in range(len(self.names)):
             counts = self.counts(view)
             number = sum(counts.get(each, 0) for each in ids)
             if number:
@@ -106,7 +106,7 @@ class Seen:
     def _box(self, view: int, which: int) -> tuple[Box, bool]:
         sightings = self._sightings[view]
         assert sightings is not None
-        camera = self._run.cameras[self._names[view]]
+        camera = self._run.cameras[self.names[view]]
         own = self._edits.label[sightings.point] == which
         rows, columns = sightings.row[own], sightings.column[own]
         box = int(rows.min()), int(rows.max()) + 1, int(columns.min()), int(columns.max()) + 1
@@ -139,7 +139,7 @@ class Seen:
 
     def _worth(self, view: int, point: int, column: int, row: int) -> float:
         """How well a view shows a point: near, from the front, away from the picture's border."""
-        camera = self._run.cameras[self._names[view]]
+        camera = self._run.cameras[self.names[view]]
         normal = self._run.points.normal[point].astype(np.float64)
         ray = camera.pose[:3, 3] - self._run.points.xyz[point]
         far = max(float(np.linalg.norm(ray)), 1e-9)

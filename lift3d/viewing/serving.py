@@ -8,9 +8,11 @@ import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
 
+from lift3d.networks.clip import TextConfig
 from lift3d.run.prompting import segmenter_of
 from lift3d.run.run import Run
 from lift3d.run.stages import announced
+from lift3d.run.wording import Scorer
 from lift3d.scene.printing import to_stdout
 from lift3d.scene.protocols import Segmenter
 from lift3d.viewing.changing import Changing
@@ -25,16 +27,17 @@ def opened(
     port: int = 0,
     read_only: bool = False,
     segmenter: Segmenter | None = None,
+    scorer: Scorer | None = None,
 ) -> Iterator[PageServer]:
     """A server of the page, answering in a thread of its own.
 
-    `segmenter` answers clicks in pictures.
+    `segmenter` answers clicks in pictures; `scorer` (CLIP) proposes names.
 
     Unless it is `read_only` it holds the run's lock, so that nothing else writes to the run.
     InputError where another process holds it, or where the address cannot be had.
     """
     with contextlib.ExitStack() as stack:
-        session = Showing(run, read_only, segmenter is not None)
+        session = Showing(run, read_only, segmenter is not None, scorer)
         if not read_only:
             stack.enter_context(session.edits.hold())
         routes = session.routes
@@ -63,13 +66,16 @@ def serve(
     read_only: bool = False,
     browser: bool = True,
     segmentation: object | None = None,
+    clip: str | None = None,
 ) -> None:
     """Print the address, open the browser, and answer until Ctrl+C.
 
-    `segmentation`: settings of the segmenter that answers clicks in pictures.
+    `segmentation`: settings of the segmenter that answers clicks in pictures. `clip`: a CLIP or
+    SigLIP that proposes names.
     """
+    scorer = None if clip is None else TextConfig(clip).build()
     segmenter = None if segmentation is None or read_only else segmenter_of(segmentation)
-    with opened(Run.open(folder), host, port, read_only, segmenter) as server:
+    with opened(Run.open(folder), host, port, read_only, segmenter, scorer) as server:
         to_stdout(server.address)
         if host not in LOCAL:
             to_stdout(

@@ -20,15 +20,18 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from lift3d.association.assignments import nearest_known
 from lift3d.correction.doubts import Doubtful
 from lift3d.geometry.rendering import camera_up, guess_up
 from lift3d.geometry.visibility import cloud_spacing
 from lift3d.run.report.pictures import cut_out, heat_picture
 from lift3d.run.report.verdict import view_agreement
 from lift3d.run.run import Run
+from lift3d.run.wording import Scorer
 from lift3d.scene import Camera, Image
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.guarded.pictures import opened_picture
+from lift3d.viewing.naming import Names
 from lift3d.viewing.packing import CHUNK, Packed, pack
 from lift3d.viewing.seen import Seen
 from lift3d.viewing.server import Answer, Events, Refused, Request, Route, json_answer
@@ -41,6 +44,8 @@ PICTURES, SMALL_PICTURES = 64, 4096
 """Pictures that are kept in memory, encoded."""
 PATIENCE = 5.0, 20.0
 """Seconds that background work waits for a page to ask for the cloud, and then to draw it."""
+BESIDE = 4.0
+"""A pixel without a point takes that of the nearest pixel with one, up to so many pixels away."""
 BACKGROUND = 96
 """Grey level of a picture that cannot be read."""
 
@@ -48,8 +53,14 @@ BACKGROUND = 96
 class Showing:
     """One open run. What edits can change is asked one request at a time."""
 
-    def __init__(self, run: Run, read_only: bool = False, clicks: bool = False) -> None:
-        """`clicks`: whether a segmenter answers clicks in pictures."""
+    def __init__(
+        self,
+        run: Run,
+        read_only: bool = False,
+        clicks: bool = False,
+        scorer: Scorer | None = None,
+    ) -> None:
+        """`clicks`: whether a segmenter answers clicks; `scorer` (CLIP) proposes names."""
         self.run, self.read_only, self.clicks = run, read_only, clicks
         self.edits = run.edits
         self.events = Events()
@@ -58,6 +69,9 @@ class Showing:
         self._whole = lru_cache(PICTURES)(self._make_whole)
         self._small = lru_cache(SMALL_PICTURES)(self._make_small)
         self.troubles: list[str] = []
+        self._names: Names | None = None
+        if scorer is not None:
+            self._names = Names(self.edits, self.seen, self._image, scorer, self._news)
         self._closed = False
         self._asked, self._drawn = threading.Event(), threading.Event()
         self._pictures: dict[tuple[int, int], Answer] = {}
@@ -77,11 +91,23 @@ class Showing:
         self._quietly(self.state)
         if self._asked.wait(PATIENCE[0]):
             self._drawn.wait(PATIENCE[1])
-        for work in (edits.prepare_split, self.seen.fill, edits.prepare_agreement):
+        first = [edits.prepare_click] if self.clicks and not self.read_only else []
+        for work in (*first, edits.prepare_split, self.seen.fill, edits.prepare_agreement):
             if self._closed:
                 return
             self._quietly(work)
-            self.events.send({"again": True})
+            self._news()
+        if self._names is not None:
+            self._names.start()
+
+    def _news(self) -> None:
+        """The pages ask for the state again."""
+        self.events.send({"again": True})
+
+    def edited(self) -> None:
+        """An edit was made."""
+        if self._names is not None:
+            self._names.changed()
 
     def _quietly(self, work: Callable[[], object]) -> None:
         """Do something in advance. What fails, as H without the scan, is not shown."""
@@ -96,6 +122,8 @@ class Showing:
         self._asked.set()
         self._drawn.set()
         self.seen.stop()
+        if self._names is not None:
+            self._names.close()
 
     @property
     def routes(self) -> dict[str, Route]:
@@ -116,6 +144,7 @@ class Showing:
             "GET /api/views": self.views_of,
             "GET /cloud/changes": self.changes,
             f"{view}/labels": self.labels,
+            f"{view}/points": self.points,
             r"GET /object/(\d{1,9})/picture": self.picture,
         }
         return free | {key: self.alone(route) for key, route in one_at_a_time.items()}
@@ -228,6 +257,7 @@ class Showing:
         doubts = {each.edit.n: each.reason for each in edits.doubts}
         agreement = edits.agreement()
         queue, without = self._queue()
+        guesses = {} if self._names is None else self._names.proposed([e.id for e in objects])
         return {
             "revision": edits.revision,
             "objects": [
@@ -239,6 +269,8 @@ class Showing:
                     "views": each.views,
                     "confidence": round(each.confidence, 4),
                     "colour": palette[each.id],
+                    "chosen": each.colour,
+                    "guesses": guesses.get(each.id, []),
                     "low": self._local(each.low),
                     "high": self._local(each.high),
                     "edited": bool(each.edited),
@@ -372,6 +404,26 @@ class Showing:
             "X-Height": str(labels.shape[0]),
         }
         return Answer(body, headers=headers)
+
+    def points(self, asked: Request) -> Answer:
+        """The place of the point that the cloud shows at each pixel of a view, plus 1; 0 none.
+
+        uint32, deflated. No edit changes it; with it the page shows proposals in the picture.
+        """
+        number, name = self._view(asked)
+        camera, seen = self.cameras[number], self.edits.shown(name)
+        place = self.place_of[seen.point]
+        if len(self.packed.order) < len(self.run.points):
+            place = self._nearest_sent[seen.point]
+        found = np.zeros((camera.height, camera.width), np.int32)
+        found[seen.row, seen.column] = place + 1
+        if len(seen) and not found.all():
+            everywhere = np.ones(found.shape, bool)
+            value, nearest = nearest_known(found, everywhere)
+            near = np.hypot(*(nearest - np.nonzero(everywhere))) <= BESIDE
+            found = np.where(near, value, 0).reshape(found.shape).astype(np.int32)
+        body = zlib.compress(found.astype(np.uint32).tobytes(), 1)
+        return Answer(body, headers={"Content-Encoding": "deflate"})
 
     def heat(self, asked: Request) -> Answer:
         """Where other views disagree with a view, as a picture."""

@@ -22,6 +22,8 @@ from lift3d.scene import Masks, Prompt
 from lift3d.scene.errors import InputError
 from lift3d.scene.protocols import Segmenter
 
+TURNED = 0.97
+"""Views are alike whose directions from the object have a larger cosine. Chosen by hand."""
 Prompts = Mapping[str, Prompt]
 """The prompts of one object, by view."""
 Carried = Mapping[str, tuple[Bool[np.ndarray, "height width"], float]]
@@ -121,11 +123,26 @@ def answer(
     config: ClickConfig = ClickConfig(),  # noqa: B008 - frozen
     carried: Sequence[Carried] | None = None,
 ) -> Answer:
+    """The objects that prompts mean, after every view has been asked: the last of `answers`."""
+    *_, last = answers(place, objects, segmenter, config, carried)
+    return last
+
+
+def answers(
+    place: Place,
+    objects: Sequence[Prompts],
+    segmenter: Segmenter | None = None,
+    config: ClickConfig = ClickConfig(),  # noqa: B008 - frozen
+    carried: Sequence[Carried] | None = None,
+    most: int | None = None,
+) -> Iterator[Answer]:
     """The objects that prompts mean: one mapping from view to prompt for each.
 
-    The `mask` of a prompt is taken as the true answer in its view. `carried` are the masks of a
-    network that has seen all views, for each object; they vote as a segmenter's do. InputError
-    where an object has no positive prompt, or the view does not exist.
+    The `mask` of a prompt is taken as the true answer in its view. The first answer is from what
+    was given; then the segmenter is asked in one view after the other, at most in `most`, and the
+    same answer comes again, changed. `carried` are the masks of a network that has seen all views,
+    for each object; they vote as a segmenter's do, all at once. InputError where an object has no
+    positive prompt, or the view does not exist.
     """
     check(place, objects)
     evidence, given = [], []
@@ -135,11 +152,15 @@ def answer(
         given.append(masks)
     compete(evidence)
     result = Answer(place, objects, config, *_solved(place, evidence, config), given=given)
+    yield result
     if carried is not None:
         _vote(result, evidence, carried)
+        yield result
     elif segmenter is not None:
-        _vote(result, evidence, _asked(result, segmenter))
-    return result
+        result.asked = [{} for _ in objects]
+        for name in other_views(result)[:most]:
+            _ask(result, evidence, segmenter, name)
+            yield result
 
 
 def check(place: Place, objects: Sequence[Prompts]) -> None:
@@ -180,7 +201,8 @@ def told(
         if mask is None and (prompt.positive.any() or prompt.box is not None):
             superpixels = place.seen(name).superpixels
             if segmenter is not None:
-                mask = _chosen(place, name, first_mask(segmenter, place.view(name), prompt))
+                offered = first_mask(segmenter, place.view(name), prompt)
+                mask = offered.stack[chosen(place, name, offered)]
             elif superpixels is not None and (place.sparse or prompt.box is not None):
                 mask = cut_out(place.view(name), superpixels, prompt)
             elif prompt.box is not None:
@@ -235,26 +257,59 @@ def labelled(place: Place, ids: Sequence[int], config: ClickConfig) -> Answer:
     return Answer(place, [{}], config, inside[None], [float("nan")], [{}])
 
 
-def _asked(result: Answer, segmenter: Segmenter) -> list[Carried]:
-    """What the segmenter answers in every other view that sees an object, for each object."""
+def other_views(result: Answer) -> list[str]:
+    """Views without prompts that see an object: those that see most of all, from unlike directions,
+    come first.
+    """
     place = result.place
-    answers: list[Carried] = []
-    for number, prompts in enumerate(result.objects):
-        chosen = np.zeros(len(place.points), bool)
-        chosen[result.points(number)] = True
-        found = {}
-        for name in place.views:
-            if name not in prompts and chosen[place.seen(name).points.point].any():
-                coarse = pixels(place, name, result.probability[number])
-                one = ask(segmenter, place.view(name), coarse)
-                if one is not None:
-                    found[name] = one
-        answers.append(found)
-    return answers
+    prompted = {name for prompts in result.objects for name in prompts}
+    if len(result.objects) > 1:  # a view may be prompted for one object and not for another
+        prompted = {n for n in prompted if all(n in prompts for prompts in result.objects)}
+    inside = np.zeros(len(place.points), bool)
+    for number in range(len(result.objects)):
+        inside[result.points(number)] = True
+    if not inside.any():
+        return []
+    seen = {
+        name: int(inside[place.seen(name).points.point].sum())
+        for name in place.views
+        if name not in prompted
+    }
+    best = sorted((name for name in seen if seen[name]), key=lambda each: (-seen[each], each))
+    centre = np.median(place.points.xyz[inside], axis=0)
+    taken = {name: _direction(place, name, centre) for name in prompted}
+    for name in best:
+        towards = _direction(place, name, centre)
+        if all(towards @ other < TURNED for other in taken.values()):
+            taken[name] = towards
+    first = [name for name in best if name in taken]
+    return [*first, *(name for name in best if name not in taken)]
+
+
+def _direction(place: Place, name: str, centre: np.ndarray) -> np.ndarray:
+    away = place.view(name).camera.pose[:3, 3] - centre
+    return np.asarray(away / max(float(np.linalg.norm(away)), 1e-9))
+
+
+def _ask(result: Answer, evidence: Sequence[Evidence], segmenter: Segmenter, name: str) -> None:
+    """Ask the segmenter in one more view, and solve again where it answers."""
+    place, told_more = result.place, False
+    seen = place.seen(name).points
+    for number, (own, prompts) in enumerate(zip(evidence, result.objects, strict=True)):
+        probability = result.probability[number]
+        if name in prompts or not (probability[seen.point] > 0.5).any():
+            continue
+        found = ask(segmenter, place.view(name), pixels(place, name, probability))
+        if found is not None:
+            mask, score = found
+            own.add(seen, mask, ASKED * max(score, 0.1))
+            result.asked[number][name], told_more = mask, True
+    if told_more:
+        result.probability, result.lookup_iou = _solved(place, evidence, result.config)
 
 
 def _vote(result: Answer, evidence: Sequence[Evidence], carried: Sequence[Carried]) -> None:
-    """Masks that were not given vote, and all is solved again."""
+    """Masks of a network that has seen all views vote, and all is solved again."""
     for own, prompts, masks in zip(evidence, result.objects, carried, strict=True):
         other = {name: each for name, each in masks.items() if name not in prompts}
         for name, (mask, score) in other.items():
@@ -263,13 +318,13 @@ def _vote(result: Answer, evidence: Sequence[Evidence], carried: Sequence[Carrie
     result.probability, result.lookup_iou = _solved(result.place, evidence, result.config)
 
 
-def _chosen(place: Place, name: str, offered: Masks) -> Bool[np.ndarray, "height width"]:
+def chosen(place: Place, name: str, offered: Masks) -> int:
     """Of the masks that a segmenter offers, the one that nodes of the tree explain best, times the
     segmenter's own score. InputError where there is none.
     """
     best, most = None, -1.0
     leaves = len(place.surface.object)
-    for mask, score in zip(offered.stack, offered.scores, strict=True):
+    for number, (mask, score) in enumerate(zip(offered.stack, offered.scores, strict=True)):
         if not mask.any():
             continue
         evidence = Evidence.none(len(place.points))
@@ -280,7 +335,7 @@ def _chosen(place: Place, name: str, offered: Masks) -> Bool[np.ndarray, "height
         outside = np.bincount(piece[some], 1 - evidence.share[some], leaves)
         iou = explaining(place.tree, inside, outside)[1]
         if float(score) * iou > most:
-            best, most = mask, float(score) * iou
+            best, most = number, float(score) * iou
     if best is None:
         raise InputError(
             f"the segmenter finds nothing at this prompt in view {name}; click elsewhere"

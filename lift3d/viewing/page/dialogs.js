@@ -2,7 +2,7 @@
 // @ts-check
 import { byId, element } from "./elements.js";
 
-/** Name and class of objects. @param {any} app @param {number[]} ids */
+/** Name, class and colour of objects. @param {any} app @param {number[]} ids */
 export function rename(app, ids) {
   const dialog = byId("naming");
   const [first] = ids;
@@ -11,9 +11,26 @@ export function rename(app, ids) {
   byId("naming-name").value = ids.length === 1 ? each.name : "";
   byId("naming-class").value = each.class;
   for (const [list, what] of [["names", "name"], ["classes", "class"]]) {
-    const used = new Set(app.store.state.objects.map((one) => one[what]).filter(Boolean));
+    const likely = ids.length === 1 ? each.guesses.map(([word]) => word) : [];
+    const used = new Set([...likely, ...app.store.state.objects.map((one) => one[what]).filter(Boolean)]);
     byId(list).replaceChildren(...[...used].map((value) => element("option", "", { value })));
   }
+  byId("naming-guesses").replaceChildren(
+    ...(ids.length === 1 ? each.guesses : []).map(([word, fits]) => {
+      const button = element("button", word, { type: "button", title: `fits the pictures by ${fits.toFixed(2)}` });
+      button.addEventListener("click", () => {
+        byId("naming-name").value = word;
+        byId("naming-name").focus();
+      });
+      return button;
+    }),
+  );
+  const shown = `#${each.colour.map((part) => part.toString(16).padStart(2, "0")).join("")}`;
+  const colour = byId("naming-colour");
+  const own = byId("naming-own");
+  colour.value = shown;
+  own.checked = !each.chosen;
+  colour.oninput = () => (own.checked = false);
   dialog.showModal();
   byId("naming-name").select();
   app.named = async () => {
@@ -24,6 +41,10 @@ export function rename(app, ids) {
       const one = app.store.objects.get(id);
       if (ids.length === 1 ? name !== one.name : name) await app.act("name", { id, name });
       if (kind !== one.class) await app.act("classify", { id, class_name: kind });
+      // Of several objects only a colour that was chosen now counts.
+      const wanted = own.checked ? "" : colour.value;
+      if (wanted !== one.chosen && (ids.length === 1 || (wanted && wanted !== shown)))
+        await app.act("colour", { id, colour: wanted });
     }
   };
 }

@@ -40,6 +40,7 @@ class App {
       },
       this.store,
     );
+    this.picture.cloudLabels = () => this.cloud.labels;
     this.objects = new Objects(this);
     this.queue = new Queue(this);
     this.history = new History(this);
@@ -163,8 +164,15 @@ class App {
     if (told.people) this.store.people = told.people;
     if (told.clicks) this.ahead.take(told.clicks);
     if (told.text && told.person !== person) this.say(`${told.who}: ${told.text}`);
-    if (told.again || told.revision > this.store.revision) await this.catchUp();
+    const edited = told.revision > this.store.revision;
+    if (told.again && !edited) await this.still(); // the list made anew would stop the turn
+    if (told.again || edited) await this.catchUp();
     this.store.tell("bar");
+  }
+
+  /** Wait until the cloud does not move. */
+  async still() {
+    while (this.cloud.moving) await pause(100);
   }
 
   async online(there) {
@@ -295,6 +303,7 @@ class App {
     this.before = { places, labels: places.map((place) => cloud.labels[place]) };
     cloud.relabel(places, labels);
     this.repaint();
+    this.picture.fetchPlaces();
     this.later();
   }
 
@@ -303,6 +312,7 @@ class App {
     this.cloud.relabel(this.before.places, this.before.labels);
     this.before = null;
     this.store.preview.clear();
+    this.picture.later();
     if (paint) this.repaint();
   }
 

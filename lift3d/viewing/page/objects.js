@@ -5,6 +5,9 @@ import { thumbnails } from "./thumbnails.js";
 
 const rgb = ([r, g, b]) => `rgb(${r} ${g} ${b})`;
 
+/** What an object without a name is likely called, by its pictures; empty where that is not known. */
+const guessed = (each) => (each.name || each.class ? "" : each.guesses[0]?.[0] ?? "");
+
 export class Objects {
   /** @param {any} app */
   constructor(app) {
@@ -42,7 +45,7 @@ export class Objects {
     };
     const wanted = byId("search").value.trim().toLowerCase();
     const fits = (each) =>
-      !wanted || `${each.id} ${each.name} ${each.class}`.toLowerCase().includes(wanted);
+      !wanted || `${each.id} ${each.name} ${each.class} ${guessed(each)}`.toLowerCase().includes(wanted);
     const by = kinds[byId("sort").value];
     return this.store.state.objects.filter(fits).sort((a, b) => by(a, b) || a.id - b.id);
   }
@@ -78,6 +81,13 @@ export class Objects {
     text.style.minWidth = "0";
     const title = element("div", store.title(each.id), { class: "title" });
     if (each.name) title.append(element("span", String(each.id), { class: "tag" }));
+    if (guessed(each))
+      title.append(
+        element("i", `${guessed(each)}?`, {
+          class: "guess",
+          title: `by the pictures: ${each.guesses.map(([word, fits]) => `${word} ${fits.toFixed(2)}`).join(", ")}; R names it`,
+        }),
+      );
     if (each.edited) title.append(element("span", "edited", { class: "tag" }));
     if (each.reviewed) title.append(element("span", "✓ right", { class: "tag" }));
     const low = each.confidence < 0.05 && !each.reviewed;

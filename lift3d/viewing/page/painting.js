@@ -119,6 +119,7 @@ export class Lasso extends Tool {
   start() {
     this.taken = new Set();
     this.line = null;
+    this.shown = null; // views that show what is taken
   }
   takesDrag() {
     return true;
@@ -134,9 +135,21 @@ export class Lasso extends Tool {
       if (event.ctrlKey) this.taken.delete(each);
       else this.taken.add(each);
     this.app.preview([Uint32Array.from(this.taken)], [[255, 190, 40]]);
+    this.count();
+  }
+  /** How many views show what is taken: told before anything is kept. */
+  async count() {
+    const asked = (this.asked = {});
+    this.shown = null;
+    if (!this.taken.size) return;
+    const found = await this.app.quiet(() => post("/api/preview", { do: "select", points: packed(this.taken) }));
+    if (!found || asked !== this.asked) return;
+    this.shown = found.shown;
+    this.app.later();
   }
   undoClick() {
     this.taken.clear();
+    this.asked = this.shown = null;
     this.app.clearPreview();
   }
   async keep(id) {
@@ -165,7 +178,7 @@ export class Lasso extends Tool {
     const { size } = this.taken;
     if (!size) return `draw around something (${what}, T changes) · Shift adds, Ctrl takes away · Esc leaves`;
     const into = this.store.selected.size === 1 ? ` · M into ${this.store.title([...this.store.selected][0])}` : "";
-    return `${size.toLocaleString("en")} points · Enter new object${into} · Delete unlabelled · Esc leaves`;
+    return `${size.toLocaleString("en")} points${inViews(this.shown)} · Enter new object${into} · Delete unlabelled · Esc leaves`;
   }
   draw(pen) {
     if (this.line) line(pen, this.line, true);

@@ -19,6 +19,10 @@ export class Picture {
     this.painted = null; // mask of the brush
     this.paintColour = [255, 255, 255];
     this.cursor = null; // [x, y, radius] of the brush
+    this.line = null; // [[x, y], [x, y]] of a cut
+    this.places = null; // the point of each pixel plus 1, 0 none: to show what is proposed
+    this.placesOf = -1; // the view whose points these are
+    this.cloudLabels = () => new Uint32Array(0); // of the points, with what is proposed
     this.labels = null;
     this.present = new Set(); // ids in the labels
     this.smooth = null; // colours without noise, for the brush
@@ -49,6 +53,7 @@ export class Picture {
     parts.name.textContent = `view ${this.view.name}`;
     if (other) {
       this.painted = null;
+      this.line = null;
       this.labels = null;
       this.reset();
       for (const each of [parts.below, parts.over]) {
@@ -57,7 +62,7 @@ export class Picture {
       }
       parts.sheet.style.aspectRatio = `${this.view.width} / ${this.view.height}`;
       store.tell("view");
-      await Promise.all([this.load(number), this.refresh()]);
+      await Promise.all([this.load(number), this.refresh(), this.fetchPlaces()]);
     }
     this.later();
   }
@@ -103,6 +108,36 @@ export class Picture {
     this.later();
   }
 
+  /** Points that are only proposed have ids of their own in the cloud: show them here too. */
+  async fetchPlaces() {
+    const number = this.store.view;
+    if (!this.store.preview.size) return;
+    if (this.placesOf === number) return this.later();
+    const { view } = this;
+    try {
+      const { buffer } = await thumbnails.after(getBytes(`/view/${number}/points`));
+      if (number !== this.store.view) return;
+      this.places = new Uint32Array(buffer);
+      this.placesOf = this.places.length === view.width * view.height ? number : -1;
+    } catch {
+      return; // the cloud shows it in any case
+    }
+    this.later();
+  }
+
+  /** The labels with what is proposed over them. */
+  get shownLabels() {
+    const { labels, places, store } = this;
+    if (!store.preview.size || this.placesOf !== store.view) return labels;
+    const ids = this.cloudLabels();
+    const found = labels.slice();
+    for (let at = 0; at < found.length; at++) {
+      const id = places[at] && ids[places[at] - 1];
+      if (id && store.preview.has(id)) found[at] = id;
+    }
+    return found;
+  }
+
   /** Colours without noise, three bytes a pixel; null where a heat map is shown. */
   get colours() {
     if (this.mode === "heat") return null;
@@ -138,10 +173,12 @@ export class Picture {
       pen.putImageData(this.overlay(width, height), 0, 0);
     if (this.mark) ring(pen, this.mark, Math.max(4, width / 50), "#fff", "#000");
     if (this.cursor) ring(pen, this.cursor, this.cursor[2], "#fff", "#000");
+    if (this.line) dashed(pen, this.line);
   }
 
   overlay(width, height) {
-    const { store, labels } = this;
+    const { store } = this;
+    const labels = this.shownLabels;
     const image = new ImageData(width, height);
     const out = new Uint32Array(image.data.buffer);
     const colours = new Map();
@@ -156,6 +193,10 @@ export class Picture {
       if (marked) alpha = Math.max(alpha, 120);
       colours.set(id, abgr(store.colour(id), Math.round(alpha)));
       if (marked) rim.set(id, abgr([255, 255, 255], 255));
+    }
+    for (const [id, colour] of store.preview) {
+      colours.set(id, abgr(colour, 170));
+      rim.set(id, abgr([255, 255, 255], 255));
     }
     const painted = this.painted;
     const paint = abgr(this.paintColour, 190);
@@ -261,6 +302,19 @@ function idsIn(labels) {
     if (id !== last) found.add((last = id));
   }
   return found;
+}
+
+function dashed(pen, [from, to]) {
+  for (const [colour, dash] of [["#000", []], ["#fff", [5, 4]]]) {
+    pen.setLineDash(dash);
+    pen.lineWidth = 1.5;
+    pen.strokeStyle = colour;
+    pen.beginPath();
+    pen.moveTo(from[0] + 0.5, from[1] + 0.5);
+    pen.lineTo(to[0] + 0.5, to[1] + 0.5);
+    pen.stroke();
+  }
+  pen.setLineDash([]);
 }
 
 function ring(pen, at, radius, inner, outer) {

@@ -1,6 +1,8 @@
 // Mouse and touch on the cloud and on the picture.
 // @ts-check
 
+import { thumbnails } from "./thumbnails.js";
+
 const STILL = 4; // pixels that a click may move
 const SETTLE = 160; // milliseconds without movement after which everything is drawn
 
@@ -21,9 +23,11 @@ export function onCloud(app) {
   };
   const moved = () => {
     cloud.moving = true;
+    thumbnails.hold(true);
     clearTimeout(settle);
     settle = setTimeout(() => {
       cloud.rest();
+      thumbnails.hold(false);
     }, SETTLE);
     cloud.wake();
   };
@@ -142,9 +146,12 @@ export function onPicture(app) {
   const { frame } = picture.parts;
   let last = null;
   let began = null;
+  let cut = null; // the pixels where a line across an object begins and ends
+  const far = (event) => Math.hypot(event.clientX - began[0], event.clientY - began[1]) >= STILL;
 
   frame.addEventListener("pointermove", (event) => {
     const pixel = picture.pixel(event);
+    if (cut && pixel && far(event)) app.tool.cutPicture?.(cut[0], (cut[1] = pixel), false);
     store.hover(picture.idAt(pixel));
     if (app.tool.hoverPicture) {
       app.tool.hoverPicture(pixel);
@@ -170,8 +177,13 @@ export function onPicture(app) {
   frame.addEventListener("pointerdown", (event) => {
     began = [event.clientX, event.clientY];
     const pixel = picture.pixel(event);
-    if (event.button !== 0 || event.shiftKey || !app.tool.paint || !pixel) return;
-    frame.setPointerCapture(event.pointerId);
+    if (event.button !== 0 || event.shiftKey || !pixel) return;
+    if (!app.tool.paint && !app.tool.cutPicture) return;
+    frame.setPointerCapture(event.pointerId); // it may end outside
+    if (app.tool.cutPicture) {
+      cut = [pixel, null];
+      return;
+    }
     last = pixel;
     app.tool.paint(pixel, pixel, false, event);
   });
@@ -182,7 +194,10 @@ export function onPicture(app) {
       last = null;
       return;
     }
-    if (!began || !pixel || Math.hypot(event.clientX - began[0], event.clientY - began[1]) >= STILL) return;
+    const line = cut;
+    cut = null;
+    if (line?.[1]) return app.tool.cutPicture?.(...line, true); // not where Esc has left the tool
+    if (!began || !pixel || far(event)) return;
     if (event.button === 2) return app.tool.undoClick();
     if (event.button !== 0) return;
     picture.mark = pixel;

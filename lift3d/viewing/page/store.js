@@ -98,6 +98,7 @@ export class Store extends EventTarget {
     const parts = [String(id)];
     if (found.name) parts.push(found.name);
     if (found.class) parts.push(found.class);
+    if (!found.name && !found.class && found.guesses.length) parts.push(`${found.guesses[0][0]}?`);
     parts.push(`${found.points.toLocaleString("en")} points`, found.confidence.toFixed(2));
     return parts.join(" · ");
   }

@@ -9,6 +9,7 @@ class Thumbnails {
     this.waiting = new Set();
     this.loading = 0;
     this.paused = 0;
+    this.held = false; // while the cloud turns: a new picture would stop it for a moment
     this.observer = new IntersectionObserver(
       (entries) => {
         for (const each of entries) {
@@ -27,6 +28,11 @@ class Thumbnails {
     this.observer.observe(image);
   }
 
+  hold(held) {
+    this.held = held;
+    if (!held) this.next();
+  }
+
   /** Let something more important go first. */
   async after(work) {
     this.paused++;
@@ -40,7 +46,7 @@ class Thumbnails {
 
   next() {
     for (const image of this.waiting) {
-      if (this.loading >= AT_ONCE || this.paused) return;
+      if (this.loading >= AT_ONCE || this.paused || this.held) return;
       this.waiting.delete(image);
       if (!image.isConnected) continue;
       this.observer.unobserve(image);

@@ -42,7 +42,7 @@ export class Select extends Tool {
 export class Split extends Tool {
   start() {
     this.clicks = [];
-    this.plane = null;
+    this.plane = null; // of a cut: a plane, or a line in a picture
     this.pieces = 1; // by the tree of joins, see key()
     this.line = null;
     this.target = this.store.selected.size === 1 ? [...this.store.selected][0] : 0;
@@ -69,13 +69,13 @@ export class Split extends Tool {
       return this.app.say(`that is ${this.store.title(hit.id)}, not what is being split`);
     const used = Math.max(0, ...this.clicks.map((each) => each.group));
     this.clicks.push({ xyz: hit.xyz, group: this.group || used + 1 });
-    this.plane = null;
+    this.uncut();
     this.pieces = 1;
     this.group = 0;
     return this.show();
   }
   undoClick() {
-    if (this.line || this.plane) this.plane = this.line = null;
+    if (this.line || this.plane) this.uncut();
     else if (this.pieces > 1) this.pieces--;
     else this.clicks.pop();
     this.show();
@@ -83,21 +83,44 @@ export class Split extends Tool {
   takesDrag(event) {
     return event.altKey;
   }
+  uncut() {
+    this.plane = this.line = null;
+    this.app.picture.line = null;
+    this.app.picture.later();
+  }
+  /** A line across the object in the picture: what the camera sees on each side of it. */
+  cutPicture(from, to, done) {
+    const { picture } = this.app;
+    picture.line = [from, to];
+    picture.later();
+    if (!done) return;
+    if (!this.target) this.target = picture.idAt(from.map((each, i) => Math.round((each + to[i]) / 2)));
+    if (!this.target) {
+      this.uncut();
+      return this.app.say("select the object first, or draw the line across it");
+    }
+    this.store.select([this.target]);
+    this.plane = { view: this.store.view, line: picture.line };
+    this.clicks = [];
+    this.pieces = 1;
+    this.show();
+  }
   drag(points, done) {
+    this.app.picture.line = null;
     this.line = [points[0], points[points.length - 1]];
     this.app.later();
     if (!done) return;
     const [a, b] = this.line.map(([x, y]) => this.app.rayAt(x, y));
     const eye = this.app.orbit.eye;
     const normal = unit(cross(a, b));
-    this.plane = [...normal, -dot(normal, eye)];
+    this.plane = { plane: [...normal, -dot(normal, eye)] };
     this.clicks = [];
     this.pieces = 1;
     this.show();
   }
   get body() {
     const id = this.target;
-    if (this.plane) return { do: "cut", id, plane: this.plane };
+    if (this.plane) return { do: "cut", id, ...this.plane };
     if (this.apart) return { do: "separate", id };
     if (this.pieces > 1) return { do: "divide", id, count: this.pieces };
     return {
@@ -144,6 +167,7 @@ export class Split extends Tool {
     this.apart = false;
     this.asked = null;
     this.clicks = [];
+    this.uncut();
     super.stop();
   }
   key(event) {
@@ -152,7 +176,7 @@ export class Split extends Tool {
       else {
         this.pieces = Math.max(1, this.pieces + (event.shiftKey ? -1 : 1));
         this.clicks = [];
-        this.plane = this.line = null;
+        this.uncut();
         this.show();
       }
       return true;
@@ -170,13 +194,13 @@ export class Split extends Tool {
     if (await this.app.act(what, more)) this.app.use("select");
   }
   get hint() {
-    if (!this.target) return "click each thing in the glued object once";
+    if (!this.target) return "click each thing in the glued object once, or draw a line across it in the picture";
     const title = this.store.title(this.target);
     if (this.counts.length)
       return `${title} into ${this.counts.map((n) => n.toLocaleString("en")).join(" + ")} points${inViews(this.shown)} · Enter splits · Tab finer, Shift+Tab coarser · right click takes a click back · Esc leaves`;
     if (this.group) return `the next click belongs to part ${this.group}`;
     const n = this.clicks.length;
-    return `${title}: ${n ? `${n} click${n > 1 ? "s" : ""}, ` : ""}click each thing once · Tab finer · Alt+drag a straight cut · 1…9 another click for a part · Esc leaves`;
+    return `${title}: ${n ? `${n} click${n > 1 ? "s" : ""}, ` : ""}click each thing once · Tab finer · a line across it in the picture, or Alt+drag in the cloud, cuts straight · 1…9 another click for a part · Esc leaves`;
   }
   get marks() {
     return this.clicks.map((each) => ({
