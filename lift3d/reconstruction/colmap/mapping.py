@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,8 @@ PLACES = 15, 0.15
 """Matches, and share of them, that place a photo. COLMAP's own: 30 and a quarter."""
 LOOSE = 8, 0.05
 """The same, in a model that only says where to match again."""
+ANEW = 3
+"""Models made anew a turn, each with a seed of its own: the one that the pairs fit best is kept."""
 LOSS = 0.5
 """Pixels from which on a point counts less in the last adjustment."""
 
@@ -213,8 +215,13 @@ class Mapping:
                 models = [checked_model(each.reconstruction, database) for each in models]
             if self.guessed:
                 self._give_lenses(guide)
-            going_on = [self._refined(models[0]), *models[1:]]
-            for found in (going_on, self._finished(self._incremental(fixed=True))):
+            tries = [[self._refined(models[0]), *models[1:]]]
+            for seed in range(ANEW):
+                other = replace(
+                    self, config=replace(self.config, seed=(self.config.seed or 0) + seed)
+                )
+                tries.append(other._finished(other._incremental(fixed=True)))
+            for found in tries:
                 models = max(models, [self._adjusted(each) for each in found], key=quality)
         return [self._adjusted(each) for each in models]
 
