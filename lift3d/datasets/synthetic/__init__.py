@@ -150,7 +150,7 @@ def _resurfaced(config: SyntheticConfig, voxel: float) -> Resurfaced:
             camera,
             partial(_taken, config, index),
             load_depth=partial(_measured, config, index),
-        )  # fmt: skip
+        )
         for index, camera in enumerate(_room(config).stated)
     )
     # Fewer views than a real scan has, so one is enough.

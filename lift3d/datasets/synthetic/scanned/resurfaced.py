@@ -30,9 +30,14 @@ def fused_mesh(scene: Scene, voxel: float, seen: float = 2.0, smallest: int = 60
         16,
         4096,
     )
+    used = 0
     for view in scene.views:
         camera, depth = view.geometry_camera, view.depth()
         assert depth is not None
+        # Open3D looks at every fourth pixel, and fails where none of them has depth.
+        sampled = depth[::4, ::4]
+        if not ((sampled > 0) & (sampled < FURTHEST)).any():
+            continue
         image = cv2.resize(view.image(), depth.shape[::-1], interpolation=cv2.INTER_AREA)
         pictures = [image_of(x.astype(np.float32)) for x in (depth, image / 255)]
         K, pose = (
@@ -41,6 +46,9 @@ def fused_mesh(scene: Scene, voxel: float, seen: float = 2.0, smallest: int = 60
         limits = 1.0, FURTHEST, TRUNCATION
         near = volume.compute_unique_block_coordinates(pictures[0], K, pose, *limits)
         volume.integrate(near, *pictures, K, K, pose, *limits)
+        used += 1
+    if not used:
+        return library.geometry.TriangleMesh()
     mesh = volume.extract_triangle_mesh(seen).to_legacy()
     piece, size_of, _ = mesh.cluster_connected_triangles()
     mesh.remove_triangles_by_mask(np.asarray(size_of)[np.asarray(piece)] < smallest)
@@ -69,7 +77,11 @@ class Resurfaced:
         self._triangles = np.asarray(mesh.triangles)
         self._colours = np.asarray(mesh.vertex_colors)
         self._scene = library.t.geometry.RaycastingScene()
-        self._scene.add_triangles(library.t.geometry.TriangleMesh.from_legacy(mesh))
+        if len(self._triangles):
+            self._scene.add_triangles(
+                self._tensor(np.asarray(mesh.vertices).astype(np.float32)),
+                self._tensor(self._triangles.astype(np.uint32)),
+            )
 
     def render(self, camera: Camera) -> tuple[Image, Depth]:
         """Colour and depth; both 0 where the mesh has a hole."""

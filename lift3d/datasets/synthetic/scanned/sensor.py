@@ -104,4 +104,4 @@ def shadow(z: Depth, base: float = 0.075) -> Bool[np.ndarray, "height width"]:
     column = np.arange(z.shape[1]) - focal * base / z
     # Along a row the projector sees columns in order, but for those that nearer ones hide.
     first = np.minimum.accumulate(column[:, ::-1], axis=1)[:, ::-1]
-    return np.asarray(column > first + 1)
+    return np.asarray(column > first + 0.5)

@@ -84,7 +84,12 @@ def lump(
     points = unit * (1 + rough * noise)[..., None] * [x / 2, y / 2, z / 2]
     points[0], points[-1] = points[0].mean(0), points[-1].mean(0)
     points[..., 2] = np.maximum(points[..., 2] + 0.42 * z, 0)
-    return Mesh(points.reshape(-1, 3), _grid(rings + 1, 2 * rings, around=True))
+    quads = _grid(rings + 1, 2 * rings, around=True)
+    # A pole is one vertex.
+    last = 2 * rings * rings
+    quads = np.where(quads < 2 * rings, 0, np.where(quads >= last, last, quads))
+    kept = (quads != np.roll(quads, 1, axis=1)).all(1)
+    return Mesh(points.reshape(-1, 3), quads[kept])
 
 
 def mound(height: Float64[np.ndarray, "rows columns"], x: Number, y: Number) -> Mesh:
