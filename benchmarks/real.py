@@ -35,6 +35,7 @@ from plyfile import PlyData
 from scipy.spatial import cKDTree
 
 from lift3d import open_scene
+from lift3d.datasets.synthetic.scanned.resurfaced import Resurfaced, fused_mesh, vertices
 from lift3d.export.ply import write_cloud
 from lift3d.reconstruction.fusion import given_points
 from lift3d.run.lift import lift
@@ -170,68 +171,14 @@ def shifted(image: np.ndarray) -> np.ndarray:
 
 def meshed(scan: Annotated, voxel: float = 0.02, edge: float = 0.035) -> Annotated:
     """Vertices of a simplified mesh, and views rendered from the vertex colours of the full one."""
-    import open3d as o3d
-
     mesh = fused_mesh(scan.scene, voxel)
-    triangles = np.asarray(mesh.triangles)
-    colour = np.asarray(mesh.vertex_colors)
-    caster = o3d.t.geometry.RaycastingScene()
-    caster.add_triangles(o3d.t.geometry.TriangleMesh.from_legacy(mesh))
-    coarse = mesh.simplify_vertex_clustering(edge)
-    coarse.compute_vertex_normals()
-    points = Points(
-        np.asarray(coarse.vertices).astype(np.float32),
-        np.clip(np.asarray(coarse.vertex_colors) * 255, 0, 255).astype(np.uint8),
-        np.asarray(coarse.vertex_normals).astype(np.float32),
-        np.ones(len(coarse.vertices), np.float32),
-    )
+    surface = Resurfaced(mesh)
 
     def rendered(view: View) -> View:
-        found = caster.cast_rays(o3d.core.Tensor(rays(view)))
-        depth = found["t_hit"].numpy()
-        hit = np.isfinite(depth)
-        corner = colour[triangles[found["primitive_ids"].numpy()[hit].astype(np.int64)]]
-        u, v = found["primitive_uvs"].numpy()[hit].T
-        image = np.zeros((*depth.shape, 3), np.uint8)
-        share = np.stack([1 - u - v, u, v], axis=1)
-        image[hit] = np.clip(255 * np.einsum("pc,pcd->pd", share, corner), 0, 255)
-        depth = np.where(hit, depth, 0).astype(np.float32)
+        image, depth = surface.render(view.camera)
         return replace(view, load_image=lambda: image, load_depth=lambda: depth, depth_camera=None)
 
-    return scan.on(points).seen_as(rendered)
-
-
-def fused_mesh(scene: Scene, voxel: float) -> object:
-    """The zero crossing of a signed distance volume of all views, small pieces left out."""
-    import open3d as o3d
-
-    names, size = ("tsdf", "weight", "color"), o3d.core.SizeVector
-    kinds, channels = (o3d.core.float32,) * 3, [size([1]), size([1]), size([3])]
-    volume = o3d.t.geometry.VoxelBlockGrid(names, kinds, channels, voxel, 16, 4096)
-    for view in scene.views:
-        camera, depth = view.geometry_camera, view.depth()
-        assert depth is not None
-        image = cv2.resize(view.image(), depth.shape[::-1], interpolation=cv2.INTER_AREA)
-        pictures = [o3d.t.geometry.Image(x.astype(np.float32)) for x in (depth, image / 255)]
-        K = o3d.core.Tensor(np.ascontiguousarray(camera.K))
-        pose = o3d.core.Tensor(np.ascontiguousarray(np.linalg.inv(camera.world_from_camera)))
-        near = volume.compute_unique_block_coordinates(pictures[0], K, pose, 1.0, 6.0, 4.0)
-        volume.integrate(near, *pictures, K, K, pose, 1.0, 6.0, 4.0)
-    mesh = volume.extract_triangle_mesh(2.0).to_legacy()
-    piece, size_of, _ = mesh.cluster_connected_triangles()
-    mesh.remove_triangles_by_mask(np.asarray(size_of)[np.asarray(piece)] < 60)
-    mesh.remove_unreferenced_vertices()
-    return mesh
-
-
-def rays(view: View) -> np.ndarray:
-    """Float32 (height, width, 6): origin and direction of each pixel's ray, at depth 1."""
-    camera = view.camera
-    column, row = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
-    pixel = np.stack([column, row, np.ones_like(row)], axis=-1)
-    turned = pixel @ np.linalg.inv(camera.K).T @ camera.world_from_camera[:3, :3].T
-    origin = np.broadcast_to(camera.world_from_camera[:3, 3], turned.shape)
-    return np.concatenate([origin, turned], axis=-1).astype(np.float32)
+    return scan.on(vertices(mesh, edge)).seen_as(rendered)
 
 
 def main() -> None:

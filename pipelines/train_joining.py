@@ -1,13 +1,17 @@
 """Train the two classifiers of `lift3d/association/shape/joining.npz` on synthetic rooms.
 
 pip install 'lift3d[train]'
-python pipelines/train_joining.py [--rooms 100 101 ...] [--cache FOLDER] [--out joining.npz]
+python pipelines/train_joining.py [--rooms 100 101 ...] [--scanned 200 201 ...] [--cache FOLDER]
+    [--out joining.npz]
 
 The rooms are lifted as by `lift3d lift`, up to their superpoints (pieces). Pieces are then merged
 by the truth, and again by the classifier trained on that; every pair considered is an example of
 the same or of different objects (DAgger: Ross et al. 2011). Every large enough node of the
 hierarchies by the last classifier is an example for the second classifier, which predicts how well
 a node matches an object. Rooms 0 to 4 are those of benchmarks/quality.py and are refused.
+
+`--scanned` adds rooms that resemble scans (`SyntheticConfig.scanned`), each at a random spacing:
+half of them as fused by `lift3d lift`, half as the vertices of a mesh, as given by `--cloud`.
 """
 
 from __future__ import annotations
@@ -33,9 +37,10 @@ from lift3d.association.shape.joining import MODEL
 from lift3d.association.shape.pieces import SIZE, Pairs, Pieces
 from lift3d.association.shape.trees import LEAF, LEFT, Trees
 from lift3d.datasets.synthetic import SyntheticConfig
+from lift3d.datasets.synthetic.scanned.resurfaced import fused_mesh, vertices
 from lift3d.geometry.visibility import spacing
 from lift3d.reconstruction.fusion.voxel import VoxelConfig
-from lift3d.scene import Scene
+from lift3d.scene import Points, Scene
 from lift3d.scene.overlap import paint
 from lift3d.scene.storage import atomic
 from lift3d.segmentation.regions import RegionsConfig
@@ -55,6 +60,9 @@ MOST = 2_500_000
 """Largest number of examples for one training; more are sampled."""
 NORMAL = 0.03
 """Distance in metres that equals a difference of normals of 1, to separate the sides of a board."""
+SCANNED, VIEWS, REACH = "scanned", 48, 0.04
+"""Rooms that resemble scans: how their names start, pictures of each, and metres from the true
+surface to what was scanned of it."""
 LEAST_POINTS = 100
 """True points that a node must have to be an example, as objects of ScanNet's AP must."""
 
@@ -72,35 +80,47 @@ class Room:
     """Surfel nearest to each vertex."""
 
 
-def room(seed: int, folder: Path | None) -> Room:
-    """Lift a room up to its pieces; each view is rendered once."""
-    kept = None if folder is None else folder / f"{seed}.pkl"
+def room(name: str, folder: Path | None) -> Room:
+    """Lift a room, named by its seed or by `scanned` and its seed, up to its pieces."""
+    kept = None if folder is None else folder / f"{name}.pkl"
     if kept is not None and kept.exists():
         found: Room = pickle.loads(kept.read_bytes())
         return found
-    scene = _remembering(SyntheticConfig(seed=seed).read())
-    points = VoxelConfig().build().fuse(scene)
+    scanned, seed = name.startswith(SCANNED), int(name.removeprefix(SCANNED))
+    config = SyntheticConfig(seed=seed, scanned=scanned, views=VIEWS if scanned else 120)
+    scene = _remembering(config.read())  # each view is rendered once
+    points = _scanned_points(scene, seed) if scanned else VoxelConfig().build().fuse(scene)
     shape = Shape(points, spacing(points.xyz), [view.camera for view in scene.views], scene.metric)
     segmenter = RegionsConfig().build()
     maps = {view.name: paint(segmenter.segment(view).stack) for view in scene.views}
     for look in looks(points, scene, maps):
         shape.add(look)
     surface = scene.load_surface()
+    far, surfel = cKDTree(shape.surface.xyz).query(surface.points.xyz)
     placed = np.c_[surface.points.xyz, NORMAL * surface.points.normal]
     surfels = np.c_[shape.surface.xyz, NORMAL * shape.surface.normal]
     truth = np.where(np.isin(surface.semantic, scene.void_classes), 0, surface.instance)
+    # People annotate what was scanned.
+    near = far < REACH if scanned else np.ones(len(far), bool)
     made = Room(
-        shape,
-        surface.instance[cKDTree(placed).query(surfels)[1]],
-        truth,
-        cKDTree(shape.surface.xyz).query(surface.points.xyz)[1],
+        shape, surface.instance[cKDTree(placed).query(surfels)[1]], truth[near], surfel[near]
     )
-    print(f"room {seed}: {len(surfels)} surfels, {shape.piece.max() + 1} pieces", flush=True)
+    print(f"room {name}: {len(surfels)} surfels, {shape.piece.max() + 1} pieces", flush=True)
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         with atomic(kept) as part:
             part.write_bytes(pickle.dumps(made))
     return made
+
+
+def _scanned_points(scene: Scene, seed: int) -> Points:
+    """The fused points, or the vertices of a mesh, at a random spacing."""
+    rng = np.random.default_rng([seed, 7])
+    if rng.random() < 0.5:
+        return VoxelConfig(voxel=rng.choice([0.01, 0.015, 0.015, 0.02, 0.03])).build().fuse(scene)
+    return vertices(
+        fused_mesh(scene, rng.uniform(0.01, 0.025), seen=1.0, smallest=20), rng.uniform(0.01, 0.04)
+    )
 
 
 def _remembering(scene: Scene) -> Scene:
@@ -206,7 +226,8 @@ def trees_of(model: HistGradientBoostingClassifier) -> Trees:
 def main() -> None:
     """Lift the rooms, train in rounds, write the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rooms", type=int, nargs="+", default=list(range(100, 130)))
+    parser.add_argument("--rooms", type=int, nargs="*", default=list(range(100, 130)))
+    parser.add_argument("--scanned", type=int, nargs="*", default=[])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument(
         "--cache",
@@ -216,15 +237,17 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=MODEL)
     options = parser.parse_args()
-    if min(options.rooms) <= SCORED:
+    names = [*map(str, options.rooms), *(f"{SCANNED}{seed}" for seed in options.scanned)]
+    if min(options.rooms, default=SCORED + 1) <= SCORED:
         parser.error(f"rooms 0 to {SCORED} are those that lifting is scored on")
     # Not forked: ray caster and kernels have threads.
     with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
-        rooms = list(pool.map(partial(room, folder=options.cache), options.rooms))
+        rooms = list(pool.map(partial(room, folder=options.cache), names))
         seen: list[Examples] = []
+        seeds = [*options.rooms, *options.scanned]
         model = None
         for turn in range(ROUNDS):
-            for _, found in pool.map(joined, rooms, [model] * len(rooms), options.rooms):
+            for _, found in pool.map(joined, rooms, [model] * len(rooms), seeds):
                 seen += found
             model = learned(
                 seen, learning_rate=0.1, max_iter=150, max_leaf_nodes=15, min_samples_leaf=30,

@@ -7,7 +7,17 @@ from typing import no_type_check
 import numpy as np
 from jaxtyping import Bool, Float32, Int32
 
-from lift3d.datasets.synthetic.world import CHECKER, CLOUDS, GRADIENT, GRAIN, STRIPES, World
+from lift3d.datasets.synthetic.world import (
+    CHECKER,
+    CLOUDS,
+    GRADIENT,
+    GRAIN,
+    PRINT,
+    SPECKLE,
+    STAINS,
+    STRIPES,
+    World,
+)
 from lift3d.scene.compiled import compiled
 
 
@@ -102,6 +112,14 @@ def _albedo(piece, xyz, normal, piece_from_world, colours, pattern, size):
             mix = min(max(0.5 + s, 0.0), 1.0)
         elif kind == GRAIN:
             mix = _noise(0.15 * s, 2.0 * t, p)
+        elif kind == SPECKLE:
+            mix = 1.0 if _noise(3.0 * s, 3.0 * t, p) > 0.6 else 0.0
+        elif kind == STAINS:
+            mix = min(
+                max(3.0 * _noise(s, t, p) + 0.8 * _noise(5.0 * s, 5.0 * t, p) - 2.2, 0.0), 1.0
+            )
+        elif kind == PRINT:
+            mix = _lattice(int(np.floor(s)), int(np.floor(1.7 * t)), p)
         # Fine mottling, because no real surface has exactly one colour.
         mottle = 0.96 + 0.08 * _noise(u * 90, v * 90, p)
         for c in range(3):

@@ -36,20 +36,20 @@ def measured(exact: Exact, rng: np.random.Generator) -> Depth:
     grain = rng.standard_normal(shape, np.float32)
     sigma = 0.0012 + 0.0019 * (z - 0.4) ** 2
     depth = z + sigma * grain
-    edge = _steps(z)
+    edge = steps(z)
     flying = edge & (rng.random(shape, np.float32) < 0.15)
     depth[flying] = (_blurred(z))[flying]
     missing = edge & ~flying & (rng.random(shape, np.float32) < 0.6)
     # On grazing, shiny or dark surfaces, depth is missing in patches.
-    patches = _patches(rng, shape)
-    missing |= exact.facing < 0.08 + 0.17 * patches
-    missing |= patches < 1.1 * exact.shine - 0.05
+    blotches = patches(rng, shape)
+    missing |= exact.facing < 0.08 + 0.17 * blotches
+    missing |= blotches < 1.1 * exact.shine - 0.05
     missing |= (z < NEAR) | (z > FAR) | (rng.random(shape, np.float32) < 0.002)
     depth[missing] = 0
     return (np.round(depth * 1000) / 1000).astype(np.float32)
 
 
-def _steps(z: Depth) -> Bool[np.ndarray, "height width"]:
+def steps(z: Depth) -> Bool[np.ndarray, "height width"]:
     """Pixels beside a depth step of more than 5 %."""
     edge = np.zeros(z.shape, bool)
     for axis in (0, 1):
@@ -72,7 +72,7 @@ def _blurred(z: Depth) -> Depth:
     return np.asarray(cv2.blur(z, (3, 3)), np.float32)
 
 
-def _patches(
+def patches(
     rng: np.random.Generator, shape: tuple[int, int]
 ) -> Float32[np.ndarray, "height width"]:
     """Smooth noise from 0 to 1, with blobs of 1/30 of the image width."""

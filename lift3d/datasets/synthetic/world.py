@@ -16,10 +16,12 @@ CATEGORIES = (
     *STRUCTURE,
     *("table", "chair", "shelf", "book", "lamp", "sofa", "pillow", "box", "picture", "rug"),
     *("monitor", "plant", "bed", "desk", "cabinet", "vase", "bin", "door", "keyboard", "mug"),
+    *("worktop", "sink", "oven", "fridge", "bottle", "bowl", "cloth", "bag", "clothes"),
+    *("curtain", "cable", "radiator", "window", "tray", "armchair"),
 )
 """Semantic class i + 1 is CATEGORIES[i]."""
 
-PLAIN, CHECKER, STRIPES, CLOUDS, GRADIENT, GRAIN = range(6)
+PLAIN, CHECKER, STRIPES, CLOUDS, GRADIENT, GRAIN, SPECKLE, STAINS, PRINT = range(9)
 
 Colour = tuple[float, float, float]
 
