@@ -11,10 +11,10 @@ hierarchies by the last classifier is an example for the second classifier, whic
 a node matches an object. Rooms 0 to 4 are those of benchmarks/quality.py and are refused.
 
 `--scanned` are rooms that resemble scans (`SyntheticConfig.scanned`), each at a random spacing:
-half of them as fused by `lift3d lift`, half as the vertices of a mesh, as given by `--cloud`. Only nodes
-learn on them. A part of a node's log-odds is of a model of the plain rooms, the rest the mean of
-small models, each of a draw of all rooms with repetition (bagging: Breiman 1996): single trainings
-differ by more than the rooms bring (benchmarks/README.md).
+half of them as fused by `lift3d lift`, half as the vertices of a mesh, as given by `--cloud`. Only
+nodes learn on them. A part of a node's log-odds is of a model of the plain rooms, the rest the mean
+of small models, each of a draw of all rooms with repetition (bagging: Breiman 1996): single
+trainings differ by more than the rooms bring (benchmarks/README.md).
 """
 
 from __future__ import annotations
