@@ -304,7 +304,7 @@ class _Work:
 
     def _map(self) -> dict[str, Any]:
         """Write the best model to sparse/; the models' sizes and the removed images."""
-        models = self._mapping.models(len(self.scene))
+        models = self._mapping.models(len(self.scene), lambda share: self._tick(3, 0.9 * share))
         self._tick(3, 0.9)
         if not models:
             raise InputError(f"{self.scene.source}: {self._mapping.why_none(len(self.scene))}")

@@ -47,7 +47,8 @@ PLACES = 15, 0.15
 LOOSE = 8, 0.05
 """The same, in a model that only says where to match again."""
 ANEW = 3
-"""Models made anew a turn, each with a seed of its own: the one that the pairs fit best is kept."""
+"""Models made anew a turn, each with a seed of its own: the one that the pairs fit best is kept.
+One of many photos, whose mapping takes minutes."""
 LOSS = 0.5
 """Pixels from which on a point counts less in the last adjustment."""
 
@@ -62,7 +63,9 @@ class Mapping:
     guessed: bool
     """Whether a focal length is unknown."""
 
-    def models(self, photos: int) -> list[Model]:
+    def models(
+        self, photos: int, progress: Callable[[float], None] = lambda share: None
+    ) -> list[Model]:
         """The parts that were found of so many photos, the best first."""
         found: list[list[Model]] = []
         if self.config.mapper != "global":
@@ -72,8 +75,8 @@ class Mapping:
                     break
         if self.config.mapper != "incremental":
             found.append(self._finished(self._global()))
-        models = self._rematched(max(found, key=quality), photos)
-        models = sorted(models, key=lambda model: model.quality, reverse=True)
+        progress(1 / (1 + len(RADII)))
+        models = _sorted(self._rematched(max(found, key=quality), photos, progress))
         return [each for each in models if each is models[0] or each.photos - models[0].photos]
 
     def why_none(self, count: int) -> str:
@@ -196,19 +199,21 @@ class Mapping:
             found[0] = self._refined(found[0])
         return found
 
-    def _rematched(self, models: list[Model], photos: int) -> list[Model]:
+    def _rematched(
+        self, models: list[Model], photos: int, progress: Callable[[float], None]
+    ) -> list[Model]:
         """The models once weak pairs are matched again where the best model predicts it.
 
         The best goes on with the new matches, and is made anew: a model that joins parts at a wrong
         angle holds on to it.
         """
-        for radius in RADII:
-            best = max(models, key=lambda model: model.quality, default=None)
-            if best is None or len(best) < SURE:
+        for turn, radius in enumerate(RADII, start=1):
+            models = _sorted(models)
+            if not models or len(models[0]) < SURE:
                 break
-            if len(best) == photos and not best.contradicted:
+            if len(models[0]) == photos and not models[0].contradicted:
                 break
-            guide = self._adjusted(self._grown(best, LOOSE))
+            guide = self._adjusted(self._grown(models[0], LOOSE))
             with pycolmap().Database.open(str(self.database)) as database:
                 if not rematch(guide.reconstruction, database, radius, self.config.seed or 0):
                     break
@@ -216,13 +221,14 @@ class Mapping:
             if self.guessed:
                 self._give_lenses(guide)
             tries = [[self._refined(models[0]), *models[1:]]]
-            for seed in range(ANEW):
+            for seed in range(ANEW if photos <= self.config.exhaustive else 1):
                 other = replace(
                     self, config=replace(self.config, seed=(self.config.seed or 0) + seed)
                 )
                 tries.append(other._finished(other._incremental(fixed=True)))
             for found in tries:
                 models = max(models, [self._adjusted(each) for each in found], key=quality)
+            progress((1 + turn) / (1 + len(RADII)))
         return [self._adjusted(each) for each in models]
 
     def _adjusted(self, model: Model) -> Model:
@@ -297,6 +303,11 @@ class Mapping:
             united(a.reconstruction, b.reconstruction, a_from_b, database, Path(start))
             found = self._continued(Path(start))
         return max(found, key=len, default=None)
+
+
+def _sorted(models: Sequence[Model]) -> list[Model]:
+    """The best first."""
+    return sorted(models, key=lambda model: model.quality, reverse=True)
 
 
 def _apart(a: Model, b: Model) -> float:
