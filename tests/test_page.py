@@ -597,3 +597,22 @@ def test_a_state_that_arrives_late_does_not_undo_a_later_one(page, run):
     page.until("window.arrived === true")
     assert page.js("lift3d.store.state.revision") == page.js("lift3d.store.revision") == 1
     assert len(lines(run)) == 1
+
+
+def test_news_waits_until_the_cloud_rests_and_an_edit_does_not(page):
+    page.settled()
+    page.js(
+        """(() => { const real = window.fetch; window.states = 0;
+          window.fetch = (...asked) => {
+            if (String(asked[0]).startsWith("/api/state")) window.states += 1;
+            return real(...asked); };
+          lift3d.cloud.moving = true;
+          lift3d.hear({ again: true }).then(() => (window.heard = true));
+          return new Promise((done) => setTimeout(done, 400)); })()"""
+    )
+    assert page.js("window.states") == 0
+    page.js("lift3d.hear({ revision: lift3d.store.revision + 1 })")
+    page.until("window.states > 0")
+    assert page.js("window.heard") is None
+    page.js("lift3d.cloud.moving = false")
+    page.until("window.heard === true && window.states > 1")
