@@ -643,7 +643,9 @@ def test_weak_pairs_are_matched_again_where_the_model_predicts_it(tmp_path, monk
         7, shares.append
     )  # as if a seventh were missing: nothing is mended otherwise
     assert len(best) == 6
-    assert len(shares) > 1 and shares == sorted(shares) and shares[-1] <= 1
+    assert len(shares) > 1
+    assert shares == sorted(shares)
+    assert shares[-1] <= 1
     with pycolmap.Database.open(str(mapping.database)) as database:
         after = counts(database)
     assert sum(after.values()) > 0.7 * sum(before.values())
