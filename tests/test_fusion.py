@@ -357,6 +357,20 @@ def test_the_voxel_is_chosen_from_the_scene_and_reported():
     # 2 m away: the middle of the wall is about 2.1 x 1.6 m, 2.6 m across.
     assert default_voxel(scene(view("a"))) == 0.01
     assert default_voxel(scene(view("a", partial(plain, 200.0)), metric=False)) == 1.0
+
+
+@pytest.mark.parametrize("metric", [False, True])
+def test_far_surface_does_not_make_the_voxel_coarse(metric: bool):
+    def statue() -> np.ndarray:
+        depth = plain(20.0)
+        depth[:8] = 100.0  # houses, on a sixth of the picture
+        return depth
+
+    known = scene(view("a", statue), metric=metric)
+    assert default_voxel(known) == 0.15  # 20 * 0.0075
+
+
+def test_a_voxel_cannot_be_chosen_without_depth():
     with pytest.raises(InputError, match=r"no view with depth.*first: it is torn"):
         default_voxel(scene(view("a", torn)))
     fusion = VoxelConfig().build()

@@ -27,6 +27,14 @@ class Frame:
 
 METRIC_VOXEL = 0.015
 """Default voxel for metric scenes, in metres. At 0.02, books in the synthetic rooms merge."""
+SHARE = METRIC_VOXEL / 2
+"""Maximum default voxel of other scenes, as a share of the median depth: that of a room whose
+surfaces are 2 m away. Far houses would else decide how finely a statue is seen."""
+ESTIMATED = 2
+"""Times by which these limits are larger where depth was estimated from pictures: it is noisier.
+Chosen on the HoloLens kitchen with its depth hidden."""
+FINEST = 2000
+"""Voxels along the extent above which a scene is too large for these two limits."""
 
 
 def check_above_0(**limits: float | None) -> None:
@@ -63,12 +71,14 @@ def _frame(view: View) -> Frame | Skipped:
 def default_voxel(scene: Scene, sample: int = 16) -> float:
     """Voxel size for the scene, in world units: `METRIC_VOXEL` for rooms, finer for small scenes.
 
-    Extent / 200, rounded down to 1, 2 or 5 times a power of ten; in a metric scene at most
-    `METRIC_VOXEL`, unless that is below extent / 2000. The extent is the diagonal of the box
+    Extent / 200, rounded down to 1, 2 or 5 times a power of ten; at most `METRIC_VOXEL` in a metric
+    scene, or `SHARE` of the median over the views of their median depth in one without metres, or
+    with an extent of more than `FINEST` such voxels. Where depth was estimated from pictures, it is
+    not rounded down, and at most `ESTIMATED` times as much. The extent is the diagonal of the box
     around the middle 98 % of the surface, over `sample` views. Raises InputError if no view has
     depth.
     """
-    seen, why = [], ""
+    seen, depths, why = [], [], ""
     for view in scene.views[:: max(1, len(scene) // sample)]:
         try:
             frame = load_frame(view)
@@ -76,6 +86,8 @@ def default_voxel(scene: Scene, sample: int = 16) -> float:
             why = why or f" (first: {error})"
             continue
         seen.append(_coarse_surface(view.geometry_camera, frame.depth))
+        known = frame.depth[np.isfinite(frame.depth) & (frame.depth > 0)]
+        depths += [float(np.median(known))] if len(known) else []
     if not seen or not sum(map(len, seen)):
         raise InputError(
             f"{scene.source}: no view with depth, colour and pose to fuse{why}; "
@@ -83,10 +95,17 @@ def default_voxel(scene: Scene, sample: int = 16) -> float:
         )
     low, high = np.percentile(np.concatenate(seen), [1, 99], axis=0)
     extent = float(np.linalg.norm(high - low))
-    voxel = one_two_five(extent / 200)
-    if scene.metric and voxel > METRIC_VOXEL and extent / 2000 < METRIC_VOXEL:
-        return METRIC_VOXEL
-    return voxel
+    most = METRIC_VOXEL
+    if not scene.metric or extent / FINEST >= METRIC_VOXEL:
+        most = max(SHARE * float(np.median(depths)), extent / FINEST)
+    if by_stereo(scene):
+        return float(f"{min(extent / 200, ESTIMATED * most):.2g}")
+    return float(f"{min(one_two_five(extent / 200), most):.2g}")
+
+
+def by_stereo(scene: Scene) -> bool:
+    """Whether most views have depth that was estimated from the pictures."""
+    return 2 * sum(view.estimated for view in scene.views) > len(scene)
 
 
 def _coarse_surface(camera: Camera, depth: Depth) -> Float32[np.ndarray, "points 3"]:
