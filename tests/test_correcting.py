@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 
 from lift3d.cli import main
-from lift3d.correction import places, state
+from lift3d.correction import applying
 from lift3d.correction.maps import SPLAT
-from lift3d.correction.places import Finder
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.geometry.visibility import cloud_spacing, front_points
 from lift3d.run.correct import automatic_map
@@ -369,34 +368,35 @@ def test_another_voxel_finds_the_objects_or_lists_the_edit(run):
     assert not back.edits.doubts
 
 
-def test_what_one_edit_has_put_back_is_what_later_edits_of_it_are_about(run, monkeypatch):
-    edits = run.edits
-    a, b, c = (each.id for each in by_size(edits)[1:4])
-    edits.name(a, "desk")
-    edits.split(a, ends(run, a))
-    edits.merge([b, c], into=c)
-    edits.name(c, "shelf")
-    sizes = {each.name: each.points for each in edits.objects}
-    monkeypatch.setattr(Finder, "object_at", lambda *asked: (0, "all objects are others now"))
-    again = lift(config(run.folder, voxel=0.06)).edits
-    assert not again.doubts
-    assert again.all[1].new
-    for each in again.objects:
-        if each.name:
-            assert 0.5 < each.points * 0.06**2 / (sizes[each.name] * 0.05**2) < 1.5
-    assert {"desk", "shelf"} <= {each.name for each in again.objects}
-
-
 def test_what_a_person_has_named_is_not_taken_away_by_what_is_put_back(run, monkeypatch):
     edits = run.edits
     a = by_size(edits)[1].id
     edits.name(a, "desk")
     edits.name(a, "table")
-    monkeypatch.setattr(places, "SAME", 2.0)  # no object is the same as any
-    monkeypatch.setattr(state, "SAME", 2.0)
+    for limit in ("SAME", "NEAR"):
+        monkeypatch.setattr(applying, limit, 2.0)  # no object is the same as any
     again = lift(config(run.folder, voxel=0.06)).edits
     assert [each.edit.n for each in again.doubts] == [2]
     assert [each.name for each in again.objects if each.name] == ["desk"]
+    assert any("edit 2" in each.reason for each in again.queue() if each.kind == "edit")
+
+
+def test_objects_that_another_lift_has_otherwise_are_told(run, monkeypatch, capsys):
+    edits = run.edits
+    a = by_size(edits)[1].id
+    edits.name(a, "desk")
+    edits.name(a, "table")
+    monkeypatch.setattr(applying, "SAME", 2.0)  # no object is the same as any
+    again = lift(config(run.folder, voxel=0.06))
+    first, second = again.edits.altered
+    assert (first.put_back, second.put_back) == (True, False)
+    (told,) = (each for each in again.warnings if "is applied, but" in each)
+    assert f"object {second.now} here, which overlaps" in told
+    assert [(e.edit, e.ids) for e in again.edits.queue() if e.kind == "edit"] == [(2, (second.now,))]
+    assert main(["edit", str(run.folder), "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "put back from its points" in lines[0]
+    assert "which overlaps with what it was" in lines[1]
 
 
 def test_edits_of_another_run_of_the_place_are_taken(run, lifted, tmp_path, capsys):

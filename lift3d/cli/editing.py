@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lift3d.correction.history import altered_words
 from lift3d.correction.maps import read_pixels
 from lift3d.run.edits import Edits
 from lift3d.run.taking import take
@@ -193,9 +194,10 @@ def perform(edits: Edits, verb: str, asked: Asked, log: Callable[[str], None]) -
 
 
 def listing(edits: Edits) -> Sequence[str]:
-    """A line per edit, undone ones marked, then what is in doubt."""
+    """A line per edit: undone, in doubt, or with objects that are not here as they were."""
     active = {each.n for each in edits.active}
     doubts = {each.edit.n: each.reason for each in edits.doubts}
+    altered = altered_words(edits.altered)
     lines = []
     for each in edits.all:
         state = ""
@@ -203,5 +205,7 @@ def listing(edits: Edits) -> Sequence[str]:
             state = "" if each.n in active else "  (undone)"
         if each.n in doubts:
             state = f"  (in doubt: {doubts[each.n]})"
+        elif each.n in altered:
+            state = f"  ({altered[each.n]})"
         lines.append(f"{each.n:>4}  {each.at}  {each.who}  {each}{state}")
     return [*lines, str(edits.summary())]

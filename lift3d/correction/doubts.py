@@ -11,6 +11,7 @@ from jaxtyping import Float64, Int32
 
 from lift3d.association.assignments import Assignments
 from lift3d.association.surface import Surface
+from lift3d.correction.applying import Altered
 from lift3d.correction.history import Doubt
 from lift3d.correction.joins import JoinTree
 from lift3d.correction.state import Layer, Properties
@@ -51,7 +52,7 @@ class Doubtful:
     kind: Kind
     """`several`: an object that is likely more than one. `one`: two that are likely one. `crumb`:
     objects with hardly any confidence. `view`: a view far under the mean H. `edit`: one in doubt,
-    or painted against another.
+    applied to an object that is not as it was, or painted against another.
     """
     reason: str
     gain: float
@@ -72,6 +73,8 @@ class Known:
     label: Int32[np.ndarray, " points"]
     objects: Mapping[int, Properties]
     doubts: Sequence[Doubt] = ()
+    altered: Sequence[Altered] = ()
+    """Objects of applied edits of another lift that are not here as they were."""
     layers: Sequence[Layer] = ()
     """Painted pixels, in order."""
     xyz: np.ndarray | None = None
@@ -112,6 +115,13 @@ def _sizes(known: Known) -> Float64[np.ndarray, " ids"]:
 def _edits(known: Known) -> Iterator[Doubtful]:
     for each in known.doubts:
         yield Doubtful("edit", str(each), 1.0, f"edit:{each.edit.n}", edit=each.edit.n)
+    for one in known.altered:
+        if one.put_back or one.now not in known.objects:
+            continue
+        n = one.edit.n
+        words = f"edit {n} ({one.edit}) is applied, but {one}"
+        key = f"altered:{n}-{one.was}"
+        yield Doubtful("edit", words, 1 - one.iou, key, (one.now,), edit=n)
 
 
 def _painted(known: Known) -> Iterator[Doubtful]:

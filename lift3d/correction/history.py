@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from lift3d.correction.applying import Altered, apply
 from lift3d.correction.edits import Counting, Edit
-from lift3d.correction.state import Properties, Replay, State
+from lift3d.correction.state import KEPT_BYTES, Change, Properties, State
+from lift3d.correction.stored import Unfit
 from lift3d.scene import LabelledPoints
 
 
@@ -53,6 +55,71 @@ class Doubt:
         return f"edit {self.edit.n} ({self.edit}) is in doubt and not applied: {self.reason}"
 
 
+@dataclass(eq=False)
+class Replay:
+    """A state that follows a changing list of edits, by applying and taking back."""
+
+    state: State
+    doubts: dict[int, str] = field(default_factory=dict)
+    """Number of an edit that could not be applied -> why."""
+    altered: dict[int, tuple[Altered, ...]] = field(default_factory=dict)
+    """Number of an edit that was applied -> its objects that are not here as they were."""
+    _applied: list[tuple[tuple[int, int], Change | None]] = field(default_factory=list)
+    """(number of the edit, number of the line that settles it), and its change."""
+
+    def follow(self, active: Sequence[Edit], settled: Mapping[int, Edit]) -> None:
+        """Change the state to what `active`, in this order, give."""
+        wanted = [(each.n, settled[each.n].n if each.n in settled else 0) for each in active]
+        same = 0
+        while same < min(len(wanted), len(self._applied)) and (
+            wanted[same] == self._applied[same][0]
+        ):
+            same += 1
+        self._back_to(same)
+        for each, key in zip(
+            active[len(self._applied) :], wanted[len(self._applied) :], strict=True
+        ):
+            try:
+                change, altered = apply(self.state, each, settled.get(each.n))
+                self.altered[each.n] = tuple(altered)
+            except Unfit as error:
+                self.doubts[each.n] = str(error)
+                change = self.state.before()
+            self._applied.append((key, change))
+        self._forget()
+
+    def _back_to(self, count: int) -> None:
+        """Take back all but the first `count` edits; all of them where memory was freed."""
+        if any(change is None for _, change in self._applied[count:]):
+            state = self.state
+            count = 0
+            fresh = State(
+                state.cloud, state.base, state.folder, dict(self._first), state.sets, state.views,
+                state.largest,
+            )  # fmt: skip
+            for name in ("label", "score", "whole", "objects", "layers"):
+                setattr(state, name, getattr(fresh, name))
+        else:
+            for _, change in reversed(self._applied[count:]):
+                assert change is not None
+                self.state.take_back(change)
+        for (n, _), _ in self._applied[count:]:
+            self.doubts.pop(n, None)
+            self.altered.pop(n, None)
+        del self._applied[count:]
+
+    def _forget(self) -> None:
+        room = KEPT_BYTES
+        for at in reversed(range(len(self._applied))):
+            key, change = self._applied[at]
+            room -= 0 if change is None else change.size
+            if room < 0:
+                self._applied[at] = (key, None)
+
+    def __post_init__(self) -> None:
+        self._first = dict(self.state.objects)
+
+
 class History:
     """Follows a list of edits; `state` has the labels that they give."""
 
@@ -75,10 +142,25 @@ class History:
         return tuple(Doubt(each, found[each.n]) for each in self.counting.active if each.n in found)
 
     @property
+    def altered(self) -> tuple[Altered, ...]:
+        """Objects of applied edits of another lift that are not here as they were."""
+        found = self._replay.altered
+        return tuple(one for each in self.counting.active for one in found.get(each.n, ()))
+
+    @property
     def summary(self) -> Corrections:
         """How many edits count."""
         active = self.counting.active
         return Corrections(len(active), len({each.who for each in active}), len(self.doubts))
+
+
+def altered_words(altered: Iterable[Altered]) -> dict[int, str]:
+    """Number of each edit -> what became of its objects, in words."""
+    found: dict[int, str] = {}
+    for each in altered:
+        before = f"{found[each.edit.n]}; " if each.edit.n in found else ""
+        found[each.edit.n] = f"{before}{each}"
+    return found
 
 
 def objects_of(

@@ -131,6 +131,11 @@ def correct(folder: Path, views: Sequence[View], tick: Tick) -> dict[str, Any]:
     write_corrected(layout, history, views, tick)
     warnings = [] if torn is None else [torn]
     warnings += [str(each) for each in history.doubts]
+    warnings += [
+        f"edit {each.edit.n} ({each.edit}) is applied, but {each}; look at it"
+        for each in history.altered
+        if not each.put_back
+    ]
     if not made:
         return {"warnings": warnings, "edits": 0}
     return {"warnings": warnings, **vars(history.summary), "lines": len(made)}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Int32, Int64
 
+from lift3d.correction.applying import Altered
 from lift3d.correction.edits import Edit, EditFile, remove_files
 from lift3d.correction.history import Corrections, Doubt, History
 from lift3d.correction.maps import (
@@ -270,6 +271,11 @@ class Session:
     def doubts(self) -> tuple[Doubt, ...]:
         """Edits that could not be applied, and why."""
         return self._now().doubts
+
+    @property
+    def altered(self) -> tuple[Altered, ...]:
+        """Objects of edits of another lift that are not here as they were; the edits are applied."""
+        return self._now().altered
 
     def undone(self, who: str = "") -> tuple[Edit, ...]:
         """What `redo` brings back, the next one last."""

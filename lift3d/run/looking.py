@@ -219,6 +219,7 @@ class Looking(Session):
                     state.label,
                     state.objects,
                     self.doubts,
+                    self._now().altered,
                     state.layers,
                     self._xyz,
                     self.offset,

@@ -22,6 +22,7 @@ from jaxtyping import Float32, Int64
 
 from lift3d.association.assignments import nearest_known
 from lift3d.correction.doubts import Doubtful
+from lift3d.correction.history import altered_words
 from lift3d.geometry.rendering import camera_up, guess_up
 from lift3d.geometry.visibility import cloud_spacing
 from lift3d.run.report.pictures import cut_out, heat_picture
@@ -255,6 +256,7 @@ class Showing:
         objects = edits.objects
         palette = edits.palette
         doubts = {each.edit.n: each.reason for each in edits.doubts}
+        altered = altered_words(edits.altered)
         agreement = edits.agreement()
         queue, without = self._queue()
         guesses = {} if self._names is None else self._names.proposed([e.id for e in objects])
@@ -288,6 +290,7 @@ class Showing:
                     "who": each.who,
                     "at": each.at,
                     "doubt": doubts.get(each.n, ""),
+                    "altered": altered.get(each.n, ""),
                 }
                 for each in edits.active
             ],

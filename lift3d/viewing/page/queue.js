@@ -121,6 +121,7 @@ export class History {
       const row = element("li", "", { "data-n": each.n });
       const text = element("span", each.text);
       if (each.doubt) text.append(element("div", `in doubt: ${each.doubt}`, { class: "warn" }));
+      else if (each.altered) text.append(element("div", each.altered, { class: "altered" }));
       text.append(element("div", ""), element("small", `${each.n} · ${each.who === person ? "you" : each.who} · ${time(each.at)}`));
       const undo = element("button", "", { title: "Undo this edit", "aria-label": `undo edit ${each.n}` });
       undo.append(icon("undo"));
