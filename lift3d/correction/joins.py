@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32, Int64
+from jaxtyping import Bool, Float32, Float64, Int32, Int64
 
 from lift3d.association.surface import Edges, Surface
 from lift3d.scene.errors import InputError
@@ -70,6 +70,24 @@ class JoinTree:
         """Which superpoints a node has."""
         place = self._start[: len(self._own)]
         return (place >= self._start[node]) & (place < self._end[node])
+
+    def sums(
+        self, values: Float64[np.ndarray, " superpoints"]
+    ) -> Float64[np.ndarray, " nodes"]:
+        """The sum of a value of superpoints over each node; of zeros exactly 0."""
+        ordered = np.zeros(len(values) + 1)
+        ordered[1 + self._start[: len(values)]] = values
+        total = np.cumsum(ordered)
+        return total[self._end] - total[self._start]
+
+    def above(self, superpoints: Int64[np.ndarray, " some"]) -> list[int]:
+        """The nodes with any of some superpoints, parts before what they are part of."""
+        found: set[int] = set()
+        for node in superpoints.tolist():
+            while node >= 0 and node not in found:
+                found.add(node)
+                node = int(self.parent[node])
+        return sorted(found)
 
     def holds(self, node: int, point: int) -> bool:
         """Whether a node holds a point."""

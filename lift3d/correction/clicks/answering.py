@@ -58,6 +58,8 @@ class Answer:
 
     def points(self, number: int = 0) -> Int64[np.ndarray, " members"]:
         """The points of an object; they belong to the most probable one."""
+        if len(self.probability) == 1:  # the first of many is slow to find out
+            return np.flatnonzero(self.probability[0] > 0.5).astype(np.int64)
         best = self.probability.argmax(0) == number
         return np.flatnonzero(best & (self.probability[number] > 0.5)).astype(np.int64)
 
@@ -270,11 +272,7 @@ def other_views(result: Answer) -> list[str]:
         inside[result.points(number)] = True
     if not inside.any():
         return []
-    seen = {
-        name: int(inside[place.seen(name).points.point].sum())
-        for name in place.views
-        if name not in prompted
-    }
+    seen = {name: count for name, count in place.sees(inside).items() if name not in prompted}
     best = sorted((name for name in seen if seen[name]), key=lambda each: (-seen[each], each))
     centre = np.median(place.points.xyz[inside], axis=0)
     taken = {name: _direction(place, name, centre) for name in prompted}
@@ -324,6 +322,9 @@ def chosen(place: Place, name: str, offered: Masks) -> int:
     """
     best, most = None, -1.0
     leaves = len(place.surface.object)
+    some_mask = [number for number, mask in enumerate(offered.stack) if mask.any()]
+    if len(some_mask) == 1:
+        return some_mask[0]
     for number, (mask, score) in enumerate(zip(offered.stack, offered.scores, strict=True)):
         if not mask.any():
             continue

@@ -104,8 +104,9 @@ def sides(
         side[known], side[clicked] = inside, of_click
         divided = np.flatnonzero((superpoint >= 0) & np.append(both, False)[superpoint])
         # Superpoints are far apart along a fourth axis, so all are searched at once.
-        far = 10 * float(np.ptp(xyz, axis=0).max() + 1)
-        place = np.c_[xyz[divided].astype(np.float64), far * superpoint[divided]]
+        own_xyz = xyz[divided].astype(np.float64)
+        far = 10 * float(np.ptp(own_xyz, axis=0).max() + 1)
+        place = np.c_[own_xyz, far * superpoint[divided]]
         told_here = side[divided] >= 0
         of_here = side[divided]
         if not told_here.all():

@@ -23,23 +23,18 @@ def explaining(
     of the mask. The best set has the largest inside - outside - `COST` a node; so few, large nodes
     are preferred, and parts of them that no prompted view sees belong to the set.
     """
-    leaves, cost = len(inside), COST * float(inside.sum())
-    total_in = np.concatenate([inside, np.zeros(len(tree.parent) - leaves)])
-    total_out = np.concatenate([outside, np.zeros(len(tree.parent) - leaves)])
-    best = np.maximum(total_in - total_out - cost, 0)
-    whole = best > 0
-    for node, (one, other) in tree.children.items():  # children come before parents
-        total_in[node] = total_in[one] + total_in[other]
-        total_out[node] = total_out[one] + total_out[other]
-        alone, apart = total_in[node] - total_out[node] - cost, best[one] + best[other]
-        whole[node] = alone > 0 and alone >= apart
-        best[node] = max(alone, apart)
-    chosen = np.zeros(len(tree.parent), bool)
-    above = tree.parent
-    for node in range(len(above) - 1, -1, -1):
-        taken = above[node] >= 0 and chosen[above[node]]
-        chosen[node] = taken or whole[node]
-    members = chosen[:leaves]
+    cost = COST * float(inside.sum())
+    alone = tree.sums(inside) - tree.sums(outside) - cost
+    best: dict[int, float] = {}
+    whole = []
+    for node in tree.above(np.flatnonzero(inside)):  # others have nothing to explain
+        apart = sum(best.get(child, 0.0) for child in tree.children.get(node, ()))
+        if alone[node] > 0 and alone[node] >= apart:
+            whole.append(node)
+        best[node] = max(float(alone[node]), apart)
+    members = np.zeros(len(inside), bool)
+    for node in whole:
+        members |= tree.leaves_of(node)
     union = inside.sum() + outside[members].sum()
     return members, float(inside[members].sum() / max(union, 1e-9))
 

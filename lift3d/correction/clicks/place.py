@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
-from jaxtyping import Float64, Int32, Int64
+from jaxtyping import Bool, Float64, Int32, Int64, UInt8
 
 from lift3d.association.superpoints import surface_graph
 from lift3d.association.surface import Surface, majority
@@ -34,6 +34,8 @@ BESIDE = 1 / 80
 Chosen on the shelf: 0, 4, 8, 16 pixels of 640 give 0.807, 0.828, 0.834, 0.835 with true points."""
 JUMP = 0.02
 """Relative difference of depths between which a gap of one pixel is one surface. Chosen by hand."""
+ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1, dtype=np.uint8)
+"""How many bits of a byte are set."""
 BYTES = 1 << 30
 """Memory for what is known of the views; the oldest is computed again when it is needed."""
 
@@ -48,10 +50,13 @@ class Seen:
     superpixels: Superpixels | None
     """They fill the pixels without a point, where there are many; else the nearest pixel does."""
 
+    bits: UInt8[np.ndarray, " bytes"]
+    """One bit for each point of the cloud: whether the view sees it."""
+
     @property
     def bytes(self) -> int:
         """Memory."""
-        arrays = [self.points.point, self.points.row, self.points.column]
+        arrays = [self.points.point, self.points.row, self.points.column, self.bits]
         arrays += [] if self.nearest is None else [self.nearest]
         arrays += [] if self.superpixels is None else [self.superpixels.leaf]
         return sum(each.nbytes for each in arrays)
@@ -70,6 +75,7 @@ class Place:
 
     def __post_init__(self) -> None:
         self._held: OrderedDict[str, Seen] = OrderedDict()
+        self._counted: tuple[np.ndarray, np.ndarray] | None = None
         self.edges = lru_cache(1)(self._edges)
 
     def view(self, name: str) -> View:
@@ -93,7 +99,10 @@ class Place:
         """The object with most points of each superpoint; 0 = none."""
         if self.label is None:
             return self.surface.object
-        return majority(self.surface.superpoint, self.label, len(self.surface.object))
+        if self._counted is None or not np.array_equal(self._counted[0], self.label):
+            found = majority(self.surface.superpoint, self.label, len(self.surface.object))
+            self._counted = self.label.copy(), found  # edits change labels in place
+        return self._counted[1]
 
     @cached_property
     def spacing(self) -> float:
@@ -122,9 +131,22 @@ class Place:
             total -= self._held.popitem(last=False)[1].bytes
         return found
 
+    def sees(self, inside: Bool[np.ndarray, " points"]) -> dict[str, int]:
+        """How many of some points each view sees."""
+        own = np.packbits(inside)
+        some = np.flatnonzero(own)  # of most objects few bytes
+        own = own[some]
+        return {
+            name: int(ONES[self.seen(name).bits[some] & own].sum(dtype=np.int64))
+            for name in self.views
+        }
+
     def _look(self, view: View) -> Seen:
         depth = None if view.sparse or view.depth_camera is not None else view.depth()
         points = self._visible(view, depth)
+        visible = np.zeros(len(self.points), bool)
+        visible[points.point] = True
+        bits = np.packbits(visible)
         shape = (view.camera.height, view.camera.width)
         nearest = np.full(shape, -1, np.int32)
         if depth is not None:
@@ -132,11 +154,11 @@ class Place:
         free = nearest[points.row, points.column] < 0
         nearest[points.row[free], points.column[free]] = points.point[free]
         if float((nearest < 0).mean()) <= HOLES:
-            return Seen(points, _filled(nearest), None)
+            return Seen(points, _filled(nearest), None, bits)
         superpixels = Superpixels.of(view, nearest)
         if depth is None:
-            return Seen(points, None, superpixels)
-        return Seen(points, _filled(nearest, BESIDE * view.camera.width), superpixels)
+            return Seen(points, None, superpixels, bits)
+        return Seen(points, _filled(nearest, BESIDE * view.camera.width), superpixels, bits)
 
     def _visible(self, view: View, depth: Depth | None) -> Sightings:
         """The points at the measured depth; in holes of the depth those that no other hides."""
