@@ -1,7 +1,8 @@
 """The acceptance checks of the page: python benchmarks/page.py RUN [CHECK...] [--kills 100]
 
 RUN is a run of `lift3d demo`; it is copied, never changed. Chromium draws without a graphics card,
-so every time is an upper bound; other jobs on the machine make it larger. The load is printed.
+so every time is an upper bound; other jobs on the machine make it larger. The load is printed;
+`--nice -15` puts this script and its browser before them.
 
     opens     seconds to the first and to all points, bytes, hosts that were asked
     fluid     the slowest frame while a cloud of 1 M and of 5 M points is turned for 10 s
@@ -34,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from page_browser import Page, chromium
 from page_client import relabelled, served
 from page_edits import clicks, copied, follows, killed, splits
+from priority import prefer
 
 from lift3d.run.edits import Edits
 from lift3d.run.lift import lift
@@ -416,7 +418,10 @@ def main() -> None:
     parser.add_argument("checks", nargs="*", help=", ".join(CHECKS))
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--photos", type=Path, help="photos without poses, for the check `odd`")
+    parser.add_argument("--nice", type=int, help="of this script and all that it starts")
     given = parser.parse_args()
+    if given.nice is not None:
+        prefer(given.nice)
     for name in given.checks or CHECKS:
         more = {"killed": [given.kills], "odd": [given.photos]}.get(name, [])
         found = CHECKS[name](given.run, *more)
