@@ -18,9 +18,9 @@ from lift3d.correction.maps import SPLAT
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.geometry.visibility import cloud_spacing, front_points
 from lift3d.run.correct import automatic_map
-from lift3d.run.editing import Conflict
 from lift3d.run.lift import lift
 from lift3d.run.run import Run
+from lift3d.run.session import Conflict
 from lift3d.run.settings import CHOICES, LiftConfig, as_json, names, read_settings
 from lift3d.run.taking import take
 from lift3d.scene.errors import InputError, MissingExtra
@@ -392,7 +392,9 @@ def test_objects_that_another_lift_has_otherwise_are_told(run, monkeypatch, caps
     assert (first.put_back, second.put_back) == (True, False)
     (told,) = (each for each in again.warnings if "is applied, but" in each)
     assert f"object {second.now} here, which overlaps" in told
-    assert [(e.edit, e.ids) for e in again.edits.queue() if e.kind == "edit"] == [(2, (second.now,))]
+    assert [(e.edit, e.ids) for e in again.edits.queue() if e.kind == "edit"] == [
+        (2, (second.now,))
+    ]
     assert main(["edit", str(run.folder), "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "put back from its points" in lines[0]

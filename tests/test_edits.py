@@ -386,7 +386,9 @@ def test_an_edit_of_what_came_back_otherwise_is_applied_and_told():
     (told,) = history.altered
     assert 0.7 < told.iou < 0.8
     assert not told.put_back
-    assert f"object 1 here, which overlaps with what it was by an IoU of {told.iou:.2f}" in str(told)
+    assert f"object 1 here, which overlaps with what it was by an IoU of {told.iou:.2f}" in str(
+        told
+    )
     history.follow(())
     assert not history.altered
 

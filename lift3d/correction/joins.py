@@ -71,9 +71,7 @@ class JoinTree:
         place = self._start[: len(self._own)]
         return (place >= self._start[node]) & (place < self._end[node])
 
-    def sums(
-        self, values: Float64[np.ndarray, " superpoints"]
-    ) -> Float64[np.ndarray, " nodes"]:
+    def sums(self, values: Float64[np.ndarray, " superpoints"]) -> Float64[np.ndarray, " nodes"]:
         """The sum of a value of superpoints over each node; of zeros exactly 0."""
         ordered = np.zeros(len(values) + 1)
         ordered[1 + self._start[: len(values)]] = values

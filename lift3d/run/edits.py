@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, SupportsFloat
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool
 
 from lift3d.correction.proposals import Proposal
-from lift3d.correction.splitting import Parts, touched_most
-from lift3d.correction.state import MOST_CONFIDENT, Properties
-from lift3d.run.editing import Kept, Saved, user
+from lift3d.run.editing import Kept, Making, Saved, different
 from lift3d.run.looking import Looking
+from lift3d.run.session import user
 from lift3d.scene.errors import InputError, did_you_mean
 from lift3d.scene.palette import hex_colour
 from lift3d.scene.progress import Progress
 
-NEW_CONFIDENCE = 0.5
-"""Confidence of an object made of points that had none. Chosen by hand."""
 
-
-class Edits(Looking):
+class Edits(Looking, Making):
     """The corrections of a run: its objects now, and every way to change them.
 
     Ids are those of objects, points are indices in the run's cloud, places are in the world (as in
@@ -36,7 +32,7 @@ class Edits(Looking):
         self, ids: Sequence[int], into: int | None = None, who: str = "", on: int | None = None
     ) -> Kept:
         """Make several objects one, by default under the id of the largest."""
-        ids = _different(ids)
+        ids = different(ids)
         if len(ids) < 2:
             raise InputError("merging takes two or more objects")
         with self.writing():
@@ -118,7 +114,7 @@ class Edits(Looking):
         """
         if to not in ("unlabelled", "neighbours"):
             raise InputError(did_you_mean(to, ("unlabelled", "neighbours"), "way to delete"))
-        ids = _different(ids)
+        ids = different(ids)
         with self.writing():
             self._check(ids, on)
             if to == "unlabelled":
@@ -248,7 +244,7 @@ class Edits(Looking):
                 raise InputError(self._no_edit(n, "not in doubt"))
             into = doubt.edit.into
             about = doubt.edit.ids or ((into,) if into else ())
-            ids = about if ids is None else _different(ids)
+            ids = about if ids is None else different(ids)
             if len(ids) != len(about):
                 raise InputError(f"edit {n} is about {len(about)} objects; give as many")
             self._check(ids)
@@ -273,9 +269,9 @@ class Edits(Looking):
         Those that touch nothing stay as they are; InputError where all of them do.
         """
         with self.writing():
-            self._check(_different(ids), on)
+            self._check(different(ids), on)
             made = []
-            for each in sorted(_different(ids), key=lambda e: (len(self.points_of(e)), e)):
+            for each in sorted(different(ids), key=lambda e: (len(self.points_of(e)), e)):
                 if self._touched(each):
                     made.append(self.delete([each], "neighbours", who))
             if not made:
@@ -309,131 +305,3 @@ class Edits(Looking):
             except InputError as error:
                 return Saved(("correct",), ("check", "report"), str(error))
             return Saved(("correct", "check", "report"))
-
-    # Inside.
-
-    def _touched(self, object_id: int) -> int:
-        state = self._now().state
-        xyz = state.cloud.points.xyz
-        return touched_most(xyz, state.label, [object_id], state.spacing())
-
-    def _split(
-        self, object_id: int, parts: Parts, told: dict[str, Any], who: str, on: int | None
-    ) -> Kept:
-        moved = parts.part > 0
-        if not moved.any() or moved.all():
-            raise InputError(f"object {object_id} stays whole: nothing is split off")
-        return self._make(
-            "split",
-            [object_id],
-            told,
-            who,
-            on,
-            new=parts.count - 1,
-            index=parts.index[moved],
-            part=parts.part[moved],
-        )
-
-    def _paint(
-        self,
-        do: str,
-        view: str,
-        mask: Bool[np.ndarray, "height width"],
-        index: Int64[np.ndarray, " members"],
-        object_id: int | None,
-        told: dict[str, Any],
-        who: str,
-        on: int | None,
-    ) -> Kept:
-        return self._give(do, index, object_id, {"view": view, **told}, who, on, pixels=mask)
-
-    def _give(
-        self,
-        do: str,
-        index: Int64[np.ndarray, " members"],
-        object_id: int | None,
-        told: dict[str, Any],
-        who: str,
-        on: int | None,
-        confidence: float | None = None,
-        pixels: Bool[np.ndarray, "height width"] | None = None,
-    ) -> Kept:
-        """Points, and perhaps pixels, to an object, to a new one, or to none."""
-        state = self._now().state
-        if object_id:
-            self._check([object_id], on)
-        label = state.label[index]
-        ids, counts = np.unique(label, return_counts=True)
-        sources = [each for each in ids.tolist() if each and each != object_id]
-        details: dict[str, Any] = {**told, "from": sources}
-        if object_id is not None:
-            details["into"] = object_id
-        else:
-            if confidence is None:
-                parent = int(ids[np.argmax(counts)]) if len(ids) else 0
-                own = state.objects.get(parent, Properties(NEW_CONFIDENCE))
-                confidence = own.confidence
-            details["confidence"] = round(min(confidence, MOST_CONFIDENT), 6)
-        return self._make(
-            do,
-            [],
-            details,
-            who,
-            on,
-            new=1 if object_id is None else 0,
-            index=index,
-            part=np.ones(len(index), np.int32),
-            pixels=pixels,
-        )
-
-    def _set(self, do: str, object_id: int, value: str, now: str, who: str, on: int | None) -> Kept:
-        value = " ".join(value.split())
-        with self.writing():
-            if value == now:
-                raise InputError(f"object {object_id} has that {do} already; nothing changes")
-            return self._make(do, [object_id], {do: value}, who, on)
-
-    def _mark(
-        self,
-        do: str,
-        ids: Sequence[int],
-        changes: Callable[[Properties], bool],
-        who: str,
-        on: int | None,
-    ) -> Kept:
-        ids = _different(ids)
-        with self.writing():
-            some = [each for each in ids if changes(self._properties_of(each, on))]
-            if not some:
-                raise InputError(f"{do}: nothing changes")
-            return self._make(do, some, {}, who, on)
-
-    def _members(self, points: Any) -> Int64[np.ndarray, " members"]:
-        """Indices of points, ascending, without those of locked objects."""
-        index = np.unique(np.asarray(points).ravel())
-        count = len(self.label)
-        if not len(index):
-            raise InputError("no point is selected")
-        if index.dtype.kind not in "iu" or index[0] < 0 or index[-1] >= count:
-            raise InputError(f"points are indices from 0 to {count - 1}")
-        index = self._unlocked(index.astype(np.int64))
-        if not len(index):
-            raise InputError("all of these points are of locked objects; unlock them first")
-        return index
-
-    def _no_edit(self, n: int, otherwise: str) -> str:
-        """Why edit `n` cannot be turned; InputError where there is none, or it is no edit."""
-        edits = self._now().edits
-        if not 1 <= n <= len(edits):
-            raise InputError(f"there is no edit {n}; there are {len(edits)}")
-        if edits[n - 1].do in ("undo", "redo"):
-            raise InputError(
-                f"line {n} is no edit but its {edits[n - 1].do}; name the edit that it is about"
-            )
-        return f"edit {n} is {otherwise}"
-
-
-def _different(ids: Any) -> tuple[int, ...]:
-    """Ids as given, each once."""
-    ids = (ids,) if isinstance(ids, int) else ids
-    return tuple(dict.fromkeys(int(each) for each in ids))

@@ -17,7 +17,7 @@ from lift3d.correction.maps import mask_of_points
 from lift3d.correction.proposals import VIEWS, Proposal, propose_click
 from lift3d.correction.splitting import Parts, SurfaceOf
 from lift3d.correction.state import MOST_CONFIDENT
-from lift3d.run.editing import Session
+from lift3d.run.session import Session
 from lift3d.scene.errors import InputError
 from lift3d.scene.labelmaps import LabelMaps
 from lift3d.scene.protocols import Segmenter

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from lift3d.correction.proposals import Proposal
 from lift3d.geometry.lens import rays_at
-from lift3d.run.editing import Conflict
+from lift3d.run.session import Conflict
 from lift3d.scene.errors import InputError
 from lift3d.scene.protocols import Segmenter
 from lift3d.viewing.ahead import Ahead

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from lift3d.evaluation.metrics.classes import SCANNET200
-from lift3d.run.editing import CorrectedObject
+from lift3d.run.corrected_objects import CorrectedObject
 from lift3d.run.edits import Edits
 from lift3d.run.wording import OTHERS, VIEWS, Scorer, Vocabulary, unit_mean
 from lift3d.scene import Image, Masks

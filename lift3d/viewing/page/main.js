@@ -58,6 +58,7 @@ class App {
     this.dismissed = false; // the lines of the first run
     this.named = () => {}; // what Enter does in the dialog of names
     this.moved = () => {}; // the camera has moved; see pointer.js
+    this.rested = () => {}; // a picture was drawn; see there
     onCloud(this);
     onPicture(this);
     this.store.on(["selection", "hidden", "state"], () => this.repaint());
@@ -68,7 +69,10 @@ class App {
       this.cloud.shownCamera = this.store.view;
       if (this.cloud.showCameras) this.cloud.restart();
     });
-    this.cloud.onDrawn = () => this.drawMarks();
+    this.cloud.onDrawn = () => {
+      this.drawMarks();
+      this.rested();
+    };
     this.buttons();
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.cloud.theme());
     new ResizeObserver(() => this.cloud.wake()).observe(byId("middle"));
@@ -364,7 +368,7 @@ class App {
     const box = byId("trouble");
     box.textContent = text;
     box.hidden = false;
-    box.classList.toggle("warn", wrong);
+    box.classList.toggle("wrong", wrong);
     clearTimeout(this.saying);
     this.saying = setTimeout(() => (box.hidden = true), wrong ? 7000 : 2600);
   }
@@ -520,7 +524,11 @@ class App {
         this.moved();
       },
       all: () => store.select([...store.objects.keys()].filter((id) => !store.hidden.has(id))),
-      escape: () => (this.toolName === "select" ? store.select([]) : this.use("select")),
+      escape: () => {
+        if (this.toolName !== "select") return this.use("select");
+        this.picture.mark = null;
+        store.select([]);
+      },
       hide: () => store.hide(ids),
       isolate: () => ids.length && store.isolate(ids),
       show: () => store.show(),
@@ -543,7 +551,7 @@ class App {
       through: () => {
         store.through = !store.through;
         const button = pressed("through", store.through);
-        button.textContent = store.through ? "through" : "surface";
+        button.textContent = `lasso: ${store.through ? "through" : "surface"}`;
         this.later();
       },
       adding: () => {

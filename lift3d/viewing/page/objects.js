@@ -92,13 +92,14 @@ export class Objects {
     if (each.reviewed) title.append(element("span", "✓ right", { class: "tag" }));
     const low = each.confidence < 0.05 && !each.reviewed;
     const about = element("div", "", { class: "about" });
+    const points = each.points;
     about.append(
       element("span", `${low ? "⚠ " : ""}${each.confidence.toFixed(2)}`, low ? { class: "warn" } : {}),
       each.class && each.name ? ` · ${each.class}` : "",
-      ` · ${each.points.toLocaleString("en")} points`,
+      ` · ${points < 10_000 ? points : `${Math.round(points / 1000)} k`} points`,
       each.views ? ` · ${each.views} views` : "",
     );
-    about.title = `confidence ${about.textContent}`;
+    about.title = `confidence ${each.confidence.toFixed(2)}, ${points.toLocaleString("en")} points, in ${each.views} views`;
     text.append(title, about);
     const buttons = element("div", "", { class: "row-buttons" });
     const eye = element("button", "", { tabindex: "-1", "data-eye": "" });

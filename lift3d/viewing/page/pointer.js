@@ -16,6 +16,8 @@ export function onCloud(app) {
   let pinch = 0;
   let settle = 0;
   let hover = null;
+  let mouse = null; // where it was last; null outside
+  let again = false; // what is under the mouse has to be found again
 
   const at = (event) => {
     const box = canvas.getBoundingClientRect();
@@ -23,15 +25,23 @@ export function onCloud(app) {
   };
   const moved = () => {
     cloud.moving = true;
+    store.hover(0); // another thing may come under the mouse
+    app.tip(null);
     thumbnails.hold(true);
     clearTimeout(settle);
     settle = setTimeout(() => {
       cloud.rest();
+      again = true;
       thumbnails.hold(false);
     }, SETTLE);
     cloud.wake();
   };
   app.moved = moved;
+  app.rested = () => {
+    if (!again || cloud.moving || cloud.drawn < cloud.count) return;
+    again = false;
+    if (mouse && !down.size) point(mouse);
+  };
 
   canvas.addEventListener("contextmenu", (event) => event.preventDefault());
   canvas.addEventListener("pointerdown", (event) => {
@@ -48,10 +58,11 @@ export function onCloud(app) {
     const here = at(event);
     const before = down.get(event.pointerId);
     if (!before) {
-      if (event.pointerType === "mouse") point(here);
+      if (event.pointerType === "mouse") point((mouse = here));
       return;
     }
     down.set(event.pointerId, here);
+    if (event.pointerType === "mouse") mouse = here;
     if (down.size === 2) {
       start.far = true;
       const [a, b] = [...down.values()];
@@ -116,6 +127,7 @@ export function onCloud(app) {
     });
   }
   canvas.addEventListener("pointerleave", () => {
+    mouse = null;
     store.hover(0);
     app.tip(null);
   });

@@ -6,6 +6,7 @@ import { all, byId } from "./elements.js";
 export function showStatus(app) {
   const { store, info, cloud } = app;
   const { state } = store;
+  byId("first").hidden = state.edits.length > 0 || app.dismissed || store.selected.size > 0;
   byId("hint").textContent = store.busy || app.tool.hint;
   byId("hint").title = app.tool.hint; // where it is cut off
   const parts = [];
@@ -30,7 +31,6 @@ export function showStatus(app) {
   if (store.people > 1) parts.push(`${store.people} people here`);
   byId("bar").textContent = parts.join(" · ");
   byId("bar").classList.toggle("warn", !store.online);
-  byId("first").hidden = state.edits.length > 0 || app.dismissed || store.selected.size > 0;
   const some = store.selected.size;
   for (const [name, least] of [["merge", 2], ["rename", 1], ["delete", 1]])
     all(`[data-do="${name}"]`)[0].disabled = some < least;

@@ -90,7 +90,7 @@ export class Store extends EventTarget {
     return new Set([...locked, ...this.hidden]);
   }
 
-  /** `14 · chair · 5,652 points · 0.95`; what has no name is "object 14". */
+  /** `14 · chair · 5,652 points · confidence 0.95`; what has no name is "object 14". */
   describe(id) {
     if (!id) return "unlabelled";
     const found = this.objects.get(id);
@@ -99,7 +99,7 @@ export class Store extends EventTarget {
     if (found.name) parts.push(found.name);
     if (found.class) parts.push(found.class);
     if (!found.name && !found.class && found.guesses.length) parts.push(`${found.guesses[0][0]}?`);
-    parts.push(`${found.points.toLocaleString("en")} points`, found.confidence.toFixed(2));
+    parts.push(`${found.points.toLocaleString("en")} points`, `confidence ${found.confidence.toFixed(2)}`);
     return parts.join(" · ");
   }
 

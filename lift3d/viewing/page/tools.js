@@ -1,9 +1,12 @@
 // Tools that are clicked: select, split, one click.
 // @ts-check
 import { post } from "./api.js";
+import { byId } from "./elements.js";
 import { cross, dot, unit, unpacked } from "./geometry.js";
 import { PARTS } from "./store.js";
 import { Tool, inViews, line } from "./tool.js";
+
+const PHONE = matchMedia("(max-width: 760px)");
 
 export class Select extends Tool {
   constructor(app) {
@@ -27,15 +30,32 @@ export class Select extends Tool {
   get hint() {
     const n = this.store.selected.size;
     const doubt = this.app.queue.shown;
-    if (doubt?.proposal && !this.store.info.readOnly && doubt.ids.every((id) => this.store.selected.has(id)))
-      return `${doubt.reason} · Enter: ${doubt.proposal} · Shift+N leaves it · N next`;
-    if (!n) return "";
+    const { readOnly } = this.store.info;
+    const here = doubt?.ids.length ? doubt.ids.every((id) => this.store.selected.has(id)) : !n;
+    if (doubt && here && !readOnly)
+      return [
+        doubt.reason,
+        doubt.proposal && `Enter: ${doubt.proposal}`,
+        doubt.kind === "several" && "X splits by clicks",
+        "Shift+N leaves it",
+        "N next",
+      ].filter(Boolean).join(" · ");
+    if (!n) return this.idle;
     const [one] = this.store.selected;
     const points = [...this.store.selected].reduce((sum, id) => sum + this.store.objects.get(id).points, 0);
     if (n === 1) return this.store.describe(one);
-    return this.store.info.readOnly
+    return readOnly
       ? `${n} objects, ${points.toLocaleString("en")} points`
       : `${n} objects, ${points.toLocaleString("en")} points · M merges into ${this.app.largest()} · Esc`;
+  }
+  /** While nothing is selected; not beside the lines of the first run, which say the same. */
+  get idle() {
+    const { cloud, queue } = this.app;
+    if (cloud.mode === 2) return "score: bright where the views agree, dark where they do not";
+    if (!byId("first").hidden) return "";
+    if (PHONE.matches) return "tap an object to select it";
+    const open = this.store.info.readOnly ? 0 : queue.items.length;
+    return `click an object to select it${open ? ` · N goes through ${open} to look at` : ""} · ? shows every key`;
   }
 }
 
