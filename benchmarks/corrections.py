@@ -391,10 +391,13 @@ def voxel(case: Case) -> None:
     good = sum(each >= 0.8 for each in fits.values())
     listed = sum("in doubt" in text for text in again.warnings)
     less = ", ".join(f"{n}: {each:.2f}" for n, each in fits.items() if each < 0.8)
+    back = {each.edit.n for each in again.edits.altered if each.put_back}
+    told = {each.edit.n for each in again.edits.altered if not each.put_back}
     print(
         f"voxel: {len(edits.active)} edits; {good} applied with IoU >= 0.8 to what they meant in "
-        f"all of their objects, {len(fits) - good} with less ({less}), {len(doubts)} in doubt "
-        f"({listed} listed as warnings)"
+        f"all of their objects ({len(back)} of all put back from their points), "
+        f"{len(fits) - good} with less ({less}), {len(doubts)} in doubt ({listed} listed as "
+        f"warnings), {len(told)} applied to what came back otherwise and told"
     )
 
 

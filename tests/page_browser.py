@@ -1,6 +1,7 @@
 """A page in headless Chromium, moved by a real mouse and real keys."""
 
 import contextlib
+import json
 import shutil
 import time
 
@@ -146,3 +147,25 @@ class Page:
         """Close the page; it must not have failed anywhere."""
         self.context.close()
         assert not self.troubles, self.troubles
+
+
+def lines(run):
+    """The edits on the disk."""
+    path = run / "edits.jsonl"
+    return [json.loads(each) for each in path.read_text().splitlines()] if path.exists() else []
+
+
+def large(page, count, fewest=60):
+    """The objects that the cloud shows best: so many ids."""
+    page.settled()
+    shown = page.js(
+        """(() => { const c = lift3d.cloud, n = {};
+           const d = c.picking.numbersIn(0, 0, c.canvas.clientWidth, c.canvas.clientHeight).data;
+           for (let i = 0; i < d.length; i += 4) if (d[i + 3] === 1) {
+             const id = c.labels[d[i] | d[i+1] << 8 | d[i+2] << 16]; n[id] = (n[id] ?? 0) + 1; }
+           return Object.entries(n); })()"""
+    )
+    ranked = sorted(((int(i), n) for i, n in shown if int(i)), key=lambda pair: -pair[1])
+    assert len(ranked) >= count
+    assert ranked[count - 1][1] >= fewest
+    return [each for each, _ in ranked[:count]]

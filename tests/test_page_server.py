@@ -1,7 +1,5 @@
 """The page's server: who may ask, what is refused, and what it says about odd runs."""
 
-import base64
-import contextlib
 import http.client
 import json
 import re
@@ -9,26 +7,19 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
-import zlib
 from pathlib import Path
 
-import numpy as np
 import pytest
-from page_client import Client, served
+from page_client import served
 from tiny_export import lifted_run
 
 from lift3d.datasets.synthetic import SyntheticConfig
-from lift3d.run import finishing
 from lift3d.run.lift import lift
 from lift3d.run.run import Run
 from lift3d.run.settings import LiftConfig
 from lift3d.run.stages import announced
-from lift3d.scene import Masks, Points
 from lift3d.scene.errors import InputError
-from lift3d.scene.labelmaps import read_label_map
-from lift3d.scene.protocols import Segmenter
 from lift3d.viewing import packing
 from lift3d.viewing.server import MOST_BODY
 from lift3d.viewing.serving import opened
@@ -63,74 +54,6 @@ def test_a_run_of_one_view_has_no_consistency_and_a_page(tmp_path):
             time.sleep(0.02)
     assert agreement["automatic"]["H"] is None
     assert agreement["automatic"]["coverage"] > 0.9
-
-
-def unit(points, seed=0):
-    """Random points with their normals."""
-    random = np.random.default_rng(seed)
-    normal = random.normal(size=(points, 3))
-    normal /= np.linalg.norm(normal, axis=1, keepdims=True)
-    xyz = random.uniform(-1, 1, (points, 3)).astype(np.float32)
-    rgb = random.integers(0, 256, (points, 3), np.uint8)
-    return Points(xyz, rgb, normal.astype(np.float32), np.ones(points, np.float32))
-
-
-def unpacked(data, n, wide=False):
-    """Positions, labels, colours, normals of a chunk."""
-    sizes = [(np.uint16, 3), (np.uint32 if wide else np.uint16, 1), (np.uint8, 3), (np.int8, 2)]
-    parts = []
-    for kind, count in sizes:
-        size = n * count * np.dtype(kind).itemsize
-        parts.append(np.frombuffer(data[:size], kind).reshape(n, count))
-        data = data[size:]
-    assert not data
-    return parts
-
-
-def test_a_chunk_takes_13_bytes_a_point_and_gives_all_points_back():
-    points = unit(500)
-    ids = np.arange(500, dtype=np.int32) % 7
-    packed = packing.pack(points)
-    data = packed.chunk(0, ids, wide=False)
-    assert len(data) == 13 * 500
-    xyz, label, rgb, normal = unpacked(data, 500)
-    order = packed.order
-    assert sorted(order.tolist()) == list(range(500))
-    np.testing.assert_allclose(packed.low + packed.step * xyz, points.xyz[order], atol=4e-5)
-    np.testing.assert_array_equal(label[:, 0], ids[order])
-    np.testing.assert_array_equal(rgb, points.rgb[order])
-    x, y = normal.T / 127.0
-    z = 1 - abs(x) - abs(y)
-    fold = np.maximum(-z, 0)
-    back = np.stack([x - np.sign(x) * fold, y - np.sign(y) * fold, z], 1)
-    back /= np.linalg.norm(back, axis=1, keepdims=True)
-    assert (back * packed.normal[order]).sum(1).min() > 0.99
-
-
-def test_points_far_from_the_scene_do_not_make_positions_coarse():
-    points = unit(500)
-    points.xyz[0] = 1e5
-    packed = packing.pack(points)
-    assert packed.step is None
-    assert len(packed.chunk(0, np.zeros(500, np.int32), wide=True)) == 500 * (12 + 4 + 5)
-
-
-def test_noise_of_normals_is_smoothed_but_both_sides_of_a_board_stay():
-    points = unit(400)
-    front = np.arange(400) < 200
-    points.xyz[:, 2] = 0
-    points.normal[:] = np.where(front[:, None], [0.0, 0.6, 0.8], [0.0, 0.0, -1.0])
-    points.normal[:100, 1] = -0.6
-    smooth = packing.smoothed_normals(points, 10.0)
-    assert abs(smooth[front, 1]).max() < 0.3
-    np.testing.assert_allclose(smooth[~front], [[0, 0, -1]] * 200, atol=1e-6)
-
-
-def test_a_cloud_too_large_for_a_browser_is_thinned_evenly(monkeypatch):
-    monkeypatch.setattr(packing, "MOST", 100)
-    packed = packing.pack(unit(1000))
-    assert len(packed.order) == 100
-    assert 300 < packed.order.mean() < 700
 
 
 def test_the_page_and_everything_it_needs_comes_from_the_server(client):
@@ -270,86 +193,6 @@ def test_it_listens_on_this_machine_only(client):
     assert own == [f"0100007F:{client.port:04X}"]
 
 
-def test_what_the_page_hears_about_a_run(client, lifted):
-    run, told, state = Run.open(lifted), client.get("/api/run"), client.get("/api/state")
-    assert [view["name"] for view in told["views"]] == list(run.cameras)
-    assert told["cloud"]["points"] == len(run.cloud)
-    assert {each["id"] for each in state["objects"]} == {each.id for each in run.objects}
-    assert state["edits"] == []
-    status, headers, body = client.ask("/cloud/0")
-    assert status == 200
-    n = len(run.cloud)
-    labels = unpacked(body, n)[1][:, 0]
-    assert np.bincount(labels).tolist() == np.bincount(run.cloud.instance).tolist()
-    assert headers["X-Revision"] == "0"
-    _, _, scores = client.ask("/cloud/0/scores")
-    assert len(scores) == n
-
-
-def test_pictures_and_labels_of_a_view(client, lifted):
-    status, headers, body = client.ask("/view/2/labels")
-    assert status == 200
-    labels = np.frombuffer(zlib.decompress(body), np.uint32)
-    name = list(Run.open(lifted).cameras)[2]
-    np.testing.assert_array_equal(labels, read_label_map(lifted / f"labels/{name}.png").ravel())
-    for path, kind in (("image", "jpeg"), ("image?small=1", "jpeg"), ("heat", "png")):
-        status, headers, body = client.ask(f"/view/2/{path}")
-        assert (status, headers["Content-Type"]) == (200, f"image/{kind}")
-
-
-def test_the_page_learns_which_point_each_pixel_shows(client, lifted):
-    run = Run.open(lifted)
-    _, _, body = client.ask("/view/2/points")
-    labels = run.labels[list(run.cameras)[2]]
-    places = np.frombuffer(zlib.decompress(body), np.uint32).reshape(labels.shape)
-    order = np.random.default_rng(0).permutation(len(run.points))
-    shown = places > 0
-    assert shown.mean() > 0.9
-    label = run.cloud.instance[order[places[shown].astype(int) - 1]]
-    assert (label == labels[shown]).mean() > 0.9
-
-
-def test_a_line_in_a_picture_is_the_plane_through_its_camera(client, lifted):
-    run = Run.open(lifted)
-    name = list(run.cameras)[1]
-    seen = run.edits.seen(name)
-    which = int(np.bincount(run.cloud.instance[seen.point])[1:].argmax()) + 1
-    height = len(run.labels[name])
-    middle = int(np.median(seen.column[run.cloud.instance[seen.point] == which]))
-    line = [[middle, 0], [middle, height - 1]]
-    status, found = client.post("/api/preview", do="cut", id=which, view=1, line=line)
-    assert status == 200
-    order = np.random.default_rng(0).permutation(len(run.points))
-    column = np.full(len(run.points), -1)
-    column[seen.point] = seen.column
-    sides = [
-        column[order[np.frombuffer(base64.b64decode(part["points"]), np.uint32)]]
-        for part in found["parts"]
-    ]
-    left, right = sorted((side[side >= 0] for side in sides), key=lambda each: float(each.mean()))
-    assert left.max() <= middle + 1
-    assert right.min() >= middle - 1
-    for wrong in ([[24, 0]], [[24, 0], [24, 0]], [[24, 0], ["a", 1]]):
-        assert client.post("/api/preview", do="cut", id=which, view=1, line=wrong)[0] == 400
-
-
-def test_a_pixel_leads_to_a_point_and_the_point_back_to_the_pixel(client):
-    found = client.get("/api/at?view=1&x=30&y=25")
-    assert found["id"] > 0
-    views = client.get(f"/api/place?point={found['point']}")
-    own = [each for each in views if each["view"] == 1]
-    assert own
-    assert abs(own[0]["x"] - 30) + abs(own[0]["y"] - 25) <= 4
-
-
-def test_the_views_of_an_object_are_those_that_show_it(client):
-    largest = max(client.get("/api/state")["objects"], key=lambda each: each["points"])
-    found = client.get(f"/api/views?ids={largest['id']}")
-    assert found["views"]
-    status, headers, _ = client.ask(f"/object/{largest['id']}/picture")
-    assert (status, headers["Content-Type"]) == (200, "image/webp")
-
-
 def test_read_only_refuses_every_change_and_several_may_look(lifted):
     with served(lifted, read_only=True) as first, served(lifted, read_only=True) as second:
         assert first.get("/api/run")["readOnly"]
@@ -427,141 +270,6 @@ def test_a_run_that_lacks_files_of_the_association_opens_without_a_queue(tmp_pat
         assert "surface.npz is missing" in state["noQueue"]
 
 
-def test_edits_reach_other_pages_and_the_disk(lifted, tmp_path):
-    with served(lifted, tmp_path / "run") as one:
-        two = Client(one.server, "u2")
-        heard = listening(two)
-        state = one.get("/api/state")
-        a, b = [each["id"] for each in state["objects"]][:2]
-        one.edit("merge", ids=[a, b], on=state["revision"])
-        told = heard(lambda each: "revision" in each)
-        assert told["who"] == "u1"
-        assert told["revision"] == 1
-        lines = (tmp_path / "run/edits.jsonl").read_text().splitlines()
-        assert json.loads(lines[0])["do"] == "merge"
-        status, headers, body = two.ask("/cloud/changes?since=0")
-        assert status == 200
-        both = np.frombuffer(body, np.uint32).reshape(2, -1)
-        assert set(both[1].tolist()) <= {a, b}
-        assert headers["X-Revision"] == "1"
-        status, refused = two.post("/api/edit", do="merge", ids=[a, b], on=0)
-        assert status in (409, 422)
-        assert refused["error"]
-        status, refused = two.post("/api/edit", do="undo")
-        assert status == 422  # it is not theirs
-        one.edit("undo")
-        assert len(one.get("/api/state")["objects"]) == len(state["objects"])
-
-
-class OfLabels(Segmenter):
-    """A segmenter whose masks are the run's own: what the pixel of a prompt shows."""
-
-    def __init__(self, run):
-        self.labels = run.labels
-
-    def prompt(self, view, prompts):
-        labels = self.labels[view.name]
-        stack = []
-        for each in prompts:
-            column, row = each.xy[each.positive][0].astype(int)
-            stack.append(labels == labels[row, column])
-        return Masks(np.array(stack), np.ones(len(stack), np.float32))
-
-    def alternatives(self, view, prompt):
-        return self.prompt(view, [prompt])
-
-
-def test_a_click_in_a_picture_is_carried_to_other_views_step_by_step(lifted, tmp_path):
-    shutil.copytree(lifted, tmp_path / "run")
-    run = Run.open(tmp_path / "run")
-    with served(tmp_path / "run", segmenter=OfLabels(run)) as client:
-        assert client.get("/api/run")["clicks"]
-        labels = run.labels[next(iter(run.cameras))]
-        ids, counts = np.unique(labels[labels > 0], return_counts=True)
-        rows, columns = np.nonzero(labels == ids[np.argmax(counts)])
-        pixel = [int(columns[len(columns) // 2]), int(rows[len(rows) // 2])]
-        status, found = client.post("/api/propose", view=0, xy=[pixel], positive=[True])
-        assert status == 200, found
-        assert found["views"] == 1
-        while found["views"] < found["of"]:
-            before = found["views"]
-            status, found = client.post("/api/propose", more=found["key"])
-            assert (status, found["views"] > before) == (200, True), found
-        told = client.edit("segment", key=found["key"], id=None)
-        edit = json.loads((tmp_path / "run/edits.jsonl").read_text())
-        assert edit["tool"] == "segmenter"
-        assert told["n"] == 1
-        assert client.post("/api/propose", view=99, xy=[pixel], positive=[True])[0] == 404
-        assert client.post("/api/propose", view=0, xy=[[1]], positive=[True])[0] == 400
-        assert client.post("/api/propose", more="77")[0] == 422
-
-
-class Chairs:
-    """Everything in a picture is like a chair, and a little like a stool."""
-
-    def __init__(self):
-        self.asked = 0
-
-    def names(self, names):
-        rows = {"chair": (1, 0, 0), "stool": (0.8, 0.6, 0), "spaceship": (0.9, 0.43, 0)}
-        return np.array([rows.get(each, (0, 0, 1)) for each in names], np.float32)
-
-    def masks(self, image, masks):
-        assert masks.stack.any()
-        self.asked += 1
-        return np.tile(np.float32([1, 0, 0]), (len(masks.stack), 1))
-
-
-def test_names_are_proposed_where_there_is_clip_and_follow_edits(lifted, tmp_path):
-    scorer = Chairs()
-    with served(lifted, tmp_path / "run", scorer=scorer) as client:
-        client.prepared()
-
-        def guesses(fits):
-            end = time.monotonic() + 60
-            while not fits(found := client.get("/api/state")["objects"]):
-                assert time.monotonic() < end, found
-                time.sleep(0.02)
-            return {each["id"]: each["guesses"] for each in found}
-
-        found = guesses(lambda objects: all(each["guesses"] for each in objects))
-        assert all([word for word, _ in each] == ["chair", "stool"] for each in found.values())
-        assert scorer.asked <= 3 * len(found)
-        first, second, third = list(found)[:3]
-        asked = scorer.asked
-        client.edit("name", id=first, name="spaceship")
-        told = ["chair", "spaceship", "stool"]
-        guesses(
-            lambda all_: all([w for w, _ in e["guesses"]] == told for e in all_ if e["id"] != first)
-        )
-        assert scorer.asked == asked  # no object is another one
-        client.edit("merge", ids=[second, third], into=second)
-        end = time.monotonic() + 60
-        while scorer.asked == asked:
-            assert time.monotonic() < end
-            time.sleep(0.02)
-    with served(lifted, tmp_path / "other") as client:
-        assert not any(each["guesses"] for each in client.get("/api/state")["objects"])
-
-
-def listening(client):
-    """Read the stream of events; returns a function that waits for a fitting one."""
-    connection = http.client.HTTPConnection(client.host, client.port, timeout=10)
-    cookie = f"lift3d-{client.port}={client.token}"
-    connection.request("GET", f"/api/events?who={client.who}", headers={"Cookie": cookie})
-    answer = connection.getresponse()
-    assert answer.status == 200
-
-    def wait(fits):
-        with contextlib.closing(answer):
-            while True:
-                line = answer.readline().decode()
-                if line.startswith("data: ") and fits(json.loads(line[6:])):
-                    return json.loads(line[6:])
-
-    return wait
-
-
 def test_every_module_of_the_page_is_javascript_that_imports_what_is_there():
     folder = Path(packing.__file__).parent / "page"
     exported = {
@@ -584,33 +292,3 @@ def test_every_module_of_the_page_is_javascript_that_imports_what_is_there():
         command = [node, "--input-type=module", "--check"]
         done = subprocess.run(command, input=path.read_text(), text=True, capture_output=True)
         assert done.returncode == 0, done.stderr
-
-
-def test_others_look_and_edit_while_the_files_are_written(lifted, tmp_path, monkeypatch):
-    began, go_on = threading.Event(), threading.Event()
-
-    def slow(run, progress=None):
-        began.set()
-        assert go_on.wait(60)
-        written(run, progress)
-
-    written = finishing.finish
-    monkeypatch.setattr(finishing, "finish", slow)
-    with served(lifted, tmp_path / "run") as client:
-        first, second = [each["id"] for each in client.get("/api/state")["objects"]][:2]
-        client.edit("name", id=first, name="before")
-        answers = []
-        saving = threading.Thread(target=lambda: answers.append(client.post("/api/save")))
-        saving.start()
-        try:
-            assert began.wait(60)
-            assert client.edit("name", id=second, name="meanwhile")["revision"] == 2
-            assert client.get("/api/state")["revision"] == 2
-        finally:
-            go_on.set()
-            saving.join()
-        assert answers[0][0] == 200
-        names = {each["id"]: each["name"] for each in client.get("/api/state")["objects"]}
-        assert (names[first], names[second]) == ("before", "meanwhile")
-    lines = (tmp_path / "run/edits.jsonl").read_text().splitlines()
-    assert [json.loads(each)["name"] for each in lines] == ["before", "meanwhile"]
