@@ -183,7 +183,8 @@ def perform(edits: Edits, verb: str, asked: Asked, log: Callable[[str], None]) -
             log(f"{count} edits taken; cloud, label maps and instances.json follow")
         else:
             kept = VERBS[verb](edits, asked)
-            log(f"edit {kept.edit.n}: {kept.edit}; {len(kept.index):,} points changed")
+            moved = f"; {len(kept.index):,} points changed" if len(kept.index) else ""
+            log(f"edit {kept.edit.n}: {kept.edit}{moved}")
             edits.write()
             log(
                 "cloud, label maps and instances.json follow; for consistency and report: "
