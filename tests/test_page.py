@@ -224,7 +224,9 @@ def test_odd_runs_open_and_say_what_there_is(kind, run, browser):
         if expected:
             page.select(large(page, 1, fewest=5)[0])
         else:
-            assert "no objects" in page.js("document.getElementById('objects').textContent")
+            told = "document.querySelector('#objects .none')"
+            assert "no objects" in page.js(f"{told}.textContent")
+            assert page.js(f"{told}.clientHeight") < 40  # one line
         page.close()
 
 

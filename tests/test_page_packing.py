@@ -72,3 +72,12 @@ def test_a_cloud_too_large_for_a_browser_is_thinned_evenly(monkeypatch):
     packed = packing.pack(unit(1000))
     assert len(packed.order) == 100
     assert 300 < packed.order.mean() < 700
+
+
+def test_the_first_look_is_at_most_of_the_points_and_not_at_the_few_that_are_wrong():
+    xyz = np.random.default_rng(0).uniform(0, 1, (400, 3)).astype(np.float32)
+    low, high = packing.core_box(xyz)
+    assert np.allclose(low, 0, atol=0.02)
+    assert np.allclose(high, 1, atol=0.02)
+    xyz[:8] = 40  # 2 %, as of photos
+    assert (np.array(packing.core_box(xyz)[1]) < 2).all()

@@ -134,3 +134,14 @@ def packed_normals(normal: Float32[np.ndarray, "points 3"]) -> Int8[np.ndarray, 
     packed = np.rint(127 * packed).astype(np.int8)
     packed[~known] = NO_NORMAL
     return packed
+
+
+def core_box(xyz: Float32[np.ndarray, "points 3"]) -> list[list[float]]:
+    """The box of nearly all points: a few far away must not make the scene small."""
+    if not len(xyz):
+        return [[-1.0] * 3, [1.0] * 3]
+    some = xyz[:: max(1, len(xyz) // 200_000)]
+    low, few, most, high = np.percentile(some, [0.5, 10, 90, 99.5], axis=0)
+    # Of the few points that a reconstruction from photos has, more than half a percent are wrong.
+    reach = most - few
+    return [np.maximum(low, few - reach).tolist(), np.minimum(high, most + reach).tolist()]

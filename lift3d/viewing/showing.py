@@ -18,7 +18,7 @@ from http import HTTPStatus
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Int64
 
 from lift3d.association.assignments import nearest_known
 from lift3d.correction.doubts import Doubtful
@@ -33,7 +33,7 @@ from lift3d.scene import Camera, Image
 from lift3d.scene.errors import FrameError, InputError
 from lift3d.scene.guarded.pictures import opened_picture
 from lift3d.viewing.naming import Names
-from lift3d.viewing.packing import CHUNK, Packed, pack
+from lift3d.viewing.packing import CHUNK, Packed, core_box, pack
 from lift3d.viewing.seen import Seen
 from lift3d.viewing.server import Answer, Events, Refused, Request, Route, json_answer
 
@@ -233,7 +233,7 @@ class Showing:
                 "chunk": CHUNK,
                 "chunks": packed.chunks,
                 "low": packed.low.tolist(),
-                "box": _core(points.xyz),
+                "box": core_box(points.xyz),
                 "step": None if packed.step is None else packed.step.tolist(),
                 "spacing": cloud_spacing(points) if len(points) > 1 else 1.0,
                 "normals": bool((np.abs(points.normal[:1000]).sum(1) > 0.5).any()),
@@ -504,14 +504,6 @@ class Showing:
             for view, points in self.seen.views_of_objects(ids)
         ]
         return json_answer({"ready": self.seen.ready, "views": shown})
-
-
-def _core(xyz: Float32[np.ndarray, "points 3"]) -> list[list[float]]:
-    """The box of nearly all points: a few far away must not make the scene small."""
-    if not len(xyz):
-        return [[-1.0] * 3, [1.0] * 3]
-    some = xyz[:: max(1, len(xyz) // 200_000)]
-    return np.percentile(some, [0.5, 99.5], axis=0).tolist()
 
 
 def _encoded(image: Image, kind: str, **options: Any) -> Answer:

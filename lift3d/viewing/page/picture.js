@@ -50,7 +50,7 @@ export class Picture {
     const other = store.view !== number || !this.labels;
     this.mark = mark;
     store.view = number;
-    parts.name.textContent = `view ${this.view.name}`;
+    parts.name.textContent = parts.name.title = `view ${this.view.name}`;
     if (other) {
       this.painted = null;
       this.line = null;

@@ -60,6 +60,7 @@ export class Strip {
     const cut = element("span", "", { class: "cut" });
     cut.append(picture);
     made.append(cut, element("span", `${name}${percent}`));
+    made.title = `view ${name}${percent && `, agreement${percent}`}`;
     made.addEventListener("click", () => this.app.picture.show(view));
     return made;
   }
