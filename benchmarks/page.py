@@ -250,7 +250,7 @@ def person(run: Path) -> str:
             now = opened_run.edits
 
             def visit(which: int) -> None:
-                page.js(f"lift3d.selectedHere({which})")
+                page.js(f"lift3d.going.selectedHere({which})")
                 time.sleep(0.5)
                 page.settled()
 

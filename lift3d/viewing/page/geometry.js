@@ -148,3 +148,21 @@ export function unpacked(text) {
   for (let at = 0; at < raw.length; at++) bytes[at] = raw.charCodeAt(at);
   return new Uint32Array(bytes.buffer);
 }
+
+/** Lines of the cameras of views, 16 ends each. @param {any[]} views @param {number} depth */
+export function frusta(views, depth) {
+  const ends = [];
+  for (const { K, pose, width, height } of views) {
+    const world = (x, y, z) => {
+      const p = pose ?? [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0];
+      const at = (row) => p[4 * row] * x + p[4 * row + 1] * y + p[4 * row + 2] * z + p[4 * row + 3];
+      return [at(0), at(1), at(2)];
+    };
+    const corner = (u, v) =>
+      world(((u - K[2]) / K[0]) * depth, ((v - K[5]) / K[4]) * depth, depth);
+    const eye = world(0, 0, 0);
+    const corners = [corner(0, 0), corner(width, 0), corner(width, height), corner(0, height)];
+    corners.forEach((each, i) => ends.push(...eye, ...each, ...each, ...corners[(i + 1) % 4]));
+  }
+  return new Float32Array(ends);
+}

@@ -122,7 +122,7 @@ export class Objects {
     buttons.append(eye, lock);
     row.append(cut, text, buttons);
     row.addEventListener("click", (event) => this.click(each.id, event));
-    row.addEventListener("dblclick", () => this.app.frame([each.id]));
+    row.addEventListener("dblclick", () => this.app.going.frame([each.id]));
     row.addEventListener("pointerenter", () => store.hover(each.id));
     row.addEventListener("pointerleave", () => store.hover(0));
     this.rows.set(each.id, row);
@@ -138,7 +138,7 @@ export class Objects {
     } else if (event.ctrlKey || event.metaKey || store.adding) store.select([id], store.selected.has(id) ? "take" : "add");
     else store.select([id]);
     this.anchor = id;
-    this.app.selectedHere(id);
+    this.app.going.selectedHere(id);
   }
 
   mark() {

@@ -106,7 +106,7 @@ export function onCloud(app) {
     const hit = cloud.pick(x, y);
     if (hit?.camera !== undefined) return app.picture.show(hit.camera);
     app.tool.cloudClick(hit ?? { id: 0 }, event);
-    if (hit) app.showPlace(hit.point);
+    if (hit) app.going.showPlace(hit.point);
     app.later();
   }
 
@@ -218,7 +218,7 @@ export function onPicture(app) {
     if (app.toolName === "select") app.tool.pictureClick({ id }, event);
     const place = await app.quiet(() => picture.pointAt(pixel));
     if (app.toolName !== "select") app.tool.pictureClick({ id, pixel, ...(place ?? {}) }, event);
-    if (place) app.turnTo(place.xyz);
+    if (place) app.going.turnTo(place.xyz);
     app.later();
   });
 }

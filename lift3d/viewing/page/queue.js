@@ -68,7 +68,7 @@ export class Queue {
     for (const row of this.list.children)
       row.classList.toggle("current", row.dataset.key === each.key);
     this.list.querySelector(".current")?.scrollIntoView({ block: "nearest" });
-    this.app.lookAt(each);
+    this.app.going.lookAt(each);
     this.app.later();
   }
 

@@ -130,7 +130,7 @@ export class Split extends Tool {
     this.line = [points[0], points[points.length - 1]];
     this.app.later();
     if (!done) return;
-    const [a, b] = this.line.map(([x, y]) => this.app.rayAt(x, y));
+    const [a, b] = this.line.map(([x, y]) => this.app.going.rayAt(x, y));
     const eye = this.app.orbit.eye;
     const normal = unit(cross(a, b));
     this.plane = { plane: [...normal, -dot(normal, eye)] };
