@@ -257,6 +257,7 @@ def killed(folder: Path, times: int = 100) -> str:
                 except (OSError, HTTPException):
                     break
             started.process.wait()
+            started.process.stdout.close()
             run = Run.open(copy)
             on_disk = [each.n for each in run.edits.all]
             lost += len(set(told) - set(on_disk))
