@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64, Int32, Int64
 
 from lift3d.correction.edits import Edit
-from lift3d.correction.places import AGREE, NEAR, SAME, closest
+from lift3d.correction.places import AGREE, NEAR, SAME, TOLD, closest
 from lift3d.correction.state import MOST_CONFIDENT, Change, Layer, Properties, State
 from lift3d.correction.stored import OBJECTS, PIXELS, POINTS, Unfit, file_of, stored
 from lift3d.scene import NO_OFFSET
@@ -91,10 +91,11 @@ class _Applying:
             found, iou, reason = state.finder().object_at(here, source.spacing, state.label)
             if not found:
                 raise Unfit(f"object {each} is not found: {reason}")
+            if iou >= TOLD:
+                return found
         if iou < NEAR:
             raise Unfit(f"object {each} is not found: {_otherwise(found, iou)}")
-        if iou < SAME:
-            self.altered.append(Altered(self.edit, each, found, iou))
+        self.altered.append(Altered(self.edit, each, found, iou))
         return found
 
     def _kept(self, each: int, source: Edit) -> Int64[np.ndarray, " members"]:
