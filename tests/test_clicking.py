@@ -56,6 +56,22 @@ def run(tmp_path_factory):
     return Run.open(lifted_run(tmp_path_factory.mktemp("lifted")))
 
 
+def test_how_many_of_some_points_each_view_sees(wall):
+    _, place = wall
+    inside = np.random.default_rng(0).random(len(place.points)) < 0.3
+    counted = {name: int(inside[place.seen(name).points.point].sum()) for name in place.views}
+    assert place.sees(inside) == counted
+    assert len(set(counted.values())) > 1
+
+
+def test_labels_that_edits_change_in_place_are_counted_again(wall):
+    _, place = wall
+    own = replace(place, label=np.ones(len(place.points), np.int32))
+    assert own.object_of_piece.max() == 1
+    own.label[:] = 2
+    assert own.object_of_piece.max() == 2
+
+
 def test_a_mask_in_one_view_is_carried_to_all_views_that_show_the_object(wall):
     scene, place = wall
     truth = {view.name: view.instances() == 5 for view in scene.views}
