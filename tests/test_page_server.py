@@ -21,7 +21,7 @@ from lift3d.run.settings import LiftConfig
 from lift3d.run.stages import announced
 from lift3d.scene.errors import InputError
 from lift3d.viewing import packing
-from lift3d.viewing.server import MOST_BODY
+from lift3d.viewing.server import MOST_BODY, Events
 from lift3d.viewing.serving import opened
 
 
@@ -183,6 +183,19 @@ def test_a_tunnel_with_another_port_works_and_other_names_do_not(client):
         assert client.ask("/api/run", Host=host, Origin=f"http://{host}")[0] == 200
     for host in ("127.0.0.1.evil.example", "192.168.0.7:80", "evil", "localhost@evil:80"):
         assert client.ask("/api/run", Host=host)[0] == 403
+
+
+def test_a_page_that_listens_late_is_told_that_there_was_news():
+    events = Events()
+    early = events.open("ann")
+    events.send({"again": True})
+    late = events.open("bob")
+    assert [json.loads(early.get()) for _ in range(3)] == [
+        {"people": 1},
+        {"again": True},
+        {"people": 2},
+    ]
+    assert json.loads(late.get()) == {"again": True}
 
 
 def test_it_listens_on_this_machine_only(client):

@@ -110,12 +110,15 @@ class Events:
     def __init__(self) -> None:
         self._streams: dict[queue.SimpleQueue[str], str] = {}
         self._lock = threading.Lock()
+        self._again = False
 
     def open(self, who: str) -> queue.SimpleQueue[str]:
         """A new stream; the others are told how many people there are."""
         stream: queue.SimpleQueue[str] = queue.SimpleQueue()
         with self._lock:
             self._streams[stream] = who
+            if self._again:  # it may have asked for the state before that, and heard nothing
+                stream.put(json.dumps({"again": True}))
         self.send({"people": self.people})
         return stream
 
@@ -134,6 +137,7 @@ class Events:
         """Tell every open page."""
         text = json.dumps(content, separators=(",", ":"))
         with self._lock:
+            self._again |= "again" in content
             for stream in self._streams:
                 stream.put(text)
 
