@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from lift3d.correction.clicks.asking import ask, first_mask
 from lift3d.correction.clicks.cutting import cut_out
 from lift3d.correction.clicks.evidence import ASKED, PROMPTED, Evidence
+from lift3d.correction.clicks.gaps import patch
 from lift3d.correction.clicks.nodes import explaining
 from lift3d.correction.clicks.place import Place
 from lift3d.correction.clicks.solving import ClickConfig, solve
@@ -102,13 +103,19 @@ def pixels(
 ) -> Float64[np.ndarray, "height width"]:
     """Probability of each pixel of a view, from that of the points.
 
-    Where superpixels fill the view, clicks in it count too.
+    Clicks count where superpixels fill the view, and where the view has no depth: there they decide
+    the pixels around that look alike.
     """
     seen = place.seen(name)
     padded = np.append(probability, 0.0)
     if seen.superpixels is None:
         assert seen.nearest is not None
-        return padded[seen.nearest]
+        found = padded[seen.nearest]
+        if prompt is not None and seen.measured is not None:
+            for xy, positive in zip(prompt.xy, prompt.positive, strict=True):
+                if not measured_at(place, name, xy):
+                    found[patch(place.view(name).image(), seen.measured, xy)] = positive
+        return found
     clicks = None if prompt is None else (prompt.xy, prompt.positive)
     filled = seen.superpixels.filled(probability, clicks)
     if seen.nearest is None:
@@ -196,6 +203,7 @@ def told(
 ) -> tuple[Evidence, dict[str, Bool[np.ndarray, "height width"]]]:
     """What the prompts say of the points, and the masks of prompted views."""
     evidence, masks = Evidence.none(len(place.points)), {}
+    clicks: list[tuple[int, bool, bool]] = []
     for name, prompt in prompts.items():
         mask = prompt.mask
         if mask is None and (prompt.positive.any() or prompt.box is not None):
@@ -210,11 +218,16 @@ def told(
         for xy, positive in zip(prompt.xy, prompt.positive, strict=True):
             point = point_at(place, name, xy)
             if point is not None:
-                (evidence.positive if positive else evidence.negative).append(point)
+                clicks.append((point, bool(positive), measured_at(place, name, xy)))
         if mask is not None:
             masks[name] = mask
             seen = place.seen(name).points if config.visible else everything(place, name)
             evidence.add(seen, mask, PROMPTED)
+    # Without depth the point of a pixel is a guess, which a correction says is wrong.
+    enough = bool(masks) or any(positive and sure for _, positive, sure in clicks)
+    for point, positive, sure in clicks:
+        if sure or not enough:
+            (evidence.positive if positive else evidence.negative).append(point)
     return evidence, masks
 
 
@@ -353,6 +366,13 @@ def point_at(place: Place, name: str, xy: np.ndarray, near: float = 8.0) -> int 
     away = np.hypot(seen.points.column - xy[0], seen.points.row - xy[1])
     best = int(np.argmin(away)) if len(away) else -1
     return int(seen.points.point[best]) if best >= 0 and away[best] <= near else None
+
+
+def measured_at(place: Place, name: str, xy: np.ndarray) -> bool:
+    """Whether a pixel (column, row) has a measured depth; all have where superpixels fill it."""
+    measured = place.seen(name).measured
+    column, row = (int(np.floor(each + 0.5)) for each in xy)
+    return measured is None or bool(measured[row, column])
 
 
 def everything(place: Place, name: str) -> Sightings:
