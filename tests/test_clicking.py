@@ -11,13 +11,14 @@ from walls import TrueMasks, wall_scene
 
 from lift3d.association.surface import Surface
 from lift3d.cli import main
-from lift3d.correction.clicks.answering import answer, everything, point_at, told
+from lift3d.correction.clicks.answering import answer, everything, told
 from lift3d.correction.clicks.asking import ask, coarse_prompt
 from lift3d.correction.clicks.evidence import Evidence, sides
 from lift3d.correction.clicks.gaps import by_colour, closed
 from lift3d.correction.clicks.nearest import Cells
 from lift3d.correction.clicks.nodes import clicked, coming_along, explaining
 from lift3d.correction.clicks.place import Place
+from lift3d.correction.clicks.pointing import Click, point_at, pointed
 from lift3d.correction.clicks.preparing import place_of
 from lift3d.correction.clicks.solving import ClickConfig
 from lift3d.correction.clicks.walker import walk
@@ -454,3 +455,20 @@ def test_a_correction_where_nothing_was_measured_does_not_move_the_points(wall):
     assert (kept != less).sum() <= 200
     alone = Prompt(hole[None], np.array([True]))
     assert told(place, {"view000": alone}, None, ClickConfig())[0].positive
+
+
+def test_a_correction_at_the_edge_of_what_is_meant_does_not_take_what_is_beside_it(wall):
+    _, place = wall
+    truth = place.views["view000"].instances()
+    column = int(np.flatnonzero(truth[45] == 5)[-1])
+    centre, edge, beside = ((x, 45.0) for x in (50.0, column + 2.0, column + 12.0))
+
+    def points(*clicks):
+        told = [Click("view000", np.array(xy), on) for xy, on in clicks]
+        return tuple(len(each) for each in pointed(place, told, False))
+
+    assert points((centre, True), (edge, True)) == (1, 0)
+    assert points((centre, True), (beside, True)) == (2, 0)
+    assert points((edge, True)) == (1, 0)
+    assert points((centre, True), ((column - 1.0, 45.0), False)) == (1, 0)
+    assert points((centre, True), (beside, False)) == (1, 1)

@@ -96,11 +96,17 @@ def _most_similar(nearest, colour, reach, square, found):
 def patch(
     image: Image, measured: Bool[np.ndarray, "height width"], xy: Float64[np.ndarray, "2"]
 ) -> Bool[np.ndarray, "height width"]:
-    """The pixels without depth that hang together with one (column, row) and look like it."""
+    """The pixels without depth that hang together with one (column, row) and look like it.
+
+    Those up to `WINDOW` away count as such.
+    """
     import cv2
 
     column, row = (int(np.floor(each + 0.5)) for each in xy)
     around = np.pad(measured.astype(np.uint8), 1, constant_values=1)
+    reach = max(1, round(WINDOW * measured.shape[1]))
+    cv2.circle(around, (column + 1, row + 1), reach, 0, -1)
+    around[[0, -1]] = around[:, [0, -1]] = 1
     colour = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
     same = (ALIKE,) * 3
     flags = 4 | cv2.FLOODFILL_MASK_ONLY | cv2.FLOODFILL_FIXED_RANGE | (2 << 8)
