@@ -82,6 +82,6 @@ def point_at(place: Place, name: str, xy: np.ndarray, near: float = 8.0) -> int 
 
 
 def measured_at(seen: Seen, xy: Float64[np.ndarray, "2"]) -> bool:
-    """Whether a pixel (column, row) has measured depth; all have where superpixels fill the view."""
+    """Whether a pixel (column, row) is measured; all are where superpixels fill the view."""
     column, row = (int(np.floor(each + 0.5)) for each in xy)
     return seen.measured is None or bool(seen.measured[row, column])
