@@ -428,7 +428,9 @@ def test_walls_that_the_tree_kept_apart_are_not_joined_by_the_graph():
     )
     place = Place(points, surface, {})
     assert place.strength_of(pairs).tolist() == pytest.approx([0, 0.8])
-    free = Place(points, replace(surface, joins=np.zeros((0, 2), np.int32)), {})
+    none = np.zeros(0, np.float32)
+    unjoined = replace(surface, joins=np.zeros((0, 2), np.int32), likelihood=none)
+    free = Place(points, unjoined, {})
     assert free.strength_of(pairs).tolist() == pytest.approx([0.9, 0.8])
 
 
@@ -452,7 +454,7 @@ def test_a_correction_where_nothing_was_measured_does_not_move_the_points(wall):
     assert (before.points() == after.points()).all()
     kept, less = (each.in_view("view000")[0].mask for each in (before, after))
     assert kept[50, 65]
-    assert not less[45:55, 62:68].any()
+    assert not less[46:54, 63:67].any()  # gaps of one pixel beside known depth are closed
     assert (kept != less).sum() <= 200
     alone = Prompt(hole[None], np.array([True]))
     assert told(place, {"view000": alone}, None, ClickConfig())[0].positive
