@@ -136,11 +136,11 @@ class Place:
         many = float((nearest < 0).mean()) > HOLES
         superpixels = Superpixels.of(view, nearest) if many else None
         measured = None
-        if depth is not None:
-            measured = None if many else nearest >= 0
-            nearest = by_colour(nearest, view.image())
-        elif many:
+        if many and depth is None:
             return Seen(points, None, superpixels)
+        if not many and depth is not None:
+            measured = nearest >= 0
+            nearest = by_colour(nearest, view.image())
         reach = BESIDE * view.camera.width if many else np.inf
         return Seen(points, beside(nearest, reach), superpixels, measured)
 
