@@ -16,7 +16,9 @@ Protocols, printed with every number:
   smallest IoU. IoU is the mean over the views that show the object with at least 0.1 % of their
   pixels, without the first prompted one; absent views count in `false`: the share of them with a
   mask of more than 0.1 %. Objects are averaged in a scene. Pixels of `hololens` and `livingroom`
-  without truth do not count. With `perfect` each prompted view gives
+  without truth do not count; the masks that are given have no such gaps, as nobody draws them:
+  pixels up to 1/64 of the width from known ones have the label of the nearest. With `perfect` each
+  prompted view gives
   its true mask, and is not scored; with `regions` a segmenter without weights answers there and is
   asked everywhere; with `clicks` there are only clicks; `random-sam` shows that a network runs.
 * `designs`: one perfect mask as in `one-click`, by parts: only what that view sees carried to the
@@ -59,6 +61,8 @@ from lift3d.scene.protocols import Segmenter
 from lift3d.segmentation.regions import Regions, RegionsConfig
 
 SHOWN, FIRST = 0.001, 0.01
+GAP = 1 / 64
+"""Share of the width up to which gaps of a true label map are closed in masks that are given."""
 Masks = Mapping[str, np.ndarray]
 
 
@@ -69,14 +73,25 @@ class Case:
     name: str
     place: Place
     truth: Mapping[str, Masks]
+    """Without gaps; of those pixels only `known` ones count."""
     seconds: float
     """To prepare: fusion, superpoints, and what each view sees."""
     known: Masks = field(default_factory=dict)
     """Pixels whose truth is known, where it is not for all: only these count."""
+    near: Masks = field(default_factory=dict)
+    """Those and the gaps between them: only there prompts are given."""
 
     def found(self, result: Answer) -> dict[str, np.ndarray]:
-        """The masks of an answer, without pixels whose truth is not known."""
-        return {name: found[0].mask & self.known.get(name, True) for name, found in result.views()}
+        """The masks of an answer, where prompts are given."""
+        return {name: found[0].mask & self.near.get(name, True) for name, found in result.views()}
+
+    def counted(self, masks: Masks) -> dict[str, np.ndarray]:
+        """Masks without pixels whose truth is not known."""
+        return {name: mask & self.known.get(name, True) for name, mask in masks.items()}
+
+    def scored(self, found: Masks, truth: Masks, skip: Sequence[str]) -> dict[str, float]:
+        """Of the pixels that count, in all views but `skip`."""
+        return scored(self.counted(found), self.counted(truth), skip)
 
 
 def prepared(
@@ -85,6 +100,7 @@ def prepared(
     truth: Callable[[], Mapping[str, Masks]],
     voxel: float | None = None,
     known: Masks | None = None,
+    near: Masks | None = None,
 ) -> Case:
     began = time.perf_counter()
     points = (
@@ -95,7 +111,7 @@ def prepared(
     place = place_of(scene, points)
     place.prepare()
     seconds = time.perf_counter() - began
-    return Case(name, place, truth(), seconds, known or {})
+    return Case(name, place, truth(), seconds, known or {}, near or {})
 
 
 def by_id(scene: Scene, maps: Mapping[str, np.ndarray], skip=()) -> dict[str, Masks]:
@@ -132,7 +148,19 @@ def scan(data: Path, folder: str, truth: Path, views: int) -> Case:
     }
     classes = json.loads((data / "real_truth" / folder / "classes.json").read_text())
     known = {name: each > 0 for name, each in maps.items()}
-    return prepared(folder, scene, lambda: by_id(scene, maps, structure(classes)), known=known)
+    whole = {name: without_gaps(each) for name, each in maps.items()}
+    near = {name: each > 0 for name, each in whole.items()}
+    chosen = by_id(scene, maps, structure(classes))
+    objects = {o: {name: each == int(o) for name, each in whole.items()} for o in chosen}
+    return prepared(folder, scene, lambda: objects, known=known, near=near)
+
+
+def without_gaps(labels: np.ndarray) -> np.ndarray:
+    """Pixels without a label take that of the nearest one with, up to `GAP` away."""
+    from scipy import ndimage
+
+    away, near = ndimage.distance_transform_edt(labels == 0, return_indices=True)
+    return np.where(away <= GAP * labels.shape[1], labels[tuple(near)], 0)
 
 
 def structure(classes: Mapping[str, str]) -> set[int]:
@@ -298,7 +326,7 @@ def one_click(
         began = time.perf_counter()
         result = answer(case.place, [prompts], segmenter, config)
         found = case.found(result)
-        row = scored(found, truth, list(told) if how == "perfect" else [first_view(truth)])
+        row = case.scored(found, truth, list(told) if how == "perfect" else [first_view(truth)])
         rows.append({**row, "seconds": time.perf_counter() - began})
     return rows, result
 
@@ -329,7 +357,7 @@ def spin(case: Case, points: tuple[int, int] | None, seed: int, config: ClickCon
             sign = np.arange(len(inside) + len(outside)) < len(inside)
             prompt = Prompt(np.concatenate([inside, outside]), sign)
         result = answer(case.place, [{first: prompt}], None, config)
-        rows.append(scored(case.found(result), truth, [first]))
+        rows.append(case.scored(case.found(result), truth, [first]))
     return rows
 
 
@@ -369,10 +397,9 @@ def random_sam() -> Any:
     return SamTransformersConfig(checkpoint=folder).build()
 
 
-def copied(case: Case, truth: Masks) -> dict[str, np.ndarray]:
+def copied(truth: Masks) -> dict[str, np.ndarray]:
     """Floor: the mask of the first view, in all views."""
-    first = truth[first_view(truth)]
-    return {name: first & case.known.get(name, True) for name in truth}
+    return {name: truth[first_view(truth)] for name in truth}
 
 
 def nearest_label(case: Case, truth: Masks) -> dict[str, np.ndarray]:
@@ -393,7 +420,7 @@ def nearest_label(case: Case, truth: Masks) -> dict[str, np.ndarray]:
         index = ndimage.distance_transform_edt(
             shown == 0, return_distances=False, return_indices=True
         )
-        found[name] = (shown[tuple(index)] == 2) & case.known.get(name, True)
+        found[name] = shown[tuple(index)] == 2
     return found
 
 
@@ -455,7 +482,7 @@ def designs(case: Case, config: ClickConfig) -> dict[str, float]:
             view = first_view(truth)
             prompt = Prompt(centre(truth[view])[None], np.array([True]), truth[view])
             result = answer(case.place, [{view: prompt}], segmenter, each)
-            rows.append(scored(case.found(result), truth, [view]))
+            rows.append(case.scored(case.found(result), truth, [view]))
         found[name] = mean(rows, "iou")
     return found
 
@@ -489,8 +516,9 @@ def measure(case: Case, options: argparse.Namespace, config: ClickConfig) -> dic
         floors: dict[str, list[Any]] = {}
         for truth in case.truth.values():
             skip = [first_view(truth)]
-            floors.setdefault("copied", []).append(scored(copied(case, truth), truth, skip))
-            floors.setdefault("nearest", []).append(scored(nearest_label(case, truth), truth, skip))
+            floors.setdefault("copied", []).append(case.scored(copied(truth), truth, skip))
+            nearest = nearest_label(case, truth)
+            floors.setdefault("nearest", []).append(case.scored(nearest, truth, skip))
             without = replace(config, visible=False)
             rows, _ = one_click(case, truth, "perfect", without, 1)
             floors.setdefault("hidden", []).append(rows[0])

@@ -11,13 +11,16 @@ from walls import TrueMasks, wall_scene
 
 from lift3d.association.surface import Surface
 from lift3d.cli import main
-from lift3d.correction.clicks.answering import answer, everything, point_at
+from lift3d.correction.clicks.answering import answer, everything, told
 from lift3d.correction.clicks.asking import ask, coarse_prompt
 from lift3d.correction.clicks.evidence import Evidence, sides
+from lift3d.correction.clicks.gaps import by_colour, closed
 from lift3d.correction.clicks.nearest import Cells
-from lift3d.correction.clicks.nodes import clicked, explaining
-from lift3d.correction.clicks.place import Place, closed
+from lift3d.correction.clicks.nodes import clicked, coming_along, explaining
+from lift3d.correction.clicks.place import Place
+from lift3d.correction.clicks.pointing import Click, point_at, pointed
 from lift3d.correction.clicks.preparing import place_of
+from lift3d.correction.clicks.solving import ClickConfig
 from lift3d.correction.clicks.walker import walk
 from lift3d.correction.joins import JoinTree
 from lift3d.export.ply import read_cloud
@@ -387,3 +390,104 @@ def test_prompts_of_several_objects_come_from_a_file(tmp_path):
     (tmp_path / "b.json").write_text('[{"v": {"at": "here"}}]')
     with pytest.raises(InputError, match=r"b\.json"):
         read_prompts(tmp_path / "b.json")
+
+
+def test_a_border_without_depth_is_where_the_colour_changes():
+    image = np.full((6, 320, 3), 40, np.uint8)
+    image[:, 158:] = 200
+    nearest = np.full((6, 320), 7, np.int32)
+    nearest[:, 160:] = 9
+    nearest[:, 158:161] = -1  # a point of the left is nearer to column 158
+    found = by_colour(nearest, image)
+    assert (found == np.where(np.arange(320) < 158, 7, 9)).all()
+    nearest[:, 100:158] = -1
+    assert (by_colour(nearest, image)[:, 120] == -1).all()  # nothing is near
+
+
+def test_what_no_mask_shows_comes_along_only_with_its_object_or_by_a_likely_join():
+    joins = np.int32([[0, 1], [2, 3], [4, 5]])
+    count = 4
+    surface = Surface(
+        np.arange(count, dtype=np.int32),
+        np.zeros((0, 2), np.int32),
+        np.zeros(0, np.float32),
+        joins,
+        np.float32([0.3, 0.9, 0.2]),
+        np.arange(count, dtype=np.int32),
+        np.int32([1, 2, 3, 3]),
+    )
+    tree = JoinTree(surface)
+    shown, none = np.array([9.0, 0, 0, 0]), np.zeros(count)
+    assert explaining(tree, shown, none)[0].all()  # nothing speaks against the largest node
+
+    def along(likelihood, object_of):
+        return coming_along(tree, np.float32(likelihood), np.int32(object_of), shown, none).tolist()
+
+    assert along([0.3, 0.9, 0.2], [1, 2, 3, 3]) == [True, False, False, False]
+    assert along([0.6, 0.9, 0.2], [1, 2, 3, 3]) == [True, True, False, False]
+    assert along([0.3, 0.9, 0.2], [1, 1, 3, 3]) == [True, True, False, False]
+    assert along([0.3, 0.9, 0.2], [0, 0, 0, 0]) == [True, False, False, False]  # no object
+
+
+def test_walls_that_the_tree_kept_apart_are_not_joined_by_the_graph():
+    zeros = np.zeros((3, 3), np.float32)
+    points = Points(zeros, zeros.astype(np.uint8), zeros, zeros[0])
+    pairs = np.int32([[0, 1], [0, 2]])
+    surface = Surface(
+        np.arange(3, dtype=np.int32),
+        pairs,
+        np.float32([0.9, 0.8]),
+        np.int32([[0, 2]]),
+        np.float32([0.7]),
+        np.arange(3, dtype=np.int32),
+        np.int32([1, 2, 1]),
+    )
+    place = Place(points, surface, {})
+    assert place.strength_of(pairs).tolist() == pytest.approx([0, 0.8])
+    none = np.zeros(0, np.float32)
+    unjoined = replace(surface, joins=np.zeros((0, 2), np.int32), likelihood=none)
+    free = Place(points, unjoined, {})
+    assert free.strength_of(pairs).tolist() == pytest.approx([0.9, 0.8])
+
+
+def test_a_correction_where_nothing_was_measured_does_not_move_the_points(wall):
+    scene, place = wall
+
+    def holed(view):
+        depth = view.depth().copy()
+        depth[45:55, 62:68] = 0
+        return replace(view, load_depth=lambda: depth)
+
+    bare = [holed(view) for view in scene.views]
+    place = place_of(scene.with_views(bare), place.points, place.surface)
+    hole, beside = np.array([65.0, 50.0]), np.array([50.0, 45.0])
+    both = Prompt(np.array([beside, hole]), np.array([True, False]))
+    evidence, _ = told(place, {"view000": both}, None, ClickConfig())
+    assert len(evidence.positive) == 1
+    assert not evidence.negative
+    before = answer(place, [{"view000": Prompt(beside[None], np.array([True]))}])
+    after = answer(place, [{"view000": both}])
+    assert (before.points() == after.points()).all()
+    kept, less = (each.in_view("view000")[0].mask for each in (before, after))
+    assert kept[50, 65]
+    assert not less[46:54, 63:67].any()  # gaps of one pixel beside known depth are closed
+    assert (kept != less).sum() <= 200
+    alone = Prompt(hole[None], np.array([True]))
+    assert told(place, {"view000": alone}, None, ClickConfig())[0].positive
+
+
+def test_a_correction_at_the_edge_of_what_is_meant_does_not_take_what_is_beside_it(wall):
+    _, place = wall
+    truth = place.views["view000"].instances()
+    column = int(np.flatnonzero(truth[45] == 5)[-1])
+    centre, edge, beside = ((x, 45.0) for x in (50.0, column + 2.0, column + 12.0))
+
+    def points(*clicks):
+        told = [Click("view000", np.array(xy), on) for xy, on in clicks]
+        return tuple(len(each) for each in pointed(place, told, False))
+
+    assert points((centre, True), (edge, True)) == (1, 0)
+    assert points((centre, True), (beside, True)) == (2, 0)
+    assert points((edge, True)) == (1, 0)
+    assert points((centre, True), ((column - 1.0, 45.0), False)) == (1, 0)
+    assert points((centre, True), (beside, False)) == (1, 1)

@@ -10,6 +10,7 @@ Three ways, used together (`answering.py`):
 * **graph** (`walker.py`): random walks on superpoints (Grady 2006) decide what no prompt reached.
 
 Points are shown in a view through the nearest point of each pixel, by the pixel's own depth
-(`nearest.py`); where depth is sparse or full of holes, random walks on superpixels fill the picture
-(`filling.py`). Several objects compete: a pixel is of the most probable one.
+(`nearest.py`), or by colour beside it where that is missing (`gaps.py`); where depth is sparse or
+full of holes, random walks on superpixels fill the picture (`filling.py`). Several objects compete:
+a pixel is of the most probable one.
 """

@@ -11,8 +11,10 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from lift3d.correction.clicks.asking import ask, first_mask
 from lift3d.correction.clicks.cutting import cut_out
 from lift3d.correction.clicks.evidence import ASKED, PROMPTED, Evidence
+from lift3d.correction.clicks.gaps import patch
 from lift3d.correction.clicks.nodes import explaining
 from lift3d.correction.clicks.place import Place
+from lift3d.correction.clicks.pointing import Click, pointed
 from lift3d.correction.clicks.solving import ClickConfig, solve
 from lift3d.geometry import project
 from lift3d.geometry.lens import inside as in_image
@@ -104,13 +106,18 @@ def pixels(
 ) -> Float64[np.ndarray, "height width"]:
     """Probability of each pixel of a view, from that of the points.
 
-    Where superpixels fill the view, clicks in it count too.
+    Clicks count where superpixels fill the view; elsewhere they decide the pixels around that have
+    no depth and look alike.
     """
     seen = place.seen(name)
     padded = np.append(probability, 0.0)
     if seen.superpixels is None:
         assert seen.nearest is not None
-        return padded[seen.nearest]
+        found = padded[seen.nearest]
+        if prompt is not None and seen.measured is not None:
+            for xy, positive in zip(prompt.xy, prompt.positive, strict=True):
+                found[patch(place.view(name).image(), seen.measured, xy)] = positive
+        return found
     clicks = None if prompt is None else (prompt.xy, prompt.positive)
     filled = seen.superpixels.filled(probability, clicks)
     if seen.nearest is None:
@@ -198,6 +205,7 @@ def told(
 ) -> tuple[Evidence, dict[str, Bool[np.ndarray, "height width"]]]:
     """What the prompts say of the points, and the masks of prompted views."""
     evidence, masks = Evidence.none(len(place.points)), {}
+    clicks: list[Click] = []
     for name, prompt in prompts.items():
         mask = prompt.mask
         if mask is None and (prompt.positive.any() or prompt.box is not None):
@@ -210,13 +218,12 @@ def told(
             elif prompt.box is not None:
                 _box(place, name, prompt.box, evidence)
         for xy, positive in zip(prompt.xy, prompt.positive, strict=True):
-            point = point_at(place, name, xy)
-            if point is not None:
-                (evidence.positive if positive else evidence.negative).append(point)
+            clicks.append(Click(name, xy, bool(positive)))
         if mask is not None:
             masks[name] = mask
             seen = place.seen(name).points if config.visible else everything(place, name)
             evidence.add(seen, mask, PROMPTED)
+    evidence.positive, evidence.negative = pointed(place, clicks, bool(masks))
     return evidence, masks
 
 
@@ -342,18 +349,6 @@ def chosen(place: Place, name: str, offered: Masks) -> int:
             f"the segmenter finds nothing at this prompt in view {name}; click elsewhere"
         )
     return best
-
-
-def point_at(place: Place, name: str, xy: np.ndarray, near: float = 8.0) -> int | None:
-    """The point that a pixel (column, row) shows; None where none is within `near` pixels."""
-    seen = place.seen(name)
-    column, row = (int(np.floor(each + 0.5)) for each in xy)
-    if seen.nearest is not None and (seen.nearest[row, column] >= 0 or seen.superpixels is None):
-        point = int(seen.nearest[row, column])
-        return point if point >= 0 else None
-    away = np.hypot(seen.points.column - xy[0], seen.points.row - xy[1])
-    best = int(np.argmin(away)) if len(away) else -1
-    return int(seen.points.point[best]) if best >= 0 and away[best] <= near else None
 
 
 def everything(place: Place, name: str) -> Sightings:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int32
+from jaxtyping import Bool, Float32, Float64, Int32
 
 from lift3d.correction.joins import JoinTree
 from lift3d.scene.errors import InputError
 
 COST = 0.01
 """Share of the mask that one more node has to explain. Chosen by hand."""
+LIKELY = 0.5
+"""Probability of a join from which on what no mask shows comes along. Chosen on synthetic rooms 0
+and 2: with 0.8 and 0.9 room 0 gains 0.001 and loses 0.007."""
 
 
 def explaining(
@@ -37,6 +40,35 @@ def explaining(
         members |= tree.leaves_of(node)
     union = inside.sum() + outside[members].sum()
     return members, float(inside[members].sum() / max(union, 1e-9))
+
+
+def coming_along(
+    tree: JoinTree,
+    likelihood: Float32[np.ndarray, " joins"],
+    object_of: Int32[np.ndarray, " superpoints"],
+    inside: Float64[np.ndarray, " superpoints"],
+    outside: Float64[np.ndarray, " superpoints"],
+) -> Bool[np.ndarray, " superpoints"]:
+    """Superpoints that masks show, or that probably are one object with some that they show inside.
+
+    A node of `explaining` costs nothing more for parts that no mask shows. These come along with
+    their object in the run, if masks show more of it inside than outside; or by a join with
+    something inside that is at least `LIKELY`.
+    """
+    leaves, shown = len(inside), inside + outside > 0
+    span = int(object_of.max(initial=0)) + 1
+    more = np.bincount(object_of, inside - outside, span) > 0
+    more[0] = False  # no object
+    probable = np.concatenate([np.ones(leaves), likelihood])[: len(tree.parent)]
+    holds = np.zeros(len(tree.parent), bool)
+    holds[:leaves] = inside > outside
+    for node, (one, other) in tree.children.items():
+        holds[node] = holds[one] or holds[other]
+    joined = np.zeros(len(tree.parent))
+    for node in range(len(joined) - 1, -1, -1):
+        above = tree.parent[node]
+        joined[node] = probable[node] if holds[node] else joined[above] if above >= 0 else 0.0
+    return shown | more[object_of] | (joined[:leaves] >= LIKELY)
 
 
 def clicked(

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float64, Int32, Int64, UInt8
 from lift3d.association.superpoints import surface_graph
 from lift3d.association.surface import Surface, majority
 from lift3d.correction.clicks.filling import Superpixels
+from lift3d.correction.clicks.gaps import beside, by_colour, closed
 from lift3d.correction.clicks.nearest import Cells
 from lift3d.correction.joins import JoinTree
 from lift3d.geometry import unproject
@@ -32,8 +33,6 @@ HOLES = 0.3
 BESIDE = 1 / 80
 """Share of the width up to which a pixel of such a view takes the point of the nearest pixel.
 Chosen on the shelf: 0, 4, 8, 16 pixels of 640 give 0.807, 0.828, 0.834, 0.835 with true points."""
-JUMP = 0.02
-"""Relative difference of depths between which a gap of one pixel is one surface. Chosen by hand."""
 ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1, dtype=np.uint8)
 """How many bits of a byte are set."""
 BYTES = 1 << 30
@@ -45,13 +44,14 @@ class Seen:
     """What a view sees of the cloud."""
 
     points: Sightings
+    bits: UInt8[np.ndarray, " bytes"]
+    """One bit for each point of the cloud: whether the view sees it."""
     nearest: Int32[np.ndarray, "height width"] | None
     """Point of each pixel; None where the view has no dense depth and superpixels fill it."""
     superpixels: Superpixels | None
     """They fill the pixels without a point, where there are many; else the nearest pixel does."""
-
-    bits: UInt8[np.ndarray, " bytes"]
-    """One bit for each point of the cloud: whether the view sees it."""
+    measured: Bool[np.ndarray, "height width"] | None = None
+    """Pixels with a point at their own depth; None where superpixels fill the view."""
 
     @property
     def bytes(self) -> int:
@@ -59,6 +59,7 @@ class Seen:
         arrays = [self.points.point, self.points.row, self.points.column, self.bits]
         arrays += [] if self.nearest is None else [self.nearest]
         arrays += [] if self.superpixels is None else [self.superpixels.leaf]
+        arrays += [] if self.measured is None else [self.measured]
         return sum(each.nbytes for each in arrays)
 
 
@@ -153,12 +154,16 @@ class Place:
             nearest = self.cells.nearest(unproject(view.camera, closed(depth)))
         free = nearest[points.row, points.column] < 0
         nearest[points.row[free], points.column[free]] = points.point[free]
-        if float((nearest < 0).mean()) <= HOLES:
-            return Seen(points, _filled(nearest), None, bits)
-        superpixels = Superpixels.of(view, nearest)
-        if depth is None:
-            return Seen(points, None, superpixels, bits)
-        return Seen(points, _filled(nearest, BESIDE * view.camera.width), superpixels, bits)
+        many = float((nearest < 0).mean()) > HOLES
+        superpixels = Superpixels.of(view, nearest) if many else None
+        measured = None
+        if many and depth is None:
+            return Seen(points, bits, None, superpixels)
+        if not many and depth is not None:
+            measured = nearest >= 0
+            nearest = by_colour(nearest, view.image())
+        reach = BESIDE * view.camera.width if many else np.inf
+        return Seen(points, bits, beside(nearest, reach), superpixels, measured)
 
     def _visible(self, view: View, depth: Depth | None) -> Sightings:
         """The points at the measured depth; in holes of the depth those that no other hides."""
@@ -192,7 +197,8 @@ class Place:
 
     def strength_of(self, pairs: Int32[np.ndarray, "pairs 2"]) -> Float64[np.ndarray, " pairs"]:
         """Probability of each pair of superpoints to be one object; `UNKNOWN_EDGE` for the halves
-        of one, and for edges that the association does not have.
+        of one, and for edges that the association does not have. 0 where it joined all that it
+        would join and these two not, as two walls.
         """
         span = len(self.surface.object)
         own = self.surface.edges.astype(np.int64)
@@ -204,7 +210,19 @@ class Place:
             at = np.minimum(np.searchsorted(key[order], wanted), len(key) - 1)
             hit = key[order][at] == wanted
             found[hit] = self.surface.strength[order][at][hit]
+        if len(self.surface.joins):
+            found[self._root[pairs[:, 0]] != self._root[pairs[:, 1]]] = 0.0
         found[pairs[:, 0] == pairs[:, 1]] = UNKNOWN_EDGE
+        return found
+
+    @cached_property
+    def _root(self) -> Int64[np.ndarray, " nodes"]:
+        """The last node of the tree that holds each node."""
+        parent = self.tree.parent
+        found = np.arange(len(parent))
+        for node in range(len(parent) - 1, -1, -1):  # parents come after children
+            if parent[node] >= 0:
+                found[node] = found[parent[node]]
         return found
 
     @cached_property
@@ -266,42 +284,3 @@ def _rows(order: np.ndarray, start: np.ndarray, groups: np.ndarray) -> np.ndarra
     """The items of some groups."""
     parts = [order[start[each] : start[each + 1]] for each in groups]
     return np.concatenate([np.zeros(0, np.int64), *parts])
-
-
-def closed(depth: Depth) -> Depth:
-    """Gaps of one pixel within a surface take the mean inverse depth of the pixels around.
-
-    A depth map that was carried into a colour camera of more pixels is a grid with such gaps.
-
-    >>> closed(np.float32([[2, 0, 2, 0, 9]])).tolist()
-    [[2.0, 2.0, 2.0, 0.0, 9.0]]
-    """
-    import cv2
-
-    known, window = depth > 0, (3, 3)
-    kernel = np.ones(window, np.uint8)
-    far = cv2.dilate(depth, kernel)
-    near = cv2.erode(np.where(known, depth, np.float32(1e30)), kernel)
-    inverse = np.where(known, 1 / np.where(known, depth, 1), 0).astype(np.float32)
-
-    def summed(values: np.ndarray) -> np.ndarray:
-        return cv2.boxFilter(values, -1, window, normalize=False, borderType=cv2.BORDER_CONSTANT)
-
-    count = summed(known.astype(np.float32))
-    gap = ~known & (count >= 2) & (far <= (1 + JUMP) * near)
-    return np.where(gap, count / np.maximum(summed(inverse), 1e-9), depth).astype(np.float32)
-
-
-def _filled(
-    nearest: Int32[np.ndarray, "height width"], reach: float = np.inf
-) -> Int32[np.ndarray, "height width"]:
-    """Pixels without a point take that of the nearest pixel with one, up to `reach` pixels away;
-    -1 where none has.
-    """
-    from scipy import ndimage
-
-    empty = nearest < 0
-    if not empty.any() or empty.all():
-        return nearest
-    away, index = ndimage.distance_transform_edt(empty, return_indices=True)
-    return np.where(away <= reach, nearest[tuple(index)], -1).astype(np.int32)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int32
 
 from lift3d.correction.clicks.evidence import Evidence, sides
-from lift3d.correction.clicks.nodes import clicked, explaining
+from lift3d.correction.clicks.nodes import clicked, coming_along, explaining
 from lift3d.correction.clicks.place import Place, edges_of
 from lift3d.correction.clicks.walker import walk
 
@@ -93,6 +93,14 @@ def _looked_up(
         favoured = favoured if favoured.any() else evidence.favoured & ~against
     elif inside.any() or outside.any():
         members, iou = explaining(place.tree, inside, outside)
+        if len(place.surface.joins):
+            members &= coming_along(
+                place.tree,
+                place.surface.likelihood,
+                place.object_of_piece,
+                inside,
+                outside,
+            )
         # A click on what no mask has decided adds its object.
         unseen = inside + outside == 0
         return members | (favoured & unseen), against & unseen, iou
