@@ -1,13 +1,16 @@
 """The cloud is rendered as the view sees it, and compared with the view's label map."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from lift3d.evaluation.check import check
 from lift3d.evaluation.reprojection import reprojection_check, visible_points
 from lift3d.scene import Camera, LabelledPoints, Points, Scene, View
 from lift3d.scene.errors import InputError
+from lift3d.scene.labelmaps import Lazy
 
 K = np.array([[4.0, 0, 2], [0, 4, 1], [0, 0, 1]])
 
@@ -158,3 +161,19 @@ def test_bad_input_is_an_error_that_names_the_fault():
         reprojection_check(wall(LABELS), scene, {"a": np.ascontiguousarray(LABELS.T)}, 0.0)
     with pytest.raises(InputError, match="splat is -1"):
         reproject(wall(LABELS), view_of(), -1.0)
+
+
+def test_the_check_decodes_the_depth_and_the_labels_of_a_view_once():
+    read = []
+
+    def loaded(what, array):
+        read.append(what)
+        return array
+
+    depth = np.ones((3, 5), np.float32)
+    view = replace(view_of(), load_depth=lambda: loaded("depth", depth))
+    maps = Lazy(["a"], lambda name: loaded("labels", LABELS))
+    found, _ = check(scene_of(view), wall(LABELS), maps)
+    assert sorted(read) == ["depth", "labels"]
+    alone = reprojection_check(wall(LABELS), scene_of(view), maps, found["reprojection"]["splat"])
+    assert found["reprojection"] == {"splat": found["reprojection"]["splat"], **alone.summary()}
