@@ -188,7 +188,7 @@ class PackedMasks(Masks):
 
 def _place(labels: LabelMap, ids: Int32[np.ndarray, " masks"]) -> LabelMap:
     """Place of each pixel's id among all `ids` above 0 of the map, from 1; 0 for no id."""
-    if len(ids) and ids[-1] >= DENSE or labels.min(initial=0) < 0:
+    if labels.max(initial=0) >= DENSE or labels.min(initial=0) < 0:
         at = np.searchsorted(ids, labels, side="right")
         return np.where(labels > 0, at, 0).astype(np.int32)
     place = np.zeros(int(labels.max(initial=0)) + 1, np.int32)
