@@ -85,7 +85,7 @@ def test_the_masks_of_a_label_map_need_no_stack(ids):
     assert "stack" not in vars(masks)
     known = [each for each in ids if each > 0]
     assert masks.ids.tolist() == known
-    stack = np.array([labels == each for each in known]).reshape(-1, 5, 7)
+    stack = np.array([labels == each for each in known], bool).reshape(len(known), 5, 7)
     np.testing.assert_array_equal(masks.stack, stack)
     np.testing.assert_array_equal(given, paint(stack, new))
 

@@ -10,7 +10,6 @@ from lift3d.evaluation.check import check
 from lift3d.evaluation.reprojection import reprojection_check, visible_points
 from lift3d.scene import Camera, LabelledPoints, Points, Scene, View
 from lift3d.scene.errors import InputError
-from lift3d.scene.labelmaps import Lazy
 
 K = np.array([[4.0, 0, 2], [0, 4, 1], [0, 0, 1]])
 
@@ -163,17 +162,16 @@ def test_bad_input_is_an_error_that_names_the_fault():
         reproject(wall(LABELS), view_of(), -1.0)
 
 
-def test_the_check_decodes_the_depth_and_the_labels_of_a_view_once():
+def test_the_check_decodes_the_depth_of_a_view_once():
     read = []
 
-    def loaded(what, array):
-        read.append(what)
-        return array
+    def depth():
+        read.append("depth")
+        return np.ones((3, 5), np.float32)
 
-    depth = np.ones((3, 5), np.float32)
-    view = replace(view_of(), load_depth=lambda: loaded("depth", depth))
-    maps = Lazy(["a"], lambda name: loaded("labels", LABELS))
-    found, _ = check(scene_of(view), wall(LABELS), maps)
-    assert sorted(read) == ["depth", "labels"]
-    alone = reprojection_check(wall(LABELS), scene_of(view), maps, found["reprojection"]["splat"])
-    assert found["reprojection"] == {"splat": found["reprojection"]["splat"], **alone.summary()}
+    view = replace(view_of(), load_depth=depth)
+    found, _ = check(scene_of(view), wall(LABELS), {"a": LABELS})
+    assert len(read) == 1
+    splat = found["reprojection"]["splat"]
+    alone = reprojection_check(wall(LABELS), scene_of(view), {"a": LABELS}, splat)
+    assert found["reprojection"] == {"splat": splat, **alone.summary()}
