@@ -244,6 +244,14 @@ def test_memory_does_not_grow_with_repeated_views():
     assert len(points) == once
 
 
+def test_the_voxels_are_shared_evenly_between_two_tables():
+    grid = Grid(0.01, np.zeros(3))
+    grid.add(Frame(view("a"), plain(2.0), painted(), None))
+    used = [half.used for half in grid._halves]
+    assert sum(used) == WIDTH * HEIGHT
+    assert min(used) > 0.4 * WIDTH * HEIGHT
+
+
 def test_the_table_grows_with_the_surface_and_loses_no_voxel():
     grid = Grid(0.002, np.zeros(3))
     for i in range(40):

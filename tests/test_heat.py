@@ -1,9 +1,12 @@
 """Heat maps show the areas where views disagree, not the noise of the depth."""
 
+import cv2
 import numpy as np
 from PIL import Image
 
 from lift3d.evaluation.check import write_heat
+from lift3d.run.report.pictures import heat_picture
+from lift3d.scene.colours import heat_colours
 
 
 def noisy(rng, shape=(240, 320)):
@@ -55,3 +58,22 @@ def test_a_heat_map_opens_in_colour_and_says_apart_agreed_and_not_compared(tmp_p
 def test_a_view_where_nothing_was_compared_is_grey_all_over(tmp_path):
     index, _, _ = stored(tmp_path / "a.png", np.full((48, 64), np.nan, np.float32))
     assert (index == 0).all()
+
+
+def slow_heat_picture(index, image):
+    values = np.where(index > 0, (index.astype(np.float32) - 1) / 254, np.nan)
+    values = cv2.resize(values, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    grey = image.astype(np.float32).mean(-1, keepdims=True)
+    through = np.where(np.isnan(values), 0.25, np.where(values > 0, 0.15, 1.0))[..., None]
+    shade = np.where(np.isnan(values)[..., None], grey, 0.55 * grey)
+    mixed = through * shade + (1 - through) * heat_colours(values)
+    return np.rint(mixed).clip(0, 255).astype(np.uint8)
+
+
+def test_a_heat_picture_is_the_mix_of_its_definition():
+    rng = np.random.default_rng(0)
+    index = rng.integers(0, 256, (30, 40)).astype(np.uint8)
+    image = rng.integers(0, 256, (45, 60, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(heat_picture(index, image), slow_heat_picture(index, image))
+    values = np.where(index > 0, (index - 1.0) / 254, np.nan)
+    np.testing.assert_array_equal(heat_picture(index), heat_colours(values))

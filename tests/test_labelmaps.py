@@ -1,6 +1,7 @@
 """Ids survive the file, whatever wrote it; damaged and wrong files give different errors."""
 
 import inspect
+import zlib
 
 import numpy as np
 import pytest
@@ -43,6 +44,13 @@ def test_ids_survive_the_file(tmp_path, largest, suffix):
 def test_a_written_png_has_16_bits(tmp_path):
     path = write_label_map(tmp_path, "v", ids(3))
     assert path.read_bytes()[24:26] == bytes([16, 0])  # IHDR: bit depth, colour type grey
+
+
+def test_a_written_png_has_no_row_filters(tmp_path):
+    data = write_label_map(tmp_path, "v", ids(3)).read_bytes()
+    at = data.index(b"IDAT")
+    rows = zlib.decompress(data[at + 4 : at + 4 + int.from_bytes(data[at - 4 : at])])
+    assert set(rows[:: 1 + 2 * 7]) == {0}
 
 
 def test_writing_again_in_the_other_format_leaves_one_file(tmp_path):

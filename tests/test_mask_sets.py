@@ -76,6 +76,20 @@ def test_masks_without_overlap_and_with_scores_of_1_are_a_label_map():
     assert nothing.tolist() == [[0, 0, 0, 0]]
 
 
+@pytest.mark.parametrize("ids", [[0, 2, 9], [0, 7, 3_000_000], [0, -4, 5], [0, 0, 0]])
+def test_the_masks_of_a_label_map_need_no_stack(ids):
+    labels = np.int32(ids)[np.random.default_rng(0).integers(0, 3, (5, 7))]
+    masks = Masks.from_label_map(labels)
+    new = np.int32([11, 12])[: len(masks)]
+    given = view_masks(masks, new)
+    assert "stack" not in vars(masks)
+    known = [each for each in ids if each > 0]
+    assert masks.ids.tolist() == known
+    stack = np.array([labels == each for each in known], bool).reshape(len(known), 5, 7)
+    np.testing.assert_array_equal(masks.stack, stack)
+    np.testing.assert_array_equal(given, paint(stack, new))
+
+
 def test_what_is_written_is_what_is_read(tmp_path):
     labels = np.arange(6, dtype=np.int32).reshape(2, 3)
     write_view_masks(tmp_path, "a", nested())

@@ -131,3 +131,21 @@ def test_a_lag_in_time_is_found():
 def test_nothing_is_said_where_it_cannot_be_told(room, change):
     assert find_registration(replace(room, views=tuple(map(change, room.views)))) is None
     assert find_registration(replace(room, views=room.views[:4])) is None
+
+
+def test_each_picture_is_decoded_once(room):
+    decoded = []
+
+    def counted(view: View) -> View:
+        def picture():
+            decoded.append(f"picture of {view.name}")
+            return view.image()
+
+        def depth():
+            decoded.append(f"depth of {view.name}")
+            return view.depth()
+
+        return replace(view, load_image=picture, load_depth=depth)
+
+    assert find_registration(replace(room, views=tuple(map(counted, room.views)))) is not None
+    assert len(decoded) == len(set(decoded)) == 2 * len(room.views)

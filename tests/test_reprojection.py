@@ -1,10 +1,12 @@
 """The cloud is rendered as the view sees it, and compared with the view's label map."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from lift3d.evaluation.check import check
 from lift3d.evaluation.reprojection import reprojection_check, visible_points
 from lift3d.scene import Camera, LabelledPoints, Points, Scene, View
 from lift3d.scene.errors import InputError
@@ -158,3 +160,18 @@ def test_bad_input_is_an_error_that_names_the_fault():
         reprojection_check(wall(LABELS), scene, {"a": np.ascontiguousarray(LABELS.T)}, 0.0)
     with pytest.raises(InputError, match="splat is -1"):
         reproject(wall(LABELS), view_of(), -1.0)
+
+
+def test_the_check_decodes_the_depth_of_a_view_once():
+    read = []
+
+    def depth():
+        read.append("depth")
+        return np.ones((3, 5), np.float32)
+
+    view = replace(view_of(), load_depth=depth)
+    found, _ = check(scene_of(view), wall(LABELS), {"a": LABELS})
+    assert len(read) == 1
+    splat = found["reprojection"]["splat"]
+    alone = reprojection_check(wall(LABELS), scene_of(view), {"a": LABELS}, splat)
+    assert found["reprojection"] == {"splat": splat, **alone.summary()}

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from lift3d.export.ply import write_cloud
-from lift3d.geometry.rendering import camera_up, guess_up, orbit_cameras, render
+from lift3d.geometry.rendering import camera_up, guess_up, orbit_cameras, render, render_each
 from lift3d.run.run import Run
 from lift3d.run.scene_file import write_scene
 from lift3d.scene import Camera, LabelledPoints, Points, Scene
@@ -70,6 +70,18 @@ def test_near_walls_are_left_out_and_far_walls_are_shown():
     assert shares[2] > 0.05
     assert shares[4] > 0.05
     assert shares[3] + shares[5] < 0.001
+
+
+def test_each_colouring_is_the_picture_that_it_has_alone():
+    cloud = room()
+    colours = np.random.default_rng(0).integers(0, 256, (len(cloud), 3)).astype(np.uint8)
+    camera = orbit_cameras(cloud.points, 1, 160, 120)[0]
+    own, given = render_each(cloud.points, (cloud.points.rgb, colours), camera, 0.04)
+    np.testing.assert_array_equal(own[..., :3], render(cloud.points, None, camera, 0.04))
+    np.testing.assert_array_equal(given[..., :3], render(cloud.points, colours, camera, 0.04))
+    covered = own[..., 3] == 255
+    assert 0.1 < covered.mean() < 0.9
+    assert (given[~covered] == (255, 255, 255, 0)).all()
 
 
 @pytest.mark.parametrize("size", [(640, 480), (300, 600)])

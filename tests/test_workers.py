@@ -139,7 +139,7 @@ def test_packed_masks_are_the_same_masks():
     rng = np.random.default_rng(0)
     masks = Masks(rng.random((7, 20, 30)) < 0.4, rng.random(7, np.float32))
     masks.stack[3] = False
-    sent = pickle.loads(pickle.dumps(PackedMasks(masks)))
+    sent = pickle.loads(pickle.dumps(PackedMasks.of(masks)))
     assert len(sent) == 7
     ids = np.array([2, 3, 5, 8, 13, 21, 34], np.int32)
     for numbers in (ids, ids[::-1].copy()):

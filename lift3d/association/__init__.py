@@ -43,6 +43,7 @@ from lift3d.association.shape import Shape
 from lift3d.association.superpoints import superpoints, surface_graph
 from lift3d.association.surface import Surface, majority, touching
 from lift3d.association.votes.ballot import Ballot, vote_labels
+from lift3d.geometry.graphs import by_difference
 from lift3d.geometry.scale import fitted
 from lift3d.geometry.visibility import DepthTolerance, cloud_spacing
 from lift3d.scene import LabelledPoints, LabelMap, Points, Scene, View
@@ -126,8 +127,10 @@ def associate(
         surface = points if surface is None else surface
         return _by_shape(points, surface, scene, label_maps, config, tolerance, step)
     a, b, difference = surface_graph(points, 10)
-    fine = superpoints(points, a, b, difference, scale=0.02, smallest=5, cell=10 * gap)
-    coarse = superpoints(points, a, b, difference, scale=0.1, smallest=5, cell=250 * gap)
+    graph = points, a, b, difference
+    order = by_difference(difference)
+    fine = superpoints(*graph, scale=0.02, smallest=5, cell=10 * gap, order=order)
+    coarse = superpoints(*graph, scale=0.1, smallest=5, cell=250 * gap, order=order)
 
     chosen = choose_anchors(points.xyz, config.anchors)
     anchors = points.take(chosen)

@@ -10,7 +10,7 @@ from typing import no_type_check
 
 import numba
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32, Int32, Int64
 
 from lift3d.geometry.graphs import felzenszwalb
 from lift3d.scene import Points
@@ -63,18 +63,19 @@ def superpoints(
     scale: float,
     smallest: int,
     cell: float,
+    order: Int64[np.ndarray, " edges"] | None = None,
 ) -> Int32[np.ndarray, " points"]:
     """Graph-based segmentation (Felzenszwalb and Huttenlocher 2004), index per point from 0.
 
     `scale` is their k: larger values give larger superpoints. Those under `smallest` points merge
     with their most similar neighbour. None crosses a cell of a grid of side `cell`, which limits
-    errors between objects of equal normal and colour.
+    errors between objects of equal normal and colour. `order` is as for `felzenszwalb`.
     """
     low = points.xyz.min(0) if len(points) else np.zeros(3, np.float32)
     index = np.floor((points.xyz - low) / np.float32(cell)).astype(np.int64)
     side = index.max(0, initial=0) + 1
     block = (index[:, 0] * side[1] + index[:, 1]) * side[2] + index[:, 2]
-    return felzenszwalb(a, b, difference, scale, smallest, block)
+    return felzenszwalb(a, b, difference, scale, smallest, block, order)
 
 
 def lab(rgb: np.ndarray) -> Float32[np.ndarray, "points 3"]:

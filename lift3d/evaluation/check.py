@@ -11,13 +11,12 @@ import numpy as np
 from jaxtyping import Float32
 
 from lift3d.evaluation.consistency import Exclude, SceneConsistency, scene_consistencies
-from lift3d.evaluation.reprojection import reprojection_check
+from lift3d.evaluation.reprojection import Comparison
 from lift3d.geometry.visibility import DepthTolerance, spacing
-from lift3d.scene import LabelledPoints, LabelMap, Scene
+from lift3d.scene import LabelledPoints, LabelMap, Scene, Skipped, View
 from lift3d.scene.colours import heat_colours
 from lift3d.scene.errors import InputError
 from lift3d.scene.guarded.json_file import load_json
-from lift3d.scene.labelmaps import derived
 from lift3d.scene.progress import Tick
 from lift3d.scene.storage import atomic
 
@@ -49,23 +48,27 @@ def check(
 
     `label_maps` gives each view's label map by its name, in the ids of the cloud.
     """
-    done, passes = 0, 2
+    done = 0
+    splat = SPLAT * spacing(cloud.points.xyz)
+    comparison = Comparison(cloud, scene, splat, tolerance)
 
-    def counted(name: str, labels: LabelMap) -> LabelMap:
+    def compare(view: View, labels: LabelMap, lost: Skipped | None) -> None:
         nonlocal done
+        comparison.add(view, labels, lost)
         done += 1
-        tick(done, passes * len(scene))
-        return labels
+        tick(done, len(scene))
 
-    maps = derived(label_maps, counted)
     found = scene_consistencies(
-        scene, maps, epsilon, foreground=(False, True), max_pixels=max_pixels
+        scene,
+        label_maps,
+        epsilon,
+        foreground=(False, True),
+        max_pixels=max_pixels,
+        also=compare,
     )
     everywhere = {each.result.exclude: each for each in found if not each.result.foreground}
     labelled = {each.result.exclude: each for each in found if each.result.foreground}
     printed, foreground = everywhere[PRINTED], labelled[PRINTED]
-    splat = SPLAT * spacing(cloud.points.xyz)
-    reprojected = reprojection_check(cloud, scene, maps, splat, tolerance)
     return {
         "printed": {
             "all": _shown(printed),
@@ -79,7 +82,7 @@ def check(
         "views": list(printed.names),
         "all": {name: each.result.summary() for name, each in everywhere.items()},
         "foreground": {name: each.result.summary() for name, each in labelled.items()},
-        "reprojection": {"splat": splat, **reprojected.summary()},
+        "reprojection": {"splat": splat, **comparison.result().summary()},
     }, printed
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float64, Int, Int32, Int64
 
 from lift3d.geometry.scale import fitted
 from lift3d.geometry.visibility import DepthTolerance, drop_misplaced, front_points
-from lift3d.scene import DENSE, LabelledPoints, LabelMap, Scene, View, ids_in
+from lift3d.scene import DENSE, LabelledPoints, LabelMap, Scene, Skipped, View, ids_in
 from lift3d.scene.compiled import compiled
 from lift3d.scene.errors import InputError
 from lift3d.scene.labelmaps import check_label_maps, label_map_of
@@ -129,40 +129,66 @@ def reprojection_check(
     depth cannot be read are not compared.
     """
     check_label_maps(label_maps, scene)
-    tolerance = fitted(tolerance, scene, labelled.points)
+    comparison = Comparison(labelled, scene, splat, tolerance)
 
-    def compared(view: View) -> _Tally:
+    def compare(view: View) -> None:
         view, _, lost = readable(view)
-        front = visible_points(labelled, view, splat, tolerance)
-        labels = label_map_of(label_maps, view)
+        comparison.add(view, label_map_of(label_maps, view), lost)
+
+    for _ in prefetch(scene.views, compare, threads=THREADS):
+        pass
+    return comparison.result()
+
+
+class Comparison:
+    """`reprojection_check` for a caller that has each view and its label map decoded."""
+
+    def __init__(
+        self,
+        labelled: LabelledPoints,
+        scene: Scene,
+        splat: float,
+        tolerance: DepthTolerance = DepthTolerance(),
+    ) -> None:
+        self._labelled, self._scene, self._splat = labelled, scene, splat
+        self._tolerance = fitted(tolerance, scene, labelled.points)
+        self._tallies: dict[str, _Tally] = {}
+
+    def add(self, view: View, labels: LabelMap, lost: Skipped | None = None) -> None:
+        """Compare a view, in any order and from any thread; `lost`: it cannot be read."""
         if lost is not None:
             nothing = np.zeros(0, np.int32)
-            return _compare(nothing, nothing, 0)
+            self._tallies[view.name] = _compare(nothing, nothing, 0)
+            return
+        front = visible_points(self._labelled, view, self._splat, self._tolerance)
         seen = front >= 0
-        return _compare(labelled.instance[front[seen]], labels[seen], front.size)
+        found = self._labelled.instance[front[seen]]
+        self._tallies[view.name] = _compare(found, labels[seen], front.size)
 
-    tallies = list(prefetch(scene.views, compared, threads=THREADS))
-    per_view = [
-        ViewReprojection(
-            view.name, *tally.shares(), tally.ids, tally.equal / np.maximum(tally.union, 1)
+    def result(self) -> Reprojection:
+        """The agreement over all views of the scene; each must have been added."""
+        tallies = [self._tallies[view.name] for view in self._scene.views]
+        per_view = [
+            ViewReprojection(
+                view.name, *tally.shares(), tally.ids, tally.equal / np.maximum(tally.union, 1)
+            )
+            for view, tally in zip(self._scene.views, tallies, strict=True)
+        ]
+        every = np.concatenate([tally.ids for tally in tallies] or [np.zeros(0, np.int32)])
+        ids, place = np.unique(every, return_inverse=True)
+        ious = np.concatenate([view.iou for view in per_view] or [np.zeros(0)])
+        views = np.bincount(place, minlength=len(ids))
+        total = _Tally.total(tallies)
+        seen_share, agreement, overall = total.shares()
+        return Reprojection(
+            agreement=agreement,
+            agreement_overall=overall,
+            seen=seen_share,
+            per_view=tuple(per_view),
+            ids=ids.astype(np.int32),
+            iou=np.bincount(place, ious, len(ids)) / np.maximum(views, 1),
+            views=views,
         )
-        for view, tally in zip(scene.views, tallies, strict=True)
-    ]
-    every = np.concatenate([tally.ids for tally in tallies] or [np.zeros(0, np.int32)])
-    ids, place = np.unique(every, return_inverse=True)
-    ious = np.concatenate([view.iou for view in per_view] or [np.zeros(0)])
-    views = np.bincount(place, minlength=len(ids))
-    total = _Tally.total(tallies)
-    seen_share, agreement, overall = total.shares()
-    return Reprojection(
-        agreement=agreement,
-        agreement_overall=overall,
-        seen=seen_share,
-        per_view=tuple(per_view),
-        ids=ids.astype(np.int32),
-        iou=np.bincount(place, ious, len(ids)) / np.maximum(views, 1),
-        views=views,
-    )
 
 
 @dataclass(frozen=True, eq=False)

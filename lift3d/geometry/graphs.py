@@ -17,17 +17,26 @@ def felzenszwalb(
     scale: float,
     smallest: int,
     block: Int64[np.ndarray, " nodes"],
+    order: Int64[np.ndarray, " edges"] | None = None,
 ) -> Int32[np.ndarray, " nodes"]:
     """Segments of a graph (Felzenszwalb and Huttenlocher 2004), index per node from 0.
 
     Edges are visited by ascending difference. Two segments merge where the difference of the edge
     is at most the internal difference plus `scale` / size of each: the larger `scale`, the larger
     the segments. Segments of fewer than `smallest` nodes then merge with their most similar
-    neighbour. Only these may contain two values of `block`.
+    neighbour. Only these may contain two values of `block`. `order` is `by_difference`, for a
+    caller that segments a graph several times.
     """
-    order = np.argsort(difference, kind="stable")
+    order = by_difference(difference) if order is None else order
     root = _segment(len(block), a, b, difference, order, scale, smallest, block)
-    return np.unique(root, return_inverse=True)[1].astype(np.int32)
+    used = np.zeros(len(block), np.int32)
+    used[root] = 1
+    return (np.cumsum(used, dtype=np.int32) - np.int32(1))[root]
+
+
+def by_difference(difference: Float32[np.ndarray, " edges"]) -> Int64[np.ndarray, " edges"]:
+    """The edges in the order in which `felzenszwalb` visits them."""
+    return np.argsort(difference, kind="stable")
 
 
 @compiled()

@@ -7,12 +7,12 @@ rooms; no score depends on them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import no_type_check
 
 import numba
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, Int64, UInt8
+from jaxtyping import Bool, Float, Float32, Float64, Int32, Int64, UInt8
 
 from lift3d.geometry.visibility import cloud_spacing, front_points
 from lift3d.scene import Camera, Image, Points
@@ -54,44 +54,50 @@ def render(
     2 times the cloud's spacing. With `cull`, surfaces that face away are left out
     (`hidden_points`); points without a normal stay.
     """
-    return _picture(points, colours, camera, splat, cull)[0]
-
-
-def render_rgba(
-    points: Points,
-    colours: UInt8[np.ndarray, "points 3"] | None = None,
-    camera: Camera | None = None,
-    splat: float | None = None,
-    cull: bool = True,
-) -> UInt8[np.ndarray, "height width 4"]:
-    """`render` with a transparent background."""
-    picture, covered = _picture(points, colours, camera, splat, cull)
-    return np.dstack([picture, np.where(covered, np.uint8(255), np.uint8(0))])
-
-
-def _picture(
-    points: Points,
-    colours: UInt8[np.ndarray, "points 3"] | None,
-    camera: Camera | None,
-    splat: float | None,
-    cull: bool,
-) -> tuple[Image, Bool[np.ndarray, "height width"]]:
+    camera = orbit_cameras(points, 1)[0] if camera is None else camera
+    splat = 2.0 * cloud_spacing(points) if splat is None else splat
     colours = points.rgb if colours is None else colours
-    if camera is None:
-        camera = orbit_cameras(points, 1)[0]
-    if splat is None:
-        splat = 2.0 * cloud_spacing(points)
-    eye = camera.pose[:3, 3].astype(np.float32)
+    return _shaded(points, colours, camera, *_front(points, camera, splat, cull))
+
+
+def render_each(
+    points: Points,
+    colourings: Sequence[UInt8[np.ndarray, "points 3"]],
+    camera: Camera,
+    splat: float,
+) -> list[UInt8[np.ndarray, "height width 4"]]:
+    """`render` with each of some colourings of the points, on a transparent background."""
+    index, z = _front(points, camera, splat, cull=True)
+    covered = np.where(index >= 0, np.uint8(255), np.uint8(0))
+    return [
+        np.dstack([_shaded(points, colours, camera, index, z), covered]) for colours in colourings
+    ]
+
+
+def _front(
+    points: Points, camera: Camera, splat: float, cull: bool
+) -> tuple[Int32[np.ndarray, "height width"], Float32[np.ndarray, "height width"]]:
+    """`front_points` of those that are not hidden."""
     xyz = points.xyz
     if cull:
+        hidden = hidden_points(points, camera.pose[:3, 3].astype(np.float32))
         # NaN is in no pixel, and the indices stay those of `points`.
-        xyz = np.where(hidden_points(points, eye)[:, None], np.float32(np.nan), xyz)
-    index, z = front_points(xyz, camera, splat)
-    picture = np.full((camera.height, camera.width, 3), BACKGROUND, np.uint8)
-    covered = index >= 0
-    if covered.any():
+        xyz = np.where(hidden[:, None], np.float32(np.nan), xyz)
+    return front_points(xyz, camera, splat)
+
+
+def _shaded(
+    points: Points,
+    colours: UInt8[np.ndarray, "points 3"],
+    camera: Camera,
+    index: Int32[np.ndarray, "height width"],
+    z: Float32[np.ndarray, "height width"],
+) -> Image:
+    picture = np.full((*index.shape, 3), BACKGROUND, np.uint8)
+    if (index >= 0).any():
+        eye = camera.pose[:3, 3].astype(np.float32)
         _shade(index, z, points.xyz, points.normal, colours, eye, picture)
-    return picture, covered
+    return picture
 
 
 def orbit_cameras(

@@ -22,11 +22,12 @@ from lift3d.run.scene_file import read_points
 from lift3d.run.settings import LiftConfig, read_settings
 from lift3d.run.stages import CONTENTS, RunFolder
 from lift3d.run.staging import Stages
-from lift3d.scene import LabelledPoints, Scene
+from lift3d.scene import LabelledPoints, Scene, View
 from lift3d.scene.contents import remembered
 from lift3d.scene.errors import InputError
 from lift3d.scene.fingerprint import fingerprint, scene_fingerprint
 from lift3d.scene.labelmaps import LabelMaps
+from lift3d.scene.prefetch import THREADS, prefetch
 from lift3d.scene.progress import Progress, Quiet, Tick
 from lift3d.scene.skipping import warnings_of
 from lift3d.scene.sources import code_of
@@ -74,8 +75,13 @@ def _check(run: Stages, scene: Scene) -> None:
         else:
             write_check(files.automatic_check, key, found)
         with fresh_folder(files.heat) as part:
-            for index, view in enumerate(scene.views):
+
+            def heat(item: tuple[int, View]) -> None:
+                index, view = item
                 write_heat(part / f"{view.name}.png", printed.heat_map(index))
+
+            for _ in prefetch(enumerate(scene.views), heat, threads=THREADS):
+                pass
         with atomic(files.consistency) as part:
             part.write_text(json.dumps(found, indent=1))
         return {"warnings": warnings}

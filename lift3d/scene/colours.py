@@ -7,6 +7,7 @@ in RGB they do not.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import TypeAlias
 
 import numpy as np
@@ -66,17 +67,17 @@ def heat_colours(values: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*sha
 
     Values outside 0 to 1 are clipped; NaN (not measured) is mid grey.
     """
-    steps = np.linspace(0.0, 1.0, 256)
-    ramp = oklch(
-        0.20 + 0.75 * steps,
-        0.05 + 0.52 * steps * (1 - steps),
-        -60 + 160 * steps,
-    )
     unknown = np.isnan(values)
     clipped = np.clip(np.where(unknown, 0.0, values), 0.0, 1.0)
-    colours = ramp[np.rint(clipped * 255).astype(np.intp)]
+    colours = _ramp()[np.rint(clipped * 255).astype(np.intp)]
     colours[unknown] = UNLABELLED
     return colours
+
+
+@cache
+def _ramp() -> UInt8[np.ndarray, "256 3"]:
+    steps = np.linspace(0.0, 1.0, 256)
+    return oklch(0.20 + 0.75 * steps, 0.05 + 0.52 * steps * (1 - steps), -60 + 160 * steps)
 
 
 def overlay(

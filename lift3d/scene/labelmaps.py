@@ -182,24 +182,35 @@ def write_label_map(folder: Path, name: str, labels: LabelMap) -> Path:
     A 16-bit PNG, or a 32-bit TIFF where an id is above 65 535. The file is complete or absent;
     a file of the same name in the other format is removed.
     """
-    from PIL import Image
-
     if labels.size and labels.min() < 0:
         raise ValueError(f"label map {name} has the negative id {labels.min()}; ids start at 0")
     wide = labels.size > 0 and labels.max() > np.iinfo(np.uint16).max
     path = folder / f"{name}{'.tif' if wide else '.png'}"
     with atomic(path) as part:
-        if wide:
-            data = BytesIO()  # libtiff takes only names that are UTF-8
-            Image.fromarray(labels).save(data, "TIFF", compression="tiff_lzw")
-            part.write_bytes(data.getvalue())
-        else:
-            # Level 1: label maps are flat, so the size is near the best, and 5 times faster.
-            Image.fromarray(labels.astype(np.uint16)).save(part, compress_level=1)
+        part.write_bytes(_tiff(labels) if wide else _png(labels))
     for suffix in SUFFIXES:
         if suffix != path.suffix:
             (folder / f"{name}{suffix}").unlink(missing_ok=True)
     return path
+
+
+def _tiff(labels: LabelMap) -> bytes:
+    from PIL import Image
+
+    data = BytesIO()  # libtiff takes only names that are UTF-8
+    Image.fromarray(labels).save(data, "TIFF", compression="tiff_lzw")
+    return data.getvalue()
+
+
+def _png(labels: LabelMap) -> bytes:
+    """A 16-bit PNG. Label maps are flat: level 1 without a filter per row is nearly as small as
+    Pillow's best filters, is written in a third of the time and read in half.
+    """
+    import cv2
+
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE]
+    _, data = cv2.imencode(".png", labels.astype(np.uint16), options)
+    return data.tobytes()
 
 
 def find_label_map(folder: Path, name: str) -> Path | None:

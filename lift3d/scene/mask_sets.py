@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float32, Int32
 
-from lift3d.scene import LabelMap, Masks, View
+from lift3d.scene import DENSE, LabelMap, Masks, View, ids_in
 from lift3d.scene.errors import InputError
 from lift3d.scene.labelmaps import LabelMaps, Lazy, LazyMapping, label_map_of, write_label_map
 from lift3d.scene.storage import atomic, load_arrays
@@ -151,7 +151,7 @@ class MaskSet:
 
 
 class PackedMasks(Masks):
-    """Masks in the compact form of their regions, for other processes; they are the same masks.
+    """Masks in the compact form of their regions: of a label map, or for other processes.
 
     The stack is made when it is first used. A `MaskSet` of them with ascending ids needs no stack.
     """
@@ -159,10 +159,23 @@ class PackedMasks(Masks):
     regions: MaskSet
     """The masks under the ids 1, 2, ... in their order."""
 
-    def __init__(self, masks: Masks) -> None:
+    def __init__(self, regions: MaskSet, scores: np.ndarray, ids: np.ndarray | None) -> None:
+        vars(self).update(regions=regions, scores=scores, ids=ids)
+
+    @staticmethod
+    def of(masks: Masks) -> PackedMasks:
+        """The same masks, packed."""
         order = np.arange(1, len(masks) + 1, dtype=np.int32)
-        regions = MaskSet.of(masks, order)
-        vars(self).update(regions=regions, scores=masks.scores, ids=masks.ids)
+        return PackedMasks(MaskSet.of(masks, order), masks.scores, masks.ids)
+
+    @staticmethod
+    def of_label_map(labels: LabelMap) -> PackedMasks:
+        """One mask per id above 0, ascending, with that id and score 1."""
+        ids = ids_in(labels)
+        order = np.arange(len(ids) + 1, dtype=np.int32)
+        scores = np.ones(len(ids), np.float32)
+        regions = MaskSet(_place(labels, ids), order, order[:-1], order[1:], scores)
+        return PackedMasks(regions, scores, ids)
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -171,6 +184,16 @@ class PackedMasks(Masks):
     def stack(self) -> Bool[np.ndarray, "masks height width"]:
         """The masks, one after the other."""
         return self.regions.masks().stack
+
+
+def _place(labels: LabelMap, ids: Int32[np.ndarray, " masks"]) -> LabelMap:
+    """Place of each pixel's id among all `ids` above 0 of the map, from 1; 0 for no id."""
+    if labels.max(initial=0) >= DENSE or labels.min(initial=0) < 0:
+        at = np.searchsorted(ids, labels, side="right")
+        return np.where(labels > 0, at, 0).astype(np.int32)
+    place = np.zeros(int(labels.max(initial=0)) + 1, np.int32)
+    place[ids] = np.arange(1, len(ids) + 1)
+    return place[labels]
 
 
 ViewMasks: TypeAlias = LabelMap | MaskSet

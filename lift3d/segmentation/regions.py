@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from lift3d.scene import LabelMap, Masks, Prompt, View
+from lift3d.scene.mask_sets import PackedMasks
 from lift3d.scene.protocols import Segmenter, SegmenterConfig
 from lift3d.segmentation.dissimilarity import pixel_edges, working_picture
 from lift3d.segmentation.hierarchy import Hierarchy, build_hierarchy
@@ -68,8 +69,8 @@ class Regions(Segmenter):
         if view.load_depth is None or view.sparse:
             level, smallest = config.level_alone, config.smallest_alone
         labels = _absorb_small(hierarchy.cut(level), smallest * hierarchy.leaf.size)
-        masks = Masks.from_label_map(self._full_size(labels, view))
-        return Masks(masks.stack, masks.scores)
+        masks = PackedMasks.of_label_map(self._full_size(labels, view))
+        return PackedMasks(masks.regions, masks.scores, ids=None)
 
     def prompt(self, view: View, prompts: Sequence[Prompt]) -> Masks:
         """The best node for each prompt; an empty mask if it has no positive point."""

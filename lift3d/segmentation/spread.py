@@ -55,7 +55,7 @@ def look(segmenter: Segmenter, task: Task) -> Seen:
     masks = prepared = features = None
     try:
         if "masks" in asks:
-            masks = PackedMasks(segmenter.segment(view))
+            masks = PackedMasks.of(segmenter.segment(view))
         if "prompts" in asks and isinstance(segmenter, CanPrepare):
             prepared = segmenter.prepared(view)
         if "features" in asks and isinstance(segmenter, HasFeatures):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,10 +103,13 @@ def scene_consistencies(
     foreground: bool | Sequence[bool] = False,
     max_pixels: int = 10_000_000,
     return_pixels: bool = True,
+    also: Callable[[View, LabelMap, Skipped | None], None] | None = None,
 ) -> list[SceneConsistency]:
     """`scene_consistency` for several values of `exclude` and `foreground`, counting only once.
 
-    Results are in the order of `foreground`, and within each in the order of `excludes`.
+    Results are in the order of `foreground`, and within each in the order of `excludes`. `also` is
+    called, from several threads, with each view and its label map, so that both are decoded once;
+    and with the reason where the view's depth cannot be read.
     """
     check_label_maps(label_maps, scene)
     total = sum(
@@ -118,7 +121,7 @@ def scene_consistencies(
     samples = list(
         prefetch(
             scene.views,
-            lambda view: _sample(view, label_maps, stride),
+            lambda view: _sample(view, label_maps, stride, also),
             threads=THREADS,
         )
     )
@@ -169,8 +172,16 @@ class _Sample:
     """The reason if the depth cannot be read."""
 
 
-def _sample(view: View, label_maps: Mapping[str, LabelMap], stride: int) -> _Sample:
+def _sample(
+    view: View,
+    label_maps: Mapping[str, LabelMap],
+    stride: int,
+    also: Callable[[View, LabelMap, Skipped | None], None] | None,
+) -> _Sample:
     view, depth, lost = readable(view)
+    labels = label_map_of(label_maps, view)
+    if also is not None:
+        also(view, labels, lost)
     camera = view.geometry_camera
     if depth is None or lost is not None or camera.world_from_camera is None:
         nothing = np.zeros(0, np.int32)
@@ -184,7 +195,6 @@ def _sample(view: View, label_maps: Mapping[str, LabelMap], stride: int) -> _Sam
     z = depth[row, column]
     xyz = transform(camera.pose, rays_at(camera, column, row) * z[:, None])
     xyz = xyz.astype(np.float32)
-    labels = label_map_of(label_maps, view)
     if view.depth_camera is None:
         label, seen = labels.ravel()[pixel], np.ones(len(pixel), bool)
     else:

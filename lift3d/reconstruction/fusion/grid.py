@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
 import numpy as np
 from jaxtyping import Int32
 
@@ -11,7 +14,7 @@ from lift3d.reconstruction.fusion.kernels import SUMS, Rules, Table, integrate
 from lift3d.scene import Camera, Points
 
 INITIAL_ROOM = 1 << 16
-"""Initial capacity in voxels (4 MB); doubled when needed."""
+"""Initial capacity of a table in voxels (4 MB); doubled when needed."""
 EMPTY = -1
 
 
@@ -23,24 +26,18 @@ class Grid:
         self.voxel = voxel
         # A multiple of the voxel size, so that the lattice does not depend on the first camera.
         self.origin = np.round(np.asarray(near, np.float64) / voxel) * voxel
-        self._voxels = Table(
-            np.full(2 * INITIAL_ROOM, EMPTY, np.int64),
-            np.zeros(2 * INITIAL_ROOM, np.int32),
-            np.zeros(INITIAL_ROOM, np.int64),
-            np.zeros((INITIAL_ROOM, SUMS), np.float32),
-            np.zeros((INITIAL_ROOM, 2), np.int32),
-            0,
-        )
+        self._halves = [_empty(), _empty()]
+        self._pool = ThreadPoolExecutor(len(self._halves))
         self._added = 0
         self._rays: tuple[Camera, np.ndarray] | None = None
 
     def __len__(self) -> int:
-        return self._voxels.used
+        return sum(half.used for half in self._halves)
 
     @property
     def room(self) -> int:
         """Allocated capacity in voxels."""
-        return len(self._voxels.sums)
+        return sum(len(half.sums) for half in self._halves)
 
     def add(
         self,
@@ -58,7 +55,7 @@ class Grid:
         self._added += 1
         differs = view.depth_camera is not None
         colour_from_depth = view.camera.camera_from_world @ camera.pose if differs else np.eye(4)
-        self._voxels = integrate(
+        given = (
             frame.depth,
             np.ones((1, 1), np.float32) if frame.confidence is None else frame.confidence,
             frame.image,
@@ -75,15 +72,17 @@ class Grid:
                 stride,
             ),
             self._added,
-            self._voxels,
         )
+        self._halves = list(self._pool.map(partial(integrate, *given), (0, 1), self._halves))
 
     def points(self) -> tuple[Points, Int32[np.ndarray, " points"]]:
         """One point per voxel in the order of the keys, and the number of views that saw it."""
-        found = self._voxels
-        order = np.argsort(found.keys[: found.used])
-        key = found.keys[: found.used][order]
-        sums = found.sums[: found.used][order].astype(np.float64)
+        keys, sums, views = (
+            np.concatenate([getattr(half, name)[: half.used] for half in self._halves])
+            for name in ("keys", "sums", "views")
+        )
+        order = np.argsort(keys)
+        key, sums = keys[order], sums[order].astype(np.float64)
         cell = np.stack([key >> 42, (key >> 21) & 0x1FFFFF, key & 0x1FFFFF], axis=1) - (1 << 20)
         weight = sums[:, 9]
         xyz = self.origin + self.voxel * (cell + 0.5) + sums[:, 0:3] / weight[:, None]
@@ -99,7 +98,7 @@ class Grid:
             normal.astype(np.float32),
             sums[:, 11].astype(np.float32),
         )
-        return points, found.views[: found.used, 0][order]
+        return points, views[order, 0]
 
     def _rays_of(self, camera: Camera) -> np.ndarray:
         """Ray x and y of each pixel (2, H, W) float32; cached while the intrinsics are equal."""
@@ -107,6 +106,17 @@ class Grid:
             xy = rays(camera)[..., :2].astype(np.float32)
             self._rays = camera, np.ascontiguousarray(np.moveaxis(xy, -1, 0))
         return self._rays[1]
+
+
+def _empty() -> Table:
+    return Table(
+        np.full(2 * INITIAL_ROOM, EMPTY, np.int64),
+        np.zeros(2 * INITIAL_ROOM, np.int32),
+        np.zeros(INITIAL_ROOM, np.int64),
+        np.zeros((INITIAL_ROOM, SUMS), np.float32),
+        np.zeros((INITIAL_ROOM, 2), np.int32),
+        0,
+    )
 
 
 def _same_lens(a: Camera, b: Camera) -> bool:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from lift3d.geometry import transform, unproject
+from lift3d.geometry import transform
+from lift3d.geometry.lens import rays_at
 from lift3d.geometry.scale import median_depth
 from lift3d.geometry.visibility import sightings
 from lift3d.reconstruction.registration.fit import (
@@ -25,8 +27,9 @@ from lift3d.reconstruction.registration.fit import (
     disagreement,
     solved,
 )
-from lift3d.scene import Camera, Points, Scene, Transform, View, invert
+from lift3d.scene import Camera, Points, Scene, Transform, View, held, invert
 from lift3d.scene.errors import FrameError
+from lift3d.scene.prefetch import THREADS, prefetch
 
 MOST_VIEWS = 30
 """Views that are compared, evenly spread. Chosen by hand for time."""
@@ -117,17 +120,14 @@ def find_registration(scene: Scene) -> Registration | None:
     if len(views) < FEWEST or not all(map(_usable, views)) or not _one_camera(views):
         return None
     even = np.linspace(0, len(views) - 1, min(MOST_VIEWS, len(views))).astype(int)
-    chosen = [view for view in (views[k] for k in even) if _readable(view)]
+    decoded = prefetch([views[k] for k in even], _decoded, threads=THREADS)
+    chosen = [view for view in decoded if view is not None]
     if len(chosen) < FEWEST:
         return None
-    try:
-        seen = _observations(scene, views, chosen)
-        images = [view.image() for view in chosen]
-    except FrameError:
-        return None  # a file that has become unreadable meanwhile; later stages report it
+    seen = _observations(scene, views, chosen)
     if len(seen.view) < LEAST_SEEN * len(chosen):
         return None
-    return _fitted(seen, images)
+    return _fitted(seen, [view.image() for view in chosen])
 
 
 def registered(scene: Scene, found: Registration) -> Scene:
@@ -167,14 +167,15 @@ def _usable(view: View) -> bool:
     return dense and camera.world_from_camera is not None and not any(camera.distortion)
 
 
-def _readable(view: View) -> bool:
-    """Whether both pictures can be decoded and there is some depth."""
+def _decoded(view: View) -> View | None:
+    """The view with both pictures in memory; None where one is unreadable or there is no depth."""
     try:
-        depth = view.depth()
-        view.image()
+        depth, image = view.depth(), view.image()
     except FrameError:
-        return False  # the reconstruction reports it
-    return depth is not None and bool(np.any(np.isfinite(depth) & (depth > 0)))
+        return None  # the reconstruction reports it
+    if depth is None or not np.any(np.isfinite(depth) & (depth > 0)):
+        return None
+    return replace(view, load_depth=partial(held, depth), load_image=partial(held, image))
 
 
 def _one_camera(views: Sequence[View]) -> bool:
@@ -222,11 +223,13 @@ def _observations(scene: Scene, views: Sequence[View], chosen: Sequence[View]) -
 def _some_points(
     view: View, count: int, rng: np.random.Generator
 ) -> Float32[np.ndarray, "points 3"]:
-    depth = view.depth()
+    depth, camera = view.depth(), view.geometry_camera
     assert depth is not None
     known = np.flatnonzero(np.isfinite(depth) & (depth > 0))
     chosen = rng.choice(known, min(count, len(known)), replace=False)
-    return unproject(view.geometry_camera, depth).reshape(-1, 3)[chosen]
+    row, column = np.divmod(chosen, depth.shape[1])
+    in_camera = rays_at(camera, column, row) * depth[row, column][:, None]
+    return transform(camera.pose, in_camera).astype(np.float32)
 
 
 def _fitted(seen: Observations, images: Sequence[np.ndarray]) -> Registration:

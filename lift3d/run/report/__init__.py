@@ -108,7 +108,7 @@ def _coloured(
     return best, thumbs
 
 
-def _cloud(shown: list[tuple[pictures.Rgba, pictures.Rgba]]) -> Markup:
+def _cloud(shown: list[list[pictures.Rgba]]) -> Markup:
     if not shown:
         return element("p", "The cloud has no points.", class_="bad")
     images = [
