@@ -48,12 +48,16 @@ def check_above_0(**limits: float | None) -> None:
 
 def load_frame(view: View) -> Frame:
     """Decode a view for fusion. Raises FrameError if depth, image or pose is missing."""
+    return Frame(view, _posed_depth(view), view.image(), view.confidence())
+
+
+def _posed_depth(view: View) -> Depth:
     depth = view.depth()
     if depth is None:
         raise FrameError(f"view {view.name} has no depth")
     if view.geometry_camera.world_from_camera is None or view.camera.world_from_camera is None:
         raise FrameError(f"view {view.name} has no pose")
-    return Frame(view, depth, view.image(), view.confidence())
+    return depth
 
 
 def frames(views: Sequence[View]) -> Iterator[Frame | Skipped]:
@@ -81,12 +85,12 @@ def default_voxel(scene: Scene, sample: int = 16) -> float:
     seen, depths, why = [], [], ""
     for view in scene.views[:: max(1, len(scene) // sample)]:
         try:
-            frame = load_frame(view)
+            depth = _posed_depth(view)
         except FrameError as error:
             why = why or f" (first: {error})"
             continue
-        seen.append(_coarse_surface(view.geometry_camera, frame.depth))
-        known = frame.depth[np.isfinite(frame.depth) & (frame.depth > 0)]
+        seen.append(_coarse_surface(view.geometry_camera, depth))
+        known = depth[np.isfinite(depth) & (depth > 0)]
         depths += [float(np.median(known))] if len(known) else []
     if not seen or not sum(map(len, seen)):
         raise InputError(
