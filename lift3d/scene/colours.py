@@ -43,7 +43,10 @@ def label_colours(
     labels = np.maximum(labels, 0)
     largest = int(labels.max())
     if largest < TABLE_LIMIT:
-        return _table(np.arange(largest + 1), palette or {})[labels]
+        used = np.flatnonzero(np.bincount(labels.ravel()))
+        table = np.zeros((largest + 1, 3), np.uint8)
+        table[used] = _table(used, palette or {})
+        return np.take(table, labels, axis=0)
     ids, index = np.unique(labels, return_inverse=True)
     return _table(ids, palette or {})[index.reshape(labels.shape)]
 
