@@ -22,7 +22,7 @@ GOLDEN = 0.6180339887498949
 """Golden ratio: turns of the hue from one id to the next."""
 UNIT_LIMIT = 2.0
 """Float colours up to this are stored from 0 to 1: a whole scene of 0 to 255 is not that dark."""
-TABLE_LIMIT = 1 << 16
+TABLE_LIMIT = 1 << 20
 """Colours of smaller ids are looked up in one table; chosen by hand for memory."""
 
 
