@@ -97,3 +97,15 @@ def relabelled(run, points, instance):
     record = json.loads(layout.record.read_text())
     record["settings"]["association"]["trust_ids"] = True  # the surface was of another cloud
     layout.record.write_text(json.dumps(record))
+
+
+def unpacked(data, n, wide=False):
+    """Positions, labels, colours, normals of a chunk."""
+    sizes = [(np.uint16, 3), (np.uint32 if wide else np.uint16, 1), (np.uint8, 3), (np.int8, 2)]
+    parts = []
+    for kind, count in sizes:
+        size = n * count * np.dtype(kind).itemsize
+        parts.append(np.frombuffer(data[:size], kind).reshape(n, count))
+        data = data[size:]
+    assert not data
+    return parts

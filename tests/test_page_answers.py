@@ -11,7 +11,7 @@ import zlib
 
 import numpy as np
 import pytest
-from page_client import Client, served
+from page_client import Client, served, unpacked
 from tiny_export import lifted_run
 
 from lift3d.run import finishing
@@ -32,18 +32,6 @@ def client(lifted, tmp_path_factory):
     with served(lifted, tmp_path_factory.mktemp("served") / "run") as found:
         found.prepared()
         yield found
-
-
-def unpacked(data, n, wide=False):
-    """Positions, labels, colours, normals of a chunk."""
-    sizes = [(np.uint16, 3), (np.uint32 if wide else np.uint16, 1), (np.uint8, 3), (np.int8, 2)]
-    parts = []
-    for kind, count in sizes:
-        size = n * count * np.dtype(kind).itemsize
-        parts.append(np.frombuffer(data[:size], kind).reshape(n, count))
-        data = data[size:]
-    assert not data
-    return parts
 
 
 class OfLabels(Segmenter):

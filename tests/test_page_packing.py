@@ -1,6 +1,7 @@
 """How the cloud is packed for the page."""
 
 import numpy as np
+from page_client import unpacked
 
 from lift3d.scene import Points
 from lift3d.viewing import packing
@@ -14,18 +15,6 @@ def unit(points, seed=0):
     xyz = random.uniform(-1, 1, (points, 3)).astype(np.float32)
     rgb = random.integers(0, 256, (points, 3), np.uint8)
     return Points(xyz, rgb, normal.astype(np.float32), np.ones(points, np.float32))
-
-
-def unpacked(data, n, wide=False):
-    """Positions, labels, colours, normals of a chunk."""
-    sizes = [(np.uint16, 3), (np.uint32 if wide else np.uint16, 1), (np.uint8, 3), (np.int8, 2)]
-    parts = []
-    for kind, count in sizes:
-        size = n * count * np.dtype(kind).itemsize
-        parts.append(np.frombuffer(data[:size], kind).reshape(n, count))
-        data = data[size:]
-    assert not data
-    return parts
 
 
 def test_a_chunk_takes_13_bytes_a_point_and_gives_all_points_back():

@@ -13,7 +13,8 @@ from lift3d.scene import Points
 from lift3d.scene.compiled import compiled
 
 ROUNDS = 2
-"""Passes over the cloud. One leaves noise; with four, corners are lost (HoloLens kitchen)."""
+"""Passes over the cloud. Objects were found best with two of one, two and four (HoloLens kitchen
+with its depth hidden)."""
 NEIGHBOURS = 80
 """Nearest points that a plane is fitted to, at most."""
 ALIKE = 0.3

@@ -56,7 +56,7 @@ class VoxelFusion:
         if config.stride < 1:
             raise InputError(f"stride is {config.stride}, expected 1 or more")
         if config.smoothing is not None and not 0 <= config.smoothing < np.inf:
-            raise InputError(f"smoothing is {config.smoothing}, expected voxels, such as 4")
+            raise InputError(f"smoothing is {config.smoothing}, expected 0 or more voxels")
         check_above_0(max_depth=config.max_depth, clear_depth=config.clear_depth)
         self.config = config
         self.skipped: tuple[Skipped, ...] = ()
