@@ -1,14 +1,15 @@
 """A wall of coloured panels, seen by cameras that slide along it."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 from scipy import sparse
 
-from lift3d.association import AssociationConfig, _decide, _usual, associate
+from lift3d.association import VOTES_COUNT, AssociationConfig, _decide, _usual, associate
 from lift3d.association.anchors import choose_anchors
-from lift3d.association.clusters import confirmed, cover, join_distant
+from lift3d.association.clusters import confirmed, cover, join_distant, support
 from lift3d.association.evidence import Observations, Packed, observe, pair_agreement
 from lift3d.association.labelling import Evidence
 from lift3d.association.superpoints import surface_graph
@@ -170,11 +171,11 @@ def test_a_point_labelled_in_few_of_its_looks_is_background():
     assert cloud.instance[panels(points.xyz[:, 0]) == 1].all()
 
 
-def test_scores_are_shares_of_the_looks_times_the_confidence_of_the_object():
+def test_scores_are_the_confidence_of_the_object_and_a_little_the_share_of_the_looks():
     def shares(maps):
         found = associate(points, scene, by_name(scene, maps))
         sure = np.array([found.confidence[i] for i in found.cloud.instance])
-        return found.cloud.score / sure
+        return (found.cloud.score / sure) ** (1 / VOTES_COUNT)
 
     points = wall()
     scene, maps = scan()
@@ -430,3 +431,37 @@ def test_points_with_few_masks_are_background_only_where_the_object_has_many():
     a, b = np.int32([9, 19, 39]), np.int32([10, 20, 40])
     found = _decide(evidence, piece, a, b, np.full(3, 9, np.float32), AssociationConfig())
     assert [found[piece == each][0] for each in range(4)] == [1, 1, 2, 0]
+
+
+def test_confidence_is_the_mean_of_the_two_views_that_outline_an_object_best():
+    """Three points; a view with all in one mask, one that leaves a third out, one that cuts all."""
+    seen = Observations(
+        3,
+        tuple(
+            Packed(np.packbits([True] * 3), np.array(m, np.uint8), f)
+            for m, f in (([1, 1, 1], 0), ([1, 1, 2], 1), ([1, 2, 3], 3))
+        ),
+        np.array([0, 1, 1, 2, 2, 2], np.int32),
+        np.array([1, 1, 2, 1, 2, 3], np.int32),
+    )
+    found = support(seen, cover(seen, np.zeros(3, np.int32), 1))
+    assert found.best_two[0] == pytest.approx((1 + 2 / 3) / 2)
+    assert found.mean[0] == pytest.approx((1 + 2 / 3 + 1 / 3) / 3)
+    assert found.views[0] == 2
+
+
+def test_a_cup_of_few_points_stays_where_all_points_are_far_apart():
+    """36 points 4 cm apart are as large as 576 at 1 cm."""
+    points = wall(low=-6, high=8)
+    scene, maps = scan()
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    for x, labels in zip(POSITIONS, maps, strict=True):
+        inside = np.abs(wall_x(x)[columns] - 0.5) < 0.12
+        labels[inside & (np.abs(rows - (HEIGHT - 1) / 2) < 3)] = 4
+    cup = (np.abs(points.xyz[:, 0] - 0.5) < 0.12) & (np.abs(points.xyz[:, 1]) < 0.12)
+    points.rgb[cup] = [200, 200, 60]
+    assert 10 < cup.sum() < AssociationConfig.points
+    metric = associate(points, scene, by_name(scene, maps)).summary["objects"]
+    assert metric == 4
+    unknown = replace(scene, metric=False)
+    assert associate(points, unknown, by_name(unknown, maps)).summary["objects"] == metric - 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int32, Int64
@@ -110,15 +111,24 @@ def join_distant(
         cluster = np.append(merged, np.int32(-1))[cluster]
 
 
-def support(
-    seen: Observations, covered: Cover
-) -> tuple[Float64[np.ndarray, " clusters"], Int64[np.ndarray, " clusters"]]:
-    """How well views segment each cluster as a whole: mean best IoU, and views with IoU >= 0.5.
+class Support(NamedTuple):
+    """How well views segment each cluster as a whole, by the IoU with each view's best mask.
 
-    Only views that see at least `GOOD_LOOK` of what the best view sees of a cluster count, each
-    weighted by how much it sees. A sliver between two objects lies under large masks and has
-    little support; so has a union of two. In the mean, an IoU is multiplied by the mask's score.
+    Only views that see at least `GOOD_LOOK` of what the best view sees of a cluster count.
     """
+
+    mean: Float64[np.ndarray, " clusters"]
+    """Over the views, each weighted by how much it sees. A sliver between two objects lies under
+    large masks and has little; so has a union of two."""
+    best_two: Float64[np.ndarray, " clusters"]
+    """Mean of the two highest: a piece that one view cut off is no mask of a second, while a whole
+    object that many views cut needs only two that do not."""
+    views: Int64[np.ndarray, " clusters"]
+    """Views with IoU >= 0.5."""
+
+
+def support(seen: Observations, covered: Cover) -> Support:
+    """Of each cluster. In the means, an IoU is multiplied by the mask's score."""
     entries = covered.under.tocoo()
     row, mask = entries.coords
     view = seen.mask_view[mask]
@@ -132,7 +142,11 @@ def support(
         best[:] = 0
         np.maximum.at(best, (row, view), iou * seen.overlap.mask_score[mask])
     mean = (best * weight).sum(1) / np.maximum(weight.sum(1), 1e-9)
-    return mean, views
+    best[weight == 0] = 0
+    every, first = np.arange(len(best)), best.argmax(1)
+    highest = best[every, first]
+    best[every, first] = 0
+    return Support(mean, (highest + best.max(1)) / 2, views)
 
 
 def _good_looks(covered: Cover) -> Float64[np.ndarray, "clusters views"]:
@@ -192,7 +206,7 @@ def confirmed(
     """
     count = int(cluster.max(initial=-1)) + 1
     covered = cover(seen, cluster, count)
-    mean, views = support(seen, covered)
+    mean, _, views = support(seen, covered)
     seeing = (_good_looks(covered) > 0).sum(1)
     kept = (mean >= least_support) & (views >= np.clip(seeing, 1, max(least_views, 1)))
     gain = gains(seen, covered, kept)
