@@ -51,28 +51,36 @@ BASE = 120
 
 def render(folder: Path, colour: tuple[int, int], depth: tuple[int, int], severity: str) -> None:
     """Write the views to repeat: colour, depth, pose, masks; intrinsics of both cameras."""
-    from PIL import Image
-
     seen = SyntheticConfig(views=BASE, width=colour[0], height=colour[1]).read()
     measured = SyntheticConfig(views=BASE, width=depth[0], height=depth[1]).read()
     segmenter = SimulatedConfig(severity=severity).build()  # type: ignore[arg-type]
     folder.mkdir(parents=True)
     for index, (view, with_depth) in enumerate(zip(seen.views, measured.views, strict=True)):
-        Image.fromarray(view.image()).save(folder / f"{index}.jpg", quality=90)
         metres = with_depth.depth()
         assert metres is not None
-        stored = np.round(1000 * metres).astype(np.uint16)
-        Image.fromarray(stored).save(folder / f"{index}.png", compress_level=1)
+        write_frame(folder, str(index), view.image(), metres, view.camera)
         write_label_map(folder, f"mask{index}", paint(segmenter.segment(view).stack))
-        np.savetxt(folder / f"{index}.txt", view.camera.pose)
     for name, camera in (("color", seen.views[0].camera), ("depth", measured.views[0].camera)):
-        np.savetxt(folder / f"intrinsic_{name}.txt", _homogeneous(camera))
+        write_intrinsics(folder / f"intrinsic_{name}.txt", camera)
 
 
-def _homogeneous(camera: Camera) -> np.ndarray:
+def write_frame(
+    folder: Path, name: str, image: np.ndarray, metres: np.ndarray, camera: Camera
+) -> None:
+    """Write colour as JPEG, depth in millimetres as PNG, and the pose."""
+    from PIL import Image
+
+    Image.fromarray(image).save(folder / f"{name}.jpg", quality=90)
+    stored = np.round(1000 * metres).astype(np.uint16)
+    Image.fromarray(stored).save(folder / f"{name}.png", compress_level=1)
+    np.savetxt(folder / f"{name}.txt", camera.pose)
+
+
+def write_intrinsics(path: Path, camera: Camera) -> None:
+    """Write K as ScanNet's exporter does, 4x4."""
     K = np.eye(4)
     K[:3, :3] = camera.K
-    return K
+    np.savetxt(path, K)
 
 
 def cycle(base: Path, folder: Path, views: int, seed: int = 0) -> tuple[Path, Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, no_type_check
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int32, Int64
@@ -12,6 +12,7 @@ from scipy import sparse
 from lift3d.association.evidence import Observations
 from lift3d.association.overlap import Overlap
 from lift3d.geometry.linkage import agglomerate
+from lift3d.scene.compiled import compiled
 
 TRACK_EVIDENCE = 2.0
 """Evidence, in views, of a tracked id on two clusters that are never visible in the same view.
@@ -53,31 +54,59 @@ class Cover:
 def cover(seen: Observations, cluster: Int32[np.ndarray, " anchors"], clusters: int) -> Cover:
     """Count; anchors with cluster -1 belong to none."""
     regions = len(seen.region_view)
-    visible = np.zeros((clusters, seen.views))
-    size = np.zeros(regions)
-    keys, counts = [np.zeros(0, np.int64)], [np.zeros(0)]
+    visible, size = np.zeros((clusters, seen.views)), np.zeros(regions)
+    found = [(np.zeros(0, np.int32),) * 3]
     for some in seen.blocks():
-        of = cluster[some.anchor]
-        inside, masked = of >= 0, some.region >= 0
-        span = len(some.start) - 1
-        key = of[inside].astype(np.int64) * span + (some.view[inside] - some.first)
-        here = np.bincount(key, minlength=clusters * span).reshape(clusters, span)
-        visible[:, some.first : some.first + span] = here
-        both = inside & masked
-        key = of[both].astype(np.int64) * regions + some.region[both]
-        key, count = np.unique(key, return_counts=True)
-        keys.append(key)
-        counts.append(count.astype(np.float64))
-        size += np.bincount(some.region[masked], minlength=regions)
-    key, count = np.concatenate(keys), np.concatenate(counts)
-    row, column = key // max(regions, 1), key % max(regions, 1)
-    by_region = sparse.coo_array((count, (row, column)), (clusters, regions)).tocsr()
+        seen_as = some.first, some.start, some.anchor, some.region
+        found.append(_count(*seen_as, cluster, visible, size))
+    row, column, count = (np.concatenate(each) for each in zip(*found, strict=True))
+    entries = count.astype(np.float64), (row, column)
+    by_region = sparse.coo_array(entries, (clusters, regions)).tocsr()
     under = by_region
     if seen.overlap is not None:
         under, size = (by_region @ seen.overlap.over).tocsr(), size @ seen.overlap.over
         under.sort_indices()
     members = np.bincount(cluster[cluster >= 0], minlength=clusters)
     return Cover(under, by_region, visible, members, size)
+
+
+@compiled()
+@no_type_check
+def _count(first, start, anchor, region, cluster, visible, size):
+    """Add the anchors of each cluster to `visible` and of each region to `size`.
+
+    Returns each cluster and region of which a view sees anchors, and how many.
+    """
+    row, column = np.empty(len(anchor), np.int32), np.empty(len(anchor), np.int32)
+    count = np.empty(len(anchor), np.int32)
+    pairs = 0
+    place = np.full(1, -1, np.int32)  # in these, of each cluster and region of one view
+    for view in range(len(start) - 1):
+        low, high = np.int32(np.iinfo(np.int32).max), np.int32(-1)
+        for at in range(start[view], start[view + 1]):
+            if region[at] >= 0:
+                low, high = min(low, region[at]), max(high, region[at])
+        span = max(np.int64(high) - low + 1, 0)
+        if len(visible) * span > len(place):
+            place = np.full(len(visible) * span, -1, np.int32)
+        before = pairs
+        for at in range(start[view], start[view + 1]):
+            c, r = cluster[anchor[at]], region[at]
+            if r >= 0:
+                size[r] += 1
+            if c >= 0:
+                visible[c, first + view] += 1
+            if c < 0 or r < 0:
+                continue
+            slot = c * span + r - low
+            if place[slot] < 0:
+                place[slot] = pairs
+                row[pairs], column[pairs], count[pairs] = c, r, 0
+                pairs += 1
+            count[place[slot]] += 1
+        for pair in range(before, pairs):
+            place[row[pair] * span + column[pair] - low] = -1
+    return row[:pairs].copy(), column[:pairs].copy(), count[:pairs].copy()
 
 
 def join_distant(

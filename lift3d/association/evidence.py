@@ -211,7 +211,7 @@ def pair_agreement(
     b: Int32[np.ndarray, " pairs"],
     half: float,
 ) -> tuple[Float64[np.ndarray, " pairs"], Float64[np.ndarray, " pairs"]]:
-    """For each pair: views that put both in one mask, and views that give any evidence.
+    """For each pair, `a` ascending: views that put both in one mask, and that give any evidence.
 
     A view that labels only one of the two counts `half`, against: segmenters leave parts of
     objects out more often than they cut objects. A view that labels neither does not count.
@@ -224,40 +224,46 @@ def pair_agreement(
     if seen.overlap is not None:
         scores = seen.overlap.scores
         masks = (scores.indptr, scores.indices, scores.data, seen.overlap.confidence)
+    pairs = np.searchsorted(a, np.arange(seen.anchors + 1))  # a ascends
+    threads = numba.get_num_threads()
     for some in seen.blocks():
-        seen_as = (some.start, some.anchor, some.region, seen.anchors)
-        _count_pairs(*seen_as, a, b, half, *masks, agree, total)
+        seen_as = (some.start, some.anchor, some.region)
+        _count_pairs(*seen_as, pairs, b, half, *masks, agree, total, threads)
     return agree, total
 
 
 @compiled(parallel=True)
 @no_type_check
 def _count_pairs(
-    start, anchor, region, anchors, a, b, half, indptr, masks, scores, confidence, agree, total
+    start, anchor, region, pairs, b, half, indptr, masks, scores, confidence, agree, total, parts
 ):  # fmt: skip
-    pairs = len(a)
+    """The pairs of anchor a are pairs[a]:pairs[a + 1], `b` has their other ends."""
+    anchors = len(pairs) - 1
     overlap = len(confidence) > 0
-    blocks = 8
-    for block in numba.prange(blocks):
-        low, high = block * pairs // blocks, (block + 1) * pairs // blocks
+    for part in numba.prange(parts):
+        # Pairs are shared evenly.
+        low = np.searchsorted(pairs, part * len(b) // parts)
+        high = np.searchsorted(pairs, (part + 1) * len(b) // parts)
+        low, high = low if part else 0, high if part + 1 < parts else anchors
         current = np.full(anchors, -2, np.int32)  # -2: this view does not see it
         for view in range(len(start) - 1):
             for at in range(start[view], start[view + 1]):
                 current[anchor[at]] = region[at]
-            for pair in range(low, high):
-                one = current[a[pair]]
-                if one == -2:
+            for at in range(start[view], start[view + 1]):
+                if not low <= anchor[at] < high:
                     continue
-                other = current[b[pair]]
-                if other == -2 or (one == -1 and other == -1):
-                    continue
-                if one == -1 or other == -1:
-                    total[pair] += half * confidence[max(one, other)] if overlap else half
-                elif not overlap:
-                    agree[pair] += 1.0 if one == other else 0.0
-                    total[pair] += 1.0
-                else:
-                    agree[pair] += together(one, other, indptr, masks, scores, confidence)
-                    total[pair] += confidence[one] * confidence[other]
+                one = region[at]
+                for pair in range(pairs[anchor[at]], pairs[anchor[at] + 1]):
+                    other = current[b[pair]]
+                    if other == -2 or (one == -1 and other == -1):
+                        continue
+                    if one == -1 or other == -1:
+                        total[pair] += half * confidence[max(one, other)] if overlap else half
+                    elif not overlap:
+                        agree[pair] += 1.0 if one == other else 0.0
+                        total[pair] += 1.0
+                    else:
+                        agree[pair] += together(one, other, indptr, masks, scores, confidence)
+                        total[pair] += confidence[one] * confidence[other]
             for at in range(start[view], start[view + 1]):
                 current[anchor[at]] = -2

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import no_type_check
 
-import numba
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int32, Int64, UInt8
 
@@ -304,7 +303,7 @@ def _cubes(
     return (at[:, 0] * ny + at[:, 1]) * nz + at[:, 2], (int(nx), int(ny), int(nz))
 
 
-@compiled(parallel=True)
+@compiled(nogil=True)
 @no_type_check
 def _shade(index, z, xyz, normal, colours, eye, picture):
     """Colour times light: by the angle to the eye, and by eye-dome lighting (Boucheny 2009).
@@ -313,7 +312,7 @@ def _shade(index, z, xyz, normal, colours, eye, picture):
     that edges show at every scale.
     """
     height, width = index.shape
-    for v in numba.prange(height):
+    for v in range(height):
         for u in range(width):
             i = index[v, u]
             if i < 0:

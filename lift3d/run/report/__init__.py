@@ -21,6 +21,7 @@ from lift3d.run.schema import read_run_file
 from lift3d.scene import Scene
 from lift3d.scene.colours import Palette
 from lift3d.scene.palette import colours_of
+from lift3d.scene.prefetch import THREADS, prefetch
 from lift3d.scene.storage import atomic
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -111,11 +112,15 @@ def _coloured(
 def _cloud(shown: list[list[pictures.Rgba]]) -> Markup:
     if not shown:
         return element("p", "The cloud has no points.", class_="bad")
-    images = [
-        zoom(pictures.photograph(pair[row]), f"{what}, side {at}", pair[row].shape)
-        for row, what in enumerate(("the cloud in colour", "the cloud by object"))
-        for at, pair in enumerate(shown, start=1)
-    ]
+    images = prefetch(
+        [
+            (pair[row], f"{what}, side {at}")
+            for row, what in enumerate(("the cloud in colour", "the cloud by object"))
+            for at, pair in enumerate(shown, start=1)
+        ],
+        lambda item: zoom(pictures.photograph(item[0]), item[1], item[0].shape),
+        threads=THREADS,
+    )
     below = element(
         "figcaption",
         "From four sides: in colour, and by object (grey: no label). Walls and ceilings that "

@@ -13,10 +13,11 @@ from jaxtyping import Bool, UInt8
 from lift3d.geometry.rendering import camera_up, guess_up, orbit_cameras, render_each
 from lift3d.geometry.visibility import spacing
 from lift3d.run.report.best_views import Box
-from lift3d.scene import Image, LabelledPoints, LabelMap, Scene, View
+from lift3d.scene import Camera, Image, LabelledPoints, LabelMap, Scene, View
 from lift3d.scene.colours import Palette, heat_colours, label_colours, overlay
 from lift3d.scene.guarded.pictures import opened_picture
 from lift3d.scene.labelmaps import find_label_map, read_label_map
+from lift3d.scene.prefetch import THREADS, prefetch
 from lift3d.scene.storage import atomic
 
 Shown = UInt8[np.ndarray, "_ _ 3"]
@@ -52,10 +53,12 @@ def sides(cloud: LabelledPoints, scene: Scene, palette: Palette | None = None) -
     colours = label_colours(cloud.instance, palette)
     up = guess_up(cloud.points, camera_up(view.camera for view in scene.views))
     splat = 2.0 * spacing(cloud.points.xyz)  # computed once: it takes as long as a picture
-    return [
-        render_each(cloud.points, (cloud.points.rgb, colours), camera, splat)
-        for camera in orbit_cameras(cloud.points, SIDES, SIDE_WIDTH, SIDE_HEIGHT, up)
-    ]
+
+    def side(camera: Camera) -> list[Rgba]:
+        return render_each(cloud.points, (cloud.points.rgb, colours), camera, splat)
+
+    cameras = orbit_cameras(cloud.points, SIDES, SIDE_WIDTH, SIDE_HEIGHT, up)
+    return list(prefetch(cameras, side, threads=THREADS))
 
 
 def write_sheet(path: Path, pictures: list[list[Rgba]]) -> None:

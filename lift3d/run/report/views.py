@@ -15,6 +15,7 @@ from lift3d.run.report.verdict import percent, view_agreement, worst_first
 from lift3d.scene import Scene
 from lift3d.scene.colours import Palette, heat_colours
 from lift3d.scene.errors import FrameError
+from lift3d.scene.prefetch import THREADS, prefetch
 
 MOST_STRIPS = 8
 MOST_THUMBS = 150
@@ -40,16 +41,17 @@ def thumbs_of(checked: Mapping[str, Any]) -> set[int]:
 def worst_views(scene: Scene, folder: Path, checked: Mapping[str, Any], palette: Palette) -> Markup:
     """Up to `MOST_STRIPS` views with picture, labels and disagreement."""
     values = view_agreement(checked)
-    figures = []
-    for at in order(values)[:MOST_STRIPS]:
+
+    def figure(at: int) -> Markup:
         view = scene.views[at]
         try:
             found = pictures.strip(view, folder / "labels", folder / "heat", palette)
         except (FrameError, OSError) as error:
             text = f"view {view.name} cannot be shown: {error}"
-            figures.append(element("p", text, class_="bad", id=f"view-{at}"))
-            continue
-        figures.append(_figure(at, found, values[at]))
+            return element("p", text, class_="bad", id=f"view-{at}")
+        return _figure(at, found, values[at])
+
+    figures = prefetch(order(values)[:MOST_STRIPS], figure, threads=THREADS)
     about = element(
         "p",
         "Left: the picture. Middle: its labels. Right, in colour: the share of other views that "
@@ -102,7 +104,9 @@ def all_views(checked: Mapping[str, Any], thumbs: Mapping[int, pictures.Shown]) 
     else:
         parts.append(element("p", "No pixel could be compared between views.", class_="soft"))
     if rest:
-        shown = [_thumb(at, names[at], values[at], thumbs) for at in rest]
+        shown = prefetch(
+            rest, lambda at: _thumb(at, names[at], values[at], thumbs), threads=THREADS
+        )
         title = f"The other {len(rest):,} views, labels only, the worst first"
         bare = len(set(rest) - set(thumbs))
         if bare:
