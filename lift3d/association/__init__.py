@@ -33,7 +33,7 @@ from jaxtyping import Float32, Float64, Int32, Int64
 
 from lift3d.association.anchors import choose_anchors
 from lift3d.association.assignments import KEPT, Assignments, assign
-from lift3d.association.clusters import cover, gains, support
+from lift3d.association.clusters import cover, gains, largest_in_rows, support
 from lift3d.association.config import AssociationConfig
 from lift3d.association.evidence import Observations, observe
 from lift3d.association.identities import identities
@@ -148,9 +148,9 @@ def associate(
     covered = cover(seen, cluster, count)
     best_two = support(seen, covered).best_two
     gain = gains(seen, covered, np.ones(count, bool))
-    primary = _primary(covered.regions.T.tocsr())
+    primary = largest_in_rows(covered.regions.T.tocsr())
     if seen.overlap is not None:  # a sliver between two borders, without anchors
-        primary = np.where(primary < 0, _primary(gain), primary)
+        primary = np.where(primary < 0, largest_in_rows(gain), primary)
     evidence = gather(points, fine, scene, label_maps, seen, gain, primary, tolerance, step)
     before = _decide(evidence, fine, a, b, difference, config)
     label, rank = _by_size(before, count, config.points)
@@ -210,7 +210,7 @@ def _by_shape(
     label, rank = _by_size(object_of + 1, len(confidence), config.points)
     count = int(rank.max(initial=0))
     covered = cover(seen, label[chosen] - 1, count)
-    votes = np.append(_primary(covered.under.T.tocsr()) + 1, 0).astype(np.int32)
+    votes = np.append(largest_in_rows(covered.under.T.tocsr()) + 1, 0).astype(np.int32)
     starts = np.searchsorted(seen.mask_view, np.arange(len(scene) + 1))
     place = {view.name: index for index, view in enumerate(scene.views)}
 
@@ -250,16 +250,6 @@ def _nearest(points: Points, surface: Points, reach: float) -> Int64[np.ndarray,
     tree = cKDTree(surface.xyz)
     distance, near = tree.query(points.xyz, distance_upper_bound=reach, workers=-1)
     return np.where(np.isfinite(distance), near, -1)
-
-
-def _primary(under: object) -> Int32[np.ndarray, " masks"]:
-    """The cluster with most anchors under each mask, -1 where it covers none."""
-    matrix = under.tocsr()  # type: ignore[attr-defined]
-    best = np.full(matrix.shape[0], -1, np.int32)
-    some = np.diff(matrix.indptr) > 0
-    if some.any():
-        best[some] = np.asarray(matrix.argmax(axis=1)).ravel()[some]
-    return best
 
 
 def _fewest(wanted: int, points: int, gap: float, metric: bool) -> int:

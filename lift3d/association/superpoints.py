@@ -10,7 +10,7 @@ from typing import no_type_check
 
 import numba
 import numpy as np
-from jaxtyping import Float32, Int32, Int64
+from jaxtyping import Float32, Int32
 
 from lift3d.geometry.graphs import felzenszwalb
 from lift3d.scene import Points
@@ -63,7 +63,7 @@ def superpoints(
     scale: float,
     smallest: int,
     cell: float,
-    order: Int64[np.ndarray, " edges"] | None = None,
+    order: Int32[np.ndarray, " edges"] | None = None,
 ) -> Int32[np.ndarray, " points"]:
     """Graph-based segmentation (Felzenszwalb and Huttenlocher 2004), index per point from 0.
 

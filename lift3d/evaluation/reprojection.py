@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, no_type_check
 
 import numpy as np
-from jaxtyping import Float64, Int, Int32, Int64
+from jaxtyping import Float64, Int32, Int64
 
 from lift3d.geometry.scale import fitted
 from lift3d.geometry.visibility import DepthTolerance, drop_misplaced, front_points
@@ -153,17 +153,16 @@ class Comparison:
         self._labelled, self._scene, self._splat = labelled, scene, splat
         self._tolerance = fitted(tolerance, scene, labelled.points)
         self._tallies: dict[str, _Tally] = {}
+        self._largest = _largest(labelled.instance)
 
     def add(self, view: View, labels: LabelMap, lost: Skipped | None = None) -> None:
         """Compare a view, in any order and from any thread; `lost`: it cannot be read."""
-        if lost is not None:
-            nothing = np.zeros(0, np.int32)
-            self._tallies[view.name] = _compare(nothing, nothing, 0)
-            return
-        front = visible_points(self._labelled, view, self._splat, self._tolerance)
-        seen = front >= 0
-        found = self._labelled.instance[front[seen]]
-        self._tallies[view.name] = _compare(found, labels[seen], front.size)
+        if lost is None:
+            front = visible_points(self._labelled, view, self._splat, self._tolerance)
+        else:
+            front, labels = np.zeros((0, 0), np.int32), np.zeros((0, 0), np.int32)
+        instance, largest = self._labelled.instance, max(self._largest, _largest(labels))
+        self._tallies[view.name] = _compare(front.ravel(), instance, labels.ravel(), largest)
 
     def result(self) -> Reprojection:
         """The agreement over all views of the scene; each must have been added."""
@@ -223,48 +222,60 @@ class _Tally:
         )
 
 
-def _compare(
-    cloud: Int32[np.ndarray, " pixels"], view: Int32[np.ndarray, " pixels"], size: int
-) -> _Tally:
-    """Compare two labellings of the same pixels; `size` is the number of pixels of the image."""
-    if len(cloud) and min(cloud.min(), view.min()) < 0:
+def _largest(labels: Int32[np.ndarray, "*shape"]) -> int:
+    """The largest label, 0 where there is none; InputError where one is below 0."""
+    if labels.min(initial=0) < 0:
         raise InputError("labels must be 0 or more; label 0 is no object")
-    ids = np.union1d([0], np.union1d(ids_in(cloud), ids_in(view)))
-    n = len(ids)
-    in_cloud, in_view, equal, both = _count(_places(ids, cloud), _places(ids, view), n)
+    return int(labels.max(initial=0))
+
+
+def _compare(
+    front: Int32[np.ndarray, " pixels"],
+    instance: Int32[np.ndarray, " points"],
+    view: Int32[np.ndarray, " pixels"],
+    largest: int,
+) -> _Tally:
+    """Compare the label of the point at each pixel, -1 for none, with that of the view.
+
+    `largest` is the largest label of both.
+    """
+    size, ids = len(front), np.arange(min(largest, DENSE) + 1, dtype=np.int32)
+    if largest >= DENSE:  # tables by label would be large
+        seen = front >= 0
+        front, instance, view = np.arange(np.count_nonzero(seen)), instance[front[seen]], view[seen]
+        ids = np.union1d([0], np.union1d(ids_in(instance), ids_in(view))).astype(np.int32)
+        instance, view = np.searchsorted(ids, instance), np.searchsorted(ids, view)
+    in_cloud, in_view, equal, both = _count(front, instance, view, len(ids))
+    found = np.flatnonzero(in_cloud + in_view)
+    found = found[found > 0]
+    seen_pixels = int(in_cloud.sum())
     return _Tally(
         size=size,
-        seen=len(cloud),
+        seen=seen_pixels,
         both=both,
-        either=len(cloud) - int(equal[0]),
-        ids=ids[1:].astype(np.int32),
-        equal=equal[1:],
-        union=(in_cloud + in_view - equal)[1:],
+        either=seen_pixels - int(equal[0]),
+        ids=ids[found],
+        equal=equal[found],
+        union=(in_cloud + in_view - equal)[found],
     )
 
 
 @compiled(nogil=True)
 @no_type_check
-def _count(cloud, view, n):
+def _count(front, instance, view, n):
     """Pixels of each id in the cloud, in the view and in both; and all pixels labelled in both."""
     in_cloud, in_view, equal = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64)
     both = 0
-    for i in range(len(cloud)):
-        in_cloud[cloud[i]] += 1
-        in_view[view[i]] += 1
-        both += cloud[i] > 0 and view[i] > 0
-        if cloud[i] == view[i]:
-            equal[cloud[i]] += 1
+    for pixel in range(len(front)):
+        if front[pixel] < 0:
+            continue
+        own, other = instance[front[pixel]], view[pixel]
+        in_cloud[own] += 1
+        in_view[other] += 1
+        both += own > 0 and other > 0
+        if own == other:
+            equal[own] += 1
     return in_cloud, in_view, equal, both
-
-
-def _places(ids: np.ndarray, labels: Int32[np.ndarray, " pixels"]) -> Int[np.ndarray, " pixels"]:
-    """Index of each label in `ids`."""
-    if ids[-1] >= DENSE:
-        return np.searchsorted(ids, labels)
-    place = np.zeros(int(ids[-1]) + 1, np.int32)
-    place[ids] = np.arange(len(ids))
-    return np.asarray(place[labels])
 
 
 def _ratio(part: int, total: int) -> float:

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from threading import Lock
 from typing import TypeVar
 
 import numba
@@ -85,14 +86,18 @@ class _Decoded:
         self._loaders = [view.load_image for view in scene.views]
         self._pool = pool
         self._waiting: dict[int, Future[Image]] = {}
+        self._lock = Lock()
 
     def image(self, index: int) -> Image:
-        """The picture of view `index`; decoded pictures of earlier views are dropped."""
-        self._waiting = {at: each for at, each in self._waiting.items() if at >= index}
-        own = self._waiting.pop(index, None)
-        for later in range(index + 1, min(index + 1 + AHEAD, len(self._loaders))):
-            if later not in self._waiting:
-                self._waiting[later] = self._pool.submit(self._loaders[later])
+        """The picture of view `index`; decoded pictures of much earlier views are dropped."""
+        with self._lock:
+            # Up to `THREADS` views are asked for at the same time.
+            waiting = {at: each for at, each in self._waiting.items() if at > index - THREADS}
+            own = waiting.pop(index, None)
+            for later in range(index + 1, min(index + 1 + AHEAD, len(self._loaders))):
+                if later not in waiting:
+                    waiting[later] = self._pool.submit(self._loaders[later])
+            self._waiting = waiting
         return self._loaders[index]() if own is None else own.result()
 
 
@@ -100,7 +105,7 @@ class _Decoded:
 def pictures_ahead(scene: Scene) -> Iterator[Scene]:
     """The scene with its pictures decoded ahead, for a caller that loads them in order.
 
-    Depth, confidence and label maps are not decoded ahead. Not for several threads at once.
+    Depth, confidence and label maps are not decoded ahead.
     """
     with _pool(1) as pool:
         decoded = _Decoded(scene, pool)

@@ -119,6 +119,14 @@ class HasFeatures(Protocol):
 
 
 @runtime_checkable
+class InThreads(Protocol):
+    """A segmenter whose `segment` may be called from several threads at once."""
+
+    threads: int
+    """Views at a time; each needs the memory of its pictures."""
+
+
+@runtime_checkable
 class CanPrepare(Protocol):
     """A segmenter that works on a view once before it can be prompted, as SAM encodes it.
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import no_type_check
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32, Float64, Int32
 
 from lift3d.geometry import unproject
 from lift3d.geometry.lens import rays
@@ -80,9 +81,19 @@ def pixel_edges(
     smooth = cv2.bilateralFilter(picture.image, 5, 20, 3)
     lab = cv2.cvtColor(smooth.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     depth = _clean(picture.depth)
-    xyz = (rays(picture.camera) * depth[..., None]).astype(np.float32)
+    camera = picture.camera
+    ray = _rays(camera.K.tobytes(), camera.width, camera.height, camera.distortion)
+    xyz = (ray * depth[..., None]).astype(np.float32)
     normal = _normals(xyz, depth)
     return _edges(lab, xyz, normal, depth, colour, colour_alone, step, concave, convex)
+
+
+@lru_cache(maxsize=1)
+def _rays(
+    K: bytes, width: int, height: int, distortion: tuple[float, ...]
+) -> Float64[np.ndarray, "height width 3"]:
+    """`rays`; the views of a scan mostly have one camera."""
+    return rays(Camera(np.frombuffer(K).reshape(3, 3), width, height, distortion=distortion))
 
 
 def _clean(depth: Depth) -> Depth:
@@ -141,7 +152,7 @@ def _difference(xyz: np.ndarray, depth: np.ndarray, axis: int, reach: int) -> np
     return tangent
 
 
-@compiled()
+@compiled(nogil=True)
 @no_type_check
 def _edges(lab, xyz, normal, depth, colour, colour_alone, step, concave, convex):
     height, width = depth.shape

@@ -11,6 +11,7 @@ from jaxtyping import Float64
 
 from lift3d.scene import LabelMap, Masks, Prompt, View
 from lift3d.scene.mask_sets import PackedMasks
+from lift3d.scene.prefetch import THREADS
 from lift3d.scene.protocols import Segmenter, SegmenterConfig
 from lift3d.segmentation.dissimilarity import pixel_edges, working_picture
 from lift3d.segmentation.hierarchy import Hierarchy, build_hierarchy
@@ -57,6 +58,8 @@ class RegionsConfig(SegmenterConfig):
 
 class Regions(Segmenter):
     """Automatic masks are a cut of the hierarchy; the answer to a prompt is its best node."""
+
+    threads = THREADS
 
     def __init__(self, config: RegionsConfig) -> None:
         self._config = config
@@ -111,7 +114,8 @@ class Regions(Segmenter):
 
     def _hierarchy(self, view: View) -> Hierarchy:
         """The view's tree; the last tree is cached for prompts after `segment`."""
-        if self._cached is None or self._cached[0] is not view:
+        cached = self._cached  # another thread may replace it
+        if cached is None or cached[0] is not view:
             config = self._config
             picture = working_picture(view, config.longest)
             edges = pixel_edges(
@@ -125,8 +129,8 @@ class Regions(Segmenter):
             shape = picture.depth.shape
             smallest = max(4, picture.depth.size // SUPERPIXELS)
             tree = build_hierarchy(shape, *edges, scale=1.0, smallest=smallest)
-            self._cached = (view, tree)
-        return self._cached[1]
+            cached = self._cached = (view, tree)
+        return cached[1]
 
     def _candidates(
         self, hierarchy: Hierarchy, view: View, prompt: Prompt

@@ -8,8 +8,9 @@ import numba
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
 
-from lift3d.evaluation.consistency.cells import cell_keys, some_cells, sort_keys, sorted_pixels
+from lift3d.evaluation.consistency.cells import cell_keys, some_cells, sorted_pixels
 from lift3d.evaluation.consistency.kernel import DOUBT, count
+from lift3d.geometry.radix import sort_keys
 from lift3d.scene import distinct
 from lift3d.scene.errors import InputError
 

@@ -15,11 +15,12 @@ import numba
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
 
-from lift3d.evaluation.consistency.cells import cell_keys, sort_keys
+from lift3d.evaluation.consistency.cells import cell_keys
 from lift3d.evaluation.consistency.scenes import FOOTPRINTS, METRIC_EPSILON
 from lift3d.evaluation.consistency.scoring import Exclude
 from lift3d.geometry import project, unproject
 from lift3d.geometry.lens import inside, nearest
+from lift3d.geometry.radix import sort_keys
 from lift3d.scene import Scene, View
 from lift3d.scene.compiled import compiled
 from lift3d.scene.errors import FrameError, InputError

@@ -15,7 +15,7 @@ import numpy as np
 
 from lift3d.scene import LabelMap
 from lift3d.scene.colours import Palette, label_colours
-from lift3d.scene.labelmaps import find_label_map, read_label_map
+from lift3d.scene.labelmaps import find_label_map, flat_png, read_label_map
 from lift3d.scene.prefetch import THREADS, prefetch
 from lift3d.scene.storage import atomic, fresh_folder
 
@@ -81,11 +81,12 @@ def write_coloured(path: Path, labels: LabelMap, palette: Palette | None = None)
     """
     from PIL import Image
 
-    if labels.size == 0 or labels.max() < 256:
-        picture = Image.fromarray(labels.astype(np.uint8))
-        picture.putpalette(label_colours(np.arange(256, dtype=np.int32), palette).tobytes())
-    else:
-        picture = Image.fromarray(label_colours(labels, palette))
+    if labels.size and labels.max() >= 256:
+        with atomic(path) as part:
+            part.write_bytes(flat_png(label_colours(labels, palette)[..., ::-1]))
+        return
+    picture = Image.fromarray(labels.astype(np.uint8))
+    picture.putpalette(label_colours(np.arange(256, dtype=np.int32), palette).tobytes())
     with atomic(path) as part:
         picture.save(part, compress_level=1)
 
