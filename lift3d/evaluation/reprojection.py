@@ -108,13 +108,6 @@ def visible_points(
     return front
 
 
-def _instances(labelled: LabelledPoints, front: Int32[np.ndarray, "height width"]) -> LabelMap:
-    labels = np.zeros(front.shape, np.int32)
-    seen = front >= 0
-    labels[seen] = labelled.instance[front[seen]]
-    return labels
-
-
 def reprojection_check(
     labelled: LabelledPoints,
     scene: Scene,

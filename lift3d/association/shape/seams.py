@@ -110,10 +110,13 @@ def _lines(xyz, normal, light, near, start, spacing):
                     break
                 if j == i:
                     continue
-                off = (xyz[j] - xyz[i]) / spacing
-                if abs((off * facing).sum()) > THICKNESS:
+                # Scalars, because small arrays would take most of the time.
+                ox, oy = (xyz[j, 0] - xyz[i, 0]) / spacing, (xyz[j, 1] - xyz[i, 1]) / spacing
+                oz = (xyz[j, 2] - xyz[i, 2]) / spacing
+                if abs(ox * facing[0] + oy * facing[1] + oz * facing[2]) > THICKNESS:
                     continue
-                x, y = (off * u).sum(), (off * v).sum()
+                x = ox * u[0] + oy * u[1] + oz * u[2]
+                y = ox * v[0] + oy * v[1] + oz * v[2]
                 over, along = c * x + s * y, c * y - s * x
                 if abs(over) < HALF_WIDTH:
                     line, on = line + light[j], on + 1

@@ -115,28 +115,32 @@ def _averages(
 @compiled(parallel=True)
 @no_type_check
 def _onto_planes(xyz, normal, weight, near, distance):
+    """Scalars, because small arrays would take most of the time."""
     count = len(xyz)
     moved, turned = np.empty((count, 3)), np.empty((count, 3))
     for i in numba.prange(count):
-        facing = normal[i].copy()
-        middle = xyz[i].copy()
+        nx, ny, nz = normal[i, 0], normal[i, 1], normal[i, 2]
+        mx, my, mz = xyz[i, 0], xyz[i, 1], xyz[i, 2]
         for _ in range(2):
-            place, mean, total = np.zeros(3), np.zeros(3), 0.0
+            px = py = pz = sx = sy = sz = total = 0.0
             for j in range(near.shape[1]):
-                other = near[i, j]
-                if other == count:
+                k = near[i, j]
+                if k == count:
                     break
-                cosine = (facing * normal[other]).sum()
+                cosine = nx * normal[k, 0] + ny * normal[k, 1] + nz * normal[k, 2]
                 if cosine < ALIKE:
                     continue
-                share = weight[other] * np.exp(-2.0 * distance[i, j] ** 2) * cosine
+                share = weight[k] * np.exp(-2.0 * distance[i, j] ** 2) * cosine
                 total += share
-                place += share * xyz[other]
-                mean += share * normal[other]
-            length = np.sqrt((mean**2).sum())
+                px, py, pz = px + share * xyz[k, 0], py + share * xyz[k, 1], pz + share * xyz[k, 2]
+                sx, sy = sx + share * normal[k, 0], sy + share * normal[k, 1]
+                sz = sz + share * normal[k, 2]
+            length = np.sqrt(sx**2 + sy**2 + sz**2)
             if total > 0.0 and length > 0.0:
-                facing = mean / length
-                middle = place / total
-        moved[i] = xyz[i] - ((xyz[i] - middle) * facing).sum() * facing
-        turned[i] = facing
+                nx, ny, nz = sx / length, sy / length, sz / length
+                mx, my, mz = px / total, py / total, pz / total
+        off = (xyz[i, 0] - mx) * nx + (xyz[i, 1] - my) * ny + (xyz[i, 2] - mz) * nz
+        moved[i, 0], moved[i, 1] = xyz[i, 0] - off * nx, xyz[i, 1] - off * ny
+        moved[i, 2] = xyz[i, 2] - off * nz
+        turned[i, 0], turned[i, 1], turned[i, 2] = nx, ny, nz
     return moved, turned
