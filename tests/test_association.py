@@ -9,7 +9,13 @@ from scipy import sparse
 
 from lift3d.association import VOTES_COUNT, AssociationConfig, _decide, _usual, associate
 from lift3d.association.anchors import choose_anchors
-from lift3d.association.clusters import confirmed, cover, join_distant, support
+from lift3d.association.clusters import (
+    confirmed,
+    cover,
+    join_distant,
+    largest_in_rows,
+    support,
+)
 from lift3d.association.evidence import Observations, Packed, observe, pair_agreement
 from lift3d.association.labelling import Evidence
 from lift3d.association.superpoints import surface_graph
@@ -465,3 +471,19 @@ def test_a_cup_of_few_points_stays_where_all_points_are_far_apart():
     assert metric == 4
     unknown = replace(scene, metric=False)
     assert associate(points, unknown, by_name(unknown, maps)).summary["objects"] == metric - 1
+
+
+def test_the_largest_entry_of_a_row_is_the_first_of_equals():
+    dense = np.random.default_rng(0).integers(0, 4, (50, 6)).astype(float)
+    dense[7] = 0
+    expected = np.where(dense.any(1), dense.argmax(1), -1)
+    matrix = sparse.csr_array(dense)
+    np.testing.assert_array_equal(largest_in_rows(matrix), expected)
+    # Also where the entries of a row are in no order.
+    turned = matrix.copy()
+    for row in range(50):
+        low, high = turned.indptr[row : row + 2]
+        turned.indices[low:high] = turned.indices[low:high][::-1].copy()
+        turned.data[low:high] = turned.data[low:high][::-1].copy()
+    turned.has_sorted_indices = False
+    np.testing.assert_array_equal(largest_in_rows(turned), expected)

@@ -6,6 +6,7 @@ from PIL import Image
 
 from lift3d.run.report.best_views import best_views, coloured_copies, write_coloured
 from lift3d.run.report.pictures import CUT_OUT, cut_out
+from lift3d.scene.colours import label_colours
 from lift3d.scene.errors import InputError
 from lift3d.scene.labelmaps import read_label_map, write_label_map
 
@@ -50,7 +51,10 @@ def test_a_copy_has_the_same_ids_and_is_not_black(tmp_path):
 
 
 def test_a_copy_that_cannot_hold_the_ids_is_refused_as_a_label_map(tmp_path):
-    write_coloured(tmp_path / "v.png", ids(256))
+    write_coloured(tmp_path / "v.png", ids(256), {256: (10, 20, 30)})
+    with Image.open(tmp_path / "v.png") as picture:
+        assert picture.mode == "RGB"
+        np.testing.assert_array_equal(picture, label_colours(ids(256), {256: (10, 20, 30)}))
     with pytest.raises(InputError, match="save the ids, not the colours"):
         read_label_map(tmp_path / "v.png")
 

@@ -1,8 +1,11 @@
+from threading import Barrier
+
 import numpy as np
 import pytest
 from walls import TrueMasks, wall_scene
 
 from lift3d.scene import Masks
+from lift3d.scene.errors import FrameError
 from lift3d.scene.mask_sets import MaskSet
 from lift3d.segmentation.tracking.independent import IndependentConfig
 
@@ -46,3 +49,30 @@ def test_scores_of_masks_are_kept():
     assert second.scores.tolist() == pytest.approx([0.5, 0.7, 0.9])
     assert second.ids.tolist() == [4, 5, 6]
     np.testing.assert_array_equal(first.labels, wall_scene(SQUARES, [0]).views[0].instances())
+
+
+def test_a_segmenter_for_threads_works_on_several_views_at_once():
+    """Ids, pixels and errors are those of one view after the other."""
+
+    class Threaded(TrueMasks):
+        threads = 2
+
+        def __init__(self):
+            self.together = Barrier(2, timeout=10)
+
+        def segment(self, view):
+            self.together.wait()  # breaks where the views come one after the other
+            if view.name == "view010":
+                raise FrameError("torn")
+            return super().segment(view)
+
+    class Plain(TrueMasks):
+        def segment(self, view):
+            if view.name == "view010":
+                raise FrameError("torn")
+            return super().segment(view)
+
+    scene = wall_scene(SQUARES, [0, 5, 10, 15])
+    tracker, plain = IndependentConfig().build(Threaded()), IndependentConfig().build(Plain())
+    np.testing.assert_array_equal(list(tracker.track(scene)), list(plain.track(scene)))
+    assert [each.name for each in tracker.skipped] == ["view010"]

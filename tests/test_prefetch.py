@@ -84,6 +84,13 @@ def test_pictures_may_be_loaded_in_any_order_and_twice():
         assert [int(scene.views[i].image()[0, 0, 0]) for i in (3, 0, 0, 2, 1)] == [3, 0, 0, 2, 1]
 
 
+def test_pictures_may_be_loaded_by_several_threads_at_once():
+    with pictures_ahead(scene_of(40, [])) as scene:
+        views = [view for index, view in enumerate(scene.views) if index != 4]
+        found = prefetch(views, lambda view: int(view.image()[0, 0, 0]), threads=THREADS)
+        assert list(found) == [index for index in range(40) if index != 4]
+
+
 def test_a_picture_that_cannot_be_read_raises_when_it_is_loaded():
     with pictures_ahead(scene_of(6, [])) as scene:
         for index in (3, 5):

@@ -3,6 +3,8 @@ from dataclasses import replace
 import numpy as np
 
 from lift3d.scene import Camera, Prompt, View
+from lift3d.scene.prefetch import prefetch
+from lift3d.segmentation.dissimilarity import Picture, pixel_edges
 from lift3d.segmentation.regions import RegionsConfig
 
 WIDTH, HEIGHT = 160, 120
@@ -148,3 +150,27 @@ def test_without_depth_texture_gives_few_large_masks():
     flat = view(image, np.full((HEIGHT, WIDTH), 2, np.float32))
     same = [each.build().segment(flat).stack for each in (default, fine)]
     np.testing.assert_array_equal(*same)  # with depth, the settings for none do not count
+
+
+def test_views_segmented_in_threads_have_the_masks_of_one_after_the_other():
+    segmenter, views = RegionsConfig().build(), []
+    for step in range(6):
+        image = plain()
+        image[square(columns=slice(20 + 10 * step, 80 + 10 * step))] = (200, 60, 40)
+        views.append(view(image, np.full((HEIGHT, WIDTH), 2 + step / 10, np.float32)))
+    expected = [segmenter.segment(each).stack for each in views]
+    for stack, masks in zip(expected, prefetch(views, segmenter.segment, threads=3), strict=True):
+        np.testing.assert_array_equal(masks.stack, stack)
+
+
+def test_depth_is_seen_through_the_views_own_lens():
+    """Also where the view before had another; narrow, the slope of the wall is steeper."""
+    depth = np.linspace(2, 4, WIDTH, dtype=np.float32) * np.ones((HEIGHT, 1), np.float32)
+    K = np.array([[140.0, 0, 79.5], [0, 140.0, 59.5], [0, 0, 1]])
+    weights = []
+    for zoom in (1, 8, 1):
+        camera = Camera(K * [[zoom, 1, 1], [1, zoom, 1], [1, 1, 1]], WIDTH, HEIGHT, np.eye(4))
+        depth_steps = pixel_edges(Picture(plain(), depth, camera), 0.5, 1.2, 0.7, 2.5, 0.3)[2]
+        weights.append(depth_steps)
+    np.testing.assert_array_equal(weights[0], weights[2])
+    assert np.abs(weights[0] - weights[1]).max() > 0.01

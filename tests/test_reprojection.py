@@ -8,7 +8,7 @@ import pytest
 
 from lift3d.evaluation.check import check
 from lift3d.evaluation.reprojection import reprojection_check, visible_points
-from lift3d.scene import Camera, LabelledPoints, Points, Scene, View
+from lift3d.scene import DENSE, Camera, LabelledPoints, Points, Scene, View
 from lift3d.scene.errors import InputError
 
 K = np.array([[4.0, 0, 2], [0, 4, 1], [0, 0, 1]])
@@ -130,10 +130,13 @@ def test_instances_are_averaged_over_the_views_that_contain_them():
     assert json.loads(json.dumps(found.summary()))["per_view"][1]["iou"]["2"] == 0.0
 
 
-def test_random_labellings_equal_a_slow_twin():
+@pytest.mark.parametrize("factor", [1, 3 * DENSE])
+def test_random_labellings_equal_a_slow_twin(factor):
     rng = np.random.default_rng(0)
-    of_cloud, of_view = rng.integers(0, 5, (2, 3, 5)).astype(np.int32)
+    of_cloud, of_view = factor * rng.integers(0, 5, (2, 3, 5)).astype(np.int32)
     found = reprojection_check(wall(of_cloud), scene_of(view_of()), {"a": of_view}, 0.0)
+    ids = np.unique([of_cloud, of_view])
+    assert found.ids.tolist() == ids[ids > 0].tolist()
     for instance, iou in zip(found.ids, found.iou, strict=True):
         a, b = of_cloud == instance, of_view == instance
         assert iou == pytest.approx((a & b).sum() / (a | b).sum())
@@ -158,6 +161,9 @@ def test_bad_input_is_an_error_that_names_the_fault():
         reprojection_check(wall(LABELS), scene, {}, 0.0)
     with pytest.raises(InputError, match=r"view a: label map is 3x5, its image is 5x3"):
         reprojection_check(wall(LABELS), scene, {"a": np.ascontiguousarray(LABELS.T)}, 0.0)
+    for one, other in ((wall(LABELS - 9), LABELS), (wall(LABELS), LABELS - 9)):
+        with pytest.raises(InputError, match="labels must be 0 or more"):
+            reprojection_check(one, scene, {"a": other}, 0.0)
     with pytest.raises(InputError, match="splat is -1"):
         reproject(wall(LABELS), view_of(), -1.0)
 

@@ -10,7 +10,7 @@ from lift3d.association.looks import looks
 from lift3d.association.shape import Shape
 from lift3d.association.shape.agreement import Agreement, shares
 from lift3d.association.shape.layout import layout
-from lift3d.association.shape.surfels import surfels
+from lift3d.association.shape.surfels import ALIKE, _onto_planes, surfels
 from lift3d.geometry.visibility import DepthTolerance
 from lift3d.scene import Camera, Points, Scene, View
 
@@ -266,3 +266,24 @@ def test_agreement_is_the_share_of_views_with_one_mask(left, right, expected):
         agreement.add(look)
     if not np.isnan(expected):
         np.testing.assert_allclose(shares(*agreement.counts()[1:]), [0.5], atol=0.02)
+
+
+def test_points_move_onto_the_planes_of_a_slow_twin():
+    rng = np.random.default_rng(0)
+    xyz, normal, weight = rng.normal(size=(30, 3)), rng.normal(size=(30, 3)), rng.random(30) + 0.1
+    normal /= np.linalg.norm(normal, axis=1, keepdims=True)
+    near = np.array([rng.permutation(31)[:8] for _ in range(30)])  # 30: no further neighbour
+    distance = rng.random(near.shape)
+    moved, turned = _onto_planes(xyz, normal, weight, near, distance)
+    for i in range(30):
+        end = np.flatnonzero(near[i] == 30)
+        known, apart = (each[i][: end[0] if len(end) else None] for each in (near, distance))
+        facing, middle = normal[i], xyz[i]
+        for _ in range(2):
+            cosine = normal[known] @ facing
+            share = np.where(cosine < ALIKE, 0, weight[known] * np.exp(-2 * apart**2) * cosine)
+            if share.sum() > 0:
+                middle = share @ xyz[known] / share.sum()
+                facing = share @ normal[known] / np.linalg.norm(share @ normal[known])
+        np.testing.assert_allclose(turned[i], facing, atol=1e-12)
+        np.testing.assert_allclose(moved[i], xyz[i] - (xyz[i] - middle) @ facing * facing)
