@@ -198,7 +198,7 @@ def _tiff(labels: LabelMap) -> bytes:
     from PIL import Image
 
     data = BytesIO()  # libtiff takes only names that are UTF-8
-    Image.fromarray(labels).save(data, "TIFF", compression="tiff_lzw")
+    Image.fromarray(labels).save(data, "TIFF", compression="tiff_adobe_deflate")
     return data.getvalue()
 
 
