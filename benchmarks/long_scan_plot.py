@@ -90,7 +90,7 @@ def draw(runs: list[dict[str, Any]], path: Path) -> None:
     """Draw processor milliseconds per view, and megabytes, of each stage and in total."""
     canvas = Image.new("RGB", (SCALE * SIZE[0], SCALE * SIZE[1]), "white")
     pen = ImageDraw.Draw(canvas)
-    stages = [name for name in runs[0]["stages"] if name != "read"]
+    stages = [name for name in runs[0]["stages"] if name not in ("read", "correct")]
     ticks = [run["views"] for run in runs]
     what = (
         ("processor ms per view", "cpu_seconds", lambda run, value: 1000 * value / run["views"],

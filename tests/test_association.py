@@ -312,13 +312,28 @@ def test_counts_over_blocks_of_views_are_those_over_all_views(monkeypatch):
     np.testing.assert_array_equal(at_once[0].mask_size, in_blocks[0].mask_size)
     np.testing.assert_array_equal(at_once[1], in_blocks[1])
     np.testing.assert_array_equal(kept, confirmed(seen, cluster, 0.0, 0))
-    # And what `cover` counts, counted one by one.
+    # And both counted one by one.
     whole = seen.whole()
+    agree, total, under = np.zeros(len(a)), np.zeros(len(a)), np.zeros((4, len(seen.mask_view)))
     for view in range(seen.views):
+        here = whole.view == view
+        of_anchor = np.full(60, -2)  # not seen
+        of_anchor[whole.anchor[here]] = whole.region[here]
+        one, other = of_anchor[a], of_anchor[b]
+        visible, labelled = (one > -2) & (other > -2), (one >= 0) & (other >= 0)
+        agree += labelled & (one == other)
+        total += np.where(labelled, 1, 0.5 * (visible & ((one >= 0) | (other >= 0))))
+        for anchor in np.flatnonzero((of_anchor >= 0) & (cluster >= 0)):
+            under[cluster[anchor], of_anchor[anchor]] += 1
         of = cluster[whole.anchor[whole.view == view]]
         np.testing.assert_array_equal(
             at_once[0].visible[:, view], np.bincount(of[of >= 0], minlength=4)
         )
+    np.testing.assert_array_equal(at_once[1], (agree, total))
+    np.testing.assert_array_equal(at_once[0].under.toarray(), under)
+    known = whole.region[whole.region >= 0]
+    sizes = np.bincount(known, minlength=len(seen.mask_view))
+    np.testing.assert_array_equal(at_once[0].mask_size, sizes)
 
 
 def random_observations(

@@ -84,6 +84,25 @@ def test_pictures_may_be_loaded_in_any_order_and_twice():
         assert [int(scene.views[i].image()[0, 0, 0]) for i in (3, 0, 0, 2, 1)] == [3, 0, 0, 2, 1]
 
 
+def test_threads_may_ask_a_little_out_of_order_and_no_picture_is_decoded_twice():
+    loaded: list[int] = []
+    asked = [1, 0, 3, 2, 5, 6, 8, 7]
+    with pictures_ahead(scene_of(9, loaded)) as scene:
+        assert [int(scene.views[index].image()[0, 0, 0]) for index in asked] == asked
+    assert sorted(each for each in loaded if each != 4) == sorted(asked)
+
+
+def test_pictures_are_decoded_ahead_again_from_the_start():
+    loaded: list[int] = []
+    with pictures_ahead(scene_of(20, loaded)) as scene:
+        for index in (*range(5, 20), 5):
+            scene.views[index].image()
+        deadline = time.monotonic() + 5
+        while loaded.count(6) < 2 and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert loaded.count(6) == 2
+
+
 def test_pictures_may_be_loaded_by_several_threads_at_once():
     with pictures_ahead(scene_of(40, [])) as scene:
         views = [view for index, view in enumerate(scene.views) if index != 4]

@@ -5,7 +5,7 @@ import numpy as np
 from lift3d.scene import Camera, Prompt, View
 from lift3d.scene.prefetch import prefetch
 from lift3d.segmentation.dissimilarity import Picture, pixel_edges
-from lift3d.segmentation.regions import RegionsConfig
+from lift3d.segmentation.regions import Regions, RegionsConfig
 
 WIDTH, HEIGHT = 160, 120
 
@@ -161,6 +161,18 @@ def test_views_segmented_in_threads_have_the_masks_of_one_after_the_other():
     expected = [segmenter.segment(each).stack for each in views]
     for stack, masks in zip(expected, prefetch(views, segmenter.segment, threads=3), strict=True):
         np.testing.assert_array_equal(masks.stack, stack)
+
+
+def test_the_tree_of_a_view_is_its_own_where_another_thread_keeps_another():
+    class Raced(Regions):
+        def __setattr__(self, name, value):
+            super().__setattr__(name, value)
+            if name == "_cached" and value is not None:
+                super().__setattr__(name, (None, None))  # as another thread may at once
+
+    one = view(plain())
+    expected = RegionsConfig().build().segment(one).stack
+    np.testing.assert_array_equal(Raced(RegionsConfig()).segment(one).stack, expected)
 
 
 def test_depth_is_seen_through_the_views_own_lens():

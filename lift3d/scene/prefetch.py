@@ -86,17 +86,22 @@ class _Decoded:
         self._loaders = [view.load_image for view in scene.views]
         self._pool = pool
         self._waiting: dict[int, Future[Image]] = {}
+        self._next = 0
+        """The first view that was not submitted."""
         self._lock = Lock()
 
     def image(self, index: int) -> Image:
         """The picture of view `index`; decoded pictures of much earlier views are dropped."""
         with self._lock:
-            # Up to `THREADS` views are asked for at the same time.
+            # Several threads ask for up to `THREADS` views, not always in order.
+            if index + AHEAD + THREADS < self._next:
+                self._next = index + 1  # from the start again
             waiting = {at: each for at, each in self._waiting.items() if at > index - THREADS}
             own = waiting.pop(index, None)
-            for later in range(index + 1, min(index + 1 + AHEAD, len(self._loaders))):
-                if later not in waiting:
-                    waiting[later] = self._pool.submit(self._loaders[later])
+            last = min(index + AHEAD, len(self._loaders) - 1)
+            for later in range(max(index + 1, self._next), last + 1):
+                waiting[later] = self._pool.submit(self._loaders[later])
+                self._next = later + 1
             self._waiting = waiting
         return self._loaders[index]() if own is None else own.result()
 

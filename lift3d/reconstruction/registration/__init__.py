@@ -239,7 +239,8 @@ def _fitted(seen: Observations, images: Sequence[np.ndarray]) -> Registration:
     widths = [each for each in WIDTHS if each <= seen.width] or [seen.width]
     maps = None
     for level, width in enumerate(widths):
-        maps = np.stack([contrast(image, width) for image in images])
+        of_width = partial(contrast, width=width)
+        maps = np.stack(list(prefetch(images, of_width, threads=THREADS)))
         if level == 0:
             starts = [solved(half, maps, *start, 10) for start in _starts(seen)]
             theta = min(starts, key=lambda found: found[1])[0]
