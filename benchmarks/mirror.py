@@ -1,18 +1,25 @@
-"""One click on equal things side by side and on a mirror, in pictures.
+"""One click on equal things side by side, on a mirror and behind glass, in pictures.
 
-    python benchmarks/mirror.py --out out/mirror            # depth of what the mirror shows
-    python benchmarks/mirror.py --out out/mirror --holes    # no depth in the mirror
+    python benchmarks/mirror.py --out out/mirror                  # depth of what the mirror shows
+    python benchmarks/mirror.py --out out/mirror --depth holes    # no depth in the mirror
+    python benchmarks/mirror.py --out out/glass --depth glass     # or behind, mixed
 
 A made room: two equal chairs, two equal boxes that touch, a red box before a mirror in the wall.
-What a mirror shows is a room behind the wall, so it is built there. Without weights; each thing by
-one click at its middle, and by its true mask, in one view. Prints the mean IoU of the views that
-show it; `OUT/clicks.png` and `OUT/masks.png` have three views of each answer, the prompted first.
+What a mirror shows is a room behind the wall, so it is built there. With `glass`, `behind` and
+`mixed` there is no mirror, and a pane of glass stands before the red box: a sensor measures the
+pane, or what is behind it, or in each view some patches of the one and of the other (40 % each)
+and nothing in the rest. Behind glass a thing keeps its pixels in the truth; the pane is no object.
+
+Without weights; each thing by one click at its middle, and by its true mask, in one view. Prints
+the mean IoU of the views that show it; `OUT/clicks.png` and `OUT/masks.png` have three views of
+each answer, the prompted first.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -29,10 +36,34 @@ from lift3d.datasets.synthetic.trajectory import look_at
 from lift3d.datasets.synthetic.world import GRAIN, STRIPES, Builder, Material, SceneObject, place
 from lift3d.scene import Camera, Prompt, Scene, View
 
-WALL, HALF, LOW, HIGH = 2.0, 0.6, 0.7, 1.7
-"""Where the wall is (y), and the mirror in it: half its width (x), its ends (z), metres."""
+
+
+@dataclass(frozen=True)
+class Pane:
+    """An upright rectangle across the room, metres."""
+
+    y: float
+    half: float
+    """Half of its width; its middle has x = 0."""
+    low: float
+    high: float
+
+    def crossed(self, camera: Camera, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels whose ray goes through it before it hits anything, and its depth there."""
+        column, row = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
+        pixels = np.stack([column, row, np.ones_like(row)], -1)
+        rays = pixels @ np.linalg.inv(camera.K).T @ camera.pose[:3, :3].T
+        far = (self.y - camera.pose[1, 3]) / rays[..., 1]
+        x, _, z = np.moveaxis(camera.pose[:3, 3] + far[..., None] * rays, -1, 0)
+        inside = (abs(x) < self.half) & (z > self.low) & (z < self.high)
+        return (far > 0) & inside & (depth > far - 0.001), far
+
+
+WALL = 2.0
+"""y of the wall at the back."""
+MIRROR, GLASS = Pane(WALL, 0.6, 0.7, 1.7), Pane(0.85, 0.45, 0.0, 1.0)
 THINGS = {3: "left chair", 4: "right chair", 5: "left box", 6: "right box", 7: "red box"}
-MIRROR = 100
+MIRROR_ID = 100
 VIEWS, ASKED, SHOWN = 14, "06", ("06", "02", "10")
 
 
@@ -61,24 +92,26 @@ def walls(floor: SceneObject, wall: SceneObject, middle: float, back: float) -> 
         wall.add(box(0.02, 4.5, 2.5), white, place(x, middle))
 
 
-def room() -> Caster:
+def room(mirror: bool) -> Caster:
     """The room, and behind its wall what the mirror shows."""
     build = Builder(np.random.default_rng(0))
     floor, wall = (build.add_object(each, place(0, 0)) for each in ("floor", "wall"))
     walls(floor, wall, -0.25, -2.5)
     white = Material((0.8, 0.78, 0.72))
-    side = 3 - HALF
-    for x, width, z, height in (
-        (-HALF - side / 2, side, 0, 2.5),
-        (HALF + side / 2, side, 0, 2.5),
-        (0, 2 * HALF, 0, LOW),
-        (0, 2 * HALF, HIGH, 2.5 - HIGH),
-    ):
+    side = 3 - MIRROR.half
+    around = (
+        (-MIRROR.half - side / 2, side, 0, 2.5),
+        (MIRROR.half + side / 2, side, 0, 2.5),
+        (0, 2 * MIRROR.half, 0, MIRROR.low),
+        (0, 2 * MIRROR.half, MIRROR.high, 2.5 - MIRROR.high),
+    )
+    for x, width, z, height in around if mirror else ((0, 6, 0, 2.5),):
         wall.add(box(width, 0.02, height), white, place(x, WALL + 0.01, z))
     furniture(build, reflected=False)
-    floor, wall = (build.add_object(each, place(0, 0)) for each in ("floor", "wall"))
-    walls(floor, wall, 4.25, 6.5)
-    furniture(build, reflected=True)
+    if mirror:
+        floor, wall = (build.add_object(each, place(0, 0)) for each in ("floor", "wall"))
+        walls(floor, wall, 4.25, 6.5)
+        furniture(build, reflected=True)
     return Caster(build.world(), np.array([0, 0, 2.2], np.float32))
 
 
@@ -96,35 +129,40 @@ def cameras() -> list[Camera]:
     return found
 
 
-def in_mirror(camera: Camera, depth: np.ndarray) -> np.ndarray:
-    """Pixels whose ray goes through the mirror before it hits anything."""
-    column, row = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
-    pixels = np.stack([column, row, np.ones_like(row)], -1)
-    rays = pixels @ np.linalg.inv(camera.K).T @ camera.pose[:3, :3].T
-    far = (WALL - camera.pose[1, 3]) / rays[..., 1]
-    x, _, z = np.moveaxis(camera.pose[:3, 3] + far[..., None] * rays, -1, 0)
-    return (far > 0) & (abs(x) < HALF) & (z > LOW) & (z < HIGH) & (depth > far - 0.001)
+def patches(shape: tuple[int, int], seed: int) -> np.ndarray:
+    """Smooth random numbers, each share of the pixels as often: 0 to 1."""
+    coarse = np.random.default_rng(seed).random((12, 16)).astype(np.float32)
+    smooth = cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_CUBIC).ravel()
+    return (smooth.argsort().argsort() / smooth.size).reshape(shape)
 
 
-def case(holes: bool) -> tuple[Case, dict[str, np.ndarray]]:
+def case(kind: str) -> tuple[Case, dict[str, np.ndarray]]:
     """The scene with its truth, ready to be clicked, and its pictures."""
-    caster, views, maps, pictures = room(), [], {}, {}
+    mirror = kind in ("mirror", "holes")
+    caster, views, maps, pictures = room(mirror), [], {}, {}
     for number, camera in enumerate(cameras()):
         exact, name = caster.render(camera), f"{number:02d}"
         depth = measured(exact, np.random.default_rng(100 + number))
-        mirror = in_mirror(camera, exact.depth)
-        if holes:
-            depth[mirror] = 0
+        pane, away = (MIRROR if mirror else GLASS).crossed(camera, exact.depth)
+        if kind == "holes":
+            depth[pane] = 0
+        elif kind == "glass":
+            depth[pane] = away[pane]
+        elif kind == "mixed":
+            patch = patches(depth.shape, 200 + number)
+            on, none = pane & (patch < 0.4), pane & (patch > 0.8)
+            depth[on], depth[none] = away[on], 0
         pictures[name] = photo(exact, np.random.default_rng(number), True)
-        maps[name] = np.where(mirror, MIRROR, exact.instances)
+        maps[name] = np.where(pane, MIRROR_ID, exact.instances) if mirror else exact.instances
         image, measure = partial(np.copy, pictures[name]), partial(np.copy, depth)
         views.append(View(name, camera, image, load_depth=measure))
+    named = {**THINGS, MIRROR_ID: "mirror"} if mirror else THINGS
     truth = {
         name: {view: labels == number for view, labels in maps.items()}
-        for number, name in {**THINGS, MIRROR: "mirror"}.items()
+        for number, name in named.items()
     }
-    scene = Scene("mirror", tuple(views), metric=True, source="a room with a mirror")
-    return prepared("mirror", scene, lambda: truth), pictures
+    scene = Scene(kind, tuple(views), metric=True, source="a room with a pane")
+    return prepared(kind, scene, lambda: truth), pictures
 
 
 def asked(own: Case, prompt: Prompt) -> dict[str, np.ndarray]:
@@ -135,10 +173,12 @@ def asked(own: Case, prompt: Prompt) -> dict[str, np.ndarray]:
 def main(given: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--holes", action="store_true", help="no depth in the mirror")
+    parser.add_argument(
+        "--depth", choices=("mirror", "holes", "glass", "behind", "mixed"), default="mirror"
+    )
     options = parser.parse_args(given)
     options.out.mkdir(parents=True, exist_ok=True)
-    own, pictures = case(options.holes)
+    own, pictures = case(options.depth)
     one, two = np.array([True]), np.array([True, False])
     middle = {name: centre(truth[ASKED]) for name, truth in own.truth.items()}
     pair = np.stack([middle["left box"], middle["right box"]])

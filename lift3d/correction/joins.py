@@ -30,6 +30,8 @@ class JoinTree:
         self.parent = np.full(leaves + len(joins), -1, np.int64)
         self.parent[joins] = np.arange(leaves, leaves + len(joins))[:, None]
         self._own = surface.node
+        self.leaves = leaves
+        """Number of superpoints: the first nodes."""
         size = np.ones(len(self.parent), np.int64)
         for node, (one, other) in enumerate(joins.tolist(), start=leaves):
             size[node] = size[one] + size[other]

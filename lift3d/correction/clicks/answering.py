@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
 from lift3d.correction.clicks.asking import ask, first_mask
+from lift3d.correction.clicks.choosing import meant
 from lift3d.correction.clicks.cutting import cut_out
 from lift3d.correction.clicks.evidence import ASKED, PROMPTED, Evidence
 from lift3d.correction.clicks.gaps import patch
@@ -223,7 +224,12 @@ def told(
             masks[name] = mask
             seen = place.seen(name).points if config.visible else everything(place, name)
             evidence.add(seen, mask, PROMPTED)
-    evidence.positive, evidence.negative = pointed(place, clicks, bool(masks))
+    if masks:
+        evidence.positive, evidence.negative = pointed(place, clicks)
+    else:
+        found = meant(place, clicks)
+        evidence.positive, evidence.negative = found.positive, found.negative
+        evidence.meant = found.pieces
     return evidence, masks
 
 
@@ -250,6 +256,7 @@ def compete(evidence: Sequence[Evidence]) -> None:
             if other != number:
                 own.looked += inside[other]
                 own.negative += clicks[other]
+                own.rivals += clicks[other]
 
 
 def _solved(

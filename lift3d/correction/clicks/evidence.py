@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int32, Int64
@@ -28,6 +28,10 @@ class Evidence:
     """Clicked points that are not on it."""
     favoured: Bool[np.ndarray, " superpoints"] | None = None
     """Superpoints that fill a box."""
+    meant: Bool[np.ndarray, " superpoints"] | None = None
+    """Superpoints that clicks without a mask mean."""
+    rivals: list[int] = field(default_factory=list)
+    """Clicked points on other objects; they are among the negative ones too."""
 
     @staticmethod
     def none(count: int) -> Evidence:

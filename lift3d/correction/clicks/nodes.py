@@ -71,30 +71,34 @@ def coming_along(
     return shown | more[object_of] | (joined[:leaves] >= LIKELY)
 
 
-def clicked(
+def objects_of(
     tree: JoinTree,
-    positive: list[int],
-    negative: list[int],
+    points: list[int],
     object_of: Int32[np.ndarray, " superpoints"],
     label: Int32[np.ndarray, " points"] | None = None,
-) -> tuple[Bool[np.ndarray, " superpoints"], Bool[np.ndarray, " superpoints"]]:
-    """Superpoints of the objects of positive clicks, and of those of negative clicks.
-
-    The object of a click is that of its point, else the node that the association chose. Of an
-    object with clicks of both kinds, the largest node with a negative click and no positive one is
-    taken away.
+) -> Bool[np.ndarray, " superpoints"]:
+    """Superpoints of the objects of some points in the run, else of the nodes that the association
+    chose.
     """
-    favoured, against = np.zeros(len(object_of), bool), np.zeros(len(object_of), bool)
-    for point in positive:
+    found = np.zeros(len(object_of), bool)
+    for point in points:
         if label is not None and label[point] > 0:
-            favoured |= object_of == label[point]
+            found |= object_of == label[point]
         elif tree.path(point):
             level, path = tree.level(point)
-            favoured |= tree.leaves_of(path[level])
+            found |= tree.leaves_of(path[level])
+    return found
+
+
+def taken_away(
+    tree: JoinTree, negative: list[int], positive: list[int]
+) -> Bool[np.ndarray, " superpoints"]:
+    """Superpoints of the largest nodes with a negative click and no positive one."""
+    found = np.zeros(tree.leaves, bool)
     for point in negative:
         try:
             level, path = tree.level(point, remove=positive)
         except InputError:  # noise, or one superpoint holds both
             continue
-        against |= tree.leaves_of(path[level])
-    return favoured & ~against, against
+        found |= tree.leaves_of(path[level])
+    return found

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int32
 
 from lift3d.correction.clicks.evidence import Evidence, sides
-from lift3d.correction.clicks.nodes import clicked, coming_along, explaining
+from lift3d.correction.clicks.nodes import coming_along, explaining, objects_of, taken_away
 from lift3d.correction.clicks.place import Place, edges_of
 from lift3d.correction.clicks.walker import walk
 
@@ -86,9 +86,13 @@ def _looked_up(
     outside: Float64[np.ndarray, " superpoints"],
 ) -> tuple[Bool[np.ndarray, " superpoints"], Bool[np.ndarray, " superpoints"], float]:
     """The superpoints that prompts mean by the tree, those that they exclude, and the IoU."""
-    favoured, against = clicked(
-        place.tree, evidence.positive, evidence.negative, place.object_of_piece, place.label
-    )
+    if evidence.meant is None:
+        favoured = objects_of(place.tree, evidence.positive, place.object_of_piece, place.label)
+        against = taken_away(place.tree, evidence.negative, evidence.positive)
+    else:
+        favoured = evidence.meant
+        against = taken_away(place.tree, evidence.rivals, evidence.positive)
+    favoured = favoured & ~against
     if evidence.favoured is not None:  # the nodes in a box, of which clicks choose
         favoured = favoured if favoured.any() else evidence.favoured & ~against
     elif inside.any() or outside.any():
