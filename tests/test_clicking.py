@@ -16,9 +16,9 @@ from lift3d.correction.clicks.asking import ask, coarse_prompt
 from lift3d.correction.clicks.evidence import Evidence, sides
 from lift3d.correction.clicks.gaps import by_colour, closed
 from lift3d.correction.clicks.nearest import Cells
-from lift3d.correction.clicks.nodes import clicked, coming_along, explaining
+from lift3d.correction.clicks.nodes import coming_along, explaining, objects_of, taken_away
 from lift3d.correction.clicks.place import Place
-from lift3d.correction.clicks.pointing import Click, point_at, pointed
+from lift3d.correction.clicks.pointing import Click, point_at
 from lift3d.correction.clicks.preparing import place_of
 from lift3d.correction.clicks.solving import ClickConfig
 from lift3d.correction.clicks.walker import walk
@@ -237,16 +237,15 @@ def test_a_mask_is_explained_by_few_nodes_and_their_unseen_parts_belong_to_it():
     assert members.tolist() == [True, False, True, True]
 
 
-def test_clicks_mean_the_objects_of_their_points_less_those_of_negative_clicks():
+def test_points_mean_their_objects_and_a_contrary_one_the_largest_node_without_them():
     tree, surface = tree_of_four()
-    favoured, against = clicked(tree, [0], [], surface.object)
-    assert (favoured.tolist(), against.any()) == ([True, True, False, False], False)
-    favoured, against = clicked(tree, [0], [1], surface.object)
-    assert favoured.tolist() == [True, False, False, False]
-    assert against.tolist() == [False, True, False, False]
+    assert objects_of(tree, [0], surface.object).tolist() == [True, True, False, False]
+    assert taken_away(tree, [1], [0]).tolist() == [False, True, False, False]
+    assert taken_away(tree, [2], [0]).tolist() == [False, False, True, True]
+    assert not taken_away(tree, [0], [0]).any()
     label = np.int32([7, 7, 7, 0])  # a person has joined 2 to the first object
     object_of = np.int32([7, 7, 7, 0])
-    assert clicked(tree, [0], [], object_of, label)[0].tolist() == [True, True, True, False]
+    assert objects_of(tree, [0], object_of, label).tolist() == [True, True, True, False]
 
 
 def test_a_superpoint_that_a_mask_cuts_is_divided():
@@ -474,20 +473,3 @@ def test_a_correction_where_nothing_was_measured_does_not_move_the_points(wall):
     assert (kept != less).sum() <= 200
     alone = Prompt(hole[None], np.array([True]))
     assert told(place, {"view000": alone}, None, ClickConfig())[0].positive
-
-
-def test_a_correction_at_the_edge_of_what_is_meant_does_not_take_what_is_beside_it(wall):
-    _, place = wall
-    truth = place.views["view000"].instances()
-    column = int(np.flatnonzero(truth[45] == 5)[-1])
-    centre, edge, beside = ((x, 45.0) for x in (50.0, column + 2.0, column + 12.0))
-
-    def points(*clicks):
-        told = [Click("view000", np.array(xy), on) for xy, on in clicks]
-        return tuple(len(each) for each in pointed(place, told, False))
-
-    assert points((centre, True), (edge, True)) == (1, 0)
-    assert points((centre, True), (beside, True)) == (2, 0)
-    assert points((edge, True)) == (1, 0)
-    assert points((centre, True), ((column - 1.0, 45.0), False)) == (1, 0)
-    assert points((centre, True), (beside, False)) == (1, 1)

@@ -21,8 +21,12 @@ from lift3d.correction.clicks.place import Place
 from lift3d.correction.clicks.pointing import Click, measured_at, point_at
 
 FITS = 0.3
-"""Least fit of a node. Chosen by 4 clicks on room 2, shelf and kitchen: IoU after 3 clicks 0.717;
-with 0.2 after 3 and 4 clicks 0.003 more and 0.023 less."""
+"""Least fit of a node."""
+AWAY, FITS_AWAY = 0.03, 0.1
+"""The same for what is missing this share of the width, or more, away from what is meant: such a
+click is on no border. All of 367 corrections in rooms 0 and 2, kitchen and shelf: the IoU changed
+by +0.057 in the mean of scenes; without this rule +0.053; with 0.3 for all +0.051, with 0.2 +0.049.
+"""
 LEEWAY = 0.05
 """Added to how much in the middle the first click is, before and after."""
 
@@ -60,7 +64,7 @@ class Meant:
         if self.pieces[own] == click.positive:
             told.append(point)
             return
-        change = self._best(click, point)
+        change = self._best(click, point, FITS_AWAY if self._away(click) else FITS)
         if change is not None:
             self.pieces[change] = click.positive
             told.append(point)
@@ -88,14 +92,16 @@ class Meant:
         place = self.place
         return objects_of(place.tree, [point], place.object_of_piece, place.label)
 
-    def _best(self, click: Click, point: int) -> Bool[np.ndarray, " superpoints"] | None:
+    def _best(
+        self, click: Click, point: int, least: float
+    ) -> Bool[np.ndarray, " superpoints"] | None:
         """The superpoints that a correction adds or takes away; None where none fit."""
         place, contrary = self.place, list(self._contrary(click))
         nodes = [place.tree.leaves_of(node) for node in place.tree.path(point)]
         if place.label is not None and place.label[point] > 0:
             nodes.append(self._object(point))
         before = None if self.first is None else self._middle(self.first, self.pieces)
-        best, most = None, FITS
+        best, most = None, least
         for leaves in nodes:
             if (self.pieces[contrary] != click.positive)[leaves[contrary]].any():
                 continue  # another click says that some of it is right
@@ -110,20 +116,30 @@ class Meant:
                 best, most = change, fit
         return best
 
+    def _away(self, click: Click) -> bool:
+        """Whether a click on something that is missing is well away from what is meant."""
+        import cv2
+
+        shown = self._shown(click.view)
+        if shown is None or not click.positive:
+            return False
+        free = ~np.append(self._of(self.pieces), False)[shown]
+        away = cv2.distanceTransform(free.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        return bool(away[click.pixel] >= AWAY * free.shape[1])
+
     def _middle(self, click: Click, pieces: Bool[np.ndarray, " superpoints"]) -> float:
         shown = self._shown(click.view)
         if shown is None:
             return 1.0
-        return middle(self._of(pieces)[shown], click.pixel)
+        return middle(np.append(self._of(pieces), False)[shown], click.pixel)
 
     def _shows(self, view: str, pieces: Bool[np.ndarray, " superpoints"]) -> float:
         """How many points of some pieces a view sees, relative to the view that sees most."""
-        count = self.place.sees(self._of(pieces)[:-1])
+        count = self.place.sees(self._of(pieces))
         return count[view] / max(*count.values(), 1)
 
-    def _of(self, pieces: Bool[np.ndarray, " superpoints"]) -> Bool[np.ndarray, " points+1"]:
-        """Whether each point is in some pieces; the last is none."""
-        return np.append(np.append(pieces, False)[self.place.surface.superpoint], False)
+    def _of(self, pieces: Bool[np.ndarray, " superpoints"]) -> Bool[np.ndarray, " points"]:
+        return np.append(pieces, False)[self.place.surface.superpoint]
 
     def _shown(self, view: str) -> Int32[np.ndarray, "height width"] | None:
         """The point of each pixel, of those in superpoints; -1 where superpixels fill the view.

@@ -1,0 +1,134 @@
+"""Which superpoints clicks mean: nested nodes, chosen by how a person corrects."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from walls import wall_scene
+
+from lift3d.association.surface import Surface
+from lift3d.correction.clicks.answering import answer
+from lift3d.correction.clicks.choosing import meant, middle
+from lift3d.correction.clicks.place import Place
+from lift3d.correction.clicks.pointing import Click
+from lift3d.reconstruction.fusion import BACKENDS
+from lift3d.scene import Prompt
+
+COLUMNS = [0, 40, 60, 100]
+"""Left ends of four upright strips of the wall, in pixels of the first view."""
+SHIFTS = [0, 10, 20]
+
+
+@pytest.fixture(scope="module")
+def strips():
+    """A wall in four strips, ((0, 1), (2, 3)); the association took (0, 1) and (2, 3)."""
+    scene = wall_scene([(left, 0, 160, number) for number, left in enumerate(COLUMNS)], SHIFTS)
+    points = BACKENDS["voxel"](voxel=0.02).build().fuse(scene)
+    column = points.xyz[:, 0] / 0.02 + 79.5
+    strip = np.searchsorted(COLUMNS, column + 0.5, side="right") - 1
+    surface = Surface(
+        np.maximum(strip, 0).astype(np.int32), np.array([[0, 1], [1, 2], [2, 3]], np.int32),
+        np.array([0.9, 0.2, 0.8], np.float32), np.array([[0, 1], [2, 3], [4, 5]], np.int32),
+        np.array([0.9, 0.8, 0.2], np.float32), np.array([4, 4, 5, 5], np.int32),
+        np.array([1, 1, 2, 2], np.int32),
+    )  # fmt: skip
+    return Place(points, surface, {view.name: view for view in scene.views})
+
+
+def click(x, positive=True, view="view000", y=60.0):
+    return Click(view, np.array([float(x), y]), positive)
+
+
+def pieces(place, *clicks):
+    return meant(place, clicks).pieces.tolist()
+
+
+def test_a_correction_takes_the_node_that_it_is_the_middle_of(strips):
+    assert pieces(strips, click(30)) == [True, True, False, False]
+    # 60 to 99 is strip 2, 60 to 159 strips 2 and 3.
+    assert pieces(strips, click(30), click(80)) == [True, True, True, False]
+    assert pieces(strips, click(30), click(109)) == [True, True, True, True]
+    assert pieces(strips, click(30), click(50, False)) == [True, False, False, False]
+    assert pieces(strips, click(30), click(20, False), click(50)) == [True, True, False, False]
+
+
+def test_a_correction_at_the_edge_of_all_nodes_says_nothing_of_the_points(strips):
+    found = meant(strips, [click(30), click(61)])
+    assert found.pieces.tolist() == [True, True, False, False]
+    assert found.positive == meant(strips, [click(30)]).positive
+    assert pieces(strips, click(30), click(59, False)) == [True, True, False, False]
+
+
+def test_a_correction_keeps_the_first_click_in_the_middle(strips):
+    """Strip 0 is 40 wide, and the middle of it is at its border when much is added beside."""
+    assert pieces(strips, click(50), click(80)) == [True, True, True, False]
+    one = replace(strips.surface, node=np.array([0, 1, 2, 3], np.int32))
+    apart = Place(strips.points, one, strips.views)
+    assert pieces(apart, click(4)) == [True, False, False, False]
+    assert pieces(apart, click(20), click(110)) != pieces(apart, click(50), click(110))
+
+
+def test_what_is_missing_needs_less_where_it_is_no_border(strips):
+    # Both are near the rim of their strips.
+    assert pieces(strips, click(30), click(62)) == [True, True, False, False]
+    assert pieces(strips, click(30), click(155)) == [True, True, False, True]
+
+
+def test_a_correction_is_made_where_what_is_wrong_shows(strips):
+    """Another view sees all of strip 3, of which the clicked one has only a rim."""
+    scene = wall_scene([(left, 0, 160, number) for number, left in enumerate(COLUMNS)], [-50, 40])
+    one, other = (view.name for view in scene.views)
+    whole = replace(strips.surface, node=np.full(4, 6, np.int32))
+    place = Place(strips.points, whole, {view.name: view for view in scene.views})
+    counted = place.sees(whole.superpoint == 3)
+    assert counted[one] < 0.3 * counted[other]
+    told = click(120, view=one), click(155, False, view=one)
+    assert pieces(place, *told) == [True] * 4
+    alone = Place(strips.points, whole, {one: place.views[one]})
+    assert pieces(alone, *told) == [True, True, True, False]
+
+
+def test_other_clicks_are_not_contradicted(strips):
+    # The middle of strips 2 and 3 together.
+    assert pieces(strips, click(30), click(109)) == [True] * 4
+    told = click(30), click(80, False), click(109)
+    assert pieces(strips, *told) == [True, True, False, True]
+    assert pieces(strips, click(30), click(20, False)) == [True, True, False, False]
+
+
+def test_a_first_click_without_a_measurement_or_a_superpoint_still_means_the_object(strips):
+    scene = strips.views["view000"]
+    depth = scene.depth().copy()
+    depth[50:70, 20:40] = 0
+    holed = {**strips.views, "view000": replace(scene, load_depth=lambda: depth)}
+    place = Place(strips.points, strips.surface, holed)
+    both = meant(place, [click(30), click(80)])
+    assert both.pieces.tolist() == [True, True, True, False]
+    assert len(both.positive) == 2
+    noise = strips.surface.superpoint.copy()
+    near = place.seen("view001" if "view001" in holed else "view010").nearest[55:66, 45:56]
+    noise[near[near >= 0]] = -1
+    loose = Place(strips.points, replace(strips.surface, superpoint=noise), strips.views)
+    assert pieces(loose, click(50, view="view010")) == [True, True, False, False]
+
+
+def test_the_middle_of_a_region_is_far_from_its_border():
+    region = np.zeros((30, 60), bool)
+    region[5:26, 5:26] = region[10:13, 40:43] = True
+    assert middle(region, (15, 15)) == 1
+    assert middle(region, (15, 5)) == pytest.approx(1 / 11, abs=0.01)
+    assert middle(region, (11, 41)) == 1  # of its own part
+    assert middle(region, (0, 0)) == 0
+
+
+def test_an_answer_follows_what_the_clicks_mean(strips):
+    def mask(*clicks):
+        xy = np.stack([each.xy for each in clicks])
+        prompt = Prompt(xy, np.array([each.positive for each in clicks]))
+        return answer(strips, [{"view000": prompt}]).in_view("view010")[0].mask
+
+    one, two, three = mask(click(30)), mask(click(30), click(80)), mask(click(30), click(61))
+    assert one[60, 5:45].all()
+    assert not one[60, 60:].any()
+    assert two[60, 5:85].all()
+    assert (one != three).mean() < 0.05
