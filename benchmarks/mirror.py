@@ -37,7 +37,6 @@ from lift3d.datasets.synthetic.world import GRAIN, STRIPES, Builder, Material, S
 from lift3d.scene import Camera, Prompt, Scene, View
 
 
-
 @dataclass(frozen=True)
 class Pane:
     """An upright rectangle across the room, metres."""

@@ -132,3 +132,17 @@ def test_an_answer_follows_what_the_clicks_mean(strips):
     assert not one[60, 60:].any()
     assert two[60, 5:85].all()
     assert (one != three).mean() < 0.05
+
+
+def test_clicks_in_a_view_without_depth_mean_the_objects_of_their_points(strips):
+    bare = replace(strips.views["view010"], load_depth=None)
+    few = np.arange(0, len(strips.points), 7)
+    surface = replace(strips.surface, superpoint=strips.surface.superpoint[few])
+    place = Place(strips.points.take(few), surface, {**strips.views, "view010": bare})
+    assert place.seen("view010").nearest is None
+    first, more = click(20, view="view010"), click(80, view="view010")
+    assert pieces(place, first) == [True, True, False, False]
+    assert pieces(place, first, more) == [True] * 4
+    found = meant(place, [first, replace(more, positive=False)])
+    assert found.pieces.tolist() == [True, True, False, False]
+    assert len(found.negative) == 1

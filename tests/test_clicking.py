@@ -18,7 +18,7 @@ from lift3d.correction.clicks.gaps import by_colour, closed
 from lift3d.correction.clicks.nearest import Cells
 from lift3d.correction.clicks.nodes import coming_along, explaining, objects_of, taken_away
 from lift3d.correction.clicks.place import Place
-from lift3d.correction.clicks.pointing import Click, point_at
+from lift3d.correction.clicks.pointing import point_at
 from lift3d.correction.clicks.preparing import place_of
 from lift3d.correction.clicks.solving import ClickConfig
 from lift3d.correction.clicks.walker import walk

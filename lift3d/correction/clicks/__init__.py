@@ -3,7 +3,8 @@
 Three ways, used together (`answering.py`):
 
 * **look up** (`nodes.py`): the nodes of the tree of joins that explain the prompted mask best, or
-  that hold the clicked points. They also say what is true of surfaces that no prompted view sees.
+  that clicks mean (`choosing.py`). They also say what is true of surfaces that no prompted view
+  sees.
 * **carry** (`evidence.py`): a mask is lifted to the points that its view really sees; what the view
   sees outside of the mask is known not to be the object. A promptable segmenter is then asked in
   the other views, its answers are checked against what is known, and vote (`asking.py`).

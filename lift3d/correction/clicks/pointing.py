@@ -10,6 +10,7 @@ from jaxtyping import Float64
 
 from lift3d.correction.clicks.place import Place, Seen
 
+
 @dataclass(frozen=True, eq=False)
 class Click:
     """A click in a view."""
