@@ -11,15 +11,15 @@ into the views, FOLDER/SCAN/instance/VIEW.png), `nvos:SCENE` (`--nvos ROOT` in N
 Protocols, printed with every number:
 
 * `one-click`: the first prompt is in the first view that shows at least 1 % of its pixels of the
-  object (`--first largest`: in the one that shows most of it), at the pixel farthest from the edge
-  of its true mask; each further one at the centre of the largest error of the view with the
-  smallest IoU. IoU is the mean over the views that show the object with at least 0.1 % of their
-  pixels, without the first prompted one; absent views count in `false`: the share of them with a
-  mask of more than 0.1 %. Objects are averaged in a scene. Pixels of `hololens` and `livingroom`
-  without truth do not count; the masks that are given have no such gaps, as nobody draws them:
-  pixels up to 1/64 of the width from known ones have the label of the nearest. With `perfect` each
-  prompted view gives
-  its true mask, and is not scored; with `regions` a segmenter without weights answers there and is
+  object (`--first largest`: in the one that shows most of it; `middle`: in the middle one of those
+  with 1 %), at the pixel farthest from the edge of its true mask; each further one at the centre of
+  the largest error of the view with the smallest IoU (`--where random`: at any pixel of both). IoU
+  is the mean over the views that show the object with at least 0.1 % of their pixels, without the
+  first prompted one; absent views count in `false`: the share of them with a mask of more than 0.1
+  %. Objects are averaged in a scene. Pixels of `hololens` and `livingroom` without truth do not
+  count; the masks that are given have no such gaps, as nobody draws them: pixels up to 1/64 of the
+  width from known ones have the label of the nearest. With `perfect` each prompted view gives its
+  true mask, and is not scored; with `regions` a segmenter without weights answers there and is
   asked everywhere; with `clicks` there are only clicks; `random-sam` shows that a network runs.
 * `designs`: one perfect mask as in `one-click`, by parts: only what that view sees carried to the
   others; with the look-up; with the graph; with both, the default; and with a perfect segmenter,
@@ -239,16 +239,20 @@ def centre(mask: np.ndarray) -> np.ndarray:
     return inner_points(mask, 1)[0]
 
 
-LARGEST = False
+def clicked(mask: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
+    """The pixel of a click on a mask: its centre, or with `rng` any."""
+    return centre(mask) if rng is None else drawn(mask, 1, rng)[0]
+
+
+START = "first"
 
 
 def first_view(truth: Masks) -> str:
-    if LARGEST:
-        return max(truth, key=lambda each: truth[each].sum())
-    return next(
-        (name for name, m in truth.items() if m.sum() >= FIRST * m.size),
-        max(truth, key=lambda each: truth[each].sum()),
-    )
+    largest = max(truth, key=lambda each: truth[each].sum())
+    enough = [name for name, m in truth.items() if m.sum() >= FIRST * m.size]
+    if START == "largest" or not enough:
+        return largest
+    return enough[len(enough) // 2 if START == "middle" else 0]
 
 
 def iou(mask: np.ndarray, truth: np.ndarray) -> float:
@@ -256,9 +260,12 @@ def iou(mask: np.ndarray, truth: np.ndarray) -> float:
 
 
 def worst_error(
-    found: Masks, truth: Masks, skip: Sequence[str]
+    found: Masks,
+    truth: Masks,
+    skip: Sequence[str],
+    rng: np.random.Generator | None = None,
 ) -> tuple[str, np.ndarray | None, bool]:
-    """View, pixel and sign of the next click: the centre of the largest error; None without."""
+    """View, pixel and sign of the next click on the largest error; None without."""
     import cv2
 
     shown = [n for n in truth if truth[n].sum() >= SHOWN * truth[n].size and n not in skip]
@@ -274,7 +281,7 @@ def worst_error(
             largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
             if stats[largest, cv2.CC_STAT_AREA] > area:
                 best, area, sign = parts == largest, stats[largest, cv2.CC_STAT_AREA], positive
-    return view, None if best is None else centre(best), sign
+    return view, None if best is None else clicked(best, rng), sign
 
 
 def scored(found: Masks, truth: Masks, skip: Sequence[str]) -> dict[str, float]:
@@ -296,19 +303,26 @@ def scored(found: Masks, truth: Masks, skip: Sequence[str]) -> dict[str, float]:
 
 
 def one_click(
-    case: Case, truth: Masks, how: str, config: ClickConfig, clicks: int
+    case: Case,
+    truth: Masks,
+    how: str,
+    config: ClickConfig,
+    clicks: int,
+    rng: np.random.Generator | None = None,
 ) -> tuple[list[dict[str, float]], Answer]:
     """Scores after each prompt."""
     segmenter = {"regions": lambda: Regions(RegionsConfig()), "random-sam": random_sam}.get(
         how, lambda: None
     )()
     view = first_view(truth)
-    told: dict[str, tuple[list[np.ndarray], list[bool]]] = {view: ([centre(truth[view])], [True])}
+    told: dict[str, tuple[list[np.ndarray], list[bool]]] = {
+        view: ([clicked(truth[view], rng)], [True])
+    }
     rows = []
     for number in range(clicks):
         if number:
             skip = list(told) if how == "perfect" else ()
-            view, xy, positive = worst_error(found, truth, skip)
+            view, xy, positive = worst_error(found, truth, skip, rng)
             if xy is None:  # nothing is wrong
                 rows.append(rows[-1])
                 continue
@@ -491,9 +505,13 @@ def measure(case: Case, options: argparse.Namespace, config: ClickConfig) -> dic
     found: dict[str, Any] = {"objects": len(case.truth), "views": len(case.place.views)}
     found["prepare_s"] = round(case.seconds, 1)
     if "one-click" in options.protocol:
+        rngs = {
+            each: np.random.default_rng([0, number]) if options.where == "random" else None
+            for number, each in enumerate(case.truth)
+        }
         for how in options.how:
             runs = {
-                each: one_click(case, truth, how, config, options.clicks)[0]
+                each: one_click(case, truth, how, config, options.clicks, rngs[each])[0]
                 for each, truth in case.truth.items()
             }
             at = [n for n in (1, 3, 5) if n <= options.clicks]
@@ -554,7 +572,8 @@ def main(given: Sequence[str] | None = None) -> None:
     )  # fmt: skip
     parser.add_argument("--how", nargs="+", default=["perfect", "clicks", "regions"])
     parser.add_argument("--nvos", type=Path, help="folder in NVOS's layout")
-    parser.add_argument("--first", choices=("first", "largest"), default="first")
+    parser.add_argument("--first", choices=("first", "largest", "middle"), default="first")
+    parser.add_argument("--where", choices=("centre", "random"), default="centre")
     parser.add_argument("--clicks", type=int, default=5)
     parser.add_argument("--views", type=int, default=24)
     parser.add_argument("--points", type=int, nargs=2, default=[10, 10], help="positive, negative")
@@ -563,8 +582,8 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--graph", type=float, default=ClickConfig.graph)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(given)
-    global LARGEST
-    LARGEST = options.first == "largest"
+    global START
+    START = options.first
     config = ClickConfig(lookup=options.lookup, graph=options.graph)
     table = {}
     for case in cases(options):
