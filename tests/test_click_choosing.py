@@ -60,12 +60,11 @@ def test_a_correction_at_the_edge_of_all_nodes_says_nothing_of_the_points(strips
 
 
 def test_a_correction_keeps_the_first_click_in_the_middle(strips):
-    """Strip 0 is 40 wide, and the middle of it is at its border when much is added beside."""
-    assert pieces(strips, click(50), click(80)) == [True, True, True, False]
-    one = replace(strips.surface, node=np.array([0, 1, 2, 3], np.int32))
-    apart = Place(strips.points, one, strips.views)
-    assert pieces(apart, click(4)) == [True, False, False, False]
-    assert pieces(apart, click(20), click(110)) != pieces(apart, click(50), click(110))
+    """Strip 0 away, column 50 is 11 pixels from the border; column 100 is as far as any."""
+    whole = replace(strips.surface, node=np.full(4, 6, np.int32))
+    place = Place(strips.points, whole, strips.views)
+    assert pieces(place, click(50), click(20, False)) == [True] * 4
+    assert pieces(place, click(100), click(20, False)) == [False, True, True, True]
 
 
 def test_what_is_missing_needs_less_where_it_is_no_border(strips):
