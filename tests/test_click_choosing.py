@@ -104,6 +104,11 @@ def test_a_first_click_without_a_measurement_or_a_superpoint_still_means_the_obj
     both = meant(place, [click(30), click(80)])
     assert both.pieces.tolist() == [True, True, True, False]
     assert len(both.positive) == 2
+    assert pieces(place, click(50, y=20.0), click(30, False)) == [True, True, False, False]
+    depth[50:70, 70:90] = 0  # a further one without a measurement says nothing
+    assert pieces(Place(strips.points, strips.surface, holed), click(30), click(80)) == [
+        True, True, False, False,
+    ]  # fmt: skip
     noise = strips.surface.superpoint.copy()
     near = place.seen("view001" if "view001" in holed else "view010").nearest[55:66, 45:56]
     noise[near[near >= 0]] = -1
