@@ -81,6 +81,7 @@ def test_a_correction_is_made_where_what_is_wrong_shows(strips):
     place = Place(strips.points, whole, {view.name: view for view in scene.views})
     counted = place.sees(whole.superpoint == 3)
     assert counted[one] < 0.3 * counted[other]
+    assert place.pieces_seen[:, 3].tolist() == list(counted.values())
     told = click(120, view=one), click(155, False, view=one)
     assert pieces(place, *told) == [True] * 4
     alone = Place(strips.points, whole, {one: place.views[one]})

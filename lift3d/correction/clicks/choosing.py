@@ -27,6 +27,8 @@ AWAY, FITS_AWAY = 0.03, 0.1
 """The same for what is missing this share of the width, or more, away from what is meant: such a
 click is on no border. In 367 corrections in rooms 0 and 2, kitchen and shelf the IoU changes by
 +0.0545 in the mean of scenes, without this rule by +0.0512."""
+GROWN = 1.05
+"""A node is looked at if it changes more points than the last one by this factor."""
 LEEWAY = 0.05
 """Added to how much in the middle the first click is, before and after."""
 
@@ -43,6 +45,7 @@ class Meant:
     """Points of the clicks that say something of the points."""
     first: Click | None = None
     _points: dict[str, Int32[np.ndarray, "height width"] | None] = field(default_factory=dict)
+    _superpoint: dict[str, Int32[np.ndarray, "height width"]] = field(default_factory=dict)
 
     def add(self, click: Click) -> None:
         """One more click."""
@@ -97,18 +100,24 @@ class Meant:
     ) -> Bool[np.ndarray, " superpoints"] | None:
         """The superpoints that a correction adds or takes away; None where none fit."""
         place, contrary = self.place, list(self._contrary(click))
-        nodes = [place.tree.leaves_of(node) for node in place.tree.path(point)]
+        other = self.pieces != click.positive
+        sizes = place.tree.sums(place.sizes * other.astype(np.float64))
+        nodes, large = [], 0.0
+        for node in place.tree.path(point):
+            if sizes[node] > GROWN * large:
+                nodes.append(place.tree.leaves_of(node))
+                large = sizes[node]
         if place.label is not None and place.label[point] > 0:
             nodes.append(self._object(point))
         before = None if self.first is None else self._middle(self.first, self.pieces)
         best, most = None, least
         for leaves in nodes:
-            if (self.pieces[contrary] != click.positive)[leaves[contrary]].any():
+            if other[contrary][leaves[contrary]].any():
                 continue  # another click says that some of it is right
-            change = leaves & (self.pieces != click.positive)
-            fit = self._middle(click, change)
+            change = leaves & other
+            fit = self._shows(click.view, change)
             if fit > most:
-                fit *= self._shows(click.view, change)
+                fit *= self._middle(click, change)
             if fit > most and before is not None and self.first is not None:
                 after = self._middle(self.first, np.where(change, click.positive, self.pieces))
                 fit *= min(1.0, (after + LEEWAY) / (before + LEEWAY))
@@ -123,23 +132,19 @@ class Meant:
         shown = self._shown(click.view)
         if shown is None or not click.positive:
             return False
-        free = ~np.append(self._of(self.pieces), False)[shown]
+        free = ~np.append(self.pieces, False)[self._superpoint[click.view]]
         away = cv2.distanceTransform(free.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
         return bool(away[click.pixel] >= AWAY * free.shape[1])
 
     def _middle(self, click: Click, pieces: Bool[np.ndarray, " superpoints"]) -> float:
-        shown = self._shown(click.view)
-        if shown is None:
+        if self._shown(click.view) is None:
             return 1.0
-        return middle(np.append(self._of(pieces), False)[shown], click.pixel)
+        return middle(np.append(pieces, False)[self._superpoint[click.view]], click.pixel)
 
     def _shows(self, view: str, pieces: Bool[np.ndarray, " superpoints"]) -> float:
         """How many points of some pieces a view sees, relative to the view that sees most."""
-        count = self.place.sees(self._of(pieces))
-        return count[view] / max(*count.values(), 1)
-
-    def _of(self, pieces: Bool[np.ndarray, " superpoints"]) -> Bool[np.ndarray, " points"]:
-        return np.append(pieces, False)[self.place.surface.superpoint]
+        count = self.place.pieces_seen[:, pieces].sum(1)
+        return float(count[list(self.place.views).index(view)] / max(*count, 1))
 
     def _shown(self, view: str) -> Int32[np.ndarray, "height width"] | None:
         """The point of each pixel, of those in superpoints; -1 where superpixels fill the view.
@@ -152,6 +157,9 @@ class Meant:
                 in_piece = np.append(self.place.surface.superpoint, np.int32(-1)) >= 0
                 found = np.where(in_piece[found], found, np.int32(-1))
                 found = beside(found) if seen.superpixels is None else found
+                self._superpoint[view] = np.append(self.place.surface.superpoint, np.int32(-1))[
+                    found
+                ]
             self._points[view] = found
         return self._points[view]
 

@@ -120,6 +120,7 @@ class Place:
         _ = self.tree, self.strength, self.sizes, self._of_piece, self._pairs_of_piece
         for name in self.views:
             self.seen(name)
+        _ = self.pieces_seen
 
     def seen(self, name: str) -> Seen:
         """What a view sees; kept while there is memory."""
@@ -141,6 +142,16 @@ class Place:
             name: int(ONES[self.seen(name).bits[some] & own].sum(dtype=np.int64))
             for name in self.views
         }
+
+    @cached_property
+    def pieces_seen(self) -> Int32[np.ndarray, "views superpoints"]:
+        """How many points of each superpoint each of the `views` sees."""
+        own = self.surface.superpoint
+        rows = []
+        for name in self.views:
+            piece = own[self.seen(name).points.point]
+            rows.append(np.bincount(piece[piece >= 0], minlength=len(self.surface.object)))
+        return np.array(rows, np.int32).reshape(len(rows), -1)
 
     def _look(self, view: View) -> Seen:
         depth = None if view.sparse or view.depth_camera is not None else view.depth()
