@@ -151,3 +151,17 @@ def test_clicks_in_a_view_without_depth_mean_the_objects_of_their_points(strips)
     found = meant(place, [first, replace(more, positive=False)])
     assert found.pieces.tolist() == [True, True, False, False]
     assert len(found.negative) == 1
+
+
+def test_a_first_click_in_a_large_hole_means_what_is_nearest(strips):
+    view = strips.views["view000"]
+    depth = view.depth().copy()
+    depth[:, 100:] = 0
+    few = np.arange(0, len(strips.points), 40)
+    surface = replace(strips.surface, superpoint=strips.surface.superpoint[few])
+    holed = {"view000": replace(view, load_depth=lambda: depth)}
+    place = Place(strips.points.take(few), surface, holed)
+    seen = place.seen("view000")
+    assert seen.superpixels is not None
+    row, column = np.argwhere(seen.nearest[:, 120:150] < 0)[0]
+    assert pieces(place, click(column + 120, y=float(row))) == [False, False, True, True]
