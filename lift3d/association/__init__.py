@@ -39,7 +39,7 @@ from lift3d.association.evidence import Observations, observe
 from lift3d.association.identities import identities
 from lift3d.association.labelling import Evidence, gather, mask_index
 from lift3d.association.meanfield import smooth
-from lift3d.association.shape import Shape
+from lift3d.association.shape.consensus import Cuts
 from lift3d.association.superpoints import superpoints, surface_graph
 from lift3d.association.surface import Surface, majority, touching
 from lift3d.association.votes.ballot import Ballot, vote_labels
@@ -77,9 +77,6 @@ class Association:
 
 NO_VOTE = "has no vote"
 """Of a view whose depth cannot be read, in the warnings."""
-NEAR_SURFACE = 5
-"""Spacings of the surface within which a point takes its label. Chosen by hand: fused points are
-within 1 to 2 of a mesh of the same scan, and vertices that no view saw must stay unlabelled."""
 FEWEST = 200
 """Clouds of fewer points than this many times `points` ask for fewer per object."""
 CLOSE = 0.01
@@ -199,13 +196,10 @@ def _by_shape(
     step: Callable[[], None],
 ) -> Association:
     """Objects by the shape of `surface`, brought to `points`; masks get their ids."""
-    gap = max(cloud_spacing(surface), 1e-9)
-    shape = Shape(surface, gap, [view.camera for view in scene.views], scene.metric)
+    cuts = Cuts(points, surface, [view.camera for view in scene.views], scene.metric)
     chosen = choose_anchors(points.xyz, config.anchors)
-    seen = observe(points.take(chosen), scene, label_maps, tolerance, step, shape.add)
-    found = shape.objects()
-    if surface is not points:
-        found = found.at(_nearest(points, surface, NEAR_SURFACE * gap))
+    seen = observe(points.take(chosen), scene, label_maps, tolerance, step, cuts.add)
+    found = cuts.objects()
     object_of, confidence = found.object, found.confidence
     label, rank = _by_size(object_of + 1, len(confidence), config.points)
     count = int(rank.max(initial=0))
@@ -241,15 +235,6 @@ def _by_shape(
         assignments,
         found.surface(label),
     )
-
-
-def _nearest(points: Points, surface: Points, reach: float) -> Int64[np.ndarray, " points"]:
-    """Index of the nearest point of `surface`, -1 where none is within `reach`."""
-    from scipy.spatial import cKDTree
-
-    tree = cKDTree(surface.xyz)
-    distance, near = tree.query(points.xyz, distance_upper_bound=reach, workers=-1)
-    return np.where(np.isfinite(distance), near, -1)
 
 
 def _fewest(wanted: int, points: int, gap: float, metric: bool) -> int:

@@ -15,9 +15,7 @@ from lift3d.association.votes.classes import vote_classes, with_classes
 from lift3d.datasets import read_scene as open_scene
 from lift3d.datasets.depth_range import depth_range, scale_doubt
 from lift3d.datasets.selection import select
-from lift3d.geometry.visibility import cloud_spacing
 from lift3d.reconstruction.fusion import given_points
-from lift3d.reconstruction.fusion.frames import default_voxel
 from lift3d.reconstruction.stereo import Answer, densify
 from lift3d.run.correct import write_automatic
 from lift3d.run.finishing import check_and_report, correct_stage
@@ -46,12 +44,6 @@ from lift3d.scene.progress import Progress, Quiet, Tick
 from lift3d.scene.skipping import warnings_of
 from lift3d.scene.storage import fresh_folder
 from lift3d.scene.workers.views import TakesWorkers, ViewWorkers
-
-SPARSE = 1.25
-"""Spacings of given vertices, in default voxels of the scene, above which objects are found on the
-fused surface instead. In a metric scene 1.9 cm. Fused is better on all of four scans given as
-vertices of decimated meshes, 2.6 to 2.9 cm apart (AP 0.37 against 0.60), and not better on the
-HoloLens kitchen, 1.6 cm apart."""
 
 
 def lift(
@@ -240,7 +232,7 @@ def _associate(run: Stages, scene: Scene, points: Points) -> None:
             config.tolerance,
             config.seed,
             tick,
-            _denser(config, scene, points),
+            _denser(config, scene),
         )
         views = _write_labels(automatic.labels, masks, scene, found)
         cloud = found.cloud
@@ -273,11 +265,9 @@ def _associate(run: Stages, scene: Scene, points: Points) -> None:
     run.stage("associate", settings, [run.files.points, run.files.masks], outputs, work)
 
 
-def _denser(config: LiftConfig, scene: Scene, points: Points) -> Points | None:
-    """The surface on which objects are found, where the given vertices are too far apart for it."""
+def _denser(config: LiftConfig, scene: Scene) -> Points | None:
+    """The fused surface, on which objects are found where vertices are given."""
     if config.cloud is None or not config.association.by_shape:
-        return None
-    if cloud_spacing(points) <= SPARSE * default_voxel(scene):
         return None
     return config.fuser().fuse(scene)
 

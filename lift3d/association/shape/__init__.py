@@ -121,13 +121,19 @@ class _Cut(NamedTuple):
 class Shape:
     """The surface cut into pieces; `add` the views, then get the `objects`.
 
-    `spacing` is the distance between neighbouring points, in metres where `metric`.
+    `spacing` is the distance between neighbouring points, in metres where `metric`; `resolution`
+    the side of a cell in spacings.
     """
 
     def __init__(
-        self, points: Points, spacing: float, cameras: Iterable[Camera], metric: bool
+        self,
+        points: Points,
+        spacing: float,
+        cameras: Iterable[Camera],
+        metric: bool,
+        resolution: float = CELL_SPACINGS,
     ) -> None:
-        self._points, self.cell = points, CELL_SPACINGS * spacing
+        self.points, self.cell = points, resolution * spacing
         if metric:
             self.cell = min(self.cell, max(LARGEST_CELL, LEAST_SPACINGS * spacing))
         self.surface = surface = surfels(points, self.cell)
@@ -210,11 +216,11 @@ class Shape:
 
         surface = self.surface
         if not len(surface):
-            return np.full(len(self._points), -1, np.int32)
+            return np.full(len(self.points), -1, np.int32)
         of_point = surface.of_point.copy()
         noise = np.flatnonzero(of_point < 0)
         distance, near = cKDTree(surface.xyz).query(
-            self._points.xyz[noise], distance_upper_bound=NOISE_REACH * self.cell
+            self.points.xyz[noise], distance_upper_bound=NOISE_REACH * self.cell
         )
         of_point[noise] = np.where(np.isfinite(distance), near, -1)
         return np.where(of_point >= 0, value[of_point], -1).astype(np.int32)
