@@ -67,6 +67,9 @@ class Cuts:
             ):
                 self._shapes.append(shape)
 
+    def __len__(self) -> int:
+        return len(self._shapes)
+
     def add(self, look: Look) -> None:
         """Accumulate mask co-occurrence in one view; `look` may be of any points."""
         for shape in self._shapes:
@@ -102,16 +105,7 @@ def agreed(cuts: Sequence[Objects]) -> Objects:
     The confidence of an object is the mean over the cuts of the highest product of confidence and
     IoU of an object that is `ALIKE`; one that a single cut of three finds has a third of its own.
     """
-    inside = [
-        sparse.csr_array(
-            (
-                np.ones(int((cut.object >= 0).sum()), np.float32),
-                (cut.object[cut.object >= 0], np.flatnonzero(cut.object >= 0)),
-            ),
-            (len(cut.confidence), len(cut.object)),
-        )
-        for cut in cuts
-    ]
+    inside = [_members(cut) for cut in cuts]
     sizes = [np.diff(each.indptr) for each in inside]
     score = []
     for one, size in zip(inside, sizes, strict=True):
@@ -137,6 +131,13 @@ def agreed(cuts: Sequence[Objects]) -> Objects:
             taken[free] = len(confidence)
             confidence.append(float(every[at]))
     return Objects(taken, np.array(confidence))
+
+
+def _members(cut: Objects) -> sparse.csr_array:
+    """(objects, points): 1 where a point is of an object."""
+    point = np.flatnonzero(cut.object >= 0)
+    entries = (np.ones(len(point), np.float32), (cut.object[point], point))
+    return sparse.csr_array(entries, (len(cut.confidence), len(cut.object)))
 
 
 def whole_nodes(
