@@ -55,7 +55,7 @@ def test_a_node_is_whole_where_all_its_pieces_are_of_one_object():
 
 
 def plane(spacing):
-    x, y = np.meshgrid(np.arange(0, 40 * spacing, spacing), np.arange(0, 40 * spacing, spacing))
+    x, y = np.meshgrid(np.arange(0, 0.4, spacing), np.arange(0, 0.4, spacing))
     xyz = np.stack([x.ravel(), y.ravel(), 0 * x.ravel()], 1).astype(np.float32)
     normal = np.tile(np.float32([0, 0, 1]), (len(xyz), 1))
     return Points(xyz, np.full((len(xyz), 3), 128, np.uint8), normal, np.ones(len(xyz), np.float32))
@@ -75,3 +75,10 @@ def test_a_surface_is_cut_at_each_resolution_once(spacing, metric, cuts):
 def test_given_points_are_cut_too_where_they_are_dense(wider, more):
     surface, given = plane(0.01), plane(0.01 * wider)
     assert len(Cuts(given, surface, [], True)) == len(RESOLUTIONS) + more
+
+
+@pytest.mark.parametrize(("share", "cuts"), [(0.9, 1 + len(RESOLUTIONS)), (0.7, 1)])
+def test_given_points_that_the_surface_does_not_cover_are_cut_alone(share, cuts):
+    given = plane(0.01)
+    part = given.take(np.flatnonzero(given.xyz[:, 0] < share * 0.4 - 0.02))
+    assert len(Cuts(given, part, [], True)) == cuts
