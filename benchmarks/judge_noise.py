@@ -6,7 +6,7 @@ Which node of the tree of joins is taken as an object can turn on very little, s
 one scan says less than its digits. Here the log-odds of every rated pair of neighbours get normal
 noise, which changes the order of the merges; the objects are then chosen as always. Choices in the
 judge are better compared by this mean than by single runs. DATA and TOOLS are those of real.py; the
-points are the vertices of the truth, the masks those of `regions`.
+points are the vertices of the truth, the masks those of `regions`; all cuts of the surface count.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from real import Annotated, tool
 
 from lift3d.association.looks import looks
 from lift3d.association.shape import Shape, learned_probability
+from lift3d.association.shape.consensus import Cuts
 from lift3d.association.shape.pieces import PairProbability, Pairs, Pieces
 from lift3d.export.ply import write_cloud
-from lift3d.geometry.visibility import spacing
+from lift3d.reconstruction.fusion.voxel import VoxelConfig
 from lift3d.scene import LabelledPoints
 from lift3d.scene.overlap import paint
 from lift3d.segmentation.regions import RegionsConfig
@@ -51,21 +52,21 @@ class NoisyShape(Shape):
         return super().pieces(kind, noisy)
 
 
-def shape_of(scan: Annotated) -> NoisyShape:
-    """The pieces of a scan, with the masks of all its views."""
+def cuts_of(scan: Annotated) -> Cuts:
+    """All cuts of a scan, with the masks of all its views."""
     scene, points = scan.scene, scan.points
     cameras = [view.camera for view in scene.views]
-    shape = NoisyShape(points, spacing(points.xyz), cameras, scene.metric)
+    cuts = Cuts(points, VoxelConfig().build().fuse(scene), cameras, scene.metric, NoisyShape)
     segmenter = RegionsConfig().build()
     maps = {view.name: paint(segmenter.segment(view).stack) for view in scene.views}
     for look in looks(points, scene, maps):
-        shape.add(look)
-    return shape
+        cuts.add(look)
+    return cuts
 
 
-def scored(scan: Annotated, shape: NoisyShape, tools: Path, folder: Path) -> list[float]:
-    """AP, AP50, AP25 of the objects that the shape gives."""
-    found = shape.objects()
+def scored(scan: Annotated, cuts: Cuts, tools: Path, folder: Path) -> list[float]:
+    """AP, AP50, AP25 of the objects that the cuts agree on."""
+    found = cuts.objects()
     sure = np.append(found.confidence, 0)[found.object].astype(np.float32)
     write_cloud(folder / "cloud.ply", LabelledPoints(scan.points, found.object + 1, sure))
     truth = LabelledPoints(scan.points, scan.label, np.ones(len(scan.label), np.float32))
@@ -88,13 +89,14 @@ def main() -> None:
         if not truth.is_dir():
             continue
         scan = Annotated.of(options.data, truth.name)
-        shape = shape_of(scan)
+        NoisyShape.noise = 0.0
+        cuts = cuts_of(scan)
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            plain = scored(scan, shape, options.tools, folder)
-            shape.noise = options.noise
+            plain = scored(scan, cuts, options.tools, folder)
+            NoisyShape.noise = options.noise
             rows = np.array(
-                [scored(scan, shape, options.tools, folder) for _ in range(options.draws)]
+                [scored(scan, cuts, options.tools, folder) for _ in range(options.draws)]
             )
         print(
             f"{truth.name}: " + " / ".join(f"{x:.3f}" for x in plain),
