@@ -6,7 +6,8 @@ touch (`seams`). Neighbouring pieces are merged, the most probable pair first, t
 its nodes those are chosen that are most probably objects (`hierarchy`). Two classifiers trained on
 synthetic rooms (`joining`) rate pairs and nodes. Features of a pair: bends and steps along the
 border, colours, seams, extents, the width of the contact, and whether the views put both into one
-mask (`cues`, `agreement`). Features of a node: its extents and its border (`nodes`).
+mask (`cues`, `agreement`). Features of a node: its extents and its border (`nodes`). Several such
+cuts, at other resolutions, vote on the objects (`consensus`).
 
 Finally, an object that touches neither floor nor wall and whose support is narrow merges with its
 support: a seat with its legs, leaves with their pot.
