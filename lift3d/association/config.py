@@ -42,5 +42,5 @@ class AssociationConfig:
     anchors: int = 60_000
     """Maximum number of points (anchors) that are clustered to objects."""
     points: int = 50
-    """Objects with fewer points are dropped; the limit is lower in clouds under 10 000 points, and in
-    metric ones whose points are more than 1 cm apart."""
+    """Objects with fewer points are dropped; the limit is lower in clouds under 10 000 points, and
+    in metric ones whose points are more than 1 cm apart."""
