@@ -79,15 +79,12 @@ NO_VOTE = "has no vote"
 """Of a view whose depth cannot be read, in the warnings."""
 FEWEST = 200
 """Clouds of fewer points than this many times `points` ask for fewer per object."""
-CLOSE = 0.01
-"""Spacing in metres from which on `points` counts as it is; wider, the same area has fewer points.
-By hand: 50 points 3 cm apart are 21 × 21 cm, and cups of a scan with such vertices were dropped."""
-AT_LEAST = 10
-"""The fewest points that wide spacing alone can ask for. By hand."""
+CLOSE, AT_LEAST = 0.01, 10
+"""Spacing in metres from which on `points` counts as it is; wider, the same area has fewer points,
+but no fewer than the second. By hand: 50 points 3 cm apart are 21 × 21 cm, so cups were dropped."""
 VOTES_COUNT = 0.15
-"""Power of a point's share of votes in its score, where views confirm objects. Chosen on the
-HoloLens kitchen, the living room and their meshes with damaged masks (mean AP of 20 cases 0.844; 1
-gives 0.835), checked on four synthetic rooms (0.536; 1 gives 0.530)."""
+"""Power of a point's share of votes in its score, where views confirm objects. Chosen on real scans
+with damaged masks (AP 0.844; 1 gives 0.835), checked on synthetic rooms (0.536; 1 gives 0.530)."""
 
 
 def associate(
