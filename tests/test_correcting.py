@@ -272,8 +272,9 @@ def test_evaluation_names_corrected_labels_and_scores_automatic_ones(run, tmp_pa
     run.edits.write()
     found = run.evaluate(truth)
     assert found["labels"] == "corrected: 1 edit by 1 person"
-    assert found["ap"] < found["automatic"]["ap"] == 1.0
-    assert run.evaluate(truth, automatic=True)["ap"] == 1.0
+    assert found["automatic"]["ap"] == pytest.approx(1)
+    assert found["ap"] < 0.99
+    assert run.evaluate(truth, automatic=True)["ap"] == pytest.approx(1)
     assert main(["evaluate", str(run.folder), "--truth", str(truth), "--automatic"]) == 0
     assert "automatic" in capsys.readouterr().out
 
