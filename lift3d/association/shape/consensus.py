@@ -30,8 +30,8 @@ of three with 1.4 and 1.93 gain on the mean of the four (AP 0.45 to between 0.49
 costs a synthetic room least."""
 DENSE = 1.8
 """Spacing of given points, in spacings of the surface, up to which they are cut too. Cut alone,
-vertices of meshes 2.6 to 2.9 cm apart gave an AP of 0.37, their fused surfaces 0.60; with vertices of
-the HoloLens kitchen 1.6 cm apart as one more cut its AP goes from 0.22 to 0.25."""
+vertices of meshes 2.6 to 2.9 cm apart gave an AP of 0.37, their fused surfaces 0.60; vertices of
+the HoloLens kitchen, 1.6 cm apart, as one more cut take its AP from 0.22 to 0.25."""
 NEAR = 5
 """Spacings of the surface within which a point takes its label. Chosen by hand: fused points are
 within 1 to 2 of a mesh of the same scan, and vertices that no view saw must stay unlabelled."""
