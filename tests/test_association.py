@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from lift3d.association import VOTES_COUNT, AssociationConfig, _decide, _usual, associate
+from lift3d.association import UNSEEN, AssociationConfig, _decide, _usual, associate
 from lift3d.association.anchors import choose_anchors
 from lift3d.association.clusters import (
     confirmed,
@@ -18,6 +18,7 @@ from lift3d.association.clusters import (
 )
 from lift3d.association.evidence import Observations, Packed, observe, pair_agreement
 from lift3d.association.labelling import Evidence
+from lift3d.association.scoring import VOTES_COUNT
 from lift3d.association.superpoints import surface_graph
 from lift3d.association.votes.ballot import Ballot
 from lift3d.geometry.visibility import DepthTolerance
@@ -502,3 +503,13 @@ def test_the_largest_entry_of_a_row_is_the_first_of_equals():
         turned.data[low:high] = turned.data[low:high][::-1].copy()
     turned.has_sorted_indices = False
     np.testing.assert_array_equal(largest_in_rows(turned), expected)
+
+
+@pytest.mark.parametrize("by_shape", [True, False])
+def test_a_cloud_that_no_view_sees_is_told(by_shape):
+    points = wall()
+    scene, maps = scan()
+    config = AssociationConfig(by_shape=by_shape)
+    assert UNSEEN not in associate(points, scene, by_name(scene, maps), config).warnings
+    points.xyz[:] += np.float32(50)
+    assert UNSEEN in associate(points, scene, by_name(scene, maps), config).warnings

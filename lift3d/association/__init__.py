@@ -39,10 +39,11 @@ from lift3d.association.evidence import Observations, observe
 from lift3d.association.identities import identities
 from lift3d.association.labelling import Evidence, gather, mask_index
 from lift3d.association.meanfield import smooth
+from lift3d.association.scoring import VOTES_COUNT, confidences, scores
 from lift3d.association.shape.consensus import Cuts
 from lift3d.association.superpoints import superpoints, surface_graph
 from lift3d.association.surface import Surface, majority, touching
-from lift3d.association.votes.ballot import Ballot, vote_labels
+from lift3d.association.votes.ballot import vote_labels
 from lift3d.geometry.graphs import by_difference
 from lift3d.geometry.scale import fitted
 from lift3d.geometry.visibility import DepthTolerance, cloud_spacing
@@ -77,14 +78,13 @@ class Association:
 
 NO_VOTE = "has no vote"
 """Of a view whose depth cannot be read, in the warnings."""
+UNSEEN = "no view sees any of the points: are they in metres and in the frame of the scan's poses?"
+"""In the warnings."""
 FEWEST = 200
 """Clouds of fewer points than this many times `points` ask for fewer per object."""
 CLOSE, AT_LEAST = 0.01, 10
 """Spacing in metres from which on `points` counts as it is; wider, the same area has fewer points,
 but no fewer than the second. By hand: 50 points 3 cm apart are 21 × 21 cm, so cups were dropped."""
-VOTES_COUNT = 0.15
-"""Power of a point's share of votes in its score, where views confirm objects. Chosen on real scans
-with damaged masks (AP 0.844; 1 gives 0.835), checked on synthetic rooms (0.536; 1 gives 0.530)."""
 
 
 def associate(
@@ -148,9 +148,9 @@ def associate(
     evidence = gather(points, fine, scene, label_maps, seen, gain, primary, tolerance, step)
     before = _decide(evidence, fine, a, b, difference, config)
     label, rank = _by_size(before, count, config.points)
-    sure = _confidence(best_two, rank)
-    scores = _scores(evidence.ballot, label, rank, sure, VOTES_COUNT)
-    cloud = LabelledPoints(points, label, scores)
+    sure = confidences(best_two, rank)
+    score = scores(evidence.ballot, label, rank, sure, VOTES_COUNT)
+    cloud = LabelledPoints(points, label, score)
     assignments = assign(seen, label[chosen], before[chosen])
     return Association(
         cloud,
@@ -213,8 +213,8 @@ def _by_shape(
     maps = derived(label_maps, voted)
     ballot = vote_labels(points, scene, maps, lambda done, of: step(), tolerance)
     same = np.arange(1, count + 1, dtype=np.int32)
-    sure = _confidence(confidence, rank)
-    cloud = LabelledPoints(points, label, _scores(ballot, label, same, sure))
+    sure = confidences(confidence, rank)
+    cloud = LabelledPoints(points, label, scores(ballot, label, same, sure))
     assignments = assign(seen, label[chosen], object_of[chosen] + 1)
     return Association(
         cloud,
@@ -302,33 +302,6 @@ def _by_size(
     return np.append(np.int32(0), rank)[label], rank
 
 
-def _scores(
-    ballot: Ballot,
-    label: Int32[np.ndarray, " points"],
-    rank: Int32[np.ndarray, " objects"],
-    confidence: dict[int, float],
-    power: float = 1,
-) -> Float32[np.ndarray, " points"]:
-    """Share of the weight of all looks that voted for a point's object, times its confidence.
-
-    Votes alone rank objects badly, above all pieces of one object. `power`: of the share.
-    """
-    voted, weight = ballot.top(8)
-    ids = np.append(np.int32(0), rank)[voted]
-    for_it = (weight * ((ids == label[:, None]) & (label[:, None] > 0))).sum(1)
-    share = for_it / np.maximum(ballot.looked, 1e-9)
-    sure = np.zeros(int(label.max(initial=0)) + 1)
-    sure[list(confidence)] = list(confidence.values())
-    return (np.minimum(share, 1) ** power * sure[label]).astype(np.float32)
-
-
-def _confidence(
-    of: Float64[np.ndarray, " objects"], rank: Int32[np.ndarray, " objects"]
-) -> dict[int, float]:
-    """Of the objects that are left, by their new ids."""
-    return {int(r): round(float(of[i]), 6) for i, r in enumerate(rank) if r > 0}
-
-
 def _account(
     seen: Observations,
     assignments: Assignments,
@@ -357,6 +330,8 @@ def _account(
         "objects_dropped": clusters - objects,
     }
     warnings = warnings_of(seen.skipped, NO_VOTE)
+    if seen.views and not any(each.seen.any() for each in seen.packed):
+        warnings.append(UNSEEN)
     if summary["identities_split"]:
         warnings.append(
             f"{summary['identities_split']} ids stood for more than one object and were split"

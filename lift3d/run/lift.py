@@ -232,7 +232,7 @@ def _associate(run: Stages, scene: Scene, points: Points) -> None:
             config.tolerance,
             config.seed,
             tick,
-            _denser(config, scene),
+            _fused_surface(config, scene),
         )
         views = _write_labels(automatic.labels, masks, scene, found)
         cloud = found.cloud
@@ -258,14 +258,14 @@ def _associate(run: Stages, scene: Scene, points: Points) -> None:
 
     settings = [run.scene, config.association, config.tolerance, config.seed, config.classes]
     if config.cloud is not None and config.association.by_shape:
-        settings.append(config.fusion)  # of the denser surface
+        settings.append(config.fusion)  # of the surface on which objects are found
     outputs = [automatic.labels, automatic.cloud, automatic.objects]
     if not config.association.trust_ids:
         outputs += [automatic.assignments, automatic.surface]
     run.stage("associate", settings, [run.files.points, run.files.masks], outputs, work)
 
 
-def _denser(config: LiftConfig, scene: Scene) -> Points | None:
+def _fused_surface(config: LiftConfig, scene: Scene) -> Points | None:
     """The fused surface, on which objects are found where vertices are given."""
     if config.cloud is None or not config.association.by_shape:
         return None

@@ -1,9 +1,9 @@
 """Objects on which cuts of the surface at several resolutions agree.
 
-One cut is chancy: with cells a tenth larger other pieces merge, and a scan of six objects finds one
-more or less. What several cuts find is more surely an object, and of its versions the one that is
-most like the others has the best borders. (Detections of several models are combined likewise:
-Solovyev et al., Weighted boxes fusion, 2021.)
+What one cut finds depends much on chance: with cells a tenth larger other pieces merge, and of six
+objects one more or less is found. What several cuts find is more surely an object, and of its
+versions the one that is most like the others has the best borders. (Detections of several models
+are combined likewise: Solovyev et al., Weighted boxes fusion, 2021.)
 """
 
 from __future__ import annotations
