@@ -1,4 +1,4 @@
-"""How sure the labels are: the confidence of objects, which ranks them, and the scores of points."""
+"""How sure labels are: the confidence of objects, which ranks them, and the scores of points."""
 
 from __future__ import annotations
 
