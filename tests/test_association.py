@@ -158,14 +158,31 @@ def test_rough_masks_do_not_move_the_border_the_surface_shows():
     assert np.sort(wrong)[-3:].sum() / len(points) > 0.99
 
 
-def test_a_point_nobody_sees_stays_unlabelled():
+@pytest.mark.parametrize("by_shape", [False, True])
+def test_a_point_nobody_sees_stays_unlabelled(by_shape):
     points = wall(high=5.0)
     scene, maps = scan()
-    cloud = associate(points, scene, by_name(scene, maps)).cloud
+    config = AssociationConfig(by_shape=by_shape)
+    cloud = associate(points, scene, by_name(scene, maps), config).cloud
     unseen = points.xyz[:, 0] > 1.8 + 1.4
     assert unseen.any()
     assert not cloud.instance[unseen].any()
     assert not cloud.score[unseen].any()
+    seen = np.flatnonzero(points.xyz[:, 0] < 1.8 + 1.2)
+    assert found_equals_true(points.take(seen), cloud.instance[seen])
+
+
+def test_an_object_of_the_surface_that_nobody_sees_is_none():
+    points = wall()
+    scene, maps = scan()
+    kept = [0, 1]  # the cameras on the left see nothing of panel 3
+    some = replace(scene, views=tuple(scene.views[i] for i in kept))
+    named = by_name(some, [maps[i] for i in kept])
+    result = associate(points, some, named, AssociationConfig(by_shape=True))
+    third = panels(points.xyz[:, 0]) == 3
+    assert not result.cloud.instance[third].any()
+    assert set(np.unique(result.cloud.instance)) == {0, *result.confidence} == {0, 1, 2}
+    assert result.summary["objects"] == 2
 
 
 def test_a_point_labelled_in_few_of_its_looks_is_background():

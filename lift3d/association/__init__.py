@@ -209,12 +209,15 @@ def _by_shape(
         low, high = (int(each) for each in starts[place[name] : place[name] + 2])
         return votes[mask_index(labels, seen.mask_label[low:high], low)]
 
-    # The surface has settled the labels; votes only give the scores.
+    # The surface has settled the labels; votes give the scores, and what no view saw has none.
     maps = derived(label_maps, voted)
     ballot = vote_labels(points, scene, maps, lambda done, of: step(), tolerance)
-    same = np.arange(1, count + 1, dtype=np.int32)
+    seen_points = np.where(ballot.looked > 0, label, 0).astype(np.int32)
+    label, renumbered = _by_size(seen_points, count, config.points)
+    rank = np.append(np.int32(0), renumbered)[rank]
+    count = int(rank.max(initial=0))
     sure = confidences(confidence, rank)
-    cloud = LabelledPoints(points, label, scores(ballot, label, same, sure))
+    cloud = LabelledPoints(points, label, scores(ballot, label, renumbered, sure))
     assignments = assign(seen, label[chosen], object_of[chosen] + 1)
     return Association(
         cloud,
