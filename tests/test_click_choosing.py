@@ -60,11 +60,25 @@ def test_a_correction_at_the_edge_of_all_nodes_says_nothing_of_the_points(strips
 
 
 def test_a_correction_keeps_the_first_click_in_the_middle(strips):
-    """Strip 0 away, column 50 is 11 pixels from the border; column 100 is as far as any."""
+    """Strip 0 away, column 45 is 6 pixels from the border; column 100 is as far as any."""
     whole = replace(strips.surface, node=np.full(4, 6, np.int32))
     place = Place(strips.points, whole, strips.views)
-    assert pieces(place, click(50), click(20, False)) == [True] * 4
+    assert pieces(place, click(42), click(20, False)) == [True] * 4
     assert pieces(place, click(100), click(20, False)) == [False, True, True, True]
+
+
+def test_a_correction_takes_away_all_but_a_node_around_the_first_click(strips):
+    whole = replace(strips.surface, node=np.full(4, 6, np.int32))
+    place = Place(strips.points, whole, strips.views)
+    assert pieces(place, click(50), click(109, False)) == [False, True, False, False]
+    assert pieces(place, click(30), click(109, False)) == [True, True, False, False]
+
+
+def test_a_first_click_at_the_rim_says_that_more_is_missing(strips):
+    """Column 46 is nearer to the middle of strip 1 than of strips 0 and 1, column 62 is not."""
+    assert pieces(strips, click(62)) == [False, False, True, True]
+    assert pieces(strips, click(62), click(46)) == [True] * 4
+    assert pieces(strips, click(109), click(46)) == [False, True, True, True]
 
 
 def test_what_is_missing_needs_less_where_it_is_no_border(strips):

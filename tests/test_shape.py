@@ -10,7 +10,9 @@ from lift3d.association.looks import looks
 from lift3d.association.shape import Shape
 from lift3d.association.shape.agreement import Agreement, shares
 from lift3d.association.shape.layout import layout
+from lift3d.association.shape.patchwork import ONE_PIECE
 from lift3d.association.shape.surfels import ALIKE, _onto_planes, surfels
+from lift3d.correction.joins import JoinTree
 from lift3d.geometry.visibility import DepthTolerance
 from lift3d.scene import Camera, Points, Scene, View
 
@@ -112,6 +114,30 @@ def test_a_crate_of_the_floors_colour_is_one_object():
     best, share = mostly(objects(points, [upright()]), of)
     assert best[0] != best[1]
     assert min(share) > 0.97
+
+
+def test_a_small_rug_is_floor_but_a_node_of_the_tree():
+    """No mask tells it from the floor; a node of two patches lets clicks take it out."""
+    points, of = room(crate(1.5, 1.5, 0, 1.0, 0.8))
+    x, y = points.xyz[:, 0], points.xyz[:, 1]
+    rug = (of == 0) & (np.abs(x - 5) < 0.35) & (np.abs(y - 5) < 0.35)
+    points.rgb[rug & (x < 5)] = [200, 60, 60]
+    points.rgb[rug & (x >= 5)] = [160, 60, 90]
+    shape = Shape(points, SPACING, [upright()], metric=False)
+    found = shape.objects()
+    surface = found.surface(found.object + 1)
+    assert len(np.unique(found.object[rug | (of == 0)])) == 1
+    tree = JoinTree(surface)
+    middle = int(np.flatnonzero(rug)[0])
+    best = max(
+        len(np.intersect1d(members, np.flatnonzero(rug)))
+        / len(np.union1d(members, np.flatnonzero(rug)))
+        for members in map(tree.points_of, tree.path(middle))
+    )
+    assert best > 0.8
+    of_edge = surface.object[surface.edges]
+    within = (of_edge == surface.object[surface.superpoint[middle]]).all(1)
+    np.testing.assert_allclose(surface.strength[within], ONE_PIECE)
 
 
 def pile(count, dark, wide=1.6, high=1.0):

@@ -28,9 +28,10 @@ from lift3d.association.shape.agreement import Agreement, shares
 from lift3d.association.shape.borders import OBSERVED, OTHERS, OWN, SAME_MASK, Neighbours, borders
 from lift3d.association.shape.cues import cues
 from lift3d.association.shape.flush import patches, split
-from lift3d.association.shape.hierarchy import Hierarchy, build_hierarchy
+from lift3d.association.shape.hierarchy import Tree, build_hierarchy
 from lift3d.association.shape.joining import joining
 from lift3d.association.shape.layout import layout
+from lift3d.association.shape.patchwork import ONE_PIECE, with_patches
 from lift3d.association.shape.pieces import SIZE, PairProbability, Pairs, Pieces, largest
 from lift3d.association.shape.seams import lines
 from lift3d.association.shape.surfels import Surfels, surfels
@@ -79,15 +80,15 @@ class SurfaceObjects:
     """Object of each point from 0; -1 where no surface is near."""
     confidence: Float64[np.ndarray, " objects"]
     """From 0 to 1."""
-    piece: Int32[np.ndarray, " points"]
-    """Piece of each point; -1 where no surface is near."""
+    patch: Int32[np.ndarray, " points"]
+    """Patch of each point, a leaf of the tree; -1 where no surface is near."""
     edges: Int32[np.ndarray, "edges 2"]
-    """Pairs of pieces that touch."""
+    """Pairs of patches that touch."""
     strength: Float32[np.ndarray, " edges"]
-    """Probability that the pieces of an edge are one object, before any merge."""
-    tree: Hierarchy
-    node: Int32[np.ndarray, " pieces"]
-    """Node of the tree that contains each piece in the result."""
+    """Probability that the patches of an edge are one object, before any merge."""
+    tree: Tree
+    node: Int32[np.ndarray, " patches"]
+    """Node of the tree that contains each patch in the result."""
 
     def at(self, near: Int64[np.ndarray, " others"]) -> SurfaceObjects:
         """The same objects at other points, each with its nearest point, -1 where none is near."""
@@ -95,19 +96,19 @@ class SurfaceObjects:
         def taken(index: Int32[np.ndarray, " points"]) -> Int32[np.ndarray, " others"]:
             return np.where(near >= 0, index[near], -1).astype(np.int32)
 
-        return replace(self, object=taken(self.object), piece=taken(self.piece))
+        return replace(self, object=taken(self.object), patch=taken(self.patch))
 
     def surface(self, label: Int32[np.ndarray, " points"]) -> Surface:
-        """The pieces as superpoints, with the final objects `label`."""
+        """The patches as superpoints, with the final objects `label`."""
         leaves = len(self.node)
         return Surface(
-            self.piece,
+            self.patch,
             self.edges,
             self.strength,
             self.tree.children.astype(np.int32),
             self.tree.probability[leaves:].astype(np.float32),
             self.node,
-            majority(self.piece, label, leaves),
+            majority(self.patch, label, leaves),
         )
 
 
@@ -115,6 +116,8 @@ class _Cut(NamedTuple):
     """The surface cut into pieces, and the borders of these with what the views say of them."""
 
     piece: Int64[np.ndarray, " surfels"]
+    of_patch: Int64[np.ndarray, " patches"]
+    """The piece of each patch."""
     is_layout: Bool[np.ndarray, " pieces"]
     borders: tuple[np.ndarray, np.ndarray, Float64[np.ndarray, "borders sums"]]
 
@@ -171,7 +174,7 @@ class Shape:
         share = shares(*(np.bincount(at, n[across], len(one)) * 1.0 for n in (same, weight)))
         width = np.sqrt(np.minimum(sums[:, OWN], sums[:, OTHERS])) * ~np.isnan(share)
         sums[:, SAME_MASK], sums[:, OBSERVED] = width * np.nan_to_num(share), width
-        return _Cut(piece, is_layout, (one, other, sums))
+        return _Cut(piece, of_patch, is_layout, (one, other, sums))
 
     @property
     def piece(self) -> Int64[np.ndarray, " surfels"]:
@@ -194,21 +197,43 @@ class Shape:
         kept, index = np.unique(root[self.piece], return_inverse=True)
         # An object has the confidence of its largest part, which need not be the root.
         confidence = np.where(pieces.layout[kept], 1.0, worth[end[largest(root, size)[kept]]])
+        ends, odds = self._between_patches(np.array(pairs, np.int64).reshape(-1, 2), strength)
+        whole, place = self._with_patches(tree)
         return SurfaceObjects(
             self.of_points(index.astype(np.int64)),
             confidence,
-            self.of_points(self.piece),
-            np.array(pairs, np.int32).reshape(-1, 2),
-            strength.astype(np.float32),
-            tree,
-            end.astype(np.int32),
+            self.of_points(self._patch),
+            ends,
+            odds,
+            whole,
+            place[end][self._cut.of_patch].astype(np.int32),
         )
+
+    def _with_patches(self, tree: Tree) -> tuple[Tree, Int64[np.ndarray, " nodes"]]:
+        patch, lab = self._patch, self.surface.lab
+        size = np.bincount(patch)
+        colour = np.stack([np.bincount(patch, lab[:, c]) for c in range(3)], axis=1)
+        pairs = self._agreement.counts()[0]
+        return with_patches(tree, self._cut.of_patch, size, colour / size[:, None], pairs)
+
+    def _between_patches(
+        self, pairs: Int64[np.ndarray, "pairs 2"], strength: Float64[np.ndarray, " pairs"]
+    ) -> tuple[Int32[np.ndarray, "edges 2"], Float32[np.ndarray, " edges"]]:
+        """The patches that touch, with the strength of their pieces, the smaller index first."""
+        ends, count = self._agreement.counts()[0], len(self._cut.is_layout)
+        of_patch = np.sort(self._cut.of_patch[ends], axis=1)
+        key, wanted = pairs @ [count, 1], of_patch @ [count, 1]
+        order = np.argsort(key)
+        at = np.searchsorted(key, wanted, sorter=order)
+        found = np.append(strength[order], 0.0)[at]
+        found[of_patch[:, 0] == of_patch[:, 1]] = ONE_PIECE
+        return ends.astype(np.int32), found.astype(np.float32)
 
     def pieces(
         self, kind: type[Pieces] = Pieces, probability: PairProbability = learned_probability
     ) -> Pieces:
         """The pieces before any merge, with the masks of all views added so far."""
-        piece, is_layout, found = self._cut
+        piece, _, is_layout, found = self._cut
         return kind(self.surface, self.cell, piece, is_layout, found, self._up, probability)
 
     def of_points(self, value: Int64[np.ndarray, " surfels"]) -> Int32[np.ndarray, " points"]:

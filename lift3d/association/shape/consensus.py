@@ -18,7 +18,7 @@ from scipy import sparse
 
 from lift3d.association.looks import Look
 from lift3d.association.shape import CELL_SPACINGS, Shape, SurfaceObjects
-from lift3d.association.shape.hierarchy import Hierarchy
+from lift3d.association.shape.hierarchy import Tree
 from lift3d.association.surface import majority
 from lift3d.geometry.visibility import cloud_spacing
 from lift3d.scene import Camera, Points
@@ -93,7 +93,7 @@ class Cuts:
             shape.add(look)
 
     def objects(self) -> SurfaceObjects:
-        """Objects at the points, with the pieces and the tree of the first cut."""
+        """Objects at the points, with the patches and the tree of the first cut."""
         found: list[SurfaceObjects] = []
         for shape in self._shapes:
             objects = shape.objects()
@@ -102,12 +102,12 @@ class Cuts:
         if len(found) == 1:
             return first
         agree = agreed([Objects(each.object, each.confidence) for each in found])
-        of_piece = majority(first.piece, agree.object + np.int32(1), len(first.node))
+        of_patch = majority(first.patch, agree.object + np.int32(1), len(first.node))
         return replace(
             first,
             object=agree.object,
             confidence=agree.confidence,
-            node=whole_nodes(first.tree, of_piece),
+            node=whole_nodes(first.tree, of_patch),
         )
 
 
@@ -153,9 +153,9 @@ def _members(cut: Objects) -> sparse.csr_array:
 
 
 def whole_nodes(
-    tree: Hierarchy, object_of: Int32[np.ndarray, " pieces"]
-) -> Int32[np.ndarray, " pieces"]:
-    """The largest node around each piece whose pieces are all of one object; 0 = no object."""
+    tree: Tree, object_of: Int32[np.ndarray, " leaves"]
+) -> Int32[np.ndarray, " leaves"]:
+    """The largest node around each leaf whose leaves are all of one object; 0 = no object."""
     leaves = len(object_of)
     known = np.append(object_of, np.zeros(len(tree.children), np.int32))
     for node, (one, other) in enumerate(tree.children.tolist(), start=leaves):

@@ -21,14 +21,30 @@ they are worth more by this. Chosen by hand; not tuned on data."""
 
 
 @dataclass(frozen=True, eq=False)
-class Hierarchy:
-    """A forest: first the pieces, then the nodes of the merges, both in order."""
+class Tree:
+    """A forest: first the leaves, then the nodes of the merges, both in order."""
 
     children: Int64[np.ndarray, "joins 2"]
     parent: Int64[np.ndarray, " nodes"]
     """-1 for roots."""
     probability: Float64[np.ndarray, " nodes"]
-    """Merge probability of the node's children; 1 for pieces."""
+    """Merge probability of the node's children; 1 for leaves."""
+
+    @staticmethod
+    def of(
+        children: Int64[np.ndarray, "joins 2"], probability: Float64[np.ndarray, " nodes"]
+    ) -> Tree:
+        """The forest of some merges."""
+        leaves = len(probability) - len(children)
+        parent = np.full(len(probability), -1)
+        parent[children] = np.arange(leaves, len(probability))[:, None]
+        return Tree(children, parent, probability)
+
+
+@dataclass(frozen=True, eq=False)
+class Hierarchy(Tree):
+    """A forest of pieces, with what tells which nodes are objects."""
+
     cues: Float64[np.ndarray, "nodes cues"]
     """Features named in `nodes.CUES`."""
     layout: Bool[np.ndarray, " nodes"]
