@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_sam import tiny_sam2
 from tiny_export import lifted_run
+from tiny_sam import tiny_sam2
 
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.geometry import unproject
