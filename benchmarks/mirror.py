@@ -25,7 +25,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from one_click import Case, centre, prepared
+from one_click_cases import Case, centre, prepared
 
 from lift3d.correction.clicks.answering import ClickConfig, answer
 from lift3d.datasets.synthetic.furniture import carton, chair

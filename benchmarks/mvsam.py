@@ -2,6 +2,8 @@
 
     python benchmarks/mvsam.py --out out/mvsam --seeds 0 1 2
     python benchmarks/mvsam.py --out out/mvsam --variants 3d+ --seeds 0     # one run of many
+    python benchmarks/mvsam.py --out out/mvsam --variants 3d+ 3d- \
+        --errors elsewhere --wrong 0.33 --vectors-rate 10   # what the confidence vectors are worth
     python benchmarks/mvsam.py --out out/mvsam --full-size 20    # seconds and memory of full size
 
 A small decoder on a frozen encoder, as in the paper; SAM's weights are missing, so the features are
@@ -9,9 +11,11 @@ colours and their mean and deviation at three scales, mixed at random, and the d
 attention that compares codes (`start_comparing`), the same in every variant. It is trained on
 single views of synthetic rooms, each z-scored alone, and tested on held-out rooms with several
 views: 10 positive and 2 negative prompts in the view that shows an object best; IoU of that view,
-and of the other views that show it. A seventh of each point map is wrong, in patches, as a
-network's is, and its confidence there is low (`--wrong 0`: none). Interrupted, it continues: one
-file per variant and seed. What the codes tell before training: `mvsam_codes.py`.
+and of the other views that show it. A seventh of each point map is wrong, in patches, and its
+confidence there is low (`--wrong 0`: none). A patch is moved as a whole, which a prompt in it does
+not notice, as the rest of the patch moves too; with `--errors elsewhere` its points are those of
+other pixels, a token's together. Interrupted, it continues: one file per variant and seed. What the
+codes tell before training: `mvsam_codes.py`.
 """
 
 from __future__ import annotations
@@ -53,6 +57,8 @@ WIDTH, HEADS = 64, 1
 SCALE = {"3d": 0.25, "2d": 0.5, "none": 1.0}
 """Deviation of the frequencies of each code, the one with which single views are learnt faster."""
 RATE = 2e-3
+BLOCK = 4
+"""Pixels along the side of a token, which are wrong together."""
 VARIANTS = [f"{code}{sign}" for sign, code in product("+-", ("3d", "2d", "none"))]
 
 
@@ -93,9 +99,13 @@ def room(seed: int, views: int, side: int, folder: Path) -> Room:
 
 
 def with_errors(
-    xyz: np.ndarray, wrong_share: float, rng: np.random.Generator
+    xyz: np.ndarray, wrong_share: float, rng: np.random.Generator, errors: str = "moved"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Patches of each view moved by half a metre (standard deviation), and the confidence."""
+    """Points that are wrong in patches of each view, and the confidence.
+
+    `moved`: each patch by half a metre (standard deviation); `elsewhere`: each `BLOCK` of a patch
+    has the point of any pixel of the view.
+    """
     views, height, width = xyz.shape[:3]
     found = xyz.copy()
     sure = 0.5 + 0.5 * rng.random((views, height, width), np.float32)
@@ -106,10 +116,20 @@ def with_errors(
             row, column = rng.integers(height), rng.integers(width)
             radius = rng.uniform(0.05, 0.15) * width
             patch = (rows - row) ** 2 + (columns - column) ** 2 < radius**2
-            found[view][patch] += rng.normal(0, 0.5, 3)
+            if errors == "moved":
+                found[view][patch] += rng.normal(0, 0.5, 3)
+            else:
+                pixel = rng.integers(height * width, size=(height // BLOCK, width // BLOCK))
+                other = xyz[view].reshape(-1, 3)[pixel]
+                found[view][patch] = other.repeat(BLOCK, 0).repeat(BLOCK, 1)[patch]
             wrong |= patch
         sure[view][wrong] *= 0.4
     return found.astype(np.float32), sure
+
+
+def low_share(wrong: float) -> float:
+    """Share of the points that are of low confidence: the wrong ones, or the paper's."""
+    return max(MvSamConfig.low_share, wrong)
 
 
 def described(pictures: np.ndarray) -> Features:
@@ -147,16 +167,16 @@ class Data:
     """The objects of each view (objects, side, side)."""
 
     @staticmethod
-    def of(rooms: Sequence[Room], wrong: float) -> Data:
+    def of(rooms: Sequence[Room], wrong: float, errors: str) -> Data:
         """Every view that shows an object."""
         rng = np.random.default_rng(0)
         views = [(own, v, own.shown(v)) for own in rooms for v in range(len(own.ids))]
         views = [each for each in views if each[2]]
         pixels = []
         for own, view, _ in views:
-            xyz, sure = with_errors(own.xyz[view : view + 1], wrong, rng)
+            xyz, sure = with_errors(own.xyz[view : view + 1], wrong, rng, errors)
             maps = PointMaps(torch.from_numpy(xyz), torch.from_numpy(sure))
-            pixels.append(normalised(maps, MvSamConfig.low_share))
+            pixels.append(normalised(maps, low_share(wrong)))
         together = Tokens(*(torch.cat(each) for each in zip(*pixels, strict=True)))
         cells = together.low.shape[1] // 4
         return Data(
@@ -192,15 +212,17 @@ def trained(variant: str, seed: int, data: Data, options: argparse.Namespace) ->
     torch.manual_seed(seed)
     steps, batch, objects = options.steps, options.batch, options.objects
     code, vectors = variant[:-1], variant[-1] == "+"
+    sizes, low = (WIDTH, HEADS, 2, 4 * WIDTH, 4), low_share(options.wrong)
     network = MvSam(
-        MvSamConfig(
-            WIDTH, HEADS, 2, 4 * WIDTH, 4, code, scale=SCALE[code], confidence_vectors=vectors
-        )
+        MvSamConfig(*sizes, code, scale=SCALE[code], confidence_vectors=vectors, low_share=low)
     )
     if options.start == "comparing":
         start_comparing(network)
-    optimiser = torch.optim.AdamW(network.parameters(), RATE, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, steps, pct_start=0.1)
+    own = network.confidence.weight
+    parts = [{"params": [each for each in network.parameters() if each is not own]}]
+    optimiser = torch.optim.AdamW([*parts, {"params": [own]}], RATE, weight_decay=1e-4)
+    rates = [RATE, RATE * options.vectors_rate]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rates, steps, pct_start=0.1)
     rng = np.random.default_rng(seed)
     began, log = time.process_time(), []
     for step in range(steps):
@@ -226,14 +248,14 @@ def trained(variant: str, seed: int, data: Data, options: argparse.Namespace) ->
 
 
 @torch.no_grad()
-def tested(network: MvSam, rooms: Sequence[Room], wrong: float) -> dict[str, float]:
+def tested(network: MvSam, rooms: Sequence[Room], wrong: float, errors: str) -> dict[str, float]:
     """Mean IoU over objects: of the other views, and of the prompted one; and the share of the
     views that do not show an object with a mask of less than `LEAST` of the pixels.
     """
     rng = np.random.default_rng(0)
     others, own_view, empty = [], [], []
     for own in rooms:
-        xyz, sure = with_errors(own.xyz, wrong, np.random.default_rng(0))
+        xyz, sure = with_errors(own.xyz, wrong, np.random.default_rng(0), errors)
         maps = PointMaps(torch.from_numpy(xyz), torch.from_numpy(sure))
         pixels = normalised(maps, network.config.low_share)
         features = described(own.image)
@@ -316,6 +338,11 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=8, help="views")
     parser.add_argument("--objects", type=int, default=4, help="of each view")
     parser.add_argument("--wrong", type=float, default=0.15, help="share of a point map")
+    parser.add_argument("--errors", choices=("moved", "elsewhere"), default="moved")
+    parser.add_argument(
+        "--vectors-rate", type=float, default=1.0, help="learning rate of the confidence vectors"
+        ", which start from zero, over that of the rest",
+    )  # fmt: skip
     parser.add_argument("--start", choices=("comparing", "random"), default="comparing")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
@@ -330,15 +357,15 @@ def main(given: Sequence[str] | None = None) -> None:
         folder = options.out / "rooms"
         return [room(first + n, options.views, options.side, folder) for n in range(count)]
 
-    data = Data.of(read(FIRST_TRAINED, options.rooms), options.wrong)
+    data = Data.of(read(FIRST_TRAINED, options.rooms), options.wrong, options.errors)
     held_out = read(FIRST_HELD_OUT, options.held_out)
     for seed, variant in product(options.seeds, options.variants):
-        name = f"{variant}_{seed}_{options.steps}_{options.wrong}_{options.start}.json"
-        file = options.out / name
+        how = (options.steps, options.wrong, options.errors, options.vectors_rate, options.start)
+        file = options.out / f"{variant}_{seed}_{'_'.join(map(str, how))}.json"
         if not file.exists():
             began = time.process_time()
             network = trained(variant, seed, data, options)
-            found = tested(network, held_out, options.wrong)
+            found = tested(network, held_out, options.wrong, options.errors)
             found["cpu_s"] = round(time.process_time() - began)
             with atomic(file) as part:
                 part.write_text(json.dumps(found))

@@ -1,4 +1,6 @@
-"""Fixtures for all tests: the folders of the real scans, where they exist, and a Ray cluster."""
+"""Fixtures for all tests: the folders of the real scans, where they exist, small weights of SAM,
+and a Ray cluster.
+"""
 
 import os
 import secrets
@@ -25,6 +27,33 @@ def shared_data():
         return path
 
     return folder
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """One thread: small networks are slower with more on a busy machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def sam_checkpoint(tmp_path_factory):
+    """A checkpoint of SAM as its authors publish it, small."""
+    from tiny_sam import write_checkpoint
+
+    return write_checkpoint(tmp_path_factory.mktemp("sam") / "sam_vit_toy.pth")
+
+
+@pytest.fixture(scope="session")
+def sam_folders(tmp_path_factory):
+    """A folder as on the hub for each model of the family."""
+    from tiny_sam import FAMILY, write_folder
+
+    return {name: write_folder(name, tmp_path_factory.mktemp(name)) for name in FAMILY}
 
 
 @pytest.fixture

@@ -157,7 +157,7 @@ def one_thread():
 def test_small_random_weights_of_sam_go_through_every_column(root, tmp_path, one_thread):
     torch = one_thread
     pytest.importorskip("segment_anything")
-    from test_sam import TOY, authors_model, liven
+    from tiny_sam import TOY, authors_model, liven
 
     torch.manual_seed(0)
     torch.save(liven(authors_model(TOY)).state_dict(), tmp_path / "sam.pth")

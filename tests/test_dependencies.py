@@ -62,9 +62,8 @@ def imported(folder):
                 continue
             for name in names:
                 found.setdefault(name.split(".")[0], path.relative_to(ROOT))
-    ours = {
-        path.stem for each in (folder, "pipelines", "tests") for path in (ROOT / each).rglob("*")
-    }
+    folders = (folder, "pipelines", "tests", *(["benchmarks"] if folder == "tests" else []))
+    ours = {path.stem for each in folders for path in (ROOT / each).rglob("*")}
     others = found.keys() - ours - ELSEWHERE - {"lift3d"} - sys.stdlib_module_names
     return {WITH.get(name, name): str(found[name]) for name in others}
 

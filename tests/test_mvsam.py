@@ -1,13 +1,15 @@
 """MV-SAM: what its parts promise, on tiny sizes and random weights."""
 
 import json
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from test_sam import tiny_sam2
 from tiny_export import lifted_run
+from tiny_sam import tiny_sam2
 
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.geometry import unproject
@@ -31,6 +33,10 @@ from lift3d.networks.mvsam.weights import counted, load, save, start_comparing, 
 from lift3d.run.prompting import prompt_of
 from lift3d.scene import Prompt
 from lift3d.scene.errors import InputError
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+import mvsam as ablation
 
 TINY = MvSamConfig(32, 2, 2, 64)
 
@@ -113,6 +119,26 @@ def test_each_option_changes_the_answer(network):
         assert not torch.allclose(network(features, tokens, prompts).logits, known), change
 
 
+def test_confidence_counts_in_image_and_prompt_tokens_and_is_learnt_from_both(network):
+    tokens, prompts = tokens_of(1), prompts_of()
+    with torch.no_grad():
+        features = features_of(1)
+    for of_tokens in (True, False):
+        low = (tokens if of_tokens else prompts).low
+        low[0, :1] = True
+        network.zero_grad()
+        network(features, tokens, prompts).logits.square().sum().backward()
+        assert (network.confidence.weight.grad.abs().sum(1) > 0).all()  # from zeros
+        low[:] = False
+    with torch.no_grad():
+        torch.nn.init.normal_(network.confidence.weight)
+        sure = network(features, tokens, prompts).logits
+        for low in (tokens.low, prompts.low):
+            low[0, :1] = True
+            assert not torch.allclose(network(features, tokens, prompts).logits, sure)
+            low[:] = False
+
+
 @torch.no_grad()
 def test_a_mask_prompt_counts_in_its_own_view_only(network):
     features, tokens, prompts = features_of(2), tokens_of(2), prompts_of()
@@ -146,6 +172,13 @@ def test_points_are_z_scored_over_all_views_and_the_least_sure_are_low():
     assert found.low.flatten()[:16].all()
     only = normalised(PointMaps(xyz, sure), 0.15, "confident")
     torch.testing.assert_close(only.xyz[~only.low].mean(0), torch.zeros(3), atol=1e-5, rtol=0)
+
+
+def test_points_of_one_confidence_are_not_low_together():
+    maps = PointMaps(torch.randn(1, 5, 4, 3), torch.ones(1, 5, 4))
+    assert not normalised(maps, 0.15).low.any()
+    maps.confidence[0, 0, :2] = 0.5
+    assert normalised(maps, 0.15).low.sum() == 2
 
 
 def test_a_cell_has_the_mean_of_its_known_points():
@@ -322,3 +355,17 @@ def test_a_prompt_in_a_scene_has_the_code_of_its_pixel_s_point(network):
     # With one pixel a cell the token there has the same code, so nothing lies between the two.
     cell = per_cell(pixels, 256, 256).xyz[1, row, column]
     torch.testing.assert_close(network.code(cell), network.code(prompt.xyz[0, 0]))
+
+
+@pytest.mark.parametrize("errors", ["moved", "elsewhere"])
+def test_wrong_points_of_the_ablation_have_the_least_confidence(errors):
+    rng = np.random.default_rng(0)
+    xyz = rng.normal(size=(2, 16, 16, 3)).astype(np.float32)
+    found, sure = ablation.with_errors(xyz, 0.3, np.random.default_rng(1), errors)
+    wrong = sure < 0.45  # of the others at least 0.5
+    assert 0.3 <= wrong.mean() < 0.6
+    assert (found[~wrong] == xyz[~wrong]).all()
+    places = {tuple(each) for each in xyz.reshape(-1, 3)}
+    assert all(tuple(each) in places for each in found[wrong]) == (errors == "elsewhere")
+    if errors == "elsewhere":  # together: fewer places than pixels
+        assert len(np.unique(found[wrong], axis=0)) < wrong.sum() / 4

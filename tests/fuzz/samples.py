@@ -351,7 +351,7 @@ def lift_cloud(path: Path, changed: Path, rng: Rng) -> None:
 
 def sam_folder(path: Path) -> None:
     """A tiny SAM as on the Hugging Face hub."""
-    from test_sam import tiny_sam
+    from tiny_sam import tiny_sam
 
     model, processor = tiny_sam()
     model.save_pretrained(path)
@@ -368,7 +368,7 @@ def read_sam_folder(path: Path, changed: Path, rng: Rng) -> None:
 def sam_weights(path: Path) -> None:
     """A tiny SAM as its authors publish it, and one that names its weights by numbers."""
     import torch
-    from test_sam import TOY, authors_model
+    from tiny_sam import TOY, authors_model
 
     state = authors_model(TOY).state_dict()
     torch.save(state, path / "names.pth")

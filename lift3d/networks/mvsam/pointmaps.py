@@ -34,7 +34,8 @@ def normalised(
 ) -> Tokens:
     """Every pixel's point, z-scored per coordinate over all views, and whether it is low.
 
-    Low is the `low_share` of known points with the least confidence over all views.
+    Low is the `low_share` of known points with the least confidence over all views; fewer where
+    more points than that have the same confidence, so none where all have.
     """
     known = torch.isfinite(maps.xyz).all(-1)
     low = ~known
@@ -42,7 +43,8 @@ def normalised(
         values = maps.confidence[known].float()
         rank = max(1, round(low_share * len(values)))
         limit = values.kthvalue(rank).values
-        low = low | (maps.confidence <= limit)
+        tied = (values <= limit).sum() > rank
+        low = low | (maps.confidence < limit if tied else maps.confidence <= limit)
     counted = known & ~low if statistics == "confident" and (known & ~low).any() else known
     if not counted.any():
         return Tokens(maps.xyz, low)
