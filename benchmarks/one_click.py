@@ -21,6 +21,8 @@ Protocols, printed with every number:
   width from known ones have the label of the nearest. With `perfect` each prompted view gives its
   true mask, and is not scored; with `regions` a segmenter without weights answers there and is
   asked everywhere; with `clicks` there are only clicks; `random-sam` shows that a network runs.
+  With `--lifted` the scene was lifted by default (`regions`, no weights) before; else the shape of
+  its cloud is all that is known.
 * `designs`: one perfect mask as in `one-click`, by parts: only what that view sees carried to the
   others; with the look-up; with the graph; with both, the default; and with a perfect segmenter,
   which answers prompts with true masks, asked in the other views.
@@ -45,7 +47,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from one_click_cases import Case, cases
+from one_click_cases import Case, cases, lifted
 from one_click_protocols import (
     copied,
     designs,
@@ -133,6 +135,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--nvos", type=Path, help="folder in NVOS's layout")
     parser.add_argument("--first", choices=("first", "largest", "middle"), default="first")
     parser.add_argument("--where", choices=("centre", "random"), default="centre")
+    parser.add_argument("--lifted", action="store_true", help="click objects of a lift")
     parser.add_argument("--clicks", type=int, default=5)
     parser.add_argument("--views", type=int, default=24)
     parser.add_argument("--points", type=int, nargs=2, default=[10, 10], help="positive, negative")
@@ -144,7 +147,7 @@ def main(given: Sequence[str] | None = None) -> None:
     config = ClickConfig(lookup=options.lookup, graph=options.graph)
     table = {}
     for each in cases(options):
-        case = replace(each, start=options.first)
+        case = replace(lifted(each) if options.lifted else each, start=options.first)
         table[case.name] = measure(case, options, config)
         print(case.name, json.dumps(table[case.name]), flush=True)
     if options.out is not None:

@@ -6,11 +6,12 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from lift3d.association import AssociationConfig, associate
 from lift3d.correction.clicks.answering import Answer
 from lift3d.correction.clicks.asking import inner_points
 from lift3d.correction.clicks.place import Place
@@ -20,6 +21,8 @@ from lift3d.datasets.selection import select
 from lift3d.reconstruction import fusion
 from lift3d.scene import Scene
 from lift3d.scene.labelmaps import read_label_map
+from lift3d.scene.overlap import paint
+from lift3d.segmentation.regions import RegionsConfig
 
 SHOWN, FIRST = 0.001, 0.01
 GAP = 1 / 64
@@ -43,6 +46,7 @@ class Case:
     """Those and the gaps between them: only there prompts are given."""
     start: str = "first"
     """Which view is prompted first: `first`, `largest` or `middle`."""
+    scene: Scene | None = None
 
     def first_view(self, truth: Masks) -> str:
         """Of the views that show `FIRST` of their pixels of the object."""
@@ -82,7 +86,21 @@ def prepared(
     place = place_of(scene, points)
     place.prepare()
     seconds = time.perf_counter() - began
-    return Case(name, place, truth(), seconds, known or {}, near or {})
+    return Case(name, place, truth(), seconds, known or {}, near or {}, scene=scene)
+
+
+def lifted(case: Case) -> Case:
+    """The same on objects that `lift` finds in these views by default, without weights."""
+    began = time.perf_counter()
+    segmenter, place = RegionsConfig().build(), case.place
+    assert case.scene is not None
+    masks = {view.name: paint(segmenter.segment(view).stack) for view in case.scene.views}
+    config = AssociationConfig(by_shape=True)
+    found = associate(place.points, case.scene, masks, config, place.tolerance)
+    labels = found.cloud.instance.astype(np.int32)
+    on_run = Place(place.points, found.surface, place.views, place.tolerance, labels)
+    on_run.prepare()
+    return replace(case, place=on_run, seconds=case.seconds + time.perf_counter() - began)
 
 
 def by_id(scene: Scene, maps: Mapping[str, np.ndarray], skip=()) -> dict[str, Masks]:
