@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
 
-from lift3d.association.shape.seams import seams
+from lift3d.association.shape import seams
 from lift3d.association.shape.surfels import Surfels
+from lift3d.geometry.grid import Grid
 from lift3d.scene import distinct
 
 NEIGHBOURS = 14
@@ -50,13 +51,11 @@ class Neighbours:
         cell: float,
     ) -> None:
         """`line`: depth and direction of the dark line through each surfel (`seams.lines`)."""
-        from scipy.spatial import cKDTree
-
         xyz, normal, count = surface.xyz, surface.normal, len(surface)
-        nearest = min(NEIGHBOURS + 1, max(count, 1))
-        _, near = cKDTree(xyz).query(xyz, nearest, distance_upper_bound=REACH * cell, workers=-1)
-        a, b = np.repeat(np.arange(count), nearest), near.ravel()
-        inside = (b < count) & (a != b)
+        around, distance = Grid(xyz, seams.REACH * cell).nearest(seams.AROUND)
+        near = np.where(distance < REACH * cell, around, -1)[:, : NEIGHBOURS + 1]
+        a, b = np.repeat(np.arange(count), near.shape[1]), near.ravel()
+        inside = (b >= 0) & (a != b)
         low, high = np.minimum(a, b)[inside], np.maximum(a, b)[inside]
         key = distinct(low * count + high)
         a, b = key // count, key % count
@@ -72,7 +71,7 @@ class Neighbours:
         self.inward = (apart * (normal[b] - normal[a])).sum(1) < 0
         self.off = off / 2
         self.colour = np.linalg.norm(surface.lab[a] - surface.lab[b], axis=1)
-        self.seam = seams(surface, *line, cell, self.a, self.b)
+        self.seam = seams.seams(surface, *line, cell, self.a, self.b, around)
 
     def difference(self, colour: float, seam: float = 0.0) -> Float32[np.ndarray, " pairs"]:
         """Dissimilarity for segmentation: bend + step in cells + weights times colour and seam."""

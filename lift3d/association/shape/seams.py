@@ -10,6 +10,7 @@ from jaxtyping import Float64, Int32
 
 from lift3d.association.shape.surfels import Surfels
 from lift3d.association.superpoints import lab
+from lift3d.geometry.grid import Grid
 from lift3d.scene import Points
 from lift3d.scene.compiled import compiled
 
@@ -40,8 +41,6 @@ def lines(
     through each point in `TURNS` directions. Points are used, because a line is thinner than a
     surfel.
     """
-    from scipy.spatial import cKDTree
-
     depth, across = np.zeros(len(surface)), np.zeros((len(surface), 3))
     known = np.flatnonzero(surface.of_point >= 0)
     if not len(known):
@@ -51,14 +50,12 @@ def lines(
     xyz = points.xyz[known].astype(np.float64)
     xyz -= ((xyz - surface.xyz[surfel]) * normal).sum(1, keepdims=True) * normal
     light = lab(points.rgb[known])[:, 0].astype(np.float64)
-    tree = cKDTree(xyz)
-    nearest = min(AROUND, len(xyz))
+    spacing = max(spacing, 1e-12)
+    grid = Grid(xyz, REACH * spacing)
     for start in range(0, len(xyz), CHUNK):
         chunk = slice(start, start + CHUNK)
-        _, near = tree.query(xyz[chunk], nearest, distance_upper_bound=REACH * spacing, workers=-1)
-        found, way = _lines(
-            xyz, normal, light, near.reshape(-1, nearest), start, max(spacing, 1e-12)
-        )
+        near, _ = grid.nearest(AROUND, start, start + CHUNK)
+        found, way = _lines(xyz, normal, light, near, start, spacing)
         order = np.argsort(found, kind="stable")  # the deepest is written last
         order = order[found[order] > depth[surfel[chunk]][order]]
         depth[surfel[chunk][order]], across[surfel[chunk][order]] = found[order], way[order]
@@ -72,17 +69,12 @@ def seams(
     cell: float,
     a: Int32[np.ndarray, " pairs"],
     b: Int32[np.ndarray, " pairs"],
+    near: Int32[np.ndarray, "surfels around"],
 ) -> Float64[np.ndarray, " pairs"]:
-    """Depth of the deepest line of `lines` between two neighbouring surfels; 0 without a line."""
-    from scipy.spatial import cKDTree
+    """Depth of the deepest line of `lines` between two neighbouring surfels; 0 without a line.
 
-    if not len(surface) or not len(a):
-        return np.zeros(len(a))
-    nearest = min(AROUND, len(surface))
-    _, near = cKDTree(surface.xyz).query(
-        surface.xyz, nearest, distance_upper_bound=REACH * cell, workers=-1
-    )
-    near = near.reshape(len(surface), nearest)
+    `near` are up to `AROUND` surfels within `REACH` cells of each.
+    """
     return np.asarray(_between(a, b, surface.xyz, depth, across, near, cell))
 
 
@@ -90,8 +82,10 @@ def seams(
 @no_type_check
 def _lines(xyz, normal, light, near, start, spacing):
     """Deepest line and direction across it, for the points from `start` on."""
-    count, rows = len(xyz), len(near)
+    count, (rows, nearest) = len(xyz), near.shape
     depth, across = np.zeros(rows), np.zeros((rows, 3))
+    turns = np.pi * np.arange(TURNS) / TURNS
+    cosine, sine = np.cos(turns), np.sin(turns)
     for row in numba.prange(rows):
         i = start + row
         facing = normal[i]
@@ -100,30 +94,31 @@ def _lines(xyz, normal, light, near, start, spacing):
         u = np.cross(facing, axis)
         u /= np.sqrt((u**2).sum())
         v = np.cross(facing, u)
-        for turn in range(TURNS):
-            c, s = np.cos(np.pi * turn / TURNS), np.sin(np.pi * turn / TURNS)
+        x, y, grey, around = np.empty(nearest), np.empty(nearest), np.empty(nearest), 0
+        for k in range(nearest):
+            j = near[row, k]
+            if j == count:
+                break
+            # Scalars, because small arrays would take most of the time.
+            ox, oy = (xyz[j, 0] - xyz[i, 0]) / spacing, (xyz[j, 1] - xyz[i, 1]) / spacing
+            oz = (xyz[j, 2] - xyz[i, 2]) / spacing
+            off = abs(ox * facing[0] + oy * facing[1] + oz * facing[2])
+            if j != i and off <= THICKNESS:
+                x[around] = ox * u[0] + oy * u[1] + oz * u[2]
+                y[around] = ox * v[0] + oy * v[1] + oz * v[2]
+                grey[around] = light[j]
+                around += 1
+        for c, s in zip(cosine, sine):
             line, on = light[i], 1.0
             left, lefts, right, rights = 0.0, 0, 0.0, 0
-            for k in range(near.shape[1]):
-                j = near[row, k]
-                if j == count:
-                    break
-                if j == i:
-                    continue
-                # Scalars, because small arrays would take most of the time.
-                ox, oy = (xyz[j, 0] - xyz[i, 0]) / spacing, (xyz[j, 1] - xyz[i, 1]) / spacing
-                oz = (xyz[j, 2] - xyz[i, 2]) / spacing
-                if abs(ox * facing[0] + oy * facing[1] + oz * facing[2]) > THICKNESS:
-                    continue
-                x = ox * u[0] + oy * u[1] + oz * u[2]
-                y = ox * v[0] + oy * v[1] + oz * v[2]
-                over, along = c * x + s * y, c * y - s * x
+            for k in range(around):
+                over, along = c * x[k] + s * y[k], c * y[k] - s * x[k]
                 if abs(over) < HALF_WIDTH:
-                    line, on = line + light[j], on + 1
+                    line, on = line + grey[k], on + 1
                 elif abs(along) < HALF_LENGTH and over > SIDE:
-                    left, lefts = left + light[j], lefts + 1
+                    left, lefts = left + grey[k], lefts + 1
                 elif abs(along) < HALF_LENGTH and over < -SIDE:
-                    right, rights = right + light[j], rights + 1
+                    right, rights = right + grey[k], rights + 1
             if lefts >= LEAST_SIDE and rights >= LEAST_SIDE and on >= LEAST_LINE:
                 found = min(left / lefts, right / rights) - line / on
                 if found > depth[row]:

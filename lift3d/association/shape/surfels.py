@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from lift3d.association.superpoints import lab
+from lift3d.geometry.grid import Grid
 from lift3d.scene import Points
 from lift3d.scene.compiled import compiled
 
@@ -62,21 +63,16 @@ def surfels(points: Points, cell: float, neighbours: int = NEIGHBOURS) -> Surfel
     colour = points.rgb[known].astype(np.float64)
     group = _cells(xyz, normal, FIRST_CELL * cell)
     xyz, normal, colour, weight = _averages(group, weight, xyz, normal, colour)
-    if len(xyz):
-        count = min(neighbours, len(xyz))
-        distance, near = cKDTree(xyz).query(
-            xyz, count, distance_upper_bound=NEAR * cell, workers=-1
-        )
-        shape = (len(xyz), count)
-        for _ in range(ROUNDS):
-            xyz, normal = _onto_planes(
-                xyz, normal, weight, near.reshape(shape), distance.reshape(shape) / (NEAR * cell)
-            )
+    near, distance = Grid(xyz, NEAR * cell).nearest(neighbours)
+    for _ in range(ROUNDS):
+        xyz, normal = _onto_planes(xyz, normal, weight, near, distance / (NEAR * cell))
     again = _cells(xyz, normal, cell)
     xyz, normal, colour, weight = _averages(again, weight, xyz, normal, colour)
     kept = (normal**2).sum(1) > KNOWN
     if len(xyz) > AROUND:
-        _, around = cKDTree(xyz).query(xyz, AROUND, workers=-1)
+        around, distance = Grid(xyz, NEAR * cell).nearest(AROUND)
+        far = np.flatnonzero(np.isinf(distance[:, -1]))
+        around[far] = cKDTree(xyz).query(xyz[far], AROUND, workers=-1)[1]
         kept &= weight > SHELL * np.median(weight[around], axis=1)
     index = np.where(kept, np.cumsum(kept) - 1, -1)
     of_point = np.full(len(points), -1, np.int64)
