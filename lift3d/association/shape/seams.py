@@ -51,14 +51,11 @@ def lines(
     xyz -= ((xyz - surface.xyz[surfel]) * normal).sum(1, keepdims=True) * normal
     light = lab(points.rgb[known])[:, 0].astype(np.float64)
     spacing = max(spacing, 1e-12)
-    grid = Grid(xyz, REACH * spacing)
-    for start in range(0, len(xyz), CHUNK):
-        chunk = slice(start, start + CHUNK)
-        near, _ = grid.nearest(AROUND, start, start + CHUNK)
-        found, way = _lines(xyz, normal, light, near, start, spacing)
-        order = np.argsort(found, kind="stable")  # the deepest is written last
-        order = order[found[order] > depth[surfel[chunk]][order]]
-        depth[surfel[chunk][order]], across[surfel[chunk][order]] = found[order], way[order]
+    found, way = np.empty(len(xyz)), np.empty((len(xyz), 3))
+    for some, near in Grid(xyz, REACH * spacing).chunks(AROUND, CHUNK):
+        found[some], way[some] = _lines(xyz, normal, light, some, near, spacing)
+    order = np.argsort(found, kind="stable")  # the deepest is written last
+    depth[surfel[order]], across[surfel[order]] = found[order], way[order]
     return depth, across
 
 
@@ -80,14 +77,14 @@ def seams(
 
 @compiled(parallel=True)
 @no_type_check
-def _lines(xyz, normal, light, near, start, spacing):
-    """Deepest line and direction across it, for the points from `start` on."""
+def _lines(xyz, normal, light, points, near, spacing):
+    """Deepest line through each of `points`, and direction across it."""
     count, (rows, nearest) = len(xyz), near.shape
     depth, across = np.zeros(rows), np.zeros((rows, 3))
     turns = np.pi * np.arange(TURNS) / TURNS
     cosine, sine = np.cos(turns), np.sin(turns)
     for row in numba.prange(rows):
-        i = start + row
+        i = points[row]
         facing = normal[i]
         axis = np.zeros(3)
         axis[np.argmin(np.abs(facing))] = 1.0
@@ -111,14 +108,13 @@ def _lines(xyz, normal, light, near, start, spacing):
         for c, s in zip(cosine, sine):
             line, on = light[i], 1.0
             left, lefts, right, rights = 0.0, 0, 0.0, 0
-            for k in range(around):
+            for k in range(around):  # without branches, which no processor can predict
                 over, along = c * x[k] + s * y[k], c * y[k] - s * x[k]
-                if abs(over) < HALF_WIDTH:
-                    line, on = line + grey[k], on + 1
-                elif abs(along) < HALF_LENGTH and over > SIDE:
-                    left, lefts = left + grey[k], lefts + 1
-                elif abs(along) < HALF_LENGTH and over < -SIDE:
-                    right, rights = right + grey[k], rights + 1
+                middle, beside = abs(over) < HALF_WIDTH, abs(along) < HALF_LENGTH
+                one, other = beside & (over > SIDE), beside & (over < -SIDE)
+                line, on = line + middle * grey[k], on + middle
+                left, lefts = left + one * grey[k], lefts + one
+                right, rights = right + other * grey[k], rights + other
             if lefts >= LEAST_SIDE and rights >= LEAST_SIDE and on >= LEAST_LINE:
                 found = min(left / lefts, right / rights) - line / on
                 if found > depth[row]:
