@@ -55,9 +55,7 @@ class Plane:
         self, surface: Surfels, reach: float, among: Bool[np.ndarray, " surfels"]
     ) -> Bool[np.ndarray, " surfels"]:
         """Those of `among` that are closer than `reach` and face alike."""
-        return np.asarray(
-            _near(surface.xyz, surface.normal, self.point, self.normal, reach, among)
-        )
+        return np.asarray(_near(surface.xyz, surface.normal, self.point, self.normal, reach, among))
 
 
 def layout(

@@ -105,7 +105,8 @@ def _lines(xyz, normal, light, points, near, spacing):
                 y[around] = ox * v[0] + oy * v[1] + oz * v[2]
                 grey[around] = light[j]
                 around += 1
-        for c, s in zip(cosine, sine):
+        for turn in range(TURNS):
+            c, s = cosine[turn], sine[turn]
             line, on = light[i], 1.0
             left, lefts, right, rights = 0.0, 0, 0.0, 0
             for k in range(around):  # without branches, which no processor can predict
