@@ -68,7 +68,7 @@ class Grid:
         return index
 
 
-@compiled(parallel=True)
+@compiled(parallel=True, nogil=True)
 @no_type_check
 def _nearest(xyz, order, cells, reach, start, row, index):
     """Points within reach are gathered without a branch, then sorted by insertion: they are few."""

@@ -123,7 +123,7 @@ def _first(group: np.ndarray, surfel: np.ndarray, count: int) -> np.ndarray:
     return first
 
 
-@compiled(parallel=True)
+@compiled(parallel=True, nogil=True)
 @no_type_check
 def _keys(xyz, normal, near, reach):
     """A number for each surfel and neighbour, the same from both ends; -1 for none."""
@@ -144,7 +144,7 @@ def _keys(xyz, normal, near, reach):
     return key
 
 
-@compiled(parallel=True)
+@compiled(parallel=True, nogil=True)
 @no_type_check
 def _compare(xyz, normal, lab, a, b):
     """Of each pair: 1 - cosine, whether it bends inward, distance from planes, CIELAB distance."""

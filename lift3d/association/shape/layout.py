@@ -144,7 +144,7 @@ def _fitted(
     return plane
 
 
-@compiled(parallel=True)
+@compiled(parallel=True, nogil=True)
 @no_type_check
 def _height(xyz, point, normal):
     height = np.zeros(len(xyz))
@@ -154,7 +154,7 @@ def _height(xyz, point, normal):
     return height
 
 
-@compiled(parallel=True)
+@compiled(parallel=True, nogil=True)
 @no_type_check
 def _near(xyz, normal, point, facing, reach, among):
     near = np.zeros(len(xyz), np.bool_)

@@ -75,7 +75,7 @@ def seams(
     return np.asarray(_between(a, b, surface.xyz, depth, across, near, cell))
 
 
-@compiled(parallel=True)
+@compiled(parallel=True, nogil=True)
 @no_type_check
 def _lines(xyz, normal, light, points, near, spacing):
     """Deepest line through each of `points`, and direction across it."""
@@ -124,7 +124,7 @@ def _lines(xyz, normal, light, points, near, spacing):
     return depth, across
 
 
-@compiled(parallel=True)
+@compiled(parallel=True, nogil=True)
 @no_type_check
 def _between(a, b, xyz, depth, across, near, cell):
     """Depth of the deepest line between or at two surfels."""

@@ -108,7 +108,7 @@ def _averages(
     return xyz, normal, colour, total
 
 
-@compiled(parallel=True)
+@compiled(parallel=True, nogil=True)
 @no_type_check
 def _onto_planes(xyz, normal, weight, near, first, reach):
     """Scalars, because small arrays would take most of the time. `first`: `xyz` of `near`."""

@@ -59,7 +59,7 @@ class Trees:
         return np.asarray(1 / (1 + np.exp(-total - self.base)))
 
 
-@compiled()
+@compiled(nogil=True)
 @no_type_check
 def _predict(features, feature, threshold, left, right, value, flags, root):
     """By blocks of rows, so that a tree stays in the nearest cache."""
