@@ -93,6 +93,22 @@ def test_neighbours_are_the_nearest_and_compared_as_by_numpy():
     np.testing.assert_allclose(near.colour, colour, rtol=1e-6)
 
 
+def test_a_seam_is_the_deepest_line_at_or_between_two_surfels():
+    surface, points = rough()
+    xyz, (depth, across) = surface.xyz, seams.lines(surface, points, CELL)
+    near = borders.Neighbours(surface, (depth, across), CELL)
+    _, around = cKDTree(xyz).query(xyz, seams.AROUND, distance_upper_bound=seams.REACH * CELL)
+    expected = []
+    for a, b in zip(near.a, near.b, strict=True):
+        way = xyz[b] - xyz[a]
+        length = np.linalg.norm(way)
+        middle = np.linalg.norm(xyz - (xyz[a] + xyz[b]) / 2, axis=1) < seams.NEAR_MIDDLE * CELL
+        between = [q for q in around[a] if q < len(xyz) and middle[q] and length > seams.FAR * CELL]
+        over = np.abs(across[[a, b, *between]] @ way / length)
+        expected.append((depth[[a, b, *between]] * over).max())
+    np.testing.assert_allclose(near.seam, expected, atol=1e-9)
+
+
 def plain_cues(pieces, one, other):
     """`cues` of one pair, by NumPy."""
     if pieces.sums[one, graph.SIZE] > pieces.sums[other, graph.SIZE]:

@@ -132,17 +132,26 @@ def _between(a, b, xyz, depth, across, near, cell):
     out = np.zeros(len(a))
     for pair in numba.prange(len(a)):
         i, j = a[pair], b[pair]
-        way = xyz[j] - xyz[i]
-        length = np.sqrt((way**2).sum())
-        way = way / max(length, 1e-12)
-        best = max(depth[i] * abs((way * across[i]).sum()), depth[j] * abs((way * across[j]).sum()))
+        x, y, z = xyz[j, 0] - xyz[i, 0], xyz[j, 1] - xyz[i, 1], xyz[j, 2] - xyz[i, 2]
+        length = np.sqrt(x**2 + y**2 + z**2)
+        x, y, z = x / max(length, 1e-12), y / max(length, 1e-12), z / max(length, 1e-12)
+        best = max(_crossed(x, y, z, depth, across, i), _crossed(x, y, z, depth, across, j))
         if length > FAR * cell:
-            middle = (xyz[i] + xyz[j]) / 2
             for k in range(near.shape[1]):
                 q = near[i, k]
                 if q == count:
                     break
-                if ((xyz[q] - middle) ** 2).sum() < (NEAR_MIDDLE * cell) ** 2:
-                    best = max(best, depth[q] * abs((way * across[q]).sum()))
+                apart = 0.0
+                for c in range(3):
+                    apart += (xyz[q, c] - (xyz[i, c] + xyz[j, c]) / 2) ** 2
+                if apart < (NEAR_MIDDLE * cell) ** 2:
+                    best = max(best, _crossed(x, y, z, depth, across, q))
         out[pair] = best
     return out
+
+
+@compiled()
+@no_type_check
+def _crossed(x, y, z, depth, across, i):
+    """Depth of the line at a surfel, less the more the way is along it."""
+    return depth[i] * abs(x * across[i, 0] + y * across[i, 1] + z * across[i, 2])
