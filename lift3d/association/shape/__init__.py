@@ -240,24 +240,20 @@ class Shape:
         piece, _, is_layout, found = self._cut
         return kind(self.surface, self.cell, piece, is_layout, found, self._up, probability)
 
-    @cached_property
-    def _of_point(self) -> Int64[np.ndarray, " points"]:
-        """Surfel of each point, the nearest one for noise; -1 where none is near."""
-        from scipy.spatial import cKDTree
-
-        of_point = self.surface.of_point.copy()
-        noise = np.flatnonzero(of_point < 0)
-        distance, near = cKDTree(self.surface.xyz).query(
-            self.points.xyz[noise], distance_upper_bound=NOISE_REACH * self.cell, workers=-1
-        )
-        of_point[noise] = np.where(np.isfinite(distance), near, -1)
-        return of_point
-
     def of_points(self, value: Int64[np.ndarray, " surfels"]) -> Int32[np.ndarray, " points"]:
         """Value of each point's surfel, of the nearest one for noise; -1 where none is near."""
-        if not len(self.surface):
+        from scipy.spatial import cKDTree
+
+        surface = self.surface
+        if not len(surface):
             return np.full(len(self.points), -1, np.int32)
-        return np.where(self._of_point >= 0, value[self._of_point], -1).astype(np.int32)
+        of_point = surface.of_point.copy()
+        noise = np.flatnonzero(of_point < 0)
+        distance, near = cKDTree(surface.xyz).query(
+            self.points.xyz[noise], distance_upper_bound=NOISE_REACH * self.cell
+        )
+        of_point[noise] = np.where(np.isfinite(distance), near, -1)
+        return np.where(of_point >= 0, value[of_point], -1).astype(np.int32)
 
 
 def _as_points(surface: Surfels) -> Points:

@@ -80,6 +80,7 @@ class Cuts:
                 wanted.append((points, own, CELL_SPACINGS))
                 covered = bool((distance < CLOSE * gap).mean() >= COVERED)
         if covered:
+            # Of resolutions with the same cells the first is kept.
             sides = {side_of_cell(gap, metric, each): each for each in reversed(RESOLUTIONS)}
             wanted += [(surface, gap, each) for each in RESOLUTIONS if each in sides.values()]
 
