@@ -11,7 +11,6 @@ from lift3d.association.shape.cues import cues
 from lift3d.association.shape.moments import meetings, solids
 from lift3d.association.shape.surfels import Surfels
 from lift3d.association.superpoints import lab
-from lift3d.geometry.grid import Grid
 from lift3d.scene import Points
 
 # Of some of these modules the package has a function of the same name.
@@ -165,34 +164,6 @@ def test_cues_are_those_of_one_pair_at_a_time():
     found = cues(pieces, pairs)
     assert np.isnan(found).any(axis=0).sum() >= 2  # unknown views and boxes
     np.testing.assert_allclose(found, [plain_cues(pieces, *each) for each in pairs], rtol=1e-9)
-
-
-def plainly_moved(xyz, normal, weight, near, first, reach):
-    """One round of moving least squares, one surfel at a time."""
-    moved, turned = xyz.copy(), normal.copy()
-    for i, others in enumerate(near):
-        others = others[others < len(xyz)]
-        apart = np.linalg.norm(first[others] - first[i], axis=1) / reach
-        facing, middle = normal[i], xyz[i]
-        for _ in range(2):
-            cosine = normal[others] @ facing
-            share = weight[others] * np.exp(-2 * apart**2) * cosine * (cosine >= surfels.ALIKE)
-            facing, middle = share @ normal[others], share @ xyz[others] / share.sum()
-            facing /= np.linalg.norm(facing)
-        moved[i] -= ((xyz[i] - middle) @ facing) * facing
-        turned[i] = facing
-    return moved, turned
-
-
-def test_surfels_move_onto_the_planes_of_their_neighbours():
-    surface, _ = rough()
-    weight, reach = np.random.default_rng(3).uniform(0.5, 2, len(surface)), 2 * CELL
-    xyz, normal, near = surface.xyz, surface.normal, Grid(surface.xyz, reach).nearest(12)
-    first = xyz + np.random.default_rng(4).normal(0, 0.1 * CELL, xyz.shape)
-    found = surfels._onto_planes(xyz, normal, weight, near, first, reach)
-    expected = plainly_moved(xyz, normal, weight, near, first, reach)
-    np.testing.assert_allclose(found, expected, atol=1e-12)
-    assert np.abs(expected[0] - xyz).max() > 0.1 * CELL
 
 
 @pytest.mark.parametrize(("confidence", "kept"), [(1.0, True), (0.05, False)])
