@@ -1,10 +1,16 @@
 """Objects on which several cuts of one surface agree."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
+from lift3d.association.shape import Shape, consensus
 from lift3d.association.shape.consensus import RESOLUTIONS, Cuts, Objects, agreed, whole_nodes
 from lift3d.association.shape.hierarchy import Hierarchy
+from lift3d.geometry.visibility import cloud_spacing
 from lift3d.scene import Points
 
 
@@ -82,3 +88,31 @@ def test_given_points_that_the_surface_does_not_cover_are_cut_alone(share, cuts)
     given = plane(0.01)
     part = given.take(np.flatnonzero(given.xyz[:, 0] < share * 0.4 - 0.02))
     assert len(Cuts(given, part, [], True)) == cuts
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_cuts_made_in_threads_are_in_the_order_of_the_resolutions(monkeypatch, together):
+    monkeypatch.setattr(consensus, "kernels_run_together", lambda: together)
+    surface = plane(0.01)
+    gap = cloud_spacing(surface)
+    made = Cuts(surface, surface, [], False)._shapes
+    assert [each.cell for each in made] == pytest.approx([each * gap for each in RESOLUTIONS])
+    alone = Shape(surface, gap, [], False, RESOLUTIONS[1])
+    np.testing.assert_array_equal(made[1].surface.xyz, alone.surface.xyz)
+
+
+@pytest.mark.parametrize(("layer", "together"), [("workqueue", False), ("omp", True)])
+def test_parallel_kernels_run_together_but_on_the_layer_of_numba(layer, together):
+    code = (
+        "import numba\n"
+        "from lift3d.scene.threads import kernels_run_together\n"
+        "try: print(kernels_run_together())\n"
+        "except (ValueError, ImportError): print('none')"
+    )
+    made = {**os.environ, "NUMBA_THREADING_LAYER": layer}
+    said = subprocess.run(
+        [sys.executable, "-c", code], env=made, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    if said == "none":
+        pytest.skip(f"numba has no layer {layer} here")
+    assert said == str(together)

@@ -14,7 +14,7 @@ from lift3d.association.shape.cues import CUES, cues
 from lift3d.association.shape.hierarchy import build_hierarchy
 from lift3d.association.shape.joining import joining
 from lift3d.association.shape.pieces import SIZE, SMALL_PIECE, Pieces, largest
-from lift3d.association.shape.seams import lines, seams
+from lift3d.association.shape.seams import AROUND, lines, seams
 from lift3d.association.shape.surfels import Surfels
 from lift3d.association.shape.trees import LEAF, Trees
 from lift3d.association.superpoints import lab
@@ -154,8 +154,10 @@ def test_a_surface_of_one_surfel_has_no_seams():
     surface = Surfels(
         np.zeros((1, 3)), np.eye(3)[:1], np.zeros((1, 3), np.float32), np.zeros(1, int)
     )
-    none = np.zeros(0, np.int32)
-    assert seams(surface, np.zeros(1), np.zeros((1, 3)), CELL, none, none).shape == (0,)
+    line, none = (np.zeros(1), np.zeros((1, 3))), np.zeros(0, np.int32)
+    near = np.zeros((1, AROUND), np.int32)
+    assert seams(surface, *line, CELL, none, none, near).shape == (0,)
+    assert len(Neighbours(surface, line, CELL).seam) == 0
 
 
 def test_trees_predict_as_scikit_learn(tmp_path):
@@ -292,3 +294,11 @@ def test_cues_are_the_same_from_either_side():
     there, back = cues(pieces, [(0, 1), (3, 4)]), cues(pieces, [(1, 0), (4, 3)])
     assert there.shape == (2, len(CUES))
     np.testing.assert_allclose(there[1], back[1])
+
+
+def test_merging_a_copy_leaves_the_pieces_as_they_are():
+    pieces = quarters(lambda pieces, pairs: np.zeros(len(pairs)))
+    before = cues(pieces, [(0, 1), (1, 2)])
+    pieces.copy().merge_groups(np.zeros(5, np.int64))
+    assert pieces.alive.all()
+    np.testing.assert_array_equal(cues(pieces, [(0, 1), (1, 2)]), before)

@@ -299,11 +299,12 @@ def test_points_move_onto_the_planes_of_a_slow_twin():
     xyz, normal, weight = rng.normal(size=(30, 3)), rng.normal(size=(30, 3)), rng.random(30) + 0.1
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)
     near = np.array([rng.permutation(31)[:8] for _ in range(30)])  # 30: no further neighbour
-    distance = rng.random(near.shape)
-    moved, turned = _onto_planes(xyz, normal, weight, near, distance)
+    first = rng.normal(size=(30, 3))
+    moved, turned = _onto_planes(xyz, normal, weight, near, first, 4.0)
     for i in range(30):
         end = np.flatnonzero(near[i] == 30)
-        known, apart = (each[i][: end[0] if len(end) else None] for each in (near, distance))
+        known = near[i, : end[0] if len(end) else None]
+        apart = np.linalg.norm(first[known] - first[i], axis=1) / 4
         facing, middle = normal[i], xyz[i]
         for _ in range(2):
             cosine = normal[known] @ facing

@@ -32,3 +32,11 @@ def use_cores(count: int) -> None:
 
     numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
     cv2.setNumThreads(count)
+
+
+def kernels_run_together() -> bool:
+    """Whether two threads may run parallel kernels at once; numba's own layer ends the process."""
+    import numba
+
+    numba.get_num_threads()  # starts them, which decides on the layer
+    return numba.threading_layer() != "workqueue"

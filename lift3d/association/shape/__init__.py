@@ -122,6 +122,12 @@ class _Cut(NamedTuple):
     borders: tuple[np.ndarray, np.ndarray, Float64[np.ndarray, "borders sums"]]
 
 
+def side_of_cell(spacing: float, metric: bool, resolution: float) -> float:
+    """Side of a surfel's cell, from `resolution` in spacings."""
+    limit = max(LARGEST_CELL, LEAST_SPACINGS * spacing) if metric else np.inf
+    return min(resolution * spacing, limit)
+
+
 class Shape:
     """The surface cut into pieces; `add` the views, then get the `objects`.
 
@@ -137,9 +143,7 @@ class Shape:
         metric: bool,
         resolution: float = CELL_SPACINGS,
     ) -> None:
-        self.points, self.cell = points, resolution * spacing
-        if metric:
-            self.cell = min(self.cell, max(LARGEST_CELL, LEAST_SPACINGS * spacing))
+        self.points, self.cell = points, side_of_cell(spacing, metric, resolution)
         self.surface = surface = surfels(points, self.cell)
         near = Neighbours(surface, lines(surface, points, spacing), self.cell)
         one_block = np.zeros(len(surface), np.int64)
@@ -183,13 +187,13 @@ class Shape:
 
     def objects(self) -> SurfaceObjects:
         """Objects of the surface; each layout plane is one too."""
-        first = self.pieces()
+        pieces = self.pieces()
+        first = pieces.copy()
         pairs = [(p, q) for p, edge in enumerate(first.edge) for q in edge if p < q]
         strength = first.merge_probability(pairs) if pairs else np.zeros(0)
         tree = build_hierarchy(first)
         worth = joining().node(tree.cues)
         end = tree.cut(tree.chosen(worth))
-        pieces = self.pieces()
         pieces.merge_groups(end)
         size = np.where(pieces.alive, pieces.sums[:, SIZE], 0)
         pieces.attach_unsupported()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import no_type_check
+
+import numba
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
 
-from lift3d.association.shape.seams import seams
+from lift3d.association.shape import seams
 from lift3d.association.shape.surfels import Surfels
+from lift3d.geometry.grid import Grid
 from lift3d.scene import distinct
+from lift3d.scene.compiled import compiled
 
 NEIGHBOURS = 14
 REACH = 2.1
@@ -50,29 +55,17 @@ class Neighbours:
         cell: float,
     ) -> None:
         """`line`: depth and direction of the dark line through each surfel (`seams.lines`)."""
-        from scipy.spatial import cKDTree
-
-        xyz, normal, count = surface.xyz, surface.normal, len(surface)
-        nearest = min(NEIGHBOURS + 1, max(count, 1))
-        _, near = cKDTree(xyz).query(xyz, nearest, distance_upper_bound=REACH * cell, workers=-1)
-        a, b = np.repeat(np.arange(count), nearest), near.ravel()
-        inside = (b < count) & (a != b)
-        low, high = np.minimum(a, b)[inside], np.maximum(a, b)[inside]
-        key = distinct(low * count + high)
-        a, b = key // count, key % count
-        cosine = (normal[a] * normal[b]).sum(1)
-        # The two sides of a thin board are not neighbours.
-        a, b, cosine = a[cosine > OPPOSED], b[cosine > OPPOSED], cosine[cosine > OPPOSED]
-        apart = xyz[b] - xyz[a]
-        off = np.abs((apart * normal[a]).sum(1)) + np.abs((apart * normal[b]).sum(1))
+        xyz, normal = surface.xyz, surface.normal
+        around = Grid(xyz, seams.REACH * cell).nearest(seams.AROUND)
+        key = distinct(_keys(xyz, normal, around[:, : NEIGHBOURS + 1], REACH * cell).ravel())
+        a, b = np.divmod(key[key >= 0], max(len(xyz), 1))
         self.cell = cell
         self.a: Int32[np.ndarray, " pairs"] = a.astype(np.int32)
         self.b: Int32[np.ndarray, " pairs"] = b.astype(np.int32)
-        self.bend = 1 - cosine
-        self.inward = (apart * (normal[b] - normal[a])).sum(1) < 0
-        self.off = off / 2
-        self.colour = np.linalg.norm(surface.lab[a] - surface.lab[b], axis=1)
-        self.seam = seams(surface, *line, cell, self.a, self.b)
+        self.bend, self.inward, self.off, self.colour = _compare(
+            xyz, normal, surface.lab, self.a, self.b
+        )
+        self.seam = seams.seams(surface, *line, cell, self.a, self.b, around)
 
     def difference(self, colour: float, seam: float = 0.0) -> Float32[np.ndarray, " pairs"]:
         """Dissimilarity for segmentation: bend + step in cells + weights times colour and seam."""
@@ -128,3 +121,47 @@ def _first(group: np.ndarray, surfel: np.ndarray, count: int) -> np.ndarray:
     first = np.zeros(len(group))
     first[np.unique(group * count + surfel, return_index=True)[1]] = 1
     return first
+
+
+@compiled(parallel=True, nogil=True)
+@no_type_check
+def _keys(xyz, normal, near, reach):
+    """A number for each surfel and neighbour, the same from both ends; -1 for none."""
+    count, nearest = near.shape
+    key = np.full((count, nearest), -1)
+    for i in numba.prange(count):
+        for k in range(nearest):
+            j = near[i, k]
+            if j == count:
+                break
+            apart, cosine = 0.0, 0.0
+            for c in range(3):
+                apart += (xyz[j, c] - xyz[i, c]) ** 2
+                cosine += normal[j, c] * normal[i, c]
+            # The two sides of a thin board are not neighbours.
+            if j != i and np.sqrt(apart) < reach and cosine > OPPOSED:
+                key[i, k] = min(i, j) * count + max(i, j)
+    return key
+
+
+@compiled(parallel=True, nogil=True)
+@no_type_check
+def _compare(xyz, normal, lab, a, b):
+    """Of each pair: 1 - cosine, whether it bends inward, distance from planes, CIELAB distance."""
+    pairs = len(a)
+    bend, inward = np.empty(pairs), np.empty(pairs, np.bool_)
+    off, colour = np.empty(pairs), np.empty(pairs, np.float32)
+    for pair in numba.prange(pairs):
+        i, j = a[pair], b[pair]
+        cosine = here = there = opening = 0.0
+        tint = np.float32(0)
+        for c in range(3):
+            apart = xyz[j, c] - xyz[i, c]
+            cosine += normal[i, c] * normal[j, c]
+            here += apart * normal[i, c]
+            there += apart * normal[j, c]
+            opening += apart * (normal[j, c] - normal[i, c])
+            tint += (lab[i, c] - lab[j, c]) ** 2
+        bend[pair], inward[pair] = 1 - cosine, opening < 0
+        off[pair], colour[pair] = (abs(here) + abs(there)) / 2, np.sqrt(tint)
+    return bend, inward, off, colour

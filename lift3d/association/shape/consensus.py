@@ -17,11 +17,13 @@ from jaxtyping import Float64, Int32, Int64
 from scipy import sparse
 
 from lift3d.association.looks import Look
-from lift3d.association.shape import CELL_SPACINGS, Shape, SurfaceObjects
+from lift3d.association.shape import CELL_SPACINGS, Shape, SurfaceObjects, side_of_cell
 from lift3d.association.shape.hierarchy import Tree
 from lift3d.association.surface import majority
 from lift3d.geometry.visibility import cloud_spacing
 from lift3d.scene import Camera, Points
+from lift3d.scene.prefetch import THREADS, prefetch
+from lift3d.scene.threads import kernels_run_together
 
 RESOLUTIONS = (CELL_SPACINGS, 1.4, 2.2)
 """Sides of a cell in spacings of the surface; the first gives the pieces that a person sees. Chosen
@@ -70,19 +72,24 @@ class Cuts:
         cameras = list(cameras)
         gap, own = (max(cloud_spacing(each), 1e-9) for each in (surface, points))
         self._points = points
-        self._shapes: list[Shape] = []
+        wanted: list[tuple[Points, float, float]] = []
         covered = True
         if surface is not points:
             self._near, distance = _nearest(points, surface, NEAR * gap)
             if own <= DENSE * gap:
-                self._shapes.append(kind(points, own, cameras, metric))
+                wanted.append((points, own, CELL_SPACINGS))
                 covered = bool((distance < CLOSE * gap).mean() >= COVERED)
-        cells = set()
-        for resolution in RESOLUTIONS if covered else ():
-            shape = kind(surface, gap, cameras, metric, resolution)
-            if shape.cell not in cells:
-                self._shapes.append(shape)
-            cells.add(shape.cell)
+        if covered:
+            # Of resolutions with the same cells the first is kept.
+            sides = {side_of_cell(gap, metric, each): each for each in reversed(RESOLUTIONS)}
+            wanted += [(surface, gap, each) for each in RESOLUTIONS if each in sides.values()]
+
+        def cut(each: tuple[Points, float, float]) -> Shape:
+            of, spacing, resolution = each
+            return kind(of, spacing, cameras, metric, resolution)
+
+        threads = THREADS if kernels_run_together() else 1
+        self._shapes = list(prefetch(wanted, cut, threads=threads))
 
     def __len__(self) -> int:
         return len(self._shapes)

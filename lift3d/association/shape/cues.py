@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import no_type_check
+
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
 from lift3d.association.shape.borders import (
     COLOUR,
@@ -22,10 +24,10 @@ from lift3d.association.shape.borders import (
     SEAM,
     SEAMS,
     STEP,
-    TURNED,
 )
-from lift3d.association.shape.moments import meetings, solids
+from lift3d.association.shape.moments import meeting, solid
 from lift3d.association.shape.pieces import BINS, LEVEL, LIGHT, SIZE, UPRIGHT, Pairs, Pieces
+from lift3d.scene.compiled import compiled
 
 LEAST_UPRIGHT, LEAST_ALIGNED = 20, 0.85
 """Minimum upright surfels of a box, and minimum length of their mean direction modulo right angles.
@@ -48,81 +50,88 @@ CUES = {
 }  # fmt: skip
 """Names of a pair's features, in order, with the sign of their effect on the probability that both
 are one object; 0 where it is not constrained."""
+FEATURES, EXTENTS = len(CUES), list(CUES).index("thickness of the smaller")
+FIRST_BIN, LIGHTNESS = BINS.start, LIGHT.start
+"""For the kernels: the number of features, the first of extents, and columns of the sums."""
 
 
 def cues(pieces: Pieces, pairs: Pairs) -> Float64[np.ndarray, "pairs cues"]:
     """Features named in `CUES`; NaN where unknown. Sizes and contacts are log1p of surfels."""
     one, other = np.array(pairs, np.int64).T
-    sums = np.array([pieces.edge[p][q] for p, q in pairs])
-    turn = pieces.sums[one, SIZE] > pieces.sums[other, SIZE]
-    small, large = np.where(turn, other, one), np.where(turn, one, other)
-    sums = np.where(turn[:, None], sums[:, TURNED], sums)
-    of_small, of_large = pieces.sums[small], pieces.sums[large]
-    size, contact, border = of_small[:, SIZE], sums[:, OWN], sums[:, PAIRS]
-    observed = sums[:, OBSERVED]
-    agreement = np.where(observed > 0, sums[:, SAME_MASK] / np.maximum(observed, 1e-9), np.nan)
-    lab = of_small[:, LIGHT] / size[:, None] - of_large[:, LIGHT] / of_large[:, [SIZE]]
-    bins = [each[:, BINS] for each in (of_small, of_large)]
-    share = [each / np.maximum(each.sum(1, keepdims=True), 1e-9) for each in bins]
-    columns = [
-        np.log1p(size),
-        np.log1p(of_large[:, SIZE]),
-        contact / np.sqrt(size),
-        np.log1p(contact),
-        contact / np.maximum(pieces.around[small], 1),
-        sums[:, OTHERS] / np.maximum(pieces.around[large], 1),
-        *(sums[:, each] / border for each in (INWARD, OUTWARD, STEP, RISE, RISE_BACK)),
-        agreement,
-        np.abs(lab[:, 0]),
-        np.linalg.norm(lab[:, 1:], axis=1),
-        np.minimum(*share).sum(1),
-        _turned(pieces, small, large),
-        *(sums[:, each] / border for each in (SEAM, COLOUR, FOLDS, RIDGES, SEAMS, EDGES)),
-        of_small[:, LEVEL] / size,
-        of_large[:, LEVEL] / of_large[:, SIZE],
-        of_small[:, UPRIGHT] / size,
-        (pieces.layout[small] | pieces.layout[large]).astype(np.float64),
-        *_solid(pieces, small, large, contact),
-    ]
-    return np.stack(columns, axis=1)
+    borders = np.array([pieces.edge[p][q] for p, q in pairs])
+    graph = pieces.sums, pieces.moments, pieces.around, pieces.turn, pieces.layout
+    return np.asarray(_cues(one, other, borders, *graph))
 
 
-def _turned(
-    pieces: Pieces, one: Int64[np.ndarray, " pairs"], other: Int64[np.ndarray, " pairs"]
-) -> Float64[np.ndarray, " pairs"]:
+@compiled()
+@no_type_check
+def _cues(one, other, borders, sums, moments, around, turn, layout):
+    out = np.empty((len(one), FEATURES))
+    for i in range(len(one)):
+        small, large, border = one[i], other[i], borders[i]
+        contact, back, rise, rise_back = (
+            border[OWN],
+            border[OTHERS],
+            border[RISE],
+            border[RISE_BACK],
+        )
+        if sums[small, SIZE] > sums[large, SIZE]:
+            small, large = large, small
+            contact, back, rise, rise_back = back, contact, rise_back, rise
+        mine, theirs, pairs = sums[small], sums[large], border[PAIRS]
+        size, larger = mine[SIZE], theirs[SIZE]
+        agreement = border[SAME_MASK] / border[OBSERVED] if border[OBSERVED] > 0 else np.nan
+        lightness, green_red, blue_yellow = (
+            mine[LIGHTNESS] / size - theirs[LIGHTNESS] / larger,
+            mine[LIGHTNESS + 1] / size - theirs[LIGHTNESS + 1] / larger,
+            mine[LIGHTNESS + 2] / size - theirs[LIGHTNESS + 2] / larger,
+        )
+        thickness, breadth, length, facing, _ = solid(moments[small], size)
+        others = solid(moments[large], larger)
+        both = solid(moments[small] + moments[large], size + larger)
+        wide, wider, beside = meeting(moments[small], size, moments[large], larger)
+        out[i, :EXTENTS] = (
+            np.log1p(size), np.log1p(larger), contact / np.sqrt(size), np.log1p(contact),
+            contact / max(around[small], 1), back / max(around[large], 1),
+            border[INWARD] / pairs, border[OUTWARD] / pairs, border[STEP] / pairs,
+            rise / pairs, rise_back / pairs, agreement,
+            abs(lightness), np.sqrt(green_red**2 + blue_yellow**2),
+            _in_common(mine[FIRST_BIN:], theirs[FIRST_BIN:]),
+            _turned(mine[UPRIGHT], turn[small], theirs[UPRIGHT], turn[large]),
+            border[SEAM] / pairs, border[COLOUR] / pairs, border[FOLDS] / pairs,
+            border[RIDGES] / pairs, border[SEAMS] / pairs, border[EDGES] / pairs,
+            mine[LEVEL] / size, theirs[LEVEL] / larger, mine[UPRIGHT] / size,
+            1.0 if layout[small] or layout[large] else 0.0,
+        )  # fmt: skip
+        out[i, EXTENTS:] = (
+            thickness, breadth, length, others[0], others[1], others[2],
+            both[0], both[1], both[2], facing, others[3], both[3], both[4],
+            np.log(wide / wider), beside / min(wide, wider), contact / wide, contact / wider,
+        )  # fmt: skip
+    return out
+
+
+@compiled()
+@no_type_check
+def _in_common(one, other):
+    """Common share of two histograms of colours."""
+    mine, theirs = max(one.sum(), 1e-9), max(other.sum(), 1e-9)
+    common = 0.0
+    for k in range(len(one)):
+        common += min(one[k] / mine, other[k] / theirs)
+    return common
+
+
+@compiled()
+@no_type_check
+def _turned(upright, turn, other_upright, other_turn):
     """Degrees between two boxes about the vertical, modulo 90; NaN where either is no box.
 
     Parts of one object are mostly aligned, separate objects often are not.
     """
-    known = np.ones(len(one), bool)
-    for each in (one, other):
-        upright = pieces.sums[each, UPRIGHT]
-        known &= (upright >= LEAST_UPRIGHT) & (np.abs(pieces.turn[each]) > LEAST_ALIGNED * upright)
-    angle = np.angle(pieces.turn[one] * pieces.turn[other].conj())
-    return np.where(known, np.degrees(np.abs(angle)) / 4, np.nan)
-
-
-def _solid(
-    pieces: Pieces,
-    small: Int64[np.ndarray, " pairs"],
-    large: Int64[np.ndarray, " pairs"],
-    contact: Float64[np.ndarray, " pairs"],
-) -> list[Float64[np.ndarray, " pairs"]]:
-    """Extents of both pieces and of their union, and widths along their common edge."""
-    one, other = pieces.moments[small], pieces.moments[large]
-    size, larger = pieces.sums[small, SIZE], pieces.sums[large, SIZE]
-    little, large_one, both = (
-        solids(*each).T for each in ((one, size), (other, larger), (one + other, size + larger))
-    )
-    wide, wider, beside = meetings(one, size, other, larger).T
-    return [
-        *little[:3],
-        *large_one[:3],
-        *both[:3],
-        *(each[3] for each in (little, large_one, both)),
-        both[4],
-        np.log(wide / wider),
-        beside / np.minimum(wide, wider),
-        contact / wide,
-        contact / wider,
-    ]
+    if min(upright, other_upright) < LEAST_UPRIGHT:
+        return np.nan
+    if abs(turn) <= LEAST_ALIGNED * upright or abs(other_turn) <= LEAST_ALIGNED * other_upright:
+        return np.nan
+    between = turn * np.conj(other_turn)
+    return np.degrees(abs(np.arctan2(between.imag, between.real))) / 4

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import no_type_check
 
+import numba
 import numpy as np
 from jaxtyping import Bool, Float64, Int32, Int64
 
 from lift3d.association.shape.surfels import Surfels
+from lift3d.scene.compiled import compiled
 
 AREA = 2500
 """Minimum surfels of a layout plane: a square of 50 cells. Chosen by hand; not tuned on data."""
@@ -46,7 +49,13 @@ class Plane:
 
     def height(self, xyz: Float64[np.ndarray, "points 3"]) -> Float64[np.ndarray, " points"]:
         """Signed distance, positive on the front side."""
-        return (xyz - self.point) @ self.normal
+        return np.asarray(_height(xyz, self.point, self.normal))
+
+    def near(
+        self, surface: Surfels, reach: float, among: Bool[np.ndarray, " surfels"]
+    ) -> Bool[np.ndarray, " surfels"]:
+        """Those of `among` that are closer than `reach` and face alike."""
+        return np.asarray(_near(surface.xyz, surface.normal, self.point, self.normal, reach, among))
 
 
 def layout(
@@ -68,12 +77,12 @@ def layout(
         if plane is None:
             continue
         height = plane.height(xyz)
-        alike = free & (normal @ plane.normal > ALIKE)
-        inside = alike & (np.abs(height) < cell)
+        inside = plane.near(surface, cell, free)
         if inside.sum() < AREA or (height < -BEHIND_REACH * cell).mean() >= BEHIND:
             continue
         spread = float(np.median(np.abs(height[inside])))
-        inside = alike & (np.abs(height) < np.clip(SPREADS * spread, THINNEST * cell, cell))
+        thickness = float(np.clip(SPREADS * spread, THINNEST * cell, cell))
+        inside = plane.near(surface, thickness, free)
         free &= ~inside
         middle = xyz[inside].mean(0)
         if any(_before(middle, plane, other, DEPTH * cell) for other in planes):
@@ -97,16 +106,16 @@ def _candidates(
     surface: Surfels, piece: Int32[np.ndarray, " surfels"], cell: float
 ) -> list[tuple[int, Plane]]:
     """Planes of the largest pieces, the one with the most surfels first."""
-    found = []
+    found, every = [], np.ones(len(surface), bool)
     size = np.bincount(piece)
     for each in np.argsort(-size, kind="stable")[:CANDIDATES]:
-        inside = piece == each
-        facing = surface.normal[inside].mean(0)
-        if size[each] < CANDIDATE_AREA or np.linalg.norm(facing) < FLAT:
-            continue
-        plane = _plane(surface.xyz[inside], facing, np.median(surface.xyz[inside], axis=0))
-        near = (np.abs(plane.height(surface.xyz)) < cell) & (surface.normal @ plane.normal > ALIKE)
-        found.append((int(near.sum()), int(each), plane))
+        if size[each] < CANDIDATE_AREA:
+            break
+        inside = np.flatnonzero(piece == each)
+        xyz, facing = surface.xyz[inside], surface.normal[inside].mean(0)
+        if np.linalg.norm(facing) >= FLAT:
+            plane = _plane(xyz, facing, np.median(xyz, axis=0))
+            found.append((int(plane.near(surface, cell, every).sum()), int(each), plane))
     found = [one for one in found if one[0] >= AREA]
     return [(each, plane) for _, each, plane in sorted(found, key=lambda one: (-one[0], one[1]))]
 
@@ -114,7 +123,8 @@ def _candidates(
 def _plane(xyz: np.ndarray, facing: np.ndarray, point: np.ndarray) -> Plane:
     """Plane through `point` with the least-squares normal of `xyz`, towards `facing`."""
     off = xyz - xyz.mean(0)
-    normal = np.linalg.eigh(off.T @ off)[1][:, 0]
+    # Not `off.T @ off`: of so few columns the threads of BLAS mostly wait for each other.
+    normal = np.linalg.eigh(np.einsum("pi,pj->ij", off, off))[1][:, 0]
     return Plane(point, normal if normal @ facing > 0 else -normal)
 
 
@@ -123,8 +133,7 @@ def _fitted(
 ) -> Plane | None:
     """Fit again to surfels in ever thinner bands, at the mode of their heights; None if too few."""
     for band in (share * cell for share in BANDS):
-        near = free & (np.abs(plane.height(surface.xyz)) < band)
-        near &= surface.normal @ plane.normal > ALIKE
+        near = plane.near(surface, band, free)
         if near.sum() < AREA:
             return None
         xyz = surface.xyz[near]
@@ -133,3 +142,26 @@ def _fitted(
         peak = edge[int(np.argmax(count[:-1] + count[1:])) + 1]
         plane = Plane(plane.point + peak * plane.normal, plane.normal)
     return plane
+
+
+@compiled(parallel=True, nogil=True)
+@no_type_check
+def _height(xyz, point, normal):
+    height = np.zeros(len(xyz))
+    for i in numba.prange(len(xyz)):
+        for c in range(3):
+            height[i] += (xyz[i, c] - point[c]) * normal[c]
+    return height
+
+
+@compiled(parallel=True, nogil=True)
+@no_type_check
+def _near(xyz, normal, point, facing, reach, among):
+    near = np.zeros(len(xyz), np.bool_)
+    for i in numba.prange(len(xyz)):
+        height, cosine = 0.0, 0.0
+        for c in range(3):
+            height += (xyz[i, c] - point[c]) * facing[c]
+            cosine += normal[i, c] * facing[c]
+        near[i] = among[i] and abs(height) < reach and cosine > ALIKE
+    return near

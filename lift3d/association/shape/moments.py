@@ -60,38 +60,44 @@ def meetings(
 @compiled()
 @no_type_check
 def _covariance(sums, size):
+    """xx, yy, zz, xy, xz, yz; scalars, because small arrays would take most of the time."""
     x, y, z = sums[0] / size, sums[1] / size, sums[2] / size
-    out = np.empty((3, 3))
-    out[0, 0], out[1, 1], out[2, 2] = (
-        sums[3] / size - x * x, sums[4] / size - y * y, sums[5] / size - z * z
+    return (
+        sums[3] / size - x * x, sums[4] / size - y * y, sums[5] / size - z * z,
+        sums[6] / size - x * y, sums[7] / size - x * z, sums[8] / size - y * z,
     )  # fmt: skip
-    out[0, 1] = out[1, 0] = sums[6] / size - x * y
-    out[0, 2] = out[2, 0] = sums[7] / size - x * z
-    out[1, 2] = out[2, 1] = sums[8] / size - y * z
-    return out
 
 
 @compiled()
 @no_type_check
-def _eigenvalues(a):
+def _eigenvalues(xx, yy, zz, xy, xz, yz):
     """Eigenvalues of a symmetric matrix, ascending (Smith 1961)."""
-    middle = (a[0, 0] + a[1, 1] + a[2, 2]) / 3
-    off = a[0, 1] ** 2 + a[0, 2] ** 2 + a[1, 2] ** 2
-    p = ((a[0, 0] - middle) ** 2 + (a[1, 1] - middle) ** 2 + (a[2, 2] - middle) ** 2 + 2 * off) / 6
-    out = np.full(3, middle)
-    if p > 1e-18:
-        p = np.sqrt(p)
-        b = (a - middle * np.eye(3)) / p
-        half = (
-            b[0, 0] * (b[1, 1] * b[2, 2] - b[1, 2] ** 2)
-            - b[0, 1] * (b[0, 1] * b[2, 2] - b[1, 2] * b[0, 2])
-            + b[0, 2] * (b[0, 1] * b[1, 2] - b[1, 1] * b[0, 2])
-        ) / 2
-        angle = np.arccos(min(1.0, max(-1.0, half))) / 3
-        out[2] += 2 * p * np.cos(angle)
-        out[0] += 2 * p * np.cos(angle + 2 * np.pi / 3)
-        out[1] = 3 * middle - out[0] - out[2]
-    return out
+    middle = (xx + yy + zz) / 3
+    off = xy**2 + xz**2 + yz**2
+    p = ((xx - middle) ** 2 + (yy - middle) ** 2 + (zz - middle) ** 2 + 2 * off) / 6
+    if p <= 1e-18:
+        return middle, middle, middle
+    p = np.sqrt(p)
+    xx, yy, zz, xy, xz, yz = (
+        (xx - middle) / p, (yy - middle) / p, (zz - middle) / p, xy / p, xz / p, yz / p
+    )  # fmt: skip
+    half = (xx * (yy * zz - yz**2) - xy * (xy * zz - yz * xz) + xz * (xy * yz - yy * xz)) / 2
+    angle = np.arccos(min(1.0, max(-1.0, half))) / 3
+    largest = middle + 2 * p * np.cos(angle)
+    least = middle + 2 * p * np.cos(angle + 2 * np.pi / 3)
+    return least, 3 * middle - least - largest, largest
+
+
+@compiled()
+@no_type_check
+def solid(sums, size):
+    """`solids` of one piece, in a kernel."""
+    least, middle, largest = _eigenvalues(*_covariance(sums, size))
+    thickness, breadth = np.sqrt(max(least, 0.0)), np.sqrt(max(middle, 0.0))
+    length = np.sqrt(max(largest, 0.0))
+    facing = np.sqrt(sums[9] ** 2 + sums[10] ** 2 + sums[11] ** 2) / size
+    filled = size / (12 * max(breadth, ROW) * max(length, ROW))
+    return thickness, breadth, length, facing, filled
 
 
 @compiled()
@@ -99,20 +105,62 @@ def _eigenvalues(a):
 def _solids(sums, size):
     out = np.empty((len(size), 5))
     for i in range(len(size)):
-        values = _eigenvalues(_covariance(sums[i], size[i]))
-        for k in range(3):
-            out[i, k] = np.sqrt(max(values[k], 0.0))
-        out[i, 3] = np.sqrt((sums[i, 9:] ** 2).sum()) / size[i]
-        out[i, 4] = size[i] / (12 * max(out[i, 1], ROW) * max(out[i, 2], ROW))
+        out[i] = solid(sums[i], size[i])
     return out
 
 
 @compiled()
 @no_type_check
 def _cross(a, b):
-    return np.array(
-        [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
+    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
+
+
+@compiled()
+@no_type_check
+def _scaled(vector, length):
+    return vector[0] / length, vector[1] / length, vector[2] / length
+
+
+@compiled()
+@no_type_check
+def _length(vector):
+    return np.sqrt(vector[0] ** 2 + vector[1] ** 2 + vector[2] ** 2)
+
+
+@compiled()
+@no_type_check
+def _width(along, sums, size):
+    """Of a row of surfels with the same variance along a unit vector."""
+    x, y, z = along
+    xx, yy, zz, xy, xz, yz = _covariance(sums, size)
+    variance = (
+        (x * xx + y * xy + z * xz) * x
+        + (x * xy + y * yy + z * yz) * y
+        + (x * xz + y * yz + z * zz) * z
     )
+    return np.sqrt(12 * max(variance, ROW**2))
+
+
+@compiled()
+@no_type_check
+def meeting(one, size, other, other_size):
+    """`meetings` of one pair, in a kernel."""
+    between = (
+        other[0] / other_size - one[0] / size,
+        other[1] / other_size - one[1] / size,
+        other[2] / other_size - one[2] / size,
+    )
+    a = _scaled(one[9:], max(_length(one[9:]), 1e-9))
+    b = _scaled(other[9:], max(_length(other[9:]), 1e-9))
+    along = _cross(a, b)
+    folded = _length(along) > PARALLEL
+    if not folded:
+        along = _cross((a[0] + b[0], a[1] + b[1], a[2] + b[2]), between)
+    along = _scaled(along, max(_length(along), 1e-9))
+    beside = abs(between[0] * along[0] + between[1] * along[1] + between[2] * along[2])
+    return (
+        _width(along, one, size), _width(along, other, other_size), beside if folded else np.nan
+    )  # fmt: skip
 
 
 @compiled()
@@ -120,17 +168,5 @@ def _cross(a, b):
 def _meetings(one, size, other, other_size):
     out = np.empty((len(size), 3))
     for i in range(len(size)):
-        between = other[i, :3] / other_size[i] - one[i, :3] / size[i]
-        a = one[i, 9:] / max(np.sqrt((one[i, 9:] ** 2).sum()), 1e-9)
-        b = other[i, 9:] / max(np.sqrt((other[i, 9:] ** 2).sum()), 1e-9)
-        along = _cross(a, b)
-        folded = np.sqrt((along**2).sum()) > PARALLEL
-        if not folded:
-            along = _cross(a + b, between)
-        along = along / max(np.sqrt((along**2).sum()), 1e-9)
-        wide = along @ _covariance(one[i], size[i]) @ along
-        wider = along @ _covariance(other[i], other_size[i]) @ along
-        out[i, 0] = np.sqrt(12 * max(wide, ROW**2))
-        out[i, 1] = np.sqrt(12 * max(wider, ROW**2))
-        out[i, 2] = abs((between * along).sum()) if folded else np.nan
+        out[i] = meeting(one[i], size[i], other[i], other_size[i])
     return out

@@ -8,6 +8,7 @@ again for the classifiers.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from typing import TypeAlias
 
 import numpy as np
@@ -78,6 +79,14 @@ class Pieces:
             self.edge[one][other] = sums
             self.edge[other][one] = sums[TURNED]
         self.around = np.array([sum(e[OWN] for e in each.values()) for each in self.edge])
+
+    def copy(self) -> Pieces:
+        """The same graph, to be merged otherwise."""
+        other = copy(self)
+        for name in ("layout", "sums", "moments", "turn", "parent", "alive", "version", "around"):
+            setattr(other, name, getattr(self, name).copy())
+        other.edge = [dict(each) for each in self.edge]  # merges replace sums of a border
+        return other
 
     def merge_probability(self, pairs: Pairs) -> Float64[np.ndarray, " pairs"]:
         """Probability that two neighbours are one object; 0 for layout and a large piece."""

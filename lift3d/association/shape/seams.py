@@ -10,6 +10,7 @@ from jaxtyping import Float64, Int32
 
 from lift3d.association.shape.surfels import Surfels
 from lift3d.association.superpoints import lab
+from lift3d.geometry.grid import Grid
 from lift3d.scene import Points
 from lift3d.scene.compiled import compiled
 
@@ -40,8 +41,6 @@ def lines(
     through each point in `TURNS` directions. Points are used, because a line is thinner than a
     surfel.
     """
-    from scipy.spatial import cKDTree
-
     depth, across = np.zeros(len(surface)), np.zeros((len(surface), 3))
     known = np.flatnonzero(surface.of_point >= 0)
     if not len(known):
@@ -51,17 +50,12 @@ def lines(
     xyz = points.xyz[known].astype(np.float64)
     xyz -= ((xyz - surface.xyz[surfel]) * normal).sum(1, keepdims=True) * normal
     light = lab(points.rgb[known])[:, 0].astype(np.float64)
-    tree = cKDTree(xyz)
-    nearest = min(AROUND, len(xyz))
-    for start in range(0, len(xyz), CHUNK):
-        chunk = slice(start, start + CHUNK)
-        _, near = tree.query(xyz[chunk], nearest, distance_upper_bound=REACH * spacing, workers=-1)
-        found, way = _lines(
-            xyz, normal, light, near.reshape(-1, nearest), start, max(spacing, 1e-12)
-        )
-        order = np.argsort(found, kind="stable")  # the deepest is written last
-        order = order[found[order] > depth[surfel[chunk]][order]]
-        depth[surfel[chunk][order]], across[surfel[chunk][order]] = found[order], way[order]
+    spacing = max(spacing, 1e-12)
+    found, way = np.empty(len(xyz)), np.empty((len(xyz), 3))
+    for some, near in Grid(xyz, REACH * spacing).chunks(AROUND, CHUNK):
+        found[some], way[some] = _lines(xyz, normal, light, some, near, spacing)
+    order = np.argsort(found, kind="stable")  # the deepest is written last
+    depth[surfel[order]], across[surfel[order]] = found[order], way[order]
     return depth, across
 
 
@@ -72,58 +66,56 @@ def seams(
     cell: float,
     a: Int32[np.ndarray, " pairs"],
     b: Int32[np.ndarray, " pairs"],
+    near: Int32[np.ndarray, "surfels around"],
 ) -> Float64[np.ndarray, " pairs"]:
-    """Depth of the deepest line of `lines` between two neighbouring surfels; 0 without a line."""
-    from scipy.spatial import cKDTree
+    """Depth of the deepest line of `lines` between two neighbouring surfels; 0 without a line.
 
-    if not len(surface) or not len(a):
-        return np.zeros(len(a))
-    nearest = min(AROUND, len(surface))
-    _, near = cKDTree(surface.xyz).query(
-        surface.xyz, nearest, distance_upper_bound=REACH * cell, workers=-1
-    )
-    near = near.reshape(len(surface), nearest)
+    `near` are up to `AROUND` surfels within `REACH` cells of each.
+    """
     return np.asarray(_between(a, b, surface.xyz, depth, across, near, cell))
 
 
-@compiled(parallel=True)
+@compiled(parallel=True, nogil=True)
 @no_type_check
-def _lines(xyz, normal, light, near, start, spacing):
-    """Deepest line and direction across it, for the points from `start` on."""
-    count, rows = len(xyz), len(near)
+def _lines(xyz, normal, light, points, near, spacing):
+    """Deepest line through each of `points`, and direction across it."""
+    count, (rows, nearest) = len(xyz), near.shape
     depth, across = np.zeros(rows), np.zeros((rows, 3))
+    turns = np.pi * np.arange(TURNS) / TURNS
+    cosine, sine = np.cos(turns), np.sin(turns)
     for row in numba.prange(rows):
-        i = start + row
+        i = points[row]
         facing = normal[i]
         axis = np.zeros(3)
         axis[np.argmin(np.abs(facing))] = 1.0
         u = np.cross(facing, axis)
         u /= np.sqrt((u**2).sum())
         v = np.cross(facing, u)
+        x, y, grey, around = np.empty(nearest), np.empty(nearest), np.empty(nearest), 0
+        for k in range(nearest):
+            j = near[row, k]
+            if j == count:
+                break
+            # Scalars, because small arrays would take most of the time.
+            ox, oy = (xyz[j, 0] - xyz[i, 0]) / spacing, (xyz[j, 1] - xyz[i, 1]) / spacing
+            oz = (xyz[j, 2] - xyz[i, 2]) / spacing
+            off = abs(ox * facing[0] + oy * facing[1] + oz * facing[2])
+            if j != i and off <= THICKNESS:
+                x[around] = ox * u[0] + oy * u[1] + oz * u[2]
+                y[around] = ox * v[0] + oy * v[1] + oz * v[2]
+                grey[around] = light[j]
+                around += 1
         for turn in range(TURNS):
-            c, s = np.cos(np.pi * turn / TURNS), np.sin(np.pi * turn / TURNS)
+            c, s = cosine[turn], sine[turn]
             line, on = light[i], 1.0
             left, lefts, right, rights = 0.0, 0, 0.0, 0
-            for k in range(near.shape[1]):
-                j = near[row, k]
-                if j == count:
-                    break
-                if j == i:
-                    continue
-                # Scalars, because small arrays would take most of the time.
-                ox, oy = (xyz[j, 0] - xyz[i, 0]) / spacing, (xyz[j, 1] - xyz[i, 1]) / spacing
-                oz = (xyz[j, 2] - xyz[i, 2]) / spacing
-                if abs(ox * facing[0] + oy * facing[1] + oz * facing[2]) > THICKNESS:
-                    continue
-                x = ox * u[0] + oy * u[1] + oz * u[2]
-                y = ox * v[0] + oy * v[1] + oz * v[2]
-                over, along = c * x + s * y, c * y - s * x
-                if abs(over) < HALF_WIDTH:
-                    line, on = line + light[j], on + 1
-                elif abs(along) < HALF_LENGTH and over > SIDE:
-                    left, lefts = left + light[j], lefts + 1
-                elif abs(along) < HALF_LENGTH and over < -SIDE:
-                    right, rights = right + light[j], rights + 1
+            for k in range(around):  # without branches, which no processor can predict
+                over, along = c * x[k] + s * y[k], c * y[k] - s * x[k]
+                middle, beside = abs(over) < HALF_WIDTH, abs(along) < HALF_LENGTH
+                one, other = beside & (over > SIDE), beside & (over < -SIDE)
+                line, on = line + middle * grey[k], on + middle
+                left, lefts = left + one * grey[k], lefts + one
+                right, rights = right + other * grey[k], rights + other
             if lefts >= LEAST_SIDE and rights >= LEAST_SIDE and on >= LEAST_LINE:
                 found = min(left / lefts, right / rights) - line / on
                 if found > depth[row]:
@@ -132,7 +124,7 @@ def _lines(xyz, normal, light, near, start, spacing):
     return depth, across
 
 
-@compiled(parallel=True)
+@compiled(parallel=True, nogil=True)
 @no_type_check
 def _between(a, b, xyz, depth, across, near, cell):
     """Depth of the deepest line between or at two surfels."""
@@ -140,17 +132,26 @@ def _between(a, b, xyz, depth, across, near, cell):
     out = np.zeros(len(a))
     for pair in numba.prange(len(a)):
         i, j = a[pair], b[pair]
-        way = xyz[j] - xyz[i]
-        length = np.sqrt((way**2).sum())
-        way = way / max(length, 1e-12)
-        best = max(depth[i] * abs((way * across[i]).sum()), depth[j] * abs((way * across[j]).sum()))
+        x, y, z = xyz[j, 0] - xyz[i, 0], xyz[j, 1] - xyz[i, 1], xyz[j, 2] - xyz[i, 2]
+        length = np.sqrt(x**2 + y**2 + z**2)
+        x, y, z = x / max(length, 1e-12), y / max(length, 1e-12), z / max(length, 1e-12)
+        best = max(_crossed(x, y, z, depth, across, i), _crossed(x, y, z, depth, across, j))
         if length > FAR * cell:
-            middle = (xyz[i] + xyz[j]) / 2
             for k in range(near.shape[1]):
                 q = near[i, k]
                 if q == count:
                     break
-                if ((xyz[q] - middle) ** 2).sum() < (NEAR_MIDDLE * cell) ** 2:
-                    best = max(best, depth[q] * abs((way * across[q]).sum()))
+                apart = 0.0
+                for c in range(3):
+                    apart += (xyz[q, c] - (xyz[i, c] + xyz[j, c]) / 2) ** 2
+                if apart < (NEAR_MIDDLE * cell) ** 2:
+                    best = max(best, _crossed(x, y, z, depth, across, q))
         out[pair] = best
     return out
+
+
+@compiled()
+@no_type_check
+def _crossed(x, y, z, depth, across, i):
+    """Depth of the line at a surfel, less the more the way is along it."""
+    return depth[i] * abs(x * across[i, 0] + y * across[i, 1] + z * across[i, 2])

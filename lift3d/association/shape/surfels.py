@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from lift3d.association.superpoints import lab
+from lift3d.geometry.grid import Grid
 from lift3d.scene import Points
 from lift3d.scene.compiled import compiled
 
@@ -62,21 +63,16 @@ def surfels(points: Points, cell: float, neighbours: int = NEIGHBOURS) -> Surfel
     colour = points.rgb[known].astype(np.float64)
     group = _cells(xyz, normal, FIRST_CELL * cell)
     xyz, normal, colour, weight = _averages(group, weight, xyz, normal, colour)
-    if len(xyz):
-        count = min(neighbours, len(xyz))
-        distance, near = cKDTree(xyz).query(
-            xyz, count, distance_upper_bound=NEAR * cell, workers=-1
-        )
-        shape = (len(xyz), count)
-        for _ in range(ROUNDS):
-            xyz, normal = _onto_planes(
-                xyz, normal, weight, near.reshape(shape), distance.reshape(shape) / (NEAR * cell)
-            )
+    near, first = Grid(xyz, NEAR * cell).nearest(neighbours), xyz
+    for _ in range(ROUNDS):
+        xyz, normal = _onto_planes(xyz, normal, weight, near, first, NEAR * cell)
     again = _cells(xyz, normal, cell)
     xyz, normal, colour, weight = _averages(again, weight, xyz, normal, colour)
     kept = (normal**2).sum(1) > KNOWN
     if len(xyz) > AROUND:
-        _, around = cKDTree(xyz).query(xyz, AROUND, workers=-1)
+        around = Grid(xyz, NEAR * cell).nearest(AROUND)
+        far = np.flatnonzero(around[:, -1] == len(xyz))
+        around[far] = cKDTree(xyz).query(xyz[far], AROUND, workers=-1)[1]
         kept &= weight > SHELL * np.median(weight[around], axis=1)
     index = np.where(kept, np.cumsum(kept) - 1, -1)
     of_point = np.full(len(points), -1, np.int64)
@@ -112,25 +108,30 @@ def _averages(
     return xyz, normal, colour, total
 
 
-@compiled(parallel=True)
+@compiled(parallel=True, nogil=True)
 @no_type_check
-def _onto_planes(xyz, normal, weight, near, distance):
-    """Scalars, because small arrays would take most of the time."""
+def _onto_planes(xyz, normal, weight, near, first, reach):
+    """Scalars, because small arrays would take most of the time. `first`: `xyz` of `near`."""
     count = len(xyz)
     moved, turned = np.empty((count, 3)), np.empty((count, 3))
     for i in numba.prange(count):
         nx, ny, nz = normal[i, 0], normal[i, 1], normal[i, 2]
         mx, my, mz = xyz[i, 0], xyz[i, 1], xyz[i, 2]
+        closeness, around = np.empty(near.shape[1]), 0
+        while around < near.shape[1] and near[i, around] < count:
+            k = near[i, around]
+            apart = (first[k, 0] - first[i, 0]) ** 2 + (first[k, 1] - first[i, 1]) ** 2
+            apart = np.sqrt(apart + (first[k, 2] - first[i, 2]) ** 2) / reach
+            closeness[around] = weight[k] * np.exp(-2.0 * apart**2)
+            around += 1
         for _ in range(2):
             px = py = pz = sx = sy = sz = total = 0.0
-            for j in range(near.shape[1]):
+            for j in range(around):
                 k = near[i, j]
-                if k == count:
-                    break
                 cosine = nx * normal[k, 0] + ny * normal[k, 1] + nz * normal[k, 2]
                 if cosine < ALIKE:
                     continue
-                share = weight[k] * np.exp(-2.0 * distance[i, j] ** 2) * cosine
+                share = closeness[j] * cosine
                 total += share
                 px, py, pz = px + share * xyz[k, 0], py + share * xyz[k, 1], pz + share * xyz[k, 2]
                 sx, sy = sx + share * normal[k, 0], sy + share * normal[k, 1]
