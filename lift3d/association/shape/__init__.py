@@ -92,11 +92,7 @@ class SurfaceObjects:
 
     def at(self, near: Int64[np.ndarray, " others"]) -> SurfaceObjects:
         """The same objects at other points, each with its nearest point, -1 where none is near."""
-
-        def taken(index: Int32[np.ndarray, " points"]) -> Int32[np.ndarray, " others"]:
-            return np.where(near >= 0, index[near], -1).astype(np.int32)
-
-        return replace(self, object=taken(self.object), patch=taken(self.patch))
+        return replace(self, object=_taken(self.object, near), patch=_taken(self.patch, near))
 
     def surface(self, label: Int32[np.ndarray, " points"]) -> Surface:
         """The patches as superpoints, with the final objects `label`."""
@@ -110,6 +106,31 @@ class SurfaceObjects:
             self.node,
             majority(self.patch, label, leaves),
         )
+
+
+class Objects(NamedTuple):
+    """Objects of one cut."""
+
+    object: Int32[np.ndarray, " points"]
+    """From 0; -1 = none."""
+    confidence: Float64[np.ndarray, " objects"]
+
+    def at(self, near: Int64[np.ndarray, " others"]) -> Objects:
+        """The same objects at other points, as `SurfaceObjects.at`."""
+        return Objects(_taken(self.object, near), self.confidence)
+
+
+class _Decided(NamedTuple):
+    """What became of the pieces of a cut."""
+
+    object: Int64[np.ndarray, " pieces"]
+    confidence: Float64[np.ndarray, " objects"]
+    pairs: Int64[np.ndarray, "pairs 2"]
+    """Pieces that touch, and the probability that they are one object, before any merge."""
+    strength: Float64[np.ndarray, " pairs"]
+    tree: Tree
+    end: Int64[np.ndarray, " pieces"]
+    """Node of the tree that contains each piece in the result."""
 
 
 class _Cut(NamedTuple):
@@ -187,6 +208,25 @@ class Shape:
 
     def objects(self) -> SurfaceObjects:
         """Objects of the surface; each layout plane is one too."""
+        found = self._decided()
+        ends, strength = self._between_patches(found.pairs, found.strength)
+        tree, place = self._with_patches(found.tree)
+        return SurfaceObjects(
+            self.of_points(found.object[self.piece]),
+            found.confidence,
+            self.of_points(self._patch),
+            ends,
+            strength,
+            tree,
+            place[found.end][self._cut.of_patch].astype(np.int32),
+        )
+
+    def labels(self) -> Objects:
+        """The same objects, without the patches and the tree behind them."""
+        found = self._decided()
+        return Objects(self.of_points(found.object[self.piece]), found.confidence)
+
+    def _decided(self) -> _Decided:
         pieces = self.pieces()
         first = pieces.copy()
         pairs = [(p, q) for p, edge in enumerate(first.edge) for q in edge if p < q]
@@ -198,20 +238,11 @@ class Shape:
         size = np.where(pieces.alive, pieces.sums[:, SIZE], 0)
         pieces.attach_unsupported()
         root = pieces.roots()
-        kept, index = np.unique(root[self.piece], return_inverse=True)
+        kept, index = np.unique(root, return_inverse=True)
         # An object has the confidence of its largest part, which need not be the root.
         confidence = np.where(pieces.layout[kept], 1.0, worth[end[largest(root, size)[kept]]])
-        ends, odds = self._between_patches(np.array(pairs, np.int64).reshape(-1, 2), strength)
-        whole, place = self._with_patches(tree)
-        return SurfaceObjects(
-            self.of_points(index.astype(np.int64)),
-            confidence,
-            self.of_points(self._patch),
-            ends,
-            odds,
-            whole,
-            place[end][self._cut.of_patch].astype(np.int32),
-        )
+        ends = np.array(pairs, np.int64).reshape(-1, 2)
+        return _Decided(index.astype(np.int64), confidence, ends, strength, tree, end)
 
     def _with_patches(self, tree: Tree) -> tuple[Tree, Int64[np.ndarray, " nodes"]]:
         patch, lab = self._patch, self.surface.lab
@@ -254,6 +285,12 @@ class Shape:
         )
         of_point[noise] = np.where(np.isfinite(distance), near, -1)
         return np.where(of_point >= 0, value[of_point], -1).astype(np.int32)
+
+
+def _taken(
+    value: Int32[np.ndarray, " points"], near: Int64[np.ndarray, " others"]
+) -> Int32[np.ndarray, " others"]:
+    return np.where(near >= 0, value[near], -1).astype(np.int32)
 
 
 def _as_points(surface: Surfels) -> Points:

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int32, Int64
 from scipy import sparse
 
 from lift3d.association.looks import Look
-from lift3d.association.shape import CELL_SPACINGS, Shape, SurfaceObjects, side_of_cell
+from lift3d.association.shape import CELL_SPACINGS, Objects, Shape, SurfaceObjects, side_of_cell
 from lift3d.association.shape.hierarchy import Tree
 from lift3d.association.surface import majority
 from lift3d.geometry.visibility import cloud_spacing
@@ -45,14 +44,6 @@ ALIKE = 0.5
 """IoU from which two objects of two cuts are versions of one."""
 FREE = 0.5
 """Share of its points that an object must still find free of objects that more cuts agree on."""
-
-
-class Objects(NamedTuple):
-    """Objects of one cut."""
-
-    object: Int32[np.ndarray, " points"]
-    """From 0; -1 = none."""
-    confidence: Float64[np.ndarray, " objects"]
 
 
 class Cuts:
@@ -101,14 +92,17 @@ class Cuts:
 
     def objects(self) -> SurfaceObjects:
         """Objects at the points, with the patches and the tree of the first cut."""
-        found: list[SurfaceObjects] = []
-        for shape in self._shapes:
-            objects = shape.objects()
-            found.append(objects if shape.points is self._points else objects.at(self._near))
-        first = found[0]
-        if len(found) == 1:
+        shape, *others = self._shapes
+        first = shape.objects()
+        if shape.points is not self._points:
+            first = first.at(self._near)
+        if not others:
             return first
-        agree = agreed([Objects(each.object, each.confidence) for each in found])
+        found = [Objects(first.object, first.confidence)]
+        for shape in others:
+            labels = shape.labels()
+            found.append(labels if shape.points is self._points else labels.at(self._near))
+        agree = agreed(found)
         of_patch = majority(first.patch, agree.object + np.int32(1), len(first.node))
         return replace(
             first,
