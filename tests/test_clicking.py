@@ -237,17 +237,6 @@ def test_a_mask_is_explained_by_few_nodes_and_their_unseen_parts_belong_to_it():
     assert members.tolist() == [True, False, True, True]
 
 
-@pytest.mark.parametrize(("likelihood", "whole"), [(0.9, False), (0.98, True)])
-def test_a_wall_is_not_divided_for_a_little_that_lies_outside_of_the_mask(likelihood, whole):
-    """What is outside costs more than one more node, and less than taking back two sure joins."""
-    _, surface = tree_of_four()
-    tree = JoinTree(replace(surface, likelihood=np.full(3, likelihood, np.float32)))
-    members, _ = explaining(tree, np.array([10.0, 0, 10, 0]), np.array([0.0, 0.7, 0, 0]))
-    assert members.tolist() == [True, whole, True, True]
-    members, _ = explaining(tree, np.array([10.0, 0, 10, 0]), np.array([0.0, 9, 0, 0]))
-    assert members.tolist() == [True, False, True, True]
-
-
 def test_points_mean_their_objects_and_a_contrary_one_the_largest_node_without_them():
     tree, surface = tree_of_four()
     assert objects_of(tree, [0], surface.object).tolist() == [True, True, False, False]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lift3d.association.surface import Surface
-from lift3d.correction.clicks.nodes import COST, SPLIT, SURE, explaining
+from lift3d.correction.clicks.nodes import COST, explaining
 from lift3d.correction.clicks.place import ONES
 from lift3d.correction.joins import JoinTree
 
@@ -24,7 +24,7 @@ def grown(rng, leaves, joins):
             edges=nothing,
             strength=np.zeros(0, np.float32),
             joins=np.array(pairs, np.int32).reshape(-1, 2),
-            likelihood=rng.choice([0.5, 1], len(pairs)).astype(np.float32),
+            likelihood=np.ones(len(pairs), np.float32),
             node=each,
             object=each + 1,
         )
@@ -41,8 +41,6 @@ def slowly(tree, inside, outside):
     for node, (one, other) in tree.children.items():
         own_in[node], own_out[node] = own_in[one] + own_in[other], own_out[one] + own_out[other]
         alone, apart = own_in[node] - own_out[node] - cost, best[one] + best[other]
-        if tree.likelihood[node] >= SURE:
-            apart = max(apart - SPLIT * inside.sum(), 0)
         whole[node] = alone > 0 and alone >= apart
         best[node] = max(alone, apart)
     for node in range(len(tree.parent) - 1, -1, -1):

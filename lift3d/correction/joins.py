@@ -24,12 +24,9 @@ class JoinTree:
     def __init__(self, surface: Surface) -> None:
         self._superpoint = surface.superpoint
         leaves = len(surface.object)
-        joins, likelihood = surface.joins, surface.likelihood
+        joins = surface.joins
         if not len(joins):
             joins = by_strength(surface.edges, surface.strength, leaves)
-            likelihood = np.zeros(len(joins), np.float32)
-        self.likelihood = np.concatenate([np.ones(leaves, np.float32), likelihood])
-        """Probability of the merge of each node; 1 for superpoints, 0 where only masks decided."""
         self.parent = np.full(leaves + len(joins), -1, np.int64)
         self.parent[joins] = np.arange(leaves, leaves + len(joins))[:, None]
         self._own = surface.node

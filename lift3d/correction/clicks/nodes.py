@@ -10,10 +10,6 @@ from lift3d.scene.errors import InputError
 
 COST = 0.01
 """Share of the mask that one more node has to explain. Chosen by hand."""
-SURE, SPLIT = 0.95, 0.05
-"""Probability of a sure join, as of two patches of a wall, and the share of the mask that it costs
-to take it back. After one true mask the IoU on rooms 0 and 2 is 0.839, without it 0.828; on kitchen
-and shelf it is the same; 0.2 and 0.5 do the same."""
 LIKELY = 0.5
 """Probability of a join from which on what no mask shows comes along. Chosen on synthetic rooms 0
 and 2: with 0.8 and 0.9 room 0 gains 0.001 and loses 0.007."""
@@ -27,18 +23,15 @@ def explaining(
     """The set of nodes, none inside another, that explains a mask best; and its IoU.
 
     `inside` and `outside` count the points of each superpoint that prompted views see in and out
-    of the mask. The best set has the largest inside - outside - `COST` a node - `SPLIT` a sure join
-    that it divides; so few, large nodes are preferred, and parts of them that no prompted view sees
-    belong to the set.
+    of the mask. The best set has the largest inside - outside - `COST` a node; so few, large nodes
+    are preferred, and parts of them that no prompted view sees belong to the set.
     """
-    cost, split = COST * float(inside.sum()), SPLIT * float(inside.sum())
+    cost = COST * float(inside.sum())
     alone = tree.sums(inside) - tree.sums(outside) - cost
     best: dict[int, float] = {}
     whole = []
     for node in tree.above(np.flatnonzero(inside)):  # others have nothing to explain
         apart = sum(best.get(child, 0.0) for child in tree.children.get(node, ()))
-        if tree.likelihood[node] >= SURE and node in tree.children:
-            apart = max(apart - split, 0.0)
         if alone[node] > 0 and alone[node] >= apart:
             whole.append(node)
         best[node] = max(float(alone[node]), apart)
