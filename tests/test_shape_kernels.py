@@ -166,12 +166,16 @@ def test_cues_are_those_of_one_pair_at_a_time():
     np.testing.assert_allclose(found, [plain_cues(pieces, *each) for each in pairs], rtol=1e-9)
 
 
-@pytest.mark.parametrize(("confidence", "kept"), [(1.0, True), (0.05, False)])
-def test_a_lone_surfel_is_noise_by_its_confidence_among_the_nearest(confidence, kept):
+@pytest.mark.parametrize(
+    ("own", "nearest", "kept"), [(1.0, 1.0, True), (0.05, 1.0, False), (0.05, 0.05, True)]
+)
+def test_a_lone_surfel_is_noise_by_its_confidence_among_the_nearest(own, nearest, kept):
     xyz = np.concatenate([sheet().xyz, [[0.4, 0.3, 20 * CELL]]]).astype(np.float32)
     normal = np.tile(np.float32([0, 0, 1]), (len(xyz), 1))
-    sure = np.ones(len(xyz), np.float32)
-    sure[-1] = confidence
+    away = np.linalg.norm(xyz - xyz[-1], axis=1)
+    sure = np.where(away < 21 * CELL, nearest, 1).astype(np.float32)
+    assert 20 < (away < 21 * CELL).sum() < len(xyz) / 2
+    sure[-1] = own
     points = Points(xyz, np.full((len(xyz), 3), 128, np.uint8), normal, sure)
     assert (surfels.surfels(points, CELL).of_point[-1] >= 0) == kept
 
