@@ -179,3 +179,27 @@ def test_a_first_click_in_a_large_hole_means_what_is_nearest(strips):
     assert seen.superpixels is not None
     row, column = np.argwhere(seen.nearest[:, 120:150] < 0)[0]
     assert pieces(place, click(column + 120, y=float(row))) == [False, False, True, True]
+
+
+@pytest.mark.parametrize(("x", "added"), [(65.0, False), (159.0, True)])
+def test_a_click_adds_its_object_only_where_no_mask_has_decided(strips, x, added):
+    """View 0 shows all but the last strip; its mask is the first two and a rim of the third."""
+    column = strips.points.xyz[:, 0] / 0.02 + 79.5
+    surface = Surface(
+        np.where(column > 159.5, 4, strips.surface.superpoint).astype(np.int32),
+        np.array([[0, 1], [1, 2], [2, 3], [3, 4]], np.int32),
+        np.array([0.9, 0.02, 0.8, 0.02], np.float32),
+        np.array([[0, 1], [2, 3], [4, 6], [5, 7]], np.int32),
+        np.array([0.9, 0.8, 0.8, 0.2], np.float32), np.array([5, 5, 7, 7, 7], np.int32),
+        np.array([1, 1, 2, 2, 2], np.int32),
+    )  # fmt: skip
+    place = Place(strips.points, surface, strips.views)
+    mask = np.zeros((120, 160), bool)
+    mask[:, :72] = True
+    prompts = {"view000": Prompt(np.zeros((0, 2)), np.zeros(0, bool), mask)}
+    view = "view000" if x < 100 else "view020"
+    on = np.array([[x, 60.0]])
+    prompts[view] = Prompt(on, np.array([True]), prompts[view].mask if view in prompts else None)
+    found = answer(place, [prompts]).probability[0]
+    assert (found[surface.superpoint == 4].mean() > 0.5) == added
+    assert (found[surface.superpoint == 3] < 0.5).all()

@@ -16,7 +16,13 @@ from lift3d.correction.clicks.asking import ask, coarse_prompt
 from lift3d.correction.clicks.evidence import Evidence, sides
 from lift3d.correction.clicks.gaps import by_colour, closed
 from lift3d.correction.clicks.nearest import Cells
-from lift3d.correction.clicks.nodes import coming_along, explaining, objects_of, taken_away
+from lift3d.correction.clicks.nodes import (
+    coming_along,
+    explaining,
+    objects_of,
+    of_shown_pieces,
+    taken_away,
+)
 from lift3d.correction.clicks.place import Place
 from lift3d.correction.clicks.pointing import point_at
 from lift3d.correction.clicks.preparing import place_of
@@ -235,6 +241,23 @@ def test_a_mask_is_explained_by_few_nodes_and_their_unseen_parts_belong_to_it():
     assert iou_of_it == 1
     members, _ = explaining(tree, np.array([10.0, 0, 10, 0]), np.array([0.0, 10, 0, 0]))
     assert members.tolist() == [True, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "inside", "along"),
+    [
+        ([0.98, 0.3, 0.3], [60.0, 0, 0, 0], True),
+        ([0.9, 0.3, 0.3], [60.0, 0, 0, 0], False),  # not one piece
+        ([0.98, 0.3, 0.3], [1.0, 0, 0, 0], False),  # a rim of 100 points
+    ],
+)
+def test_the_rest_of_a_wall_of_which_masks_show_more_inside_comes_along(likelihood, inside, along):
+    tree, _ = tree_of_four()
+    likelihood, inside = np.float32(likelihood), np.array(inside)
+    size, none = np.array([60, 40, 50, 50]), np.zeros(4)
+    found = of_shown_pieces(tree, likelihood, inside, none, size)
+    assert found.tolist() == [False, along, False, False]
+    assert not of_shown_pieces(tree, likelihood, none, inside, size).any()
 
 
 def test_points_mean_their_objects_and_a_contrary_one_the_largest_node_without_them():

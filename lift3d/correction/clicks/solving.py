@@ -8,7 +8,13 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int32
 
 from lift3d.correction.clicks.evidence import Evidence, sides
-from lift3d.correction.clicks.nodes import coming_along, explaining, objects_of, taken_away
+from lift3d.correction.clicks.nodes import (
+    coming_along,
+    explaining,
+    objects_of,
+    of_shown_pieces,
+    taken_away,
+)
 from lift3d.correction.clicks.place import Place, edges_of
 from lift3d.correction.clicks.walker import walk
 
@@ -105,7 +111,12 @@ def _looked_up(
                 inside,
                 outside,
             )
+            members |= of_shown_pieces(
+                place.tree, place.surface.likelihood, inside, outside, place.sizes
+            )
         # A click on what no mask has decided adds its object.
+        undecided = [each for each in evidence.positive if evidence.looked[each] == 0]
+        favoured &= objects_of(place.tree, undecided, place.object_of_piece, place.label)
         unseen = inside + outside == 0
         return members | (favoured & unseen), against & unseen, iou
     return favoured, against, float("nan")
