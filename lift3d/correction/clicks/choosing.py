@@ -33,6 +33,9 @@ GROWN = 1.05
 LEEWAY = 0.05
 """Added to how much in the middle the first click is, before and after."""
 
+OWN = 2
+"""Value of the pixels of the part that a pixel is in."""
+
 
 @dataclass(eq=False)
 class Meant:
@@ -102,14 +105,17 @@ class Meant:
         """The superpoints that a correction adds or takes away; None where none fit."""
         contrary = list(self._contrary(click))
         other = self.pieces != click.positive
-        before = None if self.first is None else self._middle(self.first, self.pieces)
+        before = 1.0 if self.first is None else self._middle(self.first, self.pieces)
+        highest = (1 + LEEWAY) / (before + LEEWAY)
         best, most = None, least
         for leaves in self._candidates(point, click.positive, other):
             if other[contrary][leaves[contrary]].any():
                 continue  # another click says that some of it is right
             change = leaves & other
-            fit = self._shows(click.view, change) * self._middle(click, change, of_all=True)
-            if fit > 0 and before is not None and self.first is not None:
+            fit = self._shows(click.view, change)
+            if fit * highest > most:
+                fit *= self._middle(click, change, of_all=True)
+            if fit * highest > most and self.first is not None:
                 after = self._middle(self.first, np.where(change, click.positive, self.pieces))
                 fit *= (after + LEEWAY) / (before + LEEWAY)
             if fit > most:
@@ -211,10 +217,12 @@ def middle(
     row, column = pixel[0] + 1, pixel[1] + 1
     if not inside[row, column]:
         return 0.0
-    _, parts, stats, _ = cv2.connectedComponentsWithStats(inside, connectivity=4)
-    part = parts[row, column]
-    own = (parts == part).astype(np.uint8)
-    away = cv2.distanceTransform(own, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    sizes = stats[:, cv2.CC_STAT_AREA]
-    share = sizes[part] / sizes[1:].max() if of_all else 1.0
-    return round(float(share * away[row, column] / away.max()), 2)
+    total = np.count_nonzero(inside)
+    size, _, _, (x, y, wide, high) = cv2.floodFill(inside, None, (column, row), OWN, flags=4)
+    own = inside[y - 1 : y + high + 1, x - 1 : x + wide + 1] == OWN
+    away = cv2.distanceTransform(own.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    share = 1.0
+    if of_all and 2 * size < total:  # else it is the largest
+        parts = cv2.connectedComponentsWithStats(inside, connectivity=4)[2]
+        share = size / parts[1:, cv2.CC_STAT_AREA].max()
+    return round(float(share * away[row - y + 1, column - x + 1] / away.max()), 2)
