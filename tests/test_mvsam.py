@@ -179,6 +179,8 @@ def test_points_of_one_confidence_are_not_low_together():
     assert not normalised(maps, 0.15).low.any()
     maps.confidence[0, 0, :2] = 0.5
     assert normalised(maps, 0.15).low.sum() == 2
+    maps.confidence[0, :2] = 0.5  # two fifths: more than the share, and all are alike
+    assert normalised(maps, 0.15).low.sum() == 8
 
 
 def test_a_cell_has_the_mean_of_its_known_points():

@@ -34,8 +34,8 @@ def normalised(
 ) -> Tokens:
     """Every pixel's point, z-scored per coordinate over all views, and whether it is low.
 
-    Low is the `low_share` of known points with the least confidence over all views; fewer where
-    more points than that have the same confidence, so none where all have.
+    Low is the `low_share` of known points with the least confidence over all views, and all others
+    as sure as one of these; but no point of the highest confidence, so none where all are alike.
     """
     known = torch.isfinite(maps.xyz).all(-1)
     low = ~known
@@ -43,8 +43,7 @@ def normalised(
         values = maps.confidence[known].float()
         rank = max(1, round(low_share * len(values)))
         limit = values.kthvalue(rank).values
-        tied = (values <= limit).sum() > rank
-        low = low | (maps.confidence < limit if tied else maps.confidence <= limit)
+        low = low | ((maps.confidence <= limit) & (maps.confidence < values.max()))
     counted = known & ~low if statistics == "confident" and (known & ~low).any() else known
     if not counted.any():
         return Tokens(maps.xyz, low)
