@@ -19,6 +19,7 @@ from lift3d.association.looks import Look
 from lift3d.association.shape import CELL_SPACINGS, Objects, Shape, SurfaceObjects, side_of_cell
 from lift3d.association.shape.hierarchy import Tree
 from lift3d.association.surface import majority
+from lift3d.geometry.forest import tops
 from lift3d.geometry.visibility import cloud_spacing
 from lift3d.scene import Camera, Points
 from lift3d.scene.prefetch import THREADS, prefetch
@@ -161,12 +162,7 @@ def whole_nodes(
     known = np.append(object_of, np.zeros(len(tree.children), np.int32))
     for node, (one, other) in enumerate(tree.children.tolist(), start=leaves):
         known[node] = known[one] if known[one] == known[other] else 0
-    end = np.arange(len(known))
-    for node in reversed(range(len(known))):
-        above = tree.parent[node]
-        if above >= 0 and known[above]:
-            end[node] = end[above]
-    return end[:leaves].astype(np.int32)
+    return tops(tree.parent, known > 0)[:leaves].astype(np.int32)
 
 
 def _nearest(

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from lift3d.association.shape.nodes import NodeCues
 from lift3d.association.shape.pieces import Pairs, Pieces
+from lift3d.geometry.forest import tops
 
 LEAST_PROBABILITY = 0.1
 """Pairs with a lower merge probability are not merged. Chosen by hand; not tuned on data."""
@@ -87,12 +88,7 @@ class Hierarchy(Tree):
             merged[node] = inside[node] or (
                 merged[children].all() and not contains[node] and self.probability[node] > LIKELY
             )
-        end = np.arange(count)
-        for node in reversed(range(count)):
-            above = self.parent[node]
-            if above >= 0 and merged[above]:
-                end[node] = end[above]
-        return end[:leaves]
+        return tops(self.parent, merged)[:leaves]
 
 
 def build_hierarchy(pieces: Pieces) -> Hierarchy:
@@ -136,9 +132,6 @@ def build_hierarchy(pieces: Pieces) -> Hierarchy:
         around = rate([(min(kept, q), max(kept, q)) for q in pieces.edge[kept]])
         node_cues.add(kept, {a + b - kept: p for a, b, p in around})
     joins = np.array(children, np.int64).reshape(-1, 2)
-    parent = np.full(len(probability), -1)
-    parent[joins] = np.arange(count, len(probability))[:, None]
-    known = np.array(probability)
-    return Hierarchy(
-        joins, parent, known, node_cues.cues(joins, parent, known), np.array(node_cues.layout, bool)
-    )
+    tree = Tree.of(joins, np.array(probability))
+    found = node_cues.cues(joins, tree.parent, tree.probability)
+    return Hierarchy(joins, tree.parent, tree.probability, found, np.array(node_cues.layout, bool))

@@ -30,24 +30,14 @@ def with_patches(
 
     `size` in surfels, mean `colour` in CIELAB, `pairs` of patches that touch.
     """
-    pieces = int(len(tree.parent) - len(tree.children))
-    joins = _inside(piece, size, colour, pairs)
-    count = len(piece)
-    root = np.arange(count + len(joins))
-    of_node = np.concatenate([piece, np.zeros(len(joins), np.int64)])
-    for node, (one, _) in enumerate(joins.tolist(), start=count):
-        of_node[node] = of_node[one]
-    place = np.arange(len(tree.parent)) + len(root) - pieces
-    place[of_node] = root  # of the nodes of a piece the last one stays
-    return (
-        Tree.of(
-            np.concatenate([joins, place[tree.children]]),
-            np.concatenate([
-                np.ones(count), np.full(len(joins), ONE_PIECE), tree.probability[pieces:]
-            ]),
-        ),
-        place,
-    )  # fmt: skip
+    pieces, count = len(tree.parent) - len(tree.children), len(piece)
+    joins, of_node = _inside(piece, size, colour, pairs)
+    place = np.arange(len(tree.parent)) + len(of_node) - pieces
+    place[of_node] = np.arange(len(of_node))  # of the nodes of a piece the last one stays
+    children = np.concatenate([joins, place[tree.children]])
+    within = np.full(len(joins), ONE_PIECE)
+    probability = np.concatenate([np.ones(count), within, tree.probability[pieces:]])
+    return Tree.of(children, probability), place
 
 
 def _inside(
@@ -55,8 +45,8 @@ def _inside(
     size: Int64[np.ndarray, " patches"],
     colour: Float64[np.ndarray, "patches 3"],
     pairs: Int64[np.ndarray, "pairs 2"],
-) -> Int64[np.ndarray, "joins 2"]:
-    """The merges of the patches of each piece to one node."""
+) -> tuple[Int64[np.ndarray, "joins 2"], Int64[np.ndarray, " nodes"]]:
+    """The merges of the patches of each piece to one node, and the piece of each node."""
     count = len(piece)
     most = 2 * count
     total, mean = np.zeros(most), np.zeros((most, 3))
@@ -65,6 +55,7 @@ def _inside(
     near: list[set[int]] = [set() for _ in range(most)]
     heap: list[tuple[float, int, int]] = []
     joins: list[tuple[int, int]] = []
+    of_node = piece.tolist()
 
     def rate(one: int, other: int) -> None:
         weight = total[one] * total[other] / max(total[one] + total[other], 1)
@@ -73,6 +64,7 @@ def _inside(
     def merge(one: int, other: int) -> int:
         node = count + len(joins)
         joins.append((one, other))
+        of_node.append(of_node[one])
         total[node] = total[one] + total[other]
         mean[node] = (total[one] * mean[one] + total[other] * mean[other]) / max(total[node], 1)
         alive[[one, other]] = False
@@ -93,13 +85,11 @@ def _inside(
             for each in near[node]:
                 rate(node, each)
     # Parts of a piece that do not touch: the largest takes the others, small ones first.
-    of_node = np.concatenate([piece, np.zeros(count, np.int64)])
-    for node, (one, _) in enumerate(joins, start=count):
-        of_node[node] = of_node[one]
-    left = np.flatnonzero(alive[: count + len(joins)])
-    left = left[np.lexsort((-total[left], of_node[left]))]
-    for group in np.split(left, np.flatnonzero(np.diff(of_node[left])) + 1):
-        root = int(group[0]) if len(group) else -1
-        for each in group[:0:-1].tolist():
-            root = merge(root, each)
-    return np.array(joins, np.int64).reshape(-1, 2)
+    left = np.flatnonzero(alive[: len(of_node)]).tolist()
+    largest: dict[int, int] = {}
+    for each in sorted(left, key=lambda node: -total[node]):
+        largest.setdefault(of_node[each], each)
+    for each in sorted(left, key=lambda node: total[node]):
+        if each != (root := largest[of_node[each]]) and alive[each]:
+            largest[of_node[each]] = merge(root, each)
+    return np.array(joins, np.int64).reshape(-1, 2), np.array(of_node, np.int64)

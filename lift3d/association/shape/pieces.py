@@ -17,6 +17,7 @@ from jaxtyping import Bool, Complex128, Float64, Int64
 from lift3d.association.shape.borders import OWN, TURNED
 from lift3d.association.shape.moments import moments
 from lift3d.association.shape.surfels import Surfels
+from lift3d.geometry.forest import tops
 
 SMALL_PIECE = 27
 """Pieces with fewer surfels may merge with floor and walls."""
@@ -152,10 +153,7 @@ class Pieces:
 
     def roots(self) -> Int64[np.ndarray, " pieces"]:
         """Index that stayed of all merges of each piece."""
-        root = self.parent.copy()
-        while (root[root] != root).any():
-            root = root[root]
-        return root
+        return tops(self.parent)
 
     def _stands(self, one: int) -> bool:
         size = self.sums[one, SIZE]

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int32, Int64
 
 from lift3d.correction.joins import JoinTree
+from lift3d.geometry.forest import tops
 from lift3d.scene.errors import InputError
 
 COST = 0.01
@@ -88,14 +89,10 @@ def of_shown_pieces(
 
     So a wall comes along behind the cupboard that cuts it in two.
     """
-    leaves = len(inside)
-    top = np.arange(len(tree.parent))
-    for node in range(len(top) - 1, leaves - 1, -1):
-        if likelihood[node - leaves] >= SURE:
-            for child in tree.children[node]:
-                top[child] = top[node]
-    piece = top[:leaves]
-    more = np.bincount(piece, inside - outside, len(top)) > RIM * np.bincount(piece, size, len(top))
+    leaves, count = len(inside), len(tree.parent)
+    sure = np.concatenate([np.zeros(leaves, bool), likelihood >= SURE])
+    piece = tops(tree.parent, sure)[:leaves]
+    more = np.bincount(piece, inside - outside, count) > RIM * np.bincount(piece, size, count)
     return (inside + outside == 0) & more[piece]
 
 

@@ -17,6 +17,7 @@ from lift3d.correction.clicks.gaps import beside, by_colour, closed
 from lift3d.correction.clicks.nearest import Cells
 from lift3d.correction.joins import JoinTree
 from lift3d.geometry import unproject
+from lift3d.geometry.forest import tops
 from lift3d.geometry.visibility import DepthTolerance, Sightings, cloud_spacing, sightings
 from lift3d.scene import Depth, Points, View
 from lift3d.scene.errors import InputError, did_you_mean
@@ -229,12 +230,7 @@ class Place:
     @cached_property
     def _root(self) -> Int64[np.ndarray, " nodes"]:
         """The last node of the tree that holds each node."""
-        parent = self.tree.parent
-        found = np.arange(len(parent))
-        for node in range(len(parent) - 1, -1, -1):  # parents come after children
-            if parent[node] >= 0:
-                found[node] = found[parent[node]]
-        return found
+        return tops(self.tree.parent)
 
     @cached_property
     def sizes(self) -> Int64[np.ndarray, " superpoints"]:
