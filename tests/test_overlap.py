@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_association import (
+from panel_wall import (
     HEIGHT,
     POSITIONS,
     WIDTH,

@@ -318,7 +318,7 @@ def test_objects_of_vertices_far_apart_are_found_on_the_fused_surface(tmp_path):
 
 def test_masks_that_came_to_nothing_say_why():
     """Panel 3 has a mask in the last view only, though several see it."""
-    from test_association import scan, wall
+    from panel_wall import scan, wall
 
     points = wall()
     scene, maps = scan()
@@ -336,7 +336,7 @@ def test_masks_that_came_to_nothing_say_why():
 
 def test_masks_of_objects_that_are_too_small_say_so():
     """Eight points are left of panel 1, too few for an object."""
-    from test_association import scan, wall
+    from panel_wall import scan, wall
 
     points = wall()
     left = points.xyz[:, 0] < 0
