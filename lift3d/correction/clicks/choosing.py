@@ -26,8 +26,8 @@ FITS = 0.3
 with 0.2 it is 0.763; but a click at the rim of a thing in room 3 takes it from 0.97 to 0.06."""
 AWAY, FITS_AWAY = 0.03, 0.1
 """The same for what is missing this share of the width, or more, away from what is meant: such a
-click is on no border. In 367 corrections in rooms 0 and 2, kitchen and shelf the IoU changes by
-+0.0545 in the mean of scenes, without this rule by +0.0512."""
+click is on no border. After 3 and 5 clicks the mean IoU on kitchen, living room, shelf, rooms 0, 2
+and 3 is 0.804 and 0.836, without this rule 0.798 and 0.819 (living room 0.915 and 0.892)."""
 GROWN = 1.05
 """A node is looked at if it changes more points than the last one by this factor."""
 LEEWAY = 0.05
