@@ -271,6 +271,42 @@ def test_a_state_that_arrives_late_does_not_undo_a_later_one(page, run):
     assert len(lines(run)) == 1
 
 
+def test_news_in_line_waits_too_when_a_turn_begins(page):
+    page.settled()
+    page.js(
+        """(() => { const real = window.fetch; window.states = 0;
+          window.fetch = async (...asked) => {
+            if (String(asked[0]).startsWith("/api/state")) window.states += 1;
+            await new Promise((done) => setTimeout(done, 200));
+            return real(...asked); };
+          lift3d.hear({ again: true });
+          lift3d.hear({ again: true });
+          lift3d.hear({ again: true }).then(() => (window.heard = true));
+          setTimeout(() => { lift3d.cloud.moving = true; }, 50);
+          return new Promise((done) => setTimeout(done, 1000)); })()"""
+    )
+    assert page.js("window.states") == 1
+    page.js("lift3d.cloud.moving = false")
+    page.until("window.heard === true && window.states > 1")
+
+
+def test_the_page_catches_up_after_changes_that_did_not_arrive(page, run):
+    page.select(*large(page, 2))
+    page.js(
+        """(() => { const real = window.fetch; let failed = false;
+          window.fetch = async (...asked) => {
+            if (failed || !String(asked[0]).startsWith("/cloud/changes")) return real(...asked);
+            window.failed = failed = true;
+            throw new TypeError("Failed to fetch"); }; })()"""
+    )
+    page.press("m")
+    page.until("window.failed === true")
+    page.js("lift3d.hear({ revision: lift3d.store.revision + 1 }).then(() => (window.heard = true))")
+    page.until("window.heard === true")
+    assert page.js("lift3d.store.revision") == 1
+    assert len(lines(run)) == 1
+
+
 def test_news_waits_until_the_cloud_rests_and_an_edit_does_not(page):
     page.settled()
     page.js(

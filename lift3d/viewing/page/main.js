@@ -148,14 +148,29 @@ class App {
     if (told.clicks) this.ahead.take(told.clicks);
     if (told.text && told.person !== person) this.say(`${told.who}: ${told.text}`);
     const edited = told.revision > this.store.revision;
-    if (told.again && !edited) await this.still(); // the list made anew would stop the turn
-    if (told.again || edited) await this.catchUp();
+    if (edited) await this.catchUp();
+    else if (told.again) await this.takeNews();
     this.store.tell("bar");
   }
 
-  /** Wait until the cloud does not move. */
-  async still() {
-    while (this.cloud.moving) await pause(100);
+  /** Catch up once the cloud rests, since the list made anew would stop a turn. */
+  takeNews() {
+    this.news ??= (async () => {
+      // After the one before: what stands in line would be fetched after a turn has begun.
+      await this.caughtUp();
+      while (this.cloud.moving) {
+        await pause(100);
+        await this.caughtUp();
+      }
+      this.news = null; // what is told from here on is news again
+      await this.catchUp();
+    })();
+    return this.news;
+  }
+
+  /** Wait for what is being fetched. Whoever asked for it hears of a failure. */
+  caughtUp() {
+    return (this.catching ?? Promise.resolve()).catch(() => {});
   }
 
   async online(there) {
@@ -168,7 +183,7 @@ class App {
   /** Take over all edits since the revision that is shown. */
   async catchUp() {
     // One after the other: each begins where the one before has ended.
-    this.catching = (this.catching ?? Promise.resolve()).then(async () => {
+    this.catching = this.caughtUp().then(async () => {
       const state = await this.quietly("/api/state");
       if (!state) return;
       if (state.revision !== this.store.revision) await this.fetchChanges(this.store.revision);
