@@ -301,7 +301,9 @@ def test_the_page_catches_up_after_changes_that_did_not_arrive(page, run):
     )
     page.press("m")
     page.until("window.failed === true")
-    page.js("lift3d.hear({ revision: lift3d.store.revision + 1 }).then(() => (window.heard = true))")
+    page.js(
+        "lift3d.hear({ revision: lift3d.store.revision + 1 }).then(() => (window.heard = true))"
+    )
     page.until("window.heard === true")
     assert page.js("lift3d.store.revision") == 1
     assert len(lines(run)) == 1
