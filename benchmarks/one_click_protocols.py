@@ -16,6 +16,7 @@ from one_click_cases import SHOWN, Case, Masks, centre, clicked, drawn, iou, sco
 
 import lift3d as l3
 from lift3d.correction.clicks.answering import Answer, ClickConfig, answer
+from lift3d.networks.sam.automatic import boxes_of
 from lift3d.scene import Prompt, View
 from lift3d.scene.labelmaps import read_label_map
 from lift3d.scene.protocols import Segmenter
@@ -100,7 +101,7 @@ def one_click(
     )()
     first = case.first_view(truth)
     told: dict[str, tuple[list[np.ndarray], list[bool]]] = {
-        first: ([clicked(truth[first], rng)], [True])
+        first: ([], []) if how == "box" else ([clicked(truth[first], rng)], [True])
     }
     rows = []
     for number in range(clicks):
@@ -118,6 +119,7 @@ def one_click(
                 np.array(xy).reshape(-1, 2),
                 np.array(on, bool),
                 truth[name] if how == "perfect" and truth[name].any() else None,
+                box_of(truth[name]) if how == "box" and name == first else None,
             )
             for name, (xy, on) in told.items()
         }
@@ -127,6 +129,11 @@ def one_click(
         row = case.scored(found, truth, list(told) if how == "perfect" else [first])
         rows.append({**row, "seconds": time.perf_counter() - began})
     return rows, result
+
+
+def box_of(mask: np.ndarray) -> np.ndarray:
+    """Left, top, right and bottom of a mask."""
+    return boxes_of(mask[None])[0].astype(np.float64)
 
 
 def noc(rows: Sequence[Mapping[str, float]], least: float) -> int:

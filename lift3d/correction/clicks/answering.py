@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
 from lift3d.correction.clicks.asking import ask, first_mask
+from lift3d.correction.clicks.boxing import boxed, shown
 from lift3d.correction.clicks.choosing import meant
 from lift3d.correction.clicks.cutting import cut_out
 from lift3d.correction.clicks.evidence import ASKED, PROMPTED, Evidence
@@ -199,6 +200,16 @@ def _check(place: Place, prompts: Prompts) -> None:
             raise InputError(
                 f"a click lies outside of view {name}, which has {size[0]}x{size[1]} pixels"
             )
+        if prompt.box is not None:
+            low, high = prompt.box.reshape(2, 2)
+            if (low > high).any():
+                raise InputError(
+                    f"the box in view {name} is upside down: left, top, right, bottom are wanted"
+                )
+            if (high < 0).any() or (low > size - 1).any():
+                raise InputError(
+                    f"the box lies outside of view {name}, which has {size[0]}x{size[1]} pixels"
+                )
 
 
 def told(
@@ -207,44 +218,39 @@ def told(
     """What the prompts say of the points, and the masks of prompted views."""
     evidence, masks = Evidence.none(len(place.points)), {}
     clicks: list[Click] = []
+    boxes: dict[str, Float64[np.ndarray, "4"]] = {}
     for name, prompt in prompts.items():
         mask = prompt.mask
         if mask is None and (prompt.positive.any() or prompt.box is not None):
-            superpixels = place.seen(name).superpixels
+            seen = place.seen(name)
             if segmenter is not None:
                 offered = first_mask(segmenter, place.view(name), prompt)
                 mask = offered.stack[chosen(place, name, offered)]
-            elif superpixels is not None and (place.sparse or prompt.box is not None):
-                mask = cut_out(place.view(name), superpixels, prompt)
-            elif prompt.box is not None:
-                _box(place, name, prompt.box, evidence)
+            elif prompt.box is not None and seen.nearest is not None:
+                boxes[name] = prompt.box
+            elif prompt.box is not None or place.sparse:
+                mask = cut_out(place.view(name), seen.superpixels, prompt)
         for xy, positive in zip(prompt.xy, prompt.positive, strict=True):
             clicks.append(Click(name, xy, bool(positive)))
         if mask is not None:
             masks[name] = mask
-            seen = place.seen(name).points if config.visible else everything(place, name)
-            evidence.add(seen, mask, PROMPTED)
+            evidence.add(_sightings(place, name, config), mask, PROMPTED)
     if masks:
+        for name, box in boxes.items():
+            inside = shown(place, name, boxed(place, {name: box}), box)
+            if inside.any():
+                evidence.add(_sightings(place, name, config), inside, ASKED)
         evidence.positive, evidence.negative = pointed(place, clicks)
     else:
-        found = meant(place, clicks)
+        found = meant(place, clicks, boxes)
         evidence.positive, evidence.negative = found.positive, found.negative
         evidence.meant = found.pieces
     return evidence, masks
 
 
-def _box(place: Place, name: str, box: np.ndarray, evidence: Evidence) -> None:
-    """What is outside of a box is not the object; the nodes that fill it are favoured."""
-    seen, leaves = place.seen(name).points, len(place.surface.object)
-    low, high = box.reshape(2, 2)
-    xy = np.stack([seen.column, seen.row], 1)
-    inside = ((xy >= low) & (xy <= high)).all(1)
-    evidence.looked[seen.point[~inside]] += PROMPTED
-    piece = place.surface.superpoint[seen.point]
-    own, beside = piece[inside & (piece >= 0)], piece[~inside & (piece >= 0)]
-    counts = (np.bincount(each, minlength=leaves).astype(float) for each in (own, beside))
-    found = explaining(place.tree, *counts)[0]
-    evidence.favoured = found if evidence.favoured is None else evidence.favoured & found
+def _sightings(place: Place, name: str, config: ClickConfig) -> Sightings:
+    """The points that a mask in a view decides."""
+    return place.seen(name).points if config.visible else everything(place, name)
 
 
 def compete(evidence: Sequence[Evidence]) -> None:

@@ -12,10 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Bool, Int32
 
+from lift3d.correction.clicks.asking import inner_points
+from lift3d.correction.clicks.boxing import Boxes, boxed, shown
 from lift3d.correction.clicks.gaps import beside
 from lift3d.correction.clicks.nodes import objects_of
 from lift3d.correction.clicks.place import Place
@@ -56,15 +59,15 @@ class Meant:
         if click.positive and self.first is None:
             self._add_first(click)
             return
-        shown, told = self._shown(click.view), self._told(click.positive)
-        if shown is None:
+        seen, told = self._shown(click.view), self._told(click.positive)
+        if seen is None:
             point = point_at(self.place, click.view, click.xy)
             if point is not None:
                 told.append(point)
                 if click.positive:
                     self.pieces |= self._object(point)
             return
-        point = int(shown[click.pixel])
+        point = int(seen[click.pixel])
         if point < 0 or not measured_at(self.place.seen(click.view), click.xy):
             return
         own = self.place.surface.superpoint[point]
@@ -76,16 +79,31 @@ class Meant:
             self.pieces[change] = click.positive
             told.append(point)
 
+    def add_boxes(self, boxes: Boxes) -> None:
+        """Boxes around the object. The middle of what they hold stands for the first click."""
+        self.pieces |= boxed(self.place, boxes)
+        for view, box in boxes.items():
+            inner = inner_points(shown(self.place, view, self.pieces, box), 1)
+            if self.first is None and len(inner):
+                self._begin(Click(view, inner[0], True))
+
     def _add_first(self, click: Click) -> None:
-        shown = self._shown(click.view)
-        if shown is None:
+        point = self._begin(click)
+        if point is not None:
+            self.pieces |= self._object(point)
+
+    def _begin(self, click: Click) -> int | None:
+        """Take a click as the first one, if a point is near; its point."""
+        seen = self._shown(click.view)
+        if seen is None:
             found = point_at(self.place, click.view, click.xy)
         else:
-            found = int(beside(shown)[click.pixel])
-        if found is not None and found >= 0:
-            self.first = click
-            self.pieces |= self._object(found)
-            self.positive.append(found)
+            found = int(beside(seen)[click.pixel])
+        if found is None or found < 0:
+            return None
+        self.first = click
+        self.positive.append(found)
+        return found
 
     def _told(self, positive: bool) -> list[int]:
         return self.positive if positive else self.negative
@@ -152,8 +170,7 @@ class Meant:
         """Whether a click on something that is missing is well away from what is meant."""
         import cv2
 
-        shown = self._shown(click.view)
-        if shown is None or not click.positive:
+        if self._shown(click.view) is None or not click.positive:
             return False
         free = ~np.append(self.pieces, False)[self._superpoint[click.view]]
         away = cv2.distanceTransform(free.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
@@ -190,10 +207,12 @@ class Meant:
         return self._points[view]
 
 
-def meant(place: Place, clicks: Sequence[Click]) -> Meant:
-    """What clicks mean, the first one on the object first."""
+def meant(place: Place, clicks: Sequence[Click], boxes: Boxes = MappingProxyType({})) -> Meant:
+    """What boxes and then clicks mean; without boxes the first click on the object comes first."""
     found = Meant(place, np.zeros(len(place.surface.object), bool))
-    first = [each for each in clicks if each.positive][:1]
+    if boxes:
+        found.add_boxes(boxes)
+    first = [each for each in clicks if each.positive and not boxes][:1]
     for click in [*first, *(each for each in clicks if each not in first)]:
         found.add(click)
     return found

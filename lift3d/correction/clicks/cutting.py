@@ -20,9 +20,12 @@ BORDER = 1 / 100
 
 
 def cut_out(
-    view: View, superpixels: Superpixels, prompt: Prompt
+    view: View, superpixels: Superpixels | None, prompt: Prompt
 ) -> Bool[np.ndarray, "height width"] | None:
-    """The object of a prompt in its view; None where the picture shows none."""
+    """The object of a prompt in its view; None where the picture shows none.
+
+    A box needs no `superpixels`.
+    """
     import cv2
 
     image = np.ascontiguousarray(view.image()[..., ::-1])
@@ -32,6 +35,7 @@ def cut_out(
         x0, y0, x1, y1 = (int(each) for each in np.round(prompt.box))
         state[max(y0, 0) : y1 + 1, max(x0, 0) : x1 + 1] = cv2.GC_PR_FGD
     else:
+        assert superpixels is not None
         edge = max(1, round(BORDER * max(height, width)))
         likely = superpixels.filled(None, (prompt.xy, prompt.positive), border=True)
         inner = (slice(edge, height - edge), slice(edge, width - edge))
@@ -48,6 +52,8 @@ def cut_out(
     no_box = (0, 0, 1, 1)
     cv2.grabCut(image, state, no_box, back, front, ROUNDS, cv2.GC_INIT_WITH_MASK)
     mask = (state == cv2.GC_FGD) | (state == cv2.GC_PR_FGD)
+    if not mask.any():
+        return None
     _, parts = cv2.connectedComponents(mask.astype(np.uint8))
     clicked = prompt.xy[prompt.positive].round().astype(int)
     if len(clicked):

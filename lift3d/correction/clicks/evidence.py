@@ -26,10 +26,8 @@ class Evidence:
     """Clicked points on the object."""
     negative: list[int]
     """Clicked points that are not on it."""
-    favoured: Bool[np.ndarray, " superpoints"] | None = None
-    """Superpoints that fill a box."""
     meant: Bool[np.ndarray, " superpoints"] | None = None
-    """Superpoints that clicks without a mask mean."""
+    """Superpoints that boxes and clicks without a mask mean."""
     rivals: list[int] = field(default_factory=list)
     """Clicked points on other objects; they are among the negative ones too."""
 

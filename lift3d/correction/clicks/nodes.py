@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int32, Int64
 
+from lift3d.correction.clicks.place import Place
 from lift3d.correction.joins import JoinTree
 from lift3d.geometry.forest import tops
 from lift3d.scene.errors import InputError
@@ -89,11 +90,35 @@ def of_shown_pieces(
 
     So a wall comes along behind the cupboard that cuts it in two.
     """
-    leaves, count = len(inside), len(tree.parent)
-    sure = np.concatenate([np.zeros(leaves, bool), likelihood >= SURE])
-    piece = tops(tree.parent, sure)[:leaves]
+    count = len(tree.parent)
+    piece = sure_pieces(tree, likelihood)
     more = np.bincount(piece, inside - outside, count) > RIM * np.bincount(piece, size, count)
     return (inside + outside == 0) & more[piece]
+
+
+def sure_pieces(
+    tree: JoinTree, likelihood: Float32[np.ndarray, " joins"]
+) -> Int64[np.ndarray, " superpoints"]:
+    """The node of the piece of each superpoint: a wall is one piece of many patches."""
+    sure = np.concatenate([np.zeros(tree.leaves, bool), likelihood >= SURE])
+    return tops(tree.parent, sure)[: tree.leaves]
+
+
+def looked_up(
+    place: Place,
+    inside: Float64[np.ndarray, " superpoints"],
+    outside: Float64[np.ndarray, " superpoints"],
+) -> tuple[Bool[np.ndarray, " superpoints"], float]:
+    """The superpoints that masks mean by the tree, with what no mask shows; and the IoU.
+
+    `inside` and `outside` as for `explaining`.
+    """
+    tree, likelihood = place.tree, place.surface.likelihood
+    members, iou = explaining(tree, inside, outside)
+    if len(place.surface.joins):
+        members &= coming_along(tree, likelihood, place.object_of_piece, inside, outside)
+        members |= of_shown_pieces(tree, likelihood, inside, outside, place.sizes)
+    return members, iou
 
 
 def objects_of(

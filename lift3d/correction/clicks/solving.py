@@ -8,13 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int32
 
 from lift3d.correction.clicks.evidence import Evidence, sides
-from lift3d.correction.clicks.nodes import (
-    coming_along,
-    explaining,
-    objects_of,
-    of_shown_pieces,
-    taken_away,
-)
+from lift3d.correction.clicks.nodes import looked_up, objects_of, taken_away
 from lift3d.correction.clicks.place import Place, edges_of
 from lift3d.correction.clicks.walker import walk
 
@@ -99,21 +93,8 @@ def _looked_up(
         favoured = evidence.meant
         against = taken_away(place.tree, evidence.rivals, evidence.positive)
     favoured = favoured & ~against
-    if evidence.favoured is not None:  # the nodes in a box, of which clicks choose
-        favoured = favoured if favoured.any() else evidence.favoured & ~against
-    elif inside.any() or outside.any():
-        members, iou = explaining(place.tree, inside, outside)
-        if len(place.surface.joins):
-            members &= coming_along(
-                place.tree,
-                place.surface.likelihood,
-                place.object_of_piece,
-                inside,
-                outside,
-            )
-            members |= of_shown_pieces(
-                place.tree, place.surface.likelihood, inside, outside, place.sizes
-            )
+    if inside.any() or outside.any():
+        members, iou = looked_up(place, inside, outside)
         # A click on what no mask has decided adds its object.
         undecided = [each for each in evidence.positive if evidence.looked[each] == 0]
         favoured &= objects_of(place.tree, undecided, place.object_of_piece, place.label)
