@@ -12,6 +12,9 @@ from test_edits import STEP, block, cloud, edit, state_of
 
 from lift3d.association.surface import Surface
 from lift3d.cli import main
+from lift3d.correction.clicks.asking import inner_points
+from lift3d.correction.clicks.choosing import corrected
+from lift3d.correction.clicks.pointing import Click, PointClick, in_best_view
 from lift3d.correction.doubts import Known, to_look_at
 from lift3d.correction.history import Doubt
 from lift3d.correction.joins import JoinTree, by_strength
@@ -254,6 +257,78 @@ def test_a_click_of_the_page_in_all_views_is_what_run_prompt_gives(run):
     found = run.prompt({view: Prompt(np.array([xy]), np.array([True]))}, TrueMasks())
     np.testing.assert_array_equal(last.points, found.points())
     assert set(last.masks) == {view, *found.answer.asked[0]}
+
+
+def corrections(run):
+    """A first click in the view of `clicked`, and further ones: on what else the object is there,
+    and on what it is not, in other views.
+    """
+    view, xy, truth = clicked(run)
+    first = Click(view, np.array(xy), True)
+    further = []
+    for other in run.whole_scene.views[3:5]:
+        at = inner_points(other.instances() == truth, 1)
+        beside = inner_points((other.instances() != truth) & (other.instances() > 0), 1)
+        further += [Click(other.name, each, True) for each in at]
+        further += [Click(other.name, each, False) for each in beside]
+    return first, further
+
+
+def test_clicks_in_several_views_correct_a_proposal_of_the_tree_in_their_order(run):
+    run = Run(run.folder, scene=run.whole_scene)
+    first, further = corrections(run)
+    point = run.edits.point_at(first.view, tuple(first.xy.tolist()))
+    alone = run.edits.propose_tree(point)
+    found = run.edits.propose_clicks([first, *further])
+    assert (found.tool, found.level, found.levels) == ("tree", alone.level, alone.levels)
+    meaning, *_ = corrected(run.clickable.place, [first, *further])
+    assert len(meaning.positive) + len(meaning.negative) > 1  # some of them say something
+    assert np.isin(meaning.positive, found.points).all()
+    assert not np.isin(meaning.negative, found.points).any()
+    kept = run.edits.segment(found)
+    assert [each["positive"] for each in kept.edit.details["prompts"]] == [
+        True, *(each.positive for each in further),
+    ]  # fmt: skip
+    (new,) = kept.edit.new
+    assert np.array_equal(Run.open(run.folder).edits.points_of(new), found.points)
+
+
+def test_a_click_in_the_cloud_counts_as_one_in_the_view_that_shows_it_best(run):
+    run = Run(run.folder, scene=run.whole_scene)
+    view, xy, _ = clicked(run)
+    point = run.edits.point_at(view, xy)
+    place = run.clickable.place
+    click = in_best_view(place, PointClick(point, False))
+    assert not click.positive
+    seen = place.seen(click.view).points
+    (at,) = np.flatnonzero(seen.point == point)
+    assert click.xy.tolist() == [seen.column[at], seen.row[at]]
+    piece = place.surface.superpoint[point]
+    shows = dict(zip(place.views, place.pieces_seen[:, piece], strict=True))
+    seen_by = [name for name in place.views if point in place.seen(name).points.point]
+    assert shows[click.view] == max(shows[name] for name in seen_by)
+    whole = run.edits.propose_clicks([PointClick(point, True)], 999)
+    part = run.edits.propose_clicks([PointClick(point, True)], 0)
+    assert part.level == 0
+    assert whole.level == whole.levels - 1 > 0
+    assert point in part.points
+    assert len(part.points) < len(whole.points)
+
+
+def test_corrections_leave_locked_objects_alone_and_bad_ones_are_refused(run):
+    run = Run(run.folder, scene=run.whole_scene)
+    view, xy, _ = clicked(run)
+    point = run.edits.point_at(view, xy)
+    run.edits.lock([int(run.edits.label[point])])
+    assert point not in run.edits.propose_clicks([PointClick(point, True)]).points
+    for clicks, words in (
+        ([PointClick(-1, True)], "points are indices"),
+        ([Click(view, np.array([-9.0, 0.0]), True)], "outside of view"),
+        ([Click("nowhere", np.array([1.0, 1.0]), True)], "unknown view"),
+        ([PointClick(point, False)], "first click"),
+    ):
+        with pytest.raises(InputError, match=words):
+            run.edits.propose_clicks(clicks)
 
 
 def test_a_click_on_nothing_is_refused(run):

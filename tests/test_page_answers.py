@@ -12,8 +12,9 @@ import zlib
 import numpy as np
 import pytest
 from page_client import Client, served, unpacked
-from tiny_export import lifted_run
+from tiny_export import joined_run, lifted_run
 
+from lift3d.correction.clicks.asking import inner_points
 from lift3d.run import finishing
 from lift3d.run.run import Run
 from lift3d.scene import Masks
@@ -215,6 +216,44 @@ def test_a_click_in_a_picture_is_carried_to_other_views_step_by_step(lifted, tmp
         assert client.post("/api/propose", view=99, xy=[pixel], positive=[True])[0] == 404
         assert client.post("/api/propose", view=0, xy=[[1]], positive=[True])[0] == 400
         assert client.post("/api/propose", more="77")[0] == 422
+
+
+def test_a_click_is_corrected_by_clicks_in_pictures_and_in_the_cloud(tmp_path):
+    run = Run.open(joined_run(tmp_path / "run"))
+    with served(tmp_path / "run") as client:
+        assert not client.get("/api/run")["clicks"]
+        view = next(iter(run.cameras))
+        labels = run.labels[view]
+        ids, counts = np.unique(labels[labels > 0], return_counts=True)
+        largest, second = ids[np.argsort(-counts)[:2]]
+        pixel = inner_points(labels == largest, 1)[0]
+        beside = inner_points(labels == second, 1)[0]
+        at = [
+            client.get(f"/api/at?view=0&x={int(x)}&y={int(y)}")["point"] for x, y in (pixel, beside)
+        ]
+        first = {"point": at[0], "positive": True, "view": 0, "xy": pixel.tolist()}
+        status, alone = client.post("/api/propose", clicks=[first], level=None)
+        assert (status, alone["of"]) == (200, 0)
+        top = alone["levels"] - 1
+        whole = client.post("/api/propose", clicks=[first], level=top)[1]
+        in_picture = {"point": at[1], "positive": False, "view": 0, "xy": beside.tolist()}
+        in_cloud = {"point": at[1], "positive": False}
+        for further in (in_picture, in_cloud):
+            status, less = client.post("/api/propose", clicks=[first, further], level=top)
+            assert status == 200, less
+            assert less["level"] == top
+            assert less["count"] < whole["count"]
+        assert client.edit("segment", key=less["key"], id=None)["n"] == 1
+        kept = json.loads((tmp_path / "run/edits.jsonl").read_text())
+        assert kept["tool"] == "tree"
+        assert [each["positive"] for each in kept["prompts"]] == [True, False]
+        for wrong, code in (
+            ([], 400), (["1"], 400), ([first, {"point": at[0]}], 400),
+            ([{**first, "point": 1 << 30}], 400),
+            ([first, {**first, "view": 99}], 404), ([first, {**first, "xy": [1]}], 400),
+            ([first, {**first, "xy": [-9, 1]}], 422),
+        ):  # fmt: skip
+            assert client.post("/api/propose", clicks=wrong)[0] == code, wrong
 
 
 def test_names_are_proposed_where_there_is_clip_and_follow_edits(lifted, tmp_path):

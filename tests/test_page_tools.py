@@ -1,19 +1,15 @@
 """The tools of the page: what a person does with mouse and keys is on the disk afterwards."""
 
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 from page_browser import Page, chromium, large, lines
 from page_client import served
-from tiny_export import lifted_run
+from tiny_export import joined_run, lifted_run
 
-from lift3d.datasets.synthetic import SyntheticConfig
-from lift3d.run.lift import lift
+from lift3d.correction.clicks.asking import inner_points
 from lift3d.run.run import Run
-from lift3d.run.settings import LiftConfig
-from lift3d.segmentation.simulated import SimulatedConfig
 
 
 @pytest.fixture(scope="module")
@@ -346,9 +342,7 @@ def test_a_stroke_may_count_in_one_view_only(page, run):
 
 
 def test_tab_divides_along_the_tree_of_joins(browser, tmp_path):
-    room, masks = SyntheticConfig(views=6, width=96, height=72), SimulatedConfig(split=0.6)
-    run = tmp_path / "run"
-    lift(LiftConfig(Path("synthetic:2"), run, reader=room, voxel=0.05, segmentation=masks))
+    run = joined_run(tmp_path / "run")
     with served(run) as client:
         page = Page(browser, client.server.address)
         page.select(large(page, 1)[0])
@@ -361,4 +355,50 @@ def test_tab_divides_along_the_tree_of_joins(browser, tmp_path):
         page.edited(lambda: page.press("Enter"))
         (edit,) = lines(run)
         assert (edit["do"], edit["tool"]) == ("split", "tree")
+        page.close()
+
+
+def test_one_click_is_corrected_in_other_views_and_says_what_changes_nothing(browser, tmp_path):
+    folder = joined_run(tmp_path / "run")
+    run = Run.open(folder)
+    views = [run.labels[name] for name in list(run.cameras)[:2]]
+    ids, counts = np.unique(views[0][views[0] > 0], return_counts=True)
+    largest, second = ids[np.argsort(-counts)[:2]]
+    found = "lift3d.tool.found"
+    with served(folder) as client:
+        page = Page(browser, client.server.address)
+        page.view(0)
+        page.press("g")
+        page.page.mouse.click(*page.in_picture(inner_points(views[0] == largest, 1)[0]))
+        page.until(f"{found} !== null")
+        page.settled()
+        while page.js(f"{found}.level < {found}.levels - 1"):
+            page.press("Tab")
+            page.settled()
+        whole, top = page.js(f"{found}.count"), page.js(f"{found}.level")
+        page.view(1)  # prompts in any view
+        page.page.keyboard.down("Alt")
+        page.page.mouse.click(*page.in_picture(inner_points(views[1] == second, 1)[0]))
+        page.page.keyboard.up("Alt")
+        page.until("lift3d.tool.shownClicks === 2")
+        page.settled()
+        assert page.js(f"{found}.count") < whole
+        assert page.js(f"{found}.level") == top  # the part or whole that was chosen stays
+        less = page.js(f"{found}.count")
+        page.page.keyboard.down("Alt")
+        page.page.mouse.click(*page.in_picture(inner_points(views[1] == second, 1)[0]))
+        page.page.keyboard.up("Alt")
+        page.until("lift3d.tool.shownClicks === 3")
+        assert page.js(f"{found}.count") == less
+        assert "no piece fits this click" in page.said
+        page.page.mouse.click(
+            *page.in_picture(inner_points(views[1] == second, 1)[0]), button="right"
+        )
+        page.until("lift3d.tool.shownClicks === 2")
+        page.edited(lambda: page.press("Enter"))
+        (edit,) = lines(folder)
+        assert (edit["tool"], [each["positive"] for each in edit["prompts"]]) == (
+            "tree", [True, False],
+        )  # fmt: skip
+        assert [each["view"] for each in edit["prompts"]] == list(run.cameras)[:2]
         page.close()

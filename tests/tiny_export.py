@@ -12,6 +12,7 @@ from lift3d.run.lift import lift
 from lift3d.run.settings import LiftConfig
 from lift3d.scene import Camera, LabelledPoints, Points, Scene, View
 from lift3d.scene.labelmaps import write_label_map
+from lift3d.segmentation.simulated import SimulatedConfig
 
 SIZE = (48, 36)
 
@@ -24,6 +25,13 @@ def lifted_run(folder, views=5, width=64, height=48):
     masks = segmentation.BACKENDS["folder"](path=folder / "masks", ids="consistent")
     lift(LiftConfig(Path("synthetic"), folder / "run", voxel=0.08, segmentation=masks), scene)
     return folder / "run"
+
+
+def joined_run(folder):
+    """Lift a synthetic room whose masks are joined over the views: it has a tree of joins."""
+    room, masks = SyntheticConfig(views=6, width=96, height=72), SimulatedConfig(split=0.6)
+    config = LiftConfig(Path("synthetic:2"), folder, reader=room, voxel=0.05, segmentation=masks)
+    return lift(config).folder
 
 
 def pose(seed):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +11,11 @@ from jaxtyping import Bool, Float, Int64
 
 from lift3d.correction.clicks.answering import answers, check, chosen, other_views
 from lift3d.correction.clicks.asking import first_mask
+from lift3d.correction.clicks.choosing import corrected
+from lift3d.correction.clicks.evidence import Evidence
 from lift3d.correction.clicks.place import Place
-from lift3d.correction.clicks.solving import ClickConfig
+from lift3d.correction.clicks.pointing import Click, PointClick
+from lift3d.correction.clicks.solving import ClickConfig, solve
 from lift3d.correction.state import MOST_CONFIDENT
 from lift3d.scene import Prompt
 from lift3d.scene.errors import InputError
@@ -42,6 +45,30 @@ class Proposal:
     """Views that have answered."""
     of: int = 0
     """Views that are asked in all."""
+
+
+def propose_clicks(
+    place: Place, clicks: Sequence[Click | PointClick], level: int | None = None
+) -> Proposal:
+    """The object that clicks in any views and in the cloud mean, in their order, by the tree.
+
+    The first one chooses a node of the tree, at `level` above its superpoint; by default the one
+    that became its object. Further ones correct it as in `clicks.choosing`. The score is 0.
+    InputError where the first click is on no point or beside the object.
+    """
+    found, level, levels = corrected(place, clicks, level)
+    evidence = Evidence.none(len(place.points))
+    evidence.positive, evidence.negative = found.positive, found.negative
+    evidence.meant = found.pieces
+    probability, _ = solve(place, evidence, ClickConfig())
+    told = tuple(
+        {"point": each.point, "positive": each.positive}
+        if isinstance(each, PointClick)
+        else {"view": each.view, "xy": each.xy.tolist(), "positive": each.positive}
+        for each in clicks
+    )
+    points = np.flatnonzero(probability > 0.5).astype(np.int64)
+    return Proposal(points, "tree", 0.0, told, level=level, levels=levels)
 
 
 def propose_click(

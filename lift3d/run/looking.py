@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
@@ -11,10 +12,13 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from lift3d.correction.agreement import Agreement, Sampled
+from lift3d.correction.clicks.answering import check_clicks
+from lift3d.correction.clicks.place import Place
+from lift3d.correction.clicks.pointing import Click, PointClick
 from lift3d.correction.doubts import Doubtful, Known, to_look_at
 from lift3d.correction.joins import JoinTree
 from lift3d.correction.maps import mask_of_points
-from lift3d.correction.proposals import VIEWS, Proposal, propose_click
+from lift3d.correction.proposals import VIEWS, Proposal, propose_click, propose_clicks
 from lift3d.correction.splitting import Parts, SurfaceOf
 from lift3d.correction.state import MOST_CONFIDENT
 from lift3d.run.session import Session
@@ -153,28 +157,55 @@ class Looking(Session):
         if not all(0 <= each < count for each in (point, *add, *remove)):
             raise InputError(f"points are indices from 0 to {count - 1}")
         found, path = tree.level(int(point), level, add, remove)
-        with self._mutex:
-            index = self._unlocked(tree.points_of(path[found]))
-            state = self._now().state
-            ids, counts = np.unique(state.label[index], return_counts=True)
-            most = int(ids[np.argmax(counts)]) if len(ids) else 0
-            score = state.objects[most].confidence if most in state.objects else 0.0
+        index, score = self._free(tree.points_of(path[found]))
         places = {
             name: self._xyz[list(points)].tolist()
             for name, points in (("at", [point]), ("add", add), ("remove", remove))
             if len(points)
         }
         return Proposal(
-            index,
-            "tree",
-            min(score, MOST_CONFIDENT),
-            ({**places, "level": found},),
-            level=found,
-            levels=len(path),
+            index, "tree", score, ({**places, "level": found},), level=found, levels=len(path)
         )
 
+    def propose_clicks(
+        self, clicks: Sequence[Click | PointClick], level: int | None = None
+    ) -> Proposal:
+        """The object that clicks in any views and in the cloud mean, without a segmenter: as
+        `proposals.propose_clicks`. Points of locked objects are left out. InputError where there is
+        no tree.
+        """
+        if self._tree is None:
+            raise InputError("this run has no tree of joins, because masks kept their own ids")
+        count = len(self.label)
+        if not all(0 <= each.point < count for each in clicks if isinstance(each, PointClick)):
+            raise InputError(f"points are indices from 0 to {count - 1}")
+        place = self._place()
+        check_clicks(place, [each for each in clicks if isinstance(each, Click)])
+        found = propose_clicks(place, clicks, level)
+        index, score = self._free(found.points)
+        return replace(found, points=index, score=score)
+
+    def _free(
+        self, points: Int64[np.ndarray, " members"]
+    ) -> tuple[Int64[np.ndarray, " some"], float]:
+        """Those that are of no locked object, and the confidence of what most of them are now."""
+        with self._mutex:
+            index = self._unlocked(points)
+            state = self._now().state
+            ids, counts = np.unique(state.label[index], return_counts=True)
+            most = int(ids[np.argmax(counts)]) if len(ids) else 0
+            score = state.objects[most].confidence if most in state.objects else 0.0
+        return index, min(score, MOST_CONFIDENT)
+
+    def _place(self) -> Place:
+        """The run made ready for clicks, with the labels of now."""
+        self.prepare_click()
+        place = self._run.clickable.place
+        place.label = self.label
+        return place
+
     def prepare_click(self) -> None:
-        """Compute what the first click in a picture would wait for: what every view sees."""
+        """Compute what the first correction by a click would wait for: what every view sees."""
         with self._placing:
             _ = self._run.clickable
 
@@ -191,9 +222,7 @@ class Looking(Session):
         views: a proposal after each view, the last one final (`proposals.propose_click`).
         """
         self.view(view)
-        self.prepare_click()
-        place = self._run.clickable.place
-        place.label = self.label
+        place = self._place()
         pixels = np.asarray(xy, np.float64).reshape(-1, 2)
         on_it = np.asarray(positive, bool).reshape(-1)
         if len(pixels) != len(on_it):

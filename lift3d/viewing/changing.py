@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from lift3d.correction.clicks.pointing import Click, PointClick
 from lift3d.correction.proposals import Proposal
 from lift3d.geometry.lens import rays_at
 from lift3d.run.session import Conflict
@@ -37,6 +39,7 @@ class Changing:
         self._proposals: dict[str, Proposal] = {}
         self._growing: dict[str, Iterator[Proposal]] = {}
         self._clicks = threading.Lock()
+        self._preparing = False
         self._count = 0
 
     @property
@@ -221,15 +224,32 @@ class Changing:
         )
 
     def _by_tree(self, body: Body) -> Proposal:
-        order = self.session.packed.order
+        """One click is looked up in the tree, so it needs no view; further ones correct it."""
+        told, level = value(body, "clicks", list), optional(body, "level")
+        if not told or not all(isinstance(each, dict) for each in told):
+            raise Refused(HTTPStatus.BAD_REQUEST, "clicks are objects, and one is needed")
+        if len(told) > 1:
+            return self.edits.propose_clicks([self._click(each) for each in told], level)
+        if not self._preparing:
+            self._preparing = True
+            threading.Thread(target=self._prepare, daemon=True).start()
+        return self.edits.propose_tree(self._point(told[0]), level)
 
-        def points(name: str) -> list[int]:
-            return [int(order[self._place(each)]) for each in body.get(name) or []]
+    def _prepare(self) -> None:
+        """What the first correction would wait for, while the person looks at the proposal."""
+        with contextlib.suppress(InputError):  # the correction says it
+            self.edits.prepare_click()
 
-        seed = int(order[self._place(value(body, "point", int))])
-        return self.edits.propose_tree(
-            seed, optional(body, "level"), points("add"), points("remove")
-        )
+    def _click(self, told: Body) -> Click | PointClick:
+        """A click in a view, if one is named, or on a point of the cloud."""
+        positive = value(told, "positive", bool)
+        if "view" not in told:
+            return PointClick(self._point(told), positive)
+        xy = np.array(numbers(told, "xy", 2))
+        return Click(self.session.names[self._view(told)], xy, positive)
+
+    def _point(self, told: Body) -> int:
+        return int(self.session.packed.order[self._place(value(told, "point", int))])
 
     def _by_segmenter(self, body: Body, segmenter: Segmenter) -> Iterator[Proposal]:
         view = self._view(body)
@@ -330,7 +350,7 @@ class Changing:
 def value(body: Body, name: str, kind: type) -> Any:
     """A value of a request's body; Refused where it is missing or of another type."""
     found = body.get(name)
-    if not isinstance(found, kind) or isinstance(found, bool):
+    if not isinstance(found, kind) or (isinstance(found, bool) and kind is not bool):
         raise Refused(HTTPStatus.BAD_REQUEST, f"the body lacks {name}, or it has another type")
     return found
 

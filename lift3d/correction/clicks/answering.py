@@ -196,10 +196,7 @@ def _check(place: Place, prompts: Prompts) -> None:
         if prompt.mask is not None and not prompt.mask.any():
             raise InputError(f"the mask for view {name} is empty")
         size = np.array([camera.width, camera.height])
-        if ((prompt.xy < -0.5) | (prompt.xy >= size - 0.5)).any():
-            raise InputError(
-                f"a click lies outside of view {name}, which has {size[0]}x{size[1]} pixels"
-            )
+        check_clicks(place, [Click(name, each, True) for each in prompt.xy])
         if prompt.box is not None:
             low, high = prompt.box.reshape(2, 2)
             if (low > high).any():
@@ -210,6 +207,17 @@ def _check(place: Place, prompts: Prompts) -> None:
                 raise InputError(
                     f"the box lies outside of view {name}, which has {size[0]}x{size[1]} pixels"
                 )
+
+
+def check_clicks(place: Place, clicks: Sequence[Click]) -> None:
+    """InputError for clicks outside of their views, or in unknown ones."""
+    for each in clicks:
+        camera = place.view(each.view).camera
+        size = np.array([camera.width, camera.height])
+        if ((each.xy < -0.5) | (each.xy >= size - 0.5)).any():
+            raise InputError(
+                f"a click lies outside of view {each.view}, which has {size[0]}x{size[1]} pixels"
+            )
 
 
 def told(

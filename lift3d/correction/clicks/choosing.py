@@ -22,7 +22,14 @@ from lift3d.correction.clicks.boxing import Boxes, boxed, shown
 from lift3d.correction.clicks.gaps import beside
 from lift3d.correction.clicks.nodes import objects_of
 from lift3d.correction.clicks.place import Place
-from lift3d.correction.clicks.pointing import Click, measured_at, point_at
+from lift3d.correction.clicks.pointing import (
+    Click,
+    PointClick,
+    in_best_view,
+    measured_at,
+    point_at,
+)
+from lift3d.scene.errors import InputError
 
 FITS = 0.3
 """Least fit of a node. After 3 clicks the mean IoU on rooms 0 and 2, shelf and kitchen is 0.761,
@@ -85,15 +92,19 @@ class Meant:
         for view, box in boxes.items():
             inner = inner_points(shown(self.place, view, self.pieces, box), 1)
             if self.first is None and len(inner):
-                self._begin(Click(view, inner[0], True))
+                self.begin(Click(view, inner[0], True))
 
     def _add_first(self, click: Click) -> None:
-        point = self._begin(click)
+        point = self.begin(click)
         if point is not None:
             self.pieces |= self._object(point)
 
-    def _begin(self, click: Click) -> int | None:
+    def begin(self, click: Click | PointClick) -> int | None:
         """Take a click as the first one, if a point is near; its point."""
+        if isinstance(click, PointClick):
+            self.first = in_best_view(self.place, click)
+            self.positive.append(click.point)
+            return click.point
         seen = self._shown(click.view)
         if seen is None:
             found = point_at(self.place, click.view, click.xy)
@@ -216,6 +227,30 @@ def meant(place: Place, clicks: Sequence[Click], boxes: Boxes = MappingProxyType
     for click in [*first, *(each for each in clicks if each not in first)]:
         found.add(click)
     return found
+
+
+def corrected(
+    place: Place, clicks: Sequence[Click | PointClick], level: int | None = None
+) -> tuple[Meant, int, int]:
+    """What clicks mean, in their order, where the first one chose a node of the tree; the node's
+    level, and how many there are.
+
+    `level` counts from the superpoint of the first click up; None is the node that became its
+    object. Clicks in the cloud are taken as clicks in the view that sees most of what they are on.
+    InputError where the first click is on no point or is negative.
+    """
+    found = Meant(place, np.zeros(len(place.surface.object), bool))
+    first, *others = clicks
+    point = found.begin(first)
+    if point is None or not first.positive:
+        raise InputError("the first click has to be on a point of the object")
+    level, path = place.tree.level(point, level)
+    found.pieces |= place.tree.leaves_of(path[level])
+    for each in others:
+        in_view = in_best_view(place, each) if isinstance(each, PointClick) else each
+        if in_view is not None:
+            found.add(in_view)
+    return found, level, len(path)
 
 
 def middle(

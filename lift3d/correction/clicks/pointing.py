@@ -27,6 +27,28 @@ class Click:
         return row, column
 
 
+@dataclass(frozen=True)
+class PointClick:
+    """A click on a point of the cloud, in no view."""
+
+    point: int
+    positive: bool
+
+
+def in_best_view(place: Place, click: PointClick) -> Click | None:
+    """The click as one in the view that sees most of what its point is on; None where none does."""
+    piece = place.surface.superpoint[click.point]
+    count = place.pieces_seen[:, piece] if piece >= 0 else np.ones(len(place.views), int)
+    for number in np.argsort(-count, kind="stable"):
+        name = list(place.views)[number]
+        seen = place.seen(name)
+        if seen.bits[click.point >> 3] << (click.point & 7) & 128:
+            at = np.flatnonzero(seen.points.point == click.point)[0]
+            xy = np.array([seen.points.column[at], seen.points.row[at]], np.float64)
+            return Click(name, xy, click.positive)
+    return None
+
+
 def pointed(place: Place, clicks: Sequence[Click]) -> tuple[list[int], list[int]]:
     """The points of positive and of negative clicks beside a mask, in the order of the clicks.
 

@@ -239,11 +239,10 @@ export class Split extends Tool {
 
 export class Click extends Tool {
   start() {
-    this.seed = null;
-    this.added = [];
-    this.removed = [];
+    this.clicks = []; // in their order: { hit, view, positive }; the first one is on the object
     this.level = null;
     this.found = null;
+    this.shownClicks = 0; // how many `found` is of
     this.view = null; // the view that was clicked, for a segmenter
   }
   cloudClick(hit, event) {
@@ -253,54 +252,60 @@ export class Click extends Tool {
     this.place(hit, event);
   }
   place(hit, event) {
-    // Where a segmenter is at hand, clicks in a picture are for it; else the point there counts.
-    const pixel = this.store.info.clicks ? hit.pixel : undefined;
-    if (!pixel && !hit.xyz) return this.app.say("there is no point of the cloud at that place");
-    if (!this.seed) {
-      this.view = pixel ? this.store.view : null;
-      this.seed = hit;
-    } else if (Boolean(pixel) !== (this.view !== null) || (pixel && this.view !== this.store.view))
+    // Where a segmenter is at hand, a first click in a picture is for it, with all further ones.
+    const asks = this.clicks.length ? this.view !== null : Boolean(this.store.info.clicks && hit.pixel);
+    // A correction in a picture needs no point: the pixel says it.
+    if (!asks && !hit.xyz && !(hit.pixel && this.clicks.length))
+      return this.app.say("there is no point of the cloud at that place");
+    const view = hit.pixel ? this.store.view : null;
+    if (!this.clicks.length) this.view = asks ? view : null;
+    else if (asks && view !== this.view)
       return this.app.say("further clicks belong where the first was: Esc begins anew");
-    else if (event.altKey) this.removed.push(hit);
-    else this.added.push(hit);
-    this.level = null;
+    this.clicks.push({ hit, view, positive: !this.clicks.length || !event.altKey });
+    if (asks) this.level = null; // other masks are offered
     return this.show();
   }
   undoClick() {
-    if (!(this.removed.pop() ?? this.added.pop())) this.seed = null;
-    this.level = null;
+    this.clicks.pop();
+    if (this.view !== null || !this.clicks.length) this.level = null;
     this.show();
   }
   get body() {
     if (this.view === null)
       return {
-        point: this.seed.point,
         level: this.level,
-        add: this.added.map((each) => each.point),
-        remove: this.removed.map((each) => each.point),
+        clicks: this.clicks.map(({ hit, view, positive }) => ({
+          point: hit.point,
+          positive,
+          ...(view !== null && { view, xy: hit.pixel }),
+        })),
       };
-    const on = [this.seed, ...this.added];
-    const clicks = [...on, ...this.removed];
     return {
       view: this.view,
-      xy: clicks.map((each) => each.pixel),
-      positive: clicks.map((each) => on.includes(each)),
+      xy: this.clicks.map(({ hit }) => hit.pixel),
+      positive: this.clicks.map(({ positive }) => positive),
       level: this.level,
     };
   }
   async show() {
-    if (!this.seed) {
+    if (!this.clicks.length) {
       this.found = null;
       return this.app.clearPreview();
     }
     const asked = (this.asked = {});
-    const what = (this.view !== null && this.app.ahead.waits) || "looking for the object";
+    const before = { ...this.found, clicks: this.shownClicks };
+    const alone = this.clicks.length === 1 || this.view !== null;
+    const doing = alone ? "looking for the object" : "correcting the object; the first time every view is looked at";
+    const what = (this.view !== null && this.app.ahead.waits) || doing;
     let body = this.body;
     do {
       const found = await this.app.working(what, () => post("/api/propose", body));
       if (!found || asked !== this.asked) return;
       this.found = found;
+      this.shownClicks = this.clicks.length;
       this.level = found.level;
+      if (this.clicks.length > before.clicks && found.points === before.points)
+        this.app.say("no piece fits this click: click in the middle of what is wrong, or right-click to take it back");
       this.app.preview([unpacked(found.points)], [[255, 190, 40]]);
       body = { more: found.key };
     } while (this.found.views < this.found.of);
@@ -333,12 +338,11 @@ export class Click extends Tool {
     return `${seen}${count.toLocaleString("en")} points${inViews(shown)} · Tab whole, Shift+Tab part (${level + 1} of ${levels}) · click adds, Alt+click takes away · Enter new object · Ctrl+Enter into the selected`;
   }
   get marks() {
-    const of = (each, colour, text) => ({ xyz: each.xyz, colour, text });
     if (this.view !== null) return [];
-    return [
-      ...(this.seed ? [of(this.seed, [255, 255, 255], "")] : []),
-      ...this.added.map((each) => of(each, [90, 220, 120], "+")),
-      ...this.removed.map((each) => of(each, [255, 90, 80], "−")),
-    ];
+    const [first, added, removed] = [[[255, 255, 255], ""], [[90, 220, 120], "+"], [[255, 90, 80], "−"]];
+    return this.clicks.map(({ hit, positive }, n) => {
+      const [colour, text] = n ? (positive ? added : removed) : first;
+      return { xyz: hit.xyz, colour, text };
+    }).filter(({ xyz }) => xyz);
   }
 }
