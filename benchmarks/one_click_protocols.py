@@ -16,6 +16,8 @@ from one_click_cases import SHOWN, Case, Masks, centre, clicked, drawn, iou, sco
 
 import lift3d as l3
 from lift3d.correction.clicks.answering import Answer, ClickConfig, answer
+from lift3d.correction.clicks.pointing import Click, PointClick, point_at
+from lift3d.correction.proposals import propose_clicks
 from lift3d.networks.sam.automatic import boxes_of
 from lift3d.scene import Prompt, View
 from lift3d.scene.labelmaps import read_label_map
@@ -103,6 +105,7 @@ def one_click(
     told: dict[str, tuple[list[np.ndarray], list[bool]]] = {
         first: ([], []) if how == "box" else ([clicked(truth[first], rng)], [True])
     }
+    in_order = [Click(first, xy, True) for xy in told[first][0]]
     rows = []
     for number in range(clicks):
         if number:
@@ -114,6 +117,7 @@ def one_click(
             told.setdefault(view, ([], []))
             told[view][0].append(xy)
             told[view][1].append(positive)
+            in_order.append(Click(view, xy, positive))
         prompts = {
             name: Prompt(
                 np.array(xy).reshape(-1, 2),
@@ -124,11 +128,32 @@ def one_click(
             for name, (xy, on) in told.items()
         }
         began = time.perf_counter()
-        result = answer(case.place, [prompts], segmenter, config)
+        if how in ("page", "cloud"):
+            result = proposed(case, in_order, how == "cloud")
+        else:
+            result = answer(case.place, [prompts], segmenter, config)
         found = case.found(result)
         row = case.scored(found, truth, list(told) if how == "perfect" else [first])
         rows.append({**row, "seconds": time.perf_counter() - began})
     return rows, result
+
+
+def proposed(case: Case, clicks: Sequence[Click], in_cloud: bool) -> Answer:
+    """What the page proposes: one click is looked up in the tree, further ones correct it."""
+    place, tree = case.place, case.place.tree
+    points = [point_at(place, each.view, each.xy) for each in clicks]
+    if len(clicks) == 1 and points[0] is not None:
+        level, path = tree.level(points[0])
+        members = tree.points_of(path[level])
+    else:
+        placed = [
+            PointClick(point, each.positive) if in_cloud and point is not None else each
+            for point, each in zip(points, clicks, strict=True)
+        ]
+        members = propose_clicks(place, placed).points
+    probability = np.zeros((1, len(place.points)))
+    probability[0, members] = 1
+    return Answer(place, [{}], ClickConfig(), probability, [float("nan")], [{}])
 
 
 def box_of(mask: np.ndarray) -> np.ndarray:

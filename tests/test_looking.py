@@ -286,9 +286,9 @@ def test_clicks_in_several_views_correct_a_proposal_of_the_tree_in_their_order(r
     assert np.isin(meaning.positive, found.points).all()
     assert not np.isin(meaning.negative, found.points).any()
     kept = run.edits.segment(found)
-    assert [each["positive"] for each in kept.edit.details["prompts"]] == [
-        True, *(each.positive for each in further),
-    ]  # fmt: skip
+    told = kept.edit.details["prompts"]
+    assert [each["positive"] for each in told] == [True, *(each.positive for each in further)]
+    assert told[0]["level"] == found.level
     (new,) = kept.edit.new
     assert np.array_equal(Run.open(run.folder).edits.points_of(new), found.points)
 
@@ -310,6 +310,7 @@ def test_a_click_in_the_cloud_counts_as_one_in_the_view_that_shows_it_best(run):
     whole = run.edits.propose_clicks([PointClick(point, True)], 999)
     part = run.edits.propose_clicks([PointClick(point, True)], 0)
     assert part.level == 0
+    assert part.prompts[0]["at"] == run.points.xyz[point].tolist()
     assert whole.level == whole.levels - 1 > 0
     assert point in part.points
     assert len(part.points) < len(whole.points)

@@ -61,14 +61,15 @@ def propose_clicks(
     evidence.positive, evidence.negative = found.positive, found.negative
     evidence.meant = found.pieces
     probability, _ = solve(place, evidence, ClickConfig())
-    told = tuple(
-        {"point": each.point, "positive": each.positive}
+    told = [
+        {"at": place.points.xyz[each.point].tolist(), "positive": each.positive}
         if isinstance(each, PointClick)
         else {"view": each.view, "xy": each.xy.tolist(), "positive": each.positive}
         for each in clicks
-    )
+    ]
+    told[0]["level"] = level
     points = np.flatnonzero(probability > 0.5).astype(np.int64)
-    return Proposal(points, "tree", 0.0, told, level=level, levels=levels)
+    return Proposal(points, "tree", 0.0, tuple(told), level=level, levels=levels)
 
 
 def propose_click(

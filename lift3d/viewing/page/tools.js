@@ -254,9 +254,8 @@ export class Click extends Tool {
   place(hit, event) {
     // Where a segmenter is at hand, a first click in a picture is for it, with all further ones.
     const asks = this.clicks.length ? this.view !== null : Boolean(this.store.info.clicks && hit.pixel);
-    // A correction in a picture needs no point: the pixel says it.
-    if (!asks && !hit.xyz && !(hit.pixel && this.clicks.length))
-      return this.app.say("there is no point of the cloud at that place");
+    // A click in a picture needs no point: the server takes one near by.
+    if (!hit.xyz && !hit.pixel) return this.app.say("there is no point of the cloud at that place");
     const view = hit.pixel ? this.store.view : null;
     if (!this.clicks.length) this.view = asks ? view : null;
     else if (asks && view !== this.view)
