@@ -28,7 +28,7 @@ from skimage.measure import label
 from sklearn.cluster import KMeans
 
 import lift3d.association.clusters
-import lift3d.association.identities
+import lift3d.association.contacts
 from lift3d.association import associate
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.export.distillation.losses import ssim
@@ -140,7 +140,7 @@ def linkage(rooms: int) -> dict[str, Any]:
                     spent[0] += time.perf_counter() - began
                     return cluster
 
-                for user in (lift3d.association.clusters, lift3d.association.identities):
+                for user in (lift3d.association.clusters, lift3d.association.contacts):
                     user.agglomerate = timed  # type: ignore[attr-defined]
                 lifted = associate(surface.points, scene, lambda maps=maps: iter(maps))
                 scores = scored(truth, lifted.cloud.instance, lifted.confidence)

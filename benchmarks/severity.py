@@ -35,6 +35,7 @@ from scipy.spatial import cKDTree
 import lift3d.association
 from lift3d.association import AssociationConfig, associate
 from lift3d.association.anchors import choose_anchors
+from lift3d.association.identities import Identities
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.evaluation.metrics.scannet import MIN_VERTICES
 from lift3d.export.ply import write_cloud
@@ -114,9 +115,10 @@ def by_steps(room: Room, maps: list[LabelMap]) -> Iterator[Row]:
 def true_clusters(room: Room) -> Iterator[None]:
     """In `associate`, replace the clusters of anchors by the true objects."""
 
-    def known(*_: object) -> Labels:
+    def known(*_: object) -> Identities:
         anchors = choose_anchors(room.points.xyz, AssociationConfig().anchors)
-        return np.unique(room.everything[anchors], return_inverse=True)[1].astype(np.int32)
+        names, cluster = np.unique(room.everything[anchors], return_inverse=True)
+        return Identities(cluster.astype(np.int32), np.ones(len(names)))
 
     with mock.patch.object(lift3d.association, "identities", known):
         yield

@@ -180,3 +180,17 @@ def test_the_largest_entry_of_a_row_is_the_first_of_equals():
         turned.data[low:high] = turned.data[low:high][::-1].copy()
     turned.has_sorted_indices = False
     np.testing.assert_array_equal(largest_in_rows(turned), expected)
+
+
+def test_what_is_under_other_masks_is_as_if_not_seen():
+    seen, expected = random_observations(np.random.default_rng(3), views=5, anchors=40)
+    kept = np.random.default_rng(4).random(len(seen.mask_view)) < 0.5
+    names = set(seen.mask_label[kept].tolist())
+    whole = seen.under(kept).whole()
+    got = zip(
+        whole.view.tolist(),
+        whole.anchor.tolist(),
+        np.append(seen.mask_label, -1)[whole.region].tolist(),
+        strict=True,
+    )
+    assert list(got) == [each for each in expected if each[2] in {-1, *names}]

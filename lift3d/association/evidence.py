@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, no_type_check
 
 import numba
 import numpy as np
-from jaxtyping import Float32, Float64, Int, Int32, Int64, UInt, UInt8
+from jaxtyping import Bool, Float32, Float64, Int, Int32, Int64, UInt, UInt8
 from scipy import sparse
 
 from lift3d.association.looks import Look, looks
@@ -83,6 +83,17 @@ class Observations:
     def views(self) -> int:
         """Number of views."""
         return len(self.packed)
+
+    def under(self, kept: Bool[np.ndarray, " regions"]) -> Observations:
+        """These without what is under other regions, as if no view saw that."""
+        packed = []
+        for each in self.packed:
+            low, high = each.first, each.first + int(each.region.max(initial=0))
+            there = np.append(True, kept[low:high])[each.region]  # True: unlabelled
+            seen = np.unpackbits(each.seen, count=self.anchors)
+            seen[np.flatnonzero(seen)[~there]] = 0
+            packed.append(Packed(np.packbits(seen), each.region[there], each.first))
+        return replace(self, packed=tuple(packed))
 
     def blocks(self, views: int = BLOCK) -> Iterator[Labels]:
         """All observations, that many views at a time, so that memory does not grow with them."""

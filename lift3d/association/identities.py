@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Float64, Int32
 
 from lift3d.association.clusters import confirmed, join_distant
 from lift3d.association.config import AssociationConfig
+from lift3d.association.contacts import Contacts
+from lift3d.association.draws import found_again
 from lift3d.association.evidence import Observations, pair_agreement, pair_graph
-from lift3d.geometry.linkage import agglomerate
 from lift3d.scene import Points
 
-PRIOR = 0.1
-"""Views against a merge that are added to every pair of points, so that pairs that hardly any view
-sees do not decide. Chosen by hand; not tuned on data."""
+SURE = 0.8
+"""Threshold from which pieces merge in draws of the masks too, so that a draw has few of them.
+Chosen by hand; not tuned on data."""
 NEIGHBOURS = (4, 8, 8, 8)
 """Neighbours of each point on each level of `pair_graph`. Chosen by hand; not tuned on data."""
 SMALLEST = 5
 """Minimum anchors of clusters that may merge without touching. Chosen by hand; not tuned on
 data."""
+
+
+class Identities(NamedTuple):
+    """Clusters of anchors, and how surely they are some."""
+
+    cluster: Int32[np.ndarray, " anchors"]
+    """-1 = none."""
+    again: Float64[np.ndarray, " clusters"]
+    """How well draws of a part of the masks find each again, by the IoU: 0 to 1."""
 
 
 def identities(
@@ -28,29 +40,19 @@ def identities(
     fine: Int32[np.ndarray, " anchors"],
     config: AssociationConfig,
     seed: int,
-) -> Int32[np.ndarray, " anchors"]:
-    """Cluster of each anchor, -1 = none."""
+) -> Identities:
+    """The clusters. Pieces that nearly all views put into one mask are merged first."""
     a, b = pair_graph(anchors.xyz, NEIGHBOURS, seed)
     agree, total = pair_agreement(seen, a, b, config.uncovered)
     node = _pure(coarse, fine, a, b, agree, total, config.purity)
-    nodes = int(node.max(initial=-1)) + 1
-    one, other = node[a], node[b]
-    low, high = np.minimum(one, other).astype(np.int64), np.maximum(one, other)
-    key, where = np.unique(low * nodes + high, return_inverse=True)
-    between = key // max(nodes, 1) != key % max(nodes, 1)
-    agree = np.bincount(where, agree, len(key))[between]
-    total = np.bincount(where, total + PRIOR, len(key))[between]
-    key = key[between]
-    cluster = agglomerate(
-        nodes,
-        (key // max(nodes, 1)).astype(np.int32),
-        (key % max(nodes, 1)).astype(np.int32),
-        agree,
-        total,
-        config.threshold,
-    )[node]
-    cluster = join_distant(seen, cluster, config.threshold, config.uncovered, smallest=SMALLEST)
-    return confirmed(seen, cluster, config.support, config.views)
+    for threshold in (max(SURE, config.threshold), config.threshold):
+        contacts = Contacts.of(node, a, b)
+        between = contacts.between
+        node = contacts.merged(agree[between], total[between], threshold)
+    cluster = join_distant(seen, node, config.threshold, config.uncovered, smallest=SMALLEST)
+    cluster = confirmed(seen, cluster, config.support, config.views)
+    again = found_again(seen, cluster, contacts, config.threshold, config.uncovered, seed)
+    return Identities(cluster, again)
 
 
 def _pure(
