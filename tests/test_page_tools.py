@@ -390,7 +390,7 @@ def test_one_click_is_corrected_in_other_views_and_says_what_changes_nothing(bro
         page.page.keyboard.up("Alt")
         page.until("lift3d.tool.shownClicks === 3")
         assert page.js(f"{found}.count") == less
-        assert "no piece fits this click" in page.said
+        assert "this click changes nothing" in page.said
         page.page.mouse.click(
             *page.in_picture(inner_points(views[1] == second, 1)[0]), button="right"
         )

@@ -304,7 +304,7 @@ export class Click extends Tool {
       this.shownClicks = this.clicks.length;
       this.level = found.level;
       if (this.clicks.length > before.clicks && found.points === before.points)
-        this.app.say("no piece fits this click: click in the middle of what is wrong, or right-click to take it back");
+        this.app.say("this click changes nothing: click in the middle of what is wrong, or right-click to take it back");
       this.app.preview([unpacked(found.points)], [[255, 190, 40]]);
       body = { more: found.key };
     } while (this.found.views < this.found.of);
