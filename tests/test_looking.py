@@ -316,6 +316,27 @@ def test_a_click_in_the_cloud_counts_as_one_in_the_view_that_shows_it_best(run):
     assert len(part.points) < len(whole.points)
 
 
+def test_a_box_in_a_picture_is_proposed_and_corrected(run):
+    run = Run(run.folder, scene=run.whole_scene)
+    view, _, truth = clicked(run)
+    mask = next(v for v in run.whole_scene.views if v.name == view).instances() == truth
+    rows, columns = np.nonzero(mask)
+    box = np.array([columns.min(), rows.min(), columns.max(), rows.max()], np.float64)
+    found = run.edits.propose_clicks([], boxes={view: box})
+    same = run.prompt({view: Prompt(np.zeros((0, 2)), np.zeros(0, bool), None, box)})
+    assert np.array_equal(found.points, same.points())
+    assert (found.level, found.levels) == (0, 1)
+    assert found.prompts[0]["box"] == box.tolist()
+    beside = PointClick(int(found.points[0]), False)
+    less = run.edits.propose_clicks([beside], boxes={view: box})
+    assert less.prompts[1]["positive"] is False
+    assert less.points.tolist() != found.points.tolist()
+    with pytest.raises(InputError, match="upside down"):
+        run.edits.propose_clicks([], boxes={view: box[[2, 3, 0, 1]]})
+    with pytest.raises(InputError, match="nothing was measured"):
+        run.edits.propose_clicks([], boxes={view: np.array([0.0, 0.0, 0.0, 0.0])})
+
+
 def test_corrections_leave_locked_objects_alone_and_bad_ones_are_refused(run):
     run = Run(run.folder, scene=run.whole_scene)
     view, xy, _ = clicked(run)

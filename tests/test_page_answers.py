@@ -247,6 +247,14 @@ def test_a_click_is_corrected_by_clicks_in_pictures_and_in_the_cloud(tmp_path):
         kept = json.loads((tmp_path / "run/edits.jsonl").read_text())
         assert kept["tool"] == "tree"
         assert [each["positive"] for each in kept["prompts"]] == [True, False]
+        rows, columns = np.nonzero(labels == second)
+        box = [int(each) for each in (columns.min(), rows.min(), columns.max(), rows.max())]
+        status, boxed = client.post("/api/propose", view=0, box=box, clicks=[], level=None)
+        assert (status, boxed["levels"]) == (200, 1), boxed
+        assert boxed["count"] > 0
+        assert client.post("/api/propose", view=0, box=box[:3], clicks=[])[0] == 400
+        assert client.post("/api/propose", view=99, box=box, clicks=[])[0] == 404
+        assert client.post("/api/propose", view=0, box=box[::-1], clicks=[])[0] == 422
         for wrong, code in (
             ([], 400), (["1"], 400), ([first, {"point": at[0]}], 400),
             ([{**first, "point": 1 << 30}], 400),

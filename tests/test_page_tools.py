@@ -402,3 +402,44 @@ def test_one_click_is_corrected_in_other_views_and_says_what_changes_nothing(bro
         )  # fmt: skip
         assert [each["view"] for each in edit["prompts"]] == list(run.cameras)[:2]
         page.close()
+
+
+def test_a_box_is_drawn_in_the_picture_and_corrected_by_clicks(browser, tmp_path):
+    folder = joined_run(tmp_path / "run")
+    run = Run.open(folder)
+    labels = run.labels[next(iter(run.cameras))]
+    ids, counts = np.unique(labels[labels > 0], return_counts=True)
+    each = ids[np.argsort(-counts)[2]]
+    rows, columns = np.nonzero(labels == each)
+    ends = (columns.min(), rows.min()), (columns.max(), rows.max())
+    with served(folder) as client:
+        page = Page(browser, client.server.address)
+        page.view(0)
+        page.press("g")
+        page.page.mouse.move(*page.in_picture(ends[1]))  # from any corner
+        page.page.mouse.down()
+        page.page.mouse.move(*page.in_picture(ends[0]), steps=4)
+        page.page.mouse.up()
+        page.until("lift3d.tool.found !== null")
+        page.settled()
+        assert page.js("lift3d.picture.line.length") == 5
+        count = page.js("lift3d.tool.found.count")
+        assert count > 0
+        page.page.mouse.click(*page.in_picture(inner_points(labels == ids[counts.argmax()], 1)[0]))
+        page.until("lift3d.tool.shownClicks === 1")
+        page.settled()
+        page.page.mouse.click(*page.in_picture(ends[0]), button="right")
+        page.until("lift3d.tool.shownClicks === 0")
+        page.settled()
+        assert page.js("lift3d.tool.found.count") == count
+        page.edited(lambda: page.press("Enter"))
+        (edit,) = lines(folder)
+        assert edit["prompts"] == [
+            {
+                "view": next(iter(run.cameras)),
+                "box": [*map(float, (*ends[0], *ends[1]))],
+                "level": 0,
+            }
+        ]
+        assert page.js("lift3d.picture.line") is None
+        page.close()

@@ -11,7 +11,8 @@ from jaxtyping import Bool, Float, Int64
 
 from lift3d.correction.clicks.answering import answers, check, chosen, other_views
 from lift3d.correction.clicks.asking import first_mask
-from lift3d.correction.clicks.choosing import corrected
+from lift3d.correction.clicks.boxing import Boxes
+from lift3d.correction.clicks.choosing import NO_BOXES, corrected
 from lift3d.correction.clicks.evidence import Evidence
 from lift3d.correction.clicks.place import Place
 from lift3d.correction.clicks.pointing import Click, PointClick
@@ -48,15 +49,22 @@ class Proposal:
 
 
 def propose_clicks(
-    place: Place, clicks: Sequence[Click | PointClick], level: int | None = None
+    place: Place,
+    clicks: Sequence[Click | PointClick],
+    level: int | None = None,
+    boxes: Boxes = NO_BOXES,
 ) -> Proposal:
     """The object that clicks in any views and in the cloud mean, in their order, by the tree.
 
     The first one chooses a node of the tree, at `level` above its superpoint; by default the one
-    that became its object. Further ones correct it as in `clicks.choosing`. The score is 0.
-    InputError where the first click is on no point or beside the object.
+    that became its object. Further ones correct it as in `clicks.choosing`; with `boxes` all do, in
+    views with dense depth. The score is 0. InputError where the first click is on no point or
+    beside the object, or the boxes hold nothing.
     """
-    found, level, levels = corrected(place, clicks, level)
+    for name in boxes:
+        if place.seen(name).nearest is None:
+            raise InputError(f"view {name} has no depth; a box needs it here")
+    found, level, levels = corrected(place, clicks, level, boxes)
     evidence = Evidence.none(len(place.points))
     evidence.positive, evidence.negative = found.positive, found.negative
     evidence.meant = found.pieces
@@ -67,6 +75,7 @@ def propose_clicks(
         else {"view": each.view, "xy": each.xy.tolist(), "positive": each.positive}
         for each in clicks
     ]
+    told = [*({"view": name, "box": box.tolist()} for name, box in boxes.items()), *told]
     told[0]["level"] = level
     points = np.flatnonzero(probability > 0.5).astype(np.int64)
     return Proposal(points, "tree", 0.0, tuple(told), level=level, levels=levels)

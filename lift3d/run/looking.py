@@ -12,7 +12,9 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from lift3d.correction.agreement import Agreement, Sampled
-from lift3d.correction.clicks.answering import check_clicks
+from lift3d.correction.clicks.answering import check_box, check_clicks
+from lift3d.correction.clicks.boxing import Boxes
+from lift3d.correction.clicks.choosing import NO_BOXES
 from lift3d.correction.clicks.place import Place
 from lift3d.correction.clicks.pointing import Click, PointClick
 from lift3d.correction.doubts import Doubtful, Known, to_look_at
@@ -168,11 +170,14 @@ class Looking(Session):
         )
 
     def propose_clicks(
-        self, clicks: Sequence[Click | PointClick], level: int | None = None
+        self,
+        clicks: Sequence[Click | PointClick],
+        level: int | None = None,
+        boxes: Boxes = NO_BOXES,
     ) -> Proposal:
-        """The object that clicks in any views and in the cloud mean, without a segmenter: as
-        `proposals.propose_clicks`. Points of locked objects are left out. InputError where there is
-        no tree.
+        """The object that clicks in any views and in the cloud mean, or boxes and clicks, without a
+        segmenter: as `proposals.propose_clicks`. Points of locked objects are left out. InputError
+        where there is no tree.
         """
         if self._tree is None:
             raise InputError("this run has no tree of joins, because masks kept their own ids")
@@ -181,7 +186,9 @@ class Looking(Session):
             raise InputError(f"points are indices from 0 to {count - 1}")
         place = self._place()
         check_clicks(place, [each for each in clicks if isinstance(each, Click)])
-        found = propose_clicks(place, clicks, level)
+        for name, box in boxes.items():
+            check_box(place, name, box)
+        found = propose_clicks(place, clicks, level, boxes)
         index, score = self._free(found.points)
         return replace(found, points=index, score=score)
 

@@ -226,8 +226,13 @@ class Changing:
     def _by_tree(self, body: Body) -> Proposal:
         """One click on a point is looked up in the tree and needs no view; further ones correct."""
         told, level = value(body, "clicks", list), optional(body, "level")
-        if not told or not all(isinstance(each, dict) for each in told):
-            raise Refused(HTTPStatus.BAD_REQUEST, "clicks are objects, and one is needed")
+        if not all(isinstance(each, dict) for each in told):
+            raise Refused(HTTPStatus.BAD_REQUEST, "clicks are objects")
+        if "box" in body:
+            boxes = {self.session.names[self._view(body)]: np.array(numbers(body, "box", 4))}
+            return self.edits.propose_clicks([self._click(each) for each in told], boxes=boxes)
+        if not told:
+            raise Refused(HTTPStatus.BAD_REQUEST, "a click or a box is needed")
         if len(told) > 1 or "point" not in told[0]:
             return self.edits.propose_clicks([self._click(each) for each in told], level)
         if not self._preparing:

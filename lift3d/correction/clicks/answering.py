@@ -195,18 +195,9 @@ def _check(place: Place, prompts: Prompts) -> None:
             )
         if prompt.mask is not None and not prompt.mask.any():
             raise InputError(f"the mask for view {name} is empty")
-        size = np.array([camera.width, camera.height])
         check_clicks(place, [Click(name, each, True) for each in prompt.xy])
         if prompt.box is not None:
-            low, high = prompt.box.reshape(2, 2)
-            if (low > high).any():
-                raise InputError(
-                    f"the box in view {name} is upside down: left, top, right, bottom are wanted"
-                )
-            if (high < 0).any() or (low > size - 1).any():
-                raise InputError(
-                    f"the box lies outside of view {name}, which has {size[0]}x{size[1]} pixels"
-                )
+            check_box(place, name, prompt.box)
 
 
 def check_clicks(place: Place, clicks: Sequence[Click]) -> None:
@@ -218,6 +209,21 @@ def check_clicks(place: Place, clicks: Sequence[Click]) -> None:
             raise InputError(
                 f"a click lies outside of view {each.view}, which has {size[0]}x{size[1]} pixels"
             )
+
+
+def check_box(place: Place, name: str, box: Float64[np.ndarray, "4"]) -> None:
+    """InputError for a box that can hold nothing."""
+    camera = place.view(name).camera
+    size = np.array([camera.width, camera.height])
+    low, high = box.reshape(2, 2)
+    if (low > high).any():
+        raise InputError(
+            f"the box in view {name} is upside down: left, top, right, bottom are wanted"
+        )
+    if (high < 0).any() or (low > size - 1).any():
+        raise InputError(
+            f"the box lies outside of view {name}, which has {size[0]}x{size[1]} pixels"
+        )
 
 
 def told(

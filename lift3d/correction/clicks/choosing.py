@@ -43,6 +43,7 @@ GROWN = 1.05
 LEEWAY = 0.05
 """Added to how much in the middle the first click is, before and after."""
 
+NO_BOXES: Boxes = MappingProxyType({})
 OWN = 2
 """Value of the pixels of the part that a pixel is in."""
 
@@ -218,7 +219,7 @@ class Meant:
         return self._points[view]
 
 
-def meant(place: Place, clicks: Sequence[Click], boxes: Boxes = MappingProxyType({})) -> Meant:
+def meant(place: Place, clicks: Sequence[Click], boxes: Boxes = NO_BOXES) -> Meant:
     """What boxes and then clicks mean; without boxes the first click on the object comes first."""
     found = Meant(place, np.zeros(len(place.surface.object), bool))
     if boxes:
@@ -230,27 +231,38 @@ def meant(place: Place, clicks: Sequence[Click], boxes: Boxes = MappingProxyType
 
 
 def corrected(
-    place: Place, clicks: Sequence[Click | PointClick], level: int | None = None
+    place: Place,
+    clicks: Sequence[Click | PointClick],
+    level: int | None = None,
+    boxes: Boxes = NO_BOXES,
 ) -> tuple[Meant, int, int]:
     """What clicks mean, in their order, where the first one chose a node of the tree; the node's
-    level, and how many there are.
+    level, and how many there are. Where there are boxes, all clicks correct these, and the one
+    level is 0.
 
     `level` counts from the superpoint of the first click up; None is the node that became its
     object. Clicks in the cloud are taken as clicks in the view that sees most of what they are on.
-    InputError where the first click is on no point or is negative.
+    InputError where the first click is on no point or is negative, or the boxes hold nothing.
     """
     found = Meant(place, np.zeros(len(place.surface.object), bool))
-    first, *others = clicks
-    point = found.begin(first)
-    if point is None or not first.positive:
-        raise InputError("the first click has to be on a point of the object")
-    level, path = place.tree.level(point, level)
-    found.pieces |= place.tree.leaves_of(path[level])
+    if boxes:
+        found.add_boxes(boxes)
+        if not found.pieces.any():
+            raise InputError("nothing was measured in this box, or only what goes on beyond it")
+        level, levels, others = 0, 1, clicks
+    else:
+        first, *others = clicks
+        point = found.begin(first)
+        if point is None or not first.positive:
+            raise InputError("the first click has to be on a point of the object")
+        level, path = place.tree.level(point, level)
+        found.pieces |= place.tree.leaves_of(path[level])
+        levels = len(path)
     for each in others:
         in_view = in_best_view(place, each) if isinstance(each, PointClick) else each
         if in_view is not None:
             found.add(in_view)
-    return found, level, len(path)
+    return found, level, levels
 
 
 def middle(

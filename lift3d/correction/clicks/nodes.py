@@ -99,7 +99,12 @@ def of_shown_pieces(
 def sure_pieces(
     tree: JoinTree, likelihood: Float32[np.ndarray, " joins"]
 ) -> Int64[np.ndarray, " superpoints"]:
-    """The node of the piece of each superpoint: a wall is one piece of many patches."""
+    """The node of the piece of each superpoint: a wall is one piece of many patches.
+
+    Where only masks decided, joins have no likelihood and each superpoint is a piece.
+    """
+    if not len(likelihood):
+        return np.arange(tree.leaves)
     sure = np.concatenate([np.zeros(tree.leaves, bool), likelihood >= SURE])
     return tops(tree.parent, sure)[: tree.leaves]
 

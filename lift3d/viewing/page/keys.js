@@ -29,7 +29,7 @@ export const KEYS = [
   ["M", "merge the selected into the largest", "merge"],
   ["X", "split: click each thing once, or Tab finer, Shift+Tab coarser; a line across it in the picture cuts straight, as Alt+drag in the cloud; Enter", "split"],
   ["Shift+X", "split off what does not hang together", "separate"],
-  ["G", "one click: Tab whole, Shift+Tab part; more clicks add, Alt takes away, in any view; Enter", "click"],
+  ["G", "one click, or a box drawn in the picture: Tab whole, Shift+Tab part; more clicks add, Alt takes away, in any view; Enter", "click"],
   ["B", "brush in the picture; E erases, [ ] or Ctrl+wheel size, T this view only, Alt over edges", "brush"],
   ["O", "lasso in the cloud", "lasso"],
   ["T", "lasso: the surface, or through", "through"],

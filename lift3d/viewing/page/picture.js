@@ -19,7 +19,7 @@ export class Picture {
     this.painted = null; // mask of the brush
     this.paintColour = [255, 255, 255];
     this.cursor = null; // [x, y, radius] of the brush
-    this.line = null; // [[x, y], [x, y]] of a cut
+    this.line = null; // [[x, y], ...] of a cut or a box
     this.places = null; // the point of each pixel plus 1, 0 none: to show what is proposed
     this.placesOf = -1; // the view whose points these are
     this.cloudLabels = () => new Uint32Array(0); // of the points, with what is proposed
@@ -304,14 +304,13 @@ function idsIn(labels) {
   return found;
 }
 
-function dashed(pen, [from, to]) {
+function dashed(pen, points) {
   for (const [colour, dash] of [["#000", []], ["#fff", [5, 4]]]) {
     pen.setLineDash(dash);
     pen.lineWidth = 1.5;
     pen.strokeStyle = colour;
     pen.beginPath();
-    pen.moveTo(from[0] + 0.5, from[1] + 0.5);
-    pen.lineTo(to[0] + 0.5, to[1] + 0.5);
+    for (const [x, y] of points) pen.lineTo(x + 0.5, y + 0.5);
     pen.stroke();
   }
   pen.setLineDash([]);

@@ -158,12 +158,12 @@ export function onPicture(app) {
   const { frame } = picture.parts;
   let last = null;
   let began = null;
-  let cut = null; // the pixels where a line across an object begins and ends
+  let cut = null; // the pixels where a line across an object, or a box, begins and ends
   const far = (event) => Math.hypot(event.clientX - began[0], event.clientY - began[1]) >= STILL;
 
   frame.addEventListener("pointermove", (event) => {
     const pixel = picture.pixel(event);
-    if (cut && pixel && far(event)) app.tool.cutPicture?.(cut[0], (cut[1] = pixel), false);
+    if (cut && pixel && far(event)) app.tool.dragPicture?.(cut[0], (cut[1] = pixel), false);
     store.hover(picture.idAt(pixel));
     if (app.tool.hoverPicture) {
       app.tool.hoverPicture(pixel);
@@ -190,9 +190,9 @@ export function onPicture(app) {
     began = [event.clientX, event.clientY];
     const pixel = picture.pixel(event);
     if (event.button !== 0 || event.shiftKey || !pixel) return;
-    if (!app.tool.paint && !app.tool.cutPicture) return;
+    if (!app.tool.paint && !app.tool.dragPicture) return;
     frame.setPointerCapture(event.pointerId); // it may end outside
-    if (app.tool.cutPicture) {
+    if (app.tool.dragPicture) {
       cut = [pixel, null];
       return;
     }
@@ -208,7 +208,7 @@ export function onPicture(app) {
     }
     const line = cut;
     cut = null;
-    if (line?.[1]) return app.tool.cutPicture?.(...line, true); // not where Esc has left the tool
+    if (line?.[1]) return app.tool.dragPicture?.(...line, true); // not where Esc has left the tool
     if (!began || !pixel || far(event)) return;
     if (event.button === 2) return app.tool.undoClick();
     if (event.button !== 0) return;

@@ -109,7 +109,7 @@ export class Split extends Tool {
     this.app.picture.later();
   }
   /** A line across the object in the picture: what the camera sees on each side of it. */
-  cutPicture(from, to, done) {
+  dragPicture(from, to, done) {
     const { picture } = this.app;
     picture.line = [from, to];
     picture.later();
@@ -240,6 +240,7 @@ export class Split extends Tool {
 export class Click extends Tool {
   start() {
     this.clicks = []; // in their order: { hit, view, positive }; the first one is on the object
+    this.box = null; // { view, box }, drawn instead of the first click
     this.level = null;
     this.found = null;
     this.shownClicks = 0; // how many `found` is of
@@ -253,25 +254,45 @@ export class Click extends Tool {
   }
   place(hit, event) {
     // Where a segmenter is at hand, a first click in a picture is for it, with all further ones.
-    const asks = this.clicks.length ? this.view !== null : Boolean(this.store.info.clicks && hit.pixel);
+    const begun = this.clicks.length || this.box;
+    const asks = begun ? this.view !== null : Boolean(this.store.info.clicks && hit.pixel);
     // A click in a picture needs no point: the server takes one near by.
     if (!hit.xyz && !hit.pixel) return this.app.say("there is no point of the cloud at that place");
     const view = hit.pixel ? this.store.view : null;
-    if (!this.clicks.length) this.view = asks ? view : null;
+    if (!begun) this.view = asks ? view : null;
     else if (asks && view !== this.view)
       return this.app.say("further clicks belong where the first was: Esc begins anew");
-    this.clicks.push({ hit, view, positive: !this.clicks.length || !event.altKey });
+    this.clicks.push({ hit, view, positive: !begun || !event.altKey });
     if (asks) this.level = null; // other masks are offered
     return this.show();
   }
+  /** A box around an object in the picture. */
+  dragPicture([x0, y0], [x1, y1], done) {
+    const { picture } = this.app;
+    picture.line = [[x0, y0], [x1, y0], [x1, y1], [x0, y1], [x0, y0]];
+    picture.later();
+    if (!done) return;
+    const { line } = picture;
+    this.start();
+    picture.line = line;
+    const box = [Math.min(x0, x1), Math.min(y0, y1), Math.max(x0, x1), Math.max(y0, y1)];
+    this.box = { view: this.store.view, box };
+    this.show();
+  }
   undoClick() {
-    this.clicks.pop();
+    if (!this.clicks.pop()) this.unbox();
     if (this.view !== null || !this.clicks.length) this.level = null;
     this.show();
+  }
+  unbox() {
+    this.box = null;
+    this.app.picture.line = null;
+    this.app.picture.later();
   }
   get body() {
     if (this.view === null)
       return {
+        ...this.box,
         level: this.level,
         clicks: this.clicks.map(({ hit, view, positive }) => ({
           point: hit.point,
@@ -287,14 +308,14 @@ export class Click extends Tool {
     };
   }
   async show() {
-    if (!this.clicks.length) {
+    if (!this.clicks.length && !this.box) {
       this.found = null;
       return this.app.clearPreview();
     }
     const asked = (this.asked = {});
     const before = { ...this.found, clicks: this.shownClicks };
-    const alone = this.clicks.length === 1 || this.view !== null;
-    const doing = alone ? "looking for the object" : "correcting the object; the first time every view is looked at";
+    const alone = (this.clicks.length === 1 && !this.box) || this.view !== null;
+    const doing = alone ? "looking for the object" : "looking for it in all views; the first time every view is looked at";
     const what = (this.view !== null && this.app.ahead.waits) || doing;
     let body = this.body;
     do {
@@ -318,6 +339,7 @@ export class Click extends Tool {
   }
   stop() {
     this.asked = null;
+    this.unbox();
     super.stop();
   }
   async enter(event) {
@@ -330,7 +352,7 @@ export class Click extends Tool {
   get hint() {
     if (!this.found) {
       const waits = this.app.ahead.waits;
-      return `click an object, in the cloud or in the picture${waits && ` (there: ${waits})`}`;
+      return `click an object, in the cloud or in the picture, or draw a box around it there${waits && ` (there: ${waits})`}`;
     }
     const { count, level, levels, views, of, shown } = this.found;
     const seen = of ? `${views} of ${of} views asked · ` : "";
@@ -340,7 +362,7 @@ export class Click extends Tool {
     if (this.view !== null) return [];
     const [first, added, removed] = [[[255, 255, 255], ""], [[90, 220, 120], "+"], [[255, 90, 80], "−"]];
     return this.clicks.map(({ hit, positive }, n) => {
-      const [colour, text] = n ? (positive ? added : removed) : first;
+      const [colour, text] = n || this.box ? (positive ? added : removed) : first;
       return { xyz: hit.xyz, colour, text };
     }).filter(({ xyz }) => xyz);
   }
