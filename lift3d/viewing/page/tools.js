@@ -356,7 +356,7 @@ export class Click extends Tool {
     }
     const { count, level, levels, views, of, shown } = this.found;
     const seen = of ? `${views} of ${of} views asked · ` : "";
-    return `${seen}${count.toLocaleString("en")} points${inViews(shown)} · Tab whole, Shift+Tab part (${level + 1} of ${levels}) · click adds, Alt+click takes away · Enter new object · Ctrl+Enter into the selected`;
+    return `${seen}${count.toLocaleString("en")} points${inViews(shown)} ${levels > 1 ? `· Tab whole, Shift+Tab part (${level + 1} of ${levels}) ` : ""}· click adds, Alt+click takes away · Enter new object · Ctrl+Enter into the selected`;
   }
   get marks() {
     if (this.view !== null) return [];
