@@ -348,6 +348,7 @@ def test_corrections_leave_locked_objects_alone_and_bad_ones_are_refused(run):
         ([Click(view, np.array([-9.0, 0.0]), True)], "outside of view"),
         ([Click("nowhere", np.array([1.0, 1.0]), True)], "unknown view"),
         ([PointClick(point, False)], "first click"),
+        ([], "a click on the object is needed"),
     ):
         with pytest.raises(InputError, match=words):
             run.edits.propose_clicks(clicks)

@@ -5,7 +5,7 @@ much: of the nested nodes that hold it, that one is added or taken away which fi
 person corrects; or all is taken away but a node around the first click. The click is in the middle
 of what is wrong, of the largest part of it, in the view that shows it well; and the first click is
 in the middle of the object. Where no node fits, the click says nothing of the points: it often lies
-on what is behind or beside the object.
+on what is behind or beside the object. A box (`boxing.py`) may stand for the first click.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ GROWN = 1.05
 """A node is looked at if it changes more points than the last one by this factor."""
 LEEWAY = 0.05
 """Added to how much in the middle the first click is, before and after."""
-
 NO_BOXES: Boxes = MappingProxyType({})
+
 OWN = 2
 """Value of the pixels of the part that a pixel is in."""
 
@@ -250,6 +250,8 @@ def corrected(
         if not found.pieces.any():
             raise InputError("nothing was measured in this box, or only what goes on beyond it")
         level, levels, others = 0, 1, clicks
+    elif not clicks:
+        raise InputError("a click on the object is needed, or a box around it")
     else:
         first, *others = clicks
         point = found.begin(first)
