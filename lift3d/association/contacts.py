@@ -53,12 +53,12 @@ class Contacts:
         threshold: float,
     ) -> Int32[np.ndarray, " anchors"]:
         """Cluster of each anchor, by the evidence of the pairs."""
-        contacts = len(self.one)
+        contacts = len(self.one)  # counts of nothing are integers
         return agglomerate(
             int(self.piece.max(initial=-1)) + 1,
             self.one,
             self.other,
-            np.bincount(self.contact, agree, contacts),
-            np.bincount(self.contact, total + PRIOR, contacts),
+            np.bincount(self.contact, agree, contacts).astype(np.float64),
+            np.bincount(self.contact, total + PRIOR, contacts).astype(np.float64),
             threshold,
         )[self.piece]
