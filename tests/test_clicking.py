@@ -349,6 +349,8 @@ def test_a_scene_that_was_never_lifted_can_be_asked(tmp_path, capsys):
     assert main([*words, "--at", "24,20", *out, "reader:synthetic", *size]) == 0
     assert "object 1:" in capsys.readouterr().out
     assert json.loads((tmp_path / "a" / "answer.json").read_text())["used"]["kind"] == "scene"
+    assert main([*words, "--box", "0,0,1,1", *out, "reader:synthetic", *size]) == 0
+    assert "nothing was measured where the prompts are" in capsys.readouterr().out
     assert main([*words, "--at", "24,20", "--keep", *out, "reader:synthetic", *size]) == 2
     assert "lift it first" in capsys.readouterr().err
 

@@ -404,6 +404,46 @@ def test_one_click_is_corrected_in_other_views_and_says_what_changes_nothing(bro
         page.close()
 
 
+def test_what_the_server_refuses_is_taken_back_so_that_the_next_click_counts(browser, tmp_path):
+    folder = joined_run(tmp_path / "run")
+    run = Run.open(folder)
+    labels = run.labels[next(iter(run.cameras))]
+    ids, counts = np.unique(labels[labels > 0], return_counts=True)
+    at = inner_points(labels == ids[counts.argmax()], 1)[0]
+    with served(folder) as client:
+        page = Page(browser, client.server.address)
+        page.view(0)
+        page.press("g")
+        page.js(
+            """(() => { const real = window.fetch; window.refuse = true;
+              window.fetch = async (...asked) => {
+                if (window.refuse && String(asked[0]).startsWith("/api/propose")) {
+                  window.refuse = false;
+                  return new Response('{"error": "nothing is there"}', { status: 422 }); }
+                return real(...asked); }; })()"""
+        )
+        page.page.mouse.click(*page.in_picture(at))
+        page.until("document.getElementById('trouble').textContent.includes('nothing is there')")
+        assert page.js("lift3d.tool.clicks.length") == 0
+        page.page.mouse.click(*page.in_picture(at))
+        page.until("lift3d.tool.found !== null")
+        page.settled()
+        count = page.js("lift3d.tool.found.count")
+        page.js("window.refuse = true")
+        page.page.mouse.click(*page.in_picture((2, 2)))
+        page.until("window.refuse === false && lift3d.tool.clicks.length === 1")
+        assert page.js("lift3d.tool.found.count") == count
+        page.js("window.refuse = true")
+        page.page.mouse.move(*page.in_picture((2, 2)))
+        page.page.mouse.down()
+        page.page.mouse.move(*page.in_picture((20, 20)), steps=4)
+        page.page.mouse.up()
+        page.until("window.refuse === false && lift3d.tool.box === null")
+        assert page.js("lift3d.tool.found === null && lift3d.picture.line === null")
+        assert page.js("lift3d.store.preview.size") == 0
+        page.close()
+
+
 def test_a_box_is_drawn_in_the_picture_and_corrected_by_clicks(browser, tmp_path):
     folder = joined_run(tmp_path / "run")
     run = Run.open(folder)
@@ -435,11 +475,7 @@ def test_a_box_is_drawn_in_the_picture_and_corrected_by_clicks(browser, tmp_path
         page.edited(lambda: page.press("Enter"))
         (edit,) = lines(folder)
         assert edit["prompts"] == [
-            {
-                "view": next(iter(run.cameras)),
-                "box": [*map(float, (*ends[0], *ends[1]))],
-                "level": 0,
-            }
+            {"view": next(iter(run.cameras)), "box": [*map(float, (*ends[0], *ends[1]))]}
         ]
         assert page.js("lift3d.picture.line") is None
         page.close()

@@ -9,7 +9,7 @@ ids that a tracker kept for a while. What decides is what the views say of the p
    pieces that do not touch (`clusters.join_distant`): lifted average-linkage clustering of the
    agreement;
 3. clusters that no view segments as a whole are given up (`clusters.confirmed`); the others are
-   looked for again in draws of a part of the masks, which tells how sure they are (`draws`);
+   looked for again in random parts of the masks, which tells how stable they are (`stability`);
 4. each mask now speaks for the objects it covers, by likelihood: half an object still speaks
    for the whole, a mask over two for both. Evidence is summed per superpoint and smoothed over
    the surface, so borders follow bends and colour rather than rough masks (`labelling`).
@@ -61,8 +61,8 @@ class Association:
     cloud: LabelledPoints
     """Ids from 1, larger objects first."""
     confidence: dict[int, float]
-    """How well views segment each object as a whole, and how surely parts of the masks give it
-    again, 0 to 1: the ranking for AP."""
+    """How well views segment each object as a whole, and how stable it is when masks are left out,
+    0 to 1: the ranking for AP."""
     summary: dict[str, int]
     warnings: list[str]
     tolerance: DepthTolerance
@@ -139,7 +139,7 @@ def associate(
     chosen = choose_anchors(points.xyz, config.anchors)
     anchors = points.take(chosen)
     seen = observe(anchors, scene, label_maps, tolerance, step)
-    cluster, again = identities(seen, anchors, coarse[chosen], fine[chosen], config, seed)
+    cluster, stable = identities(seen, anchors, coarse[chosen], fine[chosen], config, seed)
     count = int(cluster.max(initial=-1)) + 1
     covered = cover(seen, cluster, count)
     best_two = support(seen, covered).best_two
@@ -150,8 +150,8 @@ def associate(
     evidence = gather(points, fine, scene, label_maps, seen, gain, primary, tolerance, step)
     before = _decide(evidence, fine, a, b, difference, config)
     label, rank = _by_size(before, count, config.points)
-    # Two views may outline by chance what hangs on a few masks; draws of the masks tell.
-    sure = confidences((best_two + again) / 2, rank)
+    # Two views may outline by chance what hangs on a few masks; the stability tells.
+    sure = confidences((best_two + stable) / 2, rank)
     score = scores(evidence.ballot, label, rank, sure, VOTES_COUNT)
     cloud = LabelledPoints(points, label, score)
     assignments = assign(seen, label[chosen], before[chosen])

@@ -10,12 +10,12 @@ from jaxtyping import Float64, Int32
 from lift3d.association.clusters import confirmed, join_distant
 from lift3d.association.config import AssociationConfig
 from lift3d.association.contacts import Contacts
-from lift3d.association.draws import found_again
 from lift3d.association.evidence import Observations, pair_agreement, pair_graph
+from lift3d.association.stability import stability
 from lift3d.scene import Points
 
 SURE = 0.8
-"""Threshold from which pieces merge in draws of the masks too, so that a draw has few of them.
+"""Threshold from which pieces merge in every draw of `stability`, so that a draw has few of them.
 Chosen by hand; not tuned on data."""
 NEIGHBOURS = (4, 8, 8, 8)
 """Neighbours of each point on each level of `pair_graph`. Chosen by hand; not tuned on data."""
@@ -25,12 +25,12 @@ data."""
 
 
 class Identities(NamedTuple):
-    """Clusters of anchors, and how surely they are some."""
+    """Clusters of anchors, and how stable they are."""
 
     cluster: Int32[np.ndarray, " anchors"]
     """-1 = none."""
-    again: Float64[np.ndarray, " clusters"]
-    """How well draws of a part of the masks find each again, by the IoU: 0 to 1."""
+    stability: Float64[np.ndarray, " clusters"]
+    """How well random parts of the masks give each again, 0 to 1."""
 
 
 def identities(
@@ -51,8 +51,8 @@ def identities(
         node = contacts.merged(agree[between], total[between], threshold)
     cluster = join_distant(seen, node, config.threshold, config.uncovered, smallest=SMALLEST)
     cluster = confirmed(seen, cluster, config.support, config.views)
-    again = found_again(seen, cluster, contacts, config.threshold, config.uncovered, seed)
-    return Identities(cluster, again)
+    stable = stability(seen, cluster, contacts, config.threshold, config.uncovered, seed)
+    return Identities(cluster, stable)
 
 
 def _pure(

@@ -51,6 +51,9 @@ def perform(asked: Click, log: Callable[[str], None]) -> Answered:
     scorer = None if asked.clip is None else TextConfig(asked.clip).build()
     found = ready.prompt(objects, segmenter, asked.text, network=network, scorer=scorer)
     for number, shown in enumerate(found.write(asked.out)):
+        if not len(found.points(number)) and not shown:
+            log(f"object {number + 1}: nothing was measured where the prompts are; try elsewhere")
+            continue
         log(
             f"object {number + 1}: {len(found.points(number)):,} points, in {shown} of "
             f"{len(ready.place.views)} views; {found.seconds['answer']:.2f} s after "

@@ -132,17 +132,12 @@ class JoinTree:
         return part
 
     def level(
-        self,
-        point: int,
-        level: int | None = None,
-        add: Sequence[int] = (),
-        remove: Sequence[int] = (),
+        self, point: int, level: int | None = None, remove: Sequence[int] = ()
     ) -> tuple[int, list[int]]:
         """Position in the path of `point`, and the path.
 
         `level` None is the node that became its object; above the ends of the path, the ends. It
-        climbs to the smallest node with all of `add`, then descends until none of `remove` is
-        inside. InputError where no node is so.
+        descends until none of `remove` is inside. InputError where no node is so.
         """
         path = self.path(point)
         if not path:
@@ -153,15 +148,9 @@ class JoinTree:
             own = int(self._own[self._superpoint[point]])
             level = path.index(own) if own in path else 0
         level = min(max(level, 0), len(path) - 1)
-        while not all(self.holds(path[level], each) for each in add):
-            level += 1
-            if level == len(path):
-                raise InputError(
-                    "no node of the tree holds all of these points; merge the objects instead"
-                )
         while any(self.holds(path[level], each) for each in remove):
             level -= 1
-            if level < 0 or not all(self.holds(path[level], each) for each in add):
+            if level < 0:
                 raise InputError(
                     "no node of the tree holds these points without the others: split the object"
                 )

@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float, Int64
 
 from lift3d.correction.clicks.answering import answers, check, chosen, other_views
 from lift3d.correction.clicks.asking import first_mask
-from lift3d.correction.clicks.boxing import Boxes
-from lift3d.correction.clicks.choosing import NO_BOXES, corrected
+from lift3d.correction.clicks.boxing import NO_BOXES, Boxes
+from lift3d.correction.clicks.choosing import corrected
 from lift3d.correction.clicks.evidence import Evidence
 from lift3d.correction.clicks.place import Place
 from lift3d.correction.clicks.pointing import Click, PointClick
@@ -75,8 +75,9 @@ def propose_clicks(
         else {"view": each.view, "xy": each.xy.tolist(), "positive": each.positive}
         for each in clicks
     ]
+    if not boxes:
+        told[0]["level"] = level
     told = [*({"view": name, "box": box.tolist()} for name, box in boxes.items()), *told]
-    told[0]["level"] = level
     points = np.flatnonzero(probability > 0.5).astype(np.int64)
     return Proposal(points, "tree", 0.0, tuple(told), level=level, levels=levels)
 

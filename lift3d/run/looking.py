@@ -13,8 +13,7 @@ from jaxtyping import Bool, Int64
 
 from lift3d.correction.agreement import Agreement, Sampled
 from lift3d.correction.clicks.answering import check_box, check_clicks
-from lift3d.correction.clicks.boxing import Boxes
-from lift3d.correction.clicks.choosing import NO_BOXES
+from lift3d.correction.clicks.boxing import NO_BOXES, Boxes
 from lift3d.correction.clicks.place import Place
 from lift3d.correction.clicks.pointing import Click, PointClick
 from lift3d.correction.doubts import Doubtful, Known, to_look_at
@@ -139,35 +138,22 @@ class Looking(Session):
         surface = self._run.surface
         return None if surface is None else JoinTree(surface)
 
-    def propose_tree(
-        self,
-        point: int,
-        level: int | None = None,
-        add: Sequence[int] = (),
-        remove: Sequence[int] = (),
-    ) -> Proposal:
+    def propose_tree(self, point: int, level: int | None = None) -> Proposal:
         """The node of the tree of joins that holds a point.
 
-        `level` counts from the point's superpoint up; None is the node that became its object. With
-        points to `add` it climbs until all are inside, with points to `remove` it descends until
-        none is. Points of locked objects are left out. InputError where there is no such node.
+        `level` counts from the point's superpoint up; None is the node that became its object.
+        Points of locked objects are left out. InputError where there is no such node.
         """
         tree = self._tree
         if tree is None:
             raise InputError("this run has no tree of joins, because masks kept their own ids")
         count = len(self.label)
-        if not all(0 <= each < count for each in (point, *add, *remove)):
+        if not 0 <= point < count:
             raise InputError(f"points are indices from 0 to {count - 1}")
-        found, path = tree.level(int(point), level, add, remove)
+        found, path = tree.level(int(point), level)
         index, score = self._free(tree.points_of(path[found]))
-        places = {
-            name: self._xyz[list(points)].tolist()
-            for name, points in (("at", [point]), ("add", add), ("remove", remove))
-            if len(points)
-        }
-        return Proposal(
-            index, "tree", score, ({**places, "level": found},), level=found, levels=len(path)
-        )
+        told = {"at": self._xyz[point].tolist(), "positive": True, "level": found}
+        return Proposal(index, "tree", score, (told,), level=found, levels=len(path))
 
     def propose_clicks(
         self,

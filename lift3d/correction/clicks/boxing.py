@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Bool, Float64
@@ -17,6 +18,7 @@ FILLS = 0.6
 there often holds points of neighbours only."""
 Boxes = Mapping[str, Float64[np.ndarray, "4"]]
 """Left, top, right and bottom of a box in pixels, by view."""
+NO_BOXES: Boxes = MappingProxyType({})
 
 
 def boxed(place: Place, boxes: Boxes) -> Bool[np.ndarray, " superpoints"]:

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Bool, Int32
 
 from lift3d.correction.clicks.asking import inner_points
-from lift3d.correction.clicks.boxing import Boxes, boxed, shown
+from lift3d.correction.clicks.boxing import NO_BOXES, Boxes, boxed, shown
 from lift3d.correction.clicks.gaps import beside
 from lift3d.correction.clicks.nodes import objects_of
 from lift3d.correction.clicks.place import Place
@@ -42,7 +41,6 @@ GROWN = 1.05
 """A node is looked at if it changes more points than the last one by this factor."""
 LEEWAY = 0.05
 """Added to how much in the middle the first click is, before and after."""
-NO_BOXES: Boxes = MappingProxyType({})
 
 OWN = 2
 """Value of the pixels of the part that a pixel is in."""

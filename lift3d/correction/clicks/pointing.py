@@ -39,13 +39,13 @@ def in_best_view(place: Place, click: PointClick) -> Click | None:
     """The click as one in the view that sees most of what its point is on; None where none does."""
     piece = place.surface.superpoint[click.point]
     count = place.pieces_seen[:, piece] if piece >= 0 else np.ones(len(place.views), int)
+    names = list(place.views)
     for number in np.argsort(-count, kind="stable"):
-        name = list(place.views)[number]
-        seen = place.seen(name)
-        if seen.bits[click.point >> 3] << (click.point & 7) & 128:
-            at = np.flatnonzero(seen.points.point == click.point)[0]
-            xy = np.array([seen.points.column[at], seen.points.row[at]], np.float64)
-            return Click(name, xy, click.positive)
+        seen = place.seen(names[number]).points
+        at = np.flatnonzero(seen.point == click.point)
+        if len(at):
+            xy = np.array([seen.column[at[0]], seen.row[at[0]]], np.float64)
+            return Click(names[number], xy, click.positive)
     return None
 
 

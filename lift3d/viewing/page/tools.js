@@ -274,6 +274,7 @@ export class Click extends Tool {
     if (!done) return;
     const { line } = picture;
     this.start();
+    this.app.clearPreview();
     picture.line = line;
     const box = [Math.min(x0, x1), Math.min(y0, y1), Math.max(x0, x1), Math.max(y0, y1)];
     this.box = { view: this.store.view, box };
@@ -283,6 +284,13 @@ export class Click extends Tool {
     if (!this.clicks.pop()) this.unbox();
     if (this.view !== null || !this.clicks.length) this.level = null;
     this.show();
+  }
+  /** The server refused: keep what it has answered, so that the next click is not refused too. */
+  takeBack() {
+    this.clicks.length = Math.min(this.clicks.length, this.shownClicks);
+    if (!this.found) this.unbox();
+    this.level = this.found?.level ?? null;
+    this.app.later();
   }
   unbox() {
     this.box = null;
@@ -308,19 +316,21 @@ export class Click extends Tool {
     };
   }
   async show() {
+    const asked = (this.asked = {});
     if (!this.clicks.length && !this.box) {
       this.found = null;
+      this.shownClicks = 0;
       return this.app.clearPreview();
     }
-    const asked = (this.asked = {});
     const before = { ...this.found, clicks: this.shownClicks };
     const alone = (this.clicks.length === 1 && !this.box) || this.view !== null;
-    const doing = alone ? "looking for the object" : "looking for it in all views; the first time every view is looked at";
+    const doing = alone ? "looking for the object" : "looking for the object in all views; this takes longer the first time";
     const what = (this.view !== null && this.app.ahead.waits) || doing;
     let body = this.body;
     do {
       const found = await this.app.working(what, () => post("/api/propose", body));
-      if (!found || asked !== this.asked) return;
+      if (asked !== this.asked) return;
+      if (!found) return this.takeBack();
       this.found = found;
       this.shownClicks = this.clicks.length;
       this.level = found.level;

@@ -1,11 +1,11 @@
-"""How surely clusters are found."""
+"""How stable clusters are when masks are left out."""
 
 import numpy as np
 from panel_wall import panels, scan, shuffled, wall
 
 from lift3d.association import associate
 from lift3d.association.contacts import Contacts
-from lift3d.association.draws import most_alike
+from lift3d.association.stability import most_alike
 from lift3d.scene.labelmaps import by_name
 
 

@@ -1,7 +1,8 @@
-"""How surely clusters are found: draws of a part of the masks are clustered too.
+"""The stability of clusters: random parts of the masks are clustered too.
 
 An object that comes out much the same whichever masks are there is surely one; two that a few masks
-join or part come and go. As in bagging (Breiman 1996), here to rank objects.
+join or part come and go. This is the cluster-wise stability of Hennig 2007 ("Cluster-wise
+assessment of cluster stability"), with masks drawn without repetition.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ SMALLEST = 20
 Chosen by hand; not tuned on data."""
 
 
-def found_again(
+def stability(
     seen: Observations,
     cluster: Int32[np.ndarray, " anchors"],
     contacts: Contacts,
