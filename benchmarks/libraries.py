@@ -34,6 +34,7 @@ from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.export.distillation.losses import ssim
 from lift3d.geometry.linkage import agglomerate
 from lift3d.scene import LabelMap
+from lift3d.scene.labelmaps import by_name
 from lift3d.scene.overlap import connected_parts, paint
 from lift3d.segmentation.simulated import SimulatedConfig
 from lift3d.segmentation.tracking.representatives import SAMPLE, centres
@@ -142,7 +143,7 @@ def linkage(rooms: int) -> dict[str, Any]:
 
                 for user in (lift3d.association.clusters, lift3d.association.contacts):
                     user.agglomerate = timed  # type: ignore[attr-defined]
-                lifted = associate(surface.points, scene, lambda maps=maps: iter(maps))
+                lifted = associate(surface.points, scene, by_name(scene, maps))
                 scores = scored(truth, lifted.cloud.instance, lifted.confidence)
                 row = [*scores, len(lifted.confidence), round(spent[0], 3)]
                 found.setdefault(f"{severity} {name}", []).append(row)
