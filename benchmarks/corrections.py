@@ -33,6 +33,7 @@ from plyfile import PlyData
 from scipy.spatial import cKDTree
 
 from lift3d.association.assignments import nearest_known
+from lift3d.correction.clicks.pointing import Click
 from lift3d.evaluation.scores import nearest_points, score
 from lift3d.evaluation.truth import Truth
 from lift3d.run.edits import Edits
@@ -245,7 +246,8 @@ def click(case: Case) -> None:
     for each, (_, view_name, xy) in list(largest.items())[:: case.every]:
         inside = case.true == each
         began = time.perf_counter()
-        proposals = list(edits.propose_click(view_name, [xy], [True], TrueMasks(case)))
+        click = Click(view_name, np.array(xy), True)
+        proposals = list(edits.propose_segmented([click], TrueMasks(case)))
         seconds.append(time.perf_counter() - began)
         for kept, proposal in ((first, proposals[0]), (found, proposals[-1])):
             own = np.zeros(len(inside), bool)

@@ -18,12 +18,14 @@ Protocols, printed with every number:
   first prompted one; absent views count in `false`: the share of them with a mask of more than 0.1
   %. Objects are averaged in a scene. Pixels of `hololens` and `livingroom` without truth do not
   count; the masks that are given have no such gaps, as nobody draws them: pixels up to 1/64 of the
-  width from known ones have the label of the nearest. With `perfect` each prompted view gives its
-  true mask, and is not scored; with `regions` a segmenter without weights answers there and is
-  asked everywhere; with `clicks` there are only clicks; with `box` the first prompt is the box
-  around the true mask, without a click, and the others are clicks; `page` and `cloud` are the
-  clicks of the page without a segmenter, in pictures and on points of the cloud (in their order, by
-  the points alone); `random-sam` shows that a network runs.
+  width from known ones have the label of the nearest. Where the truth is unknown at more than 20 %
+  of the pixels around a mask, nobody knows where the object ends: such a mask is not given, and
+  such a view is the first only where all are such. With `perfect` each prompted view gives its true
+  mask, and is not scored; with `regions` a segmenter without weights answers there and is asked
+  everywhere; with `clicks` there are only clicks; with `box` the first prompt is the box around the
+  true mask, without a click, and the others are clicks; `page` and `cloud` are the clicks of the
+  page without a segmenter, in pictures and on points of the cloud (in their order, by the points
+  alone); `random-sam` shows that a network runs.
   With `--lifted` the scene was lifted by default (`regions`, no weights) before; else the shape of
   its cloud is all that is known.
 * `designs`: one perfect mask as in `one-click`, by parts: only what that view sees carried to the

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
 from lift3d.association import AssociationConfig, associate
 from lift3d.correction.clicks.answering import Answer
@@ -27,6 +28,9 @@ from lift3d.segmentation.regions import RegionsConfig
 SHOWN, FIRST = 0.001, 0.01
 GAP = 1 / 64
 """Share of the width up to which gaps of a true label map are closed in masks that are given."""
+UNKNOWN = 0.2
+"""Share of the pixels around a true mask whose truth may be unknown; of a mask with more of them
+nobody knows where it ends."""
 Masks = Mapping[str, np.ndarray]
 
 
@@ -49,12 +53,19 @@ class Case:
     scene: Scene | None = None
 
     def first_view(self, truth: Masks) -> str:
-        """Of the views that show `FIRST` of their pixels of the object."""
-        largest = max(truth, key=lambda each: truth[each].sum())
+        """Of the views that show `FIRST` of their pixels of it, `whole` ones if there are any."""
         enough = [name for name, m in truth.items() if m.sum() >= FIRST * m.size]
+        enough = [name for name in enough if self.whole(name, truth[name])] or enough
         if self.start == "largest" or not enough:
-            return largest
+            return max(enough or truth, key=lambda each: truth[each].sum())
         return enough[len(enough) // 2 if self.start == "middle" else 0]
+
+    def whole(self, name: str, mask: np.ndarray) -> bool:
+        """Whether the true mask is all that the view shows of an object, as far as is known."""
+        if name not in self.near:
+            return True
+        rim = ndimage.binary_dilation(mask, iterations=2) & ~mask
+        return bool((~self.near[name][rim]).mean() <= UNKNOWN) if rim.any() else True
 
     def found(self, result: Answer) -> dict[str, np.ndarray]:
         """The masks of an answer, where prompts are given."""
@@ -146,8 +157,6 @@ def scan(data: Path, folder: str, truth: Path, views: int) -> Case:
 
 def without_gaps(labels: np.ndarray) -> np.ndarray:
     """Pixels without a label take that of the nearest one with, up to `GAP` away."""
-    from scipy import ndimage
-
     away, near = ndimage.distance_transform_edt(labels == 0, return_indices=True)
     return np.where(away <= GAP * labels.shape[1], labels[tuple(near)], 0)
 

@@ -73,8 +73,10 @@ def worst_error(
     """View, pixel and sign of the next click on the largest error; None without."""
     import cv2
 
-    shown = [n for n in truth if truth[n].sum() >= SHOWN * truth[n].size and n not in skip]
-    shown = shown or list(truth)
+    left = [name for name in truth if name not in skip]
+    shown = [name for name in left if truth[name].sum() >= SHOWN * truth[name].size] or left
+    if not shown:
+        return "", None, True
     view = min(shown, key=lambda each: iou(found[each], truth[each]))
     best, area, sign = None, -1, True
     for wrong, positive in (
@@ -102,6 +104,7 @@ def one_click(
         how, lambda: None
     )()
     first = case.first_view(truth)
+    partial = [name for name in truth if not case.whole(name, truth[name])]
     told: dict[str, tuple[list[np.ndarray], list[bool]]] = {
         first: ([], []) if how == "box" else ([clicked(truth[first], rng)], [True])
     }
@@ -109,7 +112,7 @@ def one_click(
     rows = []
     for number in range(clicks):
         if number:
-            skip = list(told) if how == "perfect" else ()
+            skip = [*told, *partial] if how == "perfect" else ()
             view, xy, positive = worst_error(found, truth, skip, rng)
             if xy is None:  # nothing is wrong
                 rows.append(rows[-1])

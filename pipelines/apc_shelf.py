@@ -1,14 +1,15 @@
-"""Lift the APC shelf (15 RGB-D views, four objects) from masks whose ids differ in every view.
+"""Lift the APC shelf (15 RGB-D views, four objects) from masks whose ids differ, and by default.
 
 python pipelines/apc_shelf.py SCENE --out OUT
 
-SCENE is `scene-0000` of the APC vision toolbox (data/apc_shelf/README.md). Two runs are made:
+SCENE is `scene-0000` of the APC vision toolbox (data/apc_shelf/README.md). Three runs are made:
 
 * OUT/true: the true masks, ids shuffled in every view;
 * OUT/predicted: the network's probability maps `masks/<view>.<object>.mask.png` (value / 65535),
-  each pixel has the most probable object above that object's threshold; ids are shuffled too.
+  each pixel has the most probable object above that object's threshold; ids are shuffled too;
+* OUT/regions: no masks, but the default, segmented pictures.
 
-Both are compared with labels voted from the true masks: for each true object the IoU with the
+All are compared with labels voted from the true masks: for each true object the IoU with the
 found object that has most of its points.
 """
 
@@ -28,6 +29,7 @@ from lift3d.run.settings import LiftConfig
 from lift3d.scene import Scene
 from lift3d.scene.labelmaps import read_label_map, true_label_maps, write_label_map
 from lift3d.segmentation.folder import FolderConfig
+from lift3d.segmentation.regions import RegionsConfig
 from lift3d.segmentation.simulated import SimulatedConfig
 
 
@@ -65,7 +67,7 @@ def compare(scene: Scene, run: Run) -> dict[str, object]:
 
 
 def main() -> None:
-    """Run both and print the results."""
+    """Make the runs and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("scene", type=Path)
     parser.add_argument("--out", type=Path, required=True)
@@ -75,6 +77,7 @@ def main() -> None:
     for name, masks in {
         "true": SimulatedConfig(),
         "predicted": FolderConfig(options.out / "masks"),
+        "regions": RegionsConfig(),
     }.items():
         run = lift(LiftConfig(options.scene, options.out / name, segmentation=masks))
         print(name, json.dumps(compare(scene, run), indent=1))

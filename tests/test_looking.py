@@ -18,6 +18,7 @@ from lift3d.correction.clicks.pointing import Click, PointClick, in_best_view
 from lift3d.correction.doubts import Known, to_look_at
 from lift3d.correction.history import Doubt
 from lift3d.correction.joins import JoinTree, by_strength
+from lift3d.correction.proposals import by_view
 from lift3d.correction.state import Layer, Properties
 from lift3d.datasets.synthetic import SyntheticConfig
 from lift3d.run.lift import lift
@@ -231,7 +232,7 @@ def test_a_click_in_a_picture_is_carried_to_other_views_and_kept_with_its_prompt
     run = Run(run.folder, scene=run.whole_scene)
     view, xy, _ = clicked(run)
     segmenter = TrueMasks()
-    proposals = list(run.edits.propose_click(view, [xy], [True], segmenter))
+    proposals = list(run.edits.propose_segmented([Click(view, np.array(xy), True)], segmenter))
     assert [each.views for each in proposals] == list(range(1, proposals[0].of + 1))
     last = proposals[-1]
     assert 0 < last.score <= 0.9
@@ -251,10 +252,35 @@ def test_a_click_in_a_picture_is_carried_to_other_views_and_kept_with_its_prompt
 def test_a_click_of_the_page_in_all_views_is_what_run_prompt_gives(run):
     run = Run(run.folder, scene=run.whole_scene)
     view, xy, _ = clicked(run)
-    *_, last = run.edits.propose_click(view, [xy], [True], TrueMasks(), views=99)
+    *_, last = run.edits.propose_segmented([Click(view, np.array(xy), True)], TrueMasks(), 99)
     found = run.prompt({view: Prompt(np.array([xy]), np.array([True]))}, TrueMasks())
     np.testing.assert_array_equal(last.points, found.points())
     assert set(last.masks) == {view, *found.answer.asked[0]}
+
+
+def test_clicks_in_several_views_are_for_the_segmenter_what_they_are_for_run_prompt(
+    run, monkeypatch
+):
+    run = Run(run.folder, scene=run.whole_scene)
+    first, further = corrections(run)
+    point = run.edits.point_at(further[0].view, tuple(further[0].xy))
+    *_, last = run.edits.propose_segmented([first, *further], TrueMasks(), 99)
+    prompts = by_view(run.clickable.place, [first, *further])
+    told = [(name, sign) for name, each in prompts.items() for sign in each.positive]
+    assert told == [(each.view, each.positive) for each in [first, *further]]
+    found = run.prompt(prompts, TrueMasks())
+    np.testing.assert_array_equal(last.points, found.points())
+    assert set(last.masks) >= {each.view for each in [first, *further] if each.positive}
+    signs = [each.positive.tolist() for each in prompts.values()]
+    assert [each["positive"] for each in last.prompts[: len(prompts)]] == signs
+    in_cloud = PointClick(point, True)
+    there = in_best_view(run.clickable.place, in_cloud)
+    proposals = list(run.edits.propose_segmented([first, in_cloud], TrueMasks()))
+    assert proposals[0].views == 1 + (there.view != first.view)
+    assert there.view in proposals[0].masks
+    monkeypatch.setattr("lift3d.correction.proposals.in_best_view", lambda *_: None)
+    with pytest.raises(InputError, match="no view sees the clicked point"):
+        next(run.edits.propose_segmented([first, in_cloud], TrueMasks()))
 
 
 def corrections(run):
@@ -360,9 +386,9 @@ def test_a_click_on_nothing_is_refused(run):
 
     view, xy, _ = clicked(run)
     with pytest.raises(InputError, match="finds nothing"):
-        next(run.edits.propose_click(view, [xy], [True], Nothing()))
-    with pytest.raises(InputError, match="beside it"):
-        next(run.edits.propose_click(view, [xy], [False], TrueMasks()))
+        next(run.edits.propose_segmented([Click(view, np.array(xy), True)], Nothing()))
+    with pytest.raises(InputError, match="a click on the object is needed"):
+        next(run.edits.propose_segmented([Click(view, np.array(xy), False)], TrueMasks()))
 
 
 def test_H_about_is_near_that_of_the_check_before_and_after(run):

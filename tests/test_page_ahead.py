@@ -1,5 +1,6 @@
 """Views are encoded before they are clicked, the one that is looked at first."""
 
+import json
 import shutil
 import threading
 import time
@@ -144,6 +145,13 @@ def test_a_segmenter_that_cannot_work_ahead_is_asked_as_it_is():
     assert looked.state == {"ready": [], "now": None, "seconds": None, "changes": 0}
 
 
+def largest(page):
+    """A pixel (column, row) of the largest object in the picture."""
+    labels = page.js("[...lift3d.picture.labels]")
+    at = max(range(len(labels)), key=lambda each: labels.count(labels[each]) * (labels[each] > 0))
+    return at % 96, at // 96
+
+
 def test_the_page_shows_which_views_are_ready_for_clicks(tmp_path, at_once):
     folder = lifted_run(tmp_path / "lifted", views=6, width=96, height=72)
     shutil.copytree(folder, tmp_path / "run")
@@ -163,13 +171,22 @@ def test_the_page_shows_which_views_are_ready_for_clicks(tmp_path, at_once):
         page.until("!document.getElementById('hint').textContent.includes('first look')")
         before = len(encoder.encoded)
         view = page.js("lift3d.store.view")
-        labels = page.js("[...lift3d.picture.labels]")
-        at = max(
-            range(len(labels)), key=lambda each: labels.count(labels[each]) * (labels[each] > 0)
-        )
-        page.page.mouse.click(*page.in_picture((at % 96, at // 96)))
+        page.page.mouse.click(*page.in_picture(largest(page)))
         page.until("lift3d.tool.found !== null")
         assert encoder.encoded[:before].count(page.js(f"lift3d.info.views[{view}].name")) == 1
+        page.until("lift3d.tool.found.views === lift3d.tool.found.of")
+        page.view((view + 1) % 6)  # further prompts are for the segmenter too, in any view
+        page.page.mouse.click(*page.in_picture(largest(page)))
+        page.until("lift3d.tool.shownClicks === 2")
+        page.until("lift3d.tool.found.views === lift3d.tool.found.of")
+        page.edited(lambda: page.press("Enter"))
+        edit = json.loads((tmp_path / "run/edits.jsonl").read_text())
+        assert edit["tool"] == "segmenter"
+        names = page.js("lift3d.info.views.map((each) => each.name)")
+        assert [each["view"] for each in edit["prompts"]][:2] == [
+            names[view],
+            names[(view + 1) % 6],
+        ]
         page.close()
 
 

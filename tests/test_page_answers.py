@@ -36,7 +36,9 @@ def client(lifted, tmp_path_factory):
 
 
 class OfLabels(Segmenter):
-    """A segmenter whose masks are the run's own: what the pixel of a prompt shows."""
+    """A segmenter whose masks are the run's own: what the pixel of a prompt shows. Boxes alone it
+    does not understand.
+    """
 
     def __init__(self, run):
         self.labels = run.labels
@@ -45,8 +47,8 @@ class OfLabels(Segmenter):
         labels = self.labels[view.name]
         stack = []
         for each in prompts:
-            column, row = each.xy[each.positive][0].astype(int)
-            stack.append(labels == labels[row, column])
+            shown = [labels[row, column] for column, row in each.xy[each.positive].astype(int)]
+            stack.append(np.isin(labels, shown))
         return Masks(np.array(stack), np.ones(len(stack), np.float32))
 
     def alternatives(self, view, prompt):
@@ -202,7 +204,8 @@ def test_a_click_in_a_picture_is_carried_to_other_views_step_by_step(lifted, tmp
         ids, counts = np.unique(labels[labels > 0], return_counts=True)
         rows, columns = np.nonzero(labels == ids[np.argmax(counts)])
         pixel = [int(columns[len(columns) // 2]), int(rows[len(rows) // 2])]
-        status, found = client.post("/api/propose", view=0, xy=[pixel], positive=[True])
+        click = {"view": 0, "xy": pixel, "positive": True}
+        status, found = client.post("/api/propose", clicks=[click])
         assert status == 200, found
         assert found["views"] == 1
         while found["views"] < found["of"]:
@@ -213,9 +216,42 @@ def test_a_click_in_a_picture_is_carried_to_other_views_step_by_step(lifted, tmp
         edit = json.loads((tmp_path / "run/edits.jsonl").read_text())
         assert edit["tool"] == "segmenter"
         assert told["n"] == 1
-        assert client.post("/api/propose", view=99, xy=[pixel], positive=[True])[0] == 404
-        assert client.post("/api/propose", view=0, xy=[[1]], positive=[True])[0] == 400
+        assert client.post("/api/propose", clicks=[{**click, "view": 99}])[0] == 404
+        assert client.post("/api/propose", clicks=[{**click, "xy": [1]}])[0] == 400
         assert client.post("/api/propose", more="77")[0] == 422
+
+
+def test_a_segmenter_answers_a_box_and_further_clicks_in_other_views_and_in_the_cloud(
+    lifted, tmp_path
+):
+    shutil.copytree(lifted, tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    segmenter = OfLabels(run)
+    with served(tmp_path / "run", segmenter=segmenter) as client:
+        one, two = list(run.cameras)[:2]
+        labels = run.labels[one]
+        ids, counts = np.unique(labels[labels > 0], return_counts=True)
+        largest, second = ids[np.argsort(-counts)[:2]]
+        x, y = (int(each) for each in inner_points(labels == largest, 1)[0])
+        box = [x - 3, y - 3, x + 3, y + 3]
+        status, alone = client.post("/api/propose", view=0, box=box, clicks=[])
+        assert (status, alone["views"]) == (200, 1), alone
+        x, y = (int(each) for each in inner_points(labels == second, 1)[0])
+        in_cloud = {"point": client.get(f"/api/at?view=0&x={x}&y={y}")["point"], "positive": True}
+        other = inner_points(run.labels[two] == second, 1)[0].tolist()
+        elsewhere = {"view": 1, "xy": other, "positive": True}
+        for further, views in ((in_cloud, (1, 2)), (elsewhere, (2,))):
+            status, found = client.post("/api/propose", view=0, box=box, clicks=[further])
+            assert status == 200, found
+            assert found["views"] in views
+        assert found["count"] > alone["count"]
+        while found["views"] < found["of"]:
+            found = client.post("/api/propose", more=found["key"])[1]
+        client.edit("segment", key=found["key"], id=None)
+        kept = json.loads((tmp_path / "run/edits.jsonl").read_text())
+        assert kept["tool"] == "segmenter"
+        assert kept["prompts"][0]["box"] == box
+        assert kept["prompts"][1]["positive"] == [True]
 
 
 def test_a_click_is_corrected_by_clicks_in_pictures_and_in_the_cloud(tmp_path):

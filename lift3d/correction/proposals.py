@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Int64
 
 from lift3d.correction.clicks.answering import answers, check, chosen, other_views
 from lift3d.correction.clicks.asking import first_mask
@@ -15,7 +15,7 @@ from lift3d.correction.clicks.boxing import NO_BOXES, Boxes
 from lift3d.correction.clicks.choosing import corrected
 from lift3d.correction.clicks.evidence import Evidence
 from lift3d.correction.clicks.place import Place
-from lift3d.correction.clicks.pointing import Click, PointClick
+from lift3d.correction.clicks.pointing import Click, PointClick, in_best_view
 from lift3d.correction.clicks.solving import ClickConfig, solve
 from lift3d.correction.state import MOST_CONFIDENT
 from lift3d.scene import Prompt
@@ -23,7 +23,7 @@ from lift3d.scene.errors import InputError
 from lift3d.scene.protocols import Segmenter
 
 VIEWS = 8
-"""Views that are asked, the clicked one included."""
+"""Views that are asked, the prompted ones included."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,51 +82,81 @@ def propose_clicks(
     return Proposal(points, "tree", 0.0, tuple(told), level=level, levels=levels)
 
 
-def propose_click(
+def propose_segmented(
     place: Place,
-    view: str,
-    xy: Float[np.ndarray, "prompts 2"],
-    positive: Bool[np.ndarray, " prompts"],
+    clicks: Sequence[Click | PointClick],
     segmenter: Segmenter,
     views: int = VIEWS,
     level: int | None = None,
+    boxes: Boxes = NO_BOXES,
 ) -> Iterator[Proposal]:
-    """The object at clicked pixels (column, row) of a view, carried to other views and voted.
+    """The object that clicks in any views and in the cloud mean, or boxes and clicks, by a
+    segmenter: prompted views are asked, and the answer is carried to others, and all vote.
 
-    Yields a proposal after the clicked view, and a better one after each further view: those of
-    `clicks.answers`. `level` chooses among the masks that the segmenter offers for one click, part
-    to whole; by default the one that the tree of joins explains best. InputError where the click
-    gives no mask with points.
+    Yields a proposal after the prompted views, and a better one after each further view: those of
+    `clicks.answers`. `level` chooses among the masks that the segmenter offers for one click in the
+    first view, part to whole; by default the one that the tree of joins explains best. InputError
+    where the first prompt gives no mask with points, no click is on the object, or no view sees a
+    clicked point.
     """
-    if not positive.any():
-        raise InputError("a click on the object is needed; all clicks are beside it")
-    prompt = Prompt(xy.astype(np.float64), positive)
-    check(place, [{view: prompt}])
-    offered = first_mask(segmenter, place.view(view), prompt)
+    prompts = by_view(place, clicks, boxes)
+    check(place, [prompts])
+    first = next(n for n, each in prompts.items() if each.positive.any() or each.box is not None)
+    offered = first_mask(segmenter, place.view(first), prompts[first])
     if level is None:
-        level = chosen(place, view, offered)
+        level = chosen(place, first, offered)
     level = min(max(level, 0), max(len(offered) - 1, 0))
     mask = offered.stack[level] if len(offered) else np.zeros((1, 1), bool)
     if not mask.any():
         raise InputError(
-            f"the segmenter finds nothing at this pixel of view {view}; click elsewhere"
+            f"the segmenter finds nothing at this prompt in view {first}; click elsewhere"
         )
     score = round(min(float(offered.scores[level]), MOST_CONFIDENT), 6)
-    told = {"view": view, "xy": xy.tolist(), "positive": positive.tolist(), "level": level}
-    given = Prompt(prompt.xy, positive, mask)
-    found = answers(place, [{view: given}], segmenter, ClickConfig(), most=views - 1)
+    told = [_as_json(name, each) for name, each in prompts.items()]
+    told[list(prompts).index(first)]["level"] = level
+    given = {**prompts, first: replace(prompts[first], mask=mask)}
+    more = max(views - len(given), 0)
     others: list[str] | None = None
-    for number, answer in enumerate(found):
+    for number, answer in enumerate(answers(place, [given], segmenter, ClickConfig(), most=more)):
         points = answer.points()
         if others is None:
             if not len(points):
                 raise InputError(
-                    f"view {view} sees no point of the cloud in this mask; click in another"
+                    f"view {first} sees no point of the cloud in this mask; click in another"
                 )
-            others = other_views(answer)[: views - 1]
+            others = other_views(answer)[:more]
         masks = {**answer.given[0], **(answer.asked[0] if answer.asked else {})}
-        prompts = [told, *({"view": each, "used": each in masks} for each in others[:number])]
+        asked = [*told, *({"view": each, "used": each in masks} for each in others[:number])]
         yield Proposal(
-            points, "segmenter", score, tuple(prompts), masks, level, len(offered),
-            1 + number, 1 + len(others),
+            points, "segmenter", score, tuple(asked), masks, level, len(offered),
+            len(given) + number, len(given) + len(others),
         )  # fmt: skip
+
+
+def by_view(
+    place: Place, clicks: Sequence[Click | PointClick], boxes: Boxes = NO_BOXES
+) -> dict[str, Prompt]:
+    """The prompts of each view, in their order; boxes come first.
+
+    A click on a point of the cloud is one in the view that sees most of what it is on; InputError
+    where no view sees the point.
+    """
+    told: dict[str, list[Click]] = {name: [] for name in boxes}
+    for each in clicks:
+        click = in_best_view(place, each) if isinstance(each, PointClick) else each
+        if click is None:
+            raise InputError("no view sees the clicked point; click in a picture")
+        told.setdefault(click.view, []).append(click)
+    return {
+        name: Prompt(
+            np.array([each.xy for each in some], np.float64).reshape(-1, 2),
+            np.array([each.positive for each in some], bool),
+            box=boxes.get(name),
+        )
+        for name, some in told.items()
+    }
+
+
+def _as_json(view: str, prompt: Prompt) -> dict[str, Any]:
+    box = {} if prompt.box is None else {"box": prompt.box.tolist()}
+    return {"view": view, "xy": prompt.xy.tolist(), "positive": prompt.positive.tolist(), **box}

@@ -19,7 +19,7 @@ from lift3d.correction.clicks.pointing import Click, PointClick
 from lift3d.correction.doubts import Doubtful, Known, to_look_at
 from lift3d.correction.joins import JoinTree
 from lift3d.correction.maps import mask_of_points
-from lift3d.correction.proposals import VIEWS, Proposal, propose_click, propose_clicks
+from lift3d.correction.proposals import VIEWS, Proposal, propose_clicks, propose_segmented
 from lift3d.correction.splitting import Parts, SurfaceOf
 from lift3d.correction.state import MOST_CONFIDENT
 from lift3d.run.session import Session
@@ -167,6 +167,13 @@ class Looking(Session):
         """
         if self._tree is None:
             raise InputError("this run has no tree of joins, because masks kept their own ids")
+        place = self._checked(clicks, boxes)
+        found = propose_clicks(place, clicks, level, boxes)
+        index, score = self._free(found.points)
+        return replace(found, points=index, score=score)
+
+    def _checked(self, clicks: Sequence[Click | PointClick], boxes: Boxes) -> Place:
+        """What prompts are about, if they lie where there is something."""
         count = len(self.label)
         if not all(0 <= each.point < count for each in clicks if isinstance(each, PointClick)):
             raise InputError(f"points are indices from 0 to {count - 1}")
@@ -174,9 +181,7 @@ class Looking(Session):
         check_clicks(place, [each for each in clicks if isinstance(each, Click)])
         for name, box in boxes.items():
             check_box(place, name, box)
-        found = propose_clicks(place, clicks, level, boxes)
-        index, score = self._free(found.points)
-        return replace(found, points=index, score=score)
+        return place
 
     def _free(
         self, points: Int64[np.ndarray, " members"]
@@ -202,25 +207,20 @@ class Looking(Session):
         with self._placing:
             _ = self._run.clickable
 
-    def propose_click(
+    def propose_segmented(
         self,
-        view: str,
-        xy: Any,
-        positive: Any,
+        clicks: Sequence[Click | PointClick],
         segmenter: Segmenter,
         views: int = VIEWS,
         level: int | None = None,
+        boxes: Boxes = NO_BOXES,
     ) -> Iterator[Proposal]:
-        """The object at clicked pixels (column, row) of a view, by a segmenter, carried to other
-        views: a proposal after each view, the last one final (`proposals.propose_click`).
+        """The object that the same prompts mean by a segmenter, carried to other views: a proposal
+        after each view, the last one final (`proposals.propose_segmented`).
         """
-        self.view(view)
-        place = self._place()
-        pixels = np.asarray(xy, np.float64).reshape(-1, 2)
-        on_it = np.asarray(positive, bool).reshape(-1)
-        if len(pixels) != len(on_it):
-            raise InputError(f"{len(pixels)} clicks and {len(on_it)} signs; give one each")
-        return propose_click(place, view, pixels, on_it, segmenter, views, level)
+        return propose_segmented(
+            self._checked(clicks, boxes), clicks, segmenter, views, level, boxes
+        )
 
     # What to look at.
 

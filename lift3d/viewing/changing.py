@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from lift3d.correction.clicks.boxing import Boxes
 from lift3d.correction.clicks.pointing import Click, PointClick
 from lift3d.correction.proposals import Proposal
 from lift3d.geometry.lens import rays_at
@@ -203,11 +204,15 @@ class Changing:
             else:
                 self._count += 1
                 key = str(self._count)
-                if self.segmenter is not None and "xy" in body:
-                    self._growing[key] = self._by_segmenter(body, self.segmenter)
+                clicks, boxes, level = self._prompts(body)
+                # A first prompt in a picture is for the segmenter, with all further ones.
+                if self.segmenter is not None and (boxes or isinstance(clicks[0], Click)):
+                    self._growing[key] = self.edits.propose_segmented(
+                        clicks, self.segmenter, level=level, boxes=boxes
+                    )
                     found = next(self._growing[key])
                 else:
-                    found = self._by_tree(body)
+                    found = self._by_tree(body, clicks, boxes, level)
             self._proposals[key] = found
             for old in list(self._proposals)[:-PROPOSALS]:
                 del self._proposals[old]
@@ -223,22 +228,28 @@ class Changing:
             }
         )
 
-    def _by_tree(self, body: Body) -> Proposal:
-        """One click on a point is looked up in the tree and needs no view; further ones correct."""
-        told, level = value(body, "clicks", list), optional(body, "level")
+    def _prompts(self, body: Body) -> tuple[list[Click | PointClick], Boxes, int | None]:
+        """The clicks in their order, a box by its view, and the level."""
+        told = value(body, "clicks", list)
         if not all(isinstance(each, dict) for each in told):
             raise Refused(HTTPStatus.BAD_REQUEST, "clicks are objects")
+        boxes = {}
         if "box" in body:
-            boxes = {self.session.names[self._view(body)]: np.array(numbers(body, "box", 4))}
-            return self.edits.propose_clicks([self._click(each) for each in told], boxes=boxes)
-        if not told:
+            boxes[self.session.names[self._view(body)]] = np.array(numbers(body, "box", 4))
+        if not told and not boxes:
             raise Refused(HTTPStatus.BAD_REQUEST, "a click or a box is needed")
-        if len(told) > 1 or "point" not in told[0]:
-            return self.edits.propose_clicks([self._click(each) for each in told], level)
+        return [self._click(each) for each in told], boxes, optional(body, "level")
+
+    def _by_tree(
+        self, body: Body, clicks: Sequence[Click | PointClick], boxes: Boxes, level: int | None
+    ) -> Proposal:
+        """One click on a point is looked up in the tree and needs no view; further ones correct."""
+        if boxes or len(clicks) > 1 or "point" not in body["clicks"][0]:
+            return self.edits.propose_clicks(clicks, None if boxes else level, boxes)
         if not self._preparing:
             self._preparing = True
             threading.Thread(target=self._prepare, daemon=True).start()
-        return self.edits.propose_tree(self._point(told[0]), level)
+        return self.edits.propose_tree(self._point(body["clicks"][0]), level)
 
     def _prepare(self) -> None:
         """What the first correction would wait for, while the person looks at the proposal."""
@@ -255,14 +266,6 @@ class Changing:
 
     def _point(self, told: Body) -> int:
         return int(self.session.packed.order[self._place(value(told, "point", int))])
-
-    def _by_segmenter(self, body: Body, segmenter: Segmenter) -> Iterator[Proposal]:
-        view = self._view(body)
-        pixels = [numbers({"a pixel": each}, "a pixel", 2) for each in value(body, "xy", list)]
-        positive = [bool(each) for each in value(body, "positive", list)]
-        return self.edits.propose_click(
-            self.session.names[view], pixels, positive, segmenter, level=optional(body, "level")
-        )
 
     def save(self, asked: Request) -> Answer:
         """Write the public files: cloud, label maps, objects; then scores and report.

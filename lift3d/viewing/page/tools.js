@@ -244,7 +244,7 @@ export class Click extends Tool {
     this.level = null;
     this.found = null;
     this.shownClicks = 0; // how many `found` is of
-    this.view = null; // the view that was clicked, for a segmenter
+    this.asks = false; // whether a segmenter answers
   }
   cloudClick(hit, event) {
     this.place(hit, event);
@@ -253,18 +253,19 @@ export class Click extends Tool {
     this.place(hit, event);
   }
   place(hit, event) {
-    // Where a segmenter is at hand, a first click in a picture is for it, with all further ones.
-    const begun = this.clicks.length || this.box;
-    const asks = begun ? this.view !== null : Boolean(this.store.info.clicks && hit.pixel);
     // A click in a picture needs no point: the server takes one near by.
     if (!hit.xyz && !hit.pixel) return this.app.say("there is no point of the cloud at that place");
     const view = hit.pixel ? this.store.view : null;
-    if (!begun) this.view = asks ? view : null;
-    else if (asks && view !== this.view)
-      return this.app.say("further clicks belong where the first was: Esc begins anew");
+    const begun = this.clicks.length || this.box;
+    // Where a segmenter is at hand, a first prompt in a picture is for it, with all further ones.
+    if (!begun) this.asks = Boolean(this.store.info.clicks && hit.pixel);
+    if (this.asks && view === this.first) this.level = null; // other masks are offered
     this.clicks.push({ hit, view, positive: !begun || !event.altKey });
-    if (asks) this.level = null; // other masks are offered
     return this.show();
+  }
+  /** The view of the first prompt; null in the cloud. */
+  get first() {
+    return (this.box ?? this.clicks[0])?.view ?? null;
   }
   /** A box around an object in the picture. */
   dragPicture([x0, y0], [x1, y1], done) {
@@ -278,11 +279,12 @@ export class Click extends Tool {
     picture.line = line;
     const box = [Math.min(x0, x1), Math.min(y0, y1), Math.max(x0, x1), Math.max(y0, y1)];
     this.box = { view: this.store.view, box };
+    this.asks = Boolean(this.store.info.clicks);
     this.show();
   }
   undoClick() {
     if (!this.clicks.pop()) this.unbox();
-    if (this.view !== null || !this.clicks.length) this.level = null;
+    if (this.asks || !this.clicks.length) this.level = null;
     this.show();
   }
   /** The server refused: keep what it has answered, so that the next click is not refused too. */
@@ -298,21 +300,14 @@ export class Click extends Tool {
     this.app.picture.later();
   }
   get body() {
-    if (this.view === null)
-      return {
-        ...this.box,
-        level: this.level,
-        clicks: this.clicks.map(({ hit, view, positive }) => ({
-          point: hit.point,
-          positive,
-          ...(view !== null && { view, xy: hit.pixel }),
-        })),
-      };
     return {
-      view: this.view,
-      xy: this.clicks.map(({ hit }) => hit.pixel),
-      positive: this.clicks.map(({ positive }) => positive),
+      ...this.box,
       level: this.level,
+      clicks: this.clicks.map(({ hit, view, positive }) => ({
+        point: hit.point,
+        positive,
+        ...(view !== null && { view, xy: hit.pixel }),
+      })),
     };
   }
   async show() {
@@ -323,9 +318,9 @@ export class Click extends Tool {
       return this.app.clearPreview();
     }
     const before = { ...this.found, clicks: this.shownClicks };
-    const alone = (this.clicks.length === 1 && !this.box) || this.view !== null;
+    const alone = (this.clicks.length === 1 && !this.box) || this.asks;
     const doing = alone ? "looking for the object" : "looking for the object in all views; this takes longer the first time";
-    const what = (this.view !== null && this.app.ahead.waits) || doing;
+    const what = (this.asks && this.app.ahead.waits) || doing;
     let body = this.body;
     do {
       const found = await this.app.working(what, () => post("/api/propose", body));
@@ -369,7 +364,6 @@ export class Click extends Tool {
     return `${seen}${count.toLocaleString("en")} points${inViews(shown)} ${levels > 1 ? `· Tab whole, Shift+Tab part (${level + 1} of ${levels}) ` : ""}· click adds, Alt+click takes away · Enter new object · Ctrl+Enter into the selected`;
   }
   get marks() {
-    if (this.view !== null) return [];
     const [first, added, removed] = [[[255, 255, 255], ""], [[90, 220, 120], "+"], [[255, 90, 80], "−"]];
     return this.clicks.map(({ hit, positive }, n) => {
       const [colour, text] = n || this.box ? (positive ? added : removed) : first;
