@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+# As for lift3d's own processes (lift3d.scene.threads, which may not be imported before pytest has
+# arranged that signatures are checked). OpenMP's threads would otherwise wait at full load.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 SHARED = Path(
     os.environ.get("LIFT3D_SHARED", Path(__file__).resolve().parents[1].parent / "shared")
 )

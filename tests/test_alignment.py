@@ -494,7 +494,7 @@ def test_the_published_room_is_aligned():
                 )
                 for one, two in ((aa, ba), (ab, bb))
             ]
-            matches[a, b] = match_pair(described)
+            matches[a, b] = match_pair(described, stride=16)
     found = align([(ga_scene.H, ga_scene.W)] * 4, predictions, matches)
     assert found.used.all()
     score = ga_scene.score(room, found.world_from_camera, found.K[:, 0, 0])

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs the extra: pip install 'lift3d[mast3r]'")
+NEEDS = "needs the extra: pip install 'lift3d[mast3r]'"
+torch = pytest.importorskip("torch", reason=NEEDS)
+pytest.importorskip("safetensors", reason=NEEDS)
 
-from tiny_mast3r import STEP, write_checkpoint, write_pictures  # noqa: E402
+from tiny_mast3r import STEP, write_checkpoint, write_folder, write_pictures  # noqa: E402
 
 from lift3d.datasets import read_scene  # noqa: E402
 from lift3d.reconstruction.mast3r import Mast3rConfig  # noqa: E402
@@ -26,6 +28,8 @@ from lift3d.scene.workers.local import LocalCrew  # noqa: E402
 from lift3d.scene.workers.views import Pool  # noqa: E402
 from lift3d.segmentation.matching.mast3r import Mast3rMatcherConfig  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIDE = 224
 COUNT = 3
 
@@ -34,6 +38,7 @@ COUNT = 3
 def place(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("mast3r")
     write_checkpoint(path / "tiny.pth")
+    write_folder(path / "tiny")
     write_pictures(path / "photos", COUNT, SIDE, SIDE)
     return path
 
@@ -45,7 +50,7 @@ def photos(place) -> Scene:
 
 def config(place, **options) -> Mast3rConfig:
     given = {"size": 224, "stride": 16, "device": "cpu", "precision": "float32"}
-    return Mast3rConfig(weights=str(place / "tiny.pth"), **(given | options))
+    return Mast3rConfig(weights=str(place / "tiny"), **(given | options))
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,17 @@ def lifted(tmp_path_factory, browser):
     return lifted_run(tmp_path_factory.mktemp("page"), views=6, width=96, height=72)
 
 
+@pytest.fixture(scope="module")
+def joined_once(tmp_path_factory, browser):
+    return joined_run(tmp_path_factory.mktemp("joined") / "run")
+
+
+@pytest.fixture
+def joined(joined_once, tmp_path):
+    """A run with a tree of joins, of the test's own."""
+    return shutil.copytree(joined_once, tmp_path / "run")
+
+
 @pytest.fixture
 def run(lifted, tmp_path):
     shutil.copytree(lifted, tmp_path / "run")
@@ -341,9 +352,8 @@ def test_a_stroke_may_count_in_one_view_only(page, run):
     assert page.js("[...lift3d.cloud.labels]") == before
 
 
-def test_tab_divides_along_the_tree_of_joins(browser, tmp_path):
-    run = joined_run(tmp_path / "run")
-    with served(run) as client:
+def test_tab_divides_along_the_tree_of_joins(browser, joined):
+    with served(joined) as client:
         page = Page(browser, client.server.address)
         page.select(large(page, 1)[0])
         page.press("x")
@@ -351,21 +361,20 @@ def test_tab_divides_along_the_tree_of_joins(browser, tmp_path):
             page.press(key)
             page.until(f"lift3d.tool.counts?.length === {count}")
             page.settled()
-        assert lines(run) == []
+        assert lines(joined) == []
         page.edited(lambda: page.press("Enter"))
-        (edit,) = lines(run)
+        (edit,) = lines(joined)
         assert (edit["do"], edit["tool"]) == ("split", "tree")
         page.close()
 
 
-def test_one_click_is_corrected_in_other_views_and_says_what_changes_nothing(browser, tmp_path):
-    folder = joined_run(tmp_path / "run")
-    run = Run.open(folder)
+def test_one_click_is_corrected_in_other_views_and_says_what_changes_nothing(browser, joined):
+    run = Run.open(joined)
     views = [run.labels[name] for name in list(run.cameras)[:2]]
     ids, counts = np.unique(views[0][views[0] > 0], return_counts=True)
     largest, second = ids[np.argsort(-counts)[:2]]
     found = "lift3d.tool.found"
-    with served(folder) as client:
+    with served(joined) as client:
         page = Page(browser, client.server.address)
         page.view(0)
         page.press("g")
@@ -396,7 +405,7 @@ def test_one_click_is_corrected_in_other_views_and_says_what_changes_nothing(bro
         )
         page.until("lift3d.tool.shownClicks === 2")
         page.edited(lambda: page.press("Enter"))
-        (edit,) = lines(folder)
+        (edit,) = lines(joined)
         assert (edit["tool"], [each["positive"] for each in edit["prompts"]]) == (
             "tree", [True, False],
         )  # fmt: skip
@@ -404,13 +413,12 @@ def test_one_click_is_corrected_in_other_views_and_says_what_changes_nothing(bro
         page.close()
 
 
-def test_what_the_server_refuses_is_taken_back_so_that_the_next_click_counts(browser, tmp_path):
-    folder = joined_run(tmp_path / "run")
-    run = Run.open(folder)
+def test_what_the_server_refuses_is_taken_back_so_that_the_next_click_counts(browser, joined):
+    run = Run.open(joined)
     labels = run.labels[next(iter(run.cameras))]
     ids, counts = np.unique(labels[labels > 0], return_counts=True)
     at = inner_points(labels == ids[counts.argmax()], 1)[0]
-    with served(folder) as client:
+    with served(joined) as client:
         page = Page(browser, client.server.address)
         page.view(0)
         page.press("g")
@@ -444,15 +452,14 @@ def test_what_the_server_refuses_is_taken_back_so_that_the_next_click_counts(bro
         page.close()
 
 
-def test_a_box_is_drawn_in_the_picture_and_corrected_by_clicks(browser, tmp_path):
-    folder = joined_run(tmp_path / "run")
-    run = Run.open(folder)
+def test_a_box_is_drawn_in_the_picture_and_corrected_by_clicks(browser, joined):
+    run = Run.open(joined)
     labels = run.labels[next(iter(run.cameras))]
     ids, counts = np.unique(labels[labels > 0], return_counts=True)
     each = ids[np.argsort(-counts)[2]]
     rows, columns = np.nonzero(labels == each)
     ends = (columns.min(), rows.min()), (columns.max(), rows.max())
-    with served(folder) as client:
+    with served(joined) as client:
         page = Page(browser, client.server.address)
         page.view(0)
         page.press("g")
@@ -473,7 +480,7 @@ def test_a_box_is_drawn_in_the_picture_and_corrected_by_clicks(browser, tmp_path
         page.settled()
         assert page.js("lift3d.tool.found.count") == count
         page.edited(lambda: page.press("Enter"))
-        (edit,) = lines(folder)
+        (edit,) = lines(joined)
         assert edit["prompts"] == [
             {"view": next(iter(run.cameras)), "box": [*map(float, (*ends[0], *ends[1]))]}
         ]

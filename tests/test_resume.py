@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SCENE = ["--scene.views", "5", "--scene.width", "80", "--scene.height", "60"]
-LONG = ["--scene.views", "120", "--scene.width", "160", "--scene.height", "120"]
+LONG = ["--scene.views", "60", "--scene.width", "160", "--scene.height", "120"]
 RESULTS = ["cloud.ply", "cloud_labels.ply", "instances.json", "consistency.json", "scene.json"]
 
 

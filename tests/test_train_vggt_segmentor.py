@@ -23,6 +23,8 @@ from lift3d.networks.vggt_s.network import load  # noqa: E402
 from lift3d.scene.errors import InputError  # noqa: E402
 from lift3d.segmentation.regions import RegionsConfig  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIZE = 56
 EXACT = Recipe(noise=0.0, colour=0.0, zoom=0.0, crop=0.0)
 

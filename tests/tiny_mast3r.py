@@ -8,9 +8,16 @@ a fixed function of the picture: enough for matching and alignment.
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lift3d.networks.mast3r.sizes import NetworkConfig
 
 CALL = (
     "AsymmetricMASt3R(pos_embed='RoPE100', patch_embed_cls='PatchEmbedDust3R', "
@@ -21,16 +28,47 @@ CALL = (
 )
 STEP = 32
 """Shift between consecutive pictures in pixels: a multiple of the patch size."""
+DPT = {"layer_dims": [8, 8, 16, 16], "feature_dim": 32, "last_dim": 16}
+"""Sizes of a small DPT; with them too all pictures that overlap are aligned."""
 
 
 def write_checkpoint(path: Path, seed: int = 0) -> Path:
-    """Write a `.pth` in the published format, of a small network."""
+    """Write a `.pth` in the published format, of a small network.
+
+    Such a file does not store the sizes of the DPT, so that this one has the published size. It is
+    most of the time of a reconstruction: `write_folder` is for those.
+    """
+    import torch
+
+    from lift3d.networks.mast3r.sizes import NetworkConfig
+
+    state = _state(NetworkConfig(32, 1, 2, 24, 4, 2), seed)
+    args = argparse.Namespace(model=CALL)
+    torch.save({"args": args, "model": state}, path)
+    return path
+
+
+def write_folder(path: Path, seed: int = 0) -> Path:
+    """Write a folder as on the hub, of the same network with a small DPT."""
+    from safetensors.torch import save_file
+
+    from lift3d.networks.mast3r.checkpoint import parse_call
+    from lift3d.networks.mast3r.sizes import NetworkConfig
+
+    path.mkdir()
+    options = parse_call(CALL, path) | {"dpt_override": DPT}
+    (path / "config.json").write_text(json.dumps(options))
+    config = NetworkConfig(32, 1, 2, 24, 4, 2, (8, 8, 16, 16), 32, 16)
+    save_file(_state(config, seed), path / "model.safetensors")
+    return path
+
+
+def _state(config: NetworkConfig, seed: int) -> dict[str, Tensor]:
+    """Weights that distinguish pictures."""
     import torch
 
     from lift3d.networks.mast3r.network import Mast3r
-    from lift3d.networks.mast3r.sizes import NetworkConfig
 
-    config = NetworkConfig(32, 1, 2, 24, 4, 2)
     torch.manual_seed(seed)
     model = Mast3r(config)
     state = model.state_dict()
@@ -50,9 +88,7 @@ def write_checkpoint(path: Path, seed: int = 0) -> Path:
         state[f"downstream_head{head}.dpt.head.4.weight"].mul_(0.3)
         # Points straight ahead, at about e - 1.
         state[f"downstream_head{head}.dpt.head.4.bias"][2] = 1.0
-    args = argparse.Namespace(model=CALL)
-    torch.save({"args": args, "model": state}, path)
-    return path
+    return state
 
 
 def write_pictures(folder: Path, count: int = 4, width: int = 512, height: int = 384) -> Path:
