@@ -24,6 +24,7 @@ from severity import Labels, Ranking, Room, Row, by_faults, by_steps, causes, mo
 
 from lift3d.association import AssociationConfig, associate
 from lift3d.association.surface import Surface
+from lift3d.reconstruction.fusion.voxel import VoxelConfig
 from lift3d.scene import LabelMap
 from lift3d.scene.overlap import paint
 from lift3d.segmentation.regions import RegionsConfig
@@ -76,7 +77,9 @@ def of_regions(room: Room) -> tuple[list[Row], dict[str, int]]:
         labels = paint(segmenter.segment(view).stack)
         maps[view.name] = np.where(labels > 0, labels + first, 0).astype(np.int32)
         first += int(labels.max())
-    found = associate(room.points, room.scene, maps, AssociationConfig(by_shape=True))
+    surface = VoxelConfig().build().fuse(room.scene)  # as in a lift
+    config = AssociationConfig(by_shape=True)
+    found = associate(room.points, room.scene, maps, config, surface=surface)
     labels, ranking = found.cloud.instance, found.confidence
     assert found.surface is not None
     rows: list[Row] = [("as it is", room.score(labels, ranking))]
