@@ -7,10 +7,10 @@ import pytest
 from walls import wall_scene
 
 from lift3d.association.surface import Surface
-from lift3d.correction.clicks.answering import answer
+from lift3d.correction.clicks.answering import answer, other_views
 from lift3d.correction.clicks.choosing import meant, middle
 from lift3d.correction.clicks.place import Place
-from lift3d.correction.clicks.pointing import Click
+from lift3d.correction.clicks.pointing import Click, PointClick, in_best_view, point_at
 from lift3d.reconstruction.fusion import BACKENDS
 from lift3d.scene import Prompt
 
@@ -50,6 +50,26 @@ def test_a_correction_takes_the_node_that_it_is_the_middle_of(strips):
     assert pieces(strips, click(30), click(109)) == [True, True, True, True]
     assert pieces(strips, click(30), click(50, False)) == [True, False, False, False]
     assert pieces(strips, click(30), click(20, False), click(50)) == [True, True, False, False]
+
+
+def test_of_many_views_some_are_compared_and_any_may_be_clicked(strips, monkeypatch):
+    """A first correction must not wait until thousands of views have been looked at."""
+    monkeypatch.setattr("lift3d.correction.clicks.place.MOST", 2)
+    place = Place(strips.points, strips.surface, strips.views)
+    looked = []
+    look = place._look
+    monkeypatch.setattr(place, "_look", lambda view: looked.append(view.name) or look(view))
+    place.prepare()
+    assert place.compared == looked == ["view000", "view020"]
+    here, there = click(70, view="view010"), click(40, False, view="view010")  # 10 pixels on
+    assert pieces(place, here) == [False, False, True, True]
+    assert pieces(place, click(30), here) == [True, True, True, False]
+    assert pieces(place, click(30), there) == [True, False, False, False]
+    assert looked == ["view000", "view020", "view010"]
+    asked = other_views(answer(place, [{"view010": Prompt(here.xy[None], np.array([True]))}]), 5)
+    assert set(asked) == {"view000", "view020"}
+    point = point_at(place, "view010", here.xy)
+    assert in_best_view(place, PointClick(point, True)).view in place.compared
 
 
 def test_a_correction_at_the_edge_of_all_nodes_says_nothing_of_the_points(strips):

@@ -124,7 +124,7 @@ def propose_segmented(
                 raise InputError(
                     f"view {first} sees no point of the cloud in this mask; click in another"
                 )
-            others = other_views(answer)[:more]
+            others = other_views(answer, more)
         masks = {**answer.given[0], **(answer.asked[0] if answer.asked else {})}
         asked = [*told, *({"view": each, "used": each in masks} for each in others[:number])]
         yield Proposal(

@@ -169,7 +169,7 @@ def answers(
         yield result
     elif segmenter is not None:
         result.asked = [{} for _ in objects]
-        for name in other_views(result)[:most]:
+        for name in other_views(result, most):
             _ask(result, evidence, segmenter, name)
             yield result
 
@@ -293,9 +293,9 @@ def labelled(place: Place, ids: Sequence[int], config: ClickConfig) -> Answer:
     return Answer(place, [{}], config, inside[None], [float("nan")], [{}])
 
 
-def other_views(result: Answer) -> list[str]:
+def other_views(result: Answer, most: int | None = None) -> list[str]:
     """Views without prompts that see an object: those that see most of all, from unlike directions,
-    come first.
+    come first. `most` of those that are compared; by default all views.
     """
     place = result.place
     prompted = {name for prompts in result.objects for name in prompts}
@@ -306,7 +306,8 @@ def other_views(result: Answer) -> list[str]:
         inside[result.points(number)] = True
     if not inside.any():
         return []
-    seen = {name: count for name, count in place.sees(inside).items() if name not in prompted}
+    among = None if most is None else place.compared
+    seen = {n: count for n, count in place.sees(inside, among).items() if n not in prompted}
     best = sorted((name for name in seen if seen[name]), key=lambda each: (-seen[each], each))
     centre = np.median(place.points.xyz[inside], axis=0)
     taken = {name: _direction(place, name, centre) for name in prompted}
@@ -315,7 +316,7 @@ def other_views(result: Answer) -> list[str]:
         if all(towards @ other < TURNED for other in taken.values()):
             taken[name] = towards
     first = [name for name in best if name in taken]
-    return [*first, *(name for name in best if name not in taken)]
+    return [*first, *(name for name in best if name not in taken)][:most]
 
 
 def _direction(place: Place, name: str, centre: np.ndarray) -> np.ndarray:

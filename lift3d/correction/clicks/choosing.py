@@ -195,9 +195,16 @@ class Meant:
         return middle(region, click.pixel, of_all)
 
     def _shows(self, view: str, pieces: Bool[np.ndarray, " superpoints"]) -> float:
-        """How many points of some pieces a view sees, relative to the view that sees most."""
-        count = self.place.pieces_seen[:, pieces].sum(1)
-        return float(count[list(self.place.views).index(view)] / max(*count, 1))
+        """How many points of some pieces a view sees, relative to the view that sees most of those
+        that are compared.
+        """
+        place = self.place
+        count = place.pieces_seen[:, pieces].sum(1)
+        if view in place.compared:
+            own = count[place.compared.index(view)]
+        else:
+            own = place.pieces_in(view)[pieces].sum()
+        return float(own / max(*count, own, 1))
 
     def _shown(self, view: str) -> Int32[np.ndarray, "height width"] | None:
         """The point of each pixel, of those in superpoints; -1 where superpixels fill the view.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
@@ -38,6 +38,9 @@ ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1, dty
 """How many bits of a byte are set."""
 BYTES = 1 << 30
 """Memory for what is known of the views; the oldest is computed again when it is needed."""
+MOST = 300
+"""Views that are compared with each other, evenly spread; a look at one takes 0.1 to 0.3 s. Chosen
+by hand: about as many as fit into `BYTES`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +82,7 @@ class Place:
         self._held: OrderedDict[str, Seen] = OrderedDict()
         self._counted: tuple[np.ndarray, np.ndarray] | None = None
         self.edges = lru_cache(1)(self._edges)
+        self.pieces_in = lru_cache(16)(self._pieces_in)
 
     def view(self, name: str) -> View:
         """A view by name; InputError for an unknown one."""
@@ -116,10 +120,19 @@ class Place:
         """The points by cells, for `Seen.nearest`."""
         return Cells(self.points.xyz, REACH * self.spacing)
 
+    @cached_property
+    def compared(self) -> list[str]:
+        """The views that are compared with each other: at most `MOST`."""
+        names = list(self.views)
+        chosen = np.linspace(0, len(names) - 1, min(len(names), MOST)).round().astype(int)
+        return [names[each] for each in chosen]
+
     def prepare(self) -> None:
-        """Compute what is independent of prompts, as far as memory allows."""
+        """Compute what is independent of prompts; views that are not `compared` are looked at when
+        they are needed.
+        """
         _ = self.tree, self.strength, self.sizes, self._of_piece, self._pairs_of_piece
-        for name in self.views:
+        for name in self.compared:
             self.seen(name)
         _ = self.pieces_seen
 
@@ -134,25 +147,28 @@ class Place:
             total -= self._held.popitem(last=False)[1].bytes
         return found
 
-    def sees(self, inside: Bool[np.ndarray, " points"]) -> dict[str, int]:
-        """How many of some points each view sees."""
+    def sees(
+        self, inside: Bool[np.ndarray, " points"], views: Iterable[str] | None = None
+    ) -> dict[str, int]:
+        """How many of some points each of some views sees, by default of all."""
         own = np.packbits(inside)
         some = np.flatnonzero(own)  # of most objects few bytes
         own = own[some]
         return {
             name: int(ONES[self.seen(name).bits[some] & own].sum(dtype=np.int64))
-            for name in self.views
+            for name in (self.views if views is None else views)
         }
 
     @cached_property
-    def pieces_seen(self) -> Int32[np.ndarray, "views superpoints"]:
-        """How many points of each superpoint each of the `views` sees."""
-        own = self.surface.superpoint
-        rows = []
-        for name in self.views:
-            piece = own[self.seen(name).points.point]
-            rows.append(np.bincount(piece[piece >= 0], minlength=len(self.surface.object)))
+    def pieces_seen(self) -> Int32[np.ndarray, "compared superpoints"]:
+        """How many points of each superpoint each of the views in `compared` sees."""
+        rows = [self._pieces_in(name) for name in self.compared]
         return np.array(rows, np.int32).reshape(len(rows), -1)
+
+    def _pieces_in(self, name: str) -> Int64[np.ndarray, " superpoints"]:
+        """How many points of each superpoint a view sees."""
+        piece = self.surface.superpoint[self.seen(name).points.point]
+        return np.bincount(piece[piece >= 0], minlength=len(self.surface.object))
 
     def _look(self, view: View) -> Seen:
         depth = None if view.sparse or view.depth_camera is not None else view.depth()

@@ -36,10 +36,11 @@ class PointClick:
 
 
 def in_best_view(place: Place, click: PointClick) -> Click | None:
-    """The click as one in the view that sees most of what its point is on; None where none does."""
-    piece = place.surface.superpoint[click.point]
-    count = place.pieces_seen[:, piece] if piece >= 0 else np.ones(len(place.views), int)
-    names = list(place.views)
+    """The click as one in the view of those `compared` that sees most of what its point is on; None
+    where none sees the point.
+    """
+    piece, names = place.surface.superpoint[click.point], place.compared
+    count = place.pieces_seen[:, piece] if piece >= 0 else np.ones(len(names), int)
     for number in np.argsort(-count, kind="stable"):
         seen = place.seen(names[number]).points
         at = np.flatnonzero(seen.point == click.point)
