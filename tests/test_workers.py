@@ -244,13 +244,9 @@ def test_two_nodes_of_a_ray_cluster_share_the_views(two_nodes, scan, alone, tmp_
     )
     assert ended.returncode == 0, ended.stderr
     assert made(Run(tmp_path / "out")) == alone
-    often = done(tmp_path / "log")
-    assert set(often) == {str(view) for view in range(VIEWS)}
-    # An answer that was on its way from the worker that died is lost with it.
-    assert often["2"] == 2
-    assert often.total() <= VIEWS + 2
+    assert done(tmp_path / "log") == {str(view): 1 + (view == 2) for view in range(VIEWS)}
     assert os.getpid() not in processes(tmp_path / "log")
-    assert ended.stderr.count("its worker died, attempt 1") == 1
+    assert "view 2: its worker died, attempt 1" in ended.stderr
 
 
 def test_workers_end_with_the_process_that_started_them(tmp_path):

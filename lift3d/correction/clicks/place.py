@@ -38,7 +38,7 @@ ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1, dty
 """How many bits of a byte are set."""
 BYTES = 1 << 30
 """Memory for what is known of the views; the oldest is computed again when it is needed."""
-MOST = 300
+MOST_COMPARED = 300
 """Views that are compared with each other, evenly spread; a look at one takes 0.1 to 0.3 s. Chosen
 by hand: about as many as fit into `BYTES`."""
 
@@ -122,9 +122,9 @@ class Place:
 
     @cached_property
     def compared(self) -> list[str]:
-        """The views that are compared with each other: at most `MOST`."""
+        """The views that are compared with each other: at most `MOST_COMPARED`."""
         names = list(self.views)
-        chosen = np.linspace(0, len(names) - 1, min(len(names), MOST)).round().astype(int)
+        chosen = np.linspace(0, len(names) - 1, min(len(names), MOST_COMPARED)).round().astype(int)
         return [names[each] for each in chosen]
 
     def prepare(self) -> None:
