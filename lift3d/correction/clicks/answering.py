@@ -9,13 +9,14 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
 from lift3d.correction.clicks.asking import ask, first_mask
+from lift3d.correction.clicks.bilateral import along_edges
 from lift3d.correction.clicks.boxing import boxed, shown
 from lift3d.correction.clicks.choosing import meant
 from lift3d.correction.clicks.cutting import cut_out
 from lift3d.correction.clicks.evidence import ASKED, PROMPTED, Evidence
 from lift3d.correction.clicks.gaps import patch
 from lift3d.correction.clicks.nodes import explaining
-from lift3d.correction.clicks.place import Place
+from lift3d.correction.clicks.place import Place, Seen
 from lift3d.correction.clicks.pointing import Click, pointed
 from lift3d.correction.clicks.solving import ClickConfig, solve
 from lift3d.geometry import project
@@ -106,7 +107,7 @@ def pixels(
     probability: Float64[np.ndarray, " points"],
     prompt: Prompt | None = None,
 ) -> Float64[np.ndarray, "height width"]:
-    """Probability of each pixel of a view, from that of the points.
+    """Probability of each pixel of a view, from that of the points; borders follow the picture.
 
     Clicks count where superpixels fill the view; elsewhere they decide the pixels around that have
     no depth and look alike.
@@ -115,16 +116,22 @@ def pixels(
     padded = np.append(probability, 0.0)
     if seen.superpixels is None:
         assert seen.nearest is not None
-        found = padded[seen.nearest]
-        if prompt is not None and seen.measured is not None:
+        found = _at_borders(padded[seen.nearest], seen)
+        if prompt is not None and seen.measured is not None and seen.colour is not None:
             for xy, positive in zip(prompt.xy, prompt.positive, strict=True):
-                found[patch(place.view(name).image(), seen.measured, xy)] = positive
+                found[patch(seen.colour, seen.measured, xy)] = positive
         return found
     clicks = None if prompt is None else (prompt.xy, prompt.positive)
     filled = seen.superpixels.filled(probability, clicks)
     if seen.nearest is None:
         return filled
-    return np.where(seen.nearest >= 0, padded[seen.nearest], filled)
+    return _at_borders(np.where(seen.nearest >= 0, padded[seen.nearest], filled), seen)
+
+
+def _at_borders(
+    probability: Float64[np.ndarray, "height width"], seen: Seen
+) -> Float64[np.ndarray, "height width"]:
+    return probability if seen.colour is None else along_edges(probability, seen.colour)
 
 
 def answer(

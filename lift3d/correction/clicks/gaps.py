@@ -6,7 +6,7 @@ from typing import no_type_check
 
 import numba
 import numpy as np
-from jaxtyping import Bool, Float64, Int32
+from jaxtyping import Bool, Float64, Int32, UInt8
 
 from lift3d.association.superpoints import lab
 from lift3d.scene import Depth, Image
@@ -94,11 +94,13 @@ def _most_similar(nearest, colour, reach, square, found):
 
 
 def patch(
-    image: Image, measured: Bool[np.ndarray, "height width"], xy: Float64[np.ndarray, "2"]
+    colour: UInt8[np.ndarray, "height width 3"],
+    measured: Bool[np.ndarray, "height width"],
+    xy: Float64[np.ndarray, "2"],
 ) -> Bool[np.ndarray, "height width"]:
     """The pixels without depth that hang together with one (column, row) and look like it.
 
-    Those up to `WINDOW` away count as such.
+    Those up to `WINDOW` away count as such. `colour` is CIELAB in 8 bits.
     """
     import cv2
 
@@ -107,7 +109,6 @@ def patch(
     reach = max(1, round(WINDOW * measured.shape[1]))
     cv2.circle(around, (column + 1, row + 1), reach, 0, -1)
     around[[0, -1]] = around[:, [0, -1]] = 1
-    colour = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
     same = (ALIKE,) * 3
     flags = 4 | cv2.FLOODFILL_MASK_ONLY | cv2.FLOODFILL_FIXED_RANGE | (2 << 8)
     cv2.floodFill(colour, around, (column, row), (0, 0, 0), same, same, flags)

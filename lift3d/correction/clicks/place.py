@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float64, Int32, Int64, UInt8
 
 from lift3d.association.superpoints import surface_graph
 from lift3d.association.surface import Surface, majority
+from lift3d.correction.clicks.bilateral import lab8
 from lift3d.correction.clicks.filling import Superpixels
 from lift3d.correction.clicks.gaps import beside, by_colour, closed
 from lift3d.correction.clicks.nearest import Cells
@@ -56,6 +57,8 @@ class Seen:
     """They fill the pixels without a point, where there are many; else the nearest pixel does."""
     measured: Bool[np.ndarray, "height width"] | None = None
     """Pixels with a point at their own depth; None where superpixels fill the view."""
+    colour: UInt8[np.ndarray, "height width 3"] | None = None
+    """CIELAB (`lab8`), where there is `nearest`."""
 
     @property
     def bytes(self) -> int:
@@ -64,6 +67,7 @@ class Seen:
         arrays += [] if self.nearest is None else [self.nearest]
         arrays += [] if self.superpixels is None else [self.superpixels.leaf]
         arrays += [] if self.measured is None else [self.measured]
+        arrays += [] if self.colour is None else [self.colour]
         return sum(each.nbytes for each in arrays)
 
 
@@ -187,11 +191,12 @@ class Place:
         measured = None
         if many and depth is None:
             return Seen(points, bits, None, superpixels)
+        image = view.image()
         if not many and depth is not None:
             measured = nearest >= 0
-            nearest = by_colour(nearest, view.image())
+            nearest = by_colour(nearest, image)
         reach = BESIDE * view.camera.width if many else np.inf
-        return Seen(points, bits, beside(nearest, reach), superpixels, measured)
+        return Seen(points, bits, beside(nearest, reach), superpixels, measured, lab8(image))
 
     def _visible(self, view: View, depth: Depth | None) -> Sightings:
         """The points at the measured depth; in holes of the depth those that no other hides."""
