@@ -97,16 +97,8 @@ def measure(case: Case, options: argparse.Namespace, config: ClickConfig) -> dic
                     each: [round(row["iou"], 3) for row in rows] for each, rows in runs.items()
                 },
             }
-        floors: dict[str, list[Any]] = {}
-        for truth in case.truth.values():
-            skip = [case.first_view(truth)]
-            floors.setdefault("copied", []).append(case.scored(copied(case, truth), truth, skip))
-            nearest = nearest_label(case, truth)
-            floors.setdefault("nearest", []).append(case.scored(nearest, truth, skip))
-            without = replace(config, visible=False)
-            rows, _ = one_click(case, truth, "perfect", without, 1)
-            floors.setdefault("hidden", []).append(rows[0])
-        found["floors"] = {name: mean(rows, "iou") for name, rows in floors.items()}
+    if "one-click" in options.protocol and options.floors:
+        found["floors"] = floors(case, config)
     if "designs" in options.protocol:
         found["designs"] = designs(case, config)
     if "nvos" in options.protocol:
@@ -126,6 +118,18 @@ def measure(case: Case, options: argparse.Namespace, config: ClickConfig) -> dic
     return found
 
 
+def floors(case: Case, config: ClickConfig) -> dict[str, float]:
+    """IoU after one true mask of what is compared with."""
+    found: dict[str, list[Any]] = {"copied": [], "nearest": [], "hidden": []}
+    for truth in case.truth.values():
+        skip = [case.first_view(truth)]
+        found["copied"].append(case.scored(copied(case, truth), truth, skip))
+        found["nearest"].append(case.scored(nearest_label(case, truth), truth, skip))
+        rows, _ = one_click(case, truth, "perfect", replace(config, visible=False), 1)
+        found["hidden"].append(rows[0])
+    return {name: mean(rows, "iou") for name, rows in found.items()}
+
+
 def main(given: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("scenes", nargs="+")
@@ -141,6 +145,10 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--first", choices=("first", "largest", "middle"), default="first")
     parser.add_argument("--where", choices=("centre", "random"), default="centre")
     parser.add_argument("--lifted", action="store_true", help="click objects of a lift")
+    parser.add_argument(
+        "--floors", action=argparse.BooleanOptionalAction, default=True,
+        help="most of the time with many views",
+    )  # fmt: skip
     parser.add_argument("--clicks", type=int, default=5)
     parser.add_argument("--views", type=int, default=24)
     parser.add_argument("--points", type=int, nargs=2, default=[10, 10], help="positive, negative")

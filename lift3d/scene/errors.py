@@ -7,6 +7,9 @@ from typing import Any
 OPEN3D_NEEDS = "libusb-1.0-0 libgl1 libegl1 libx11-6"
 """Packages of Debian and Ubuntu whose libraries Open3D loads when it is imported."""
 
+MOST_LISTED = 30
+"""Known names that an error lists; a scan can have thousands of views."""
+
 POSIX_ONLY = "lift3d runs on Linux and macOS; on Windows use it in WSL (`wsl --install`)"
 
 
@@ -71,8 +74,12 @@ def did_you_mean(word: str, known: Iterable[str], what: str) -> str:
 
     >>> did_you_mean("samm", ["regions", "sam"], "segmenter")
     "unknown segmenter 'samm'; did you mean 'sam'? (known: regions, sam)"
+    >>> did_you_mean("v0007.png", [f"v{each:04}" for each in range(5578)], "view")
+    "unknown view 'v0007.png'; did you mean 'v0007'? (known: v0000, v0001, v0002 and 5575 more)"
     """
     names = sorted(known)
     near = difflib.get_close_matches(word, names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"unknown {what} {word!r}{hint} (known: {', '.join(names)})"
+    listed = names if len(names) <= MOST_LISTED else names[:3]
+    more = f" and {len(names) - len(listed)} more" if len(listed) < len(names) else ""
+    return f"unknown {what} {word!r}{hint} (known: {', '.join(listed)}{more})"
