@@ -13,7 +13,7 @@ from lift3d.correction.clicks.bilateral import along_edges
 from lift3d.correction.clicks.boxing import boxed, shown
 from lift3d.correction.clicks.choosing import meant
 from lift3d.correction.clicks.cutting import cut_out
-from lift3d.correction.clicks.evidence import ASKED, PROMPTED, Evidence
+from lift3d.correction.clicks.evidence import ASKED, PROMPTED, Evidence, ends_within
 from lift3d.correction.clicks.gaps import patch
 from lift3d.correction.clicks.nodes import explaining
 from lift3d.correction.clicks.place import Place, Seen
@@ -256,6 +256,8 @@ def told(
         if mask is not None:
             masks[name] = mask
             evidence.add(_sightings(place, name, config), mask, PROMPTED)
+            if ends_within(mask):
+                evidence.whole.append(name)
     if masks:
         for name, box in boxes.items():
             inside = shown(place, name, boxed(place, {name: box}), box)

@@ -30,6 +30,8 @@ class Evidence:
     """Superpoints that boxes and clicks without a mask mean."""
     rivals: list[int] = field(default_factory=list)
     """Clicked points on other objects; they are among the negative ones too."""
+    whole: list[str] = field(default_factory=list)
+    """Views that were given a mask that ends within the picture."""
 
     @staticmethod
     def none(count: int) -> Evidence:
@@ -67,6 +69,16 @@ def rimless(
     core = cv2.erode(mask.astype(np.uint8), around, borderValue=1) > 0
     clear = cv2.dilate(mask.astype(np.uint8), around, borderValue=0) == 0
     return (core if core.any() else mask), clear
+
+
+def ends_within(mask: Bool[np.ndarray, "height width"]) -> bool:
+    """Whether a mask does not reach the border of its picture, with a margin of `RIM`.
+
+    >>> ends_within(np.eye(9, dtype=bool)), ends_within(np.pad(np.ones((4, 4), bool), 2))
+    (False, True)
+    """
+    rim = max(1, round(RIM * mask.shape[1]))
+    return not (mask.sum() > mask[rim:-rim, rim:-rim].sum())
 
 
 def sides(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int32, Int64, UInt8
+from jaxtyping import Bool, Float32, Float64, Int32, Int64, UInt8
 
 from lift3d.association.superpoints import surface_graph
 from lift3d.association.surface import Surface, majority
@@ -17,8 +17,9 @@ from lift3d.correction.clicks.filling import Superpixels
 from lift3d.correction.clicks.gaps import beside, by_colour, closed
 from lift3d.correction.clicks.nearest import Cells
 from lift3d.correction.joins import JoinTree
-from lift3d.geometry import unproject
+from lift3d.geometry import project, unproject
 from lift3d.geometry.forest import tops
+from lift3d.geometry.lens import inside as in_image
 from lift3d.geometry.visibility import DepthTolerance, Sightings, cloud_spacing, sightings
 from lift3d.scene import Depth, Points, View
 from lift3d.scene.errors import InputError, did_you_mean
@@ -258,6 +259,20 @@ class Place:
         """Number of points of each superpoint."""
         own = self.surface.superpoint
         return np.bincount(own[own >= 0], minlength=len(self.surface.object))
+
+    @cached_property
+    def centres(self) -> Float32[np.ndarray, "superpoints 3"]:
+        """Mean position of the points of each superpoint; 0 of one without points."""
+        own, count = self.surface.superpoint, len(self.surface.object)
+        there = own >= 0
+        sums = [np.bincount(own[there], self.points.xyz[there, axis], count) for axis in range(3)]
+        return (np.stack(sums, 1) / np.maximum(self.sizes, 1)[:, None]).astype(np.float32)
+
+    def beyond(self, name: str) -> Bool[np.ndarray, " superpoints"]:
+        """Superpoints whose centre is not in the picture of a view, hidden or not."""
+        camera = self.view(name).camera
+        xy, z = project(camera, self.centres)
+        return ~((z > 0) & in_image(camera, np.nan_to_num(xy, nan=-9.0)))
 
     def points_in(self, pieces: Int64[np.ndarray, " some"]) -> Int64[np.ndarray, " points"]:
         """The points of some superpoints."""
