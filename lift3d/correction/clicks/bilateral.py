@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import no_type_check
 
-import numba
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8
 
@@ -55,7 +54,7 @@ def along_edges(
     return found
 
 
-@compiled(parallel=True)
+@compiled()
 @no_type_check
 def _weighted(
     probability: Float64[np.ndarray, "height width"],
@@ -66,8 +65,8 @@ def _weighted(
 ) -> None:
     height, width = probability.shape
     reach = weight.shape[0] // 2
-    for each in numba.prange(len(border)):
-        row, column = border[each] // width, border[each] % width
+    for each in border:
+        row, column = each // width, each % width
         total, summed = np.float32(0), np.float32(0)
         for y in range(max(row - reach, 0), min(row + reach + 1, height)):
             for x in range(max(column - reach, 0), min(column + reach + 1, width)):
