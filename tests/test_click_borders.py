@@ -75,3 +75,11 @@ def test_an_object_that_the_border_of_the_picture_cuts_may_go_on_outside_of_it()
         share_of(place, {"view000": Prompt(np.zeros((0, 2)), np.zeros(0, bool), mask)}, second)
         > 0.9
     )
+
+
+def test_the_same_for_a_box():
+    for left, low, high in ((60, 0.0, 0.1), (0, 0.9, 1.0)):
+        place, _, second = two_squares(left)
+        box = np.array([left, 30.0, left + 39.0, 69.0])
+        prompt = Prompt(np.zeros((0, 2)), np.zeros(0, bool), None, box)
+        assert low <= share_of(place, {"view000": prompt}, second) <= high

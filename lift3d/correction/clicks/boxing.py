@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from lift3d.correction.clicks.cutting import cut_out
+from lift3d.correction.clicks.evidence import ends_within
 from lift3d.correction.clicks.nodes import looked_up, sure_pieces
 from lift3d.correction.clicks.place import Place
 from lift3d.scene import Prompt
@@ -29,10 +30,12 @@ def boxed(place: Place, boxes: Boxes) -> Bool[np.ndarray, " superpoints"]:
     of the picture decide (GrabCut).
     """
     leaves = len(place.surface.object)
-    inside, outside = np.zeros(leaves), np.zeros(leaves)
+    inside, outside, whole = np.zeros(leaves), np.zeros(leaves), []
     for name, box in boxes.items():
         camera = place.view(name).camera
         region = within(box, (camera.height, camera.width))
+        if ends_within(region):
+            whole.append(name)
         own, other = _counted(place, name, region)
         share = _share(place, own, other) ** 2
         if _filled(shown(place, name, share > 0.5, box), region) < FILLS:
@@ -43,7 +46,7 @@ def boxed(place: Place, boxes: Boxes) -> Bool[np.ndarray, " superpoints"]:
                 share = (own > other).astype(np.float64)
         inside += share * own
         outside += other + (1 - share) * own
-    return looked_up(place, inside, outside)[0]
+    return looked_up(place, inside, outside)[0] & ~place.beyond(whole, inside > outside)
 
 
 def within(

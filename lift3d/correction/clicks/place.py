@@ -268,11 +268,22 @@ class Place:
         sums = [np.bincount(own[there], self.points.xyz[there, axis], count) for axis in range(3)]
         return (np.stack(sums, 1) / np.maximum(self.sizes, 1)[:, None]).astype(np.float32)
 
-    def beyond(self, name: str) -> Bool[np.ndarray, " superpoints"]:
-        """Superpoints whose centre is not in the picture of a view, hidden or not."""
-        camera = self.view(name).camera
-        xy, z = project(camera, self.centres)
-        return ~((z > 0) & in_image(camera, np.nan_to_num(xy, nan=-9.0)))
+    def beyond(
+        self, views: Iterable[str], goes_on: Bool[np.ndarray, " superpoints"]
+    ) -> Bool[np.ndarray, " superpoints"]:
+        """Superpoints out of pictures in which an object ends: it does not go on there.
+
+        Views do not count that have some of `goes_on`, of which the object is known to be, out of
+        their pictures. A superpoint is where its centre is, hidden or not.
+        """
+        found = np.zeros(len(goes_on), bool)
+        for name in views:
+            camera = self.view(name).camera
+            xy, z = project(camera, self.centres)
+            out = ~((z > 0) & in_image(camera, np.nan_to_num(xy, nan=-9.0)))
+            if not (out & goes_on).any():
+                found |= out
+        return found
 
     def points_in(self, pieces: Int64[np.ndarray, " some"]) -> Int64[np.ndarray, " points"]:
         """The points of some superpoints."""

@@ -99,27 +99,12 @@ def _looked_up(
         undecided = [each for each in evidence.positive if evidence.looked[each] == 0]
         favoured &= objects_of(place.tree, undecided, place.object_of_piece, place.label)
         unseen = inside + outside == 0
-        against |= _beyond(place, evidence, inside > outside)
+        pieces = place.surface.superpoint[evidence.positive]
+        goes_on = inside > outside
+        goes_on[pieces[pieces >= 0]] = True
+        against |= place.beyond(evidence.whole, goes_on)
         return members | (favoured & unseen), against & unseen, iou
     return favoured, against, float("nan")
-
-
-def _beyond(
-    place: Place, evidence: Evidence, inside: Bool[np.ndarray, " superpoints"]
-) -> Bool[np.ndarray, " superpoints"]:
-    """Superpoints outside of a picture in which a mask ends: the object ends there too.
-
-    Not where another mask or a click says that it goes on outside of that picture.
-    """
-    pieces = place.surface.superpoint[evidence.positive]
-    goes_on = inside.copy()
-    goes_on[pieces[pieces >= 0]] = True
-    found = np.zeros(len(inside), bool)
-    for name in evidence.whole:
-        out = place.beyond(name)
-        if not (out & goes_on).any():
-            found |= out
-    return found
 
 
 def _graph(
