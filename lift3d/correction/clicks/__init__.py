@@ -12,6 +12,6 @@ Three ways, used together (`answering.py`):
 
 Points are shown in a view through the nearest point of each pixel, by the pixel's own depth
 (`nearest.py`), or by colour beside it where that is missing (`gaps.py`); where depth is sparse or
-full of holes, random walks on superpixels fill the picture (`filling.py`). Several objects compete:
-a pixel is of the most probable one.
+full of holes, random walks on superpixels fill the picture (`filling.py`). Borders follow the edges
+of the picture (`bilateral.py`). Several objects compete: a pixel is of the most probable one.
 """
