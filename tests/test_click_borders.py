@@ -55,6 +55,10 @@ def two_squares(left):
     return place, scene.views[0].instances() == 5, second
 
 
+def masked(mask):
+    return Prompt(np.zeros((0, 2)), np.zeros(0, bool), mask)
+
+
 def share_of(place, prompts, some):
     found = np.zeros(len(place.points), bool)
     found[answer(place, [prompts]).points()] = True
@@ -63,7 +67,7 @@ def share_of(place, prompts, some):
 
 def test_an_object_that_ends_within_a_picture_does_not_go_on_outside_of_it():
     place, mask, second = two_squares(left=60)
-    shown = {"view000": Prompt(np.zeros((0, 2)), np.zeros(0, bool), mask)}
+    shown = {"view000": masked(mask)}
     assert share_of(place, shown, second) < 0.1
     both = {**shown, "view200": Prompt(np.array([[60.0, 50.0]]), np.ones(1, bool))}
     assert share_of(place, both, second) > 0.9  # a click says that it goes on
@@ -71,10 +75,7 @@ def test_an_object_that_ends_within_a_picture_does_not_go_on_outside_of_it():
 
 def test_an_object_that_the_border_of_the_picture_cuts_may_go_on_outside_of_it():
     place, mask, second = two_squares(left=0)
-    assert (
-        share_of(place, {"view000": Prompt(np.zeros((0, 2)), np.zeros(0, bool), mask)}, second)
-        > 0.9
-    )
+    assert share_of(place, {"view000": masked(mask)}, second) > 0.9
 
 
 def test_the_same_for_a_box():

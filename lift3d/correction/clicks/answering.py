@@ -117,7 +117,8 @@ def pixels(
     if seen.superpixels is None:
         assert seen.nearest is not None
         found = _at_borders(padded[seen.nearest], seen)
-        if prompt is not None and seen.measured is not None and seen.colour is not None:
+        if prompt is not None and seen.measured is not None:
+            assert seen.colour is not None
             for xy, positive in zip(prompt.xy, prompt.positive, strict=True):
                 found[patch(seen.colour, seen.measured, xy)] = positive
         return found
@@ -131,7 +132,8 @@ def pixels(
 def _at_borders(
     probability: Float64[np.ndarray, "height width"], seen: Seen
 ) -> Float64[np.ndarray, "height width"]:
-    return probability if seen.colour is None else along_edges(probability, seen.colour)
+    assert seen.colour is not None
+    return along_edges(probability, seen.colour)
 
 
 def answer(
@@ -392,7 +394,7 @@ def everything(place: Place, name: str) -> Sightings:
     """Every point that projects into a view, also hidden ones: the floor to compare with."""
     camera = place.view(name).camera
     xy, z = project(camera, place.points.xyz)
-    here = np.flatnonzero((z > 0) & in_image(camera, np.nan_to_num(xy, nan=-9.0)))
+    here = np.flatnonzero((z > 0) & in_image(camera, xy))
     column, row = nearest_pixel(xy[here])
     return Sightings(
         here.astype(np.int32),

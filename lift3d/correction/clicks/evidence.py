@@ -63,12 +63,16 @@ def rimless(
     """The pixels clearly inside and clearly outside; of a mask that is all rim, all of it."""
     import cv2
 
-    side = 2 * max(1, round(RIM * mask.shape[1])) + 1
+    side = 2 * _rim(mask) + 1
     around = np.ones((side, side), np.uint8)
     # The border of the image is no border of the object.
     core = cv2.erode(mask.astype(np.uint8), around, borderValue=1) > 0
     clear = cv2.dilate(mask.astype(np.uint8), around, borderValue=0) == 0
     return (core if core.any() else mask), clear
+
+
+def _rim(mask: Bool[np.ndarray, "height width"]) -> int:
+    return max(1, round(RIM * mask.shape[1]))
 
 
 def ends_within(mask: Bool[np.ndarray, "height width"]) -> bool:
@@ -77,8 +81,8 @@ def ends_within(mask: Bool[np.ndarray, "height width"]) -> bool:
     >>> ends_within(np.eye(9, dtype=bool)), ends_within(np.pad(np.ones((4, 4), bool), 2))
     (False, True)
     """
-    rim = max(1, round(RIM * mask.shape[1]))
-    return not (mask.sum() > mask[rim:-rim, rim:-rim].sum())
+    rim = _rim(mask)
+    return bool(mask.sum() == mask[rim:-rim, rim:-rim].sum())
 
 
 def sides(

@@ -271,16 +271,17 @@ class Place:
     def beyond(
         self, views: Iterable[str], goes_on: Bool[np.ndarray, " superpoints"]
     ) -> Bool[np.ndarray, " superpoints"]:
-        """Superpoints out of pictures in which an object ends: it does not go on there.
+        """Superpoints outside of the pictures of `views`, in each of which an object ends.
 
-        Views do not count that have some of `goes_on`, of which the object is known to be, out of
-        their pictures. A superpoint is where its centre is, hidden or not.
+        The object does not go on there. A view says nothing if some of `goes_on`, superpoints that
+        are known to be of the object, are outside of its picture too. Where the centre of a
+        superpoint is decides, hidden or not.
         """
         found = np.zeros(len(goes_on), bool)
         for name in views:
             camera = self.view(name).camera
             xy, z = project(camera, self.centres)
-            out = ~((z > 0) & in_image(camera, np.nan_to_num(xy, nan=-9.0)))
+            out = (z <= 0) | ~in_image(camera, xy)
             if not (out & goes_on).any():
                 found |= out
         return found
